@@ -1,0 +1,77 @@
+"""Neuroimaging for language models: the functional networks of a transformer, with the tools of fMRI.
+
+Public names are loaded on first use, so that ``import lmri``, opening a study and looking at it need no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lmri import tasks as tasks
+    from lmri.comparison import Comparison as Comparison
+    from lmri.comparison import compare as compare
+    from lmri.controls import MatchedControls as MatchedControls
+    from lmri.decomposition import CanICA as CanICA
+    from lmri.decomposition import DictLearning as DictLearning
+    from lmri.decomposition import FastICA as FastICA
+    from lmri.evaluation import conditions_of as conditions_of
+    from lmri.evaluation import evaluate as evaluate
+    from lmri.exceptions import SpaceMismatchError as SpaceMismatchError
+    from lmri.interventions import Intervention as Intervention
+    from lmri.interventions import amplify as amplify
+    from lmri.interventions import lesion as lesion
+    from lmri.interventions import preserve as preserve
+    from lmri.models import load_model as load_model
+    from lmri.networks import Network as Network
+    from lmri.networks import NetworkSet as NetworkSet
+    from lmri.recorder import record as record
+    from lmri.recording import Recording as Recording
+    from lmri.scores import Scores as Scores
+    from lmri.sites import find_sites as find_sites
+    from lmri.space import NeuronSpace as NeuronSpace
+    from lmri.study import Study as Study
+    from lmri.study import open_study as open_study
+    from lmri.texts import read_texts as read_texts
+
+_HOME = {
+    "CanICA": "decomposition",
+    "Comparison": "comparison",
+    "DictLearning": "decomposition",
+    "FastICA": "decomposition",
+    "Intervention": "interventions",
+    "MatchedControls": "controls",
+    "Network": "networks",
+    "NetworkSet": "networks",
+    "NeuronSpace": "space",
+    "Recording": "recording",
+    "Scores": "scores",
+    "SpaceMismatchError": "exceptions",
+    "Study": "study",
+    "amplify": "interventions",
+    "compare": "comparison",
+    "conditions_of": "evaluation",
+    "evaluate": "evaluation",
+    "find_sites": "sites",
+    "lesion": "interventions",
+    "load_model": "models",
+    "open_study": "study",
+    "preserve": "interventions",
+    "read_texts": "texts",
+    "record": "recorder",
+}
+
+__all__ = sorted([*_HOME, "tasks"])  # noqa: PLE0605 (mirrors the names above)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"lmri.{_HOME[name]}"), name)
+    if name == "tasks":
+        return importlib.import_module("lmri.tasks")
+    raise AttributeError(f"module 'lmri' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,426 @@
+"""File names, sidecars, tables and whole writes: the only module that knows a file name.
+
+A study is a BIDS derivative dataset. What BIDS has a name for lies in ``sub-<model>/func``; everything else lies in one
+folder, ``lmri/``, which ``.bidsignore`` lists. Files and entries appear whole or not at all: they are written under a
+hidden name beside their place and renamed when complete.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from lmri.exceptions import StudyError
+
+FORMAT_VERSION = 1
+"""Version of the layout on disk; a study with a newer one is refused."""
+
+PARTIAL = ".partial-"
+"""Prefix of what is not whole yet."""
+
+ENTRY_KINDS = ("decompositions", "networks", "comparisons", "scores")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def check_corpus(corpus: str) -> str:
+    """Return `corpus` if it can be a BIDS label (letters and digits), else raise `ValueError`."""
+    if not re.fullmatch(r"[A-Za-z0-9]+", corpus):
+        suggestion = bids_label(corpus) or "corpus1"
+        raise ValueError(
+            f"The corpus name {corpus!r} must consist of letters and digits, as it becomes a BIDS label. "
+            f"Try {suggestion!r}."
+        )
+    return corpus
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be the folder of an entry, else raise `ValueError`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            f"The name {name!r} must start with a letter or digit and go on with letters, digits, '.', '_' and '-'. "
+            "Choose another --name."
+        )
+    return name
+
+
+def bids_label(text: str) -> str:
+    """Drop all but ASCII letters and digits.
+
+    Examples
+    --------
+    >>> bids_label("mlp_out")
+    'mlpout'
+    """
+    return re.sub(r"[^A-Za-z0-9]", "", text)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything of a study lies.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the study.
+    """
+
+    root: Path
+
+    @property
+    def description(self) -> Path:
+        return self.root / "dataset_description.json"
+
+    @property
+    def readme(self) -> Path:
+        return self.root / "README.md"
+
+    @property
+    def bidsignore(self) -> Path:
+        return self.root / ".bidsignore"
+
+    @property
+    def participants(self) -> Path:
+        return self.root / "participants.tsv"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def own(self) -> Path:
+        """The folder that BIDS ignores."""
+        return self.root / "lmri"
+
+    @property
+    def study(self) -> Path:
+        return self.own / "study.json"
+
+    @property
+    def split(self) -> Path:
+        return self.own / "split.tsv"
+
+    @property
+    def log(self) -> Path:
+        return self.own / "log.jsonl"
+
+    def texts(self, corpus: str) -> Path:
+        return self.own / "texts" / f"{corpus}.tsv"
+
+    def recording(self, site: str, corpus: str) -> Path:
+        """The index of a recording: written last, so a recording without it is not whole."""
+        return self.own / "recordings" / bids_label(site) / f"{corpus}.json"
+
+    def recordings(self) -> list[Path]:
+        return sorted((self.own / "recordings").glob("*/*.json"))
+
+    def atlas(self, site: str) -> Path:
+        return self.own / "atlas" / bids_label(site)
+
+    def entry(self, kind: str, site: str, name: str) -> Path:
+        """Folder of a decomposition, network set, comparison or score table."""
+        return self.own / kind / bids_label(site) / check_name(name)
+
+    def entries(self, kind: str) -> list[Path]:
+        folders = (self.own / kind).glob("*/*")
+        return sorted(folder for folder in folders if folder.is_dir() and not folder.name.startswith("."))
+
+    def in_entry(self, folder: Path, subject: str, site: str, name: str, suffix: str) -> Path:
+        """A file of an entry, named so that a viewer's file list tells what it is."""
+        return folder / f"sub-{subject}_space-{bids_label(site)}_desc-{bids_label(name)}_{suffix}"
+
+    def func(self, subject: str) -> Path:
+        return self.root / f"sub-{subject}" / "func"
+
+    def stem(self, subject: str, corpus: str, run: int | None = None, site: str | None = None) -> Path:
+        """Path without suffix; `run` counts from 1."""
+        parts = [f"sub-{subject}", f"task-{corpus}"]
+        if run is not None:
+            parts.append(f"run-{run:03d}")
+        if site is not None:
+            parts.append(f"space-{bids_label(site)}")
+        return self.func(subject) / "_".join(parts)
+
+    def bold(self, subject: str, corpus: str, run: int, site: str) -> Path:
+        return with_suffix(self.stem(subject, corpus, run, site), "_bold.nii")
+
+    def events(self, subject: str, corpus: str, run: int) -> Path:
+        return with_suffix(self.stem(subject, corpus, run), "_events.tsv")
+
+    def tokens(self, subject: str, corpus: str, run: int) -> Path:
+        return with_suffix(self.stem(subject, corpus, run), "_tokens.tsv")
+
+    def mask(self, subject: str, corpus: str, site: str) -> Path:
+        return with_suffix(self.stem(subject, corpus, site=site), "_mask.nii.gz")
+
+    def labels(self, subject: str, corpus: str, site: str) -> Path:
+        return with_suffix(self.stem(subject, corpus, site=site), "_desc-layers_dseg.nii.gz")
+
+    def relative(self, path: Path) -> str:
+        """`path` as it is written into files: relative to the study, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+
+BIDSIGNORE = "lmri\nreport.html\n**/*_tokens.tsv\n"
+
+
+def with_suffix(stem: Path, suffix: str) -> Path:
+    """Append `suffix` to a file name."""
+    return stem.with_name(stem.name + suffix)
+
+
+def sidecar(path: Path) -> Path:
+    """The JSON file beside an image or table."""
+    name = path.name
+    for ending in (".nii.gz", ".nii", ".tsv.gz", ".tsv"):
+        if name.endswith(ending):
+            return path.with_name(name.removesuffix(ending) + ".json")
+    return path.with_name(name + ".json")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whole writes
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a hidden path to write to, and rename it to `path` when the body ends well.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder that appears; its parents are made.
+
+    Yields
+    ------
+    Path
+        The place to write to. It keeps the ending of `path`, because writers choose the format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(PARTIAL + path.name)
+    remove(partial)
+    try:
+        yield partial
+        os.replace(partial, path)  # noqa: PTH105 (Path.replace is the same call; os.replace names the atomic one)
+    except BaseException:
+        remove(partial)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8 with unix line ends."""
+    with whole(path) as partial:
+        partial.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole; NaN is refused, because JSON has none."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not whole JSON ({error}). Delete it and make it again.") from error
+
+
+def save_img(img: nib.Nifti1Image, path: Path) -> None:
+    """Write an image whole; the same image gives the same bytes."""
+    with whole(path) as partial:
+        nib.save(img, partial)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+# ---------------------------------------------------------------------------------------------------------------------
+
+# Every line break that some reader honours, the tab, the quote (readers treat it as the start of a quoted field), the
+# backslash itself, and lone surrogates, which UTF-8 cannot hold.
+_UNSAFE = re.compile("[\\\\\"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
+_SHORT = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_LONG = {escape[1]: char for char, escape in _SHORT.items()}
+
+
+def escape(text: str) -> str:
+    r"""Make any text one field of a TSV file; `unescape` is the inverse.
+
+    Examples
+    --------
+    >>> print(escape("a\tb"))
+    a\tb
+    """
+    return _UNSAFE.sub(lambda match: _SHORT.get(match[0], f"\\u{ord(match[0]):04x}"), text)
+
+
+def unescape(field: str) -> str:
+    r"""Undo `escape`.
+
+    Examples
+    --------
+    >>> unescape(escape("\n")) == "\n"
+    True
+    """
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else _LONG[match[2]], field)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a TSV file whole: text escaped, missing numbers as ``n/a``, floats so that they read back exactly.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.tsv`` or ``.tsv.gz``.
+    table : DataFrame
+        The index is not written.
+    """
+    plain = {
+        column: [escape(value) for value in table[column]] if _is_text(table[column]) else table[column]
+        for column in table
+    }
+    compression: Any = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
+    with whole(path) as partial:
+        pd.DataFrame(plain, columns=table.columns).to_csv(
+            partial,
+            sep="\t",
+            index=False,
+            na_rep="n/a",
+            quoting=3,
+            lineterminator="\n",
+            encoding="utf-8",
+            compression=compression,
+        )
+
+
+def _is_text(column: pd.Series) -> bool:
+    return not pd.api.types.is_numeric_dtype(column)
+
+
+def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a TSV file that `write_table` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : iterable of str
+        Columns that hold text: nothing in them is taken for a number or for missing, be it ``NA`` or ``1e3``.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, or its rows differ in length.
+    """
+    text = set(text)
+    try:
+        fields = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, OSError) as error:
+        raise StudyError(f"{path} is not a whole table ({error}). Delete it and make it again.") from error
+    columns: dict[str, Any] = {}
+    for column in fields:
+        if column in text:
+            columns[column] = pd.Series([unescape(field) for field in fields[column]], dtype=object)
+        else:
+            columns[column] = _numbers(list(fields[column]), path, str(column))
+    return pd.DataFrame(columns, columns=fields.columns)
+
+
+def _numbers(fields: list[str], path: Path, column: str) -> np.ndarray:
+    # Python's own conversion, because pandas' is faster but off by a last bit here and there.
+    try:
+        if all(field.lstrip("-").isdecimal() for field in fields):
+            return np.array([int(field) for field in fields], dtype=np.int64)
+        return np.array([np.nan if field == "n/a" else float(field) for field in fields], dtype=np.float64)
+    except ValueError as error:
+        raise StudyError(f"{path} is not a whole table (column {column!r}: {error}). Make it again.") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Identity
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def text_hash(text: str) -> str:
+    """Fingerprint of a text, by which splits are kept apart (SHA-256, 16 hexadecimal digits)."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def texts_of(imgs: Iterable[Any]) -> frozenset[str]:
+    """Collect the hashes of the texts behind images on disk, from the sidecars beside them.
+
+    Images in memory, and files without such a sidecar, add nothing.
+    """
+    hashes: set[str] = set()
+    for img in imgs:
+        if isinstance(img, str | Path) and (beside := sidecar(Path(img))).is_file():
+            texts = read_json(beside).get("Texts", [])
+            hashes.update(text["sha256"] for text in texts if isinstance(text, dict) and "sha256" in text)
+    return frozenset(hashes)
+
+
+VERSIONED = ("lmri", "numpy", "scipy", "scikit-learn", "pandas", "nibabel", "nilearn", "torch", "transformers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a number may depend on; importing none of them."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def log(layout: Layout, event: str, **details: Any) -> None:
+    """Append a line to the study's log, the only file with times, hosts and absolute paths."""
+    layout.log.parent.mkdir(parents=True, exist_ok=True)
+    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), "event": event, **details}
+    with layout.log.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_log(layout: Layout) -> list[dict[str, Any]]:
+    """Read the lines of the study's log, oldest first; a torn last line is left out."""
+    if not layout.log.is_file():
+        return []
+    lines = []
+    for line in layout.log.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    return lines
