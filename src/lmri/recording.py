@@ -1,0 +1,172 @@
+"""Recordings: what a model did while it read, as images and tables on disk. Data only; nothing here loads a model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from lmri.exceptions import StudyError
+from lmri.space import NeuronSpace
+from lmri.storage import read_table
+
+TOKEN_TEXT = ("text_id", "token")
+EVENT_TEXT = ("trial_type", "text_id", "token")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One 4D image of one or more whole texts, with its two tables.
+
+    Parameters
+    ----------
+    img : Path
+        The image; one volume a token that is not a dummy.
+    events : Path
+        A row a volume.
+    tokens : Path
+        A row a token, dummies included.
+    n_volumes : int
+        Number of volumes.
+    """
+
+    img: Path
+    events: Path
+    tokens: Path
+    n_volumes: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one model did at one site while it read the texts of one corpus.
+
+    Only the texts that are there to be fitted are in the images; texts held out for tests are in `texts`.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons.
+    corpus : str
+        Name of the corpus.
+    runs : tuple of Run
+        In order.
+    texts : DataFrame
+        A row a text: ``text_id, sha256, split, run, n_tokens, n_volumes, n_cut, text``.
+    info : dict
+        Parameters, model and versions, as in the index file.
+    """
+
+    space: NeuronSpace
+    corpus: str
+    runs: tuple[Run, ...]
+    texts: pd.DataFrame
+    info: dict[str, Any]
+
+    @property
+    def imgs(self) -> list[str]:
+        """Paths of the 4D images, one a run, as nilearn takes them."""
+        return [str(run.img) for run in self.runs]
+
+    @property
+    def mask_img(self) -> nib.Nifti1Image:
+        """Which voxels hold a neuron."""
+        return self.space.mask_img
+
+    @property
+    def n_volumes(self) -> int:
+        """Volumes in all runs."""
+        return sum(run.n_volumes for run in self.runs)
+
+    @cached_property
+    def events(self) -> list[pd.DataFrame]:
+        """One table a run, a row a volume: ``onset, duration, trial_type, text_id, token, token_id, position, ...``."""
+        return [read_table(run.events, EVENT_TEXT) for run in self.runs]
+
+    @cached_property
+    def tokens(self) -> list[pd.DataFrame]:
+        """One table a run, a row a token, dummies included."""
+        return [read_table(run.tokens, TOKEN_TEXT) for run in self.runs]
+
+    @property
+    def fit_texts(self) -> list[str]:
+        """The texts in the images."""
+        return self.texts.loc[self.texts["split"] == "fit", "text"].tolist()
+
+    @property
+    def test_texts(self) -> list[str]:
+        """The texts held out: in no image, there to be scored."""
+        return self.texts.loc[self.texts["split"] == "test", "text"].tolist()
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        """Load run by run ``(n_volumes, n_neurons)``, float32, in (layer, neuron) order, activation units."""
+        for run in self.runs:
+            yield self.space.from_img(run.img)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Mean activation of every neuron over all volumes, ``(n_neurons,)``, float64."""
+        total = np.zeros(self.space.n_neurons)
+        for array in self.arrays():
+            total += array.sum(axis=0, dtype=np.float64)
+        return total / self.n_volumes
+
+    def __repr__(self) -> str:
+        return (
+            f"<Recording of {self.corpus!r}: {len(self.texts)} texts, {len(self.runs)} runs, {self.n_volumes} volumes, "
+            f"{self.space.describe()}>"
+        )
+
+
+def pack(n_volumes: list[int], run_tokens: int, texts_per_run: int | None = None) -> list[list[int]]:
+    """Pack whole texts, in order, into runs of like length.
+
+    Parameters
+    ----------
+    n_volumes : list of int
+        Volumes of every text.
+    run_tokens : int
+        Volumes a run is to have; runs are balanced, so that none is left with a few.
+    texts_per_run : int, optional
+        Count texts instead.
+
+    Returns
+    -------
+    list of list of int
+        The texts of every run; texts without volumes are in none.
+
+    Examples
+    --------
+    >>> pack([400, 500, 300, 0, 700], run_tokens=1000)
+    [[0, 1], [2, 4]]
+    """
+    filled = [text for text, count in enumerate(n_volumes) if count]
+    if texts_per_run is not None:
+        if texts_per_run < 1:
+            raise ValueError(f"texts_per_run is {texts_per_run}; it must be at least 1.")
+        return [filled[first : first + texts_per_run] for first in range(0, len(filled), texts_per_run)]
+    if run_tokens < 1:
+        raise ValueError(f"run_tokens is {run_tokens}; it must be at least 1.")
+    total = sum(n_volumes)
+    n_runs = max(1, round(total / run_tokens))
+    runs: list[list[int]] = [[] for _ in range(n_runs)]
+    before = 0
+    for text in filled:
+        middle = before + n_volumes[text] / 2
+        runs[min(int(middle * n_runs / total), n_runs - 1)].append(text)
+        before += n_volumes[text]
+    return [run for run in runs if run]
+
+
+def check_whole(recording: Recording) -> None:
+    """Raise `StudyError` if an image or table of the recording is missing or too short."""
+    for run in recording.runs:
+        for path in (run.img, run.events, run.tokens):
+            if not path.is_file():
+                raise StudyError(f"{path} is missing from the recording of {recording.corpus!r}. Record it again.")
+        voxels = int(np.prod(recording.space.shape))
+        if run.img.stat().st_size < run.n_volumes * voxels * 4:
+            raise StudyError(f"{run.img} is cut short: {run.n_volumes} volumes do not fit into it. Record it again.")

@@ -1,0 +1,195 @@
+"""Texts: where they come from, and how they are split into texts to fit and texts to test."""
+
+import csv
+import hashlib
+import logging
+import random
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from lmri.exceptions import DataWarning
+from lmri.storage import text_hash
+
+logger = logging.getLogger(__name__)
+
+FILE_ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
+
+
+def read_texts(
+    source: str | Path | Iterable[str],
+    *,
+    column: str = "text",
+    limit: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    config: str | None = None,
+    split: str | None = None,
+) -> list[str]:
+    """Read texts from wherever they are.
+
+    Parameters
+    ----------
+    source : str, Path or iterable of str
+        The texts themselves; or a file: ``.txt`` (a text a line), ``.csv``, ``.tsv``, ``.jsonl``, ``.json`` (a list of
+        objects) or ``.parquet``; or the name of a Hugging Face dataset, such as ``"ag_news"``.
+    column : str, default="text"
+        Column of a table or dataset that holds the texts.
+    limit : int, optional
+        How many texts to keep.
+    shuffle : bool, default=False
+        Shuffle before `limit`; files are often sorted by topic.
+    seed : int, default=0
+        Of the shuffle.
+    config, split : str, optional
+        Configuration and split of a Hugging Face dataset; the default split is ``"train"``.
+
+    Returns
+    -------
+    list of str
+        Never empty; each text holds more than white space, and none comes twice.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left, or the column or dataset is unknown.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1.")
+    texts, name = _load(source, column, config, split)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"Text {number} of {name} is {text!r} ({type(text).__name__}); texts must be strings.")
+    kept = _without_empty_and_double(texts, name)
+    if shuffle:
+        random.Random(seed).shuffle(kept)
+    kept = kept[:limit]
+    if not kept:
+        raise ValueError(f"{name} holds no texts. Give at least one text that is more than white space.")
+    logger.info("%d texts from %s", len(kept), name)
+    return kept
+
+
+def read_table_file(path: Path) -> pd.DataFrame:
+    """Read a CSV, TSV, JSONL, JSON or Parquet file; nothing in a column of text is taken for missing.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the format is unknown, or the file cannot be parsed.
+    """
+    ending = path.suffix.lower()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist. Check the path.")
+    try:
+        if ending in (".csv", ".tsv"):
+            separator = "," if ending == ".csv" else "\t"
+            return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
+        if ending in (".jsonl", ".json"):
+            # dtype=False: a text such as "2004" or "null" stays what it is.
+            return pd.read_json(path, lines=ending == ".jsonl", dtype=False, convert_dates=False)
+        if ending == ".parquet":
+            return pd.read_parquet(path)
+    except (ValueError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as {ending[1:].upper()}: {error}") from error
+    raise ValueError(f"{path} ends in {ending!r}; accepted are {', '.join(FILE_ENDINGS)}.")
+
+
+def get_column(table: pd.DataFrame, column: str, name: str) -> list:
+    """Give one column of `table`, or raise `ValueError` listing those that there are."""
+    if column not in table:
+        raise ValueError(
+            f"{name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}. "
+            "Name the column that holds the texts: --text-column, or column=."
+        )
+    return table[column].tolist()
+
+
+def _load(
+    source: str | Path | Iterable[str], column: str, config: str | None, split: str | None
+) -> tuple[list[str], str]:
+    if not isinstance(source, str | Path):
+        return list(source), "the list"
+    path = Path(source)
+    if path.is_file() or path.suffix.lower() in FILE_ENDINGS:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist. Check the path.")
+        if path.suffix.lower() == ".txt":
+            try:
+                return path.read_text(encoding="utf-8-sig").split("\n"), str(path)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path} is not UTF-8 ({error}). Save it as UTF-8.") from error
+        return get_column(read_table_file(path), column, str(path)), str(path)
+    return _load_dataset(str(source), column, config, split)
+
+
+def _load_dataset(name: str, column: str, config: str | None, split: str | None) -> tuple[list[str], str]:
+    import datasets
+
+    split = split or "train"
+    try:
+        dataset = datasets.load_dataset(name, config, split=split)
+    except Exception as error:  # the library raises many kinds, for a bad name, configuration, split or connection
+        raise ValueError(
+            f"{name!r} is neither a file nor a dataset that could be loaded (configuration {config!r}, "
+            f"split {split!r}): {error}"
+        ) from error
+    if column not in dataset.column_names:
+        get_column(pd.DataFrame(columns=dataset.column_names), column, f"The dataset {name!r}")
+    return list(dataset[column]), f"the dataset {name!r}, split {split!r}"
+
+
+def _without_empty_and_double(texts: list[str], name: str) -> list[str]:
+    filled = [text.removesuffix("\r") for text in texts if text.strip()]
+    kept = list(dict.fromkeys(filled))
+    n_double = len(filled) - len(kept)
+    if n_double:
+        warnings.warn(
+            f"{n_double} of {len(texts)} texts of {name} are repeated; each is kept once, "
+            "so that none is both fitted and tested.",
+            DataWarning,
+            stacklevel=3,
+        )
+    if len(filled) < len(texts):
+        logger.info("%d empty texts of %s are left out", len(texts) - len(filled), name)
+    return kept
+
+
+def split_texts(texts: Iterable[str], test_fraction: float, seed: int, known: Mapping[str, str]) -> list[str]:
+    """Assign each text to ``"fit"`` or ``"test"``.
+
+    Texts are ranked by a hash of the seed and the text itself, so the assignment depends on neither their order nor the
+    machine, and the first ``test_fraction`` of the ranking are test texts. A text that `known` lists keeps its side.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Without repetitions.
+    test_fraction : float
+        In [0, 1). At least one text is left to fit.
+    seed : int
+        Of the ranking.
+    known : mapping of str to str
+        Text hash to side, of texts that the study has seen before.
+
+    Returns
+    -------
+    list of {"fit", "test"}
+        In the order of `texts`.
+    """
+    if not 0 <= test_fraction < 1:
+        raise ValueError(f"test_fraction is {test_fraction}; it must be at least 0 and below 1.")
+    hashes = [text_hash(text) for text in texts]
+    ranked = sorted(hashes, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
+    n_test = min(round(test_fraction * len(hashes)), len(hashes) - 1)
+    test = {digest for digest in hashes if known.get(digest) == "test"}
+    for digest in ranked:
+        if len(test) >= n_test:
+            break
+        if known.get(digest) != "fit":
+            test.add(digest)
+    return ["test" if digest in test else "fit" for digest in hashes]
