@@ -1,0 +1,30 @@
+"""Decompositions: from images to maps. nilearn's CanICA and DictLearning, scikit-learn's FastICA, made safe."""
+
+from lmri.decomposition.fastica import FastICA
+from lmri.decomposition.nilearn import CanICA, DictLearning
+
+__all__ = ["METHODS", "CanICA", "DictLearning", "FastICA", "build"]
+
+METHODS = ("canica", "dictlearning", "fastica-temporal", "fastica-spatial")
+"""Names on the command line, and the default names of what they make."""
+
+
+def build(method: str, space, **parameters):  # type: ignore[no-untyped-def]
+    """Make an estimator by its name on the command line.
+
+    Parameters
+    ----------
+    method : {"canica", "dictlearning", "fastica-temporal", "fastica-spatial"}
+        Which one.
+    space : NeuronSpace
+        The neurons.
+    **parameters
+        As the estimator takes them.
+    """
+    if method == "canica":
+        return CanICA(space, **parameters)
+    if method == "dictlearning":
+        return DictLearning(space, **parameters)
+    if method in ("fastica-temporal", "fastica-spatial"):
+        return FastICA(space, kind=method.removeprefix("fastica-"), **parameters)
+    raise ValueError(f"The method is {method!r}; accepted are {', '.join(map(repr, METHODS))}.")

@@ -1,0 +1,164 @@
+"""scikit-learn's FastICA over a neuron space: temporal, as in the paper, or spatial."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import linalg
+from sklearn import decomposition
+from sklearn.base import BaseEstimator
+from threadpoolctl import threadpool_limits
+
+from lmri.decomposition.base import (
+    Decomposition,
+    check_components,
+    counted_non_convergence,
+    warn_of_overlearning,
+)
+from lmri.space import Img, NeuronSpace
+
+
+class FastICA(Decomposition, BaseEstimator):
+    """Independent components of all runs together.
+
+    ``kind="temporal"`` is what the paper does: time courses are made independent, and a map is a column of the mixing
+    matrix. ``kind="spatial"`` makes the maps independent, as fMRI does and CanICA. The two agree where time courses are
+    far from Gaussian, and only there.
+
+    Whitening is exact, from the smaller of the two Gram matrices; the iteration is scikit-learn's, from its own random
+    start, so the components are those of ``sklearn.decomposition.FastICA`` in a fraction of the time.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons, ``recording.space``.
+    n_components : int, default=20
+        Number of maps.
+    kind : {"temporal", "spatial"}, default="temporal"
+        What is made independent.
+    fun : {"logcosh", "exp", "cube"}, default="logcosh"
+        Contrast function.
+    standardize : {"zscore", "center", "none"}, default="zscore"
+        What is done to each neuron's time series.
+    scope : {"run", "study"}, default="run"
+        Over which volumes.
+    max_iter : int, default=1000
+        Iterations.
+    tol : float, default=1e-4
+        Change of the unmixing matrix at which they end.
+    random_state : int, default=0
+        Seed of the start.
+
+    References
+    ----------
+    Hyvärinen & Oja (2000). Independent component analysis: algorithms and applications. Neural Networks, 13, 411–430.
+    """
+
+    def __init__(
+        self,
+        space: NeuronSpace,
+        n_components: int = 20,
+        *,
+        kind: str = "temporal",
+        fun: str = "logcosh",
+        standardize: str = "zscore",
+        scope: str = "run",
+        max_iter: int = 1000,
+        tol: float = 1e-4,
+        random_state: int = 0,
+    ) -> None:
+        self.space = space
+        self.n_components = n_components
+        self.kind = kind
+        self.fun = fun
+        self.standardize = standardize
+        self.scope = scope
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    @property
+    def method(self) -> str:  # type: ignore[override]
+        """``fastica-temporal`` or ``fastica-spatial``."""
+        return f"fastica-{self.kind}"
+
+    def fit(self, imgs: Img | Sequence[Img], y: None = None) -> "FastICA":
+        """Find the maps; all runs are held in memory.
+
+        Parameters
+        ----------
+        imgs : path, Nifti1Image or sequence of them
+            4D images of the space, such as ``recording.imgs``.
+        y : None
+            Here for scikit-learn's signature.
+        """
+        if self.kind not in ("temporal", "spatial"):
+            raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
+        runs = self._start(imgs)
+        check_components([sum(runs.n_volumes)], self.n_components)
+        temporal = self.kind == "temporal"
+        n_samples = sum(runs.n_volumes) if temporal else self.space.n_neurons
+        warn_of_overlearning(n_samples, self.n_components, "volumes" if temporal else "neurons")
+
+        X = np.concatenate(list(runs))  # (n_volumes, n_neurons)
+        X = X - X.mean(axis=0 if temporal else 1, keepdims=True, dtype=np.float64).astype(X.dtype)
+        left, values, right = leading_singular(X, self.n_components)
+        samples = (left if temporal else right) * np.sqrt(n_samples)  # (n_samples, n_components), white
+        ica = decomposition.FastICA(
+            whiten=False, fun=self.fun, max_iter=self.max_iter, tol=self.tol, random_state=self.random_state
+        )
+        # On matrices this small more threads only wait for each other.
+        with threadpool_limits(1), counted_non_convergence() as counter:
+            ica.fit(samples)
+        W = ica.components_  # (n_components, n_components)
+        maps = W @ (right * values).T / np.sqrt(n_samples) if temporal else W @ samples.T
+        converged = int(counter[0] == 0)
+        self._finish(maps, runs, {"n_starts": 1, "n_converged": converged, "n_iter": int(ica.n_iter_)})
+        return self
+
+
+def leading_singular(X: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the leading singular triplets of `X` exactly, from the smaller Gram matrix in float64.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_columns)
+        Centred.
+    n_components : int
+        How many.
+
+    Returns
+    -------
+    left : ndarray of shape (n_rows, n_components)
+    values : ndarray of shape (n_components,)
+        Largest first.
+    right : ndarray of shape (n_columns, n_components)
+
+    Raises
+    ------
+    ValueError
+        If the rank of `X` is lower.
+    """
+    wide = X.shape[0] <= X.shape[1]
+    gram = _gram(X if wide else X.T)
+    n = len(gram)
+    if n_components <= n:
+        squares, vectors = linalg.eigh(gram, subset_by_index=[n - n_components, n - 1], overwrite_a=True)
+        squares, vectors = squares[::-1], vectors[:, ::-1]
+    if n_components > n or squares[-1] <= 1e-10 * max(squares[0], np.finfo(float).tiny):
+        rank = n if n_components > n else int((squares > 1e-10 * squares[0]).sum())
+        raise ValueError(
+            f"n_components is {n_components}, but the data have rank {rank} only. Ask for fewer components."
+        )
+    values = np.sqrt(squares)
+    if wide:
+        return vectors, values, X.T.astype(np.float64) @ vectors / values
+    return X.astype(np.float64) @ vectors / values, values, vectors
+
+
+def _gram(X: np.ndarray, block: int = 4096) -> np.ndarray:
+    """Compute ``X @ X.T`` in float64, without a float64 copy of all of `X`."""
+    gram = np.zeros((len(X), len(X)))
+    for first in range(0, X.shape[1], block):
+        part = X[:, first : first + block].astype(np.float64)
+        gram += part @ part.T
+    return gram

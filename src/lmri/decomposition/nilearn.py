@@ -1,0 +1,254 @@
+"""nilearn's CanICA and DictLearning, set up so that they cannot go wrong in silence.
+
+Defaults made for brains would destroy maps of neurons: smoothing mixes unrelated neighbours, detrending deletes what
+follows position in the text, CCA amplifies noise of texts that engage few networks, masks are looked for where there is
+no head, and ``threshold="auto"`` keeps a quota. All are off here, and the mask is always ours.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from joblib import parallel_config
+from nilearn import decomposition
+from nilearn.maskers import NiftiMapsMasker
+
+from lmri.decomposition.base import (
+    Decomposition,
+    check_components,
+    counted_non_convergence,
+    warn_of_overlearning,
+)
+from lmri.decomposition.standardization import StandardizedRuns
+from lmri.exceptions import DataWarning
+from lmri.space import Img, NeuronSpace
+
+
+class _Nilearn(Decomposition):
+    """What the two have in common: neurons in, nilearn's own fit, neurons out."""
+
+    smoothing_fwhm: float | None
+    allow_smoothing: bool
+    mask: Any
+
+    def _fit_nilearn(self, imgs: Img | Sequence[Img]) -> tuple[StandardizedRuns, int]:
+        """Fit on standardized copies; give the runs, and how often scikit-learn did not converge."""
+        if self.smoothing_fwhm is not None and not self.allow_smoothing:
+            raise ValueError(
+                f"smoothing_fwhm is {self.smoothing_fwhm}; accepted is None. Neighbouring voxels hold unrelated "
+                "neurons, and smoothing mixes them. To see what it does all the same, set allow_smoothing=True."
+            )
+        runs = self._start(imgs)
+        check_components(runs.n_volumes, self.n_components)
+        warn_of_overlearning(self.space.n_neurons, self.n_components, "neurons")
+        with tempfile.TemporaryDirectory(prefix="lmri-") as folder, self._as_nilearn():
+            paths = []
+            for number, run in enumerate(runs):
+                path = Path(folder) / f"run-{number:05d}.nii"
+                nib.save(self.space.to_img(run), path)
+                paths.append(str(path))
+            # Threads, because warnings raised in other processes would be lost, and with them the convergence.
+            with parallel_config(backend="threading"), counted_non_convergence() as counter:
+                super().fit(paths)  # type: ignore[misc]
+        return runs, counter[0]
+
+    @contextmanager
+    def _as_nilearn(self) -> Iterator[None]:
+        """Hide what nilearn would misread: the runs are standardized already, and the mask is ours."""
+        own = self.standardize
+        self.standardize, self.mask = None, self.space.mask_img  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self.standardize = own
+
+    def _finish(self, *args: Any) -> None:
+        super()._finish(*args)
+        self.maps_masker_ = NiftiMapsMasker(self.components_img_, self.mask_img_, standardize=None).fit()
+
+
+class CanICA(_Nilearn, decomposition.CanICA):
+    """nilearn's canonical ICA over a neuron space: spatial ICA of a group, from several starts.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons, ``recording.space``.
+    n_components : int, default=20
+        Number of maps; at most one less than the volumes of the shortest run.
+    standardize : {"zscore", "center", "none"}, default="zscore"
+        What is done to each neuron's time series.
+    scope : {"run", "study"}, default="run"
+        Over which volumes: within each run, which removes differences between runs, or over all of them.
+    n_init : int, default=10
+        Starts; the sparsest result is kept.
+    smoothing_fwhm : None
+        Anything else is refused, because it mixes unrelated neurons.
+    allow_smoothing : bool, default=False
+        Allow it all the same, to see what it destroys.
+    random_state : int, default=0
+        Seed.
+    n_jobs : int, default=1
+        Threads.
+    verbose : int, default=0
+        As in nilearn.
+
+    References
+    ----------
+    Varoquaux et al. (2010). A group model for stable multi-subject ICA on fMRI datasets. NeuroImage, 51, 288–299.
+    """
+
+    method = "canica"
+
+    def __init__(
+        self,
+        space: NeuronSpace,
+        n_components: int = 20,
+        *,
+        standardize: str = "zscore",
+        scope: str = "run",
+        n_init: int = 10,
+        smoothing_fwhm: float | None = None,
+        allow_smoothing: bool = False,
+        random_state: int = 0,
+        n_jobs: int = 1,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            n_components=n_components,
+            do_cca=False,
+            detrend=False,
+            threshold=None,
+            n_init=n_init,
+            smoothing_fwhm=smoothing_fwhm,
+            standardize=standardize,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.space, self.scope, self.allow_smoothing = space, scope, allow_smoothing
+
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: None = None) -> "CanICA":
+        """Find the maps.
+
+        Parameters
+        ----------
+        imgs : path, Nifti1Image or sequence of them
+            4D images of the space, such as ``recording.imgs``.
+        y, confounds : None
+            Here for nilearn's signature.
+        """
+        _refuse_confounds(confounds)
+        runs, n_not_converged = self._fit_nilearn(imgs)
+        convergence = {"n_starts": self.n_init, "n_converged": self.n_init - n_not_converged}
+        self._finish(self.space.from_img(self.components_img_), runs, convergence)
+        return self
+
+
+class DictLearning(_Nilearn, decomposition.DictLearning):
+    """nilearn's dictionary learning over a neuron space: sparse maps.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons, ``recording.space``.
+    n_components : int, default=20
+        Number of maps.
+    alpha : float, default=10
+        Sparsity. It decides everything: too small, and maps are dense; too large, and some are all zero.
+    standardize : {"zscore", "center", "none"}, default="zscore"
+        What is done to each neuron's time series.
+    scope : {"run", "study"}, default="run"
+        Over which volumes.
+    n_epochs : int, default=1
+        Passes over the neurons.
+    batch_size : int, default=20
+        Neurons an update uses.
+    smoothing_fwhm : None
+        Anything else is refused, because it mixes unrelated neurons.
+    allow_smoothing : bool, default=False
+        Allow it all the same, to see what it destroys.
+    random_state : int, default=0
+        Seed.
+    n_jobs : int, default=1
+        Threads.
+    verbose : int, default=0
+        As in nilearn.
+
+    References
+    ----------
+    Mensch, Varoquaux & Thirion (2016). Compressed online dictionary learning for fast resting-state fMRI
+    decomposition. ISBI.
+    """
+
+    method = "dictlearning"
+
+    def __init__(
+        self,
+        space: NeuronSpace,
+        n_components: int = 20,
+        *,
+        alpha: float = 10,
+        standardize: str = "zscore",
+        scope: str = "run",
+        n_epochs: float = 1,
+        batch_size: int = 20,
+        smoothing_fwhm: float | None = None,
+        allow_smoothing: bool = False,
+        random_state: int = 0,
+        n_jobs: int = 1,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            n_components=n_components,
+            alpha=alpha,
+            n_epochs=n_epochs,
+            batch_size=batch_size,
+            detrend=False,
+            smoothing_fwhm=smoothing_fwhm,
+            standardize=standardize,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.space, self.scope, self.allow_smoothing = space, scope, allow_smoothing
+
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: None = None) -> "DictLearning":
+        """Find the maps.
+
+        Parameters
+        ----------
+        imgs : path, Nifti1Image or sequence of them
+            4D images of the space, such as ``recording.imgs``.
+        y, confounds : None
+            Here for nilearn's signature.
+        """
+        _refuse_confounds(confounds)
+        runs, n_warnings = self._fit_nilearn(imgs)
+        maps = self.space.from_img(self.components_img_)
+        # Its inner regressions warn thousands of times where the outer iteration goes on to do well: a count to report,
+        # not a verdict.
+        convergence = {
+            "n_starts": 1,
+            "n_converged": 1,
+            "n_inner_warnings": n_warnings,
+            "n_empty_maps": int((~maps.any(axis=1)).sum()),
+        }
+        if convergence["n_empty_maps"]:
+            warnings.warn(
+                f"{convergence['n_empty_maps']} of {self.n_components} maps are all zero at alpha={self.alpha}. "
+                "Set alpha lower to get denser maps.",
+                DataWarning,
+                stacklevel=2,
+            )
+        self._finish(maps, runs, convergence)
+        return self
+
+
+def _refuse_confounds(confounds: Any) -> None:
+    if confounds is not None:
+        raise ValueError("confounds are not supported; regress them out of the images first.")

@@ -1,0 +1,303 @@
+"""Functional networks: maps over neurons, with signed weights, and after a threshold their members."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, overload
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from lmri.exceptions import NotThresholdedError, SpaceMismatchError
+from lmri.space import Img, NeuronSpace
+from lmri.thresholds import DESCRIPTIONS, THRESHOLDS, z_scores
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """One map over the neurons of a space.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons.
+    weights : ndarray of shape (n_neurons,)
+        Signed, in (layer, neuron) order.
+    mask : ndarray of bool, shape (n_neurons,), optional
+        Which neurons belong to it; None until it is thresholded. All false is an empty network, and a result.
+    name : str
+        What tables call it.
+    fit_texts : frozenset of str
+        Hashes of the texts it was found in.
+    kind : {"network", "union", "random", "control"}
+        What it is to an evaluation: only networks and unions get matched controls.
+    """
+
+    space: NeuronSpace
+    weights: np.ndarray
+    mask: np.ndarray | None = None
+    name: str = "network"
+    fit_texts: frozenset[str] = frozenset()
+    kind: str = "network"
+
+    def __post_init__(self) -> None:
+        for what, values in (("weights", self.weights), ("mask", self.mask)):
+            if values is not None and values.shape != (self.space.n_neurons,):
+                raise SpaceMismatchError(
+                    f"{what} have shape {values.shape}; this space needs ({self.space.n_neurons},), "
+                    "in (layer, neuron) order."
+                )
+        self.space.check_finite(self.weights, f"The map of {self.name!r}")
+
+    @classmethod
+    def from_img(cls, img: Img, space: NeuronSpace, name: str = "roi") -> "Network":
+        """Read a map that was drawn or picked in a viewer: its non-zero voxels are the members.
+
+        Parameters
+        ----------
+        img : Nifti1Image or path
+            3D, on the grid of `space`.
+        space : NeuronSpace
+            The neurons.
+        name : str
+            What tables call it.
+        """
+        weights = space.from_img(img)
+        if weights.ndim == 2 and len(weights) != 1:
+            raise ValueError(f"The image has {len(weights)} volumes; one network is one volume. Give a 3D image.")
+        weights = weights.reshape(-1)
+        return cls(space, weights, weights != 0, name)
+
+    @classmethod
+    def from_members(
+        cls, space: NeuronSpace, members: np.ndarray, name: str = "network", kind: str = "network"
+    ) -> "Network":
+        """Make a network of which only the members are known; every weight is 1."""
+        members = np.asarray(members, dtype=bool)
+        return cls(space, members.astype(np.float32), members, name, kind=kind)
+
+    @property
+    def members(self) -> np.ndarray:
+        """Which neurons belong to the network: bool, ``(n_neurons,)``.
+
+        Raises
+        ------
+        NotThresholdedError
+            If it has not been thresholded.
+        """
+        if self.mask is None:
+            raise NotThresholdedError(
+                f"{self.name!r} is a map with a weight for every neuron; which belong to it is not decided. "
+                "Threshold first: networks.threshold(method='z', z=3.0)."
+            )
+        return self.mask
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of members."""
+        return int(self.members.sum())
+
+    @property
+    def img(self) -> nib.Nifti1Image:
+        """3D image of the weights; after a threshold, of the members' weights."""
+        return self.space.to_img(self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate")
+
+    @property
+    def z(self) -> np.ndarray:
+        """Weights z-scored over all neurons, ``(n_neurons,)``."""
+        return z_scores(self.weights[None])[0]
+
+    def neurons(self) -> pd.DataFrame:
+        """Table of the members: ``layer, neuron, weight, z``, the largest absolute weight first."""
+        places = np.flatnonzero(self.members)
+        places = places[np.argsort(-np.abs(self.weights[places]), kind="stable")]
+        return pd.DataFrame(
+            {
+                "layer": self.space.layer_of[places],
+                "neuron": self.space.neuron_of[places],
+                "weight": self.weights[places],
+                "z": self.z[places],
+            }
+        )
+
+    def layer_profile(self) -> np.ndarray:
+        """Count the members in every layer, ``(n_layers,)``."""
+        return self.space.count_per_layer(self.members)
+
+    def __repr__(self) -> str:
+        size = "not thresholded" if self.mask is None else f"{self.n_neurons} neurons"
+        return f"<Network {self.name!r}: {size}, {self.space.describe()}>"
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSet(Sequence[Network]):
+    """The maps of one decomposition.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons.
+    weights : ndarray of shape (n_networks, n_neurons)
+        Signed, in (layer, neuron) order.
+    mask : ndarray of bool, shape (n_networks, n_neurons), optional
+        Members; None until thresholded.
+    method : str
+        Which decomposition made it; networks are named after it.
+    metrics : DataFrame
+        A row a map: what the decomposition says of each.
+    info : dict
+        Provenance: parameters, and after a threshold its method and values.
+    fit_texts : frozenset of str
+        Hashes of the texts the maps were found in.
+    """
+
+    space: NeuronSpace
+    weights: np.ndarray
+    mask: np.ndarray | None = None
+    method: str = "networks"
+    metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    fit_texts: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        shape = (len(self.weights), self.space.n_neurons)
+        for what, values in (("weights", self.weights), ("mask", self.mask)):
+            if values is not None and values.shape != shape:
+                raise SpaceMismatchError(f"{what} have shape {values.shape}; {shape} are needed.")
+        self.space.check_finite(self.weights, "The maps")
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, space: NeuronSpace | None = None) -> "NetworkSet":
+        """Take the maps of a fitted decomposition: ours, nilearn's, or anything with ``components_img_``.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted.
+        space : NeuronSpace, optional
+            Needed if the estimator does not know it.
+        """
+        space = space or getattr(estimator, "space", None)
+        if space is None:
+            raise ValueError(
+                f"{type(estimator).__name__} does not know its neuron space. "
+                "Give it: NetworkSet.from_estimator(estimator, space=recording.space)."
+            )
+        if not hasattr(estimator, "components_img_"):
+            raise ValueError(f"{type(estimator).__name__} is not fitted. Call fit(recording.imgs) first.")
+        return cls(
+            space,
+            space.from_img(estimator.components_img_),
+            method=getattr(estimator, "method", type(estimator).__name__.lower()),
+            metrics=getattr(estimator, "metrics_", pd.DataFrame()),
+            info=getattr(estimator, "info_", {}),
+            fit_texts=getattr(estimator, "fit_texts_", frozenset()),
+        )
+
+    @property
+    def is_thresholded(self) -> bool:
+        return self.mask is not None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the networks, counted from 0 as `networks[0]` is."""
+        return [f"{self.method}-{number:02d}" for number in range(len(self.weights))]
+
+    @property
+    def members(self) -> np.ndarray:
+        """Bool, ``(n_networks, n_neurons)``; raises `NotThresholdedError` before a threshold."""
+        if self.mask is None:
+            raise NotThresholdedError(
+                "These maps have a weight for every neuron; which belong to each network is not decided. "
+                "Threshold first: networks.threshold(method='z', z=3.0)."
+            )
+        return self.mask
+
+    def threshold(self, method: str = "z", **parameters: float) -> "NetworkSet":
+        """Decide which neurons belong to each network.
+
+        Parameters
+        ----------
+        method : {"z", "robust_z", "top", "support", "auto", "fdr_gaussian"}, default="z"
+            See `lmri.thresholds`; none of them is a calibrated test.
+        **parameters
+            ``z=3.0`` of `z` and `robust_z`, ``share=0.01`` of `top`, ``ratio=1.0`` of `auto`, ``alpha=0.05`` of
+            `fdr_gaussian`.
+
+        Returns
+        -------
+        NetworkSet
+            The same weights, with members. Networks may be empty.
+        """
+        if method not in THRESHOLDS:
+            raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(map(repr, THRESHOLDS))}.")
+        function = THRESHOLDS[method]
+        known = {name: value.default for name, value in inspect.signature(function).parameters.items() if name != "maps"}
+        unknown = set(parameters) - set(known)
+        if unknown:
+            raise ValueError(
+                f"The threshold {method!r} takes {', '.join(known) or 'no parameter'}, not {', '.join(sorted(unknown))}."
+            )
+        info = {
+            **self.info,
+            "threshold": {"method": method, **known, **parameters, "description": DESCRIPTIONS[method]},
+        }
+        return replace(self, mask=function(self.weights, **parameters), info=info)
+
+    def union(self) -> Network:
+        """Merge all networks: the neurons that belong to any, with their largest absolute weight."""
+        largest = np.abs(self.weights).argmax(axis=0)
+        weights = np.take_along_axis(self.weights, largest[None], axis=0)[0]
+        return Network(self.space, weights, self.members.any(axis=0), f"{self.method}-union", self.fit_texts, "union")
+
+    @property
+    def img(self) -> nib.Nifti1Image:
+        """4D image of the weights, a volume a network; after a threshold, of the members' weights."""
+        return self.space.to_img(self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate")
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a network: name, size, share of neurons, layers, and the decomposition's metrics."""
+        counts = self.space.count_per_layer(self.members)
+        sizes = counts.sum(axis=1)
+        layers = np.arange(self.space.n_layers)
+        with np.errstate(invalid="ignore"):
+            depth = (counts @ layers) / sizes
+        own = pd.DataFrame(
+            {
+                "network": self.names,
+                "n_neurons": sizes,
+                "share": sizes / self.space.n_neurons,
+                "n_positive": (self.members & (self.weights > 0)).sum(axis=1),
+                "mean_layer": depth,
+            }
+        )
+        extra = self.metrics.drop(columns=[name for name in self.metrics if name in own])
+        return pd.concat([own, extra.reset_index(drop=True)], axis=1)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @overload
+    def __getitem__(self, key: int) -> Network: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[Network]: ...
+    def __getitem__(self, key: int | slice) -> Network | Sequence[Network]:
+        if isinstance(key, slice):
+            return [self[number] for number in range(*key.indices(len(self)))]
+        number = key + len(self) if key < 0 else key
+        if not 0 <= number < len(self):
+            raise IndexError(f"There is no network {key}; there are {len(self)}, counted from 0.")
+        mask = None if self.mask is None else self.mask[number]
+        return Network(self.space, self.weights[number], mask, self.names[number], self.fit_texts)
+
+    def __iter__(self) -> Iterator[Network]:
+        return (self[number] for number in range(len(self)))
+
+    def __repr__(self) -> str:
+        if self.mask is None:
+            return f"<NetworkSet {self.method!r}: {len(self)} maps, not thresholded, {self.space.describe()}>"
+        empty = int((~self.mask.any(axis=1)).sum())
+        return f"<NetworkSet {self.method!r}: {len(self)} networks, {empty} of them empty, {self.space.describe()}>"
+

@@ -1,0 +1,150 @@
+"""Thresholds: which neurons of a map belong to its network. Pure functions on arrays.
+
+Every function takes maps ``(n_maps, n_neurons)`` and gives booleans of the same shape. None of them knows whether a map
+means anything; what each does and does not control is in `DESCRIPTIONS`, which travels with every result.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+
+def z_scores(maps: np.ndarray) -> np.ndarray:
+    """Z-score each map over its neurons; a constant map gives zeros.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n_maps, n_neurons)
+        Any units.
+
+    Returns
+    -------
+    ndarray of shape (n_maps, n_neurons)
+        Float64.
+    """
+    centred = maps - maps.mean(axis=1, keepdims=True, dtype=np.float64)
+    return _divide(centred, centred.std(axis=1, keepdims=True))
+
+
+def robust_z_scores(maps: np.ndarray) -> np.ndarray:
+    """Z-score each map by its median and its median absolute deviation, scaled to match a Gaussian's sd."""
+    maps = np.asarray(maps, dtype=np.float64)
+    centred = maps - np.median(maps, axis=1, keepdims=True)
+    mad = np.median(np.abs(centred), axis=1, keepdims=True)
+    return _divide(centred, mad / stats.norm.ppf(0.75))
+
+
+def _divide(centred: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
+
+
+def z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
+    """Keep neurons whose z-score over the map is beyond `z` on either side."""
+    _check_positive("z", z)
+    return np.abs(z_scores(maps)) > z
+
+
+def robust_z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
+    """Keep neurons whose robust z-score over the map is beyond `z` on either side."""
+    _check_positive("z", z)
+    return np.abs(robust_z_scores(maps)) > z
+
+
+def top(maps: np.ndarray, share: float = 0.01) -> np.ndarray:
+    """Keep the share of neurons with the largest absolute weight in each map, at least one; zeros never."""
+    _check_share("share", share)
+    size = np.abs(maps)
+    n_kept = max(1, round(share * maps.shape[1]))
+    members = np.zeros(maps.shape, dtype=bool)
+    # A stable sort, so that ties are kept in neuron order and the count is exact.
+    largest = np.argsort(-size, axis=1, kind="stable")[:, :n_kept]
+    np.put_along_axis(members, largest, True, axis=1)
+    return members & (size > 0)
+
+
+def support(maps: np.ndarray) -> np.ndarray:
+    """Keep every neuron whose weight is not zero, as sparse decompositions leave them."""
+    return maps != 0
+
+
+def auto(maps: np.ndarray, ratio: float = 1.0) -> np.ndarray:
+    """Keep the ``ratio * n_neurons`` largest absolute weights of all maps together, as nilearn's ``threshold="auto"``."""
+    _check_positive("ratio", ratio)
+    size = np.abs(maps)
+    n_kept = min(size.size, max(1, round(ratio * maps.shape[1])))
+    cut = np.partition(size.ravel(), size.size - n_kept)[size.size - n_kept]
+    return (size >= cut) & (size > 0)
+
+
+def fdr_gaussian(maps: np.ndarray, alpha: float = 0.05) -> np.ndarray:
+    """Keep what Benjamini and Hochberg's procedure finds in each map if z-scores over neurons were Gaussian.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n_maps, n_neurons)
+        Any units.
+    alpha : float
+        False discovery rate within each map that the procedure aims at, two-sided.
+
+    References
+    ----------
+    Benjamini & Hochberg (1995). Controlling the false discovery rate. Journal of the Royal Statistical Society B, 57.
+    """
+    _check_share("alpha", alpha)
+    p = 2 * stats.norm.sf(np.abs(z_scores(maps)))
+    return np.stack([q_values(row) <= alpha for row in p])
+
+
+def q_values(p: np.ndarray) -> np.ndarray:
+    """Adjust p-values by Benjamini and Hochberg's procedure.
+
+    Parameters
+    ----------
+    p : ndarray of shape (n,)
+        P-values of one family.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        The smallest false discovery rate at which each is found.
+
+    Examples
+    --------
+    >>> q_values(np.array([0.01, 0.5, 0.02])).round(3).tolist()
+    [0.03, 0.5, 0.03]
+    """
+    order = np.argsort(p)
+    stepped = p[order] * len(p) / np.arange(1, len(p) + 1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum.accumulate(stepped[::-1])[::-1].clip(max=1)
+    return adjusted
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} is {value}; it must be above 0.")
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} is {value}; it must lie between 0 and 1.")
+
+
+THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
+    "z": z,
+    "robust_z": robust_z,
+    "top": top,
+    "support": support,
+    "auto": auto,
+    "fdr_gaussian": fdr_gaussian,
+}
+
+DESCRIPTIONS = {
+    "z": "two-sided z over neurons; descriptive, controls no error rate",
+    "robust_z": "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
+    "top": "a fixed share of the neurons; a quota, keeps as many in noise",
+    "support": "all non-zero weights; the decomposition's own sparsity decides",
+    "auto": "nilearn's quota over all maps; keeps as many in noise",
+    "fdr_gaussian": "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated on heavy-tailed maps",
+}
