@@ -1,0 +1,175 @@
+"""Evaluation: tasks × conditions → item rows, each lesion beside its matched controls."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from lmri.controls import MatchedControls, random_share
+from lmri.exceptions import DataWarning
+from lmri.interventions import Intervention
+from lmri.models import hashes
+from lmri.networks import Network, NetworkSet
+from lmri.scores import INTACT, Scores
+from lmri.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+PAPER_SHARE = 0.15
+"""Share of all neurons in the paper's random control."""
+
+
+def conditions_of(
+    networks: NetworkSet, intervention: Callable[[Network], Intervention], seed: int = 0
+) -> dict[str, Intervention]:
+    """Make the conditions of the paper: each network, their union, and 15 % of all neurons at random.
+
+    Parameters
+    ----------
+    networks : NetworkSet
+        Thresholded.
+    intervention : callable
+        Such as `lmri.lesion`.
+    seed : int, default=0
+        Of the random neurons.
+    """
+    targets = [*networks, networks.union(), random_share(networks.space, PAPER_SHARE, seed)]
+    return {target.name: intervention(target) for target in targets}
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    tasks: Sequence[Task],
+    conditions: Mapping[str, Intervention],
+    controls: MatchedControls | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Score a model intact, under every condition, and under every control of each.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Left as it was.
+    tokenizer : PreTrainedTokenizer
+        Its tokenizer.
+    tasks : sequence of Task
+        Such as ``lmri.tasks.Perplexity(recording.test_texts)``.
+    conditions : mapping of str to Intervention
+        By the name that tables give them.
+    controls : MatchedControls, optional
+        Drawn for every condition on a network or union that is not empty.
+    seed : int, default=0
+        Of the controls and of the bootstrap.
+    strict : bool, default=False
+        Refuse other weights than those recorded.
+    progress : callable, optional
+        Called with evaluations done and in all.
+
+    Returns
+    -------
+    Scores
+        Item rows; ``scores.summary()`` is the table.
+    """
+    tasks = list(tasks)
+    if not tasks:
+        raise ValueError("tasks is empty; give at least one, such as lmri.tasks.Perplexity(texts).")
+    names = [task.info.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"The tasks are named {names}; each needs a name of its own (name=).")
+    if INTACT in conditions:
+        raise ValueError(f"A condition is named {INTACT!r}, which is the model without any. Rename it.")
+    _warn_of_overlap(tasks, conditions)
+
+    plan = list(_plan(conditions, controls, seed))
+    rows: list[dict[str, object]] = [_row(INTACT, INTACT, "", 0)]
+    items = []
+    n_all, n_done = (1 + len(plan)) * len(tasks), 0
+
+    def score(task: Task, condition: str) -> pd.DataFrame:
+        scored = task.score(model, tokenizer)
+        scored.insert(0, "condition", condition)
+        scored.insert(1, "task", task.info.name)
+        return scored
+
+    def count() -> None:
+        nonlocal n_done
+        n_done += 1
+        if progress is not None:
+            progress(n_done, n_all)
+
+    intact = {}
+    for task in tasks:
+        intact[task.info.name] = score(task, INTACT)
+        items.append(intact[task.info.name])
+        count()
+    for row, intervention in plan:
+        rows.append(row)
+        name = str(row["condition"])
+        if not intervention.edits():
+            # Nothing changes, as for an empty network, so nothing needs to be run.
+            for task in tasks:
+                items.append(intact[task.info.name].assign(condition=name))
+                count()
+            continue
+        with intervention.on(model, strict=strict):
+            for task in tasks:
+                items.append(score(task, name))
+                count()
+    merged = pd.concat(items, ignore_index=True)
+    for column in ("label", "predicted"):
+        if column in merged:
+            merged[column] = merged[column].fillna("")
+    return Scores(merged, pd.DataFrame(rows), [task.info for task in tasks], seed)
+
+
+def _row(condition: str, kind: str, network: str, n_neurons: int, **control: object) -> dict[str, object]:
+    return {
+        "condition": condition,
+        "kind": kind,
+        "network": network,
+        "n_neurons": n_neurons,
+        "control_of": control.get("control_of", ""),
+        "control_family": control.get("control_family", ""),
+        "draw": control.get("draw", -1),
+    }
+
+
+def _plan(
+    conditions: Mapping[str, Intervention], controls: MatchedControls | None, seed: int
+) -> Iterator[tuple[dict[str, object], Intervention]]:
+    for name, intervention in conditions.items():
+        target = intervention.target
+        yield _row(name, target.kind, target.name, target.n_neurons), intervention
+        if controls is None or target.kind not in ("network", "union") or not target.n_neurons:
+            continue
+        for number in range(controls.n):
+            control = controls.draw(target, number, seed)
+            row = _row(
+                f"{name}/control-{number:03d}",
+                "control",
+                control.name,
+                control.n_neurons,
+                control_of=name,
+                control_family=controls.family,
+                draw=number,
+            )
+            yield row, intervention.on_other(control)
+
+
+def _warn_of_overlap(tasks: Sequence[Task], conditions: Mapping[str, Intervention]) -> None:
+    fitted: frozenset[str] = frozenset().union(*(one.target.fit_texts for one in conditions.values()))
+    for task in tasks:
+        scored = hashes(task.texts)
+        if scored & fitted:
+            warnings.warn(
+                f"{len(scored & fitted)} of the {len(scored)} texts of {task.info.name!r} are among those in which the "
+                "networks were found. Score held-out texts instead: recording.test_texts.",
+                DataWarning,
+                stacklevel=3,
+            )

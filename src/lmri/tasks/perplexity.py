@@ -1,0 +1,70 @@
+"""Perplexity: how well a causal model predicts held-out texts."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from lmri.exceptions import DataWarning
+from lmri.models import encode
+from lmri.scores import TaskInfo
+from lmri.storage import text_hash
+from lmri.tasks.base import check_causal, token_log_likelihoods
+
+
+class Perplexity:
+    """Mean negative log-likelihood of texts, in nats per token: the logarithm of perplexity.
+
+    The text is the item and the cluster; the mean weighs texts by their tokens. Texts beyond the context are cut.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        To be predicted; texts in which a network was found tell nothing new about it.
+    name : str, default="perplexity"
+        What tables call it.
+    batch_size : int, default=8
+        Texts read at once.
+    """
+
+    def __init__(self, texts: Iterable[str], name: str = "perplexity", batch_size: int = 8) -> None:
+        if isinstance(texts, str):
+            raise TypeError("texts is one string; give a list of texts.")
+        self.texts = list(texts)
+        if not self.texts:
+            raise ValueError(f"{name} has no texts to score. Hold some out (test_fraction), or give others.")
+        self.info = TaskInfo(name, "loglikelihood", "nats_per_token", higher_is_better=False, per_token=True)
+        self.batch_size = batch_size
+        self._prepared: tuple[Any, list[list[int]]] | None = None
+
+    def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
+        """Score every text: ``value`` is nats per token."""
+        check_causal(model, "Perplexity")
+        rows = self._rows(model, tokenizer)
+        scored = [number for number, row in enumerate(rows) if len(row) > 1]
+        likelihoods = token_log_likelihoods(model, [rows[number] for number in scored], self.batch_size)
+        return pd.DataFrame(
+            {
+                "item": scored,
+                "cluster": [text_hash(self.texts[number]) for number in scored],
+                "n_tokens": [len(likelihood) for likelihood in likelihoods],
+                "value": [-float(likelihood.mean()) for likelihood in likelihoods],
+            }
+        )
+
+    def _rows(self, model: PreTrainedModel, tokenizer: Any) -> list[list[int]]:
+        if self._prepared is None or self._prepared[0] is not tokenizer:
+            rows = [encode(model, tokenizer, text).ids for text in self.texts]
+            short = sum(len(row) < 2 for row in rows)
+            if short == len(rows):
+                raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Give longer texts.")
+            if short:
+                warnings.warn(
+                    f"{short} of {len(rows)} texts of {self.info.name!r} have fewer than two tokens and are not scored.",
+                    DataWarning,
+                    stacklevel=4,
+                )
+            self._prepared = tokenizer, rows
+        return self._prepared[1]
