@@ -1,0 +1,188 @@
+"""The BIDS side of a study: what makes a folder a dataset, and what lies beside the images of a recording."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+import lmri
+from lmri import storage
+from lmri.recording import Recording
+from lmri.space import ModelInfo, NeuronSpace
+from lmri.storage import Layout, bids_label
+
+TEXT_COLUMNS = ("text_id", "sha256", "split", "text")
+SPLIT_COLUMNS = ("corpus", "text_id", "sha256", "split")
+
+README = """\
+# Activations of {model}
+
+A study made by lmri, laid out as a BIDS derivative dataset: the model is the subject (`sub-{subject}`), a corpus is a
+task, a token is a volume (1 s), and a neuron is a voxel. In every image, axial slice z is layer z, and neuron n of a
+layer is the voxel x = n % nx, y = n // nx.
+
+- `sub-{subject}/func/*_bold.nii`: activations, one file a run of whole texts; `*_events.tsv` has a row a volume.
+- `sub-{subject}/func/*_tokens.tsv`: every token, also those that are kept out of the images (dummies).
+- `sub-{subject}/func/*_mask.nii.gz`, `*_dseg.nii.gz`: which voxels hold a neuron, and their layers.
+- `lmri/texts`, `lmri/split.tsv`: the texts, and which of them are held out for tests.
+- `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`: results; each folder's `entry.json` says
+  what it was made from, with which parameters and versions.
+- `lmri/log.jsonl`: when and where things were made; the only file with times and paths.
+- `report.html`: all of it to look at.
+"""
+
+EVENT_COLUMNS = {
+    "trial_type": {"Description": "Corpus"},
+    "text_id": {"Description": "Text that the token belongs to; see lmri/texts"},
+    "token": {"Description": "Part of the text that the token stands for; backslash escapes for tabs, quotes, line ends"},
+    "token_id": {"Description": "Number of the token in the model's vocabulary"},
+    "position": {"Description": "Place of the token in its text, counted from 0, dummies included"},
+    "start": {"Description": "First character in the text; -1 if the tokenizer cannot tell"},
+    "end": {"Description": "Character behind the last"},
+}
+
+
+def create(layout: Layout, model: ModelInfo) -> None:
+    """Make an empty study of a model."""
+    subject = bids_label(model.id.split("/")[-1]) or "model"
+    storage.write_json(
+        layout.description,
+        {
+            "Name": f"Activations of {model.id}",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "License": "n/a",
+            "GeneratedBy": [{"Name": "lmri", "Version": lmri.__version__, "CodeURL": "https://arxiv.org/abs/2502.20408"}],
+            "SourceDatasets": [{"URL": f"bids::sub-{subject}", "Version": model.revision or model.fingerprint}],
+        },
+    )
+    storage.write_text(layout.readme, README.format(model=model.id, subject=subject))
+    storage.write_text(layout.bidsignore, storage.BIDSIGNORE)
+    columns = {"participant_id": f"sub-{subject}", **{name: value or "n/a" for name, value in asdict(model).items()}}
+    storage.write_table(layout.participants, pd.DataFrame([columns]))
+    descriptions = {
+        "id": "Name of the model",
+        "revision": "Commit on the hub",
+        "fingerprint": "Hash of the weights",
+        "model_type": "Architecture, as transformers names it",
+        "dtype": "Number format in which the model was run",
+    }
+    storage.write_json(
+        storage.sidecar(layout.participants), {name: {"Description": text} for name, text in descriptions.items()}
+    )
+    # Last, because this file makes the folder a study.
+    storage.write_json(
+        layout.study, {"format_version": storage.FORMAT_VERSION, "subject": subject, "model": asdict(model)}
+    )
+
+
+def write_recording_tables(
+    layout: Layout,
+    subject: str,
+    space: NeuronSpace,
+    corpus: str,
+    texts: pd.DataFrame,
+    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    n_dummy: int,
+) -> None:
+    """Write everything of a recording but its images and its index."""
+    site = space.site
+    storage.write_table(layout.texts(corpus), texts)
+    _extend_split(layout, corpus, texts)
+    mask, labels = layout.mask(subject, corpus, site), layout.labels(subject, corpus, site)
+    reference = f"bids::{layout.relative(mask)}"
+    storage.save_img(space.mask_img, mask)
+    storage.write_json(
+        storage.sidecar(mask),
+        {"Description": "Voxels that hold a neuron", "Type": "Brain", "SpatialReference": reference},
+    )
+    storage.save_img(space.labels_img, labels)
+    storage.write_json(
+        storage.sidecar(labels),
+        {"Description": "Layer of every neuron, counted from 1", "SpatialReference": reference},
+    )
+    storage.write_table(labels.with_name(labels.name.replace(".nii.gz", ".tsv")), space.labels_table)
+    write_atlas(layout, space)
+    for number, (events, tokens) in enumerate(tables, start=1):
+        storage.write_table(layout.events(subject, corpus, number), events)
+        storage.write_table(layout.tokens(subject, corpus, number), tokens)
+        storage.write_json(storage.sidecar(layout.events(subject, corpus, number)), EVENT_COLUMNS)
+        own = texts[texts["run"] == number]
+        storage.write_json(
+            storage.sidecar(layout.bold(subject, corpus, number, site)),
+            {
+                "Description": f"Activation of {space.describe()}; one volume is one token",
+                "TaskName": corpus,
+                "RepetitionTime": 1.0,
+                "SkullStripped": False,
+                "SpatialReference": reference,
+                "NumberOfVolumesDiscardedByUser": n_dummy,
+                "NumberOfVolumesDiscardedNote": "In each text; also special tokens. They are in _tokens.tsv.",
+                "Texts": [
+                    {"id": row.text_id, "sha256": row.sha256, "n_tokens": row.n_tokens, "n_cut": row.n_cut}
+                    for row in own.itertuples()
+                ],
+                "LMRI": space.to_dict(),
+            },
+        )
+
+
+def _extend_split(layout: Layout, corpus: str, texts: pd.DataFrame) -> None:
+    own = texts[["text_id", "sha256", "split"]].assign(corpus=corpus)[list(SPLIT_COLUMNS)]
+    if layout.split.is_file():
+        others = storage.read_table(layout.split, SPLIT_COLUMNS)
+        own = pd.concat([others[others["corpus"] != corpus], own])
+    storage.write_table(layout.split, own.sort_values(["corpus", "text_id"]))
+
+
+def write_recording_index(layout: Layout, recording: Recording, parameters: Mapping[str, Any]) -> None:
+    """Write the index of a recording: the last file, by which it is whole."""
+    storage.write_json(
+        layout.recording(recording.space.site, recording.corpus),
+        {
+            "corpus": recording.corpus,
+            "n_texts": len(recording.texts),
+            "n_texts_fit": len(recording.fit_texts),
+            "n_volumes": recording.n_volumes,
+            "texts_sha256": texts_digest(recording.texts["text"]),
+            "parameters": dict(parameters),
+            "versions": storage.versions(),
+            "space": recording.space.to_dict(),
+            "runs": [
+                {
+                    "img": layout.relative(run.img),
+                    "events": layout.relative(run.events),
+                    "tokens": layout.relative(run.tokens),
+                    "n_volumes": run.n_volumes,
+                }
+                for run in recording.runs
+            ],
+        },
+    )
+
+
+def texts_digest(texts: Sequence[str] | pd.Series) -> str:
+    """Hash a list of texts, in order."""
+    return hashlib.sha256("".join(storage.text_hash(text) for text in texts).encode()).hexdigest()[:16]
+
+
+def write_atlas(layout: Layout, space: NeuronSpace) -> None:
+    """Write the names and colours of the layers as viewers take them: FSLeyes, MRIcroGL and NiiVue."""
+    table = space.labels_table
+    rgb = [tuple(int(color[place : place + 2], 16) for place in (1, 3, 5)) for color in table["color"]]
+    rows = list(zip(table["index"], table["name"], rgb, strict=True))
+    lut = [f"{index} {r / 255:.5f} {g / 255:.5f} {b / 255:.5f} {name}" for index, name, (r, g, b) in rows]
+    mricrogl = [f"{index} {name.replace(' ', '_')}" for index, name, _ in rows]
+    niivue = {
+        "R": [0, *(color[0] for color in rgb)],
+        "G": [0, *(color[1] for color in rgb)],
+        "B": [0, *(color[2] for color in rgb)],
+        "A": [0, *(255 for _ in rgb)],
+        "I": [0, *(int(index) for index in table["index"])],
+        "labels": ["", *table["name"]],
+    }
+    storage.write_text(layout.atlas(space.site) / "layers.lut", "\n".join(lut) + "\n")
+    storage.write_text(layout.atlas(space.site) / "layers.txt", "\n".join(mricrogl) + "\n")
+    storage.write_json(layout.atlas(space.site) / "layers.json", niivue)

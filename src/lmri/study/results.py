@@ -1,0 +1,120 @@
+"""Results on disk: each kind has a writer and a reader that gives back what was written.
+
+`file` turns a suffix into the path of a file of the entry.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri import storage
+from lmri.networks import NetworkSet
+from lmri.recording import Recording
+from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Scores, TaskInfo
+from lmri.space import NeuronSpace
+
+File = Callable[[str], Path]
+
+_TABLE_OF_MEMBERS = ("network", "n_neurons", "share", "n_positive", "mean_layer")
+
+
+def names(name: str, n: int) -> list[str]:
+    """Names of the networks of a set, counted from 0."""
+    return [f"{name}-{number:02d}" for number in range(n)]
+
+
+# -- decompositions ---------------------------------------------------------------------------------------------------
+
+
+def decomposition_identity(estimator: Any, recordings: Sequence[Recording]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Say what a decomposition is a function of: inputs and parameters."""
+    hidden = ("space", "n_jobs", "verbose")
+    parameters = {name: value for name, value in estimator.get_params().items() if name not in hidden}
+    inputs = {
+        "corpora": [recording.corpus for recording in recordings],
+        "texts_sha256": [recording.info["texts_sha256"] for recording in recordings],
+    }
+    return inputs, {"method": estimator.method, **parameters}
+
+
+def write_decomposition(file: File, estimator: Any, recordings: Sequence[Recording], name: str) -> None:
+    """Write maps, metrics and time courses of a fitted estimator."""
+    space = recordings[0].space
+    storage.save_img(space.to_img(estimator.components_, "estimate"), file("components.nii.gz"))
+    metrics = estimator.metrics_.copy()
+    metrics.insert(0, "network", names(name, len(metrics)))
+    storage.write_table(file("metrics.tsv"), metrics)
+    courses = iter(estimator.time_courses_)
+    for recording in recordings:
+        for run in range(1, len(recording.runs) + 1):
+            course = pd.DataFrame(next(courses), columns=list(metrics["network"]))
+            storage.write_table(file(_mixing(recording.corpus, run)), course)
+
+
+def read_decomposition(
+    file: File, space: NeuronSpace, name: str, info: Mapping[str, Any], fit_texts: frozenset[str]
+) -> NetworkSet:
+    """Read the maps, not thresholded, with their metrics."""
+    maps = np.atleast_2d(space.from_img(file("components.nii.gz")))
+    metrics = storage.read_table(file("metrics.tsv"), ["network"]).drop(columns="network")
+    return NetworkSet(space, maps, method=name, metrics=metrics, info=info, fit_texts=fit_texts)
+
+
+def read_time_courses(file: File, corpus: str, run: int) -> pd.DataFrame:
+    """Read the time courses of one run: a row a volume, a column a network."""
+    return storage.read_table(file(_mixing(corpus, run)))
+
+
+def _mixing(corpus: str, run: int) -> str:
+    return f"task-{corpus}_run-{run:03d}_mixing.tsv"
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+def write_networks(file: File, networks: NetworkSet, name: str) -> None:
+    """Write weights and members, z maps for viewers (4D, and 3D one by one), and tables."""
+    space = networks.space
+    table = networks.table.assign(network=names(name, len(networks)))
+    shown = np.stack([np.where(network.members, network.z, 0) for network in networks])
+    storage.save_img(space.to_img(networks.weights, "estimate"), file("weights.nii.gz"))
+    storage.save_img(space.to_img(networks.members), file("members.nii.gz"))
+    storage.save_img(space.to_img(shown, "z"), file("stat-z_statmap.nii.gz"))
+    for number, volume in enumerate(shown):
+        storage.save_img(space.to_img(volume, "z"), file(f"network-{number:02d}_stat-z_statmap.nii.gz"))
+    storage.write_table(file("networks.tsv"), table)
+    neurons = [one.neurons().assign(network=label) for one, label in zip(networks, table["network"], strict=True)]
+    storage.write_table(file("neurons.tsv"), pd.concat(neurons)[["network", "layer", "neuron", "weight", "z"]])
+
+
+def read_networks(
+    file: File, space: NeuronSpace, name: str, info: Mapping[str, Any], fit_texts: frozenset[str]
+) -> NetworkSet:
+    """Read thresholded networks."""
+    weights = np.atleast_2d(space.from_img(file("weights.nii.gz")))
+    members = np.atleast_2d(space.from_img(file("members.nii.gz"))) > 0
+    table = storage.read_table(file("networks.tsv"), ["network"])
+    metrics = table.drop(columns=[column for column in _TABLE_OF_MEMBERS if column in table])
+    return NetworkSet(space, weights, members, name, metrics, info, fit_texts)
+
+
+# -- scores -----------------------------------------------------------------------------------------------------------
+
+
+def write_scores(file: File, scores: Scores) -> None:
+    """Write items, conditions, the summary made of them, and label counts if there are labels."""
+    storage.write_table(file("items.tsv.gz"), scores.items)
+    storage.write_table(file("conditions.tsv"), scores.conditions)
+    storage.write_table(file("scores.tsv"), scores.summary())
+    if len(labels := scores.label_counts()):
+        storage.write_table(file("labels.tsv"), labels)
+
+
+def read_scores(file: File, tasks: Sequence[Mapping[str, Any]], seed: int) -> Scores:
+    """Read items and conditions; the summary is made of them again."""
+    items = storage.read_table(file("items.tsv.gz"), ITEM_TEXT)
+    conditions = storage.read_table(file("conditions.tsv"), CONDITION_TEXT)
+    return Scores(items, conditions, [TaskInfo(**task) for task in tasks], seed)
