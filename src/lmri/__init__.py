@@ -62,7 +62,7 @@ _HOME = {
     "record": "recorder",
 }
 
-__all__ = sorted([*_HOME, "tasks"])  # noqa: PLE0605 (mirrors the names above)
+__all__ = sorted([*_HOME, "tasks"])
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Interventions: silence, keep or amplify neurons of a live model, and leave it as it was.
 
-``lesion``, ``preserve`` and ``amplify`` are three constructors of one type: at some neurons, an activation ``x`` becomes
-``scale * x + shift``; all others pass untouched.
+``lesion``, ``preserve`` and ``amplify`` are three constructors of one type: at some neurons, an activation ``x``
+becomes ``scale * x + shift``; all others pass untouched.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from lmri.exceptions import SpaceMismatchError
 from lmri.models import describe_model
 from lmri.networks import Network, NetworkSet
-from lmri.sites import attach, projections, widths
+from lmri.sites import attach, widths
 from lmri.space import NeuronSpace
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Intervention:
 
     @property
     def space(self) -> NeuronSpace:
+        """The neurons of the target."""
         return self.target.space
 
     @property

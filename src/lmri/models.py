@@ -106,7 +106,7 @@ def describe_model(model: PreTrainedModel) -> ModelInfo:
     """Say which weights these are."""
     path = str(getattr(model.config, "_name_or_path", "") or "") or f"unnamed-{model.config.model_type}"
     # A local folder would put an absolute path into files that are to be the same on every machine.
-    identity = Path(path).resolve().name if Path(path).is_dir() else path
+    identity = Path(path).resolve().name if _is_folder(path) else path
     return ModelInfo(
         id=identity,
         revision=getattr(model.config, "_commit_hash", None),
@@ -119,7 +119,12 @@ def describe_model(model: PreTrainedModel) -> ModelInfo:
 def location(model: PreTrainedModel) -> str:
     """Where the model was loaded from: a hub name, or an absolute path."""
     path = str(getattr(model.config, "_name_or_path", "") or "")
-    return str(Path(path).resolve()) if Path(path).is_dir() else path
+    return str(Path(path).resolve()) if _is_folder(path) else path
+
+
+def _is_folder(path: str) -> bool:
+    # The embedded model's name is also the default name of the demo's study.
+    return path != EMBEDDED and Path(path).is_dir()
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -228,7 +233,9 @@ def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | 
         )
     names = tokenizer.convert_ids_to_tokens(ids)
     spans = [(int(start), int(end)) for start, end in encoded["offset_mapping"]] if fast else [(-1, -1)] * len(ids)
-    tokens = [text[start:end] if 0 <= start < end else str(name) for (start, end), name in zip(spans, names, strict=True)]
+    tokens = [
+        text[start:end] if 0 <= start < end else str(name) for (start, end), name in zip(spans, names, strict=True)
+    ]
     special = _special_ids(tokenizer)
     return Encoding(ids, tokens, spans, [token in special for token in ids], n_cut)
 
@@ -236,8 +243,9 @@ def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | 
 def _special_ids(tokenizer: Any) -> set[int]:
     # A token for unknown words stands for a word of the text, unless it is bos or eos at once, as in GPT-2.
     roles = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
-    markers = {getattr(tokenizer, role, None) for role in roles}
-    return (set(tokenizer.all_special_ids) - {getattr(tokenizer, "unk_token_id", None)}) | (markers - {None})
+    markers: set[Any] = {getattr(tokenizer, role, None) for role in roles} - {None}
+    others: set[Any] = set(tokenizer.all_special_ids) - {getattr(tokenizer, "unk_token_id", None)}
+    return {int(token) for token in others | markers}
 
 
 def hashes(texts: list[str]) -> frozenset[str]:

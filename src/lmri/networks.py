@@ -101,7 +101,9 @@ class Network:
     @property
     def img(self) -> nib.Nifti1Image:
         """3D image of the weights; after a threshold, of the members' weights."""
-        return self.space.to_img(self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate")
+        return self.space.to_img(
+            self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate"
+        )
 
     @property
     def z(self) -> np.ndarray:
@@ -197,6 +199,7 @@ class NetworkSet(Sequence[Network]):
 
     @property
     def is_thresholded(self) -> bool:
+        """Whether members are decided."""
         return self.mask is not None
 
     @property
@@ -214,13 +217,14 @@ class NetworkSet(Sequence[Network]):
             )
         return self.mask
 
-    def threshold(self, method: str = "z", **parameters: float) -> "NetworkSet":
+    def threshold(self, method: str | None = None, **parameters: float) -> "NetworkSet":
         """Decide which neurons belong to each network.
 
         Parameters
         ----------
-        method : {"z", "robust_z", "top", "support", "auto", "fdr_gaussian"}, default="z"
-            See `lmri.thresholds`; none of them is a calibrated test.
+        method : {"z", "robust_z", "top", "support", "auto", "fdr_gaussian"}, optional
+            See `lmri.thresholds`; none of them is a calibrated test. By default ``"z"``, and ``"support"`` for maps of
+            dictionary learning, which are sparse as they are.
         **parameters
             ``z=3.0`` of `z` and `robust_z`, ``share=0.01`` of `top`, ``ratio=1.0`` of `auto`, ``alpha=0.05`` of
             `fdr_gaussian`.
@@ -230,14 +234,16 @@ class NetworkSet(Sequence[Network]):
         NetworkSet
             The same weights, with members. Networks may be empty.
         """
+        if method is None:
+            method = "support" if self.info.get("method") == "dictlearning" else "z"
         if method not in THRESHOLDS:
             raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(map(repr, THRESHOLDS))}.")
         function = THRESHOLDS[method]
-        known = {name: value.default for name, value in inspect.signature(function).parameters.items() if name != "maps"}
+        known = {key: value.default for key, value in inspect.signature(function).parameters.items() if key != "maps"}
         unknown = set(parameters) - set(known)
         if unknown:
             raise ValueError(
-                f"The threshold {method!r} takes {', '.join(known) or 'no parameter'}, not {', '.join(sorted(unknown))}."
+                f"The threshold {method!r} takes {', '.join(known) or 'nothing'}, not {', '.join(sorted(unknown))}."
             )
         info = {
             **self.info,
@@ -249,12 +255,16 @@ class NetworkSet(Sequence[Network]):
         """Merge all networks: the neurons that belong to any, with their largest absolute weight."""
         largest = np.abs(self.weights).argmax(axis=0)
         weights = np.take_along_axis(self.weights, largest[None], axis=0)[0]
-        return Network(self.space, weights, self.members.any(axis=0), f"{self.method}-union", self.fit_texts, "union")
+        return Network(
+            self.space, weights, np.asarray(self.members.any(axis=0)), f"{self.method}-union", self.fit_texts, "union"
+        )
 
     @property
     def img(self) -> nib.Nifti1Image:
         """4D image of the weights, a volume a network; after a threshold, of the members' weights."""
-        return self.space.to_img(self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate")
+        return self.space.to_img(
+            self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate"
+        )
 
     @property
     def table(self) -> pd.DataFrame:
@@ -300,4 +310,3 @@ class NetworkSet(Sequence[Network]):
             return f"<NetworkSet {self.method!r}: {len(self)} maps, not thresholded, {self.space.describe()}>"
         empty = int((~self.mask.any(axis=1)).sum())
         return f"<NetworkSet {self.method!r}: {len(self)} networks, {empty} of them empty, {self.space.describe()}>"
-

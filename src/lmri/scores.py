@@ -111,6 +111,12 @@ class Scores:
         counts = self.conditions.loc[self.conditions["kind"] == "control"].groupby("control_of").size()
         return float(1 / (1 + counts.min())) if len(counts) else 1.0
 
+    @property
+    def controls_needed(self) -> int:
+        """Matched controls with which one network alone could reach q ≤ 0.05 among all that are tested with it."""
+        n_tested = self.conditions.loc[self.conditions["kind"] == "control", "control_of"].nunique()
+        return max(0, round(n_tested / ALPHA) - 1)
+
     def _rows(self, task: TaskInfo) -> list[dict[str, object]]:
         sums = _cluster_sums(self.items[self.items["task"] == task.name], task)
         names = list(self.conditions["condition"])

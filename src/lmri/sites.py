@@ -83,7 +83,7 @@ def _blocks(model: PreTrainedModel) -> list[nn.Module]:
     for sign in signs:
         found = [stack for stack in stacks if sign(stack)]
         if found:
-            return list(max(found, key=len))
+            return list(max(found, key=lambda stack: len(list(stack))))
     raise SiteError(
         f"No stack of transformer blocks found in {type(model).__name__} ({model.config.model_type!r}). "
         "Only models made of a list of blocks can be recorded."
@@ -218,8 +218,9 @@ def by_text(activation: torch.Tensor, n_texts: int, n_tokens: int) -> torch.Tens
 def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
     """Read, lesion and restore on a few tokens.
 
-    Checked are: one call a layer in each forward pass, the width, the order of texts and tokens; that silencing a neuron
-    by a hook equals zeroing its weights and changes what comes out; and that the model is itself again afterwards.
+    Checked are: one call a layer in each forward pass, the width, the order of texts and tokens; that silencing a
+    neuron by a hook equals zeroing its weights and changes what comes out; and that the model is itself
+    again afterwards.
 
     Raises
     ------
@@ -228,7 +229,9 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
     """
     part = reader(model)
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    ids = torch.arange(6, device=input_device(model)).reshape(2, 3) * 7 % max(1, vocabulary - 10) + min(9, vocabulary // 2)
+    ids = torch.arange(6, device=input_device(model)).reshape(2, 3) * 7 % max(1, vocabulary - 10) + min(
+        9, vocabulary // 2
+    )
     modules = projections(model, space)
     seen: list[list[torch.Tensor]] = [[] for _ in modules]
 
@@ -285,7 +288,8 @@ def _check_lesion(
 
 
 def _with_zeroed_weight(module: nn.Module, site: str, neuron: int, forward: Any) -> torch.Tensor:
-    weight, bias = module.weight.data, getattr(module, "bias", None)
+    weight: torch.Tensor = module.weight.data  # type: ignore[assignment]
+    bias = getattr(module, "bias", None)
     # Linear keeps (out, in), Conv1D (in, out).
     rows = (site == "mlp_out") != isinstance(module, Conv1D)
     edited = [weight[neuron] if rows else weight[:, neuron]]

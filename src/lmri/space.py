@@ -131,14 +131,17 @@ class NeuronSpace:
 
     @property
     def n_layers(self) -> int:
+        """Number of layers."""
         return len(self.layers)
 
     @property
     def n_neurons(self) -> int:
+        """Neurons in all layers."""
         return sum(self.widths)
 
     @property
     def widths(self) -> tuple[int, ...]:
+        """Neurons in each layer."""
         return tuple(layer.width for layer in self.layers)
 
     @cached_property
@@ -153,10 +156,12 @@ class NeuronSpace:
 
     @property
     def is_padded(self) -> bool:
+        """Whether some voxels hold no neuron."""
         return math.prod(self.shape) != self.n_neurons
 
     @property
     def affine(self) -> np.ndarray:
+        """The identity: millimetres are voxel indices."""
         return np.eye(4)
 
     @cached_property
@@ -256,7 +261,7 @@ class NeuronSpace:
             dtype = np.uint8
         elif np.issubdtype(values.dtype, np.integer) and np.abs(values).max(initial=0) <= np.iinfo(np.int16).max:
             dtype = np.int16
-        volumes = np.zeros((len(np.atleast_2d(values)), self.inside.size), dtype=dtype)
+        volumes: np.ndarray = np.zeros((len(np.atleast_2d(values)), self.inside.size), dtype=dtype)
         volumes[:, self.inside] = values
         return self._img(volumes, intent=intent, extension=True, ndim=3 if values.ndim == 1 else 4)
 

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import shutil
@@ -85,22 +84,27 @@ class Layout:
 
     @property
     def description(self) -> Path:
+        """BIDS description of the dataset."""
         return self.root / "dataset_description.json"
 
     @property
     def readme(self) -> Path:
+        """What a person reads first."""
         return self.root / "README.md"
 
     @property
     def bidsignore(self) -> Path:
+        """What the BIDS validator passes over."""
         return self.root / ".bidsignore"
 
     @property
     def participants(self) -> Path:
+        """The model, as BIDS sees it."""
         return self.root / "participants.tsv"
 
     @property
     def report(self) -> Path:
+        """The report."""
         return self.root / "report.html"
 
     @property
@@ -110,27 +114,33 @@ class Layout:
 
     @property
     def study(self) -> Path:
+        """What makes a folder a study."""
         return self.own / "study.json"
 
     @property
     def split(self) -> Path:
+        """Which texts are held out."""
         return self.own / "split.tsv"
 
     @property
     def log(self) -> Path:
+        """Times, hosts and paths."""
         return self.own / "log.jsonl"
 
     def texts(self, corpus: str) -> Path:
+        """Give the texts of a corpus."""
         return self.own / "texts" / f"{corpus}.tsv"
 
     def recording(self, site: str, corpus: str) -> Path:
-        """The index of a recording: written last, so a recording without it is not whole."""
+        """Give the index of a recording: written last, so a recording without it is not whole."""
         return self.own / "recordings" / bids_label(site) / f"{corpus}.json"
 
     def recordings(self) -> list[Path]:
+        """List the indices of all recordings."""
         return sorted((self.own / "recordings").glob("*/*.json"))
 
     def atlas(self, site: str) -> Path:
+        """Give the folder of layer names as viewers take them."""
         return self.own / "atlas" / bids_label(site)
 
     def entry(self, kind: str, site: str, name: str) -> Path:
@@ -138,14 +148,16 @@ class Layout:
         return self.own / kind / bids_label(site) / check_name(name)
 
     def entries(self, kind: str) -> list[Path]:
+        """List the folders of all entries of a kind."""
         folders = (self.own / kind).glob("*/*")
         return sorted(folder for folder in folders if folder.is_dir() and not folder.name.startswith("."))
 
     def in_entry(self, folder: Path, subject: str, site: str, name: str, suffix: str) -> Path:
-        """A file of an entry, named so that a viewer's file list tells what it is."""
+        """Give a file of an entry, named so that a viewer's file list tells what it is."""
         return folder / f"sub-{subject}_space-{bids_label(site)}_desc-{bids_label(name)}_{suffix}"
 
     def func(self, subject: str) -> Path:
+        """Give the folder of images and their tables."""
         return self.root / f"sub-{subject}" / "func"
 
     def stem(self, subject: str, corpus: str, run: int | None = None, site: str | None = None) -> Path:
@@ -158,18 +170,23 @@ class Layout:
         return self.func(subject) / "_".join(parts)
 
     def bold(self, subject: str, corpus: str, run: int, site: str) -> Path:
+        """Give the image of a run."""
         return with_suffix(self.stem(subject, corpus, run, site), "_bold.nii")
 
     def events(self, subject: str, corpus: str, run: int) -> Path:
+        """Give the table with a row a volume."""
         return with_suffix(self.stem(subject, corpus, run), "_events.tsv")
 
     def tokens(self, subject: str, corpus: str, run: int) -> Path:
+        """Give the table with a row a token."""
         return with_suffix(self.stem(subject, corpus, run), "_tokens.tsv")
 
     def mask(self, subject: str, corpus: str, site: str) -> Path:
+        """Give the mask image."""
         return with_suffix(self.stem(subject, corpus, site=site), "_mask.nii.gz")
 
     def labels(self, subject: str, corpus: str, site: str) -> Path:
+        """Give the image of layer labels."""
         return with_suffix(self.stem(subject, corpus, site=site), "_desc-layers_dseg.nii.gz")
 
     def relative(self, path: Path) -> str:
@@ -186,7 +203,7 @@ def with_suffix(stem: Path, suffix: str) -> Path:
 
 
 def sidecar(path: Path) -> Path:
-    """The JSON file beside an image or table."""
+    """Give the JSON file beside an image or table."""
     name = path.name
     for ending in (".nii.gz", ".nii", ".tsv.gz", ".tsv"):
         if name.endswith(ending):
@@ -218,7 +235,7 @@ def whole(path: Path) -> Iterator[Path]:
     remove(partial)
     try:
         yield partial
-        os.replace(partial, path)  # noqa: PTH105 (Path.replace is the same call; os.replace names the atomic one)
+        partial.replace(path)
     except BaseException:
         remove(partial)
         raise
@@ -271,7 +288,7 @@ def save_img(img: nib.Nifti1Image, path: Path) -> None:
 
 # Every line break that some reader honours, the tab, the quote (readers treat it as the start of a quoted field), the
 # backslash itself, and lone surrogates, which UTF-8 cannot hold.
-_UNSAFE = re.compile("[\\\\\"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE = re.compile('[\\\\"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
 _SHORT = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _LONG = {escape[1]: char for char, escape in _SHORT.items()}
@@ -309,8 +326,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     table : DataFrame
         The index is not written.
     """
-    plain = {
-        column: [escape(value) for value in table[column]] if _is_text(table[column]) else table[column]
+    plain: dict[str, Any] = {
+        str(column): [escape(value) for value in table[column]] if _is_text(table[column]) else table[column]
         for column in table
     }
     compression: Any = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None

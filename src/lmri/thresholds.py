@@ -4,6 +4,7 @@ Every function takes maps ``(n_maps, n_neurons)`` and gives booleans of the same
 means anything; what each does and does not control is in `DESCRIPTIONS`, which travels with every result.
 """
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -69,7 +70,7 @@ def support(maps: np.ndarray) -> np.ndarray:
 
 
 def auto(maps: np.ndarray, ratio: float = 1.0) -> np.ndarray:
-    """Keep the ``ratio * n_neurons`` largest absolute weights of all maps together, as nilearn's ``threshold="auto"``."""
+    """Keep the ``ratio * n_neurons`` largest ``|weights|`` of all maps together, as nilearn's ``threshold="auto"``."""
     _check_positive("ratio", ratio)
     size = np.abs(maps)
     n_kept = min(size.size, max(1, round(ratio * maps.shape[1])))
@@ -140,11 +141,18 @@ THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
     "fdr_gaussian": fdr_gaussian,
 }
 
+
+def value_name(method: str) -> str | None:
+    """Name of a threshold's one parameter, such as ``"alpha"``; None if it has none."""
+    names = [name for name in inspect.signature(THRESHOLDS[method]).parameters if name != "maps"]
+    return names[0] if names else None
+
+
 DESCRIPTIONS = {
     "z": "two-sided z over neurons; descriptive, controls no error rate",
     "robust_z": "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
     "top": "a fixed share of the neurons; a quota, keeps as many in noise",
     "support": "all non-zero weights; the decomposition's own sparsity decides",
     "auto": "nilearn's quota over all maps; keeps as many in noise",
-    "fdr_gaussian": "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated on heavy-tailed maps",
+    "fdr_gaussian": "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated for heavy tails",
 }

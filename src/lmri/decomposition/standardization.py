@@ -91,9 +91,7 @@ class StandardizedRuns:
 
     def __init__(self, space: NeuronSpace, imgs: Sequence[Img], standardize: str, scope: str) -> None:
         if standardize not in STANDARDIZATIONS:
-            raise ValueError(
-                f"standardize is {standardize!r}; accepted are {', '.join(map(repr, STANDARDIZATIONS))}."
-            )
+            raise ValueError(f"standardize is {standardize!r}; accepted are {', '.join(map(repr, STANDARDIZATIONS))}.")
         if scope not in SCOPES:
             raise ValueError(f"scope is {scope!r}; accepted are {', '.join(map(repr, SCOPES))}.")
         self.space, self.imgs, self.standardize, self.scope = space, imgs, standardize, scope

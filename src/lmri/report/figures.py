@@ -17,7 +17,7 @@ from lmri.scores import INTACT, Scores
 
 POSITIVE, NEGATIVE, NEUTRAL = (0.80, 0.22, 0.13), (0.13, 0.40, 0.74), "#7a7f87"
 
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -61,7 +61,7 @@ def png(values: np.ndarray) -> str:
     # Members are never fainter than this, however far the strongest is ahead of them.
     rgba[..., 3] = np.where(values != 0, 0.45 + 0.55 * np.abs(values), 0)
     stream = io.BytesIO()
-    imsave(stream, rgba, format="png", metadata={"Software": None})
+    imsave(stream, rgba, format="png", metadata={"Software": ""})
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
@@ -79,7 +79,9 @@ def comparison_figure(comparison: Comparison) -> str:
         image = left.imshow(np.abs(comparison.correlation)[np.ix_(rows, columns)], vmin=0, vmax=1, cmap="magma_r")
         left.set_xticks(range(len(columns)), [name.rsplit("-", 1)[1] for name in np.array(second)[columns]], fontsize=7)
         left.set_yticks(range(len(rows)), [name.rsplit("-", 1)[1] for name in np.array(first)[rows]], fontsize=7)
-        left.set(xlabel=comparison.second.method, ylabel=comparison.first.method, title="|r| of all pairs, matched first")
+        left.set(
+            xlabel=comparison.second.method, ylabel=comparison.first.method, title="|r| of all pairs, matched first"
+        )
         figure.colorbar(image, ax=left, shrink=0.8)
         place = np.arange(1, len(table) + 1)
         right.plot(place, table["r"].abs(), "o-", color=POSITIVE, ms=4, lw=1, label="matched |r|")

@@ -151,7 +151,9 @@ def _card(network: Network, row: Mapping[str, Any], tops: list[dict[str, Any]]) 
             "strip": figures.strip(network),
             "neurons": network.neurons().head(N_TOP).to_dict("records"),
             "max_z": float(np.abs(network.z[network.members]).max()),
-            "profile": ", ".join(f"{count} in {layer.name}" for count, layer in zip(profile, network.space.layers, strict=True)),
+            "profile": ", ".join(
+                f"{count} in {layer.name}" for count, layer in zip(profile, network.space.layers, strict=True)
+            ),
         }
     return card
 
@@ -220,6 +222,7 @@ def _scores(info: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
         "rows": summary.to_dict("records"),
         "labels": scores.label_counts().to_dict("records"),
         "p_floor": scores.p_floor,
+        "controls_needed": scores.controls_needed,
         "floor_too_high": bool(len(tested)) and scores.p_floor > ALPHA,
         "n_tested": len(tested),
         "n_q": int((tested["q"] <= ALPHA).sum()),

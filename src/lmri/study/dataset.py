@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-import lmri
 from lmri import storage
 from lmri.recording import Recording
 from lmri.space import ModelInfo, NeuronSpace
@@ -36,7 +35,9 @@ layer is the voxel x = n % nx, y = n // nx.
 EVENT_COLUMNS = {
     "trial_type": {"Description": "Corpus"},
     "text_id": {"Description": "Text that the token belongs to; see lmri/texts"},
-    "token": {"Description": "Part of the text that the token stands for; backslash escapes for tabs, quotes, line ends"},
+    "token": {
+        "Description": "Part of the text that the token stands for; backslash escapes for tabs, quotes, line ends"
+    },
     "token_id": {"Description": "Number of the token in the model's vocabulary"},
     "position": {"Description": "Place of the token in its text, counted from 0, dummies included"},
     "start": {"Description": "First character in the text; -1 if the tokenizer cannot tell"},
@@ -54,7 +55,9 @@ def create(layout: Layout, model: ModelInfo) -> None:
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
             "License": "n/a",
-            "GeneratedBy": [{"Name": "lmri", "Version": lmri.__version__, "CodeURL": "https://arxiv.org/abs/2502.20408"}],
+            "GeneratedBy": [
+                {"Name": "lmri", "Version": storage.versions()["lmri"], "CodeURL": "https://arxiv.org/abs/2502.20408"}
+            ],
             "SourceDatasets": [{"URL": f"bids::sub-{subject}", "Version": model.revision or model.fingerprint}],
         },
     )
@@ -101,7 +104,12 @@ def write_recording_tables(
     storage.save_img(space.labels_img, labels)
     storage.write_json(
         storage.sidecar(labels),
-        {"Description": "Layer of every neuron, counted from 1", "SpatialReference": reference},
+        {
+            "Description": "Layer of every neuron, counted from 1",
+            "SpatialReference": reference,
+            "module": {"Description": "Path of the layer's final MLP projection in the model"},
+            "n_neurons": {"Description": "Width of the layer"},
+        },
     )
     storage.write_table(labels.with_name(labels.name.replace(".nii.gz", ".tsv")), space.labels_table)
     write_atlas(layout, space)

@@ -144,7 +144,9 @@ def ambiguous(
     """Say that a request fits several things or none, and list what there is."""
     wish = ", ".join(f"{key}={value!r}" for key, value in asked.items() if value is not None) or "nothing was chosen"
     if not options:
-        return AmbiguousChoiceError(f"{layout.root} has no {kind} yet ({wish}). Make them first; `lmri --help` says how.")
+        return AmbiguousChoiceError(
+            f"{layout.root} has no {kind} yet ({wish}). Make them first; `lmri --help` says how."
+        )
     listed = "; ".join(", ".join(f"{key}={value!r}" for key, value in option.items()) for option in options)
     problem = "Several" if several else "None"
     return AmbiguousChoiceError(f"{problem} of the {kind} in {layout.root} fit ({wish}). Choose from: {listed}.")

@@ -49,6 +49,7 @@ class Study:
 
     @property
     def root(self) -> Path:
+        """The folder."""
         return self.layout.root
 
     @property
@@ -360,7 +361,7 @@ def open_or_create(root: str | Path, model: ModelInfo) -> Study:
         study = Study(root)
         if study.model.fingerprint != model.fingerprint or study.model.dtype != model.dtype:
             raise StudyError(
-                f"{root} is a study of {study.model.id!r} (fingerprint {study.model.fingerprint}, {study.model.dtype}); "
+                f"{root} is a study of {study.model.id!r} (weights {study.model.fingerprint}, {study.model.dtype}); "
                 f"this is {model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: "
                 "use another folder (--out)."
             )

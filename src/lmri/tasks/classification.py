@@ -73,13 +73,15 @@ class Classification:
             raise ValueError(f"The verbalizer has {len(self.verbalizer)} labels; at least 2 are needed.")
         unknown = sorted(set(self.labels) - set(self.verbalizer))
         if unknown:
-            raise ValueError(f"The labels {unknown} have no words in the verbalizer ({list(self.verbalizer)}). Add them.")
+            raise ValueError(
+                f"The labels {unknown} have no words in the verbalizer ({list(self.verbalizer)}). Add them."
+            )
         if not all(self.verbalizer.values()):
             raise ValueError("A label's words are empty; the model cannot prefer them. Give each label words.")
 
     @classmethod
     def from_file(cls, path: Path, name: str = "classification") -> "Classification":
-        """Read items from a table with the columns ``prompt`` and ``label``; the label itself, after a space, is scored.
+        """Read items from a table with the columns ``prompt`` and ``label``; scored is the label after a space.
 
         Parameters
         ----------
@@ -130,13 +132,13 @@ class Classification:
                 row = self._ids(tokenizer, prompt + self.verbalizer[name])
                 if row[: len(before)] != before or len(row) == len(before) or not before:
                     raise ValueError(
-                        f"The tokenizer merges the end of prompt {number} with the answer {self.verbalizer[name]!r}, so "
-                        "the answer has no likelihood of its own. Let the prompt end without a space, and the answers "
-                        "start with one."
+                        f"The tokenizer merges the end of prompt {number} with the answer {self.verbalizer[name]!r}, "
+                        "so the answer has no likelihood of its own. Let the prompt end without a space, and the "
+                        "answers start with one."
                     )
                 if limit is not None and len(row) > limit:
                     raise ValueError(
-                        f"Item {number} has {len(row)} tokens with its answer; the model reads {limit}. Shorten the text."
+                        f"Item {number} has {len(row)} tokens with its answer; the model reads {limit}. Shorten it."
                     )
                 rows.append(row)
                 firsts.append(len(before))

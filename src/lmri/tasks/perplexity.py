@@ -62,7 +62,7 @@ class Perplexity:
                 raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Give longer texts.")
             if short:
                 warnings.warn(
-                    f"{short} of {len(rows)} texts of {self.info.name!r} have fewer than two tokens and are not scored.",
+                    f"{short} of {len(rows)} texts of {self.info.name!r} have less than two tokens and are not scored.",
                     DataWarning,
                     stacklevel=4,
                 )

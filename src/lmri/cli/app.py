@@ -1,0 +1,408 @@
+"""The commands."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lmri.cli.console import Output, guarded, records
+
+app = typer.Typer(
+    name="lmri",
+    help="Neuroimaging for language models: record activations as NIfTI, find functional networks, lesion them.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+SiteOption = Annotated[
+    str | None, typer.Option(help="mlp_out or mlp_hidden; needed if both were recorded.", show_default=False)
+]
+NameOption = Annotated[str | None, typer.Option(help="Name of what is made.", show_default="the method")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+
+_THRESHOLD_HELP = (
+    "METHOD or METHOD:VALUE: z:3.0, robust_z:3.0, top:0.01, support, auto:1.0 or fdr_gaussian:0.05. "
+    "None of them is a calibrated test."
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        import lmri
+
+        typer.echo(f"lmri {lmri.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@guarded
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the study to make.")] = Path("lmri-demo"),
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Run the whole walk on a small model that comes with the package; no network needed."""
+    from lmri.cli.demo import walk
+
+    walk(out, Output(quiet, json))
+
+
+@app.command()
+@guarded
+def record(
+    model: Annotated[str, typer.Argument(help="Hub name, local folder, or lmri-demo.", show_default=False)],
+    texts: Annotated[
+        str,
+        typer.Argument(
+            help="Text file (a text a line), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the study; made if needed.", show_default=False)],
+    corpus: Annotated[str, typer.Option(help="Name of these texts: letters and digits.")] = "texts",
+    site: Annotated[str, typer.Option(help="mlp_out or mlp_hidden.")] = "mlp_out",
+    text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text",
+    config: Annotated[str | None, typer.Option(help="Configuration of a Hugging Face dataset.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a Hugging Face dataset.", show_default="train")] = None,
+    limit: Annotated[int | None, typer.Option(help="Most texts to take.")] = None,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Shuffle the texts before --limit.")] = False,
+    test_fraction: Annotated[float, typer.Option(help="Share of the texts to hold out for tests.")] = 0.25,
+    run_tokens: Annotated[int, typer.Option(help="Volumes a run is to have, about.")] = 1024,
+    texts_per_run: Annotated[int | None, typer.Option(help="Texts a run, instead of --run-tokens.")] = None,
+    n_dummy: Annotated[int, typer.Option(help="First tokens of each text to keep out of the images.")] = 1,
+    max_tokens: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Texts read at once.")] = 8,
+    projection: Annotated[str | None, typer.Option(help="Final projection in a block, if it is not found.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Let a model read texts, and store what its neurons do as 4D images."""
+    from lmri.texts import read_texts
+
+    output = Output(quiet, json)
+    read = read_texts(
+        texts, column=text_column, limit=limit, shuffle=shuffle, seed=seed, config=config, split=split
+    )  # before the model is loaded, which takes longer
+    with output.progress(f"Loading {model}"):
+        from lmri.models import load_model
+        from lmri.recorder import record as record_texts
+
+        loaded, tokenizer = load_model(
+            model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
+        )
+    with output.progress(f"Recording {corpus} at {site}") as progress:
+        recording = record_texts(
+            loaded,
+            tokenizer,
+            read,
+            out,
+            corpus=corpus,
+            site=site,
+            batch_size=batch_size,
+            run_tokens=run_tokens,
+            texts_per_run=texts_per_run,
+            n_dummy=n_dummy,
+            test_fraction=test_fraction,
+            seed=seed,
+            max_tokens=max_tokens,
+            projection=projection,
+            progress=progress,
+        )
+    n_test = len(recording.test_texts)
+    output.say(
+        f"Recorded {recording.corpus} at {site}: {len(recording.texts) - n_test} texts ({n_test} held out), "
+        f"{recording.n_volumes} volumes in {len(recording.runs)} runs, {recording.space.describe()}."
+    )
+    output.say(f"Next: lmri decompose {out} --method canica --n-components 20")
+    output.result(
+        {
+            "study": str(out),
+            "corpus": recording.corpus,
+            "site": site,
+            "n_texts": len(recording.texts),
+            "n_test": n_test,
+            "n_runs": len(recording.runs),
+            "n_volumes": recording.n_volumes,
+            "n_neurons": recording.space.n_neurons,
+            "imgs": recording.imgs,
+        }
+    )
+
+
+@app.command()
+@guarded
+def decompose(
+    study: StudyFolder,
+    method: Annotated[str, typer.Option(help="canica, dictlearning, fastica-temporal or fastica-spatial.")] = "canica",
+    n_components: Annotated[int, typer.Option(help="Number of maps.")] = 20,
+    site: SiteOption = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Corpus to fit; may be repeated.", show_default="all at the site")
+    ] = None,
+    standardize: Annotated[str, typer.Option(help="zscore, center or none: each neuron's time series.")] = "zscore",
+    scope: Annotated[str, typer.Option(help="run or study: where mean and sd are taken.")] = "run",
+    alpha: Annotated[float | None, typer.Option(help="Sparsity of dictlearning.", show_default="10")] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help=_THRESHOLD_HELP, show_default="z:3.0; support for dictlearning")
+    ] = None,
+    name: NameOption = None,
+    n_jobs: Annotated[int, typer.Option(help="Threads, where the method has a use for them.")] = 1,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find maps in what was recorded, and threshold them into networks."""
+    from lmri.cli.stages import brief, decompose_study, parse_threshold
+    from lmri.study import open_study
+
+    output = Output(quiet, json)
+    parameters: dict[str, Any] = {"standardize": standardize, "scope": scope, "random_state": seed}
+    if alpha is not None:
+        if method != "dictlearning":
+            raise ValueError(f"--alpha is of dictlearning only; the method is {method!r}. Leave it out.")
+        parameters["alpha"] = alpha
+    if not method.startswith("fastica"):
+        parameters["n_jobs"] = n_jobs
+    opened = open_study(study)
+    chosen = parse_threshold(threshold)
+    with output.progress(f"Decomposing by {method}"):
+        networks, label = decompose_study(opened, method, n_components, site, corpus, parameters, chosen, name)
+    info = networks.info
+    output.say(
+        f"{label}, {networks.space.site}: {len(networks)} maps of {info['n_volumes']} volumes ({info['n_runs']} runs); "
+        f"{info['convergence']['n_converged']} of {info['convergence']['n_starts']} starts converged. "
+        f"Threshold: {info['threshold']['description']}."
+    )
+    output.table(brief(networks))
+    output.say(f"Next: lmri lesion {study} --networks {label} --task perplexity --n-controls 20")
+    output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
+
+
+@app.command()
+@guarded
+def threshold(
+    study: StudyFolder,
+    decomposition: Annotated[str, typer.Argument(help="Name of a decomposition.", show_default=False)],
+    by: Annotated[str, typer.Option("--by", help=_THRESHOLD_HELP, show_default=False)],
+    name: Annotated[str, typer.Option(help="Name of the networks to make.", show_default=False)],
+    site: SiteOption = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Threshold the maps of a stored decomposition once more, another way."""
+    from lmri.cli.stages import brief, parse_threshold
+    from lmri.study import open_study
+
+    output, opened = Output(quiet, json), open_study(study)
+    method, values = parse_threshold(by)
+    networks = opened.decomposition(decomposition, site).threshold(method, **values)
+    opened.save_networks(networks, decomposition, name)
+    networks = opened.networks(name, networks.space.site)
+    output.say(f"{name} at {networks.space.site}: {networks.info['threshold']['description']}.")
+    output.table(brief(networks))
+    output.result({"name": name, "site": networks.space.site, "networks": records(networks.table)})
+
+
+@app.command()
+@guarded
+def compare(
+    study: StudyFolder,
+    first: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Name of another.", show_default=False)],
+    site: SiteOption = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Match the maps of two methods one to one, beside what chance would give."""
+    from lmri.cli.stages import say_comparison
+    from lmri.comparison import compare as compare_sets
+    from lmri.study import open_study
+
+    output, opened = Output(quiet, json), open_study(study)
+    with output.progress(f"Comparing {first} with {second}"):
+        ours = opened.networks(first, site)
+        found = compare_sets(ours, opened.networks(second, site or ours.space.site), seed)
+        opened.save_comparison(found, seed)
+    say_comparison(output, found)
+    output.result(
+        {
+            "mean_abs_r": found.mean_r,
+            "null_mean": found.null_mean,
+            "null_95": found.null_95,
+            "pairs": records(found.table),
+        }
+    )
+
+
+Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        help="perplexity (of the texts held out), perplexity:FILE, or classification:FILE with the columns prompt and "
+        "label; may be repeated.",
+        show_default="perplexity",
+    ),
+]
+Controls = Annotated[int, typer.Option(help="Matched controls for each network; 0 for none.")]
+Model = Annotated[
+    str | None, typer.Option(help="Where the model is.", show_default="where it was when it was recorded")
+]
+TextColumn = Annotated[str, typer.Option(help="Column of FILE that holds the texts.")]
+Baseline = Annotated[str, typer.Option(help="What a silenced neuron gives: zero, or its mean over a corpus.")]
+ScoresName = Annotated[
+    str | None, typer.Option("--name", help="Name of the scores.", show_default="lesion-canica and the like")
+]
+BatchSize = Annotated[int, typer.Option(help="Texts read at once.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+
+
+@app.command()
+@guarded
+def lesion(
+    study: StudyFolder,
+    networks: Networks,
+    task: Tasks = None,
+    n_controls: Controls = 20,
+    baseline: Baseline = "zero",
+    site: SiteOption = None,
+    model: Model = None,
+    text_column: TextColumn = "text",
+    name: ScoresName = None,
+    batch_size: BatchSize = 8,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Silence each network, and their union, and score the model beside matched controls."""
+    from lmri.cli.stages import Request, intervene
+
+    request = Request("lesion", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed)
+    intervene(Output(quiet, json), study, request, site, model, device, name)
+
+
+@app.command()
+@guarded
+def preserve(
+    study: StudyFolder,
+    networks: Networks,
+    task: Tasks = None,
+    n_controls: Controls = 20,
+    baseline: Baseline = "zero",
+    site: SiteOption = None,
+    model: Model = None,
+    text_column: TextColumn = "text",
+    name: ScoresName = None,
+    batch_size: BatchSize = 8,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Silence all neurons but those of a network, and score the model beside matched controls."""
+    from lmri.cli.stages import Request, intervene
+
+    request = Request(
+        "preserve", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed
+    )
+    intervene(Output(quiet, json), study, request, site, model, device, name)
+
+
+@app.command()
+@guarded
+def amplify(
+    study: StudyFolder,
+    networks: Networks,
+    gain: Annotated[float | None, typer.Option(help="Factor on the activity of a network's neurons.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Constant added to it, instead of --gain.")] = None,
+    task: Tasks = None,
+    n_controls: Controls = 20,
+    site: SiteOption = None,
+    model: Model = None,
+    text_column: TextColumn = "text",
+    name: ScoresName = None,
+    batch_size: BatchSize = 8,
+    device: Device = "cpu",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Amplify each network, and score the model beside matched controls."""
+    from lmri.cli.stages import Request, intervene
+
+    options = {"gain": gain, "offset": offset}
+    request = Request("amplify", options, networks, task or [], n_controls, text_column, batch_size, seed)
+    intervene(Output(quiet, json), study, request, site, model, device, name)
+
+
+@app.command()
+@guarded
+def report(
+    study: StudyFolder,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="report.html in the study")] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write everything in the study to one HTML file."""
+    from lmri.study import open_study
+
+    output = Output(quiet, json)
+    with output.progress("Writing the report"):
+        path = open_study(study).report(out)
+    output.say(f"Report: {path}")
+    output.result({"report": str(path)})
+
+
+@app.command()
+@guarded
+def info(study: StudyFolder, quiet: Quiet = False, json: Json = False) -> None:
+    """List what is in a study."""
+    from lmri.cli.stages import study_contents
+    from lmri.study import open_study
+
+    output, opened = Output(quiet, json), open_study(study)
+    contents = study_contents(opened)
+    output.say(f"Study of {opened.model.id} ({opened.model.model_type}, weights {opened.model.fingerprint})")
+    output.table(contents)
+    output.result({"model": opened.model.id, "contents": records(contents)})
+
+
+@app.command()
+@guarded
+def validate(study: StudyFolder, quiet: Quiet = False, json: Json = False) -> None:
+    """Check every file of a study, also by the BIDS validator if it is installed."""
+    from lmri.study import open_study
+    from lmri.study.validation import validate as validate_study
+
+    output = Output(quiet, json)
+    with output.progress("Checking"):
+        found = validate_study(open_study(study))
+    for problem in found.problems:
+        output.say(f"[bold red]Problem:[/] {problem}")
+    for note in found.notes:
+        output.say(note)
+    if not found.problems:
+        output.say(f"No problem found in {study}.")
+    output.result({"problems": found.problems, "notes": found.notes})
+    if found.problems:
+        raise typer.Exit(1)

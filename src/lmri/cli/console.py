@@ -1,0 +1,152 @@
+"""What people see: progress and messages on standard error, results on standard output, errors without tracebacks."""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lmri.exceptions import LMRIError, LMRIWarning
+
+EXPECTED = (LMRIError, ValueError, TypeError, OSError, IndexError)
+"""Errors that a message explains; anything else is a fault of ours."""
+
+
+class Output:
+    """One command's way to speak.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show nothing but errors and, with `as_json`, the result.
+    as_json : bool
+        Print the result as one JSON object.
+    """
+
+    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self.out = Console(highlight=False, soft_wrap=True)
+        if not self.out.is_terminal:
+            self.out.width = 400  # a pipe has no width, and a table cut at 80 columns would lose numbers
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
+        """Show a bar, or a spinner as long as nothing is reported to the callable that is given."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+        )
+        bar = Progress(*columns, console=self.err, transient=True, disable=self.quiet or not self.err.is_terminal)
+        with bar:
+            task = bar.add_task(description, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a line of result for people."""
+        if not (self.quiet or self.as_json):
+            self.out.print(text)
+
+    def table(self, table: pd.DataFrame, title: str = "") -> None:
+        """Print a table for people."""
+        if self.quiet or self.as_json:
+            return
+        shown = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for column in table:
+            numeric = pd.api.types.is_numeric_dtype(table[column])
+            shown.add_column(escape(str(column)), justify="right" if numeric else "left", overflow="fold")
+        for row in table.itertuples(index=False):
+            shown.add_row(*(escape(_cell(value)) for value in row))
+        self.out.print(shown)
+
+    def result(self, content: dict[str, Any]) -> None:
+        """Print the result as JSON, if that was asked for."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(content, indent=2, default=_plain) + "\n")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if pd.isna(value) else f"{value:.4g}"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Turn a table into JSON rows, with null where there is no value."""
+    return [
+        {key: None if isinstance(value, float) and pd.isna(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command end with a message and an exit code instead of a traceback.
+
+    1 is an error that the message explains, 2 wrong usage, 130 an interruption.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        quiet = bool(kwargs.get("quiet"))
+        err = Console(stderr=True, highlight=False, soft_wrap=True)
+        try:
+            with _calm(err, quiet):
+                command(*args, **kwargs)
+        except EXPECTED as error:
+            _fail(err, str(error) or type(error).__name__, 1)
+        except KeyboardInterrupt:
+            _fail(err, "Interrupted. Nothing half made was kept.", 130)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("LMRI_DEBUG"):
+                raise
+            kind = type(error).__name__
+            _fail(err, f"{kind}: {error}. This is a fault of lmri; LMRI_DEBUG=1 shows where it happens.", 1)
+
+    return run
+
+
+def _fail(err: Console, message: str, code: int) -> NoReturn:
+    err.print(f"[bold red]Error:[/] {escape(message)}")
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _calm(err: Console, quiet: bool) -> Iterator[None]:
+    """Show our own warnings as one line each, once, and keep other libraries' to themselves."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        text = str(message)
+        if issubclass(category, LMRIWarning) and text not in shown and not quiet:
+            shown.add(text)
+            err.print(f"[bold yellow]Warning:[/] {escape(text)}")
+
+    # Set before transformers is imported: it reads them then.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("lmri").addHandler(logging.NullHandler())
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LMRIWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,121 @@
+"""The demo: the whole walk on the embedded model, at both sites, saying what it finds, whatever that is."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmri.cli.console import Output, records
+from lmri.cli.stages import Request, build_tasks, decompose_study, held_out_tasks, intervention_maker, wide
+from lmri.comparison import compare
+from lmri.controls import MatchedControls
+from lmri.demo.texts import KINDS, generate
+from lmri.scores import ALPHA, INTACT, Scores
+from lmri.study import Study, open_study
+
+SITES = ("mlp_hidden", "mlp_out")
+METHODS = ("canica", "fastica-temporal")
+N_TEXTS = 28
+N_COMPONENTS = 8
+N_CONTROLS = 20
+SEED = 2026
+"""Of the texts; those that the model was trained on come from another."""
+
+
+def walk(out: Path, output: Output) -> None:
+    """Record, decompose, compare, lesion and report.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the study; what is there already is not made again.
+    output : Output
+        Where to speak.
+    """
+    with output.progress("Loading the embedded model"):
+        from lmri.models import EMBEDDED, load_model
+        from lmri.recorder import record
+
+        model, tokenizer = load_model(EMBEDDED)
+    output.say(f"[bold]{EMBEDDED}[/]: a GPT-2 of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters.")
+    for site in SITES:
+        for kind in KINDS:
+            texts = generate(kind, N_TEXTS, SEED)
+            with output.progress(f"Recording {kind} at {site}") as progress:
+                recording = record(model, tokenizer, texts, out, corpus=kind, site=site, progress=progress)
+        output.say(
+            f"\n[bold]{site}[/]: {recording.space.describe()}; {N_TEXTS} texts of each kind ({', '.join(KINDS)}), "
+            f"{len(recording.test_texts)} of them held out."
+        )
+        _one_site(open_study(out), site, model, tokenizer, output)
+    study = open_study(out)
+    with output.progress("Writing the report"):
+        path = study.report()
+    output.say(f"\nReport: [bold]{path}[/]")
+    output.result({"study": str(out), "report": str(path), "scores": {site: _summary(study, site) for site in SITES}})
+
+
+def _summary(study: Study, site: str) -> list[dict[str, object]]:
+    return records(study.scores("lesion-canica", site).summary())
+
+
+def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Output) -> None:
+    for method in METHODS:
+        with output.progress(f"Decomposing by {method}"):
+            networks, _ = decompose_study(
+                study, method, N_COMPONENTS, site, None, {"random_state": 0}, ("z", {"z": 3.0}), None
+            )
+            strict = study.decomposition(method, site).threshold("fdr_gaussian", alpha=ALPHA)
+        sizes = networks.members.sum(axis=1)
+        start = networks.info["convergence"]
+        output.say(
+            f"  {method}: {len(networks)} maps, {start['n_converged']} of {start['n_starts']} starts converged; "
+            f"neurons with |z| > 3: {', '.join(map(str, sizes))}; not empty: {(sizes > 0).sum()}, "
+            f"and by the FDR heuristic {strict.members.any(axis=1).sum()}."
+        )
+    with output.progress("Comparing"):
+        found = compare(study.networks(METHODS[0], site), study.networks(METHODS[1], site))
+        study.save_comparison(found, 0)
+    output.say(
+        f"  matched one to one: mean |r| {found.mean_r:.2f}, random rotations {found.null_mean:.2f} "
+        f"(95 %: {found.null_95:.2f}); {int(found.table['above_null'].sum())} of {len(found.table)} pairs above."
+    )
+    scores = _lesion(study, site, model, tokenizer, output)
+    summary = scores.summary()
+    output.table(wide(summary), "  Lesions: nats per token more than intact, and p beside matched controls")
+    lesioned = summary[(summary["condition"] != INTACT) & summary["p"].notna()]
+    output.say(
+        f"  {_count(lesioned)} (the smallest possible p is {scores.p_floor:.3f}; "
+        f"it takes {scores.controls_needed} controls for one network alone to reach q ≤ {ALPHA})."
+        if len(lesioned)
+        else "  Every network is empty: nothing to lesion."
+    )
+
+
+def _count(lesioned: pd.DataFrame) -> str:
+    at_floor = lesioned[lesioned["p"] <= 1 / (1 + lesioned["n_controls"]) + 1e-12]
+    return (
+        f"{len(at_floor)} of {len(lesioned)} lesions are worse than all {N_CONTROLS} of their controls, "
+        f"{int((lesioned['q'] <= ALPHA).sum())} have q ≤ {ALPHA}"
+    )
+
+
+def _lesion(study: Study, site: str, model: Any, tokenizer: Any, output: Output) -> Scores:
+    from lmri.evaluation import conditions_of, evaluate
+
+    request = Request("lesion", {"baseline": "zero"}, "canica", ["perplexity"], N_CONTROLS, "text", 8, 0)
+    name = "lesion-canica"
+    inputs, parameters = request.identity(build_tasks(study, request))
+    if not study.entries.has("scores", site, name, inputs, {**parameters, "seed": request.seed}):
+        conditions = conditions_of(study.networks("canica", site), intervention_maker(study, request, site))
+        with output.progress(f"Lesioning, with {N_CONTROLS} controls each") as progress:
+            scores = evaluate(
+                model,
+                tokenizer,
+                held_out_tasks(study, request.batch_size),
+                conditions,
+                MatchedControls(N_CONTROLS),
+                progress=progress,
+            )
+        study.save_scores(scores, name, site, inputs, parameters)
+    return study.scores(name, site)

@@ -1,0 +1,287 @@
+"""What commands do between their options and the library, each stage as one function."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lmri.cli.console import Output, records
+from lmri.comparison import Comparison
+from lmri.controls import MatchedControls
+from lmri.networks import Network, NetworkSet
+from lmri.storage import text_hash
+from lmri.study import Study, open_study
+from lmri.study.dataset import texts_digest
+from lmri.study.results import decomposition_identity
+from lmri.texts import read_texts
+from lmri.thresholds import THRESHOLDS, value_name
+
+if TYPE_CHECKING:
+    from lmri.interventions import Intervention
+    from lmri.tasks import Task
+
+Threshold = tuple[str | None, dict[str, float]]
+
+
+def parse_threshold(text: str | None) -> Threshold:
+    """Read ``METHOD`` or ``METHOD:VALUE``.
+
+    Examples
+    --------
+    >>> parse_threshold("z:2.5")
+    ('z', {'z': 2.5})
+    """
+    if text is None:
+        return None, {}
+    method, _, value = text.partition(":")
+    if method not in THRESHOLDS:
+        raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(THRESHOLDS)}.")
+    if not value:
+        return method, {}
+    name = value_name(method)
+    if name is None:
+        raise ValueError(f"The threshold {method!r} takes no value, but {value!r} was given. Leave it out.")
+    try:
+        return method, {name: float(value)}
+    except ValueError:
+        raise ValueError(f"The threshold {text!r} has the value {value!r}, which is not a number.") from None
+
+
+def decompose_study(
+    study: Study,
+    method: str,
+    n_components: int,
+    site: str | None,
+    corpora: Sequence[str] | None,
+    parameters: Mapping[str, Any],
+    threshold: Threshold,
+    name: str | None,
+) -> tuple[NetworkSet, str]:
+    """Fit a decomposition unless it is there, threshold it, store both, and give the networks and their name."""
+    from lmri.decomposition import build
+
+    recordings = study.group(site, corpora)
+    space = recordings[0].space
+    estimator = build(method, space, n_components=n_components, **parameters)
+    label = name or estimator.method
+    if not study.entries.has("decompositions", space.site, label, *decomposition_identity(estimator, recordings)):
+        estimator.fit([img for recording in recordings for img in recording.imgs])
+        study.save_decomposition(estimator, recordings, label)
+    networks = study.decomposition(label, space.site).threshold(threshold[0], **threshold[1])
+    study.save_networks(networks, label)
+    return study.networks(label, space.site), label
+
+
+def brief(networks: NetworkSet) -> pd.DataFrame:
+    """Choose the columns of a network table that fit on a screen."""
+    table = networks.table
+    return pd.DataFrame(
+        {
+            "network": table["network"],
+            "neurons": table["n_neurons"],
+            "positive": table["n_positive"],
+            "mean layer": table["mean_layer"].round(1),
+            "variance %": (100 * table["variance"]).round(2),
+            "sign": ["" if known else "undetermined" for known in table["sign_determined"]],
+        }
+    )
+
+
+def say_comparison(output: Output, found: Comparison) -> None:
+    """Show a comparison to people."""
+    above = int(found.table["above_null"].sum())
+    output.say(
+        f"Mean matched |r| of {found.first.method} and {found.second.method}: {found.mean_r:.3f}; "
+        f"random rotations give {found.null_mean:.3f} (95 %: {found.null_95:.3f}). "
+        f"{above} of {len(found.table)} pairs exceed the null."
+    )
+    columns = {"r": found.table["r"].round(3), "null 95 %": found.table["r_null_95"].round(3)}
+    if "iou" in found.table:
+        columns |= {"IoU": found.table["iou"].round(2), "both": found.table["n_both"]}
+    output.table(pd.DataFrame({"first": found.table["first"], "second": found.table["second"], **columns}))
+
+
+def study_contents(study: Study) -> pd.DataFrame:
+    """List recordings and entries."""
+    rows = [
+        {"kind": "recording", "name": one.corpus, "site": one.space.site, "made of": f"{one.n_volumes} volumes"}
+        for one in study.recordings()
+    ]
+    for kind in ("decompositions", "networks", "comparisons", "scores"):
+        for entry in study.entries.list(kind):
+            inputs = [value for key, value in entry.info["inputs"].items() if key not in ("texts_sha256", "tasks")]
+            made_of = ", ".join(", ".join(value) if isinstance(value, list) else str(value) for value in inputs)
+            rows.append({"kind": kind, "name": entry.name, "site": entry.site, "made of": made_of})
+    return pd.DataFrame(rows, columns=["kind", "name", "site", "made of"])
+
+
+# -- lesion, preserve, amplify ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done to which networks, and what is to be scored.
+
+    Parameters
+    ----------
+    kind : {"lesion", "preserve", "amplify"}
+        The intervention.
+    options : dict
+        Of the intervention: ``baseline``, or ``gain`` and ``offset``.
+    networks : str
+        Name of the network set.
+    tasks : list of str
+        As on the command line.
+    n_controls : int
+        Draws a network.
+    text_column : str
+        Of task files.
+    batch_size : int
+        Texts read at once.
+    seed : int
+        Of controls and bootstrap.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    networks: str
+    tasks: list[str]
+    n_controls: int
+    text_column: str
+    batch_size: int
+    seed: int
+
+    def identity(self, tasks: "Sequence[Task]") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Say what the scores are a function of: inputs and parameters, but for the seed."""
+        inputs = {"networks": self.networks, "tasks": {task.info.name: texts_digest(task.texts) for task in tasks}}
+        parameters = {
+            "intervention": self.kind,
+            **self.options,
+            "n_controls": self.n_controls,
+            "batch_size": self.batch_size,
+        }
+        return inputs, parameters
+
+
+def intervene(
+    output: Output, folder: Path, request: Request, site: str | None, model: str | None, device: str, name: str | None
+) -> None:
+    """Carry out a request, unless its scores are there, and show them."""
+    study = open_study(folder)
+    networks = study.networks(request.networks, site)
+    if request.n_controls < 0:
+        raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
+    _check_options(study, request, networks)
+    tasks = build_tasks(study, request)
+    label, at = name or f"{request.kind}-{request.networks}", networks.space.site
+    inputs, parameters = request.identity(tasks)
+    if not study.entries.has("scores", at, label, inputs, {**parameters, "seed": request.seed}):
+        from lmri.evaluation import conditions_of, evaluate
+
+        with output.progress("Loading the model"):
+            loaded, tokenizer = load_model_of(study, model, device)
+        conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
+        controls = MatchedControls(request.n_controls) if request.n_controls else None
+        with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
+            scores = evaluate(loaded, tokenizer, tasks, conditions, controls, request.seed, progress=progress)
+        study.save_scores(scores, label, at, inputs, parameters)
+    scores = study.scores(label, at)
+    summary = scores.summary()
+    output.table(wide(summary), f"{label} at {at}: difference from intact, and p beside {request.n_controls} controls")
+    if request.n_controls:
+        output.say(
+            f"The smallest possible p is {scores.p_floor:.3g}; for one network alone to reach q ≤ 0.05, "
+            f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {folder}"
+        )
+    output.result({"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary)})
+
+
+def _check_options(study: Study, request: Request, networks: NetworkSet) -> None:
+    """Fail on bad options before the model is loaded."""
+    baseline = request.options.get("baseline")
+    if baseline not in (None, "zero"):
+        study.recording(baseline, networks.space.site)
+    if request.kind == "amplify" and (request.options["gain"] is None) == (request.options["offset"] is None):
+        raise ValueError("Give exactly one of --gain, such as 1.5, and --offset, such as 1.0.")
+
+
+def intervention_maker(study: Study, request: Request, site: str) -> Any:
+    """Give the function that turns a network into the requested intervention."""
+    from lmri import interventions
+
+    function = getattr(interventions, request.kind)
+    options = dict(request.options)
+    if options.get("baseline") not in (None, "zero"):
+        options["baseline"] = study.recording(options["baseline"], site)
+
+    def make(network: Network) -> "Intervention":
+        return function(network, **options)
+
+    return make
+
+
+def build_tasks(study: Study, request: Request) -> "list[Task]":
+    """Make tasks as the command line names them, and refuse texts that were fitted."""
+    from lmri.tasks import Classification, Perplexity
+
+    tasks: list[Task] = []
+    for text in request.tasks or ["perplexity"]:
+        kind, _, file = text.partition(":")
+        name = f"{kind}-{Path(file).stem}"
+        if kind == "perplexity" and not file:
+            tasks.extend(held_out_tasks(study, request.batch_size))
+        elif kind == "perplexity":
+            texts = read_texts(file, column=request.text_column)
+            study.check_apart(texts, file)
+            tasks.append(Perplexity(texts, name, request.batch_size))
+        elif kind == "classification" and file:
+            task = Classification.from_file(Path(file), name)
+            study.check_apart(task.texts, file)
+            tasks.append(task)
+        else:
+            raise ValueError(f"The task is {text!r}; accepted are perplexity, perplexity:FILE and classification:FILE.")
+    return tasks
+
+
+def held_out_tasks(study: Study, batch_size: int) -> "list[Task]":
+    """Make a perplexity task of each corpus's held-out texts; a text in two corpora counts for the first."""
+    from lmri.tasks import Perplexity
+
+    seen: set[str] = set()
+    tasks: list[Task] = []
+    for corpus, texts in {one.corpus: one.test_texts for one in study.recordings()}.items():
+        own = [text for text in texts if text_hash(text) not in seen]
+        seen.update(text_hash(text) for text in own)
+        if own:
+            tasks.append(Perplexity(own, f"perplexity-{corpus}", batch_size))
+    if not tasks:
+        raise ValueError(f"{study.root} holds no texts out (test_fraction was 0). Name a file: --task perplexity:FILE.")
+    return tasks
+
+
+def load_model_of(study: Study, model: str | None, device: str) -> tuple[Any, Any]:
+    """Load the model of a study, from `model` or from where it was when it was recorded."""
+    from lmri.models import load_model
+
+    place = model or study.model_location or study.model.id
+    try:
+        return load_model(place, dtype=study.model.dtype, device=device, revision=study.model.revision)
+    except ValueError as error:
+        raise ValueError(f"{error} If the model has moved, say where it is: --model.") from error
+
+
+def wide(summary: pd.DataFrame) -> pd.DataFrame:
+    """Arrange a summary for the screen: a row a condition, a column a task."""
+    rows = []
+    for condition, own in summary.groupby("condition", sort=False):
+        row: dict[str, Any] = {"condition": condition, "neurons": int(own["n_neurons"].iloc[0])}
+        for one in own.itertuples():
+            if condition == "intact":
+                row[str(one.task)] = f"{one.value:.3f}"
+            else:
+                p = "" if pd.isna(one.p) else f"  p {one.p:.3f}"
+                row[str(one.task)] = f"{one.diff:+.3f}{p}"
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""The embedded demonstration: a small language model and the generator of its texts."""

@@ -1,0 +1,106 @@
+"""Validation: every file of a study is there, whole, and agrees with the others."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lmri.recording import Recording, check_whole
+from lmri.storage import PARTIAL
+from lmri.study.study import Study
+
+
+@dataclass
+class Findings:
+    """What a validation found.
+
+    Parameters
+    ----------
+    problems : list of str
+        What is wrong; empty if nothing is.
+    notes : list of str
+        What could not be checked.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def attempt(self, check: Callable[[], object]) -> None:
+        """Run a check; what it raises is a problem."""
+        try:
+            check()
+        except (ValueError, OSError, KeyError) as error:
+            self.problems.append(str(error))
+
+
+def validate(study: Study) -> Findings:
+    """Check a study.
+
+    Recordings are read to their end: geometry, finiteness, rows of both tables. Entries are opened. Then the BIDS
+    validator runs, if it is installed.
+    """
+    found = Findings()
+    recordings: list[Recording] = []
+    found.attempt(lambda: recordings.extend(study.recordings()))
+    for recording in recordings:
+        found.attempt(lambda recording=recording: _check_recording(study, recording, found))  # type: ignore[misc]
+    openers: dict[str, Callable[..., object]] = {
+        "decompositions": study.decomposition,
+        "networks": study.networks,
+        "comparisons": study.comparison,
+        "scores": study.scores,
+    }
+    for kind, opener in openers.items():
+        try:
+            entries = study.entries.list(kind)
+        except ValueError as error:
+            found.problems.append(str(error))
+            continue
+        for entry in entries:
+            found.attempt(lambda opener=opener, entry=entry: opener(entry.name, entry.site))  # type: ignore[misc]
+    for path in study.root.rglob(f"{PARTIAL}*"):
+        found.problems.append(f"{path} is left over from an interrupted command. Delete it.")
+    _check_bids(study.root, found)
+    return found
+
+
+def _check_recording(study: Study, recording: Recording, found: Findings) -> None:
+    check_whole(recording)
+    space = recording.space
+    mask = study.layout.mask(study.subject, recording.corpus, space.site)
+    if not np.array_equal(np.asarray(space.check_img(mask).dataobj) != 0, np.asarray(space.mask_img.dataobj) != 0):
+        found.problems.append(f"{mask} does not mark the voxels that hold neurons. Record again.")
+    for number, run in enumerate(recording.runs):
+        values = space.from_img(run.img)
+        events, tokens = recording.events[number], recording.tokens[number]
+        n_kept = int((tokens["dummy"] == 0).sum())
+        if not len(values) == run.n_volumes == len(events) == n_kept:
+            found.problems.append(
+                f"{run.img} has {len(values)} volumes, its index says {run.n_volumes}, its events {len(events)} "
+                f"and its tokens {n_kept}. Record again."
+            )
+
+
+def _check_bids(root: Path, found: Findings) -> None:
+    beside = Path(sys.executable).with_name("bids-validator-deno")
+    program = str(beside) if beside.is_file() else shutil.which("bids-validator-deno")
+    if program is None:
+        found.notes.append("BIDS was not checked: the validator is not installed (pip install 'lmri[bids]').")
+        return
+    done = subprocess.run([program, str(root), "--format", "json"], capture_output=True, text=True, check=False)
+    try:
+        issues = json.loads(done.stdout)["issues"]["issues"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        found.notes.append(f"BIDS was not checked: the validator failed ({done.stderr.strip()[:200]}).")
+        return
+    for issue in issues:
+        if issue.get("severity") == "error":
+            found.problems.append(
+                f"BIDS: {issue.get('code')} at {issue.get('location')}. {issue.get('issueMessage', '')}"
+            )
+    found.notes.append("Checked by the BIDS validator.")
