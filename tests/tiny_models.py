@@ -12,12 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 WIDTH, HIDDEN, N_LAYERS, N_HEADS, CONTEXT = 32, 56, 3, 4, 64
 
-WORDS = tuple(
+_WORDS = (
     "the a one two red blue green old new big small cat dog bird fish tree house road river hill sun moon star rain "
     "snow wind boy girl man woman king queen child friend book song game word story day night year runs sits sees "
     "finds takes gives makes reads sings walks sleeps and or but so then near under over behind with very often never "
-    "always good bad yes no happy sad fast slow . , ! ?".split()
+    "always good bad yes no happy sad fast slow . , ! ?"
 )
+WORDS = tuple(_WORDS.split())
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 VOCABULARY = 96  # a few more than there are words, as in real models
 
@@ -34,7 +35,7 @@ class Architecture:
 
 
 def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
-    """Fill all parameters: the usual initialization leaves biases at 0 and activations too small to tell errors from."""
+    """Fill all parameters: initialization leaves biases at 0, and activations too small to tell errors from."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, values in model.named_parameters():
@@ -166,7 +167,7 @@ CAUSAL = sorted(name for name, one in ARCHITECTURES.items() if one.causal)
 
 
 def build(name: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """Build a fresh model, in evaluation mode; `changes` go to its configuration (width, hidden, layers, heads, ...)."""
+    """Build a fresh model in evaluation mode; `changes` are of its sizes (width, hidden, layers) and configuration."""
     return ARCHITECTURES[name].build(seed=seed, **changes)
 
 
@@ -217,3 +218,34 @@ def sentences(n: int, shortest: int = 3, longest: int = 12, seed: int = 0) -> li
     while len(made) < n:
         made[" ".join(rng.choices(WORDS, k=rng.randint(shortest, longest)))] = None
     return list(made)
+
+
+def read(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """Give what a model makes of tokens: logits, or of an encoder its last hidden state."""
+    with torch.no_grad():
+        if model.config.is_encoder_decoder:
+            return model.get_encoder()(input_ids=ids)[0]
+        return model(input_ids=ids)[0]
+
+
+def snapshot(model: torch.nn.Module) -> dict[str, Any]:
+    """Copy all that a function has to leave alone: parameters, buffers, modes, and how many hooks there are."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "tensors": {
+            name: values.detach().clone() for name, values in [*model.named_parameters(), *model.named_buffers()]
+        },
+        "training": {name: module.training for name, module in model.named_modules()},
+        "hooks": {name: [len(getattr(module, kind)) for kind in hooks] for name, module in model.named_modules()},
+    }
+
+
+def assert_untouched(model: torch.nn.Module, before: dict[str, Any]) -> None:
+    """Compare a model with its `snapshot`, bit by bit."""
+    after = snapshot(model)
+    assert after["hooks"] == before["hooks"]
+    assert after["training"] == before["training"]
+    assert after["tensors"].keys() == before["tensors"].keys()
+    for name, values in after["tensors"].items():
+        # NaN is not equal to itself, but its bytes are.
+        assert values.numpy().tobytes() == before["tensors"][name].numpy().tobytes(), name

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lmri.exceptions import SpaceMismatchError
+from lmri.exceptions import SiteError, SpaceMismatchError
 from lmri.models import describe_model
 from lmri.networks import Network, NetworkSet
 from lmri.sites import attach, widths
@@ -120,7 +120,10 @@ class Intervention:
             yield model
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:
-        found = widths(model, self.space)
+        try:
+            found = widths(model, self.space)
+        except SiteError as error:
+            raise SpaceMismatchError(str(error)) from error
         if tuple(found) != self.space.widths:
             raise SpaceMismatchError(
                 f"{type(model).__name__} has layers of width {found} at {self.space.site}; the network has "
@@ -147,8 +150,10 @@ def _writer(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
     def write(activation: torch.Tensor) -> torch.Tensor:
         key = (activation.device, activation.dtype)
         if key not in prepared:
-            neurons = torch.from_numpy(edit.neurons).to(activation.device)
-            scale, shift = (torch.from_numpy(part).to(*key) for part in (edit.scale, edit.shift))
+            # Never as inference tensors, though a task may come first: a later forward pass may want gradients.
+            with torch.inference_mode(False):
+                neurons = torch.from_numpy(edit.neurons).to(activation.device)
+                scale, shift = (torch.from_numpy(part).to(*key) for part in (edit.scale, edit.shift))
             prepared[key] = neurons, scale, shift
         neurons, scale, shift = prepared[key]
         changed = activation.clone()

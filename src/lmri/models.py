@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 EMBEDDED = "lmri-demo"
 """Name of the small model that comes with the package."""
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 _EMBEDDED_FOLDER = Path(__file__).parent / "demo" / "model"
 _UNBOUNDED = 1_000_000  # tokenizers without a limit say 1e30
 
@@ -60,8 +62,8 @@ def load_model(
         If there is no such model, or its weights are not stored as safetensors.
     """
     source = str(_EMBEDDED_FOLDER) if str(name) == EMBEDDED else str(name)
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ValueError(f"dtype is {dtype!r}; accepted are 'float32', 'bfloat16' and 'float16'.")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; accepted are {', '.join(map(repr, DTYPES))}.")
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         with _quiet():
@@ -194,6 +196,10 @@ def context_length(model: PreTrainedModel, tokenizer: Any) -> int | None:
     config = model.config.get_text_config()
     limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
     limits.append(getattr(tokenizer, "model_max_length", None))
+    places = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if getattr(places, "padding_idx", None) is not None:
+        # RoBERTa and its kin count positions from behind that of the pad, so the last of them are missing.
+        limits.append(places.num_embeddings - places.padding_idx - 1)
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _UNBOUNDED]
     return min(known) if known else None
 

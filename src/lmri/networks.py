@@ -191,7 +191,7 @@ class NetworkSet(Sequence[Network]):
         return cls(
             space,
             space.from_img(estimator.components_img_),
-            method=getattr(estimator, "method", type(estimator).__name__.lower()),
+            method=getattr(estimator, "method_name", type(estimator).__name__.lower()),
             metrics=getattr(estimator, "metrics_", pd.DataFrame()),
             info=getattr(estimator, "info_", {}),
             fit_texts=getattr(estimator, "fit_texts_", frozenset()),

@@ -117,6 +117,8 @@ def record(
     storage.check_corpus(corpus)
     if n_dummy < 0:
         raise ValueError(f"n_dummy is {n_dummy}; it must be at least 0.")
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
     kept = read_texts(texts)
     space = find_sites(model, site, projection)
     study = open_or_create(out, describe_model(model))
@@ -128,6 +130,7 @@ def record(
         "seed": seed,
         "max_tokens": max_tokens,
         "batch_size": batch_size,
+        "projection": projection,
     }
     existing = study.check_new_recording(corpus, site, kept, parameters)
     if existing is not None:

@@ -3,7 +3,8 @@
 Both kinds of neuron live at the final projection of each MLP: its *output* is the paper's neuron (``mlp_out``), its
 *input* the hidden unit (``mlp_hidden``). No registry of architectures: the stack of blocks is found from what
 transformers declares, and within a block the projection is the widest linear map onto the hidden size that is not part
-of attention. A self-test then reads, lesions and restores, so that a wrong guess is an error and never a result.
+of attention, and the last of several. A self-test then reads, lesions and restores, so that a wrong guess is an error
+and never a result.
 """
 
 import contextlib
@@ -62,6 +63,13 @@ def find_sites(model: PreTrainedModel, site: str = "mlp_out", projection: str | 
         layers.append(Layer(f"layer {z}", paths[module], n_out if site == "mlp_out" else n_in))
     if len({layer.module for layer in layers}) < len(layers):
         raise SiteError(f"Layers of {model.config.model_type!r} share one projection, which is not supported.")
+    n_declared = getattr(model.config.get_text_config(), "num_hidden_layers", len(layers))
+    if n_declared != len(layers):
+        raise SiteError(
+            f"{len(layers)} blocks were found in {model.config.model_type!r} (first projection: "
+            f"{layers[0].module!r}), but its configuration says {n_declared} layers. "
+            "Layers that share their weights are not supported."
+        )
     space = NeuronSpace(tuple(layers), site, describe_model(model))
     check_sites(model, space)
     return space
@@ -103,16 +111,22 @@ def _declared_blocks(part: nn.Module) -> tuple[type, ...]:
 
 
 def _projection(model: PreTrainedModel, block: nn.Module, z: int, projection: str | None) -> nn.Module:
-    if projection is not None:
-        try:
-            return block.get_submodule(projection)
-        except AttributeError:
-            raise SiteError(
-                f"Block {z} has no module {projection!r}; it has "
-                f"{', '.join(repr(name) for name, leaf in block.named_modules() if _features(leaf)[0])}."
-            ) from None
-    width = model.config.get_text_config().hidden_size
     linear = {name: module for name, module in block.named_modules() if _features(module)[0]}
+    if projection is not None:
+        if projection not in linear:
+            raise SiteError(
+                f"Block {z} has no linear module {projection!r}; it has {', '.join(map(repr, linear)) or 'none'}."
+            )
+        return linear[projection]
+    experts = [name for name, _ in block.named_modules() if "expert" in name.split(".")[-1].lower()]
+    if experts:
+        # A shared expert would fit, but its output is only a part of the MLP's.
+        raise SiteError(
+            f"Layer {z} of {model.config.model_type!r} is a mixture of experts ({', '.join(map(repr, experts[:3]))}), "
+            "which has no projection of its own and is not supported. A linear map in it can be recorded alone: "
+            "find_sites(model, projection='mlp.shared_expert.down_proj'), or --projection."
+        )
+    width = model.config.get_text_config().hidden_size
     fitting = {
         name: module
         for name, module in linear.items()
@@ -122,10 +136,10 @@ def _projection(model: PreTrainedModel, block: nn.Module, z: int, projection: st
         raise SiteError(
             f"No MLP final projection found in layer {z} of {model.config.model_type!r} "
             f"(linear modules: {', '.join(map(repr, linear)) or 'none'}; hidden size {width}). "
-            "Name the module yourself: find_sites(model, projection='mlp.my_down'), or --projection. "
-            "Mixtures of experts with fused experts have none."
+            "Name the module yourself: find_sites(model, projection='mlp.my_down'), or --projection."
         )
-    return max(fitting.values(), key=lambda module: _features(module)[0])
+    # The last of the widest: where the hidden layer is as wide as the model, all maps of an MLP fit alike.
+    return max(reversed(fitting.values()), key=lambda module: _features(module)[0])
 
 
 def _features(module: nn.Module) -> tuple[int, int]:
@@ -252,6 +266,8 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
                     "The module is bypassed, shared or chunked; name another one by projection=."
                 )
             by_text(calls[0], *ids.shape)
+        if not intact.isfinite().all():
+            return  # nothing can be compared with NaN; the recorder names the neuron that it comes from
         z = len(modules) // 2
         _check_lesion(modules[z], space.site, by_text(seen[z][0], *ids.shape), intact, forward, space.layers[z])
 

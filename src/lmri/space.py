@@ -346,7 +346,9 @@ class NeuronSpace:
             raise ValueError(f"{what} cannot be read to its end ({error}). It was cut short: make it again.") from error
         volumes = data.reshape(self.inside.size, -1, order="F").T
         if self.is_padded:
-            outside = np.any(volumes[:, ~self.inside] != 0, axis=0).sum()
+            # Software that stores scaled integers leaves a trace of rounding where there was 0.
+            limit = 1e-3 * np.abs(volumes[:, self.inside]).max(initial=0)
+            outside = (np.abs(volumes[:, ~self.inside]) > limit).any(axis=0).sum()
             if outside:
                 warnings.warn(
                     f"{what} is not 0 in {outside} voxels that hold no neuron; they are left out.",
@@ -378,7 +380,7 @@ class NeuronSpace:
         **kwargs
             As for `nilearn.maskers.NiftiMasker`, such as ``standardize="zscore_sample"``.
         """
-        return NeuronMasker(mask_img=self.mask_img, **kwargs).fit()
+        return NeuronMasker(mask_img=self.mask_img, **{"standardize": None, **kwargs}).fit()
 
     def to_strip_img(self, values: np.ndarray) -> nib.Nifti1Image:
         """Lay values out as in the paper's Figure 2: ``x`` is the neuron, ``y`` the layer. An export, not storage.

@@ -6,6 +6,8 @@ hidden name beside their place and renamed when complete.
 """
 
 import contextlib
+import csv
+import gzip
 import hashlib
 import importlib.metadata
 import json
@@ -330,18 +332,13 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         str(column): [escape(value) for value in table[column]] if _is_text(table[column]) else table[column]
         for column in table
     }
-    compression: Any = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
+    text = pd.DataFrame(plain, columns=table.columns).to_csv(
+        sep="\t", index=False, na_rep="n/a", quoting=csv.QUOTE_NONE, lineterminator="\n"
+    )
+    content = text.encode("utf-8")
     with whole(path) as partial:
-        pd.DataFrame(plain, columns=table.columns).to_csv(
-            partial,
-            sep="\t",
-            index=False,
-            na_rep="n/a",
-            quoting=3,
-            lineterminator="\n",
-            encoding="utf-8",
-            compression=compression,
-        )
+        # No time and no file name in the gzip header, so that the same table gives the same bytes.
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _is_text(column: pd.Series) -> bool:
@@ -365,7 +362,7 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
     """
     text = set(text)
     try:
-        fields = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8")
+        fields = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, OSError) as error:

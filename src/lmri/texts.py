@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import logging
 import random
 import warnings
@@ -62,6 +63,8 @@ def read_texts(
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"Text {number} of {name} is {text!r} ({type(text).__name__}); texts must be strings.")
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise ValueError(f"Text {number} of {name} holds half a surrogate pair, which is no character. Remove it.")
     kept = _without_empty_and_double(texts, name)
     if shuffle:
         random.Random(seed).shuffle(kept)
@@ -90,8 +93,10 @@ def read_table_file(path: Path) -> pd.DataFrame:
             separator = "," if ending == ".csv" else "\t"
             return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
         if ending in (".jsonl", ".json"):
-            # dtype=False: a text such as "2004" or "null" stays what it is.
-            return pd.read_json(path, lines=ending == ".jsonl", dtype=False, convert_dates=False)
+            # Not by pandas, which would turn a text such as "2004" into something else.
+            content = path.read_text(encoding="utf-8-sig")
+            rows = [json.loads(line) for line in content.split("\n") if line.strip()] if ending == ".jsonl" else None
+            return pd.DataFrame(json.loads(content) if rows is None else rows)
         if ending == ".parquet":
             return pd.read_parquet(path)
     except (ValueError, UnicodeDecodeError, OSError) as error:

@@ -65,7 +65,7 @@ def decompose_study(
     recordings = study.group(site, corpora)
     space = recordings[0].space
     estimator = build(method, space, n_components=n_components, **parameters)
-    label = name or estimator.method
+    label = name or estimator.method_name
     if not study.entries.has("decompositions", space.site, label, *decomposition_identity(estimator, recordings)):
         estimator.fit([img for recording in recordings for img in recording.imgs])
         study.save_decomposition(estimator, recordings, label)

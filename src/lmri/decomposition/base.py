@@ -46,7 +46,7 @@ class Decomposition:
     n_components: int
     standardize: str
     scope: str
-    method: str
+    method_name: str
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Give the constructor's parameters, as scikit-learn's estimators do."""
@@ -84,7 +84,7 @@ class Decomposition:
         self.time_courses_ = [time_courses(self.components_, run) for run in runs]
         dead = runs.moments.dead
         self.info_ = {
-            "method": self.method,
+            "method": self.method_name,
             "parameters": self._json_parameters(),
             "n_runs": len(runs),
             "n_volumes": int(sum(runs.n_volumes)),
@@ -101,7 +101,7 @@ class Decomposition:
             )
         if convergence["n_converged"] < convergence["n_starts"]:
             warnings.warn(
-                f"{self.method} converged from {convergence['n_converged']} of {convergence['n_starts']} starts. "
+                f"{self.method_name} converged from {convergence['n_converged']} of {convergence['n_starts']} starts. "
                 "Maps may depend on the seed: compare two seeds, ask for fewer components, or record more.",
                 ConvergenceWarning,
                 stacklevel=3,

@@ -77,7 +77,7 @@ class FastICA(Decomposition, BaseEstimator):
         self.random_state = random_state
 
     @property
-    def method(self) -> str:  # type: ignore[override]
+    def method_name(self) -> str:  # type: ignore[override]
         """``fastica-temporal`` or ``fastica-spatial``."""
         return f"fastica-{self.kind}"
 

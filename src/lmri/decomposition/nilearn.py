@@ -102,7 +102,7 @@ class CanICA(_Nilearn, decomposition.CanICA):
     Varoquaux et al. (2010). A group model for stable multi-subject ICA on fMRI datasets. NeuroImage, 51, 288–299.
     """
 
-    method = "canica"
+    method_name = "canica"
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
     decomposition. ISBI.
     """
 
-    method = "dictlearning"
+    method_name = "dictlearning"
 
     def __init__(
         self,
@@ -228,7 +228,14 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
             Here for nilearn's signature.
         """
         _refuse_confounds(confounds)
-        runs, n_warnings = self._fit_nilearn(imgs)
+        try:
+            runs, n_warnings = self._fit_nilearn(imgs)
+        except ValueError as error:
+            if "No component found" not in str(error):
+                raise
+            raise ValueError(
+                f"All {self.n_components} maps are zero at alpha={self.alpha}. Set alpha lower to get denser maps."
+            ) from error
         maps = self.space.from_img(self.components_img_)
         # Its inner regressions warn thousands of times where the outer iteration goes on to do well: a count to report,
         # not a verdict.

@@ -37,7 +37,7 @@ def decomposition_identity(estimator: Any, recordings: Sequence[Recording]) -> t
         "corpora": [recording.corpus for recording in recordings],
         "texts_sha256": [recording.info["texts_sha256"] for recording in recordings],
     }
-    return inputs, {"method": estimator.method, **parameters}
+    return inputs, {"method": estimator.method_name, **parameters}
 
 
 def write_decomposition(file: File, estimator: Any, recordings: Sequence[Recording], name: str) -> None:

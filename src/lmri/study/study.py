@@ -200,7 +200,7 @@ class Study:
         name : str, optional
             By default the method.
         """
-        name, site = name or estimator.method, recordings[0].space.site
+        name, site = name or estimator.method_name, recordings[0].space.site
 
         def write(folder: Path) -> None:
             results.write_decomposition(self._file(folder, site, name), estimator, recordings, name)

@@ -8,7 +8,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.exceptions import DataWarning
-from lmri.models import encode
+from lmri.models import context_length, encode
 from lmri.scores import TaskInfo
 from lmri.storage import text_hash
 from lmri.tasks.base import check_causal, token_log_likelihoods
@@ -37,7 +37,7 @@ class Perplexity:
             raise ValueError(f"{name} has no texts to score. Hold some out (test_fraction), or give others.")
         self.info = TaskInfo(name, "loglikelihood", "nats_per_token", higher_is_better=False, per_token=True)
         self.batch_size = batch_size
-        self._prepared: tuple[Any, list[list[int]]] | None = None
+        self._prepared: tuple[Any, tuple[int | None, int], list[list[int]]] | None = None
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every text: ``value`` is nats per token."""
@@ -55,7 +55,8 @@ class Perplexity:
         )
 
     def _rows(self, model: PreTrainedModel, tokenizer: Any) -> list[list[int]]:
-        if self._prepared is None or self._prepared[0] is not tokenizer:
+        reads = (context_length(model, tokenizer), model.get_input_embeddings().weight.shape[0])
+        if self._prepared is None or self._prepared[0] is not tokenizer or self._prepared[1] != reads:
             rows = [encode(model, tokenizer, text).ids for text in self.texts]
             short = sum(len(row) < 2 for row in rows)
             if short == len(rows):
@@ -66,5 +67,5 @@ class Perplexity:
                     DataWarning,
                     stacklevel=4,
                 )
-            self._prepared = tokenizer, rows
-        return self._prepared[1]
+            self._prepared = tokenizer, reads, rows
+        return self._prepared[2]

@@ -1,0 +1,450 @@
+"""Interventions: a lesion is zeroed weights, nothing else changes, and nothing stays behind."""
+
+import contextlib
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from lmri import Network, NetworkSet, amplify, find_sites, lesion, preserve, record, tasks
+from lmri.exceptions import NotThresholdedError, OtherWeightsWarning, SpaceMismatchError
+from lmri.interventions import Intervention
+from tiny_models import ARCHITECTURES, CAUSAL, N_LAYERS, assert_untouched, build, read, sentences, snapshot
+
+SITES = ("mlp_out", "mlp_hidden")
+EVERY = sorted(ARCHITECTURES)
+IDS = torch.tensor([[5, 6, 7, 8, 9], [30, 31, 32, 33, 34]])
+
+
+def some(space, seed=0, share=0.2, layers=None, name="some"):
+    """A network of random neurons, in all layers or in some."""
+    members = np.random.default_rng(seed).random(space.n_neurons) < share
+    if layers is not None:
+        members &= np.isin(space.layer_of, layers)
+    return Network.from_members(space, members, name)
+
+
+def only(space, layer, neuron):
+    members = np.zeros(space.n_neurons, dtype=bool)
+    members[space.index(layer, neuron)] = True
+    return Network.from_members(space, members)
+
+
+def zeroed(model, network):
+    """Copy the model, with the weights of a network's neurons set to zero: the oracle of a lesion."""
+    copied = copy.deepcopy(model)
+    space = network.space
+    for z, layer in enumerate(space.layers):
+        neurons = torch.from_numpy(np.flatnonzero(network.members[space.layer_of == z]))
+        module = copied.base_model.get_submodule(layer.module)
+        # (d_ff, d_model) of both kinds: a hidden neuron is a row, an output neuron a column and its bias.
+        weight = module.weight.data if isinstance(module, Conv1D) else module.weight.data.T
+        if space.site == "mlp_hidden":
+            weight[neurons] = 0
+        else:
+            weight[:, neurons] = 0
+            if getattr(module, "bias", None) is not None:
+                module.bias.data[neurons] = 0
+    return copied
+
+
+def activation(model, space, ids=IDS):
+    """What the site shows to a hook that comes last, ``(n_tokens, n_neurons)``."""
+    seen = []
+    with contextlib.ExitStack() as stack:
+        for layer in space.layers:
+            module = model.base_model.get_submodule(layer.module)
+
+            def keep(module, args, output):
+                value = args[0] if space.site == "mlp_hidden" else output
+                seen.append(value.detach().clone().reshape(-1, value.shape[-1]))
+
+            stack.callback(module.register_forward_hook(keep).remove)
+        read(model, ids)
+    return torch.cat(seen, dim=1)
+
+
+@pytest.fixture(params=SITES)
+def site(request):
+    return request.param
+
+
+# -- laws, for every architecture -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_lesion_is_the_model_with_zeroed_weights(name, site):
+    model = build(name)
+    network = some(find_sites(model, site))
+    intact = read(model, IDS)
+    with lesion(network).on(model) as lesioned:
+        assert lesioned is model
+        got = read(model, IDS)
+    # Adding products with 0 is exact, so this holds to the last bit.
+    assert torch.equal(got, read(zeroed(model, network), IDS))
+    assert (got - intact).abs().max() > 0.01  # the lesion does something
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_model_is_bit_for_bit_itself_afterwards_also_if_the_body_raises(name, site):
+    model = build(name)
+    network = some(find_sites(model, site))
+    before, intact = snapshot(model), read(model, IDS)
+    for intervention in (lesion(network), preserve(network), amplify(network, gain=2), amplify(network, offset=1)):
+        with intervention.on(model):
+            read(model, IDS)
+        assert_untouched(model, before)
+        with pytest.raises(KeyError), intervention.on(model):
+            raise KeyError
+        assert_untouched(model, before)
+    assert torch.equal(read(model, IDS), intact)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_layers_below_a_lesion_are_exactly_unchanged(name, site):
+    model = build(name)
+    part = model.get_encoder() if model.config.is_encoder_decoder else model
+    network = some(find_sites(model, site), layers=[1])
+
+    def hidden_states():
+        with torch.no_grad():
+            return part(input_ids=IDS, output_hidden_states=True).hidden_states
+
+    intact = hidden_states()
+    with lesion(network).on(model):
+        lesioned = hidden_states()
+    assert len(intact) == len(lesioned) == N_LAYERS + 1
+    changed = [not torch.equal(one, other) for one, other in zip(intact, lesioned, strict=True)]
+    assert changed == [False, False, True, True]  # the embedding, layer 0, layer 1, layer 2
+    assert all(torch.equal(one, other) for one, other in zip(hidden_states(), intact, strict=True))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_only_the_neurons_meant_are_written(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    network = some(space, layers=[0])  # of the layers above, the input itself changes
+    first = space.layer_of == 0
+    intact = activation(model, space)[:, first]
+    for intervention, expected in (
+        (lesion(network), torch.zeros_like(intact)),
+        (amplify(network, gain=1.5), 1.5 * intact),
+        (amplify(network, gain=-1), -intact),
+        (amplify(network, offset=0.25), intact + 0.25),
+    ):
+        with intervention.on(model):
+            got = activation(model, space)[:, first]
+        members = torch.from_numpy(network.members[first])
+        assert torch.equal(got[:, members], expected[:, members])
+        assert torch.equal(got[:, ~members], intact[:, ~members])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_preserving_a_network_is_a_lesion_of_all_others(name, site):
+    model = build(name)
+    network = some(find_sites(model, site), share=0.8)
+    complement = Network.from_members(network.space, ~network.members)
+    with preserve(network).on(model):
+        preserved = read(model, IDS)
+    with lesion(complement).on(model):
+        lesioned = read(model, IDS)
+    assert torch.equal(preserved, lesioned)
+    with lesion(network).on(model):
+        assert not torch.equal(preserved, read(model, IDS))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "falcon", "bert"])
+def test_lesions_nest(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    one, other = some(space, 1), some(space, 2)
+    both = Network.from_members(space, one.members | other.members)
+    assert (one.members & other.members).any()
+    with lesion(one).on(model):
+        once = read(model, IDS)
+        with lesion(one).on(model):
+            assert torch.equal(read(model, IDS), once)
+        with lesion(other).on(model):
+            nested = read(model, IDS)
+        assert torch.equal(read(model, IDS), once)  # the inner one is gone, the outer is not
+    with lesion(other).on(model), lesion(one).on(model):
+        assert torch.equal(read(model, IDS), nested)
+    with lesion(both).on(model):
+        assert torch.equal(read(model, IDS), nested)
+    assert not torch.equal(nested, once)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "falcon", "bert"])
+def test_what_changes_nothing_is_the_identity_and_sets_no_hook(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    network, empty = some(space), some(space, share=0)
+    everything = Network.from_members(space, ~empty.members)
+    before, intact = snapshot(model), read(model, IDS)
+    for intervention in (
+        amplify(network, gain=1),
+        amplify(network, offset=0),
+        lesion(empty),
+        amplify(empty, gain=5),
+        preserve(everything),
+    ):
+        assert intervention.edits() == []
+        with intervention.on(model):
+            assert_untouched(model, before)
+            assert torch.equal(read(model, IDS), intact)
+    with preserve(empty).on(model):  # the control: of nothing, nothing is left
+        assert not torch.equal(read(model, IDS), intact)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_lesion_holds_while_text_is_generated(name, site):
+    model = build(name)
+    network = some(find_sites(model, site), share=0.3)
+    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    options |= {"output_logits": True, "return_dict_in_generate": True}
+    with lesion(network).on(model):
+        got = model.generate(IDS[:1], **options)
+    expected, intact = zeroed(model, network).generate(IDS[:1], **options), model.generate(IDS[:1], **options)
+    assert torch.equal(got.sequences, expected.sequences)
+    assert all(torch.equal(one, other) for one, other in zip(got.logits, expected.logits, strict=True))
+    assert not torch.equal(got.logits[0], intact.logits[0])
+
+
+# -- baselines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "bert"])
+def test_a_lesion_can_leave_the_mean_of_a_recording(tmp_path, tokenizer, name, site):
+    model = build(name)
+    recording = record(model, tokenizer, sentences(8), tmp_path, site=site)
+    space = recording.space
+    mean = np.concatenate(list(recording.arrays())).mean(axis=0, dtype=np.float64).astype(np.float32)
+    network = some(space)
+    intervention = lesion(network, baseline=recording)
+    assert intervention.label == "mean of texts"
+    with intervention.on(model):
+        got = activation(model, space)
+    members = torch.from_numpy(network.members)
+    torch.testing.assert_close(got[:, members], torch.from_numpy(mean)[members].expand(len(got), -1))
+    others = torch.from_numpy(~network.members & (space.layer_of == 0))
+    assert torch.equal(got[:, others], activation(model, space)[:, others])
+    with preserve(network, baseline=recording).on(model):
+        preserved = activation(model, space)
+    torch.testing.assert_close(preserved[:, ~members], torch.from_numpy(mean)[~members].expand(len(got), -1))
+
+
+def test_a_baseline_has_to_be_zero_or_a_recording_of_the_same_neurons(recorded, gpt2):
+    network = some(find_sites(gpt2, "mlp_out"))
+    with pytest.raises(ValueError, match="baseline is 'mean'; accepted are 'zero' and a Recording"):
+        lesion(network, baseline="mean")
+    with pytest.raises(SpaceMismatchError, match="The recording of 'words' has 3 layers of 56 neurons at mlp_hidden"):
+        lesion(network, baseline=recorded.recording(site="mlp_hidden"))
+    assert lesion(network, baseline=recorded.recording(site="mlp_out")).shift.any()
+
+
+def test_an_infinite_activation_is_silenced_to_zero_and_not_to_nan(gpt2, site):
+    # 0 times infinity is not a number.
+    mlp = gpt2.transformer.h[1].mlp
+    with torch.no_grad():
+        if site == "mlp_out":
+            mlp.c_proj.bias[4] = float("inf")
+        else:
+            mlp.c_fc.bias[4] = float("inf")
+    space = find_sites(gpt2, site)
+    assert not read(gpt2, IDS).isfinite().all()
+    with lesion(only(space, 1, 4)).on(gpt2):
+        assert activation(gpt2, space)[:, space.index(1, 4)].eq(0).all()
+        assert read(gpt2, IDS).isfinite().all()
+    with lesion(only(space, 1, 5)).on(gpt2):
+        assert not read(gpt2, IDS).isfinite().all()
+
+
+# -- amplification ----------------------------------------------------------------------------------------------------
+
+
+def test_exactly_one_of_gain_and_offset_is_given(gpt2):
+    network = some(find_sites(gpt2))
+    for wrong in ({}, {"gain": 2, "offset": 1}, {"gain": 1, "offset": 0}):
+        with pytest.raises(ValueError, match="give exactly one of them"):
+            amplify(network, **wrong)
+    for wrong in ({"gain": float("inf")}, {"offset": float("nan")}):
+        with pytest.raises(ValueError, match="it must be finite"):
+            amplify(network, **wrong)
+    assert amplify(network, gain=1.5).label == "gain 1.5"
+    assert amplify(network, offset=-2).label == "offset -2"
+
+
+def test_a_gain_of_zero_is_a_lesion(gpt2, site):
+    network = some(find_sites(gpt2, site))
+    with amplify(network, gain=0).on(gpt2):
+        muted = read(gpt2, IDS)
+    with lesion(network).on(gpt2):
+        assert torch.equal(read(gpt2, IDS), muted)
+
+
+# -- hooks: set up whole or not at all --------------------------------------------------------------------------------
+
+
+def test_nothing_stays_behind_when_the_set_up_fails_half_way(gpt2, site, monkeypatch):
+    network = some(find_sites(gpt2, site))
+    before = snapshot(gpt2)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no more hooks")
+
+    kind = "register_forward_hook" if site == "mlp_out" else "register_forward_pre_hook"
+    monkeypatch.setattr(gpt2.transformer.h[2].mlp.c_proj, kind, fail)
+    with pytest.raises(RuntimeError, match="no more hooks"), lesion(network).on(gpt2):
+        pytest.fail("the body must not run")
+    assert_untouched(gpt2, before)
+    monkeypatch.undo()
+    with lesion(network).on(gpt2):  # the control: three hooks, one a layer
+        n_hooks = [sum(sum(counts) for counts in state["hooks"].values()) for state in (before, snapshot(gpt2))]
+    assert n_hooks[1] - n_hooks[0] == N_LAYERS
+
+
+def test_nothing_stays_behind_when_the_last_layer_is_missing(gpt2, site):
+    network = some(find_sites(gpt2, site))
+    gpt2.transformer.h[2].mlp.c_proj = nn.Identity()
+    before = snapshot(gpt2)
+    with pytest.raises(SpaceMismatchError), lesion(network).on(gpt2):
+        pytest.fail("the body must not run")
+    assert_untouched(gpt2, before)
+
+
+def test_hooks_of_others_stay_and_so_do_those_of_transformers(gpt2, site):
+    calls = []
+    network = some(find_sites(gpt2, site))
+    gpt2.transformer.h[1].mlp.c_proj.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        before = gpt2(IDS, output_hidden_states=True, output_attentions=True)
+        with lesion(network).on(gpt2):
+            within = gpt2(IDS, output_hidden_states=True)
+        after = gpt2(IDS, output_hidden_states=True)
+    assert len(before.hidden_states) == len(within.hidden_states) == len(after.hidden_states) == N_LAYERS + 1
+    assert torch.equal(before.logits, after.logits)
+    assert not torch.equal(before.logits, within.logits)
+    assert len(calls) == 3
+
+
+def test_one_intervention_can_be_used_again_and_on_other_models(gpt2, site):
+    space = find_sites(gpt2, site)
+    intervention = lesion(some(space))
+    results = []
+    for model in (gpt2, gpt2, build("gpt2")):
+        with intervention.on(model):
+            results.append(read(model, IDS))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_gradients_flow_also_after_a_task_was_scored(gpt2, tokenizer, site):
+    # Tasks run in inference mode, whose tensors autograd refuses.
+    network = some(find_sites(gpt2, site))
+    oracle = zeroed(gpt2, network)
+    oracle(IDS).logits.logsumexp(-1).sum().backward()
+    for intervention in (lesion(network), amplify(network, gain=0)):
+        gpt2.zero_grad()
+        with intervention.on(gpt2):
+            tasks.Perplexity(sentences(3)).score(gpt2, tokenizer)
+            gpt2(IDS).logits.logsumexp(-1).sum().backward()
+        got, expected = gpt2.transformer.wte.weight.grad, oracle.transformer.wte.weight.grad
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+        assert got.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_activations_keep_their_number_format(gpt2, site, dtype):
+    gpt2.to(dtype)
+    space = find_sites(gpt2, site)
+    with lesion(some(space)).on(gpt2):
+        lesioned = read(gpt2, IDS)
+    assert lesioned.dtype == dtype
+    torch.testing.assert_close(lesioned, read(zeroed(gpt2, some(space)), IDS))
+    with amplify(only(space, 0, 3), gain=2).on(gpt2):
+        assert activation(gpt2, space).dtype == dtype
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_map_without_a_threshold_is_refused(gpt2):
+    space = find_sites(gpt2)
+    weights = np.random.default_rng(0).normal(size=(2, space.n_neurons)).astype(np.float32)
+    maps = NetworkSet(space, weights)
+    for make in (lesion, preserve, lambda network: amplify(network, gain=2)):
+        with pytest.raises(NotThresholdedError, match="Threshold first"):
+            make(maps[0])
+        assert make(maps.threshold("z", z=2.0)[0]).edits()
+
+
+def test_a_set_of_networks_is_refused_with_what_to_do(gpt2):
+    space = find_sites(gpt2)
+    networks = NetworkSet(space, np.eye(2, space.n_neurons, dtype=np.float32)).threshold("support")
+    for make in (lesion, preserve, lambda network: amplify(network, gain=2)):
+        with pytest.raises(TypeError, match=r"takes one network.*networks.union\(\)"):
+            make(networks)
+    assert lesion(networks.union()).target.n_neurons == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gpt2", {"width": 40, "hidden": 64}),
+        ("gpt2", {"layers": N_LAYERS + 1}),
+        ("gpt2", {"layers": N_LAYERS - 1}),
+        ("llama", {}),
+        ("gptj", {}),  # h.0 to h.2 too, of the same widths; but another module
+        ("bert", {}),
+    ],
+)
+def test_a_model_of_another_geometry_is_refused_and_left_alone(gpt2, site, name, changes):
+    network, model = some(find_sites(gpt2, site)), build(name, **changes)
+    before = snapshot(model)
+    with pytest.raises(SpaceMismatchError, match="Use the model that was recorded"), lesion(network).on(model):
+        pytest.fail("the body must not run")
+    assert_untouched(model, before)
+
+
+def test_other_weights_on_the_same_geometry_warn_and_strictly_are_refused(gpt2, site):
+    network, other = some(find_sites(gpt2, site)), build("gpt2", seed=1)
+    before = snapshot(other)
+    with pytest.warns(OtherWeightsWarning, match="same geometry but other weights"), lesion(network).on(other):
+        lesioned = read(other, IDS)
+    assert torch.equal(lesioned, read(zeroed(other, network), IDS))
+    with pytest.raises(SpaceMismatchError, match="other weights"), lesion(network).on(other, strict=True):
+        pytest.fail("the body must not run")
+    assert_untouched(other, before)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with lesion(network).on(gpt2, strict=True):
+            pass
+
+
+def test_a_classifier_on_the_same_body_takes_networks_of_the_language_model(gpt2, site):
+    network = some(find_sites(gpt2, site))
+    classifier = build("gpt2", head="GPT2ForSequenceClassification", pad_token_id=0)
+    intact = read(classifier, IDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the body is the same, so not even a warning
+        with lesion(network).on(classifier, strict=True):
+            lesioned = read(classifier, IDS)
+    assert torch.equal(lesioned, read(zeroed(classifier, network), IDS))
+    assert not torch.equal(lesioned, intact)
+
+
+def test_an_intervention_says_what_it_is_and_moves_to_other_neurons(gpt2):
+    space = find_sites(gpt2)
+    network, other = some(space), only(space, 0, 3)
+    intervention = preserve(network)
+    n_changed = space.n_neurons - network.n_neurons
+    assert repr(intervention) == f"<preserve (zero) of 'some': {n_changed} neurons changed>"
+    moved = amplify(network, gain=3).on_other(other)
+    assert isinstance(moved, Intervention)
+    assert [(edit.module, list(edit.neurons), list(edit.scale), list(edit.shift)) for edit in moved.edits()] == [
+        ("h.0.mlp.c_proj", [3], [3.0], [0.0])
+    ]

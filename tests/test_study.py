@@ -1,0 +1,177 @@
+"""A study keeps what was put in, says what it was made of, and overwrites nothing."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lmri import storage
+from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
+from lmri.study import open_study
+from lmri.study.validation import validate
+
+
+@pytest.fixture
+def copy(walked, tmp_path):
+    """A study that the test may change."""
+    return open_study(shutil.copytree(walked.root, tmp_path / "study"))
+
+
+def test_networks_come_back_as_they_went_in(walked):
+    maps, networks = walked.decomposition("canica"), walked.networks("canica")
+    again = maps.threshold("z", z=3.0)
+    assert np.array_equal(networks.weights, again.weights)
+    assert np.array_equal(networks.members, again.members)
+    assert networks.space == walked.space()
+    assert networks.info["threshold"] == again.info["threshold"]
+    assert networks.names == ["canica-00", "canica-01", "canica-02", "canica-03"]
+    pd.testing.assert_frame_equal(networks.table, again.table)
+
+
+def test_an_empty_set_of_networks_is_stored_and_opened(walked):
+    nothing = walked.networks("nothing")
+    assert nothing.table["n_neurons"].tolist() == [0] * 4
+    summary = walked.scores("lesion-nothing").summary()
+    lesioned = summary[summary["network"].str.startswith("nothing")]
+    assert (lesioned["n_neurons"] == 0).all()
+    assert (lesioned["diff"] == 0).all()
+    assert lesioned["p"].isna().all()
+
+
+def test_fitted_texts_travel_with_networks_and_are_not_the_ones_held_out(walked):
+    fitted = walked.networks("canica").fit_texts
+    for recording in walked.group():
+        assert {storage.text_hash(text) for text in recording.fit_texts} <= fitted
+        assert not {storage.text_hash(text) for text in recording.test_texts} & fitted
+
+
+def test_time_courses_have_a_row_a_volume(walked):
+    courses = walked.time_courses("canica")
+    volumes = [len(events) for recording in walked.group() for events in recording.events]
+    assert [len(table) for _, _, table in courses] == volumes
+    assert list(courses[0][2]) == walked.networks("canica").names
+
+
+def test_scores_come_back_with_the_same_summary(walked):
+    entry = walked.entries.find("scores", "lesion-canica")
+    stored = walked.layout.in_entry(entry.folder, walked.subject, entry.site, entry.name, "scores.tsv")
+    from lmri.scores import SUMMARY_TEXT
+
+    pd.testing.assert_frame_equal(
+        storage.read_table(stored, SUMMARY_TEXT), walked.scores("lesion-canica").summary(), check_dtype=False
+    )
+
+
+def test_a_choice_that_is_ambiguous_lists_the_options(walked):
+    with pytest.raises(AmbiguousChoiceError, match=r"corpus='code'.*corpus='news'"):
+        walked.recording()
+    with pytest.raises(AmbiguousChoiceError, match=r"name='canica'.*name='fastica-temporal'"):
+        walked.networks()
+    with pytest.raises(AmbiguousChoiceError, match=r"None of the networks .*name='pca'.* Choose from: name='canica'"):
+        walked.networks("pca")
+    assert walked.recording("news").corpus == "news"
+    assert walked.site() == "mlp_hidden"
+
+
+def test_two_sites_need_a_choice(recorded):
+    assert recorded.sites == ["mlp_hidden", "mlp_out"]
+    with pytest.raises(AmbiguousChoiceError, match="site='mlp_hidden'; site='mlp_out'"):
+        recorded.space()
+    assert recorded.recording(site="mlp_out").space.site == "mlp_out"
+
+
+def test_an_entry_is_made_once_and_never_overwritten(copy):
+    networks = copy.decomposition("canica").threshold("z", z=3.0)
+    folder = copy.layout.entry("networks", "mlp_hidden", "canica")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    copy.save_networks(networks, "canica")  # the same again is the same
+    with pytest.raises(EntryExistsError, match=r"z: 3\.0 there, 2\.0 now.*choose another --name"):
+        copy.save_networks(networks.threshold("z", z=2.0), "canica")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    copy.save_networks(networks.threshold("z", z=2.0), "canica", "looser")
+    assert copy.networks("looser").members.sum() > networks.members.sum()
+
+
+def test_entries_say_what_they_are_made_of(walked):
+    info = walked.entries.find("decompositions", "canica").info
+    assert info["inputs"]["corpora"] == ["code", "news"]
+    assert info["parameters"]["n_components"] == 4
+    assert info["parameters"]["random_state"] == 0
+    assert {"lmri", "nilearn", "numpy"} <= set(info["versions"])
+    assert info["results"]["convergence"]["n_starts"] == 10
+
+
+def test_nothing_on_disk_knows_when_and_where_it_was_made(walked):
+    for path in walked.root.rglob("*"):
+        if path.is_file() and path != walked.layout.log:
+            content = path.read_bytes()
+            assert str(walked.root).encode() not in content, path
+            assert str(walked.root.parent.parent).encode() not in content, path
+
+
+def test_texts_that_were_fitted_cannot_be_scored(walked):
+    recording = walked.recording("news")
+    walked.check_apart(recording.test_texts, "the test texts")
+    with pytest.raises(StudyError, match="1 of the 2 texts of mine were recorded for fitting"):
+        walked.check_apart([recording.fit_texts[0], recording.test_texts[0]], "mine")
+
+
+def test_newer_and_foreign_folders_are_refused(copy, tmp_path):
+    with pytest.raises(StudyError, match="is not a study"):
+        open_study(tmp_path)
+    info = json.loads(copy.layout.study.read_text())
+    copy.layout.study.write_text(json.dumps(info | {"format_version": 99}))
+    with pytest.raises(StudyError, match=r"format version 99.*Update lmri"):
+        open_study(copy.root)
+
+
+# -- validation -------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_study_has_no_problem_also_by_the_bids_validator(walked):
+    found = validate(walked)
+    assert found.problems == []
+    assert found.notes == ["Checked by the BIDS validator."]
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _drop_row(path):
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def _nan(path):
+    content = bytearray(path.read_bytes())
+    content[-4:] = np.float32(np.nan).tobytes()
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage", "says"),
+    [
+        ("sub-*/func/*task-news_run-001*_bold.nii", _cut, "cut short"),
+        ("sub-*/func/*task-news_run-001*_bold.nii", lambda path: path.unlink(), "is missing"),
+        ("sub-*/func/*task-news_run-001*_bold.nii", _nan, "holds nan"),
+        ("sub-*/func/*task-news_run-001_events.tsv", _drop_row, "its events"),
+        ("sub-*/func/*task-news_*_mask.nii.gz", lambda path: path.unlink(), "does not exist"),
+        ("lmri/networks/*/canica/*_members.nii.gz", _cut, "members.nii.gz"),
+        ("lmri/scores/*/lesion-canica/*_items.tsv.gz", _cut, "not a whole table"),
+        ("lmri/texts/news.tsv", lambda path: path.unlink(), "is missing"),
+        ("lmri/networks/*/canica/entry.json", lambda path: path.write_text("{"), "not whole JSON"),
+        ("dataset_description.json", lambda path: path.unlink(), "BIDS"),
+    ],
+)
+def test_damage_is_found_and_named(copy, pattern, damage, says):
+    (path,) = copy.root.glob(pattern)
+    damage(path)
+    problems = validate(open_study(copy.root)).problems
+    assert any(says in problem for problem in problems), problems
+
+
+def test_what_an_interrupted_command_leaves_is_named(copy):
+    (copy.root / "lmri" / ".partial-entry").mkdir()
+    assert any("left over" in problem for problem in validate(copy).problems)

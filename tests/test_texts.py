@@ -1,0 +1,103 @@
+"""Texts come in as they are, and are split once and for all."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from lmri.exceptions import DataWarning
+from lmri.storage import text_hash
+from lmri.texts import read_texts, split_texts
+
+TEXTS = ["one", "NA", "null", "2004", "tab\there", 'quote " here', "two\nlines", "ünï 🙂"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "json", "parquet"])
+def test_every_table_format_gives_the_same_texts(tmp_path, ending):
+    table = pd.DataFrame({"text": TEXTS, "other": range(len(TEXTS))})
+    path = tmp_path / f"t.{ending}"
+    if ending in ("csv", "tsv"):
+        table.to_csv(path, sep="," if ending == "csv" else "\t", index=False)
+    elif ending == "parquet":
+        table.to_parquet(path)
+    else:
+        table.to_json(path, orient="records", lines=ending == "jsonl")
+    assert read_texts(path) == TEXTS
+
+
+def test_text_files_hold_a_text_a_line(tmp_path):
+    (tmp_path / "t.txt").write_bytes("\ufeffone\r\n\r\n  \ntwo\u2028still two\n".encode())
+    assert read_texts(tmp_path / "t.txt") == ["one", "two\u2028still two"]
+
+
+def test_local_folders_are_loaded_as_datasets(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("\n".join(json.dumps({"body": text}) for text in TEXTS))
+    assert read_texts(str(folder), column="body") == TEXTS
+    with pytest.raises(ValueError, match="no column 'text'; it has 'body'"):
+        read_texts(str(folder))
+
+
+def test_unknown_columns_files_and_formats_are_named(tmp_path):
+    pd.DataFrame({"body": ["x"]}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match="no column 'text'; it has 'body'"):
+        read_texts(tmp_path / "t.csv")
+    with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
+        read_texts(tmp_path / "absent.csv")
+    (tmp_path / "t.xlsx").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"'\.xlsx'"):
+        read_texts(tmp_path / "t.xlsx")
+    (tmp_path / "t.jsonl").write_text("{not json")
+    with pytest.raises(ValueError, match="cannot be read as JSONL"):
+        read_texts(tmp_path / "t.jsonl")
+
+
+def test_limit_and_shuffle():
+    texts = [str(number) for number in range(50)]
+    assert read_texts(texts, limit=3) == ["0", "1", "2"]
+    shuffled = read_texts(texts, shuffle=True, seed=1)
+    assert shuffled != texts
+    assert sorted(shuffled) == sorted(texts)
+    assert read_texts(texts, shuffle=True, seed=1) == shuffled
+    with pytest.raises(ValueError, match="limit is 0"):
+        read_texts(texts, limit=0)
+
+
+def test_empty_and_repeated_texts_are_left_out_in_sight():
+    with pytest.warns(DataWarning, match="1 of 4 texts of the list are repeated"):
+        assert read_texts(["a", " ", "b", "a"]) == ["a", "b"]
+    with pytest.raises(ValueError, match="holds no texts"):
+        read_texts(["", "\n"])
+    with pytest.raises(TypeError, match="Text 1 of the list is None"):
+        read_texts(["a", None])
+    with pytest.raises(ValueError, match="Text 1 of the list holds half a surrogate pair"):
+        read_texts(["a", "b\ud800"])
+
+
+def test_the_split_depends_on_texts_and_seed_alone():
+    texts = [f"text {number}" for number in range(40)]
+    sides = dict(zip(texts, split_texts(texts, 0.25, 0, {}), strict=True))
+    assert list(sides.values()).count("test") == 10
+    assert dict(zip(texts[::-1], split_texts(texts[::-1], 0.25, 0, {}), strict=True)) == sides
+    assert dict(zip(texts, split_texts(texts, 0.25, 1, {}), strict=True)) != sides
+
+
+def test_a_text_seen_before_keeps_its_side():
+    texts = [f"text {number}" for number in range(40)]
+    known = {text_hash(text): "fit" if number < 5 else "test" for number, text in enumerate(texts[:9])}
+    sides = split_texts(texts, 0.25, 0, known)
+    assert sides[:9] == ["fit"] * 5 + ["test"] * 4
+    assert sides.count("test") == 10
+
+
+@pytest.mark.parametrize(("n", "fraction", "n_test"), [(4, 0.25, 1), (1, 0.9, 0), (3, 0.99, 2), (8, 0.0, 0)])
+def test_at_least_one_text_is_left_to_fit(n, fraction, n_test):
+    assert split_texts([str(number) for number in range(n)], fraction, 0, {}).count("test") == n_test
+
+
+def test_fractions_out_of_range_are_refused():
+    for fraction in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="test_fraction"):
+            split_texts(["a"], fraction, 0, {})

@@ -1,0 +1,48 @@
+"""The whole walk in small: the embedded model reads two corpora, and every kind of entry is made."""
+
+from pathlib import Path
+
+import lmri
+from lmri import CanICA, FastICA, MatchedControls, NetworkSet, Study
+from lmri.demo.texts import generate
+from lmri.tasks import Classification, Perplexity
+
+CORPORA = ("code", "news")
+NASTY = "<script>alert(1)</script> & \"quoted\" 'text'\twith\ttabs & NA null &amp; {{ 7 * 7 }}"
+
+
+def walk(root: Path) -> Study:
+    """Record, decompose, compare, lesion and report."""
+    model, tokenizer = lmri.load_model("lmri-demo")
+    for corpus in CORPORA:
+        texts = [f"{NASTY} {text}" if number % 3 == 0 else text for number, text in enumerate(generate(corpus, 20, 5))]
+        lmri.record(model, tokenizer, texts, root, corpus=corpus, site="mlp_hidden", run_tokens=400)
+    study = lmri.open_study(root)
+    recordings = study.group()
+    space = recordings[0].space
+    imgs = [img for recording in recordings for img in recording.imgs]
+    for estimator in (CanICA(space, 4), FastICA(space, 4)):
+        study.save_decomposition(estimator.fit(imgs), recordings)
+        networks = NetworkSet.from_estimator(estimator).threshold("z", z=3.0)
+        study.save_networks(networks, estimator.method_name)
+    # An empty set is a result, and has to pass through everything that follows.
+    study.save_networks(study.decomposition("canica").threshold("z", z=1000.0), "canica", "nothing")
+    study.save_comparison(lmri.compare(study.networks("canica"), study.networks("fastica-temporal")), seed=0)
+    tests = {recording.corpus: recording.test_texts for recording in recordings}
+    labels = [corpus for corpus, texts in tests.items() for _ in texts]
+    tasks = [
+        *(Perplexity(texts, f"perplexity-{corpus}") for corpus, texts in tests.items()),
+        Classification(
+            [text[:100] for texts in tests.values() for text in texts],
+            labels,
+            {"code": " return", "news": " said"},
+            "{text}",
+            name="kind",
+        ),
+    ]
+    for name in ("canica", "nothing"):
+        conditions = lmri.conditions_of(study.networks(name), lmri.lesion)
+        scores = lmri.evaluate(model, tokenizer, tasks, conditions, MatchedControls(3), seed=0)
+        study.save_scores(scores, f"lesion-{name}", "mlp_hidden", {"networks": name}, {"intervention": "lesion"})
+    study.report()
+    return study
