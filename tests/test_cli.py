@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import lmri
 from lmri.cli.app import app
 from lmri.cli.stages import parse_threshold
 from lmri.demo.texts import generate
@@ -119,6 +121,34 @@ def test_report_info_and_validate(copy):
     broken = run("validate", copy)
     assert broken.exit_code == 1
     assert "is missing" in broken.stdout
+
+
+def test_a_report_overwrites_no_file_but_a_report(copy, tmp_path):
+    path = tmp_path / "thesis.html"
+    path.write_text("mine")
+    assert "is not a report. Nothing was overwritten" in fails("report", copy, "--out", path)
+    assert path.read_text() == "mine"
+    assert run("report", copy).exit_code == run("report", copy).exit_code == 0
+
+
+def test_a_child_of_the_model_is_scored_under_its_own_weights(copy, tmp_path):
+    model, tokenizer = lmri.load_model("lmri-demo")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.01)
+    model.save_pretrained(tmp_path / "child")
+    tokenizer.save_pretrained(tmp_path / "child")
+    lesion = ("lesion", copy, "--networks", "canica", "--n-controls", 1)
+    assert run(*lesion, "--json").exit_code == 0
+    # The same name with other weights must not give back the parent's scores.
+    assert "model: " in fails(*lesion, "--model", tmp_path / "child")
+    done = run(*lesion, "--model", tmp_path / "child", "--name", "child")
+    assert done.exit_code == 0
+    assert "other weights" in done.stderr
+    study = open_study(copy)
+    assert study.scores("child").model.id == "child"
+    assert study.scores("child").model.fingerprint != study.model.fingerprint
+    assert "are not those that were recorded" in study.report().read_text()
 
 
 def test_quiet_says_nothing(copy):

@@ -331,6 +331,28 @@ def test_hooks_of_others_stay_and_so_do_those_of_transformers(gpt2, site):
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt", "falcon", "bert"])
+def test_the_models_own_tensors_are_never_written_to(name, site):
+    # Whoever holds an activation, such as a hook that came first, keeps what the model computed.
+    model = build(name)
+    space, held, copies = find_sites(model, site), [], []
+    module = model.base_model.get_submodule(space.layers[0].module)
+
+    def hold(value):
+        held.append(value)
+        copies.append(value.clone())
+
+    if site == "mlp_out":
+        module.register_forward_hook(lambda module, args, output: hold(output))
+    else:
+        module.register_forward_pre_hook(lambda module, args: hold(args[0]))
+    network = some(space)
+    for intervention in (lesion(network), amplify(network, gain=2)):
+        with intervention.on(model):
+            read(model, IDS)
+        assert torch.equal(held[-1], copies[-1])
+
+
 def test_one_intervention_can_be_used_again_and_on_other_models(gpt2, site):
     space = find_sites(gpt2, site)
     intervention = lesion(some(space))

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from lmri.controls import MatchedControls, random_share
 from lmri.exceptions import DataWarning
 from lmri.interventions import Intervention
-from lmri.models import hashes
+from lmri.models import describe_model, hashes
 from lmri.networks import Network, NetworkSet
 from lmri.scores import INTACT, Scores
 from lmri.tasks import Task
@@ -125,7 +125,7 @@ def evaluate(
     for column in ("label", "predicted"):
         if column in merged:
             merged[column] = merged[column].fillna("")
-    return Scores(merged, pd.DataFrame(rows), [task.info for task in tasks], seed)
+    return Scores(merged, pd.DataFrame(rows), [task.info for task in tasks], seed, describe_model(model))
 
 
 def _row(condition: str, kind: str, network: str, n_neurons: int, **control: object) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import inspect
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -152,6 +153,13 @@ def reader(model: PreTrainedModel) -> torch.nn.Module:
     return model.base_model
 
 
+def read(part: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Let `part`, as `reader` gives it, read a batch; give its last hidden states."""
+    # Decoders would keep keys and values of every layer for a next token that never comes.
+    cache = {"use_cache": False} if "use_cache" in inspect.signature(part.forward).parameters else {}
+    return part(input_ids=ids, attention_mask=mask, **cache)[0]
+
+
 @contextlib.contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Switch dropout off and gradients, and restore each module's own mode afterwards."""
@@ -196,7 +204,7 @@ def context_length(model: PreTrainedModel, tokenizer: Any) -> int | None:
     config = model.config.get_text_config()
     limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
     limits.append(getattr(tokenizer, "model_max_length", None))
-    places = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    places: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     if getattr(places, "padding_idx", None) is not None:
         # RoBERTa and its kin count positions from behind that of the pad, so the last of them are missing.
         limits.append(places.num_embeddings - places.padding_idx - 1)

@@ -23,6 +23,7 @@ from lmri.models import (
     evaluation_mode,
     input_device,
     location,
+    read,
     reader,
     right_pad,
 )
@@ -314,7 +315,7 @@ def _capture(
     with contextlib.ExitStack() as stack:
         for z, module in enumerate(projections(model, space)):
             stack.callback(attach(module, space.site, copier(z)).remove)
-        part(input_ids=ids, attention_mask=mask)
+        read(part, ids, mask)
     for layer, count in zip(space.layers, calls, strict=True):
         if count != 1:
             raise SiteError(f"{layer.module!r} was called {count} times in a forward pass; once was expected.")

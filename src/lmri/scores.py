@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lmri.space import ModelInfo
 from lmri.thresholds import q_values
 
 SUMMARY_COLUMNS = (
@@ -69,12 +70,15 @@ class Scores:
         In order.
     seed : int
         Of the controls and of the bootstrap.
+    model : ModelInfo, optional
+        The weights that were scored, which may be others than those that were recorded.
     """
 
     items: pd.DataFrame
     conditions: pd.DataFrame
     tasks: Sequence[TaskInfo]
     seed: int
+    model: ModelInfo | None = None
 
     def summary(self) -> pd.DataFrame:
         """Summarize: a row for every condition and task, ``intact`` first, controls beside what they control.

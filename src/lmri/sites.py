@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from lmri.exceptions import SiteError
-from lmri.models import describe_model, evaluation_mode, input_device, reader
+from lmri.models import describe_model, evaluation_mode, input_device, read, reader
 from lmri.space import SITES, Layer, NeuronSpace
 
 _NOT_MLP = re.compile(r"attn|attention|mixer|mamba|router|layer_?norm", re.IGNORECASE)
@@ -250,7 +250,7 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
     seen: list[list[torch.Tensor]] = [[] for _ in modules]
 
     def forward() -> torch.Tensor:
-        return part(input_ids=ids, attention_mask=torch.ones_like(ids))[0].clone()
+        return read(part, ids, torch.ones_like(ids)).clone()
 
     with evaluation_mode(model):
         with contextlib.ExitStack() as stack:

@@ -6,7 +6,15 @@ from typing import Any
 import pandas as pd
 
 from lmri.cli.console import Output, records
-from lmri.cli.stages import Request, build_tasks, decompose_study, held_out_tasks, intervention_maker, wide
+from lmri.cli.stages import (
+    Request,
+    build_tasks,
+    decompose_study,
+    has_scores,
+    held_out_tasks,
+    intervention_maker,
+    wide,
+)
 from lmri.comparison import compare
 from lmri.controls import MatchedControls
 from lmri.demo.texts import KINDS, generate
@@ -33,9 +41,13 @@ def walk(out: Path, output: Output) -> None:
         Where to speak.
     """
     with output.progress("Loading the embedded model"):
+        import torch
+
         from lmri.models import EMBEDDED, load_model
         from lmri.recorder import record
 
+        # A model this small gains nothing from more threads, and on a busy machine they wait for each other.
+        torch.set_num_threads(1)
         model, tokenizer = load_model(EMBEDDED)
     output.say(f"[bold]{EMBEDDED}[/]: a GPT-2 of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters.")
     for site in SITES:
@@ -106,7 +118,7 @@ def _lesion(study: Study, site: str, model: Any, tokenizer: Any, output: Output)
     request = Request("lesion", {"baseline": "zero"}, "canica", ["perplexity"], N_CONTROLS, "text", 8, 0)
     name = "lesion-canica"
     inputs, parameters = request.identity(build_tasks(study, request))
-    if not study.entries.has("scores", site, name, inputs, {**parameters, "seed": request.seed}):
+    if not has_scores(study, site, name, inputs, {**parameters, "seed": request.seed}, model):
         conditions = conditions_of(study.networks("canica", site), intervention_maker(study, request, site))
         with output.progress(f"Lesioning, with {N_CONTROLS} controls each") as progress:
             scores = evaluate(

@@ -111,7 +111,9 @@ def study_contents(study: Study) -> pd.DataFrame:
     ]
     for kind in ("decompositions", "networks", "comparisons", "scores"):
         for entry in study.entries.list(kind):
-            inputs = [value for key, value in entry.info["inputs"].items() if key not in ("texts_sha256", "tasks")]
+            inputs = [
+                value for key, value in entry.info["inputs"].items() if key not in ("texts_sha256", "tasks", "model")
+            ]
             made_of = ", ".join(", ".join(value) if isinstance(value, list) else str(value) for value in inputs)
             rows.append({"kind": kind, "name": entry.name, "site": entry.site, "made of": made_of})
     return pd.DataFrame(rows, columns=["kind", "name", "site", "made of"])
@@ -176,12 +178,12 @@ def intervene(
     _check_options(study, request, networks)
     tasks = build_tasks(study, request)
     label, at = name or f"{request.kind}-{request.networks}", networks.space.site
-    inputs, parameters = request.identity(tasks)
-    if not study.entries.has("scores", at, label, inputs, {**parameters, "seed": request.seed}):
+    with output.progress("Loading the model"):
         from lmri.evaluation import conditions_of, evaluate
 
-        with output.progress("Loading the model"):
-            loaded, tokenizer = load_model_of(study, model, device)
+        loaded, tokenizer = load_model_of(study, model, device)
+    inputs, parameters = request.identity(tasks)
+    if not has_scores(study, at, label, inputs, {**parameters, "seed": request.seed}, loaded):
         conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
         controls = MatchedControls(request.n_controls) if request.n_controls else None
         with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
@@ -196,6 +198,15 @@ def intervene(
             f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {folder}"
         )
     output.result({"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary)})
+
+
+def has_scores(
+    study: Study, site: str, name: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any], model: Any
+) -> bool:
+    """Say whether exactly these scores are there, of exactly these weights."""
+    from lmri.models import fingerprint
+
+    return study.entries.has("scores", site, name, {**inputs, "model": fingerprint(model)}, parameters)
 
 
 def _check_options(study: Study, request: Request, networks: NetworkSet) -> None:

@@ -15,7 +15,9 @@ from lmri.networks import Network, NetworkSet
 from lmri.recording import Recording
 from lmri.report import figures
 from lmri.scores import ALPHA, INTACT, Scores
-from lmri.space import ModelInfo
+from lmri.space import ModelInfo, NeuronSpace
+
+_GENERATOR = '<meta name="generator" content="lmri">'
 
 N_TOP = 8
 CONTEXT = 5
@@ -78,6 +80,12 @@ def write_report(path: Path, contents: Contents) -> None:
     storage.write_text(path, page)
 
 
+def is_report(path: Path) -> bool:
+    """Say whether a file is a report, which may be written again."""
+    with path.open("rb") as stream:
+        return _GENERATOR.encode() in stream.read(1000)
+
+
 def number(value: Any, digits: int = 3) -> str:
     """Show a number as tables do: a dash where there is none."""
     if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
@@ -92,7 +100,7 @@ def _recording(recording: Recording) -> dict[str, Any]:
     return {
         "corpus": recording.corpus,
         "site": recording.space.site,
-        "space": recording.space.describe(),
+        "neurons": _widths(recording.space),
         "grid": " × ".join(map(str, recording.space.shape)),
         "n_fit": int((texts["split"] == "fit").sum()),
         "n_test": int((texts["split"] == "test").sum()),
@@ -100,6 +108,11 @@ def _recording(recording: Recording) -> dict[str, Any]:
         "n_volumes": recording.n_volumes,
         "n_cut": int((texts["n_cut"] > 0).sum()),
     }
+
+
+def _widths(space: NeuronSpace) -> str:
+    low, high = min(space.widths), max(space.widths)
+    return f"{space.n_layers} × {low}" if low == high else f"{space.n_layers} × {low} to {high}"
 
 
 def _network_set(info: Mapping[str, Any], networks: NetworkSet, contents: Contents) -> dict[str, Any]:
@@ -221,6 +234,7 @@ def _scores(info: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
         "figure": figures.scores_figure(scores) if len(lesioned) else "",
         "rows": summary.to_dict("records"),
         "labels": scores.label_counts().to_dict("records"),
+        "model": scores.model,
         "p_floor": scores.p_floor,
         "controls_needed": scores.controls_needed,
         "floor_too_high": bool(len(tested)) and scores.p_floor > ALPHA,

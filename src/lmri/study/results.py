@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
+from lmri.comparison import Comparison
 from lmri.networks import NetworkSet
 from lmri.recording import Recording
+from lmri.report.figures import comparison_figure
 from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Scores, TaskInfo
-from lmri.space import NeuronSpace
+from lmri.space import ModelInfo, NeuronSpace
 
 File = Callable[[str], Path]
 
@@ -101,6 +103,15 @@ def read_networks(
     return NetworkSet(space, weights, members, name, metrics, info, fit_texts)
 
 
+# -- comparisons ------------------------------------------------------------------------------------------------------
+
+
+def write_comparison(file: File, comparison: Comparison) -> None:
+    """Write the matched pairs and their figure; the comparison itself is made again from the networks."""
+    storage.write_table(file("matches.tsv"), comparison.table)
+    storage.write_text(file("matches.svg"), comparison_figure(comparison))
+
+
 # -- scores -----------------------------------------------------------------------------------------------------------
 
 
@@ -113,8 +124,9 @@ def write_scores(file: File, scores: Scores) -> None:
         storage.write_table(file("labels.tsv"), labels)
 
 
-def read_scores(file: File, tasks: Sequence[Mapping[str, Any]], seed: int) -> Scores:
+def read_scores(file: File, info: Mapping[str, Any], seed: int) -> Scores:
     """Read items and conditions; the summary is made of them again."""
+    model = ModelInfo(**info["model"]) if info["model"] else None
     items = storage.read_table(file("items.tsv.gz"), ITEM_TEXT)
     conditions = storage.read_table(file("conditions.tsv"), CONDITION_TEXT)
-    return Scores(items, conditions, [TaskInfo(**task) for task in tasks], seed)
+    return Scores(items, conditions, [TaskInfo(**task) for task in info["tasks"]], seed, model)

@@ -13,7 +13,7 @@ from lmri.comparison import Comparison, compare
 from lmri.exceptions import EntryExistsError, StudyError
 from lmri.networks import NetworkSet
 from lmri.recording import Recording, Run, check_whole
-from lmri.report import Contents, write_report
+from lmri.report import Contents, is_report, write_report
 from lmri.scores import Scores
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
@@ -266,7 +266,7 @@ class Study:
         name, site = f"{first}--{second}", comparison.first.space.site
 
         def write(folder: Path) -> None:
-            storage.write_table(self._file(folder, site, name)("matches.tsv"), comparison.table)
+            results.write_comparison(self._file(folder, site, name), comparison)
 
         found = {
             "mean_abs_r": comparison.mean_r,
@@ -285,19 +285,36 @@ class Study:
     def save_scores(
         self, scores: Scores, name: str, site: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
     ) -> Entry:
-        """Store an evaluation: its items, its conditions and the summary made of them."""
+        """Store an evaluation: its items, its conditions and the summary made of them.
+
+        Parameters
+        ----------
+        scores : Scores
+            As `lmri.evaluate` gives them; the weights they were made with count as an input.
+        name, site : str
+            The place of the entry.
+        inputs : mapping
+            What was scored, such as ``{"networks": "canica"}``.
+        parameters : mapping
+            How, such as ``{"intervention": "lesion", "n_controls": 20}``.
+        """
 
         def write(folder: Path) -> None:
             results.write_scores(self._file(folder, site, name), scores)
 
-        found = {"tasks": [asdict(task) for task in scores.tasks], "p_floor": scores.p_floor}
-        return self.entries.write("scores", site, name, inputs, {**parameters, "seed": scores.seed}, found, write)
+        found = {
+            "tasks": [asdict(task) for task in scores.tasks],
+            "model": asdict(scores.model) if scores.model else None,
+            "p_floor": scores.p_floor,
+        }
+        made_of = {**inputs, "model": scores.model.fingerprint if scores.model else None}
+        return self.entries.write("scores", site, name, made_of, {**parameters, "seed": scores.seed}, found, write)
 
     def scores(self, name: str | None = None, site: str | None = None) -> Scores:
         """Open an evaluation."""
         entry = self.entries.find("scores", name, site)
         file = self._file(entry.folder, entry.site, entry.name)
-        return results.read_scores(file, entry.info["results"]["tasks"], entry.info["parameters"]["seed"])
+        return results.read_scores(file, entry.info["results"], entry.info["parameters"]["seed"])
 
     # -- report -------------------------------------------------------------------------------------------------------
 
@@ -310,6 +327,8 @@ class Study:
             By default ``report.html`` in the study.
         """
         path = Path(out) if out else self.layout.report
+        if path.exists() and not is_report(path):
+            raise StudyError(f"{path} exists and is not a report. Nothing was overwritten: choose another --out.")
         found = {kind: self.entries.list(kind) for kind in storage.ENTRY_KINDS}
         write_report(
             path,
