@@ -121,6 +121,7 @@ def test_report_info_and_validate(copy):
     broken = run("validate", copy)
     assert broken.exit_code == 1
     assert "is missing" in broken.stdout
+    assert "is missing" in run("validate", copy, "--quiet").stderr
 
 
 def test_a_report_overwrites_no_file_but_a_report(copy, tmp_path):
@@ -149,6 +150,27 @@ def test_a_child_of_the_model_is_scored_under_its_own_weights(copy, tmp_path):
     assert study.scores("child").model.id == "child"
     assert study.scores("child").model.fingerprint != study.model.fingerprint
     assert "are not those that were recorded" in study.report().read_text()
+
+
+def test_names_of_files_are_names_and_no_markup(study, tmp_path):
+    odd = shutil.copytree(study, tmp_path / "q[red]z")
+    (tmp_path / "a$b^$c.txt").write_text("\n".join(generate("code", 1, 3)[0].split("\n")))
+    done = run(
+        "lesion", odd, "--networks", "canica", "--n-controls", 1, "--task", f"perplexity:{tmp_path / 'a$b^$c.txt'}"
+    )
+    assert done.exit_code == 0, done.output
+    assert "q[red]z" in run("report", odd).stdout
+
+
+def test_a_changed_label_is_another_task(copy, tmp_path):
+    path = tmp_path / "sorts.csv"
+    path.write_text('prompt,label\n"The company said its",shares\n"He scored two",goals\n')
+    lesion = ("lesion", copy, "--networks", "canica", "--n-controls", 0, "--task", f"classification:{path}")
+    first = run(*lesion, "--json")
+    assert first.exit_code == 0, first.output
+    assert {row["label"] for row in json.loads(first.stdout)["labels"]} == {"shares", "goals"}
+    path.write_text('prompt,label\n"The company said its",goals\n"He scored two",shares\n')
+    assert "tasks: " in fails(*lesion)
 
 
 def test_quiet_says_nothing(copy):

@@ -80,3 +80,40 @@ def test_maps_of_zeros_match_nothing(maps):
     found = compare(_set(hole), _set(maps))
     assert np.isfinite(found.table["r"]).all()
     assert found.table["r"].abs().min() < 0.2
+
+
+def _temporal(rng, values, n_neurons=SPACE.n_neurons):
+    """Draw two unmixings of one data set, as temporal ICA makes them: ``R s V``, far from orthogonal."""
+    vectors = np.linalg.qr(rng.normal(size=(n_neurons, len(values))))[0].T
+    basis = values[:, None] * (vectors - vectors.mean(axis=1, keepdims=True))
+    return [_rotated(basis, int(rng.integers(1 << 30))) for _ in range(2)]
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_arbitrary_unmixings_of_any_spectrum_stay_within_the_null(power):
+    rng = np.random.default_rng(0)
+    values = np.arange(1, K + 1) ** -power
+    pairs = [_temporal(rng, values) for _ in range(12)]
+    found = [compare(_set(one), _set(other)) for one, other in pairs]
+    # Nominal is 5 %, with pairs of one comparison depending on each other.
+    assert np.mean([one.table["above_null"].mean() for one in found]) < 0.15
+
+
+def test_the_null_does_not_depend_on_the_order_of_the_sets():
+    one, other = _temporal(np.random.default_rng(1), np.arange(1, K + 1) ** -1.0)
+    there, back = compare(_set(one), _set(other)), compare(_set(other), _set(one))
+    assert np.isclose(there.null_95, back.null_95)
+    assert np.allclose(there.table["r_null_95"], back.table["r_null_95"])
+
+
+def test_maps_of_zeros_do_not_dilute_the_null(maps):
+    half = maps[: K // 2]
+    dead = np.concatenate([half, np.zeros_like(half)])
+    rotated = np.concatenate([_rotated(half, 5), np.zeros_like(half)])
+    table = compare(_set(dead), _set(rotated)).table
+    assert table["above_null"].sum() <= 1
+    assert compare(_set(dead), _set(dead)).table["above_null"].sum() == K // 2  # the positive control
+
+
+def test_one_map_alone_cannot_exceed_its_rotations(maps):
+    assert not any(compare(_set(maps[:1]), _set(maps[:1] * scale)).table["above_null"].any() for scale in (1, -1, 0.3))

@@ -220,6 +220,23 @@ def test_dead_neurons_stay_at_zero_instead_of_becoming_noise(phantom):
     assert found.info_["n_dead_neurons"] == 2
 
 
+def test_explained_variance_is_around_the_mean_also_without_centring(phantom):
+    shifted = [SPACE.to_img(SPACE.from_img(img) + 7 * np.cos(np.arange(SPACE.n_neurons))) for img in phantom.imgs]
+    together = [
+        FastICA(SPACE, K, standardize=one, scope="study").fit(shifted).info_["variance_explained_together"]
+        for one in ("center", "none")
+    ]
+    assert np.isclose(*together, rtol=1e-3)
+
+
+def test_a_neuron_that_is_dead_in_one_run_is_counted_and_listed(phantom):
+    data = SPACE.from_img(phantom.imgs[1]).copy()
+    data[:, 300] = 2.5
+    with pytest.warns(DataWarning, match="1 of 2048 neurons do not vary in at least one run"):
+        found = FastICA(SPACE, 3).fit([phantom.imgs[0], SPACE.to_img(data)])
+    assert found.info_["dead_neurons"] == [[1, 44]]
+
+
 @pytest.mark.parametrize("method", list(ICA))
 def test_unknown_standardizations_are_refused(method, phantom):
     for options in ({"standardize": "psc"}, {"scope": "text"}):

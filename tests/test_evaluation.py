@@ -17,15 +17,16 @@ from lmri import (
     evaluate,
     find_sites,
     lesion,
+    open_study,
     preserve,
+    record,
     tasks,
 )
 from lmri.controls import random_share
-from lmri.exceptions import DataWarning, OtherWeightsWarning, SpaceMismatchError
-from lmri.models import describe_model, hashes
+from lmri.exceptions import DataWarning, EntryExistsError, OtherWeightsWarning, SpaceMismatchError
+from lmri.models import hashes
 from lmri.scores import SUMMARY_COLUMNS
 from lmri.space import NeuronSpace
-from lmri.study import open_or_create
 from tiny_models import WORDS, assert_untouched, build, sentences, snapshot
 
 TEXTS = sentences(10)
@@ -432,8 +433,9 @@ def test_the_summary_is_the_same_from_what_lies_on_disk(tmp_path, gpt2, tokenize
     empty = Network.from_members(space, np.zeros(space.n_neurons, dtype=bool), "empty")
     conditions = {"null": lesion(some(space, share=0.3)), "nothing": lesion(empty)}
     scores = evaluate(gpt2, tokenizer, several, conditions, MatchedControls(n=n))
-    study = open_or_create(tmp_path / "study", describe_model(gpt2))
-    entry = study.save_scores(scores, "lesions", "mlp_out", {}, {"intervention": "lesion"})
+    record(gpt2, tokenizer, TEXTS, tmp_path)
+    study = open_study(tmp_path)
+    entry = study.save_scores(scores, "lesions", "mlp_out", parameters={"intervention": "lesion"})
     read = study.scores("lesions")
     assert tuple(read.summary().columns) == SUMMARY_COLUMNS
     pd.testing.assert_frame_equal(read.summary(), scores.summary())
@@ -441,6 +443,35 @@ def test_the_summary_is_the_same_from_what_lies_on_disk(tmp_path, gpt2, tokenize
     assert read.p_floor == scores.p_floor == 1 / (n + 1)
     assert list(read.tasks) == list(scores.tasks)
     assert any(path.name.endswith("scores.tsv") for path in entry.folder.iterdir())
+
+
+def test_scores_are_stored_once_and_others_need_another_name(tmp_path, gpt2, tokenizer):
+    record(gpt2, tokenizer, TEXTS, tmp_path)
+    study, space = open_study(tmp_path), find_sites(gpt2)
+    task, network, controls = tasks.Perplexity(TEXTS), some(space), MatchedControls(n=2)
+
+    def save(tasks=(task,), intervention=None, controls=controls, seed=0, model=gpt2):
+        conditions = {"one": intervention or lesion(network)}
+        return study.save_scores(evaluate(model, tokenizer, tasks, conditions, controls, seed), "mine", "mlp_out")
+
+    first = save()
+    before = {path: path.read_bytes() for path in first.folder.iterdir()}
+    assert save().folder == first.folder
+    head = build("gpt2", tie_word_embeddings=False)
+    with torch.no_grad():  # the same body, another head
+        head.transformer.load_state_dict(gpt2.transformer.state_dict())
+    for other in (
+        {"tasks": [tasks.Perplexity(TEXTS[:-1])]},
+        {"intervention": lesion(some(space, seed=1))},
+        {"intervention": amplify(network, gain=2)},
+        {"controls": MatchedControls(n=3)},
+        {"controls": None},
+        {"seed": 1},
+        {"model": head},
+    ):
+        with pytest.raises(EntryExistsError, match="'mine' exists among the scores"):
+            save(**other)
+    assert {path: path.read_bytes() for path in first.folder.iterdir()} == before
 
 
 def test_only_the_intact_model_can_be_scored(gpt2, tokenizer):

@@ -130,6 +130,16 @@ def test_the_fingerprint_sees_a_change_of_every_single_tensor_of_the_body(name):
     assert fingerprint(model) == before
 
 
+def test_the_fingerprint_sees_any_value_of_a_small_tensor_and_any_part_of_a_large_one(gpt2):
+    before, block = fingerprint(gpt2), gpt2.transformer.h[1]
+    assert block.ln_1.weight.numel() < 1024 < block.mlp.c_proj.weight.numel()
+    with torch.no_grad():
+        block.ln_1.weight[17] += 0.01
+        one_value = fingerprint(gpt2)
+        block.mlp.c_proj.weight[-6:] += 0.01
+    assert len({before, one_value, fingerprint(gpt2)}) == 3
+
+
 def test_an_encoder_decoder_is_read_by_its_encoder_and_all_others_by_their_body():
     t5, bert = build("t5"), build("bert")
     assert reader(t5) is t5.encoder

@@ -11,8 +11,8 @@ import torch
 from transformers import ByT5Tokenizer
 from transformers.pytorch_utils import Conv1D
 
-from lmri import find_sites, load_model, open_study, record
-from lmri.exceptions import DataWarning, EntryExistsError, NonFiniteError, SiteError, StudyError
+from lmri import Network, find_sites, lesion, load_model, open_study, record
+from lmri.exceptions import DataWarning, EntryExistsError, NonFiniteError, SiteError, SpaceMismatchError, StudyError
 from lmri.study import validation
 from tiny_models import (
     ARCHITECTURES,
@@ -296,7 +296,7 @@ def test_a_run_too_long_for_nifti_is_refused_before_anything_is_read(tmp_path, m
     monkeypatch.setattr("lmri.recorder._MOST_VOLUMES", 20)
     with pytest.raises(ValueError, match="a NIfTI-1 image holds at most 20"):
         record(gpt2, tokenizer, sentences(20), tmp_path)
-    assert not list(tmp_path.rglob("*.nii*"))
+    assert list(tmp_path.iterdir()) == []
     assert record(gpt2, tokenizer, sentences(20), tmp_path, run_tokens=10).n_volumes > 20
 
 
@@ -305,8 +305,9 @@ def test_a_run_too_long_for_nifti_is_refused_before_anything_is_read(tmp_path, m
 
 def test_texts_beyond_the_context_are_cut_with_a_warning_and_a_count(tmp_path, gpt2, tokenizer):
     long = " ".join([*WORDS, *WORDS][: CONTEXT + 9])
-    with pytest.warns(DataWarning, match=r"1 of 2 texts are longer than the model's context .* up to 9 tokens"):
+    with pytest.warns(DataWarning, match=r"1 of 2 texts are longer than the model's context .* up to 9 tokens") as told:
         recording = record(gpt2, tokenizer, [long, "the cat"], tmp_path, test_fraction=0)
+    assert [one.filename for one in told] == [__file__]  # it points at the line that called for it
     assert recording.texts["n_cut"].tolist() == [9, 0]
     assert recording.texts["n_tokens"].tolist() == [CONTEXT, 2]
     assert recording.texts["text"].tolist() == [long, "the cat"]  # the text itself is kept whole
@@ -338,7 +339,7 @@ def test_only_texts_of_one_token_are_refused(tmp_path, gpt2, tokenizer):
         pytest.raises(ValueError, match="None of the 2 texts to fit has a token beyond its first 1"),
     ):
         record(gpt2, tokenizer, ["cat", "dog"], tmp_path, test_fraction=0)
-    assert open_study(tmp_path).recordings() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("texts", [[], ["", "  ", "\n"]])
@@ -365,7 +366,7 @@ def test_no_texts_are_refused_before_anything_is_written(tmp_path, gpt2, tokeniz
 def test_wrong_parameters_are_refused_by_name(tmp_path, gpt2, tokenizer, wrong, message):
     with pytest.raises(ValueError, match=message):
         record(gpt2, tokenizer, sentences(4), tmp_path, **wrong)
-    assert not list(tmp_path.rglob("*.nii*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- tokenizers -------------------------------------------------------------------------------------------------------
@@ -385,7 +386,7 @@ def test_a_tokenizer_needs_no_pad_bos_or_eos(tmp_path, gpt2):
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, tokenizer):
     with pytest.raises(ValueError, match=r"the model knows 20 tokens\. Load the tokenizer that belongs"):
         record(build("gpt2", vocab_size=20), tokenizer, sentences(4), tmp_path)
-    assert open_study(tmp_path).recordings() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- NaN and infinity -------------------------------------------------------------------------------------------------
@@ -397,9 +398,7 @@ def test_a_neuron_that_is_not_finite_is_named_and_nothing_is_recorded(tmp_path, 
         gpt2.transformer.h[1].mlp.c_proj.bias[5] = value
     with pytest.raises(NonFiniteError, match=rf"layer 1, neuron 5 is {value} at token 1 \('cat'\) of text 0"):
         record(gpt2, tokenizer, ["the cat sits"], tmp_path, test_fraction=0)
-    assert open_study(tmp_path).recordings() == []
-    assert not list(tmp_path.rglob("*.nii*"))
-    assert not list(tmp_path.rglob(".partial*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_what_was_recorded_before_untouched(tmp_path, gpt2, tokenizer):
@@ -472,6 +471,17 @@ def test_a_second_site_joins_the_first_without_changing_it(tmp_path, gpt2, token
     assert hidden.texts.equals(out.texts)
     assert [one.equals(other) for one, other in zip(hidden.events, out.events, strict=True)] == [True]
     assert open_study(tmp_path).sites == ["mlp_hidden", "mlp_out"]
+
+
+def test_a_site_is_one_set_of_neurons_in_all_corpora(tmp_path, gpt2, tokenizer):
+    # The attention's output has the same width, so only the module's name tells its images from those of the MLP.
+    record(gpt2, tokenizer, sentences(6), tmp_path)
+    before = files_of(tmp_path, but=())
+    with pytest.raises(SpaceMismatchError, match=r"'h.0.attn.c_proj'.*'h.0.mlp.c_proj'"):
+        record(gpt2, tokenizer, sentences(6, seed=1), tmp_path, corpus="more", projection="attn.c_proj")
+    assert files_of(tmp_path, but=()) == before
+    record(gpt2, tokenizer, sentences(6, seed=1), tmp_path, corpus="more", projection="mlp.c_proj")
+    assert len(open_study(tmp_path).group("mlp_out")) == 2
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"layers": 2}], ids=["weights", "layers"])
@@ -573,7 +583,7 @@ def test_no_hook_is_left_when_the_model_fails_while_recording(tmp_path, gpt2, to
     with pytest.raises(RuntimeError, match="out of memory"):
         record(gpt2, tokenizer, ["the cat sits under a tree"], tmp_path, site=site, test_fraction=0)
     assert_untouched(gpt2, before)
-    assert not list(tmp_path.rglob("*bold*"))
+    assert list(tmp_path.iterdir()) == []
     handle.remove()
     assert record(gpt2, tokenizer, ["the cat sits under a tree"], tmp_path, site=site, test_fraction=0).n_volumes == 5
 
@@ -583,6 +593,18 @@ def test_a_projection_that_is_skipped_for_some_texts_is_an_error(tmp_path, gpt2,
     monkeypatch.setattr(block, "forward", lambda x: original(block, x) if x.shape[1] <= 3 else x)
     with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' was called 0 times"):
         record(gpt2, tokenizer, ["the cat sits under a tree"], tmp_path, test_fraction=0)
+
+
+def test_a_model_under_an_intervention_is_not_recorded(tmp_path, gpt2, tokenizer):
+    # Its recording would carry the fingerprint of the intact model.
+    space = find_sites(gpt2)
+    network = Network.from_members(space, np.arange(space.n_neurons) < 5, "mine")
+    with lesion(network).on(gpt2), pytest.raises(ValueError, match=r"under an intervention .*'mine'.* Record outside"):
+        record(gpt2, tokenizer, sentences(6), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyError), lesion(network).on(gpt2):
+        raise KeyError
+    assert record(gpt2, tokenizer, sentences(6), tmp_path).n_volumes > 0  # afterwards it is
 
 
 def test_hooks_of_others_see_the_forward_pass_and_stay(tmp_path, gpt2, tokenizer):

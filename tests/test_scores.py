@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lmri.exceptions import DataWarning
 from lmri.scores import SUMMARY_COLUMNS, Scores, TaskInfo
 
 LOSS = TaskInfo("loss", "loglikelihood", "nats_per_token", higher_is_better=False, per_token=True)
@@ -125,7 +126,8 @@ def test_items_of_one_cluster_are_resampled_together():
 
 
 def test_answers_that_cannot_be_read_are_counted_and_not_scored():
-    row = _scores({"intact": INTACT, "a": [1.0, np.nan, np.nan, 1.0, 0.0, 0.0]}, (ACCURACY,)).summary().iloc[1]
+    generated = TaskInfo("answers", "generate", "accuracy", higher_is_better=True, per_token=False)
+    row = _scores({"intact": INTACT, "a": [1.0, np.nan, np.nan, 1.0, 0.0, 0.0]}, (generated,)).summary().iloc[1]
     assert np.isclose(row["unparseable"], 2 / 6)
     assert np.isclose(row["value"], 0.5)
 
@@ -135,3 +137,19 @@ def test_the_summary_is_the_same_every_time_and_whatever_the_order_of_rows():
     shuffled = Scores(scores.items.sample(frac=1, random_state=0), scores.conditions, scores.tasks, scores.seed)
     pd.testing.assert_frame_equal(scores.summary(), scores.summary())
     pd.testing.assert_frame_equal(scores.summary(), shuffled.summary())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_broken_model_has_no_score_and_no_p(bad):
+    values = {"intact": INTACT, "a": np.where(np.arange(6) == 2, bad, INTACT)}
+    values |= {f"a/{number}": INTACT + number / 100 for number in range(20)}
+    with pytest.warns(DataWarning, match="Under 'a' the model gives NaN"):
+        row = _scores(values).summary().iloc[1]
+    assert np.isnan(row["value"])
+    assert np.isnan(row["p"])
+    assert np.isnan(row["ci_low"])
+
+
+def test_a_control_that_breaks_the_model_is_at_least_as_bad():
+    values = {"intact": INTACT, "a": INTACT + 1.0, "a/0": INTACT * np.nan, "a/1": INTACT, "a/2": INTACT}
+    assert np.isclose(_scores(values).summary().iloc[1]["p"], 2 / 4)

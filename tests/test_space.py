@@ -175,6 +175,23 @@ def test_masker_goes_back_clones_and_standardizes():
     assert np.array_equal(clone(plain).fit().transform(RAGGED.to_img(values)), values)
 
 
+def test_masker_checks_every_image_of_a_list():
+    values = _values(RAGGED, 1)[0]
+    good = RAGGED.to_img(values)
+    assert np.array_equal(RAGGED.masker().transform([good, good]), [values, values])
+    moved = nib.Nifti1Image(good.get_fdata(dtype=np.float32), np.diag([2.0, 1, 1, 1]))
+    broken = np.where(np.arange(len(values)) == 3, np.nan, values)
+    for bad, error in ((moved, SpaceMismatchError), (RAGGED.to_img(broken), NonFiniteError)):
+        with pytest.raises(error):
+            RAGGED.masker().transform([good, bad])
+
+
+def test_images_from_the_masker_are_stamped_again():
+    header = RAGGED.masker().inverse_transform(_values(RAGGED)).header
+    assert int(header["sform_code"]) == int(header["qform_code"]) == 1
+    assert header.get_xyzt_units() == ("mm", "sec")
+
+
 def test_masker_refuses_to_smooth():
     with pytest.raises(ValueError, match="smoothing_fwhm is 6"):
         EVEN.masker(smoothing_fwhm=6)

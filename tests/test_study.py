@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lmri import storage
+import lmri
+import lmri.exceptions
+from lmri import FastICA, storage
+from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.study import open_study
 from lmri.study.validation import validate
@@ -87,7 +91,7 @@ def test_an_entry_is_made_once_and_never_overwritten(copy):
     folder = copy.layout.entry("networks", "mlp_hidden", "canica")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     copy.save_networks(networks, "canica")  # the same again is the same
-    with pytest.raises(EntryExistsError, match=r"z: 3\.0 there, 2\.0 now.*choose another --name"):
+    with pytest.raises(EntryExistsError, match=r"z: 3\.0 there, 2\.0 now.*lmri threshold STUDY canica"):
         copy.save_networks(networks.threshold("z", z=2.0), "canica")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     copy.save_networks(networks.threshold("z", z=2.0), "canica", "looser")
@@ -175,3 +179,132 @@ def test_damage_is_found_and_named(copy, pattern, damage, says):
 def test_what_an_interrupted_command_leaves_is_named(copy):
     (copy.root / "lmri" / ".partial-entry").mkdir()
     assert any("left over" in problem for problem in validate(copy).problems)
+
+
+# -- what belongs together --------------------------------------------------------------------------------------------
+
+
+def _replace_decomposition(study):
+    """Delete the decomposition that everything hangs on, and put another in its place."""
+    shutil.rmtree(study.layout.entry("decompositions", "mlp_hidden", "canica"))
+    recordings = study.group()
+    other = FastICA(study.space(), 5).fit([img for one in recordings for img in one.imgs])
+    study.save_decomposition(other, recordings, "canica")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_made_from_a_replaced_decomposition_is_refused_not_shown(copy):
+    _replace_decomposition(copy)
+    with pytest.raises(StudyError, match=r"networks 'canica' .* another version of the decomposition 'canica'.*Delete"):
+        copy.networks("canica")
+    with pytest.raises(StudyError, match="another version"):
+        copy.report()
+    assert any("another version" in problem for problem in validate(copy).problems)
+    # Networks made anew make the scores of the old ones stale in turn.
+    shutil.rmtree(copy.layout.entry("networks", "mlp_hidden", "canica"))
+    copy.save_networks(copy.decomposition("canica").threshold("z", z=3.0), "canica")
+    with pytest.raises(StudyError, match=r"scores 'lesion-canica' .* another version of the networks 'canica'"):
+        copy.scores("lesion-canica")
+    with pytest.raises(StudyError, match="comparisons"):
+        copy.comparison()
+
+
+def test_an_estimator_fitted_on_other_recordings_is_not_stored(copy):
+    news, code = copy.recording("news"), copy.recording("code")
+    estimator = FastICA(copy.space(), 3).fit(news.imgs)
+    for wrong in ([code], [news, code]):
+        with pytest.raises(ValueError, match="fitted on runs of"):
+            copy.save_decomposition(estimator, wrong, "other")
+    copy.save_decomposition(estimator, [news], "other")
+
+
+def test_other_scores_under_the_same_name_are_refused_not_dropped(copy):
+    scores = copy.scores("lesion-canica")
+    entry = copy.entries.find("scores", "lesion-canica")
+    made_of = {key: value for key, value in entry.info["inputs"].items() if not key.startswith("networks")}
+    same = replace(scores, made_of=made_of)
+    copy.save_scores(same, "lesion-canica", "mlp_hidden", "canica", {"intervention": "lesion"})
+    other = replace(scores, made_of={**made_of, "tasks": {"perplexity-news": "0" * 16}})
+    with pytest.raises(EntryExistsError, match="tasks"):
+        copy.save_scores(other, "lesion-canica", "mlp_hidden", "canica", {"intervention": "lesion"})
+
+
+def test_a_prompt_that_holds_a_fitted_text_counts_as_fitted(walked):
+    text = walked.recording("news").fit_texts[0]
+    with pytest.raises(StudyError, match="or hold one that was"):
+        walked.check_apart([f"Summarize: {text} Summary:"], "mine")
+
+
+def test_one_command_writes_at_a_time(copy):
+    with storage.writing(copy.root), pytest.raises(StudyError, match="Another command is writing"):
+        copy.save_networks(copy.decomposition("canica").threshold("z", z=2.0), "canica", "looser")
+    copy.save_networks(copy.decomposition("canica").threshold("z", z=2.0), "canica", "looser")
+
+
+def test_one_damaged_entry_does_not_stop_the_others(copy):
+    (copy.layout.entry("networks", "mlp_hidden", "nothing") / "entry.json").write_text("{")
+    assert len(copy.networks("canica", "mlp_hidden")) == 4
+
+
+# -- interrupted and damaged recordings -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo_model():
+    return lmri.load_model("lmri-demo")
+
+
+def _record(model, root, **options):
+    return lmri.record(*model, generate("news", 12, 3), root, corpus="news", run_tokens=300, **options)
+
+
+def test_a_damaged_recording_is_repaired_by_recording_again(tmp_path, demo_model):
+    recording = _record(demo_model, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.nii")}
+    recording.runs[0].img.write_bytes(b"")
+    recording.runs[1].img.unlink()
+    _record(demo_model, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.nii")} == before
+    assert validate(open_study(tmp_path)).problems == []
+
+
+@pytest.mark.parametrize("where", ["write_recording_tables", "write_recording_index"])
+def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_model, monkeypatch, where):
+    first = lmri.record(*demo_model, generate("code", 12, 3), tmp_path, corpus="code", run_tokens=300)
+    with monkeypatch.context() as patch:
+
+        def stop(*arguments):
+            raise KeyboardInterrupt
+
+        if where == "write_recording_index":  # all tables and images are there, and the index is not
+            patch.setattr("lmri.recorder.write_recording_index", stop)
+        else:
+            patch.setattr("lmri.study.dataset.write_atlas", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _record(demo_model, tmp_path, test_fraction=0, texts_per_run=1)
+    study = open_study(tmp_path)
+    assert [one.corpus for one in study.recordings()] == ["code"]
+    if where == "write_recording_index":
+        assert any("belongs to no recording" in problem for problem in validate(study).problems)
+    again = _record(demo_model, tmp_path)
+    assert len(again.test_texts) == 3  # not the 0 of the one that was interrupted
+    assert validate(open_study(tmp_path)).problems == []
+    assert open_study(tmp_path).recording("code").texts.equals(first.texts)
+
+
+def test_a_first_recording_that_fails_leaves_the_folder_as_it_was(tmp_path, demo_model):
+    with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
+        lmri.record(*demo_model, ["a"], tmp_path / "new", corpus="news")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
+        lmri.record(*demo_model, ["a"], tmp_path / "empty", corpus="news")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_lesioned_model_is_not_recorded_as_the_intact_one(tmp_path, demo_model):
+    recording = _record(demo_model, tmp_path / "study")
+    network = lmri.Network.from_members(recording.space, np.arange(recording.space.n_neurons) < 5)
+    with lmri.lesion(network).on(demo_model[0]), pytest.raises(ValueError, match="under an intervention"):
+        _record(demo_model, tmp_path / "other")
+    _record(demo_model, tmp_path / "other")

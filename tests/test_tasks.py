@@ -80,7 +80,8 @@ def test_texts_of_one_token_are_left_out_with_a_warning(gpt2, tokenizer):
 
 def test_texts_beyond_the_context_are_cut(gpt2, tokenizer):
     long = [*WORDS, *WORDS]
-    scored = tasks.Perplexity([" ".join(long)]).score(gpt2, tokenizer)
+    with pytest.warns(DataWarning, match=f"1 of 1 texts .* up to {len(long) - CONTEXT} tokens are left out"):
+        scored = tasks.Perplexity([" ".join(long)]).score(gpt2, tokenizer)
     assert scored["n_tokens"].tolist() == [CONTEXT - 1]
     cut = tasks.Perplexity([" ".join(long[:CONTEXT])]).score(gpt2, tokenizer)
     assert scored["value"].tolist() == cut["value"].tolist()
@@ -90,7 +91,8 @@ def test_one_task_can_score_models_of_different_contexts(tokenizer):
     # Token ids are kept between conditions, but not between models.
     task = tasks.Perplexity([" ".join(WORDS[:40])])
     assert task.score(build("gpt2"), tokenizer)["n_tokens"].tolist() == [39]
-    assert task.score(build("gpt2", context=16), tokenizer)["n_tokens"].tolist() == [15]
+    with pytest.warns(DataWarning, match="are longer than the model's context"):
+        assert task.score(build("gpt2", context=16), tokenizer)["n_tokens"].tolist() == [15]
     assert task.score(build("gpt2"), tokenizer)["n_tokens"].tolist() == [39]
     with pytest.raises(ValueError, match="the model knows 20 tokens"):
         task.score(build("gpt2", vocab_size=20), tokenizer)

@@ -43,6 +43,6 @@ def walk(root: Path) -> Study:
     for name in ("canica", "nothing"):
         conditions = lmri.conditions_of(study.networks(name), lmri.lesion)
         scores = lmri.evaluate(model, tokenizer, tasks, conditions, MatchedControls(3), seed=0)
-        study.save_scores(scores, f"lesion-{name}", "mlp_hidden", {"networks": name}, {"intervention": "lesion"})
+        study.save_scores(scores, f"lesion-{name}", "mlp_hidden", name, {"intervention": "lesion"})
     study.report()
     return study

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -11,12 +12,15 @@ from transformers import PreTrainedModel
 from lmri.controls import MatchedControls, random_share
 from lmri.exceptions import DataWarning
 from lmri.interventions import Intervention
-from lmri.models import describe_model, hashes
+from lmri.models import describe_model, fingerprint, hashes
 from lmri.networks import Network, NetworkSet
 from lmri.scores import INTACT, Scores
+from lmri.storage import digest
 from lmri.tasks import Task
 
 logger = logging.getLogger(__name__)
+
+Rows = list[dict[str, Any]]
 
 PAPER_SHARE = 0.15
 """Share of all neurons in the paper's random control."""
@@ -86,16 +90,16 @@ def evaluate(
         raise ValueError(f"A condition is named {INTACT!r}, which is the model without any. Rename it.")
     _warn_of_overlap(tasks, conditions)
 
+    made_of = identity(model, tasks, conditions, controls, seed)
     plan = list(_plan(conditions, controls, seed))
     rows: list[dict[str, object]] = [_row(INTACT, INTACT, "", 0)]
-    items = []
+    items: list[dict[str, object]] = []
     n_all, n_done = (1 + len(plan)) * len(tasks), 0
 
-    def score(task: Task, condition: str) -> pd.DataFrame:
-        scored = task.score(model, tokenizer)
-        scored.insert(0, "condition", condition)
-        scored.insert(1, "task", task.info.name)
-        return scored
+    def score(task: Task, condition: str) -> Rows:
+        # Plain rows: thousands of small tables, kept between large activations, would fragment the memory.
+        scored = task.score(model, tokenizer).to_dict("records")
+        return [{"condition": condition, "task": task.info.name, **row} for row in scored]
 
     def count() -> None:
         nonlocal n_done
@@ -106,7 +110,7 @@ def evaluate(
     intact = {}
     for task in tasks:
         intact[task.info.name] = score(task, INTACT)
-        items.append(intact[task.info.name])
+        items.extend(intact[task.info.name])
         count()
     for row, intervention in plan:
         rows.append(row)
@@ -114,18 +118,35 @@ def evaluate(
         if not intervention.edits():
             # Nothing changes, as for an empty network, so nothing needs to be run.
             for task in tasks:
-                items.append(intact[task.info.name].assign(condition=name))
+                items.extend({**row, "condition": name} for row in intact[task.info.name])
                 count()
             continue
         with intervention.on(model, strict=strict):
             for task in tasks:
-                items.append(score(task, name))
+                items.extend(score(task, name))
                 count()
-    merged = pd.concat(items, ignore_index=True)
+    merged = pd.DataFrame(items)
     for column in ("label", "predicted"):
         if column in merged:
             merged[column] = merged[column].fillna("")
-    return Scores(merged, pd.DataFrame(rows), [task.info for task in tasks], seed, describe_model(model))
+    return Scores(merged, pd.DataFrame(rows), [task.info for task in tasks], seed, describe_model(model), made_of)
+
+
+def identity(
+    model: PreTrainedModel,
+    tasks: Sequence[Task],
+    conditions: Mapping[str, Intervention],
+    controls: MatchedControls | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Say what scores are a function of, as hashes: two evaluations of one identity are the same evaluation."""
+    return {
+        "model": fingerprint(model, head=True),
+        "tasks": {task.info.name: task.digest() for task in tasks},
+        "conditions": digest([[name, one.digest()] for name, one in conditions.items()]),
+        "controls": asdict(controls) if controls else None,
+        "controls_seed": seed,
+    }
 
 
 def _row(condition: str, kind: str, network: str, n_neurons: int, **control: object) -> dict[str, object]:

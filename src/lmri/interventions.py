@@ -5,6 +5,7 @@ becomes ``scale * x + shift``; all others pass untouched.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ import torch
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError, SpaceMismatchError
-from lmri.models import describe_model
+from lmri.models import altered, describe_model
 from lmri.networks import Network, NetworkSet
 from lmri.sites import attach, widths
 from lmri.space import NeuronSpace
+from lmri.storage import digest
 
 if TYPE_CHECKING:
     from lmri.recording import Recording
@@ -89,6 +91,12 @@ class Intervention:
                 edits.append(Edit(layer.module, neurons, scale, self.shift[own][neurons].astype(np.float32)))
         return edits
 
+    def digest(self) -> str:
+        """Hash of what it does to which neurons."""
+        content = hashlib.sha256(self.target.members.tobytes())
+        content.update(np.ascontiguousarray(self.shift, dtype=np.float32).tobytes())
+        return digest([self.kind, self.label, self.scale, self.space.geometry, content.hexdigest()])
+
     def on_other(self, target: Network) -> "Intervention":
         """Give the same intervention on other neurons, such as those of a matched control."""
         return Intervention(self.kind, target, self.scale, self.shift, self.label)
@@ -117,6 +125,7 @@ class Intervention:
             for edit in self.edits():
                 module = model.base_model.get_submodule(edit.module)
                 stack.callback(attach(module, self.space.site, _writer(edit)).remove)
+            stack.enter_context(altered(model, repr(self)))
             yield model
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import inspect
 import logging
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ def load_model(
     ValueError
         If there is no such model, or its weights are not stored as safetensors.
     """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, but PyTorch finds no CUDA device here. Use device='cpu'.")
     source = str(_EMBEDDED_FOLDER) if str(name) == EMBEDDED else str(name)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; accepted are {', '.join(map(repr, DTYPES))}.")
@@ -130,20 +133,43 @@ def _is_folder(path: str) -> bool:
     return path != EMBEDDED and Path(path).is_dir()
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """Hash the weights of the base model: names, shapes and up to 1,024 evenly spaced values of every tensor.
+def fingerprint(model: PreTrainedModel, head: bool = False) -> str:
+    """Hash the weights: names, shapes and every byte of every tensor.
 
-    The head is left out, so a language model and a classifier on the same body agree. Training changes practically
-    every value, so a sample tells two trainings apart; an edit of single weights it may miss.
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Any.
+    head : bool, default=False
+        Hash the head too. Without it a language model and a classifier on the same body agree.
     """
+    state = (model if head else model.base_model).state_dict()
+    tensors = [(name, tensor) for name, tensor in sorted(state.items()) if not tensor.is_meta]
+    # Reading all weights takes seconds for a large model, and an intervention asks each time it is applied.
+    key = (head, _glance(tensors))
+    known = _FINGERPRINTS.setdefault(model, {})
+    if key not in known:
+        digest = hashlib.sha256()
+        for name, tensor in tensors:
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        known[key] = digest.hexdigest()[:16]
+    return known[key]
+
+
+_FINGERPRINTS: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[bool, str], str]] = weakref.WeakKeyDictionary()
+
+
+def _glance(tensors: list[tuple[str, torch.Tensor]]) -> str:
+    """Tell whether weights have changed since they were hashed: by their versions, and 512 values of each."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.base_model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        if tensor.is_floating_point() and not tensor.is_meta:
-            flat = tensor.detach().reshape(-1)
-            step = max(1, flat.numel() // 1024)
-            digest.update(flat[::step][:1024].float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    for name, tensor in tensors:
+        flat = tensor.detach().reshape(-1)
+        # A prime stride, so that the sample does not run along one column.
+        places = torch.arange(min(512, flat.numel()), device=flat.device) * 7919 % max(1, flat.numel())
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor._version}".encode())
+        digest.update(flat[places].double().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def reader(model: PreTrainedModel) -> torch.nn.Module:
@@ -158,6 +184,25 @@ def read(part: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.
     # Decoders would keep keys and values of every layer for a next token that never comes.
     cache = {"use_cache": False} if "use_cache" in inspect.signature(part.forward).parameters else {}
     return part(input_ids=ids, attention_mask=mask, **cache)[0]
+
+
+@contextlib.contextmanager
+def altered(model: PreTrainedModel, how: str) -> Iterator[None]:
+    """Remember, while the body runs, that a model does not behave as its weights say."""
+    stack = _ALTERED.setdefault(model, [])
+    stack.append(how)
+    try:
+        yield
+    finally:
+        stack.remove(how)
+
+
+def alterations(model: PreTrainedModel) -> list[str]:
+    """List how a model is altered now; empty if it is intact."""
+    return list(_ALTERED.get(model, []))
+
+
+_ALTERED: weakref.WeakKeyDictionary[torch.nn.Module, list[str]] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager

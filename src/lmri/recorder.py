@@ -4,6 +4,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lmri import storage
 from lmri.exceptions import DataWarning, NonFiniteError, SiteError
 from lmri.models import (
     Encoding,
+    alterations,
     bucket,
     describe_model,
     encode,
@@ -30,7 +32,7 @@ from lmri.models import (
 from lmri.recording import Recording, Run, pack
 from lmri.sites import attach, by_text, find_sites, projections
 from lmri.space import NeuronSpace
-from lmri.study import open_or_create
+from lmri.study import Study, writing_to
 from lmri.study.dataset import write_recording_index, write_recording_tables
 from lmri.texts import read_texts, split_texts
 
@@ -120,9 +122,13 @@ def record(
         raise ValueError(f"n_dummy is {n_dummy}; it must be at least 0.")
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
+    if alterations(model):
+        raise ValueError(
+            f"The model is under an intervention ({'; '.join(alterations(model))}); its recording would pass for that "
+            "of the intact model. Record outside of the with block."
+        )
     kept = read_texts(texts)
     space = find_sites(model, site, projection)
-    study = open_or_create(out, describe_model(model))
     parameters = {
         "run_tokens": run_tokens if texts_per_run is None else None,
         "texts_per_run": texts_per_run,
@@ -133,80 +139,106 @@ def record(
         "batch_size": batch_size,
         "projection": projection,
     }
-    existing = study.check_new_recording(corpus, site, kept, parameters)
-    if existing is not None:
-        logger.info("%s is already recorded at %s", corpus, site)
-        return existing
+    with writing_to(out, describe_model(model)) as study:
+        existing = study.check_new_recording(corpus, site, kept, parameters)
+        if existing is not None:
+            logger.info("%s is already recorded at %s", corpus, site)
+            return existing
+        for other in study.recordings(site):
+            # With another projection=, images of one shape would hold other neurons.
+            other.space.check_same(space, f"Corpus {corpus!r}")
+        reading = _Reading(model, tokenizer, kept, max_tokens, n_dummy)
+        recording = _record(reading, study, space, corpus, parameters, progress)
+        write_recording_index(study.layout, recording, parameters)
+        storage.log(study.layout, "record", corpus=corpus, site=site, model=location(model))
+        return study.recording(corpus=corpus, site=site)
 
-    encodings = [encode(model, tokenizer, text, max_tokens) for text in kept]
-    sides = split_texts(kept, test_fraction, seed, study.known_split())
-    table = _text_table(corpus, kept, sides, encodings, n_dummy)
-    _warn_of_cut_and_short(table, n_dummy)
-    fitted = [text for text, side in enumerate(sides) if side == "fit"]
-    volumes = [int(table["n_volumes"].iloc[text]) if sides[text] == "fit" else 0 for text in range(len(kept))]
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is read, and how. Texts are tokenized again wherever their tokens are needed, and never held all at once."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+    texts: list[str]
+    max_tokens: int | None
+    n_dummy: int
+
+    def encode(self, text: int) -> Encoding:
+        return encode(self.model, self.tokenizer, self.texts[text], self.max_tokens)
+
+    def dummies(self, encoding: Encoding) -> np.ndarray:
+        """Say which tokens are kept out of the images."""
+        special = np.array(encoding.special, dtype=bool)
+        return special | (np.arange(len(special)) < self.n_dummy)
+
+
+def _record(
+    reading: _Reading,
+    study: Study,
+    space: NeuronSpace,
+    corpus: str,
+    parameters: dict[str, Any],
+    progress: Progress | None,
+) -> Recording:
+    """Split, pack, read, and write everything but the index."""
+    sides = split_texts(reading.texts, parameters["test_fraction"], parameters["seed"], study.known_split())
+    table = _text_table(reading, corpus, sides)
+    _warn_of_cut_and_short(table, reading.n_dummy)
+    volumes = np.where(table["split"] == "fit", table["n_volumes"], 0).tolist()
     if not sum(volumes):
         raise ValueError(
-            f"None of the {len(fitted)} texts to fit has a token beyond its first {n_dummy}. Give longer texts."
+            f"None of the {sides.count('fit')} texts to fit has a token beyond its first {reading.n_dummy}. "
+            "Give longer texts."
         )
-    runs = pack(volumes, run_tokens, texts_per_run)
-    longest = max(sum(volumes[text] for text in run) for run in runs)
+    run_tokens = 1 if parameters["run_tokens"] is None else parameters["run_tokens"]
+    packed = pack(volumes, run_tokens, parameters["texts_per_run"])
+    longest = max(sum(volumes[text] for text in run) for run in packed)
     if longest > _MOST_VOLUMES:
         raise ValueError(
             f"A run would have {longest} volumes; a NIfTI-1 image holds at most {_MOST_VOLUMES}. "
             "Set run_tokens or max_tokens lower."
         )
-    for number, run in enumerate(runs, start=1):
+    for number, run in enumerate(packed, start=1):
         table.loc[run, "run"] = number
 
-    with contextlib.ExitStack() as stack:
-        # Every file of the recording is written under a hidden name; they are renamed together, at the end.
-        paths = [
-            stack.enter_context(storage.whole(study.layout.bold(study.subject, corpus, number, site)))
-            for number in range(1, len(runs) + 1)
-        ]
-        places = _create_images(space, paths, runs, volumes)
-        _read(model, space, encodings, n_dummy, places, batch_size, progress)
-        events_and_tokens = [
-            _tables(corpus, run, table["text_id"].tolist(), [encodings[text] for text in run], n_dummy) for run in runs
-        ]
-        write_recording_tables(study.layout, study.subject, space, corpus, table, events_and_tokens, n_dummy)
-    recording = Recording(
-        space,
-        corpus,
-        tuple(
-            Run(
-                study.layout.bold(study.subject, corpus, number, site),
-                study.layout.events(study.subject, corpus, number),
-                study.layout.tokens(study.subject, corpus, number),
-                sum(volumes[text] for text in run),
-            )
-            for number, run in enumerate(runs, start=1)
-        ),
-        table,
-        {"parameters": parameters},
+    layout, subject = study.layout, study.subject
+    study.clear_remains(corpus, space.site)
+    runs = tuple(
+        Run(
+            layout.bold(subject, corpus, number, space.site),
+            layout.events(subject, corpus, number),
+            layout.tokens(subject, corpus, number),
+            sum(volumes[text] for text in run),
+        )
+        for number, run in enumerate(packed, start=1)
     )
-    write_recording_index(study.layout, recording, parameters)
-    storage.log(study.layout, "record", corpus=corpus, site=site, model=location(model))
-    return study.recording(corpus=corpus, site=site)
+    with contextlib.ExitStack() as stack:
+        # Every image is written under a hidden name; they are renamed together, at the end.
+        paths = [stack.enter_context(storage.whole(run.img)) for run in runs]
+        places = _create_images(space, paths, packed, volumes)
+        _read(reading, space, places, table["n_tokens"].tolist(), parameters["batch_size"], progress)
+        tables = (_tables(reading, corpus, run, table["text_id"].tolist()) for run in packed)
+        write_recording_tables(layout, subject, space, corpus, table, tables, reading.n_dummy)
+    return Recording(space, corpus, runs, table, {"parameters": parameters})
 
 
-def _is_dummy(encoding: Encoding, n_dummy: int) -> np.ndarray:
-    return np.array([place < n_dummy or special for place, special in enumerate(encoding.special)], dtype=bool)
-
-
-def _text_table(
-    corpus: str, texts: list[str], sides: list[str], encodings: list[Encoding], n_dummy: int
-) -> pd.DataFrame:
+def _text_table(reading: _Reading, corpus: str, sides: list[str]) -> pd.DataFrame:
+    counts = []
+    for text in range(len(reading.texts)):
+        encoding = reading.encode(text)
+        counts.append((len(encoding.ids), int((~reading.dummies(encoding)).sum()), encoding.n_cut))
+    n_tokens, n_volumes, n_cut = zip(*counts, strict=True)
     return pd.DataFrame(
         {
-            "text_id": [f"{corpus}-{number:05d}" for number in range(len(texts))],
-            "sha256": [storage.text_hash(text) for text in texts],
+            "text_id": [f"{corpus}-{number:05d}" for number in range(len(reading.texts))],
+            "sha256": [storage.text_hash(text) for text in reading.texts],
             "split": sides,
-            "run": np.full(len(texts), np.nan),
-            "n_tokens": [len(encoding.ids) for encoding in encodings],
-            "n_volumes": [int((~_is_dummy(encoding, n_dummy)).sum()) for encoding in encodings],
-            "n_cut": [encoding.n_cut for encoding in encodings],
-            "text": texts,
+            "run": np.full(len(reading.texts), np.nan),
+            "n_tokens": n_tokens,
+            "n_volumes": n_volumes,
+            "n_cut": n_cut,
+            "text": reading.texts,
         }
     )
 
@@ -218,7 +250,7 @@ def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:
             f"{len(cut)} of {len(table)} texts are longer than the model's context and were cut, by up to "
             f"{cut['n_cut'].max()} tokens (first: {cut['text_id'].iloc[0]}). The number is in the sidecars.",
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     short = table[table["n_volumes"] == 0]
     if len(short):
@@ -226,7 +258,7 @@ def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:
             f"{len(short)} of {len(table)} texts have no token beyond the first {n_dummy} and give no volume "
             f"(first: {short['text_id'].iloc[0]}, {short['text'].iloc[0][:40]!r}).",
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -255,36 +287,35 @@ def _create_images(space: NeuronSpace, paths: Sequence[Path], runs: list[list[in
 
 
 def _read(
-    model: PreTrainedModel,
+    reading: _Reading,
     space: NeuronSpace,
-    encodings: list[Encoding],
-    n_dummy: int,
     places: Places,
+    lengths: list[int],
     batch_size: int,
     progress: Progress | None,
 ) -> None:
     """Let the model read, batch by batch, and write each text's volumes to its place: memory holds one batch."""
-    part = reader(model)
+    model, part = reading.model, reader(reading.model)
     texts = list(places)
-    plan = bucket([len(encodings[text].ids) for text in texts], batch_size)
-    n_all, n_done = sum(len(encodings[text].ids) for text in texts), 0
+    plan = bucket([lengths[text] for text in texts], batch_size)
+    n_all, n_done = sum(lengths[text] for text in texts), 0
     with evaluation_mode(model):
         for places_in_batch in plan:
             batch = [texts[place] for place in places_in_batch]
-            ids, mask = right_pad([encodings[text].ids for text in batch], input_device(model))
+            encodings = [reading.encode(text) for text in batch]
+            ids, mask = right_pad([encoding.ids for encoding in encodings], input_device(model))
             keep = torch.zeros(ids.shape, dtype=torch.bool)
-            for row, text in enumerate(batch):
-                dummy = _is_dummy(encodings[text], n_dummy)
-                keep[row, : len(dummy)] = torch.from_numpy(~dummy)
+            for row, encoding in enumerate(encodings):
+                keep[row, : len(encoding.ids)] = torch.from_numpy(~reading.dummies(encoding))
             values = _capture(model, part, space, ids, mask, keep)
             first = 0
-            for row, text in enumerate(batch):
+            for row, (text, encoding) in enumerate(zip(batch, encodings, strict=True)):
                 count = int(keep[row].sum())
                 rows = values[first : first + count]
-                _check_finite(space, rows, encodings[text], np.flatnonzero(keep[row].numpy()), text)
+                _check_finite(space, rows, encoding, np.flatnonzero(keep[row].numpy()), text)
                 _write(space, places[text], rows)
                 first += count
-                n_done += len(encodings[text].ids)
+                n_done += len(encoding.ids)
             if progress is not None:
                 progress(n_done, n_all)
 
@@ -346,12 +377,11 @@ def _write(space: NeuronSpace, place: tuple[Path, int, int], rows: np.ndarray) -
     image.flush()
 
 
-def _tables(
-    corpus: str, run: list[int], text_ids: list[str], encodings: list[Encoding], n_dummy: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(reading: _Reading, corpus: str, run: list[int], text_ids: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make the events (a row a volume) and the tokens (a row a token) of one run."""
     parts = []
-    for text, encoding in zip(run, encodings, strict=True):
+    for text in run:
+        encoding = reading.encode(text)
         parts.append(
             pd.DataFrame(
                 {
@@ -361,7 +391,7 @@ def _tables(
                     "position": np.arange(len(encoding.ids)),
                     "start": [start for start, _ in encoding.spans],
                     "end": [end for _, end in encoding.spans],
-                    "dummy": _is_dummy(encoding, n_dummy).astype(int),
+                    "dummy": reading.dummies(encoding).astype(int),
                 }
             )
         )

@@ -129,7 +129,7 @@ def pack(n_volumes: list[int], run_tokens: int, texts_per_run: int | None = None
     n_volumes : list of int
         Volumes of every text.
     run_tokens : int
-        Volumes a run is to have; runs are balanced, so that none is left with a few.
+        Volumes a run is to have; runs are balanced, and none of several is shorter than half of it.
     texts_per_run : int, optional
         Count texts instead.
 
@@ -152,13 +152,30 @@ def pack(n_volumes: list[int], run_tokens: int, texts_per_run: int | None = None
         raise ValueError(f"run_tokens is {run_tokens}; it must be at least 1.")
     total = sum(n_volumes)
     n_runs = max(1, round(total / run_tokens))
-    runs: list[list[int]] = [[] for _ in range(n_runs)]
+    plan: list[list[int]] = [[] for _ in range(n_runs)]
     before = 0
     for text in filled:
         middle = before + n_volumes[text] / 2
-        runs[min(int(middle * n_runs / total), n_runs - 1)].append(text)
+        plan[min(int(middle * n_runs / total), n_runs - 1)].append(text)
         before += n_volumes[text]
-    return [run for run in runs if run]
+    return _without_short([run for run in plan if run], n_volumes, run_tokens / 2)
+
+
+def _without_short(runs: list[list[int]], n_volumes: list[int], shortest: float) -> list[list[int]]:
+    """Merge runs that are too short, as beside very long texts, into the shorter of their neighbours."""
+    runs = list(runs)
+
+    def length(place: int) -> int:
+        return sum(n_volumes[text] for text in runs[place])
+
+    while len(runs) > 1:
+        place = min(range(len(runs)), key=length)
+        if length(place) >= shortest:
+            break
+        other = min((one for one in (place - 1, place + 1) if 0 <= one < len(runs)), key=length)
+        first, second = sorted((place, other))
+        runs[first : second + 1] = [runs[first] + runs[second]]
+    return runs
 
 
 def check_whole(recording: Recording) -> None:

@@ -4,12 +4,15 @@ An *item* is what a task scores, such as one text. A *condition* is the intact m
 The text, or whatever the task names as its cluster, is the unit that is resampled; tokens never are.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lmri.exceptions import DataWarning
 from lmri.space import ModelInfo
 from lmri.thresholds import q_values
 
@@ -62,7 +65,7 @@ class Scores:
     ----------
     items : DataFrame
         ``condition, task, item, cluster, n_tokens, value``; classification adds ``label, predicted, margin``. A value
-        that could not be read off an answer is NaN.
+        that could not be read off a generated answer is NaN, and so is one of a model that gives NaN.
     conditions : DataFrame
         ``condition, kind, network, n_neurons, control_of, control_family, draw``; `kind` is ``intact``, ``network``,
         ``union``, ``random`` or ``control``.
@@ -72,6 +75,8 @@ class Scores:
         Of the controls and of the bootstrap.
     model : ModelInfo, optional
         The weights that were scored, which may be others than those that were recorded.
+    made_of : mapping
+        Hashes of everything that the rows are a function of: weights, tasks, conditions and controls.
     """
 
     items: pd.DataFrame
@@ -79,6 +84,7 @@ class Scores:
     tasks: Sequence[TaskInfo]
     seed: int
     model: ModelInfo | None = None
+    made_of: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> pd.DataFrame:
         """Summarize: a row for every condition and task, ``intact`` first, controls beside what they control.
@@ -100,10 +106,18 @@ class Scores:
                 `p` adjusted for the false discovery rate over all conditions of the same task and family of controls;
                 missing where even the smallest possible p of all of them would not be significant at 0.05.
             ``unparseable``
-                Share of items without a value.
+                Share of generated answers without a value. Where nothing is generated, a value that is missing means
+                that the model gives NaN or infinity; the mean is missing then, too, and so is p.
         """
         rows = [row for task in self.tasks for row in self._rows(task)]
         table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+        broken = table.loc[~np.isfinite(table["value"].astype(float)), "condition"].unique()
+        if len(broken):
+            warnings.warn(
+                f"Under {', '.join(map(repr, broken[:5]))} the model gives NaN or infinity, so there is no score.",
+                DataWarning,
+                stacklevel=2,
+            )
         for _, family in table[table["p"].notna()].groupby(["task", "control_family"]):
             if (1 / (1 + family["n_controls"])).max() <= ALPHA:
                 table.loc[family.index, "q"] = q_values(family["p"].to_numpy(dtype=float))
@@ -120,6 +134,17 @@ class Scores:
         """Matched controls with which one network alone could reach q ≤ 0.05 among all that are tested with it."""
         n_tested = self.conditions.loc[self.conditions["kind"] == "control", "control_of"].nunique()
         return max(0, round(n_tested / ALPHA) - 1)
+
+    def control_diffs(self, task: TaskInfo) -> dict[str, np.ndarray]:
+        """List the difference from intact of every control, by the condition it belongs to."""
+        sums = _cluster_sums(self.items[self.items["task"] == task.name], task)
+        whole = np.ones((1, len(sums.clusters)))
+        controls = self.conditions[self.conditions["kind"] == "control"]
+        intact = _ratio(sums, INTACT, whole)[0]
+        return {
+            str(name): np.array([_ratio(sums, control, whole)[0] - intact for control in draws["condition"]])
+            for name, draws in controls.groupby("control_of")
+        }
 
     def _rows(self, task: TaskInfo) -> list[dict[str, object]]:
         sums = _cluster_sums(self.items[self.items["task"] == task.name], task)
@@ -150,7 +175,7 @@ class Scores:
             }
             if name != INTACT:
                 row["diff"] = diff
-                if len(sums.clusters) >= FEWEST_CLUSTERS:
+                if len(sums.clusters) >= FEWEST_CLUSTERS and np.isfinite(diff):
                     resampled = _ratio(sums, name, weights) - intact_resampled
                     row["ci_low"], row["ci_high"] = np.nanpercentile(resampled, [2.5, 97.5])
             rows.extend(self._beside_controls(row, name, diff, value, task))
@@ -165,15 +190,16 @@ class Scores:
         rows = []
         for family, draws in controls.groupby("control_family", sort=False):
             diffs = np.array([value[control] - value[INTACT] for control in draws["condition"]])
-            # Equal up to rounding counts as equally bad.
-            worse = (diffs <= diff + 1e-12) if task.higher_is_better else (diffs >= diff - 1e-12)
+            # Equal up to rounding counts as equally bad, and so does a control that breaks the model.
+            worse = (diffs <= diff + 1e-9) if task.higher_is_better else (diffs >= diff - 1e-9)
+            worse |= ~np.isfinite(diffs)
             rows.append(
                 row
                 | {
                     "control_family": family,
                     "control_mean": diffs.mean(),
                     "effect": diff - diffs.mean(),
-                    "p": (1 + worse.sum()) / (1 + len(diffs)),
+                    "p": (1 + worse.sum()) / (1 + len(diffs)) if np.isfinite(diff) else np.nan,
                     "n_controls": len(diffs),
                 }
             )
@@ -231,13 +257,16 @@ class _Sums:
 
 def _cluster_sums(items: pd.DataFrame, task: TaskInfo) -> _Sums:
     weight = items["n_tokens"].astype(float) if task.per_token else pd.Series(1.0, index=items.index)
-    known = items["value"].notna()
+    missing = ~np.isfinite(items["value"].astype(float))
+    # Only an answer that was generated can fail to be read; any other missing value makes the mean missing.
+    unread = missing & (task.scoring == "generate")
+    broken = set(items.loc[missing & ~unread, "condition"])
     frame = pd.DataFrame(
         {
             "condition": items["condition"],
             "cluster": items["cluster"],
-            "total": (items["value"] * weight).where(known, 0.0),
-            "weight": weight.where(known, 0.0),
+            "total": (items["value"].astype(float) * weight).where(~missing, 0.0),
+            "weight": weight.where(~missing, 0.0),
         }
     )
     grouped = frame.groupby(["condition", "cluster"], sort=True)[["total", "weight"]].sum()
@@ -245,9 +274,9 @@ def _cluster_sums(items: pd.DataFrame, task: TaskInfo) -> _Sums:
     weights = grouped["weight"].unstack(fill_value=0.0)
     return _Sums(
         list(totals.columns),
-        {str(name): row.to_numpy() for name, row in totals.iterrows()},
+        {str(name): row.to_numpy() * (np.nan if name in broken else 1) for name, row in totals.iterrows()},
         {str(name): row.to_numpy() for name, row in weights.iterrows()},
-        {str(name): float(share) for name, share in (~known).groupby(items["condition"]).mean().items()},
+        {str(name): float(share) for name, share in unread.groupby(items["condition"]).mean().items()},
         int(items["item"].nunique()),
     )
 

@@ -21,22 +21,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from nibabel.filebasedimages import ImageFileError
-from nilearn.maskers import NiftiMasker
 
 from lmri.exceptions import DataWarning, NonFiniteError, OtherWeightsWarning, SpaceMismatchError
+from lmri.headers import stamp
+
+if TYPE_CHECKING:
+    from lmri.masker import NeuronMasker
 
 Img: TypeAlias = nib.Nifti1Image | str | Path
 
 SITES = ("mlp_out", "mlp_hidden")
-
-INTENTS = {"none": 0, "t": 3, "z": 5, "estimate": 1001, "label": 1002}
-"""Kinds of image, with their NIfTI intent codes."""
 
 
 @dataclass(frozen=True)
@@ -272,17 +272,8 @@ class NeuronSpace:
 
     def stamp(self, img: nib.Nifti1Image, intent: str = "none", extension: bool = True) -> nib.Nifti1Image:
         """Write this space into the header of `img`: orientation, units, intent and, as an extension, the layers."""
-        img.set_sform(self.affine, code=1)
-        img.set_qform(self.affine, code=1)
-        header = img.header
-        header.set_xyzt_units("mm", "sec")
-        header.set_zooms((1.0,) * len(img.shape))
-        header.set_intent(INTENTS[intent], allow_unknown=True)
-        header.extensions.clear()
-        if extension:
-            compact = json.dumps({"lmri": self.to_dict()}, separators=(",", ":")).encode()
-            header.extensions.append(nib.nifti1.Nifti1Extension(6, compact))
-        return img
+        content = json.dumps({"lmri": self.to_dict()}, separators=(",", ":")) if extension else None
+        return stamp(img, self.affine, intent, content)
 
     def check_img(self, img: Img, what: str = "The image") -> nib.Nifti1Image:
         """Load `img`, bring it to RAS, and check that it lies on this grid.
@@ -380,6 +371,8 @@ class NeuronSpace:
         **kwargs
             As for `nilearn.maskers.NiftiMasker`, such as ``standardize="zscore_sample"``.
         """
+        from lmri.masker import NeuronMasker  # nilearn takes seconds to load, and a space does without
+
         return NeuronMasker(mask_img=self.mask_img, **{"standardize": None, **kwargs}).fit()
 
     def to_strip_img(self, values: np.ndarray) -> nib.Nifti1Image:
@@ -399,10 +392,7 @@ class NeuronSpace:
         strip[self.neuron_of, self.layer_of, 0] = values
         tall = max(1.0, max(self.widths) / (2 * self.n_layers))
         affine = np.diag([1.0, tall, tall, 1.0])
-        img = nib.Nifti1Image(strip, affine)
-        img.set_sform(affine, code=1)
-        img.set_qform(affine, code=1)
-        return img
+        return stamp(nib.Nifti1Image(strip, affine), affine)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -491,47 +481,3 @@ def fold(width: int) -> tuple[int, int]:
             break
     nx = math.ceil(math.sqrt(width))
     return nx, math.ceil(width / nx)
-
-
-class NeuronMasker(NiftiMasker):
-    """nilearn's masker, with columns in (layer, neuron) order.
-
-    nilearn lists voxels with ``z`` fastest: of three layers of 40 neurons, its first columns are neurons 0, 40 and 80.
-    It also resamples images of another grid with no more than a warning, which would mix unrelated neurons; here they
-    are refused, and so is smoothing.
-    """
-
-    def fit(self, imgs: Any = None, y: Any = None) -> "NeuronMasker":
-        """Prepare the masker; `imgs` are not needed."""
-        if self.smoothing_fwhm is not None:
-            raise ValueError(
-                f"smoothing_fwhm is {self.smoothing_fwhm}; accepted is None. "
-                "Neighbouring voxels hold unrelated neurons, and smoothing would mix them."
-            )
-        return super().fit(imgs, y)
-
-    @property
-    def _order(self) -> np.ndarray:
-        x, y, z = np.nonzero(np.asarray(self.mask_img_.dataobj))
-        return np.lexsort((x, y, z))
-
-    def transform_single_imgs(self, imgs: Any, confounds: Any = None, sample_mask: Any = None) -> np.ndarray:
-        """Extract ``(n_volumes, n_neurons)`` from one image."""
-        img = nib.load(imgs) if isinstance(imgs, str | Path) else imgs
-        if hasattr(img, "shape"):
-            if img.shape[:3] != self.mask_img_.shape or not np.allclose(img.affine, self.mask_img_.affine, atol=1e-3):
-                raise SpaceMismatchError(
-                    f"The image has shape {img.shape} and affine {img.affine.tolist()}; the mask has shape "
-                    f"{self.mask_img_.shape} and the identity. nilearn would interpolate between neurons: "
-                    "use images of one study and site, unresampled."
-                )
-            if not np.isfinite(np.asarray(img.dataobj)).all():
-                raise NonFiniteError("The image holds NaN or infinity, which nilearn would turn into 0. Record again.")
-        return super().transform_single_imgs(imgs, confounds=confounds, sample_mask=sample_mask)[..., self._order]
-
-    def inverse_transform(self, X: np.ndarray) -> nib.Nifti1Image:
-        """Put ``(n_neurons,)`` or ``(n, n_neurons)`` back into an image."""
-        X = np.asarray(X)
-        back = np.empty_like(X)
-        back[..., self._order] = X
-        return super().inverse_transform(back)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -31,6 +32,9 @@ FORMAT_VERSION = 1
 
 PARTIAL = ".partial-"
 """Prefix of what is not whole yet."""
+
+LOCK = ".lmri-lock"
+"""Held by the one command that writes."""
 
 ENTRY_KINDS = ("decompositions", "networks", "comparisons", "scores")
 
@@ -196,7 +200,7 @@ class Layout:
         return path.relative_to(self.root).as_posix()
 
 
-BIDSIGNORE = "lmri\nreport.html\n**/*_tokens.tsv\n"
+BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{LOCK}\n"
 
 
 def with_suffix(stem: Path, suffix: str) -> Path:
@@ -241,6 +245,27 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException:
         remove(partial)
         raise
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Keep other commands from writing to a study while the body runs.
+
+    Raises
+    ------
+    StudyError
+        If another command is writing to it now.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(root / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise StudyError(f"Another command is writing to {root}. Wait until it has ended.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove(path: Path) -> None:
@@ -389,6 +414,17 @@ def _numbers(fields: list[str], path: Path, column: str) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------------------
 # Identity
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def digest(content: Any) -> str:
+    """Hash anything that JSON can hold (SHA-256, 16 hexadecimal digits)."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Hash the content of a file (SHA-256, 16 hexadecimal digits)."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def text_hash(text: str) -> str:

@@ -228,12 +228,14 @@ def compare(
     first: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
     second: Annotated[str, typer.Argument(help="Name of another.", show_default=False)],
     site: SiteOption = None,
+    name: Annotated[str | None, typer.Option(help="Name of the comparison.", show_default="FIRST--SECOND")] = None,
+    figure: Annotated[Path | None, typer.Option(help="SVG file to draw it in; the report has it too.")] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Match the maps of two methods one to one, beside what chance would give."""
-    from lmri.cli.stages import say_comparison
+    from lmri.cli.stages import save_figure, say_comparison
     from lmri.comparison import compare as compare_sets
     from lmri.study import open_study
 
@@ -241,7 +243,9 @@ def compare(
     with output.progress(f"Comparing {first} with {second}"):
         ours = opened.networks(first, site)
         found = compare_sets(ours, opened.networks(second, site or ours.space.site), seed)
-        opened.save_comparison(found, seed)
+        opened.save_comparison(found, seed, name)
+        if figure is not None:
+            save_figure(figure, found)
     say_comparison(output, found)
     output.result(
         {
@@ -274,6 +278,8 @@ ScoresName = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Texts read at once.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse other weights than those recorded.")]
 
 
 @app.command()
@@ -290,6 +296,8 @@ def lesion(
     name: ScoresName = None,
     batch_size: BatchSize = 8,
     device: Device = "cpu",
+    trust_remote_code: Trust = False,
+    strict: Strict = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -298,7 +306,7 @@ def lesion(
     from lmri.cli.stages import Request, intervene
 
     request = Request("lesion", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed)
-    intervene(Output(quiet, json), study, request, site, model, device, name)
+    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
 
 @app.command()
@@ -315,6 +323,8 @@ def preserve(
     name: ScoresName = None,
     batch_size: BatchSize = 8,
     device: Device = "cpu",
+    trust_remote_code: Trust = False,
+    strict: Strict = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -325,7 +335,7 @@ def preserve(
     request = Request(
         "preserve", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed
     )
-    intervene(Output(quiet, json), study, request, site, model, device, name)
+    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
 
 @app.command()
@@ -343,6 +353,8 @@ def amplify(
     name: ScoresName = None,
     batch_size: BatchSize = 8,
     device: Device = "cpu",
+    trust_remote_code: Trust = False,
+    strict: Strict = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -352,7 +364,7 @@ def amplify(
 
     options = {"gain": gain, "offset": offset}
     request = Request("amplify", options, networks, task or [], n_controls, text_column, batch_size, seed)
-    intervene(Output(quiet, json), study, request, site, model, device, name)
+    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
 
 @app.command()
@@ -398,7 +410,7 @@ def validate(study: StudyFolder, quiet: Quiet = False, json: Json = False) -> No
     with output.progress("Checking"):
         found = validate_study(open_study(study))
     for problem in found.problems:
-        output.say(f"[bold red]Problem:[/] {problem}")
+        output.problem(problem)
     for note in found.notes:
         output.say(note)
     if not found.problems:

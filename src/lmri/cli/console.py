@@ -53,19 +53,24 @@ class Output:
         )
         bar = Progress(*columns, console=self.err, transient=True, disable=self.quiet or not self.err.is_terminal)
         with bar:
-            task = bar.add_task(description, total=None)
+            task = bar.add_task(escape(description), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def say(self, text: str) -> None:
         """Print a line of result for people."""
         if not (self.quiet or self.as_json):
-            self.out.print(text)
+            self.out.print(escape(text))
+
+    def problem(self, text: str) -> None:
+        """Print what is wrong, also when quiet; among the results, unless these are JSON."""
+        if not self.as_json:
+            (self.err if self.quiet else self.out).print(f"[bold red]Problem:[/] {escape(text)}")
 
     def table(self, table: pd.DataFrame, title: str = "") -> None:
         """Print a table for people."""
         if self.quiet or self.as_json:
             return
-        shown = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        shown = Table(title=escape(title) or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for column in table:
             numeric = pd.api.types.is_numeric_dtype(table[column])
             shown.add_column(escape(str(column)), justify="right" if numeric else "left", overflow="fold")

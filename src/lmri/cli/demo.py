@@ -6,19 +6,10 @@ from typing import Any
 import pandas as pd
 
 from lmri.cli.console import Output, records
-from lmri.cli.stages import (
-    Request,
-    build_tasks,
-    decompose_study,
-    has_scores,
-    held_out_tasks,
-    intervention_maker,
-    wide,
-)
+from lmri.cli.stages import Request, decompose_study, score_networks, wide
 from lmri.comparison import compare
-from lmri.controls import MatchedControls
 from lmri.demo.texts import KINDS, generate
-from lmri.scores import ALPHA, INTACT, Scores
+from lmri.scores import ALPHA, INTACT
 from lmri.study import Study, open_study
 
 SITES = ("mlp_hidden", "mlp_out")
@@ -49,21 +40,21 @@ def walk(out: Path, output: Output) -> None:
         # A model this small gains nothing from more threads, and on a busy machine they wait for each other.
         torch.set_num_threads(1)
         model, tokenizer = load_model(EMBEDDED)
-    output.say(f"[bold]{EMBEDDED}[/]: a GPT-2 of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters.")
+    output.say(f"{EMBEDDED}: a GPT-2 of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters.")
     for site in SITES:
         for kind in KINDS:
             texts = generate(kind, N_TEXTS, SEED)
             with output.progress(f"Recording {kind} at {site}") as progress:
                 recording = record(model, tokenizer, texts, out, corpus=kind, site=site, progress=progress)
         output.say(
-            f"\n[bold]{site}[/]: {recording.space.describe()}; {N_TEXTS} texts of each kind ({', '.join(KINDS)}), "
+            f"\n{site}: {recording.space.describe()}; {N_TEXTS} texts of each kind ({', '.join(KINDS)}), "
             f"{len(recording.test_texts)} of them held out."
         )
         _one_site(open_study(out), site, model, tokenizer, output)
     study = open_study(out)
     with output.progress("Writing the report"):
         path = study.report()
-    output.say(f"\nReport: [bold]{path}[/]")
+    output.say(f"\nReport: {path}")
     output.result({"study": str(out), "report": str(path), "scores": {site: _summary(study, site) for site in SITES}})
 
 
@@ -92,7 +83,9 @@ def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Outpu
         f"  matched one to one: mean |r| {found.mean_r:.2f}, random rotations {found.null_mean:.2f} "
         f"(95 %: {found.null_95:.2f}); {int(found.table['above_null'].sum())} of {len(found.table)} pairs above."
     )
-    scores = _lesion(study, site, model, tokenizer, output)
+    request = Request("lesion", {"baseline": "zero"}, "canica", ["perplexity"], N_CONTROLS, "text", 8, 0)
+    networks = study.networks("canica", site)
+    scores = score_networks(output, study, request, networks, "lesion-canica", model, tokenizer)
     summary = scores.summary()
     output.table(wide(summary), "  Lesions: nats per token more than intact, and p beside matched controls")
     lesioned = summary[(summary["condition"] != INTACT) & summary["p"].notna()]
@@ -110,24 +103,3 @@ def _count(lesioned: pd.DataFrame) -> str:
         f"{len(at_floor)} of {len(lesioned)} lesions are worse than all {N_CONTROLS} of their controls, "
         f"{int((lesioned['q'] <= ALPHA).sum())} have q ≤ {ALPHA}"
     )
-
-
-def _lesion(study: Study, site: str, model: Any, tokenizer: Any, output: Output) -> Scores:
-    from lmri.evaluation import conditions_of, evaluate
-
-    request = Request("lesion", {"baseline": "zero"}, "canica", ["perplexity"], N_CONTROLS, "text", 8, 0)
-    name = "lesion-canica"
-    inputs, parameters = request.identity(build_tasks(study, request))
-    if not has_scores(study, site, name, inputs, {**parameters, "seed": request.seed}, model):
-        conditions = conditions_of(study.networks("canica", site), intervention_maker(study, request, site))
-        with output.progress(f"Lesioning, with {N_CONTROLS} controls each") as progress:
-            scores = evaluate(
-                model,
-                tokenizer,
-                held_out_tasks(study, request.batch_size),
-                conditions,
-                MatchedControls(N_CONTROLS),
-                progress=progress,
-            )
-        study.save_scores(scores, name, site, inputs, parameters)
-    return study.scores(name, site)

@@ -11,9 +11,9 @@ from lmri.cli.console import Output, records
 from lmri.comparison import Comparison
 from lmri.controls import MatchedControls
 from lmri.networks import Network, NetworkSet
+from lmri.scores import Scores
 from lmri.storage import text_hash
 from lmri.study import Study, open_study
-from lmri.study.dataset import texts_digest
 from lmri.study.results import decomposition_identity
 from lmri.texts import read_texts
 from lmri.thresholds import THRESHOLDS, value_name
@@ -103,6 +103,16 @@ def say_comparison(output: Output, found: Comparison) -> None:
     output.table(pd.DataFrame({"first": found.table["first"], "second": found.table["second"], **columns}))
 
 
+def save_figure(path: Path, found: Comparison) -> None:
+    """Draw a comparison into a new file."""
+    from lmri.report.figures import comparison_figure
+    from lmri.storage import write_text
+
+    if path.exists():
+        raise ValueError(f"{path} exists. Nothing was overwritten: choose another --figure.")
+    write_text(path, comparison_figure(found))
+
+
 def study_contents(study: Study) -> pd.DataFrame:
     """List recordings and entries."""
     rows = [
@@ -155,20 +165,21 @@ class Request:
     batch_size: int
     seed: int
 
-    def identity(self, tasks: "Sequence[Task]") -> tuple[dict[str, Any], dict[str, Any]]:
-        """Say what the scores are a function of: inputs and parameters, but for the seed."""
-        inputs = {"networks": self.networks, "tasks": {task.info.name: texts_digest(task.texts) for task in tasks}}
-        parameters = {
-            "intervention": self.kind,
-            **self.options,
-            "n_controls": self.n_controls,
-            "batch_size": self.batch_size,
-        }
-        return inputs, parameters
+    def shown(self) -> dict[str, Any]:
+        """Give what people should read beside the scores."""
+        return {"intervention": self.kind, **self.options, "n_controls": self.n_controls, "tasks": self.tasks}
 
 
 def intervene(
-    output: Output, folder: Path, request: Request, site: str | None, model: str | None, device: str, name: str | None
+    output: Output,
+    folder: Path,
+    request: Request,
+    site: str | None,
+    model: str | None,
+    device: str,
+    name: str | None,
+    trust_remote_code: bool = False,
+    strict: bool = False,
 ) -> None:
     """Carry out a request, unless its scores are there, and show them."""
     study = open_study(folder)
@@ -176,37 +187,49 @@ def intervene(
     if request.n_controls < 0:
         raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
     _check_options(study, request, networks)
-    tasks = build_tasks(study, request)
+    build_tasks(study, request)  # fails now on a bad task, rather than when the model is loaded
     label, at = name or f"{request.kind}-{request.networks}", networks.space.site
     with output.progress("Loading the model"):
-        from lmri.evaluation import conditions_of, evaluate
-
-        loaded, tokenizer = load_model_of(study, model, device)
-    inputs, parameters = request.identity(tasks)
-    if not has_scores(study, at, label, inputs, {**parameters, "seed": request.seed}, loaded):
-        conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
-        controls = MatchedControls(request.n_controls) if request.n_controls else None
-        with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
-            scores = evaluate(loaded, tokenizer, tasks, conditions, controls, request.seed, progress=progress)
-        study.save_scores(scores, label, at, inputs, parameters)
-    scores = study.scores(label, at)
+        loaded, tokenizer = load_model_of(study, model, device, trust_remote_code)
+    scores = score_networks(output, study, request, networks, label, loaded, tokenizer, strict)
     summary = scores.summary()
     output.table(wide(summary), f"{label} at {at}: difference from intact, and p beside {request.n_controls} controls")
-    if request.n_controls:
+    labels = scores.label_counts()
+    if len(labels):
+        output.table(labels.round(3), "Labels")
+    if (scores.conditions["kind"] == "control").any():
         output.say(
             f"The smallest possible p is {scores.p_floor:.3g}; for one network alone to reach q ≤ 0.05, "
             f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {folder}"
         )
-    output.result({"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary)})
+    output.result(
+        {"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary), "labels": records(labels)}
+    )
 
 
-def has_scores(
-    study: Study, site: str, name: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any], model: Any
-) -> bool:
-    """Say whether exactly these scores are there, of exactly these weights."""
-    from lmri.models import fingerprint
+def score_networks(
+    output: Output,
+    study: Study,
+    request: Request,
+    networks: NetworkSet,
+    label: str,
+    model: Any,
+    tokenizer: Any,
+    strict: bool = False,
+) -> Scores:
+    """Evaluate a set of networks unless exactly that is stored, store it, and give it."""
+    from lmri.evaluation import conditions_of, evaluate, identity
 
-    return study.entries.has("scores", site, name, {**inputs, "model": fingerprint(model)}, parameters)
+    at, tasks = networks.space.site, build_tasks(study, request)
+    conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
+    controls = MatchedControls(request.n_controls) if request.n_controls else None
+    made_of = identity(model, tasks, conditions, controls, request.seed)
+    inputs = study.scores_inputs(request.networks, at, made_of)
+    if not study.entries.has("scores", at, label, inputs, {**request.shown(), "seed": request.seed}):
+        with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
+            scores = evaluate(model, tokenizer, tasks, conditions, controls, request.seed, strict, progress)
+        study.save_scores(scores, label, at, request.networks, request.shown())
+    return study.scores(label, at)
 
 
 def _check_options(study: Study, request: Request, networks: NetworkSet) -> None:
@@ -272,13 +295,19 @@ def held_out_tasks(study: Study, batch_size: int) -> "list[Task]":
     return tasks
 
 
-def load_model_of(study: Study, model: str | None, device: str) -> tuple[Any, Any]:
+def load_model_of(study: Study, model: str | None, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
     """Load the model of a study, from `model` or from where it was when it was recorded."""
     from lmri.models import load_model
 
     place = model or study.model_location or study.model.id
     try:
-        return load_model(place, dtype=study.model.dtype, device=device, revision=study.model.revision)
+        return load_model(
+            place,
+            dtype=study.model.dtype,
+            device=device,
+            revision=study.model.revision if place == study.model.id else None,
+            trust_remote_code=trust_remote_code,
+        )
     except ValueError as error:
         raise ValueError(f"{error} If the model has moved, say where it is: --model.") from error
 

@@ -14,7 +14,8 @@ from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from lmri.decomposition.standardization import StandardizedRuns, standardized
 from lmri.exceptions import ConvergenceWarning, DataWarning
-from lmri.space import Img, NeuronMasker, NeuronSpace
+from lmri.masker import NeuronMasker
+from lmri.space import Img, NeuronSpace
 from lmri.storage import texts_of
 from lmri.thresholds import z_scores
 
@@ -82,20 +83,23 @@ class Decomposition:
             }
         )
         self.time_courses_ = [time_courses(self.components_, run) for run in runs]
-        dead = runs.moments.dead
+        dead = runs.dead
         self.info_ = {
             "method": self.method_name,
             "parameters": self._json_parameters(),
             "n_runs": len(runs),
             "n_volumes": int(sum(runs.n_volumes)),
             "n_dead_neurons": int(dead.sum()),
+            "dead_neurons": np.column_stack([self.space.layer_of[dead], self.space.neuron_of[dead]]).tolist(),
             "variance_explained_together": together,
             "convergence": convergence,
         }
         if dead.any():
             warnings.warn(
-                f"{int(dead.sum())} of {self.space.n_neurons} neurons do not vary and are left at 0 (first: layer "
-                f"{self.space.layer_of[dead][0]}, neuron {self.space.neuron_of[dead][0]}).",
+                f"{int(dead.sum())} of {self.space.n_neurons} neurons do not vary in at least one "
+                f"{'run' if self.scope == 'run' else 'study'}"
+                f"{' and are 0 there' if self.standardize == 'zscore' else ''} (first: layer "
+                f"{self.space.layer_of[dead][0]}, neuron {self.space.neuron_of[dead][0]}; all are in info_).",
                 DataWarning,
                 stacklevel=3,
             )
@@ -177,7 +181,9 @@ def signs_by_skewness(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.ndarray, float]:
-    """Compute the share of the standardized data's sum of squares that each map explains alone, and all together.
+    """Compute the share of the standardized data's variance that each map explains alone, and all together.
+
+    Variance is around each neuron's mean, also where the data were not centred: a mean pattern would outweigh all else.
 
     Returns
     -------
@@ -189,7 +195,7 @@ def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.nda
     norms = (maps**2).sum(axis=1)
     inverse = np.linalg.pinv(maps @ maps.T, hermitian=True)
     alone, together, total = np.zeros(len(maps)), 0.0, 0.0
-    for run in runs:
+    for run in runs.centred():
         projected = run @ maps.T  # (n_volumes, n_maps)
         alone += (projected**2).sum(axis=0)
         together += float(np.einsum("ti,ij,tj->", projected, inverse, projected, optimize=True))

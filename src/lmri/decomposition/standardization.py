@@ -106,5 +106,18 @@ class StandardizedRuns:
         for img, own in zip(self.imgs, self.run_moments, strict=True):
             yield standardized(self._load(img), own if self.scope == "run" else self.moments, self.standardize)
 
+    @property
+    def dead(self) -> np.ndarray:
+        """Which neurons do not vary in at least one run, or over all if that is the scope: ``(n_neurons,)``."""
+        if self.scope == "study":
+            return self.moments.dead
+        return np.any([part.dead for part in self.run_moments], axis=0)
+
+    def centred(self) -> Iterator[np.ndarray]:
+        """Give the same runs around each neuron's mean over all of them."""
+        for run in self:
+            # The other standardizations leave no mean behind.
+            yield run - self.moments.mean.astype(np.float32) if self.standardize == "none" else run
+
     def __len__(self) -> int:
         return len(self.imgs)

@@ -1,5 +1,5 @@
 """The report: everything in a study as one self-contained HTML file, from data alone."""
 
-from lmri.report.page import Contents, is_report, write_report
+from lmri.report.page import write_report
 
-__all__ = ["Contents", "is_report", "write_report"]
+__all__ = ["write_report"]

@@ -25,6 +25,8 @@ STYLE: Any = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    # Names come from users: a dollar sign is no formula.
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "lmri",
 }
@@ -96,15 +98,15 @@ def comparison_figure(comparison: Comparison) -> str:
 def scores_figure(scores: Scores) -> str:
     """Draw the effect of every condition on every task, beside all of its controls."""
     summary = scores.summary()
-    tasks = [task.name for task in scores.tasks]
     shown = [name for name in dict.fromkeys(summary["condition"]) if name != INTACT]
     with mpl.rc_context(STYLE):
         height = 1.1 + 0.21 * len(shown)
-        figure = Figure(figsize=(min(2.4 + 2.6 * len(tasks), 13), height), layout="constrained")
-        axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-        for axis, task in zip(axes, tasks, strict=True):
+        figure = Figure(figsize=(min(2.4 + 2.6 * len(scores.tasks), 13), height), layout="constrained")
+        axes = figure.subplots(1, len(scores.tasks), sharey=True, squeeze=False)[0]
+        for axis, info in zip(axes, scores.tasks, strict=True):
+            task = info.name
             own = summary[summary["task"] == task].drop_duplicates("condition").set_index("condition")
-            _draw_task(axis, own.loc[shown], control_diffs(scores, task))
+            _draw_task(axis, own.loc[shown], scores.control_diffs(info))
             axis.set_title(task, fontsize=9)
             axis.set_xlabel(f"{own['metric'].iloc[0].replace('_', ' ')}, difference from intact", fontsize=8)
         axes[0].set_yticks(range(len(shown)), shown, fontsize=8)
@@ -122,20 +124,6 @@ def _draw_task(axis: Any, own: pd.DataFrame, controls: dict[str, np.ndarray]) ->
         axis.plot(row["diff"], place, "o", color=POSITIVE, ms=4)
     axis.grid(axis="x", lw=0.3)
     axis.tick_params(axis="y", length=0)
-
-
-def control_diffs(scores: Scores, task: str) -> dict[str, np.ndarray]:
-    """List the difference from intact of every control, by the condition it belongs to."""
-    items = scores.items[scores.items["task"] == task]
-    info = next(one for one in scores.tasks if one.name == task)
-    weight = items["n_tokens"] if info.per_token else pd.Series(1, index=items.index)
-    sums = pd.DataFrame({"total": items["value"] * weight, "weight": weight}).groupby(items["condition"]).sum()
-    value = sums["total"] / sums["weight"]
-    controls = scores.conditions[scores.conditions["kind"] == "control"]
-    return {
-        str(name): (value[draws["condition"]] - value[INTACT]).to_numpy()
-        for name, draws in controls.groupby("control_of")
-    }
 
 
 def svg(figure: Figure) -> str:

@@ -1,7 +1,6 @@
 """The page: what a study holds, put into words and tables, and through the template."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,13 @@ import pandas as pd
 
 from lmri import storage
 from lmri.comparison import Comparison
-from lmri.networks import Network, NetworkSet
+from lmri.exceptions import StudyError
+from lmri.networks import Network
 from lmri.recording import Recording
 from lmri.report import figures
 from lmri.scores import ALPHA, INTACT, Scores
-from lmri.space import ModelInfo, NeuronSpace
+from lmri.space import NeuronSpace
+from lmri.study import Entry, Study
 
 _GENERATOR = '<meta name="generator" content="lmri">'
 
@@ -26,39 +27,28 @@ TimeCourses = list[tuple[str, int, pd.DataFrame]]
 """Corpus, run (from 1) and a table with a row a volume and a column a network."""
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a report is made of.
+def write_report(study: Study, path: Path) -> Path:
+    """Write the report of a study: one file, nothing outside it is loaded, all text in it escaped.
 
     Parameters
     ----------
-    model : ModelInfo
-        What was recorded.
-    recordings : sequence of Recording
-        All of them.
-    networks : sequence of (dict, NetworkSet)
-        Each with its entry: ``name, site, inputs, parameters, results``.
-    time_courses : mapping of (site, decomposition) to TimeCourses
-        For the top tokens.
-    comparisons : sequence of (dict, Comparison)
-        Each with its entry.
-    scores : sequence of (dict, Scores)
-        Each with its entry.
-    versions : mapping of str to str
-        Of the packages.
+    study : Study
+        What is shown: everything that is in it.
+    path : Path
+        A new file, or an older report.
+
+    Returns
+    -------
+    Path
+        The same.
+
+    Raises
+    ------
+    StudyError
+        If `path` is another file, or an entry of the study does not belong to what it was made from.
     """
-
-    model: ModelInfo
-    recordings: Sequence[Recording]
-    networks: Sequence[tuple[Mapping[str, Any], NetworkSet]]
-    time_courses: Mapping[tuple[str, str], TimeCourses]
-    comparisons: Sequence[tuple[Mapping[str, Any], Comparison]]
-    scores: Sequence[tuple[Mapping[str, Any], Scores]]
-    versions: Mapping[str, str]
-
-
-def write_report(path: Path, contents: Contents) -> None:
-    """Write the report to `path`: one file, nothing outside it is loaded, all text in it escaped."""
+    if path.exists() and not is_report(path):
+        raise StudyError(f"{path} exists and is not a report. Nothing was overwritten: choose another --out.")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lmri.report"),
         autoescape=True,
@@ -67,17 +57,30 @@ def write_report(path: Path, contents: Contents) -> None:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    recordings = study.recordings()
+    entries = {kind: study.entries.list(kind) for kind in storage.ENTRY_KINDS}
     page = environment.get_template("report.html.j2").render(
-        model=contents.model,
-        recordings=[_recording(one) for one in contents.recordings],
-        sets=[_network_set(info, one, contents) for info, one in contents.networks],
-        comparisons=[_comparison(info, one) for info, one in contents.comparisons],
-        scores=[_scores(info, one) for info, one in contents.scores],
-        sites=sorted({one.space.site for one in contents.recordings}),
-        versions=contents.versions,
-        n_dummy=sorted({one.info["parameters"]["n_dummy"] for one in contents.recordings}),
+        model=study.model,
+        recordings=[_recording(one) for one in recordings],
+        sets=[_network_set(study, one) for one in entries["networks"]],
+        comparisons=[_comparison(one, study.comparison(one.name, one.site)) for one in entries["comparisons"]],
+        scores=[_scores(one, study.scores(one.name, one.site)) for one in entries["scores"]],
+        sites=study.sites,
+        recorded_with=", ".join(sorted({one.info["versions"]["lmri"] for one in recordings})),
+        version=storage.versions()["lmri"],
+        version_groups=_by_versions([*entries["decompositions"], *entries["scores"]]),
+        n_dummy=sorted({one.info["parameters"]["n_dummy"] for one in recordings}),
     )
     storage.write_text(path, page)
+    return path
+
+
+def _by_versions(entries: Sequence[Entry]) -> list[tuple[list[tuple[str, str]], str]]:
+    """Group entries by the versions that they were made with."""
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for entry in entries:
+        groups.setdefault(tuple(entry.info["versions"].items()), []).append(f"{entry.name} at {entry.site}")
+    return [(list(versions), ", ".join(names)) for versions, names in groups.items()]
 
 
 def is_report(path: Path) -> bool:
@@ -115,27 +118,27 @@ def _widths(space: NeuronSpace) -> str:
     return f"{space.n_layers} × {low}" if low == high else f"{space.n_layers} × {low} to {high}"
 
 
-def _network_set(info: Mapping[str, Any], networks: NetworkSet, contents: Contents) -> dict[str, Any]:
-    decomposition = info["inputs"]["decomposition"]
-    own = {one.corpus: one for one in contents.recordings if one.space.site == info["site"]}
-    courses = contents.time_courses[info["site"], decomposition]
-    table = networks.table
-    tops = top_tokens(courses, own)
+def _network_set(study: Study, entry: Entry) -> dict[str, Any]:
+    networks = study.networks(entry.name, entry.site)
+    decomposition = study.entries.find("decompositions", entry.info["inputs"]["decomposition"], entry.site)
+    courses = study.time_courses(decomposition.name, entry.site)
+    tops = top_tokens(courses, {one.corpus: one for one in study.recordings(entry.site)})
     cards = [
-        _card(network, row, tops[place])
-        for place, (network, row) in enumerate(zip(networks, table.to_dict("records"), strict=True))
+        _card(network, row, own)
+        for network, row, own in zip(networks, networks.table.to_dict("records"), tops, strict=True)
     ]
-    threshold = dict(info["parameters"])
+    threshold = dict(entry.info["parameters"])
     return {
-        "anchor": f"{info['site']}-{info['name']}",
-        "name": info["name"],
-        "site": info["site"],
+        "anchor": f"{entry.site}-{entry.name}",
+        "name": entry.name,
+        "site": entry.site,
         "threshold": threshold.pop("method"),
         "description": threshold.pop("description"),
         "threshold_values": ", ".join(f"{name} = {value:g}" for name, value in threshold.items()),
         "results": networks.info,
         "parameters": networks.info["parameters"],
-        "corpora": [corpus for corpus, _, _ in courses],
+        "versions": decomposition.info["versions"],
+        "corpora": decomposition.info["inputs"]["corpora"],
         "cards": cards,
         "n_empty": sum(card["n_neurons"] == 0 for card in cards),
         "columns": max(1, min(networks.space.n_layers, 12)),
@@ -189,26 +192,32 @@ def top_tokens(courses: TimeCourses, recordings: Mapping[str, Recording]) -> lis
         for place in np.argsort(-column, kind="stable")[:N_TOP]:
             corpus, run, row = origin[place]
             events = recordings[corpus].events[run - 1]
-            same = events["text_id"] == events["text_id"].iloc[row]
-            before = events["token"][same & (events.index < row)].iloc[-CONTEXT:]
-            after = events["token"][same & (events.index > row)].iloc[:CONTEXT]
-            tops.append(
-                {
-                    "before": "".join(before),
-                    "token": events["token"].iloc[row],
-                    "after": "".join(after),
-                    "value": float(column[place]),
-                    "corpus": corpus,
-                }
-            )
+            before, token, after = _context(recordings[corpus], events, row)
+            value = float(column[place])
+            tops.append({"before": before, "token": token, "after": after, "value": value, "corpus": corpus})
         found.append(tops)
     return found
 
 
-def _comparison(info: Mapping[str, Any], comparison: Comparison) -> dict[str, Any]:
+def _context(recording: Recording, events: pd.DataFrame, row: int) -> tuple[str, str, str]:
+    """Cut a token out of its text, with a few tokens on either side."""
+    own = events[events["text_id"] == events["text_id"].iloc[row]]
+    place = int(own.index.get_loc(row))
+    near = own.iloc[max(0, place - CONTEXT) : place + CONTEXT + 1]
+    start, end = int(own["start"].iloc[place]), int(own["end"].iloc[place])
+    if (near["start"] < 0).any() or start == end:  # a tokenizer that cannot tell where a token stands
+        words = list(near["token"])
+        middle = min(place, CONTEXT)
+        return " ".join(words[:middle]), words[middle], " ".join(words[middle + 1 :])
+    texts = recording.texts
+    text = texts.loc[texts["text_id"] == events["text_id"].iloc[row], "text"].iloc[0]
+    return text[int(near["start"].iloc[0]) : start], text[start:end], text[end : int(near["end"].iloc[-1])]
+
+
+def _comparison(entry: Entry, comparison: Comparison) -> dict[str, Any]:
     return {
-        "anchor": f"{info['site']}-{info['name']}",
-        "site": info["site"],
+        "anchor": f"{entry.site}-{entry.name}",
+        "site": entry.site,
         "first": comparison.first.method,
         "second": comparison.second.method,
         "mean_r": comparison.mean_r,
@@ -221,16 +230,17 @@ def _comparison(info: Mapping[str, Any], comparison: Comparison) -> dict[str, An
     }
 
 
-def _scores(info: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+def _scores(entry: Entry, scores: Scores) -> dict[str, Any]:
     summary = scores.summary()
     lesioned = summary[summary["condition"] != INTACT]
     tested = lesioned[lesioned["p"].notna()]
     return {
-        "anchor": f"{info['site']}-{info['name']}-scores",
-        "name": info["name"],
-        "site": info["site"],
-        "intervention": info["parameters"].get("intervention", ""),
-        "networks": info["inputs"].get("networks", ""),
+        "anchor": f"{entry.site}-{entry.name}-scores",
+        "name": entry.name,
+        "site": entry.site,
+        "intervention": entry.info["parameters"].get("intervention", "intervention"),
+        "networks": entry.info["inputs"].get("networks", "other neurons"),
+        "versions": entry.info["versions"],
         "figure": figures.scores_figure(scores) if len(lesioned) else "",
         "rows": summary.to_dict("records"),
         "labels": scores.label_counts().to_dict("records"),

@@ -1,7 +1,7 @@
 """The BIDS side of a study: what makes a folder a dataset, and what lies beside the images of a recording."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -81,13 +81,36 @@ def create(layout: Layout, model: ModelInfo) -> None:
     )
 
 
+def is_foreign(layout: Layout) -> bool:
+    """Say whether a folder holds anything but a study, or what a killed command left of one that was being made."""
+    if layout.study.is_file() or not layout.root.exists():
+        return False
+    if not layout.root.is_dir():
+        return True
+    found = {path.name for path in layout.root.iterdir() if not path.name.startswith(storage.PARTIAL)}
+    if found <= {storage.LOCK}:
+        return False
+    if not layout.description.is_file():
+        return True
+    made_by = storage.read_json(layout.description).get("GeneratedBy", [{}])
+    own = (layout.description, layout.readme, layout.bidsignore, layout.participants, layout.own)
+    names = {path.name for path in (*own, storage.sidecar(layout.participants))} | {storage.LOCK}
+    return made_by[0].get("Name") != "lmri" or not found <= names
+
+
+def recording_digest(recording: Recording) -> str:
+    """Hash what the images of a recording are a function of: texts, parameters, neurons and weights."""
+    info = recording.info
+    return storage.digest([info["texts_sha256"], info["parameters"], recording.space.to_dict()])
+
+
 def write_recording_tables(
     layout: Layout,
     subject: str,
     space: NeuronSpace,
     corpus: str,
     texts: pd.DataFrame,
-    tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
+    tables: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
     n_dummy: int,
 ) -> None:
     """Write everything of a recording but its images and its index."""

@@ -35,6 +35,19 @@ class Entry:
     folder: Path
     info: dict[str, Any]
 
+    @property
+    def digest(self) -> str:
+        """Hash of what it is: inputs, parameters and the content of its files."""
+        return storage.digest([self.info["inputs"], self.info["parameters"], self.info["files"]])
+
+    def check_files(self) -> list[str]:
+        """List the files that are missing or not what was written."""
+        return [
+            f"{self.folder / name} is missing or was changed. Delete {self.folder} and make it again."
+            for name, known in self.info["files"].items()
+            if not (self.folder / name).is_file() or storage.file_hash(self.folder / name) != known
+        ]
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -50,12 +63,12 @@ class Entries:
 
     def list(self, kind: str, site: str | None = None) -> Sequence[Entry]:
         """List the entries of one kind, of one site or of all."""
-        found = []
-        for folder in self.layout.entries(kind):
-            info = storage.read_json(folder / "entry.json")
-            if site is None or info["site"] == site:
-                found.append(Entry(kind, info["site"], info["name"], folder, info))
-        return found
+        found = [self._open(kind, folder) for folder in self.layout.entries(kind)]
+        return [entry for entry in found if site is None or entry.site == site]
+
+    def _open(self, kind: str, folder: Path) -> Entry:
+        info = storage.read_json(folder / "entry.json")
+        return Entry(kind, info["site"], info["name"], folder, info)
 
     def find(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
         """Find one entry.
@@ -65,14 +78,24 @@ class Entries:
         AmbiguousChoiceError
             If several fit, or none; the message lists the options.
         """
+        if name is not None and site is not None and (folder := self.layout.entry(kind, site, name)).is_dir():
+            return self._open(kind, folder)  # whatever may be wrong with the others
         fitting = [one for one in self.list(kind, site) if name is None or one.name == name]
         if len(fitting) == 1:
             return fitting[0]
         options = [{"name": one.name, "site": one.site} for one in fitting or self.list(kind)]
         raise ambiguous(self.layout, kind, {"name": name, "site": site}, options, bool(fitting))
 
-    def has(self, kind: str, site: str, name: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-        """Say whether exactly this entry is there.
+    def has(
+        self,
+        kind: str,
+        site: str,
+        name: str,
+        inputs: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        hint: str = "choose another --name",
+    ) -> bool:
+        """Say whether exactly this entry is there; `hint` is the next step if it is another one.
 
         Raises
         ------
@@ -94,7 +117,7 @@ class Entries:
             return True
         raise EntryExistsError(
             f"{name!r} exists among the {kind} at {site} in {self.layout.root} and was made otherwise "
-            f"({'; '.join(changed)}). Nothing is overwritten: choose another --name, or delete {folder}."
+            f"({'; '.join(changed)}). Nothing is overwritten: {hint}, or delete {folder}."
         )
 
     def write(
@@ -106,6 +129,7 @@ class Entries:
         parameters: Mapping[str, Any],
         results: Mapping[str, Any],
         write: Callable[[Path], None],
+        hint: str = "choose another --name",
     ) -> Entry:
         """Write a new entry whole, or give the one that is there if it is the same.
 
@@ -119,8 +143,12 @@ class Entries:
             What is worth knowing without opening its files.
         write : callable
             Called with the folder to write its files to.
+        hint : str
+            What to do if the name is taken by another entry.
         """
-        if not self.has(kind, site, name, inputs, parameters):
+        if self.has(kind, site, name, inputs, parameters, hint):
+            return self.find(kind, name, site)
+        with storage.writing(self.layout.root):
             with storage.whole(self.layout.entry(kind, site, name)) as folder:
                 folder.mkdir(parents=True)
                 write(folder)
@@ -132,6 +160,7 @@ class Entries:
                     "parameters": dict(parameters),
                     "results": dict(results),
                     "versions": storage.versions(),
+                    "files": {path.name: storage.file_hash(path) for path in sorted(folder.iterdir())},
                 }
                 storage.write_json(folder / "entry.json", content)
             storage.log(self.layout, kind, name=name, site=site)

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
-from lmri.comparison import Comparison
 from lmri.networks import NetworkSet
 from lmri.recording import Recording
-from lmri.report.figures import comparison_figure
 from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Scores, TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
+from lmri.study.dataset import recording_digest
 
 File = Callable[[str], Path]
 
@@ -37,9 +36,22 @@ def decomposition_identity(estimator: Any, recordings: Sequence[Recording]) -> t
     parameters = {name: value for name, value in estimator.get_params().items() if name not in hidden}
     inputs = {
         "corpora": [recording.corpus for recording in recordings],
-        "texts_sha256": [recording.info["texts_sha256"] for recording in recordings],
+        "recordings_sha256": [recording_digest(recording) for recording in recordings],
     }
     return inputs, {"method": estimator.method_name, **parameters}
+
+
+def check_fitted_on(estimator: Any, recordings: Sequence[Recording]) -> None:
+    """Refuse an estimator that was not fitted on the images of `recordings`, in this order."""
+    lengths = [len(course) for course in estimator.time_courses_]
+    volumes = [run.n_volumes for recording in recordings for run in recording.runs]
+    hashes = {sha for one in recordings for sha in one.texts.loc[one.texts["run"].notna(), "sha256"]}
+    if lengths != volumes or (estimator.fit_texts_ and estimator.fit_texts_ != hashes):
+        corpora = ", ".join(recording.corpus for recording in recordings)
+        raise ValueError(
+            f"The estimator was fitted on runs of {lengths} volumes; the recordings ({corpora}) have {volumes}, or "
+            "other texts. Fit it on the images of these recordings, in this order."
+        )
 
 
 def write_decomposition(file: File, estimator: Any, recordings: Sequence[Recording], name: str) -> None:
@@ -101,15 +113,6 @@ def read_networks(
     table = storage.read_table(file("networks.tsv"), ["network"])
     metrics = table.drop(columns=[column for column in _TABLE_OF_MEMBERS if column in table])
     return NetworkSet(space, weights, members, name, metrics, info, fit_texts)
-
-
-# -- comparisons ------------------------------------------------------------------------------------------------------
-
-
-def write_comparison(file: File, comparison: Comparison) -> None:
-    """Write the matched pairs and their figure; the comparison itself is made again from the networks."""
-    storage.write_table(file("matches.tsv"), comparison.table)
-    storage.write_text(file("matches.svg"), comparison_figure(comparison))
 
 
 # -- scores -----------------------------------------------------------------------------------------------------------

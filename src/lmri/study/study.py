@@ -1,6 +1,8 @@
 """The study itself: finding what is in it, and putting results into it."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,12 +15,15 @@ from lmri.comparison import Comparison, compare
 from lmri.exceptions import EntryExistsError, StudyError
 from lmri.networks import NetworkSet
 from lmri.recording import Recording, Run, check_whole
-from lmri.report import Contents, is_report, write_report
 from lmri.scores import Scores
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
 from lmri.study import dataset, results
 from lmri.study.entries import Entries, Entry, ambiguous
+
+logger = logging.getLogger(__name__)
+
+_LONG_ENOUGH = 40  # characters
 
 
 class Study:
@@ -137,6 +142,8 @@ class Study:
     def known_split(self) -> dict[str, str]:
         """Give the side, ``"fit"`` or ``"test"``, of every text hash that the study has seen."""
         table = self._split()
+        # A recording that was interrupted may have left its split; what counts is what was recorded.
+        table = table[table["corpus"].isin({path.stem for path in self.layout.recordings()})]
         return dict(zip(table["sha256"], table["split"], strict=True))
 
     def check_apart(self, texts: Sequence[str], what: str) -> None:
@@ -147,14 +154,31 @@ class Study:
         StudyError
             Naming how many.
         """
-        known = self.known_split()
-        fitted = [text for text in texts if known.get(storage.text_hash(text)) == "fit"]
-        if fitted:
+        fitted = {text for recording in self.recordings() for text in recording.fit_texts}
+        # A prompt may hold a fitted text without being one; short texts would be found in anything.
+        long = [text for text in fitted if len(text) >= _LONG_ENOUGH]
+        found = [text for text in texts if text in fitted or any(one in text for one in long)]
+        if found:
             raise StudyError(
-                f"{len(fitted)} of the {len(texts)} texts of {what} were recorded for fitting in this study (first: "
-                f"{fitted[0][:50]!r}). Scores on them would flatter the networks: leave them out, or use "
-                "--task perplexity, which takes the texts held out."
+                f"{len(found)} of the {len(texts)} texts of {what} were recorded for fitting in this study, or hold "
+                f"one that was (first: {found[0][:50]!r}). Scores on them would flatter the networks: leave them out, "
+                "or use --task perplexity, which takes the texts held out."
             )
+
+    def orphans(self) -> list[Path]:
+        """List images and tables of runs that no index names, as an interrupted recording leaves them."""
+        named = {path for one in self.recordings() for run in one.runs for path in (run.img, run.events, run.tokens)}
+        found = self.layout.func(self.subject).glob("*_run-*")
+        return sorted(path for path in found if path.suffix in (".nii", ".tsv") and path not in named)
+
+    def clear_remains(self, corpus: str, site: str) -> None:
+        """Delete what an interrupted or damaged recording of this corpus and site has left."""
+        storage.remove(self.layout.recording(site, corpus))
+        others = any(recording.corpus == corpus for recording in self.recordings())
+        # The tables of another site's recording are the same ones, and stay.
+        pattern = f"*_task-{corpus}_*" + (f"space-{storage.bids_label(site)}_*" if others else "")
+        for path in [*self.layout.func(self.subject).glob(pattern)]:
+            storage.remove(path)
 
     def check_new_recording(
         self, corpus: str, site: str, texts: Sequence[str], parameters: Mapping[str, Any]
@@ -181,6 +205,12 @@ class Study:
                 )
             if recording.space.site == site:
                 existing = recording
+        if existing is not None:
+            try:
+                check_whole(existing)
+            except StudyError as error:
+                logger.warning("%s It is recorded again.", error)
+                return None
         return existing
 
     # -- results ------------------------------------------------------------------------------------------------------
@@ -200,6 +230,7 @@ class Study:
         name : str, optional
             By default the method.
         """
+        results.check_fitted_on(estimator, recordings)
         name, site = name or estimator.method_name, recordings[0].space.site
 
         def write(folder: Path) -> None:
@@ -210,14 +241,21 @@ class Study:
 
     def decomposition(self, name: str | None = None, site: str | None = None) -> NetworkSet:
         """Open the maps of a decomposition, not thresholded."""
-        entry = self.entries.find("decompositions", name, site)
+        entry = self._decomposition_entry(name, site)
         file = self._file(entry.folder, entry.site, entry.name)
         fit_texts = self._fit_texts(entry.info["inputs"]["corpora"])
         return results.read_decomposition(file, self.space(entry.site), entry.name, entry.info["results"], fit_texts)
 
+    def _decomposition_entry(self, name: str | None, site: str | None) -> Entry:
+        entry = self.entries.find("decompositions", name, site)
+        now = [dataset.recording_digest(one) for one in self.group(entry.site, entry.info["inputs"]["corpora"])]
+        if now != entry.info["inputs"]["recordings_sha256"]:
+            raise _stale(entry, "recordings")
+        return entry
+
     def time_courses(self, name: str | None = None, site: str | None = None) -> list[tuple[str, int, pd.DataFrame]]:
         """Open the time courses of a decomposition: corpus, run and a table ``(n_volumes, n_networks)`` of each run."""
-        entry = self.entries.find("decompositions", name, site)
+        entry = self._decomposition_entry(name, site)
         file = self._file(entry.folder, entry.site, entry.name)
         return [
             (corpus, run, results.read_time_courses(file, corpus, run))
@@ -243,14 +281,19 @@ class Study:
         def write(folder: Path) -> None:
             results.write_networks(self._file(folder, site, name), networks, name)
 
-        inputs, threshold = {"decomposition": decomposition}, dict(networks.info["threshold"])
+        source = self._decomposition_entry(decomposition, site)
+        inputs = {"decomposition": decomposition, "decomposition_sha256": source.digest}
         counts = {"n_networks": len(networks), "n_empty": int((sizes == 0).sum())}
-        return self.entries.write("networks", site, name, inputs, threshold, counts, write)
+        hint = f"make a second set of the same maps (lmri threshold STUDY {decomposition} --by ... --name OTHER)"
+        threshold = dict(networks.info["threshold"])
+        return self.entries.write("networks", site, name, inputs, threshold, counts, write, hint)
 
     def networks(self, name: str | None = None, site: str | None = None) -> NetworkSet:
         """Open a set of thresholded networks."""
         entry = self.entries.find("networks", name, site)
-        source = self.entries.find("decompositions", entry.info["inputs"]["decomposition"], entry.site)
+        source = self._decomposition_entry(entry.info["inputs"]["decomposition"], entry.site)
+        if source.digest != entry.info["inputs"]["decomposition_sha256"]:
+            raise _stale(entry, f"decomposition {source.name!r}")
         file = self._file(entry.folder, entry.site, entry.name)
         info = {**source.info["results"], "threshold": entry.info["parameters"]}
         fit_texts = self._fit_texts(source.info["inputs"]["corpora"])
@@ -260,43 +303,78 @@ class Study:
         split = self._split()
         return frozenset(split.loc[split["corpus"].isin(corpora) & (split["split"] == "fit"), "sha256"])
 
-    def save_comparison(self, comparison: Comparison, seed: int) -> Entry:
-        """Store how two stored network sets match."""
+    def _networks_digest(self, name: str, site: str) -> str:
+        return self.entries.find("networks", name, site).digest
+
+    def save_comparison(self, comparison: Comparison, seed: int, name: str | None = None) -> Entry:
+        """Store how two stored network sets match.
+
+        Parameters
+        ----------
+        comparison : Comparison
+            Of two network sets of this study.
+        seed : int
+            It was made with.
+        name : str, optional
+            By default both names.
+        """
         first, second = comparison.first.method, comparison.second.method
-        name, site = f"{first}--{second}", comparison.first.space.site
+        name, site = name or f"{first}--{second}", comparison.first.space.site
 
         def write(folder: Path) -> None:
-            results.write_comparison(self._file(folder, site, name), comparison)
+            storage.write_table(self._file(folder, site, name)("matches.tsv"), comparison.table)
 
         found = {
             "mean_abs_r": comparison.mean_r,
             "null_mean": comparison.null_mean,
             "null_95": comparison.null_95,
         }
-        inputs = {"first": first, "second": second}
+        inputs = {
+            "first": first,
+            "second": second,
+            "first_sha256": self._networks_digest(first, site),
+            "second_sha256": self._networks_digest(second, site),
+        }
         return self.entries.write("comparisons", site, name, inputs, {"seed": seed}, found, write)
 
     def comparison(self, name: str | None = None, site: str | None = None) -> Comparison:
         """Open a comparison; it is made again from the networks, with the stored seed."""
         entry = self.entries.find("comparisons", name, site)
-        first, second = (self.networks(entry.info["inputs"][side], entry.site) for side in ("first", "second"))
+        inputs = entry.info["inputs"]
+        for side in ("first", "second"):
+            if self._networks_digest(inputs[side], entry.site) != inputs[f"{side}_sha256"]:
+                raise _stale(entry, f"networks {inputs[side]!r}")
+        first, second = (self.networks(inputs[side], entry.site) for side in ("first", "second"))
         return compare(first, second, entry.info["parameters"]["seed"])
 
+    def scores_inputs(self, networks: str | None, site: str, made_of: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what an evaluation is a function of: stored networks, if any, and what its `Scores` were made of."""
+        if networks is None:
+            return dict(made_of)
+        return {"networks": networks, "networks_sha256": self._networks_digest(networks, site), **made_of}
+
     def save_scores(
-        self, scores: Scores, name: str, site: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
+        self,
+        scores: Scores,
+        name: str,
+        site: str,
+        networks: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Store an evaluation: its items, its conditions and the summary made of them.
 
         Parameters
         ----------
         scores : Scores
-            As `lmri.evaluate` gives them; the weights they were made with count as an input.
-        name, site : str
-            The place of the entry.
-        inputs : mapping
-            What was scored, such as ``{"networks": "canica"}``.
-        parameters : mapping
-            How, such as ``{"intervention": "lesion", "n_controls": 20}``.
+            As `lmri.evaluate` gives them; what they were made of counts as input.
+        name : str
+            Of the entry.
+        site : str
+            Of the neurons.
+        networks : str, optional
+            The stored set of networks that was evaluated.
+        parameters : mapping, optional
+            What people should read of it, such as ``{"intervention": "lesion"}``.
         """
 
         def write(folder: Path) -> None:
@@ -307,12 +385,16 @@ class Study:
             "model": asdict(scores.model) if scores.model else None,
             "p_floor": scores.p_floor,
         }
-        made_of = {**inputs, "model": scores.model.fingerprint if scores.model else None}
-        return self.entries.write("scores", site, name, made_of, {**parameters, "seed": scores.seed}, found, write)
+        inputs = self.scores_inputs(networks, site, scores.made_of)
+        shown = {**(parameters or {}), "seed": scores.seed}
+        return self.entries.write("scores", site, name, inputs, shown, found, write)
 
     def scores(self, name: str | None = None, site: str | None = None) -> Scores:
         """Open an evaluation."""
         entry = self.entries.find("scores", name, site)
+        inputs = entry.info["inputs"]
+        if "networks" in inputs and self._networks_digest(inputs["networks"], entry.site) != inputs["networks_sha256"]:
+            raise _stale(entry, f"networks {inputs['networks']!r}")
         file = self._file(entry.folder, entry.site, entry.name)
         return results.read_scores(file, entry.info["results"], entry.info["parameters"]["seed"])
 
@@ -326,25 +408,9 @@ class Study:
         out : str or Path, optional
             By default ``report.html`` in the study.
         """
-        path = Path(out) if out else self.layout.report
-        if path.exists() and not is_report(path):
-            raise StudyError(f"{path} exists and is not a report. Nothing was overwritten: choose another --out.")
-        found = {kind: self.entries.list(kind) for kind in storage.ENTRY_KINDS}
-        write_report(
-            path,
-            Contents(
-                model=self.model,
-                recordings=self.recordings(),
-                networks=[(one.info, self.networks(one.name, one.site)) for one in found["networks"]],
-                time_courses={
-                    (one.site, one.name): self.time_courses(one.name, one.site) for one in found["decompositions"]
-                },
-                comparisons=[(one.info, self.comparison(one.name, one.site)) for one in found["comparisons"]],
-                scores=[(one.info, self.scores(one.name, one.site)) for one in found["scores"]],
-                versions=storage.versions(),
-            ),
-        )
-        return path
+        from lmri.report import write_report  # drawing takes a second to load, and most of a study does without
+
+        return write_report(self, Path(out) if out else self.layout.report)
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{len(self.entries.list(kind))} {kind}" for kind in storage.ENTRY_KINDS)
@@ -367,25 +433,52 @@ def open_study(root: str | Path) -> Study:
     return Study(root)
 
 
-def open_or_create(root: str | Path, model: ModelInfo) -> Study:
-    """Open the study of this model, or make one in a new or empty folder.
+@contextlib.contextmanager
+def writing_to(root: str | Path, model: ModelInfo) -> Iterator[Study]:
+    """Open the study of this model for recording, or make one in a new or empty folder, while no other command writes.
+
+    If the body fails and the study has no recording, the folder is left as it was.
 
     Raises
     ------
     StudyError
-        If the folder holds something else, or the study of another model.
+        If the folder holds something else, or the study of another model, or another command is writing to it.
     """
     layout = Layout(Path(root))
-    if layout.study.is_file():
-        study = Study(root)
-        if study.model.fingerprint != model.fingerprint or study.model.dtype != model.dtype:
-            raise StudyError(
-                f"{root} is a study of {study.model.id!r} (weights {study.model.fingerprint}, {study.model.dtype}); "
-                f"this is {model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: "
-                "use another folder (--out)."
-            )
-        return study
-    if layout.root.exists() and (not layout.root.is_dir() or any(layout.root.iterdir())):
+    if dataset.is_foreign(layout):
         raise StudyError(f"{root} is neither empty nor a study. Nothing was written: choose another folder (--out).")
+    was_there = layout.root.exists()
+    with storage.writing(layout.root):
+        study = _open_or_create(layout, model)
+        try:
+            yield study
+        except BaseException:
+            if not study.recordings():
+                for path in layout.root.iterdir():
+                    storage.remove(path)
+                if not was_there:
+                    layout.root.rmdir()
+            raise
+
+
+def _open_or_create(layout: Layout, model: ModelInfo) -> Study:
+    if layout.study.is_file():
+        study = Study(layout.root)
+        there = study.model
+        if (there.fingerprint, there.dtype) == (model.fingerprint, model.dtype):
+            return study
+        if study.recordings():
+            raise StudyError(
+                f"{layout.root} is a study of {there.id!r} (weights {there.fingerprint}, {there.dtype}); this is "
+                f"{model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: use another "
+                "folder (--out)."
+            )
     dataset.create(layout, model)
-    return Study(root)
+    return Study(layout.root)
+
+
+def _stale(entry: Entry, parent: str) -> StudyError:
+    return StudyError(
+        f"{entry.kind} {entry.name!r} at {entry.site} were made from another version of the {parent}, which has been "
+        f"replaced since. Delete {entry.folder}, and make it again."
+    )

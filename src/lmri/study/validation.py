@@ -62,7 +62,13 @@ def validate(study: Study) -> Findings:
             found.problems.append(str(error))
             continue
         for entry in entries:
+            found.problems.extend(entry.check_files())
             found.attempt(lambda opener=opener, entry=entry: opener(entry.name, entry.site))  # type: ignore[misc]
+    found.attempt(
+        lambda: found.problems.extend(
+            f"{path} belongs to no recording. Record again, or delete it." for path in study.orphans()
+        )
+    )
     for path in study.root.rglob(f"{PARTIAL}*"):
         found.problems.append(f"{path} is left over from an interrupted command. Delete it.")
     _check_bids(study.root, found)

@@ -24,6 +24,10 @@ class Task(Protocol):
     info: TaskInfo
     texts: list[str]
 
+    def digest(self) -> str:
+        """Hash of everything that the scores of a model depend on."""
+        ...
+
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score the model as it is now.
 

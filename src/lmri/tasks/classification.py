@@ -1,6 +1,8 @@
 """Classification: which of a few answers a causal model finds most likely after a prompt."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from transformers import PreTrainedModel
 
 from lmri.models import context_length
 from lmri.scores import TaskInfo
-from lmri.storage import text_hash
+from lmri.storage import digest, text_hash
 from lmri.tasks.base import check_causal, token_log_likelihoods
 from lmri.texts import get_column, read_table_file
 
@@ -96,6 +98,11 @@ class Classification:
         )
         return cls(prompts, labels, {label: f" {label}" for label in sorted(set(labels))}, name=name)
 
+    def digest(self) -> str:
+        """Hash of prompts, labels, words and clusters."""
+        content = [self.prompts, self.labels, self.verbalizer, self.clusters, self.batch_size]
+        return digest([asdict(self.info), *content])
+
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every item: ``value`` is 1 if the true label is the most likely; ``margin`` by how many nats."""
         check_causal(model, "Classification")
@@ -109,12 +116,13 @@ class Classification:
             own = dict(zip(names, sums[number * len(names) : (number + 1) * len(names)], strict=True))
             predicted = max(names, key=lambda name: own[name])
             others = max(value for name, value in own.items() if name != label)
+            readable = all(math.isfinite(value) for value in own.values())
             items.append(
                 {
                     "item": number,
                     "cluster": self.clusters[number],
                     "n_tokens": len(rows[number * len(names)]),
-                    "value": float(predicted == label),
+                    "value": float(predicted == label) if readable else math.nan,
                     "label": label,
                     "predicted": predicted,
                     "margin": own[label] - others,

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 from lmri.exceptions import DataWarning
 from lmri.models import context_length, encode
 from lmri.scores import TaskInfo
-from lmri.storage import text_hash
+from lmri.storage import digest, text_hash
 from lmri.tasks.base import check_causal, token_log_likelihoods
 
 
@@ -39,6 +40,10 @@ class Perplexity:
         self.batch_size = batch_size
         self._prepared: tuple[Any, tuple[int | None, int], list[list[int]]] | None = None
 
+    def digest(self) -> str:
+        """Hash of the texts and of how they are read."""
+        return digest([asdict(self.info), self.texts, self.batch_size])
+
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every text: ``value`` is nats per token."""
         check_causal(model, "Perplexity")
@@ -57,7 +62,16 @@ class Perplexity:
     def _rows(self, model: PreTrainedModel, tokenizer: Any) -> list[list[int]]:
         reads = (context_length(model, tokenizer), model.get_input_embeddings().weight.shape[0])
         if self._prepared is None or self._prepared[0] is not tokenizer or self._prepared[1] != reads:
-            rows = [encode(model, tokenizer, text).ids for text in self.texts]
+            encodings = [encode(model, tokenizer, text) for text in self.texts]
+            rows = [encoding.ids for encoding in encodings]
+            cut = [encoding.n_cut for encoding in encodings if encoding.n_cut]
+            if cut:
+                warnings.warn(
+                    f"{len(cut)} of {len(rows)} texts of {self.info.name!r} are longer than the model's context and "
+                    f"are scored up to there; up to {max(cut)} tokens are left out.",
+                    DataWarning,
+                    stacklevel=4,
+                )
             short = sum(len(row) < 2 for row in rows)
             if short == len(rows):
                 raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Give longer texts.")
