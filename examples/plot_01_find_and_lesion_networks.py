@@ -3,10 +3,10 @@ Which networks does a small trained model have, and what do lesions do?
 =======================================================================
 
 A GPT-2 of 4.3 million parameters, trained on five kinds of text, reads 40 held-out texts of each. Its networks are
-found at both sites and by four methods, the methods are compared, and each network of CanICA and of the paper's
-temporal FastICA is lesioned beside 20 matched controls, on texts that no network was found in.
+found at both sites and by four methods, the methods are compared, and each network of CanICA is lesioned beside 20
+matched controls, on texts that no network was found in.
 
-It needs a folder with the model and its texts, and about half an hour on two cores::
+It needs a folder with the model and its texts, and about a quarter of an hour on two cores::
 
     LMRI_TEST_DATA=/path/to/data python examples/plot_01_find_and_lesion_networks.py walk
 
@@ -25,13 +25,15 @@ import pandas as pd
 
 import lmri
 from lmri.decomposition import METHODS, build
+from lmri.evaluation import identity
 from lmri.exceptions import LMRIWarning
+from lmri.study.results import decomposition_identity
 from lmri.tasks import Perplexity
 
 KINDS = ("code", "math", "news", "stories", "wiki")
 K = 20
 N_CONTROLS = 20
-LESIONED = ("canica", "fastica-temporal")
+LESIONED = ("canica",)
 
 if not os.environ.get("LMRI_TEST_DATA"):
     sys.exit("Set LMRI_TEST_DATA to the folder that holds models/mini-gpt2.")
@@ -63,7 +65,7 @@ for site in study.sites:
     imgs = [img for recording in recordings for img in recording.imgs]
     for method in METHODS:
         estimator = build(method, recordings[0].space, n_components=K, random_state=0)
-        if not any(entry.name == method for entry in study.entries.list("decompositions", site)):
+        if not study.entries.has("decompositions", site, method, *decomposition_identity(estimator, recordings)):
             study.save_decomposition(estimator.fit(imgs), recordings)
         maps = study.decomposition(method, site)
         networks = maps.threshold()
@@ -121,12 +123,13 @@ rows = []
 for site in study.sites:
     for method in LESIONED:
         name = f"lesion-{method}"
-        if not any(entry.name == name for entry in study.entries.list("scores", site)):
-            conditions = lmri.conditions_of(study.networks(method, site), lmri.lesion)
-            scores = lmri.evaluate(model, tokenizer, tasks, conditions, lmri.MatchedControls(N_CONTROLS), seed=0)
-            study.save_scores(
-                scores, name, site, {"networks": method}, {"intervention": "lesion", "n_controls": N_CONTROLS}
-            )
+        conditions = lmri.conditions_of(study.networks(method, site), lmri.lesion)
+        controls = lmri.MatchedControls(N_CONTROLS)
+        inputs = study.scores_inputs(method, site, identity(model, tasks, conditions, controls, seed=0))
+        shown = {"intervention": "lesion", "n_controls": N_CONTROLS}
+        if not study.entries.has("scores", site, name, inputs, {**shown, "seed": 0}):
+            scores = lmri.evaluate(model, tokenizer, tasks, conditions, controls, seed=0)
+            study.save_scores(scores, name, site, method, shown)
         scores = study.scores(name, site)
         summary = scores.summary()
         union = f"{method}-union"
