@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import false_discovery_control
 
+import lmri
 from lmri import (
     MatchedControls,
     Network,
@@ -23,6 +24,7 @@ from lmri import (
     tasks,
 )
 from lmri.controls import random_share
+from lmri.demo.texts import generate
 from lmri.exceptions import DataWarning, EntryExistsError, OtherWeightsWarning, SpaceMismatchError
 from lmri.models import hashes
 from lmri.scores import SUMMARY_COLUMNS
@@ -286,6 +288,7 @@ def test_scoring_the_texts_that_made_a_network_is_warned_of(recorded, gpt2, toke
             evaluate(gpt2, tokenizer, [tasks.Perplexity([*fitted, held_out[0]])], conditions)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message=".*worse than guessing")  # the model is untrained
             evaluate(gpt2, tokenizer, [tasks.Perplexity(held_out)], conditions)
 
 
@@ -479,3 +482,15 @@ def test_only_the_intact_model_can_be_scored(gpt2, tokenizer):
     assert scores.summary()["condition"].tolist() == ["intact"]
     assert scores.p_floor == 1.0
     assert len(scores.items) == len(TEXTS)
+
+
+def test_a_model_that_only_guesses_is_warned_of_and_a_trained_one_is_not(gpt2, tokenizer):
+    with torch.no_grad():
+        gpt2.lm_head.weight.mul_(50)  # sure of itself, and wrong
+    conditions = {"one": lesion(some(find_sites(gpt2)))}
+    with pytest.warns(DataWarning, match="worse than guessing"):
+        evaluate(gpt2, tokenizer, [tasks.Perplexity(TEXTS)], conditions)
+    demo, own = lmri.load_model("lmri-demo")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(demo, own, [tasks.Perplexity(generate("news", 3, 1))], {"one": lesion(some(find_sites(demo)))})

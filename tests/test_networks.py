@@ -94,6 +94,9 @@ def test_a_map_drawn_in_a_viewer_counts_as_thresholded():
 def test_sets_are_sequences(maps):
     assert len(maps) == 3
     assert maps[-1].name == "ica-02"
+    assert np.array_equal(maps["ica-01"].weights, maps[1].weights)
+    with pytest.raises(KeyError, match="ica-00, ica-01"):
+        maps["ica-07"]
     assert [network.name for network in maps[1:]] == ["ica-01", "ica-02"]
     with pytest.raises(IndexError, match="counted from 0"):
         maps[3]

@@ -66,7 +66,7 @@ def test_limit_and_shuffle():
 
 
 def test_empty_and_repeated_texts_are_left_out_in_sight():
-    with pytest.warns(DataWarning, match="1 of 4 texts of the list are repeated"):
+    with pytest.warns(DataWarning, match="1 of 3 texts of the list are repeated"):
         assert read_texts(["a", " ", "b", "a"]) == ["a", "b"]
     with pytest.raises(ValueError, match="holds no texts"):
         read_texts(["", "\n"])

@@ -1,6 +1,7 @@
 """Evaluation: tasks × conditions → item rows, each lesion beside its matched controls."""
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -112,6 +113,7 @@ def evaluate(
         intact[task.info.name] = score(task, INTACT)
         items.extend(intact[task.info.name])
         count()
+    _warn_of_guessing(model, tasks, intact)
     for row, intervention in plan:
         rows.append(row)
         name = str(row["condition"])
@@ -181,6 +183,20 @@ def _plan(
                 draw=number,
             )
             yield row, intervention.on_other(control)
+
+
+def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Mapping[str, Rows]) -> None:
+    uniform = math.log(model.get_input_embeddings().weight.shape[0])
+    for task in tasks:
+        values = [float(row["value"]) for row in intact[task.info.name]]
+        mean = sum(values) / len(values)
+        if task.info.metric == "nats_per_token" and mean > uniform:
+            warnings.warn(
+                f"The intact model predicts {task.info.name!r} worse than guessing ({mean:.2f} nats per token; guessing "
+                f"gives {uniform:.2f}). It knows no such texts, and lesions say nothing there.",
+                DataWarning,
+                stacklevel=3,
+            )
 
 
 def _warn_of_overlap(tasks: Sequence[Task], conditions: Mapping[str, Intervention]) -> None:

@@ -63,9 +63,21 @@ def load_model(
     ValueError
         If there is no such model, or its weights are not stored as safetensors.
     """
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is {device!r}; accepted are 'cpu', 'cuda' and 'cuda:1' and the like.") from None
+    if str(name).startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise ValueError(f"There is no folder {str(name)!r}. Check the path of the model.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device is {device!r}, but PyTorch finds no CUDA device here. Use device='cpu'.")
-    source = str(_EMBEDDED_FOLDER) if str(name) == EMBEDDED else str(name)
+    source = (
+        str(_EMBEDDED_FOLDER)
+        if str(name) == EMBEDDED
+        else str(Path(name).expanduser())
+        if Path(name).expanduser().is_dir()
+        else str(name)
+    )
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; accepted are {', '.join(map(repr, DTYPES))}.")
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}

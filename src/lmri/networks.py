@@ -290,10 +290,14 @@ class NetworkSet(Sequence[Network]):
         return len(self.weights)
 
     @overload
-    def __getitem__(self, key: int) -> Network: ...
+    def __getitem__(self, key: int | str) -> Network: ...
     @overload
     def __getitem__(self, key: slice) -> Sequence[Network]: ...
-    def __getitem__(self, key: int | slice) -> Network | Sequence[Network]:
+    def __getitem__(self, key: int | str | slice) -> Network | Sequence[Network]:
+        if isinstance(key, str):
+            if key not in self.names:
+                raise KeyError(f"There is no network {key!r}; there are {', '.join(self.names)}.")
+            key = self.names.index(key)
         if isinstance(key, slice):
             return [self[number] for number in range(*key.indices(len(self)))]
         number = key + len(self) if key < 0 else key

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ def record(
     storage.check_corpus(corpus)
     if n_dummy < 0:
         raise ValueError(f"n_dummy is {n_dummy}; it must be at least 0.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
     if alterations(model):
@@ -278,7 +281,11 @@ def _create_images(space: NeuronSpace, paths: Sequence[Path], runs: list[list[in
         header.set_slope_inter(1, 0)
         with path.open("wb") as stream:
             header.write_to(stream)
-            stream.truncate(header.get_data_offset() + 4 * int(np.prod(shape)))
+            size = header.get_data_offset() + 4 * int(np.prod(shape))
+            stream.truncate(size)
+            if hasattr(os, "posix_fallocate"):
+                # A full disk is an error now, instead of a crash when the memory map is written.
+                os.posix_fallocate(stream.fileno(), 0, size)
         first = 0
         for text in run:
             places[text] = (path, first, n_volumes)

@@ -104,13 +104,12 @@ def read_table_file(path: Path) -> pd.DataFrame:
     raise ValueError(f"{path} ends in {ending!r}; accepted are {', '.join(FILE_ENDINGS)}.")
 
 
-def get_column(table: pd.DataFrame, column: str, name: str) -> list:
+def get_column(
+    table: pd.DataFrame, column: str, name: str, hint: str = "Name the one with the texts: --text-column, or column=."
+) -> list:
     """Give one column of `table`, or raise `ValueError` listing those that there are."""
     if column not in table:
-        raise ValueError(
-            f"{name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}. "
-            "Name the column that holds the texts: --text-column, or column=."
-        )
+        raise ValueError(f"{name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}. {hint}")
     return table[column].tolist()
 
 
@@ -154,7 +153,7 @@ def _without_empty_and_double(texts: list[str], name: str) -> list[str]:
     n_double = len(filled) - len(kept)
     if n_double:
         warnings.warn(
-            f"{n_double} of {len(texts)} texts of {name} are repeated; each is kept once, "
+            f"{n_double} of {len(filled)} texts of {name} are repeated; each is kept once, "
             "so that none is both fitted and tested.",
             DataWarning,
             stacklevel=3,

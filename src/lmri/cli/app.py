@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmri.cli.console import Output, guarded, records
+from lmri.cli.console import Output, guarded, quote, records
 
 app = typer.Typer(
     name="lmri",
@@ -95,6 +95,7 @@ def record(
     json: Json = False,
 ) -> None:
     """Let a model read texts, and store what its neurons do as 4D images."""
+    from lmri.cli.stages import site_hint
     from lmri.texts import read_texts
 
     output = Output(quiet, json)
@@ -131,7 +132,7 @@ def record(
         f"Recorded {recording.corpus} at {site}: {len(recording.texts) - n_test} texts ({n_test} held out), "
         f"{recording.n_volumes} volumes in {len(recording.runs)} runs, {recording.space.describe()}."
     )
-    output.say(f"Next: lmri decompose {out} --method canica --n-components 20")
+    output.say(f"Next: lmri decompose {quote(out)} --method canica --n-components 20{site_hint(out, site)}")
     output.result(
         {
             "study": str(out),
@@ -170,7 +171,7 @@ def decompose(
     json: Json = False,
 ) -> None:
     """Find maps in what was recorded, and threshold them into networks."""
-    from lmri.cli.stages import brief, decompose_study, parse_threshold
+    from lmri.cli.stages import brief, decompose_study, parse_threshold, site_hint
     from lmri.study import open_study
 
     output = Output(quiet, json)
@@ -192,7 +193,8 @@ def decompose(
         f"Threshold: {info['threshold']['description']}."
     )
     output.table(brief(networks))
-    output.say(f"Next: lmri lesion {study} --networks {label} --task perplexity --n-controls 20")
+    hint = site_hint(study, networks.space.site)
+    output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
     output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
 
 
@@ -274,7 +276,10 @@ Model = Annotated[
 TextColumn = Annotated[str, typer.Option(help="Column of FILE that holds the texts.")]
 Baseline = Annotated[str, typer.Option(help="What a silenced neuron gives: zero, or its mean over a corpus.")]
 ScoresName = Annotated[
-    str | None, typer.Option("--name", help="Name of the scores.", show_default="lesion-canica and the like")
+    str | None,
+    typer.Option(
+        "--name", help="Name of the scores.", show_default="the command and the networks, as in lesion-canica"
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Texts read at once.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]

@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,10 +37,10 @@ class Output:
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.out = Console(highlight=False, soft_wrap=True)
+        self.out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         if not self.out.is_terminal:
             self.out.width = 400  # a pipe has no width, and a table cut at 80 columns would lose numbers
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
     @contextlib.contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
@@ -94,6 +95,11 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
+def quote(path: object) -> str:
+    """Write a path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Turn a table into JSON rows, with null where there is no value."""
     return [
@@ -111,7 +117,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         quiet = bool(kwargs.get("quiet"))
-        err = Console(stderr=True, highlight=False, soft_wrap=True)
+        err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         try:
             with _calm(err, quiet):
                 command(*args, **kwargs)

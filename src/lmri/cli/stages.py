@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from lmri.cli.console import Output, records
@@ -44,9 +45,11 @@ def parse_threshold(text: str | None) -> Threshold:
     if name is None:
         raise ValueError(f"The threshold {method!r} takes no value, but {value!r} was given. Leave it out.")
     try:
-        return method, {name: float(value)}
+        values = {name: float(value)}
     except ValueError:
         raise ValueError(f"The threshold {text!r} has the value {value!r}, which is not a number.") from None
+    THRESHOLDS[method](np.zeros((1, 2)), **values)  # fails now on a bad value, rather than after the fit
+    return method, values
 
 
 def decompose_study(
@@ -101,6 +104,11 @@ def say_comparison(output: Output, found: Comparison) -> None:
     if "iou" in found.table:
         columns |= {"IoU": found.table["iou"].round(2), "both": found.table["n_both"]}
     output.table(pd.DataFrame({"first": found.table["first"], "second": found.table["second"], **columns}))
+
+
+def site_hint(folder: Path, site: str) -> str:
+    """Give the option that the next command needs if more than one site was recorded."""
+    return f" --site {site}" if len(open_study(folder).sites) > 1 else ""
 
 
 def save_figure(path: Path, found: Comparison) -> None:
@@ -193,7 +201,13 @@ def intervene(
         loaded, tokenizer = load_model_of(study, model, device, trust_remote_code)
     scores = score_networks(output, study, request, networks, label, loaded, tokenizer, strict)
     summary = scores.summary()
-    output.table(wide(summary), f"{label} at {at}: difference from intact, and p beside {request.n_controls} controls")
+    units = ", ".join(sorted({task.metric.replace("_", " ") for task in scores.tasks}))
+    better = "more is better" if scores.tasks[0].higher_is_better else "less is better"
+    output.table(
+        wide(summary),
+        f"{label} at {at}: {units} ({better}) of the intact model, and the difference from it; p beside "
+        f"{request.n_controls} controls",
+    )
     labels = scores.label_counts()
     if len(labels):
         output.table(labels.round(3), "Labels")
@@ -322,6 +336,6 @@ def wide(summary: pd.DataFrame) -> pd.DataFrame:
                 row[str(one.task)] = f"{one.value:.3f}"
             else:
                 p = "" if pd.isna(one.p) else f"  p {one.p:.3f}"
-                row[str(one.task)] = f"{one.diff:+.3f}{p}"
+                row[str(one.task)] = "0" if one.diff == 0 else f"{one.diff:+.3f}{p}"
         rows.append(row)
     return pd.DataFrame(rows)

@@ -210,11 +210,16 @@ def time_courses(maps: np.ndarray, run: np.ndarray) -> np.ndarray:
     return run @ maps.T @ np.linalg.pinv(maps @ maps.T, hermitian=True)
 
 
-def check_components(n_volumes: Sequence[int], n_components: int) -> None:
+def check_components(n_volumes: Sequence[int], n_components: int, n_neurons: int) -> None:
     """Refuse more components than every run allows: a centred run of ``T`` volumes has at most ``T - 1``.
 
     nilearn would silently give fewer.
     """
+    if n_components > n_neurons - 1:
+        raise ValueError(
+            f"n_components is {n_components}, but there are {n_neurons} neurons, which allows at most {n_neurons - 1}. "
+            "Ask for fewer components."
+        )
     shortest = min(n_volumes)
     if n_components > shortest - 1:
         run = list(n_volumes).index(shortest) + 1

@@ -94,7 +94,7 @@ class FastICA(Decomposition, BaseEstimator):
         if self.kind not in ("temporal", "spatial"):
             raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
         runs = self._start(imgs)
-        check_components([sum(runs.n_volumes)], self.n_components)
+        check_components([sum(runs.n_volumes)], self.n_components, self.space.n_neurons)
         temporal = self.kind == "temporal"
         n_samples = sum(runs.n_volumes) if temporal else self.space.n_neurons
         warn_of_overlearning(n_samples, self.n_components, "volumes" if temporal else "neurons")

@@ -43,7 +43,7 @@ class _Nilearn(Decomposition):
                 "neurons, and smoothing mixes them. To see what it does all the same, set allow_smoothing=True."
             )
         runs = self._start(imgs)
-        check_components(runs.n_volumes, self.n_components)
+        check_components(runs.n_volumes, self.n_components, self.space.n_neurons)
         warn_of_overlearning(self.space.n_neurons, self.n_components, "neurons")
         with tempfile.TemporaryDirectory(prefix="lmri-") as folder, self._as_nilearn():
             paths = []

@@ -21,7 +21,7 @@ from lmri.study import Entry, Study
 _GENERATOR = '<meta name="generator" content="lmri">'
 
 N_TOP = 8
-CONTEXT = 5
+CONTEXT = 8
 
 TimeCourses = list[tuple[str, int, pd.DataFrame]]
 """Corpus, run (from 1) and a table with a row a volume and a column a network."""
@@ -141,6 +141,7 @@ def _network_set(study: Study, entry: Entry) -> dict[str, Any]:
         "corpora": decomposition.info["inputs"]["corpora"],
         "cards": cards,
         "n_empty": sum(card["n_neurons"] == 0 for card in cards),
+        "first_shown": next((card["name"] for card in cards if card["n_neurons"]), ""),
         "columns": max(1, min(networks.space.n_layers, 12)),
     }
 

@@ -134,17 +134,10 @@ class Study:
         texts = storage.read_table(self.layout.texts(index["corpus"]), dataset.TEXT_COLUMNS)
         return Recording(NeuronSpace.from_dict(index["space"]), index["corpus"], runs, texts, index)
 
-    def _split(self) -> pd.DataFrame:
-        if not self.layout.split.is_file():
-            return pd.DataFrame(columns=list(dataset.SPLIT_COLUMNS))
-        return storage.read_table(self.layout.split, dataset.SPLIT_COLUMNS)
-
     def known_split(self) -> dict[str, str]:
         """Give the side, ``"fit"`` or ``"test"``, of every text hash that the study has seen."""
-        table = self._split()
-        # A recording that was interrupted may have left its split; what counts is what was recorded.
-        table = table[table["corpus"].isin({path.stem for path in self.layout.recordings()})]
-        return dict(zip(table["sha256"], table["split"], strict=True))
+        # From what was recorded: split.tsv is there to be read, and an interrupted recording may have added to it.
+        return {sha: side for one in self.recordings() for sha, side in one.texts[["sha256", "split"]].to_numpy()}
 
     def check_apart(self, texts: Sequence[str], what: str) -> None:
         """Refuse texts of which some are fitted in this study.
@@ -300,8 +293,8 @@ class Study:
         return results.read_networks(file, self.space(entry.site), entry.name, info, fit_texts)
 
     def _fit_texts(self, corpora: Sequence[str]) -> frozenset[str]:
-        split = self._split()
-        return frozenset(split.loc[split["corpus"].isin(corpora) & (split["split"] == "fit"), "sha256"])
+        texts = {one.corpus: one.texts for one in self.recordings() if one.corpus in corpora}
+        return frozenset(sha for table in texts.values() for sha in table.loc[table["split"] == "fit", "sha256"])
 
     def _networks_digest(self, name: str, site: str) -> str:
         return self.entries.find("networks", name, site).digest

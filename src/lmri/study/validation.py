@@ -72,6 +72,7 @@ def validate(study: Study) -> Findings:
     for path in study.root.rglob(f"{PARTIAL}*"):
         found.problems.append(f"{path} is left over from an interrupted command. Delete it.")
     _check_bids(study.root, found)
+    found.problems[:] = dict.fromkeys(found.problems)
     return found
 
 

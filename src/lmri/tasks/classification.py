@@ -94,7 +94,8 @@ class Classification:
         """
         table = read_table_file(path)
         prompts, labels = (
-            [str(field) for field in get_column(table, column, str(path))] for column in ("prompt", "label")
+            [str(field) for field in get_column(table, column, str(path), "Both prompt and label are needed.")]
+            for column in ("prompt", "label")
         )
         return cls(prompts, labels, {label: f" {label}" for label in sorted(set(labels))}, name=name)
 
