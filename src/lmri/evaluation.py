@@ -192,8 +192,8 @@ def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Map
         mean = sum(values) / len(values)
         if task.info.metric == "nats_per_token" and mean > uniform:
             warnings.warn(
-                f"The intact model predicts {task.info.name!r} worse than guessing ({mean:.2f} nats per token; guessing "
-                f"gives {uniform:.2f}). It knows no such texts, and lesions say nothing there.",
+                f"The intact model predicts {task.info.name!r} worse than guessing ({mean:.2f} nats per token; "
+                f"guessing gives {uniform:.2f}). It knows no such texts, and lesions say nothing there.",
                 DataWarning,
                 stacklevel=3,
             )
