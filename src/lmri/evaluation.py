@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from lmri.controls import MatchedControls, random_share
 from lmri.exceptions import DataWarning
 from lmri.interventions import Intervention
-from lmri.models import describe_model, fingerprint, hashes
+from lmri.models import alterations, describe_model, fingerprint, hashes
 from lmri.networks import Network, NetworkSet
 from lmri.scores import INTACT, Scores
 from lmri.storage import digest
@@ -90,6 +90,13 @@ def evaluate(
     if INTACT in conditions:
         raise ValueError(f"A condition is named {INTACT!r}, which is the model without any. Rename it.")
     _warn_of_overlap(tasks, conditions)
+    if alterations(model):
+        warnings.warn(
+            f"The model is under an intervention already ({'; '.join(alterations(model))}), so what is called "
+            f"{INTACT!r} is not. Evaluate outside of the with block.",
+            DataWarning,
+            stacklevel=2,
+        )
 
     made_of = identity(model, tasks, conditions, controls, seed)
     plan = list(_plan(conditions, controls, seed))
@@ -148,6 +155,7 @@ def identity(
         "conditions": digest([[name, one.digest()] for name, one in conditions.items()]),
         "controls": asdict(controls) if controls else None,
         "controls_seed": seed,
+        "altered": alterations(model),
     }
 
 
