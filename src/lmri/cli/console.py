@@ -156,7 +156,8 @@ def _calm(err: Console, quiet: bool) -> Iterator[None]:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("lmri").addHandler(logging.NullHandler())
+    for name in ("huggingface_hub", "httpx", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # a page of retries says less than the error after it
     with warnings.catch_warnings():
         warnings.simplefilter("always", LMRIWarning)
         warnings.showwarning = show
