@@ -6,7 +6,7 @@ A GPT-2 of 4.3 million parameters, trained on five kinds of text, reads 40 held-
 found at both sites and by four methods, the methods are compared, and each network of CanICA is lesioned beside 20
 matched controls, on texts that no network was found in.
 
-It needs a folder with the model and its texts, and about a quarter of an hour on two cores::
+It needs a folder with the model and its texts, and about 25 minutes on one core::
 
     LMRI_TEST_DATA=/path/to/data python examples/plot_01_find_and_lesion_networks.py walk
 

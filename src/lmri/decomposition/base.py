@@ -108,7 +108,7 @@ class Decomposition:
                 f"{self.method_name} converged from {convergence['n_converged']} of {convergence['n_starts']} starts. "
                 "Maps may depend on the seed: compare two seeds, ask for fewer components, or record more.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _set_maps(self, maps: np.ndarray) -> None:
