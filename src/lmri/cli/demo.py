@@ -14,8 +14,8 @@ from lmri.study import Study, open_study
 
 SITES = ("mlp_hidden", "mlp_out")
 METHODS = ("canica", "fastica-temporal")
-N_TEXTS = 28
-N_COMPONENTS = 8
+N_TEXTS = 20
+N_COMPONENTS = 5
 N_CONTROLS = 20
 SEED = 2026
 """Of the texts; those that the model was trained on come from another."""

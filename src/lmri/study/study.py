@@ -51,6 +51,7 @@ class Study:
                 f"{root} has format version {version!r}; this lmri reads up to {storage.FORMAT_VERSION}. Update lmri."
             )
         self.entries = Entries(self.layout)
+        self._read: dict[Path, tuple[list[tuple[int, int]], dict[str, Any], pd.DataFrame]] = {}
 
     @property
     def root(self) -> Path:
@@ -125,14 +126,23 @@ class Study:
         return self.recordings(self.site(site))[0].space
 
     def _load_recording(self, path: Path) -> Recording:
-        index = storage.read_json(path)
+        index, texts = self._read_recording(path)
         root = self.layout.root
         runs = tuple(
             Run(root / run["img"], root / run["events"], root / run["tokens"], run["n_volumes"])
             for run in index["runs"]
         )
-        texts = storage.read_table(self.layout.texts(index["corpus"]), dataset.TEXT_COLUMNS)
         return Recording(NeuronSpace.from_dict(index["space"]), index["corpus"], runs, texts, index)
+
+    def _read_recording(self, path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+        """Read an index and its texts, once as long as neither file changes: every question asks for them."""
+        table = self.layout.texts(path.stem)
+        stamps = [(one.stat().st_mtime_ns, one.stat().st_size) for one in (path, table) if one.is_file()]
+        if path not in self._read or self._read[path][0] != stamps:
+            index = storage.read_json(path)
+            self._read[path] = (stamps, index, storage.read_table(table, dataset.TEXT_COLUMNS))
+        _, index, texts = self._read[path]
+        return index, texts
 
     def known_split(self) -> dict[str, str]:
         """Give the side, ``"fit"`` or ``"test"``, of every text hash that the study has seen."""
