@@ -308,3 +308,13 @@ def test_a_lesioned_model_is_not_recorded_as_the_intact_one(tmp_path, demo_model
     with lmri.lesion(network).on(demo_model[0]), pytest.raises(ValueError, match="under an intervention"):
         _record(demo_model, tmp_path / "other")
     _record(demo_model, tmp_path / "other")
+
+
+def test_a_failure_never_clears_a_study_that_was_there(copy, demo_model):
+    for corpus in ("code", "news"):  # its recordings are gone, its results and the user's own notes are not
+        copy.clear_remains(corpus, "mlp_hidden")
+    (copy.root / "notes.txt").write_text("mine")
+    before = {path for path in copy.root.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
+        lmri.record(*demo_model, ["a"], copy.root, corpus="more")
+    assert before <= {path for path in copy.root.rglob("*") if path.is_file()}

@@ -440,7 +440,7 @@ def open_study(root: str | Path) -> Study:
 def writing_to(root: str | Path, model: ModelInfo) -> Iterator[Study]:
     """Open the study of this model for recording, or make one in a new or empty folder, while no other command writes.
 
-    If the body fails and the study has no recording, the folder is left as it was.
+    If the body fails in a study that was made here, the folder is left as it was; an older study is never cleared.
 
     Raises
     ------
@@ -450,13 +450,13 @@ def writing_to(root: str | Path, model: ModelInfo) -> Iterator[Study]:
     layout = Layout(Path(root))
     if dataset.is_foreign(layout):
         raise StudyError(f"{root} is neither empty nor a study. Nothing was written: choose another folder (--out).")
-    was_there = layout.root.exists()
+    was_there, is_new = layout.root.exists(), not layout.study.is_file()
     with storage.writing(layout.root):
         study = _open_or_create(layout, model)
         try:
             yield study
         except BaseException:
-            if not study.recordings():
+            if is_new and not study.recordings():
                 for path in layout.root.iterdir():
                     storage.remove(path)
                 if not was_there:
