@@ -47,3 +47,7 @@ class DataWarning(LMRIWarning):
 
 class ConvergenceWarning(LMRIWarning):
     """A decomposition did not converge from all, or any, of its starts."""
+
+
+class NothingFoundError(ValueError):
+    """A decomposition found no map at all."""

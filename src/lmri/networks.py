@@ -1,7 +1,7 @@
 """Functional networks: maps over neurons, with signed weights, and after a threshold their members."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmri.exceptions import NotThresholdedError, SpaceMismatchError
 from lmri.space import Img, NeuronSpace
-from lmri.thresholds import DESCRIPTIONS, THRESHOLDS, z_scores
+from lmri.thresholds import DESCRIPTIONS, THRESHOLDS, SurrogateNull, needs_null, z_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +152,8 @@ class NetworkSet(Sequence[Network]):
         Provenance: parameters, and after a threshold its method and values.
     fit_texts : frozenset of str
         Hashes of the texts the maps were found in.
+    null : SurrogateNull or callable, optional
+        What the same pipeline finds in surrogates, or a function without arguments that finds out; ``"fdr"`` needs it.
     """
 
     space: NeuronSpace
@@ -161,6 +163,7 @@ class NetworkSet(Sequence[Network]):
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     info: Mapping[str, Any] = field(default_factory=dict)
     fit_texts: frozenset[str] = frozenset()
+    null: SurrogateNull | Callable[[], SurrogateNull] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.weights), self.space.n_neurons)
@@ -195,6 +198,7 @@ class NetworkSet(Sequence[Network]):
             metrics=getattr(estimator, "metrics_", pd.DataFrame()),
             info=getattr(estimator, "info_", {}),
             fit_texts=getattr(estimator, "fit_texts_", frozenset()),
+            null=getattr(estimator, "null_", None) or getattr(estimator, "surrogate_null", None),
         )
 
     @property
@@ -222,34 +226,53 @@ class NetworkSet(Sequence[Network]):
 
         Parameters
         ----------
-        method : {"z", "robust_z", "top", "support", "auto", "fdr_gaussian"}, optional
-            See `lmri.thresholds`; none of them is a calibrated test. By default ``"z"``, and ``"support"`` for maps of
-            dictionary learning, which are sparse as they are.
+        method : {"fdr", "fdr_set", "z", "robust_z", "mixture", "top", "support", "auto", "fdr_gaussian"}, optional
+            See `lmri.thresholds`. By default ``"fdr"``, which is the only calibrated family, and ``"support"`` for
+            maps of dictionary learning, which are sparse as they are. If the surrogates that ``"fdr"`` needs were not
+            made yet, they are made now: it takes as long as several fits.
         **parameters
-            ``z=3.0`` of `z` and `robust_z`, ``share=0.01`` of `top`, ``ratio=1.0`` of `auto`, ``alpha=0.05`` of
-            `fdr_gaussian`.
+            ``alpha=0.05`` of `fdr`, `fdr_set` and `fdr_gaussian`, ``z=3.0`` of `z` and `robust_z`, ``p=0.5`` of
+            `mixture`, ``share=0.01`` of `top`, ``ratio=1.0`` of `auto`.
 
         Returns
         -------
         NetworkSet
             The same weights, with members. Networks may be empty.
+
+        Raises
+        ------
+        ValueError
+            If the threshold is unknown, or needs surrogates and there are no images to make them from.
         """
         if method is None:
-            method = "support" if self.info.get("method") == "dictlearning" else "z"
+            method = "support" if self.info.get("method") == "dictlearning" else "fdr"
         if method not in THRESHOLDS:
             raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(map(repr, THRESHOLDS))}.")
         function = THRESHOLDS[method]
-        known = {key: value.default for key, value in inspect.signature(function).parameters.items() if key != "maps"}
+        defaults = inspect.signature(function).parameters.items()
+        known = {key: value.default for key, value in defaults if key not in ("maps", "null")}
         unknown = set(parameters) - set(known)
         if unknown:
             raise ValueError(
                 f"The threshold {method!r} takes {', '.join(known) or 'nothing'}, not {', '.join(sorted(unknown))}."
             )
-        info = {
-            **self.info,
-            "threshold": {"method": method, **known, **parameters, "description": DESCRIPTIONS[method]},
-        }
-        return replace(self, mask=function(self.weights, **parameters), info=info)
+        chosen: dict[str, Any] = {"method": method, **known, **parameters, "description": DESCRIPTIONS[method]}
+        if not needs_null(method):
+            return replace(self, mask=function(self.weights, **parameters), info={**self.info, "threshold": chosen})
+        null = self._null()
+        chosen["n_surrogates"] = null.n_surrogates
+        mask = function(self.weights, null, **parameters)
+        return replace(self, mask=mask, info={**self.info, "threshold": chosen}, null=null)
+
+    def _null(self) -> SurrogateNull:
+        null = self.null() if callable(self.null) else self.null
+        if null is None:
+            raise ValueError(
+                f"{self.method!r} comes without surrogates, which 'fdr' needs. Take the maps from a fitted estimator "
+                "(NetworkSet.from_estimator) or from a decomposition that was stored with them, or choose a "
+                "descriptive threshold: networks.threshold('z', z=3.0)."
+            )
+        return null
 
     def union(self) -> Network:
         """Merge all networks: the neurons that belong to any, with their largest absolute weight."""

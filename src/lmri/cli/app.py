@@ -27,8 +27,8 @@ NameOption = Annotated[str | None, typer.Option(help="Name of what is made.", sh
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 _THRESHOLD_HELP = (
-    "METHOD or METHOD:VALUE: z:3.0, robust_z:3.0, top:0.01, support, auto:1.0 or fdr_gaussian:0.05. "
-    "None of them is a calibrated test."
+    "METHOD or METHOD:VALUE: fdr:0.05, fdr_set:0.05, z:3.0, robust_z:3.0, mixture:0.5, top:0.01, support, auto:1.0 or "
+    "fdr_gaussian:0.05. Only fdr and fdr_set are calibrated."
 )
 
 
@@ -152,8 +152,10 @@ def record(
 @guarded
 def decompose(
     study: StudyFolder,
-    method: Annotated[str, typer.Option(help="canica, dictlearning, fastica-temporal or fastica-spatial.")] = "canica",
-    n_components: Annotated[int, typer.Option(help="Number of maps.")] = 20,
+    method: Annotated[
+        str, typer.Option(help="ica, ica-temporal, canica, dictlearning, fastica-temporal or fastica-spatial.")
+    ] = "ica",
+    n_components: Annotated[str, typer.Option(help="Number of maps, or auto, which ica and ica-temporal take.")] = "20",
     site: SiteOption = None,
     corpus: Annotated[
         list[str] | None, typer.Option(help="Corpus to fit; may be repeated.", show_default="all at the site")
@@ -161,31 +163,57 @@ def decompose(
     standardize: Annotated[str, typer.Option(help="zscore, center or none: each neuron's time series.")] = "zscore",
     scope: Annotated[str, typer.Option(help="run or study: where mean and sd are taken.")] = "run",
     alpha: Annotated[float | None, typer.Option(help="Sparsity of dictlearning.", show_default="10")] = None,
+    solver: Annotated[str | None, typer.Option(help="fastica or picard, for ica.", show_default="fastica")] = None,
+    n_init: Annotated[int | None, typer.Option(help="Starts, for ica and canica.", show_default="10")] = None,
     threshold: Annotated[
-        str | None, typer.Option(help=_THRESHOLD_HELP, show_default="z:3.0; support for dictlearning")
+        str | None, typer.Option(help=_THRESHOLD_HELP, show_default="fdr:0.05; support for dictlearning")
     ] = None,
+    n_surrogates: Annotated[
+        int | None,
+        typer.Option(help="Surrogates that fdr is calibrated on; 0 for none.", show_default="20; 0 for dictlearning"),
+    ] = None,
+    n_bootstraps: Annotated[int, typer.Option(help="Bootstraps of the texts, for the stability of each map.")] = 0,
+    n_splits: Annotated[
+        int, typer.Option(help="Random halves of the texts, for split-half reproducibility and the reliability curve.")
+    ] = 0,
     name: NameOption = None,
-    n_jobs: Annotated[int, typer.Option(help="Threads, where the method has a use for them.")] = 1,
+    n_jobs: Annotated[int, typer.Option(help="Processes, where the method has a use for them.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda, for ica.")] = "cpu",
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Find maps in what was recorded, and threshold them into networks."""
-    from lmri.cli.stages import brief, decompose_study, parse_threshold, site_hint
+    from lmri.cli.stages import Repeats, brief, decompose_study, parse_threshold, site_hint
     from lmri.study import open_study
 
     output = Output(quiet, json)
-    parameters: dict[str, Any] = {"standardize": standardize, "scope": scope, "random_state": seed}
-    if alpha is not None:
-        if method != "dictlearning":
-            raise ValueError(f"--alpha is of dictlearning only; the method is {method!r}. Leave it out.")
-        parameters["alpha"] = alpha
+    is_ica = method in ("ica", "ica-temporal")
+    parameters: dict[str, Any] = {
+        "n_components": _number_of_maps(n_components, is_ica),
+        "standardize": standardize,
+        "scope": scope,
+        "random_state": seed,
+    }
+    for option, value, takes in (
+        ("alpha", alpha, method == "dictlearning"),
+        ("solver", solver, is_ica),
+        ("n-init", n_init, is_ica or method == "canica"),
+        ("device", device if device != "cpu" else None, is_ica),
+    ):
+        if value is None:
+            continue
+        if not takes:
+            raise ValueError(f"--{option} is not of {method}. Leave it out, or choose another --method.")
+        parameters[option.replace("-", "_")] = value
     if not method.startswith("fastica"):
         parameters["n_jobs"] = n_jobs
     opened = open_study(study)
     chosen = parse_threshold(threshold)
-    with output.progress(f"Decomposing by {method}"):
-        networks, label = decompose_study(opened, method, n_components, site, corpus, parameters, chosen, name)
+    surrogates = (0 if method == "dictlearning" and chosen[0] is None else 20) if n_surrogates is None else n_surrogates
+    _check_repeats(chosen[0] or ("support" if method == "dictlearning" else "fdr"), surrogates)
+    repeats = Repeats(surrogates, n_bootstraps, n_splits)
+    networks, label = decompose_study(output, opened, method, site, corpus, parameters, chosen, name, repeats, n_jobs)
     info = networks.info
     output.say(
         f"{label}, {networks.space.site}: {len(networks)} maps of {info['n_volumes']} volumes ({info['n_runs']} runs); "
@@ -196,6 +224,29 @@ def decompose(
     hint = site_hint(study, networks.space.site)
     output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
     output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
+
+
+def _number_of_maps(text: str, can_be_auto: bool) -> int | str:
+    if text == "auto" and can_be_auto:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        accepted = "an integer or auto" if can_be_auto else "an integer; auto is of ica and ica-temporal"
+        raise ValueError(f"--n-components is {text!r}; accepted is {accepted}.") from None
+
+
+def _check_repeats(threshold: str, n_surrogates: int) -> None:
+    """Fail before the fit if the threshold could not be applied after it."""
+    from lmri.thresholds import needs_null
+
+    if n_surrogates < 0:
+        raise ValueError(f"--n-surrogates is {n_surrogates}; it must be at least 0.")
+    if needs_null(threshold) and n_surrogates < 20:
+        raise ValueError(
+            f"--n-surrogates is {n_surrogates}, but {threshold} needs at least 20. Choose another threshold, such as "
+            "--threshold z:3, to do without."
+        )
 
 
 @app.command()
@@ -227,36 +278,32 @@ def threshold(
 @guarded
 def compare(
     study: StudyFolder,
-    first: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
+    first: Annotated[str, typer.Argument(help="Name of a network set, or NAME@SITE.", show_default=False)],
     second: Annotated[str, typer.Argument(help="Name of another.", show_default=False)],
+    more: Annotated[list[str] | None, typer.Argument(help="Names of more.", show_default=False)] = None,
     site: SiteOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the comparison.", show_default="FIRST--SECOND")] = None,
     figure: Annotated[Path | None, typer.Option(help="SVG file to draw it in; the report has it too.")] = None,
+    mixed_standardization: Annotated[
+        bool, typer.Option("--mixed-standardization", help="Compare sets that standardize differently.")
+    ] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Match the maps of two methods one to one, beside what chance would give."""
-    from lmri.cli.stages import save_figure, say_comparison
-    from lmri.comparison import compare as compare_sets
+    """Match the maps of two or more methods, beside what chance would give; of two sites, their time courses."""
+    from lmri.cli.stages import compare_stored, comparison_result, save_figure, say_comparison
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
-    with output.progress(f"Comparing {first} with {second}"):
-        ours = opened.networks(first, site)
-        found = compare_sets(ours, opened.networks(second, site or ours.space.site), seed)
+    names = [first, second, *(more or [])]
+    with output.progress(f"Comparing {', '.join(names[:-1])} with {names[-1]}"):
+        found = compare_stored(opened, names, site, seed, mixed_standardization)
         opened.save_comparison(found, seed, name)
         if figure is not None:
             save_figure(figure, found)
     say_comparison(output, found)
-    output.result(
-        {
-            "mean_abs_r": found.mean_r,
-            "null_mean": found.null_mean,
-            "null_95": found.null_95,
-            "pairs": records(found.table),
-        }
-    )
+    output.result(comparison_result(found))
 
 
 Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]

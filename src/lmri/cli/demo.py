@@ -6,14 +6,14 @@ from typing import Any
 import pandas as pd
 
 from lmri.cli.console import Output, records
-from lmri.cli.stages import Request, decompose_study, score_networks, wide
+from lmri.cli.stages import Repeats, Request, Threshold, decompose_study, score_networks, wide
 from lmri.comparison import compare
 from lmri.demo.texts import KINDS, generate
 from lmri.scores import ALPHA, INTACT
 from lmri.study import Study, open_study
 
 SITES = ("mlp_hidden", "mlp_out")
-METHODS = ("canica", "fastica-temporal")
+METHODS = ("ica", "fastica-temporal")
 N_TEXTS = 20
 N_COMPONENTS = 5
 N_CONTROLS = 20
@@ -59,22 +59,21 @@ def walk(out: Path, output: Output) -> None:
 
 
 def _summary(study: Study, site: str) -> list[dict[str, object]]:
-    return records(study.scores("lesion-canica", site).summary())
+    return records(study.scores("lesion-ica", site).summary())
 
 
 def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Output) -> None:
     for method in METHODS:
-        with output.progress(f"Decomposing by {method}"):
-            networks, _ = decompose_study(
-                study, method, N_COMPONENTS, site, None, {"random_state": 0}, ("z", {"z": 3.0}), None
-            )
-            strict = study.decomposition(method, site).threshold("fdr_gaussian", alpha=ALPHA)
+        parameters = {"n_components": N_COMPONENTS, "random_state": 0}
+        threshold: Threshold = ("fdr", {"alpha": ALPHA})
+        networks, _ = decompose_study(output, study, method, site, None, parameters, threshold, None, Repeats())
         sizes = networks.members.sum(axis=1)
+        descriptive = study.decomposition(method, site).threshold("z", z=3.0).members.sum(axis=1)
         start = networks.info["convergence"]
         output.say(
             f"  {method}: {len(networks)} maps, {start['n_converged']} of {start['n_starts']} starts converged; "
-            f"neurons with |z| > 3: {', '.join(map(str, sizes))}; not empty: {(sizes > 0).sum()}, "
-            f"and by the FDR heuristic {strict.members.any(axis=1).sum()}."
+            f"neurons beyond {ALPHA:.0%} FDR, by surrogates: {', '.join(map(str, sizes))}; {(sizes > 0).sum()} are not "
+            f"empty (|z| > 3, which controls nothing, would keep {', '.join(map(str, descriptive))})."
         )
     with output.progress("Comparing"):
         found = compare(study.networks(METHODS[0], site), study.networks(METHODS[1], site))
@@ -83,9 +82,9 @@ def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Outpu
         f"  matched one to one: mean |r| {found.mean_r:.2f}, random rotations {found.null_mean:.2f} "
         f"(95 %: {found.null_95:.2f}); {int(found.table['above_null'].sum())} of {len(found.table)} pairs above."
     )
-    request = Request("lesion", {"baseline": "zero"}, "canica", ["perplexity"], N_CONTROLS, "text", 8, 0)
-    networks = study.networks("canica", site)
-    scores = score_networks(output, study, request, networks, "lesion-canica", model, tokenizer)
+    request = Request("lesion", {"baseline": "zero"}, "ica", ["perplexity"], N_CONTROLS, "text", 8, 0)
+    networks = study.networks("ica", site)
+    scores = score_networks(output, study, request, networks, "lesion-ica", model, tokenizer)
     summary = scores.summary()
     output.table(wide(summary), "  Lesions: nats per token more than intact, and p beside matched controls")
     lesioned = summary[(summary["condition"] != INTACT) & summary["p"].notna()]

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from lmri.cli.console import Output, records
-from lmri.comparison import Comparison
+from lmri.comparison import (
+    AnyComparison,
+    Consensus,
+    CourseComparison,
+    check_standardization,
+    compare,
+    compare_many,
+)
 from lmri.controls import MatchedControls
 from lmri.networks import Network, NetworkSet
 from lmri.scores import Scores
@@ -17,7 +24,7 @@ from lmri.storage import text_hash
 from lmri.study import Study, open_study
 from lmri.study.results import decomposition_identity
 from lmri.texts import read_texts
-from lmri.thresholds import THRESHOLDS, value_name
+from lmri.thresholds import THRESHOLDS, SurrogateNull, needs_null, value_name
 
 if TYPE_CHECKING:
     from lmri.interventions import Intervention
@@ -48,33 +55,76 @@ def parse_threshold(text: str | None) -> Threshold:
         values = {name: float(value)}
     except ValueError:
         raise ValueError(f"The threshold {text!r} has the value {value!r}, which is not a number.") from None
-    THRESHOLDS[method](np.zeros((1, 2)), **values)  # fails now on a bad value, rather than after the fit
+    # Fails now on a bad value, rather than after the fit.
+    null = {"null": SurrogateNull.from_maps([np.zeros((1, 2))])} if needs_null(method) else {}
+    THRESHOLDS[method](np.zeros((1, 2)), **null, **values)
     return method, values
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """How often a decomposition is repeated, to know what it is worth.
+
+    Parameters
+    ----------
+    n_surrogates : int
+        On surrogates, for the threshold.
+    n_bootstraps, n_splits : int
+        On other samples of the texts, for stability.
+    """
+
+    n_surrogates: int = 20
+    n_bootstraps: int = 0
+    n_splits: int = 0
+
+
 def decompose_study(
+    output: Output,
     study: Study,
     method: str,
-    n_components: int,
     site: str | None,
     corpora: Sequence[str] | None,
     parameters: Mapping[str, Any],
     threshold: Threshold,
     name: str | None,
+    repeats: Repeats,
+    n_jobs: int = 1,
 ) -> tuple[NetworkSet, str]:
     """Fit a decomposition unless it is there, threshold it, store both, and give the networks and their name."""
     from lmri.decomposition import build
+    from lmri.reproducibility import reproducibility, volume_texts
 
     recordings = study.group(site, corpora)
     space = recordings[0].space
-    estimator = build(method, space, n_components=n_components, **parameters)
+    estimator = build(method, space, **parameters)
     label = name or estimator.method_name
-    if not study.entries.has("decompositions", space.site, label, *decomposition_identity(estimator, recordings)):
-        estimator.fit([img for recording in recordings for img in recording.imgs])
-        study.save_decomposition(estimator, recordings, label)
+    identity = decomposition_identity(
+        estimator, recordings, repeats.n_surrogates, repeats.n_bootstraps, repeats.n_splits
+    )
+    if not study.entries.has("decompositions", space.site, label, *identity):
+        with output.progress(f"Decomposing by {method}"):
+            estimator.fit([img for recording in recordings for img in recording.imgs])
+        if repeats.n_surrogates:
+            with output.progress(f"Repeating it on {repeats.n_surrogates} surrogates"):
+                estimator.surrogate_null(repeats.n_surrogates, n_jobs)
+        found = None
+        if repeats.n_bootstraps or repeats.n_splits:
+            with output.progress("Repeating it on other samples of the texts") as progress:
+                found = reproducibility(
+                    estimator,
+                    volume_texts(recordings),
+                    repeats.n_bootstraps,
+                    repeats.n_splits,
+                    n_jobs=n_jobs,
+                    progress=progress,
+                )
+        study.save_decomposition(estimator, recordings, label, found)
     networks = study.decomposition(label, space.site).threshold(threshold[0], **threshold[1])
     study.save_networks(networks, label)
     return study.networks(label, space.site), label
+
+
+_STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"}
 
 
 def brief(networks: NetworkSet) -> pd.DataFrame:
@@ -87,23 +137,94 @@ def brief(networks: NetworkSet) -> pd.DataFrame:
             "positive": table["n_positive"],
             "mean layer": table["mean_layer"].round(1),
             "variance %": (100 * table["variance"]).round(2),
+            **{shown: table[key].round(2) for shown, key in _STABILITY.items() if key in table},
             "sign": ["" if known else "undetermined" for known in table["sign_determined"]],
         }
     )
 
 
-def say_comparison(output: Output, found: Comparison) -> None:
+def compare_stored(
+    study: Study, names: Sequence[str], site: str | None, seed: int, mixed_standardization: bool
+) -> AnyComparison:
+    """Compare stored network sets by their maps, or two of two sites by their time courses.
+
+    A name may say its site, as ``canica@mlp_out``.
+    """
+    sets: list[NetworkSet] = []
+    for name in names:
+        label, _, own = name.partition("@")
+        # Without a word on it, all are at the site of the first.
+        sets.append(study.networks(label, own or site or (sets[0].space.site if sets else None)))
+    places = [(one.method, one.space.site) for one in sets]
+    if repeated := sorted({"@".join(one) for one in places if places.count(one) > 1}):
+        raise ValueError(f"{', '.join(repeated)} was named twice; a set always agrees with itself. Name others.")
+    if len({at for _, at in places}) == 1:
+        if len(sets) == 2:
+            return compare(sets[0], sets[1], seed, not mixed_standardization)
+        return compare_many(sets, seed, same_standardization=not mixed_standardization)
+    if len(sets) > 2:
+        raise ValueError(
+            f"The sets are of several sites ({', '.join(map('@'.join, places))}): other neurons, which have no maps in "
+            "common. Compare two of them at a time, by their time courses."
+        )
+    if not mixed_standardization:
+        check_standardization(sets[0], sets[1])
+    return study.compare_sites(places[0], places[1], seed)
+
+
+def comparison_result(found: AnyComparison) -> dict[str, Any]:
+    """Give a comparison as JSON."""
+    if isinstance(found, Consensus):
+        return {
+            "n_found_by_all": found.n_found_by_all,
+            "consensus": records(found.table),
+            "pairs": records(found.pairs),
+            "sets": records(found.overview),
+        }
+    return {
+        "mean_abs_r": found.mean_r,
+        "null_mean": found.null_mean,
+        "null_95": found.null_95,
+        "pairs": records(found.table),
+    }
+
+
+def say_comparison(output: Output, found: AnyComparison) -> None:
     """Show a comparison to people."""
+    if isinstance(found, Consensus):
+        _say_consensus(output, found)
+        return
     above = int(found.table["above_null"].sum())
+    what = "random orders and unmixings" if isinstance(found, CourseComparison) else "random rotations"
     output.say(
         f"Mean matched |r| of {found.first.method} and {found.second.method}: {found.mean_r:.3f}; "
-        f"random rotations give {found.null_mean:.3f} (95 %: {found.null_95:.3f}). "
+        f"{what} give {found.null_mean:.3f} (95 %: {found.null_95:.3f}). "
         f"{above} of {len(found.table)} pairs exceed the null."
     )
     columns = {"r": found.table["r"].round(3), "null 95 %": found.table["r_null_95"].round(3)}
     if "iou" in found.table:
-        columns |= {"IoU": found.table["iou"].round(2), "both": found.table["n_both"]}
+        columns |= {"IoU": found.table["iou"].round(2), "IoU null 95 %": found.table["iou_null_95"].round(2)}
+        columns |= {"both": found.table["n_both"]}
     output.table(pd.DataFrame({"first": found.table["first"], "second": found.table["second"], **columns}))
+
+
+def _say_consensus(output: Output, found: Consensus) -> None:
+    n, table = len(found.sets), found.table
+    output.say(f"{len(table)} networks were found by two or more of {n} sets, {found.n_found_by_all} of them by all.")
+    shown = {
+        "network": table["network"],
+        "found by": table["found_by"],
+        "mean |r|": table["mean_r"].round(3),
+        "limit": table["r_limit"].round(3),
+        "IoU": table["mean_iou"].round(2),
+        "stability": table["iq"].round(2),
+    }
+    for name in found.names:  # the set is in the heading already
+        shown[name] = [map_.rsplit("-", 1)[-1] for map_ in table[name]]
+    output.table(pd.DataFrame(shown).dropna(axis="columns", how="all"))
+    overview = found.overview.rename(columns={"n_networks": "networks", "n_found": "found again", "iq": "stability"})
+    output.table(overview.dropna(axis="columns", how="all").round(2))
+    output.table(found.pairs.round(3), "Every two sets: mean matched |r| beside its null")
 
 
 def site_hint(folder: Path, site: str) -> str:
@@ -111,7 +232,7 @@ def site_hint(folder: Path, site: str) -> str:
     return f" --site {site}" if len(open_study(folder).sites) > 1 else ""
 
 
-def save_figure(path: Path, found: Comparison) -> None:
+def save_figure(path: Path, found: AnyComparison) -> None:
     """Draw a comparison into a new file."""
     from lmri.report.figures import comparison_figure
     from lmri.storage import write_text

@@ -1,11 +1,12 @@
-"""Decompositions: from images to maps. nilearn's CanICA and DictLearning, scikit-learn's FastICA, made safe."""
+"""Decompositions: from images to maps. NeuronICA, and beside it nilearn's and scikit-learn's own, made safe."""
 
 from lmri.decomposition.fastica import FastICA
+from lmri.decomposition.neuronica import NeuronICA
 from lmri.decomposition.nilearn import CanICA, DictLearning
 
-__all__ = ["METHODS", "CanICA", "DictLearning", "FastICA", "build"]
+__all__ = ["METHODS", "CanICA", "DictLearning", "FastICA", "NeuronICA", "build"]
 
-METHODS = ("canica", "dictlearning", "fastica-temporal", "fastica-spatial")
+METHODS = ("ica", "ica-temporal", "canica", "dictlearning", "fastica-temporal", "fastica-spatial")
 """Names on the command line, and the default names of what they make."""
 
 
@@ -14,13 +15,15 @@ def build(method: str, space, **parameters):  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    method : {"canica", "dictlearning", "fastica-temporal", "fastica-spatial"}
+    method : {"ica", "ica-temporal", "canica", "dictlearning", "fastica-temporal", "fastica-spatial"}
         Which one.
     space : NeuronSpace
         The neurons.
     **parameters
         As the estimator takes them.
     """
+    if method in ("ica", "ica-temporal"):
+        return NeuronICA(space, kind="temporal" if method == "ica-temporal" else "spatial", **parameters)
     if method == "canica":
         return CanICA(space, **parameters)
     if method == "dictlearning":

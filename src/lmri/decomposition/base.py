@@ -1,7 +1,8 @@
 """What all decompositions share: checks before the fit; signs, order and metrics after it."""
 
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,24 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
 from lmri.decomposition.standardization import StandardizedRuns, standardized
-from lmri.exceptions import ConvergenceWarning, DataWarning
+from lmri.decomposition.surrogates import N_SURROGATES, ShiftedRuns
+from lmri.exceptions import ConvergenceWarning, DataWarning, NothingFoundError
 from lmri.masker import NeuronMasker
 from lmri.space import Img, NeuronSpace
 from lmri.storage import texts_of
-from lmri.thresholds import z_scores
+from lmri.thresholds import SurrogateNull, z_scores
+
+Runs = StandardizedRuns | ShiftedRuns
+
+SURROGATE_ITERATIONS = 50
+"""Where there is nothing to be found, ICA hardly ever converges; the tails of its maps settle within 30 iterations."""
+
+_BLOCK = 4096
 
 
 class Decomposition:
@@ -34,13 +44,19 @@ class Decomposition:
     mask_img_ : Nifti1Image
         Which voxels hold a neuron.
     metrics_ : DataFrame
-        A row a map: share of variance explained alone, skewness, and whether the sign is determined.
+        A row a map: share of variance explained alone, skewness, kurtosis, sparsity, whether the sign is determined,
+        where it lies among the layers, the share of the time course's energy in its top token, and what else the
+        method knows.
     info_ : dict
         Provenance: method, parameters, sizes, dead neurons and convergence.
     time_courses_ : list of ndarray of shape (n_volumes, n_components)
         One array a run; they carry the signs of the maps.
     fit_texts_ : frozenset of str
         Hashes of the texts in the images, where sidecars tell.
+    seconds_ : float
+        Wall time of the fit.
+    null_ : SurrogateNull
+        After `surrogate_null`.
     """
 
     space: NeuronSpace
@@ -53,36 +69,57 @@ class Decomposition:
         """Give the constructor's parameters, as scikit-learn's estimators do."""
         return super().get_params(deep)  # type: ignore[misc]
 
-    def _start(self, imgs: Img | Sequence[Img]) -> StandardizedRuns:
-        """Check the images against the space, and give them standardized."""
+    def _start(self, imgs: Img | Sequence[Img], confounds: Sequence[np.ndarray] | None = None) -> StandardizedRuns:
+        """Check the images against the space, and give them standardized; forget an earlier fit.
+
+        An interrupted fit leaves an estimator that is not fitted, rather than one that mixes two.
+        """
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            delattr(self, name)
         if isinstance(imgs, str | Path | nib.Nifti1Image):
             imgs = [imgs]
         imgs = list(imgs)
         if not imgs:
             raise ValueError("imgs is empty; give at least one 4D image, such as recording.imgs.")
-        if not isinstance(self.n_components, int | np.integer) or self.n_components < 1:
-            raise ValueError(f"n_components is {self.n_components!r}; it must be an integer of at least 1.")
-        runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope)
-        self.fit_texts_ = texts_of(imgs)
-        self._moments = runs.moments
-        return runs
+        _check_n_components(self.n_components)
+        self._started = time.perf_counter()
+        self._runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope, confounds=confounds)
+        return self._runs
 
-    def _finish(self, maps: np.ndarray, runs: StandardizedRuns, convergence: dict[str, Any]) -> None:
-        """Sign by skewness, sort by explained variance, and set every attribute that comes from the maps."""
+    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Find maps ``(n_components, n_neurons)``, of any sign and order, and say how it converged."""
+        raise NotImplementedError
+
+    def _finish(
+        self,
+        maps: np.ndarray,
+        runs: StandardizedRuns,
+        convergence: dict[str, Any],
+        extra: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Sign by skewness, sort by explained variance, and set every attribute that comes from the maps.
+
+        `extra` holds more metrics, a value a map.
+        """
         maps = maps.astype(np.float64)
         signs, determined, skewness = signs_by_skewness(maps)
         maps *= signs[:, None]
-        alone, together = explained_variance(maps, runs)
+        alone, together, courses = explained_variance(maps, runs)
         order = np.argsort(-alone, kind="stable")
+        self.time_courses_ = [course[:, order] for course in courses]
+        self.fit_texts_ = texts_of(runs.imgs)
+        self._moments = runs.moments
         self._set_maps(maps[order].astype(np.float32))
         self.metrics_ = pd.DataFrame(
             {
                 "variance": alone[order],
                 "skewness": np.abs(skewness[order]),
                 "sign_determined": determined[order].astype(int),
+                **shape_metrics(self.components_, self.space),
+                "top_token_share": top_token_share(self.time_courses_),
+                **{name: values[order] for name, values in (extra or {}).items()},
             }
         )
-        self.time_courses_ = [time_courses(self.components_, run) for run in runs]
         dead = runs.dead
         self.info_ = {
             "method": self.method_name,
@@ -94,6 +131,10 @@ class Decomposition:
             "variance_explained_together": together,
             "convergence": convergence,
         }
+        self.seconds_ = time.perf_counter() - self._started
+        self._warn(dead, convergence)
+
+    def _warn(self, dead: np.ndarray, convergence: dict[str, Any]) -> None:
         if dead.any():
             warnings.warn(
                 f"{int(dead.sum())} of {self.space.n_neurons} neurons do not vary in at least one "
@@ -101,7 +142,7 @@ class Decomposition:
                 f"{' and are 0 there' if self.standardize == 'zscore' else ''} (first: layer "
                 f"{self.space.layer_of[dead][0]}, neuron {self.space.neuron_of[dead][0]}; all are in info_).",
                 DataWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         if convergence["n_converged"] < convergence["n_starts"]:
             warnings.warn(
@@ -110,6 +151,82 @@ class Decomposition:
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def surrogate_null(self, n_surrogates: int = N_SURROGATES, n_jobs: int = 1) -> SurrogateNull:
+        """Repeat the whole pipeline on surrogates of the fitted images, and pool what it finds there.
+
+        Every neuron is shifted circularly on its own within its run (`lmri.decomposition.surrogates`). One start a
+        surrogate is enough: starts differ in which of many like maps they find.
+
+        Parameters
+        ----------
+        n_surrogates : int, default=20
+            At least 20 for a threshold at 0.05.
+        n_jobs : int, default=1
+            Processes.
+
+        Returns
+        -------
+        SurrogateNull
+            Also kept as ``null_``, and not made again.
+        """
+        if not hasattr(self, "components_"):
+            raise ValueError(f"{type(self).__name__} is not fitted. Call fit(recording.imgs) first.")
+        if not isinstance(n_surrogates, int | np.integer) or n_surrogates < 1:
+            raise ValueError(f"n_surrogates is {n_surrogates!r}; it must be an integer of at least 1.")
+        known: SurrogateNull | None = getattr(self, "null_", None)
+        if known is None or known.n_surrogates != n_surrogates:
+            self.null_ = SurrogateNull.from_maps(self._surrogate_maps(n_surrogates, n_jobs))
+        return self.null_
+
+    def _surrogate_maps(self, n_surrogates: int, n_jobs: int) -> list[np.ndarray]:
+        def find(number: int) -> np.ndarray:
+            own = self._again()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # where there is nothing to be found, nothing need converge
+                try:
+                    return own._find(ShiftedRuns(self._runs, self._seed, number))[0].astype(np.float32)
+                except NothingFoundError:
+                    return np.zeros_like(self.components_)
+
+        return list(Parallel(n_jobs=n_jobs)(delayed(find)(number) for number in range(n_surrogates)))
+
+    def maps_of(self, volumes: Sequence[np.ndarray]) -> np.ndarray:
+        """Fit again, with the same parameters, on some volumes of the fitted images.
+
+        Parameters
+        ----------
+        volumes : sequence of ndarray of int
+            Which volumes of each run; a run may have none, and a volume may come twice.
+
+        Returns
+        -------
+        ndarray of shape (n_components, n_neurons)
+            Of any sign and order.
+        """
+        parameters = {**self.get_params(deep=False), "n_components": len(self.components_)}
+        own = type(self)(**parameters)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that parts converge worse shows in what they give
+            return own._find(self._runs.selected(volumes))[0].astype(np.float32)
+
+    @property
+    def n_volumes_by_run(self) -> list[int]:
+        """Volumes of each fitted run."""
+        return list(self._runs.n_volumes)
+
+    def _again(self) -> "Decomposition":
+        """Make an estimator like this one, for one start and a surrogate."""
+        parameters = {**self.get_params(deep=False), "n_components": len(self.components_)}
+        if "n_init" in parameters:
+            parameters["n_init"] = 1
+        if "max_iter" in parameters:
+            parameters["max_iter"] = min(parameters["max_iter"], SURROGATE_ITERATIONS)
+        return type(self)(**parameters)
+
+    @property
+    def _seed(self) -> int:
+        return int(getattr(self, "random_state", 0) or 0)
 
     def _set_maps(self, maps: np.ndarray) -> None:
         self.components_ = maps
@@ -180,10 +297,45 @@ def signs_by_skewness(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.where(cubes < 0, -1.0, 1.0), np.abs(cubes) > 2 * error, skewness
 
 
-def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.ndarray, float]:
+def shape_metrics(maps: np.ndarray, space: NeuronSpace) -> dict[str, np.ndarray]:
+    """Describe how maps are distributed, over neurons and over layers.
+
+    Returns
+    -------
+    dict of ndarray of shape (n_maps,)
+        ``kurtosis``, in excess of a Gaussian's; ``sparsity``, from 0 (all weights equal) to 1 (one neuron; Hoyer,
+        2004); ``layer_centre``, the mean layer, and ``layer_entropy``, from 0 (one layer) to 1 (all alike), both by
+        squared weight.
+    """
+    z = z_scores(maps)
+    size = np.abs(maps, dtype=np.float64)
+    norm, root = np.linalg.norm(size, axis=1), np.sqrt(maps.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sparsity = (root - size.sum(axis=1) / norm) / (root - 1)
+        energy = np.stack([(size[:, space.layer_of == layer] ** 2).sum(axis=1) for layer in range(space.n_layers)])
+        share = energy / energy.sum(axis=0)  # (n_layers, n_maps)
+    entropy = stats.entropy(share, axis=0) / np.log(space.n_layers) if space.n_layers > 1 else np.zeros(len(maps))
+    return {
+        "kurtosis": np.nan_to_num(stats.kurtosis(z, axis=1)),
+        "sparsity": sparsity,
+        "layer_centre": np.arange(space.n_layers) @ share,
+        "layer_entropy": entropy,
+    }
+
+
+def top_token_share(courses: Sequence[np.ndarray]) -> np.ndarray:
+    """Share of each time course's energy in its largest token: near 1, a component is one token. ``(n_maps,)``."""
+    squares = [course**2 for course in courses]
+    largest = np.max([square.max(axis=0) for square in squares], axis=0)
+    total = np.sum([square.sum(axis=0) for square in squares], axis=0)
+    return np.divide(largest, total, out=np.zeros(len(total)), where=total > 0)
+
+
+def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.ndarray, float, list[np.ndarray]]:
     """Compute the share of the standardized data's variance that each map explains alone, and all together.
 
     Variance is around each neuron's mean, also where the data were not centred: a mean pattern would outweigh all else.
+    Time courses come from the same pass over the data.
 
     Returns
     -------
@@ -191,23 +343,51 @@ def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.nda
         Overlapping maps share, so these may add up to more than all together.
     together : float
         In [0, 1].
+    courses : list of ndarray of shape (n_volumes, n_maps)
+        As `time_courses` gives them, one array a run.
     """
     norms = (maps**2).sum(axis=1)
     inverse = np.linalg.pinv(maps @ maps.T, hermitian=True)
     alone, together, total = np.zeros(len(maps)), 0.0, 0.0
-    for run in runs.centred():
-        projected = run @ maps.T  # (n_volumes, n_maps)
+    courses = []
+    for run in runs:
+        projected = products(run, maps)  # (n_volumes, n_maps)
+        courses.append(projected @ inverse)
+        if runs.standardize == "none":  # the other standardizations leave no mean behind
+            mean = runs.moments.mean
+            run = run - mean.astype(np.float32)
+            projected = projected - mean @ maps.T
         alone += (projected**2).sum(axis=0)
         together += float(np.einsum("ti,ij,tj->", projected, inverse, projected, optimize=True))
-        total += float(np.square(run, dtype=np.float64).sum())
+        total += sum_of_squares(run)
     total = total or 1.0
-    return np.divide(alone, norms, out=np.zeros(len(maps)), where=norms > 0) / total, together / total
+    shares = np.divide(alone, norms, out=np.zeros(len(maps)), where=norms > 0) / total
+    return shares, together / total, courses
+
+
+def products(run: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Compute ``run @ maps.T`` in blocks of neurons: products in float32, their sum in float64."""
+    single = np.ascontiguousarray(maps, dtype=np.float32)
+    total = np.zeros((len(run), len(maps)))
+    for first in range(0, run.shape[1], _BLOCK):
+        total += run[:, first : first + _BLOCK] @ single[:, first : first + _BLOCK].T
+    return total
+
+
+def sum_of_squares(run: np.ndarray) -> float:
+    """Sum of squares of a run, row by row in float32, over rows in float64."""
+    return float(np.einsum("ij,ij->i", run, run).sum(dtype=np.float64))
 
 
 def time_courses(maps: np.ndarray, run: np.ndarray) -> np.ndarray:
     """Regress volumes ``(n_volumes, n_neurons)`` on maps by least squares: ``(n_volumes, n_maps)``, float64."""
     maps = maps.astype(np.float64)
-    return run @ maps.T @ np.linalg.pinv(maps @ maps.T, hermitian=True)
+    return products(run, maps) @ np.linalg.pinv(maps @ maps.T, hermitian=True)
+
+
+def _check_n_components(n_components: Any) -> None:
+    if not isinstance(n_components, int | np.integer) or n_components < 1:
+        raise ValueError(f"n_components is {n_components!r}; it must be an integer of at least 1.")
 
 
 def check_components(n_volumes: Sequence[int], n_components: int, n_neurons: int) -> None:

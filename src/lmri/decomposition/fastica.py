@@ -1,6 +1,7 @@
 """scikit-learn's FastICA over a neuron space: temporal, as in the paper, or spatial."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -9,11 +10,15 @@ from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from lmri.decomposition.base import (
+    SURROGATE_ITERATIONS,
     Decomposition,
+    Runs,
     check_components,
     counted_non_convergence,
     warn_of_overlearning,
 )
+from lmri.decomposition.ica import FUNS
+from lmri.decomposition.neuronica import NeuronICA
 from lmri.space import Img, NeuronSpace
 
 
@@ -94,6 +99,20 @@ class FastICA(Decomposition, BaseEstimator):
         if self.kind not in ("temporal", "spatial"):
             raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
         runs = self._start(imgs)
+        maps, convergence = self._find(runs)
+        self._finish(maps, runs, convergence)
+        return self
+
+    def _again(self) -> Decomposition:
+        if self.kind == "spatial" or self.fun not in FUNS:
+            return super()._again()
+        # The same decomposition, faster: a surrogate is not worth a Gram matrix of all volumes.
+        return NeuronICA(
+            self.space, len(self.components_), "temporal", fun=self.fun, n_init=1, standardize=self.standardize,
+            scope=self.scope, random_state=self.random_state, max_iter=min(self.max_iter, SURROGATE_ITERATIONS),
+        )  # fmt: skip
+
+    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
         check_components([sum(runs.n_volumes)], self.n_components, self.space.n_neurons)
         temporal = self.kind == "temporal"
         n_samples = sum(runs.n_volumes) if temporal else self.space.n_neurons
@@ -111,9 +130,7 @@ class FastICA(Decomposition, BaseEstimator):
             ica.fit(samples)
         W = ica.components_  # (n_components, n_components)
         maps = W @ (right * values).T / np.sqrt(n_samples) if temporal else W @ samples.T
-        converged = int(counter[0] == 0)
-        self._finish(maps, runs, {"n_starts": 1, "n_converged": converged, "n_iter": int(ica.n_iter_)})
-        return self
+        return maps, {"n_starts": 1, "n_converged": int(counter[0] == 0), "n_iter": int(ica.n_iter_)}
 
 
 def leading_singular(X: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -139,7 +156,7 @@ def leading_singular(X: np.ndarray, n_components: int) -> tuple[np.ndarray, np.n
         If the rank of `X` is lower.
     """
     wide = X.shape[0] <= X.shape[1]
-    gram = _gram(X if wide else X.T)
+    gram = gram64(X if wide else X.T)
     n = len(gram)
     if n_components <= n:
         squares, vectors = linalg.eigh(gram, subset_by_index=[n - n_components, n - 1], overwrite_a=True)
@@ -155,7 +172,7 @@ def leading_singular(X: np.ndarray, n_components: int) -> tuple[np.ndarray, np.n
     return X.astype(np.float64) @ vectors / values, values, vectors
 
 
-def _gram(X: np.ndarray, block: int = 4096) -> np.ndarray:
+def gram64(X: np.ndarray, block: int = 4096) -> np.ndarray:
     """Compute ``X @ X.T`` in float64, without a float64 copy of all of `X`."""
     gram = np.zeros((len(X), len(X)))
     for first in range(0, X.shape[1], block):

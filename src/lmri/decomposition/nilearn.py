@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from joblib import parallel_config
 from nilearn import decomposition
 from nilearn.maskers import NiftiMapsMasker
 
 from lmri.decomposition.base import (
     Decomposition,
+    Runs,
     check_components,
     counted_non_convergence,
     warn_of_overlearning,
 )
 from lmri.decomposition.standardization import StandardizedRuns
-from lmri.exceptions import DataWarning
+from lmri.exceptions import DataWarning, NothingFoundError
 from lmri.space import Img, NeuronSpace
 
 
@@ -35,14 +37,16 @@ class _Nilearn(Decomposition):
     allow_smoothing: bool
     mask: Any
 
-    def _fit_nilearn(self, imgs: Img | Sequence[Img]) -> tuple[StandardizedRuns, int]:
-        """Fit on standardized copies; give the runs, and how often scikit-learn did not converge."""
+    def _start_checked(self, imgs: Img | Sequence[Img]) -> StandardizedRuns:
         if self.smoothing_fwhm is not None and not self.allow_smoothing:
             raise ValueError(
                 f"smoothing_fwhm is {self.smoothing_fwhm}; accepted is None. Neighbouring voxels hold unrelated "
                 "neurons, and smoothing mixes them. To see what it does all the same, set allow_smoothing=True."
             )
-        runs = self._start(imgs)
+        return self._start(imgs)
+
+    def _fit_nilearn(self, runs: Runs) -> int:
+        """Fit on standardized copies, and count how often scikit-learn did not converge."""
         check_components(runs.n_volumes, self.n_components, self.space.n_neurons)
         warn_of_overlearning(self.space.n_neurons, self.n_components, "neurons")
         with tempfile.TemporaryDirectory(prefix="lmri-") as folder, self._as_nilearn():
@@ -54,7 +58,7 @@ class _Nilearn(Decomposition):
             # Threads, because warnings raised in other processes would be lost, and with them the convergence.
             with parallel_config(backend="threading"), counted_non_convergence() as counter:
                 super().fit(paths)  # type: ignore[misc]
-        return runs, counter[0]
+        return counter[0]
 
     @contextmanager
     def _as_nilearn(self) -> Iterator[None]:
@@ -143,10 +147,14 @@ class CanICA(_Nilearn, decomposition.CanICA):
             Here for nilearn's signature.
         """
         _refuse_confounds(confounds)
-        runs, n_not_converged = self._fit_nilearn(imgs)
-        convergence = {"n_starts": self.n_init, "n_converged": self.n_init - n_not_converged}
-        self._finish(self.space.from_img(self.components_img_), runs, convergence)
+        runs = self._start_checked(imgs)
+        maps, convergence = self._find(runs)
+        self._finish(maps, runs, convergence)
         return self
+
+    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        convergence = {"n_starts": self.n_init, "n_converged": self.n_init - self._fit_nilearn(runs)}
+        return self.space.from_img(self.components_img_), convergence
 
 
 class DictLearning(_Nilearn, decomposition.DictLearning):
@@ -228,23 +236,8 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
             Here for nilearn's signature.
         """
         _refuse_confounds(confounds)
-        try:
-            runs, n_warnings = self._fit_nilearn(imgs)
-        except ValueError as error:
-            if "No component found" not in str(error):
-                raise
-            raise ValueError(
-                f"All {self.n_components} maps are zero at alpha={self.alpha}. Set alpha lower to get denser maps."
-            ) from error
-        maps = self.space.from_img(self.components_img_)
-        # Its inner regressions warn thousands of times where the outer iteration goes on to do well: a count to report,
-        # not a verdict.
-        convergence = {
-            "n_starts": 1,
-            "n_converged": 1,
-            "n_inner_warnings": n_warnings,
-            "n_empty_maps": int((~maps.any(axis=1)).sum()),
-        }
+        runs = self._start_checked(imgs)
+        maps, convergence = self._find(runs)
         if convergence["n_empty_maps"]:
             warnings.warn(
                 f"{convergence['n_empty_maps']} of {self.n_components} maps are all zero at alpha={self.alpha}. "
@@ -254,6 +247,25 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
             )
         self._finish(maps, runs, convergence)
         return self
+
+    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        try:
+            n_warnings = self._fit_nilearn(runs)
+        except ValueError as error:
+            if "No component found" not in str(error):
+                raise
+            raise NothingFoundError(
+                f"All {self.n_components} maps are zero at alpha={self.alpha}. Set alpha lower to get denser maps."
+            ) from error
+        maps = self.space.from_img(self.components_img_)
+        # Its inner regressions warn thousands of times where the outer iteration goes on to do well: a count to report,
+        # not a verdict.
+        return maps, {
+            "n_starts": 1,
+            "n_converged": 1,
+            "n_inner_warnings": n_warnings,
+            "n_empty_maps": int((~maps.any(axis=1)).sum()),
+        }
 
 
 def _refuse_confounds(confounds: Any) -> None:

@@ -18,6 +18,8 @@ FLOOR = 1e-4
 """A neuron whose sd is below this share of the median neuron's counts as dead and becomes zero: scaled to unit
 variance, rounding noise would look like any other neuron."""
 
+_ROWS = 64
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -35,8 +37,19 @@ class Moments:
 
 
 def moments(array: np.ndarray) -> Moments:
-    """Compute the moments of one run, ``(n_volumes, n_neurons)``."""
-    return Moments(array.mean(axis=0, dtype=np.float64), array.std(axis=0, dtype=np.float64), len(array))
+    """Compute the moments of one run, ``(n_volumes, n_neurons)``, with sums in float64."""
+    return _centred(array)[1]
+
+
+def _centred(array: np.ndarray) -> tuple[np.ndarray, Moments]:
+    """Centre a run, float32, and give its moments: faster than two passes in float64, and as exact."""
+    mean = array.mean(axis=0, dtype=np.float64)
+    centred = array - mean.astype(np.float32)
+    squares = np.zeros(array.shape[1])
+    for first in range(0, len(array), _ROWS):  # float32 sums stay short
+        part = centred[first : first + _ROWS]
+        squares += np.einsum("ij,ij->j", part, part)
+    return centred, Moments(mean, np.sqrt(squares / len(array)), len(array))
 
 
 def pooled(parts: Sequence[Moments]) -> Moments:
@@ -67,11 +80,15 @@ def standardized(array: np.ndarray, own: Moments, standardize: str) -> np.ndarra
         Float32.
     """
     if standardize == "none":
-        return np.asarray(array, dtype=np.float32)
-    centred = array - own.mean
-    if standardize == "zscore":
-        centred = np.divide(centred, own.sd, out=np.zeros_like(centred), where=~own.dead)
-    return centred.astype(np.float32)
+        return np.array(array, dtype=np.float32)
+    centred = np.asarray(array, dtype=np.float32) - own.mean.astype(np.float32)
+    return _scaled(centred, own) if standardize == "zscore" else centred
+
+
+def _scaled(centred: np.ndarray, own: Moments) -> np.ndarray:
+    """Scale in place; dead neurons become zero."""
+    centred *= np.divide(1.0, own.sd, out=np.zeros_like(own.sd), where=~own.dead).astype(np.float32)
+    return centred
 
 
 class StandardizedRuns:
@@ -87,31 +104,100 @@ class StandardizedRuns:
         What is done to each neuron's time series.
     scope : {"run", "study"}
         Over which volumes mean and sd are taken.
+    volumes : sequence of ndarray of int, optional
+        Take these volumes of each run and no others, in this order; a run of which none are taken is left out.
+    confounds : sequence of array of shape (n_volumes, n_confounds), optional
+        One a run; they are regressed out of what has been standardized. Run means stay where the scope keeps them.
     """
 
-    def __init__(self, space: NeuronSpace, imgs: Sequence[Img], standardize: str, scope: str) -> None:
+    def __init__(
+        self,
+        space: NeuronSpace,
+        imgs: Sequence[Img],
+        standardize: str,
+        scope: str,
+        volumes: Sequence[np.ndarray] | None = None,
+        confounds: Sequence[np.ndarray] | None = None,
+    ) -> None:
         if standardize not in STANDARDIZATIONS:
             raise ValueError(f"standardize is {standardize!r}; accepted are {', '.join(map(repr, STANDARDIZATIONS))}.")
         if scope not in SCOPES:
             raise ValueError(f"scope is {scope!r}; accepted are {', '.join(map(repr, SCOPES))}.")
-        self.space, self.imgs, self.standardize, self.scope = space, imgs, standardize, scope
-        self.run_moments = [moments(self._load(img)) for img in imgs]  # reading all runs also checks them
-        self.moments = pooled(self.run_moments)
-        self.n_volumes = [part.n_volumes for part in self.run_moments]
+        self.space, self.standardize, self.scope = space, standardize, scope
+        lengths = [_length(space, img) for img in imgs]
+        self.confounds = None if confounds is None else checked_confounds(confounds, lengths)
+        self._places = list(range(len(lengths)))  # of the runs that are taken
+        self.volumes = volumes
+        if volumes is not None:
+            lengths = [len(rows) for rows in volumes]
+            self._places = [place for place in self._places if lengths[place]]
+        self.imgs = list(imgs)
+        self.n_volumes = [lengths[place] for place in self._places]
+        self.seen: set[int] = set()
+        self._pooled: Moments | None = None
+        self._dead = np.zeros(space.n_neurons, dtype=bool)
 
-    def _load(self, img: Img) -> np.ndarray:
-        return np.atleast_2d(self.space.from_img(img))
+    def selected(self, volumes: Sequence[np.ndarray]) -> "StandardizedRuns":
+        """Take some volumes of each run: standardized anew, from these volumes alone."""
+        return StandardizedRuns(self.space, self.imgs, self.standardize, self.scope, volumes, self.confounds)
+
+    def load(self, number: int) -> np.ndarray:
+        """Read one run as it is, ``(n_volumes, n_neurons)``; every read checks that its values are finite."""
+        place = self._places[number]
+        array = np.atleast_2d(self.space.from_img(self.imgs[place]))
+        return array if self.volumes is None else array[self.volumes[place]]
+
+    def run(self, number: int) -> np.ndarray:
+        """Read and standardize one run, ``(n_volumes, n_neurons)``, float32, which is the caller's to change."""
+        array, own = self.read(number)
+        self.note(number, own)
+        return array
+
+    def read(self, number: int) -> tuple[np.ndarray, Moments | None]:
+        """Read and standardize one run; give its moments too, if they had to be computed."""
+        array, own = self.load(number), None
+        if self.scope == "study":
+            array = standardized(array, self.moments, self.standardize)
+        else:
+            centred, own = _centred(array)
+            if self.standardize == "none":
+                array = np.array(array, dtype=np.float32)
+            else:
+                array = _scaled(centred, own) if self.standardize == "zscore" else centred
+        if self.confounds is None:
+            return array, own
+        place = self._places[number]
+        rows = slice(None) if self.volumes is None else self.volumes[place]
+        return without(array, self.confounds[place][rows]), own
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for img, own in zip(self.imgs, self.run_moments, strict=True):
-            yield standardized(self._load(img), own if self.scope == "run" else self.moments, self.standardize)
+        return (self.run(number) for number in range(len(self)))
+
+    def note(self, number: int, own: Moments | None) -> None:
+        """Remember the moments of a run that was read, merged with those of the others: memory does not grow."""
+        if own is not None and number not in self.seen:
+            self.seen.add(number)
+            self._dead |= own.dead
+            self._pooled = own if self._pooled is None else pooled([self._pooled, own])
+
+    def _see_all(self) -> None:
+        for number in range(len(self)):
+            if number not in self.seen:
+                self.note(number, moments(self.load(number)))
+
+    @property
+    def moments(self) -> Moments:
+        """Moments over all runs; runs that were not read yet are read."""
+        self._see_all()
+        if self._pooled is None:
+            raise ValueError("There is no run, so there are no moments. Give at least one image.")
+        return self._pooled
 
     @property
     def dead(self) -> np.ndarray:
         """Which neurons do not vary in at least one run, or over all if that is the scope: ``(n_neurons,)``."""
-        if self.scope == "study":
-            return self.moments.dead
-        return np.any([part.dead for part in self.run_moments], axis=0)
+        self._see_all()
+        return self.moments.dead if self.scope == "study" else self._dead
 
     def centred(self) -> Iterator[np.ndarray]:
         """Give the same runs around each neuron's mean over all of them."""
@@ -120,4 +206,37 @@ class StandardizedRuns:
             yield run - self.moments.mean.astype(np.float32) if self.standardize == "none" else run
 
     def __len__(self) -> int:
-        return len(self.imgs)
+        return len(self._places)
+
+
+def checked_confounds(confounds: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.ndarray]:
+    """Bring confounds into the form of one finite array a run."""
+    if len(confounds) != len(lengths):
+        raise ValueError(f"There are {len(confounds)} confounds for {len(lengths)} runs. Give one array a run.")
+    found = []
+    for number, (one, length) in enumerate(zip(confounds, lengths, strict=True), start=1):
+        array = np.asarray(one, dtype=np.float64)
+        array = array[:, None] if array.ndim == 1 else array
+        if array.ndim != 2 or len(array) != length:
+            raise ValueError(
+                f"The confounds of run {number} have shape {array.shape}; ({length}, n_confounds) is needed: "
+                "a row a volume."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"The confounds of run {number} hold NaN or infinity. Fill or drop these columns first.")
+        found.append(array)
+    return found
+
+
+def without(array: np.ndarray, confounds: np.ndarray) -> np.ndarray:
+    """Regress centred confounds out of one run, ``(n_volumes, n_neurons)``, by least squares."""
+    centred = confounds - confounds.mean(axis=0)
+    basis = np.linalg.svd(centred, full_matrices=False)
+    basis_rows = basis[0][:, basis[1] > 1e-8 * max(basis[1].max(initial=0), np.finfo(float).tiny)].astype(np.float32)
+    return array - basis_rows @ (basis_rows.T @ array)
+
+
+def _length(space: NeuronSpace, img: Img) -> int:
+    """Count the volumes of an image from its header."""
+    shape = space.check_img(img).shape
+    return shape[3] if len(shape) == 4 else 1

@@ -10,12 +10,14 @@ import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
 
-from lmri.comparison import Comparison
+from lmri.comparison import AnyComparison, Comparison, Consensus, CourseComparison
 from lmri.networks import Network
 from lmri.scores import INTACT, Scores
 
 POSITIVE, NEGATIVE, NEUTRAL = (0.80, 0.22, 0.13), (0.13, 0.40, 0.74), "#7a7f87"
+BAND, SOFT = "#e4e7ea", "#e3a59b"
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -67,32 +69,118 @@ def png(values: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def comparison_figure(comparison: Comparison) -> str:
-    """Draw the correlations of all pairs, matched pairs first, and the matched ones beside their null."""
+def comparison_figure(comparison: AnyComparison) -> str:
+    """Draw a comparison of two sets, by maps or by time courses, or of more."""
+    with mpl.rc_context(STYLE):
+        if isinstance(comparison, Consensus):
+            return svg(_consensus_figure(comparison))
+        return svg(_pair_figure(comparison))
+
+
+def _pair_figure(comparison: Comparison | CourseComparison) -> Figure:
+    """Draw the correlations of all pairs, matched pairs first, and the matched ones beside their nulls."""
     table = comparison.table
     first, second = comparison.first.names, comparison.second.names
     rows = [first.index(name) for name in table["first"]]
     columns = [second.index(name) for name in table["second"]]
     rows += [row for row in range(len(first)) if row not in rows]
     columns += [column for column in range(len(second)) if column not in columns]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.9), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
-        image = left.imshow(np.abs(comparison.correlation)[np.ix_(rows, columns)], vmin=0, vmax=1, cmap="magma_r")
-        left.set_xticks(range(len(columns)), [name.rsplit("-", 1)[1] for name in np.array(second)[columns]], fontsize=7)
-        left.set_yticks(range(len(rows)), [name.rsplit("-", 1)[1] for name in np.array(first)[rows]], fontsize=7)
-        left.set(
-            xlabel=comparison.second.method, ylabel=comparison.first.method, title="|r| of all pairs, matched first"
+    over = "volumes" if isinstance(comparison, CourseComparison) else "neurons"
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
+    image = left.imshow(np.abs(comparison.correlation)[np.ix_(rows, columns)], vmin=0, vmax=1, cmap="magma_r")
+    for axis, names, own in ((left.xaxis, second, columns), (left.yaxis, first, rows)):
+        axis.set_ticks(range(len(own)), [names[place].rsplit("-", 1)[-1] for place in own], fontsize=_small(len(own)))
+    left.set(xlabel=comparison.second.method, ylabel=comparison.first.method, title=f"|r| over {over}, matched first")
+    figure.colorbar(image, ax=left, shrink=0.8)
+    _draw_pairs(right, table)
+    return figure
+
+
+def _small(n: int) -> float:
+    """Choose a font size at which `n` labels fit along one side."""
+    return float(np.clip(140 / max(n, 1), 3, 7))
+
+
+def _draw_pairs(axis: Any, table: pd.DataFrame) -> None:
+    """Draw every matched pair as a dot beside the band that random unmixings stay within, filled if it is beyond."""
+    place = np.arange(1, len(table) + 1)
+    edges = np.append(place - 0.5, len(table) + 0.5)
+    axis.stairs(table["r_null_95"], edges, fill=True, color=BAND, label="|r|: within 95 % of random unmixings")
+    axis.plot(place, table["r"].abs(), "-", color=POSITIVE, lw=0.8, alpha=0.5)
+    beyond = table["above_null"].to_numpy(dtype=bool)
+    for own, face, label in ((beyond, POSITIVE, "|r|, beyond"), (~beyond, "white", "|r|, not beyond")):
+        if own.any():
+            axis.plot(place[own], table["r"].abs()[own], "o", color=POSITIVE, mfc=face, ms=5, label=label)
+    if "iou" in table:
+        axis.plot(place, table["iou"], "s", color=NEGATIVE, ms=3.5, label="IoU of members")
+        axis.plot(place, table["iou_null_95"], "_", color=NEGATIVE, ms=8, mew=1, label="IoU: 95 % of random members")
+    axis.set(ylim=(0, 1.03), xlim=(0.5, max(len(table), 1) + 0.5), xlabel="matched pair, best first")
+    axis.set_title("Matched pairs beside their nulls" if "iou" in table else "Matched pairs beside their null")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=7.5, ncols=2)
+
+
+def _consensus_figure(consensus: Consensus) -> Figure:
+    """Draw which set found which network, by how many each was found, and how every two sets match."""
+    table, names, n = consensus.table, consensus.names, len(consensus.sets)
+    n_shown = max(len(table), 8)
+    figure = Figure(figsize=(min(5.2 + 0.26 * n_shown + 0.34 * n, 16), 1.9 + 0.36 * n), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=[n_shown, max(n, 3) * 1.25], height_ratios=[1, max(n, 3) * 0.75])
+    count, main = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
+    pairs = figure.add_subplot(grid[:, 1])
+    place = np.arange(len(table))
+    count.bar(place, table["found_by"], color=[POSITIVE if one == n else SOFT for one in table["found_by"]], width=0.72)
+    for x, one in enumerate(table["found_by"]):
+        count.text(x, one, str(one), ha="center", va="bottom", fontsize=7)
+    count.set(xlim=(-0.5, max(len(table), 1) - 0.5), ylim=(0, n * 1.25), xticks=[], yticks=[])
+    count.spines[["left", "bottom"]].set_visible(False)
+    everyone = f" ({consensus.n_found_by_all} by all)" if len(table) else ""
+    count.set_title(f"Networks found by two or more of {n} sets: {len(table)}{everyone}")
+    if len(table):
+        image = main.imshow(consensus.strength, vmin=0, vmax=1, cmap="magma_r", aspect="auto")
+        main.set_facecolor(BAND)
+        figure.colorbar(image, ax=main, shrink=0.9, label="|r| with the others", pad=0.01)
+        main.set_xticks(place, [name.rsplit("-", 1)[1] for name in table["network"]], fontsize=_small(len(table)))
+    else:
+        main.set(xlim=(-0.5, 0.5), ylim=(n - 0.5, -0.5), xticks=[])
+        main.text(0, (n - 1) / 2, "nothing was found twice", ha="center", va="center", color=NEUTRAL)
+    found = consensus.overview
+    labels = [f"{own}  {a}/{b}" for own, a, b in zip(names, found["n_found"], found["n_networks"], strict=True)]
+    main.set_yticks(range(n), labels, fontsize=8)
+    main.set_xlabel("network, found by most first (grey: not found)")
+    for axis in (main, pairs):
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        axis.tick_params(length=0)
+        axis.set_xticks(np.arange(0.5, (len(table) if axis is main else n) - 1), minor=True)
+        axis.set_yticks(np.arange(0.5, n - 1), minor=True)
+        axis.grid(which="minor", color="white", lw=1.2)
+        axis.tick_params(which="minor", length=0)
+    _draw_means(pairs, consensus)
+    return figure
+
+
+def _draw_means(axis: Any, consensus: Consensus) -> None:
+    """Draw the mean matched ``|r|`` of every two sets, with the limit of its null in brackets."""
+    n = len(consensus.sets)
+    values = np.full((n, n), np.nan)
+    for (first, second), found in consensus.comparisons.items():
+        values[second, first] = found.mean_r
+        # A mean within the null is not worth a bold number.
+        bold = "bold" if found.mean_r > found.null_95 else "normal"
+        ink = "white" if found.mean_r > 0.55 else "black"
+        size = float(np.clip(30 / n, 4, 7.5))
+        axis.text(
+            first, second - 0.12, f"{found.mean_r:.2f}", ha="center", va="center", color=ink, weight=bold, size=size
         )
-        figure.colorbar(image, ax=left, shrink=0.8)
-        place = np.arange(1, len(table) + 1)
-        right.plot(place, table["r"].abs(), "o-", color=POSITIVE, ms=4, lw=1, label="matched |r|")
-        right.plot(place, table["r_null_95"], "--", color=NEUTRAL, lw=1.2, label="95 % of random rotations")
-        if "iou" in table:
-            right.plot(place, table["iou"], "s", color=NEGATIVE, ms=3.5, label="IoU of members")
-        right.set(ylim=(0, 1.03), xlabel="matched pair, best first", title="Matched pairs beside their null")
-        right.legend(frameon=False, loc="best", fontsize=8)
-        return svg(figure)
+        axis.text(first, second + 0.2, f"({found.null_95:.2f})", ha="center", va="center", color=ink, size=0.8 * size)
+    axis.imshow(values, vmin=0, vmax=1, cmap="magma_r")
+    axis.set_xticks(range(n - 1), consensus.names[:-1], fontsize=7, rotation=35, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(1, n), consensus.names[1:], fontsize=7)
+    axis.set(xlim=(-0.5, n - 1.5), ylim=(n - 0.5, 0.5))
+    axis.set_title("Mean matched |r|")
+    axis.set_xlabel("in brackets: 95 % of the null", fontsize=7)
 
 
 def scores_figure(scores: Scores) -> str:

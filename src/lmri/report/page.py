@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
-from lmri.comparison import Comparison
+from lmri.comparison import AnyComparison, Consensus, CourseComparison
 from lmri.exceptions import StudyError
 from lmri.networks import Network
 from lmri.recording import Recording
@@ -215,10 +215,21 @@ def _context(recording: Recording, events: pd.DataFrame, row: int) -> tuple[str,
     return text[int(near["start"].iloc[0]) : start], text[start:end], text[end : int(near["end"].iloc[-1])]
 
 
-def _comparison(entry: Entry, comparison: Comparison) -> dict[str, Any]:
-    return {
-        "anchor": f"{entry.site}-{entry.name}",
-        "site": entry.site,
+def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
+    own = {"anchor": f"{entry.site}-{entry.name}", "site": entry.site, "figure": figures.comparison_figure(comparison)}
+    if isinstance(comparison, Consensus):
+        return own | {
+            "kind": "consensus",
+            "names": comparison.names,
+            "n_networks": len(comparison.table),
+            "n_found_by_all": comparison.n_found_by_all,
+            "rows": [
+                row | {"maps": [row[name] for name in comparison.names]} for row in comparison.table.to_dict("records")
+            ],
+            "sets": comparison.overview.to_dict("records"),
+        }
+    return own | {
+        "kind": "time courses" if isinstance(comparison, CourseComparison) else "maps",
         "first": comparison.first.method,
         "second": comparison.second.method,
         "mean_r": comparison.mean_r,
@@ -227,7 +238,6 @@ def _comparison(entry: Entry, comparison: Comparison) -> dict[str, Any]:
         "n_above": int(comparison.table["above_null"].sum()),
         "rows": comparison.table.to_dict("records"),
         "has_members": "iou" in comparison.table,
-        "figure": figures.comparison_figure(comparison),
     }
 
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
+from lmri.annotation import confound_correlations
+from lmri.connectivity import spectra, spectral_peak
 from lmri.networks import NetworkSet
 from lmri.recording import Recording
+from lmri.reproducibility import Reproducibility
 from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Scores, TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.study.dataset import recording_digest
+from lmri.thresholds import SurrogateNull
 
 File = Callable[[str], Path]
 
@@ -30,15 +35,18 @@ def names(name: str, n: int) -> list[str]:
 # -- decompositions ---------------------------------------------------------------------------------------------------
 
 
-def decomposition_identity(estimator: Any, recordings: Sequence[Recording]) -> tuple[dict[str, Any], dict[str, Any]]:
+def decomposition_identity(
+    estimator: Any, recordings: Sequence[Recording], n_surrogates: int = 0, n_bootstraps: int = 0, n_splits: int = 0
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Say what a decomposition is a function of: inputs and parameters."""
     hidden = ("space", "n_jobs", "verbose")
     parameters = {name: value for name, value in estimator.get_params().items() if name not in hidden}
+    repeats = {"n_surrogates": n_surrogates, "n_bootstraps": n_bootstraps, "n_splits": n_splits}
     inputs = {
         "corpora": [recording.corpus for recording in recordings],
         "recordings_sha256": [recording_digest(recording) for recording in recordings],
     }
-    return inputs, {"method": estimator.method_name, **parameters}
+    return inputs, {"method": estimator.method_name, **parameters, **repeats}
 
 
 def check_fitted_on(estimator: Any, recordings: Sequence[Recording]) -> None:
@@ -54,13 +62,37 @@ def check_fitted_on(estimator: Any, recordings: Sequence[Recording]) -> None:
         )
 
 
-def write_decomposition(file: File, estimator: Any, recordings: Sequence[Recording], name: str) -> None:
-    """Write maps, metrics and time courses of a fitted estimator."""
+def decomposition_metrics(
+    estimator: Any, recordings: Sequence[Recording], found: Reproducibility | None
+) -> pd.DataFrame:
+    """Put together what is known of each map: of its shape, its stability, its time course and its confounds."""
+    courses = estimator.time_courses_
+    events = [table for recording in recordings for table in recording.events]
+    texts = [(table["trial_type"] + "/" + table["text_id"].astype(str)).tolist() for table in events]
+    tables = [estimator.metrics_.reset_index(drop=True)]
+    if found is not None:
+        tables.append(found.metrics)
+    tables.append(confound_correlations(courses, events).drop(columns="network"))
+    tables.append(pd.DataFrame({"spectral_peak": spectral_peak(spectra(courses, texts))}))
+    return pd.concat(tables, axis=1)
+
+
+def write_decomposition(
+    file: File, estimator: Any, recordings: Sequence[Recording], name: str, found: Reproducibility | None
+) -> None:
+    """Write maps, metrics, time courses and, where they were made, surrogates and the reliability curve."""
     space = recordings[0].space
     storage.save_img(space.to_img(estimator.components_, "estimate"), file("components.nii.gz"))
-    metrics = estimator.metrics_.copy()
+    metrics = decomposition_metrics(estimator, recordings, found)
     metrics.insert(0, "network", names(name, len(metrics)))
     storage.write_table(file("metrics.tsv"), metrics)
+    if (null := getattr(estimator, "null_", None)) is not None:
+        storage.write_table(file("null.tsv.gz"), null.to_table())
+        storage.write_table(file("null_maxima.tsv"), pd.DataFrame({"z": null.maxima}))
+    if found is not None:
+        storage.write_table(file("reliability.tsv"), found.curve)
+    if (order := getattr(estimator, "order_", None)) is not None:
+        storage.write_table(file("order.tsv"), order.curves)
     courses = iter(estimator.time_courses_)
     for recording in recordings:
         for run in range(1, len(recording.runs) + 1):
@@ -71,10 +103,25 @@ def write_decomposition(file: File, estimator: Any, recordings: Sequence[Recordi
 def read_decomposition(
     file: File, space: NeuronSpace, name: str, info: Mapping[str, Any], fit_texts: frozenset[str]
 ) -> NetworkSet:
-    """Read the maps, not thresholded, with their metrics."""
+    """Read the maps, not thresholded, with their metrics and surrogates."""
     maps = np.atleast_2d(space.from_img(file("components.nii.gz")))
     metrics = storage.read_table(file("metrics.tsv"), ["network"]).drop(columns="network")
-    return NetworkSet(space, maps, method=name, metrics=metrics, info=info, fit_texts=fit_texts)
+    null = None
+    if (about := info.get("null")) is not None:
+        null = partial(read_null, file, **about)
+    return NetworkSet(space, maps, method=name, metrics=metrics, info=info, fit_texts=fit_texts, null=null)
+
+
+def read_null(file: File, n_values: int, n_surrogates: int) -> SurrogateNull:
+    """Read what the pipeline found in surrogates."""
+    maxima = storage.read_table(file("null_maxima.tsv"))["z"]
+    return SurrogateNull.from_table(storage.read_table(file("null.tsv.gz")), n_values, n_surrogates, maxima)
+
+
+def read_reliability(file: File) -> pd.DataFrame | None:
+    """Read the reliability curve, where it was made."""
+    path = file("reliability.tsv")
+    return storage.read_table(path) if path.is_file() else None
 
 
 def read_time_courses(file: File, corpus: str, run: int) -> pd.DataFrame:

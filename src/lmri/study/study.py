@@ -11,10 +11,18 @@ from typing import Any
 import pandas as pd
 
 from lmri import storage
-from lmri.comparison import Comparison, compare
+from lmri.comparison import (
+    AnyComparison,
+    Consensus,
+    CourseComparison,
+    compare,
+    compare_many,
+    compare_time_courses,
+)
 from lmri.exceptions import EntryExistsError, StudyError
 from lmri.networks import NetworkSet
 from lmri.recording import Recording, Run, check_whole
+from lmri.reproducibility import Reproducibility
 from lmri.scores import Scores
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
@@ -221,33 +229,62 @@ class Study:
     def _file(self, folder: Path, site: str, name: str) -> results.File:
         return partial(self.layout.in_entry, folder, self.subject, site, name)
 
-    def save_decomposition(self, estimator: Any, recordings: Sequence[Recording], name: str | None = None) -> Entry:
-        """Store a fitted decomposition of this study's recordings, with its time courses and metrics.
+    def save_decomposition(
+        self,
+        estimator: Any,
+        recordings: Sequence[Recording],
+        name: str | None = None,
+        reproducibility: Reproducibility | None = None,
+    ) -> Entry:
+        """Store a fitted decomposition of this study's recordings, with its time courses, metrics and surrogates.
 
         Parameters
         ----------
-        estimator : CanICA, FastICA or DictLearning
-            Fitted on the images of `recordings`, in this order.
+        estimator : NeuronICA, CanICA, FastICA or DictLearning
+            Fitted on the images of `recordings`, in this order. Surrogates are stored if they were made.
         recordings : sequence of Recording
             Of one site.
         name : str, optional
             By default the method.
+        reproducibility : Reproducibility, optional
+            What other samples of the texts give.
         """
         results.check_fitted_on(estimator, recordings)
         name, site = name or estimator.method_name, recordings[0].space.site
+        null, found = getattr(estimator, "null_", None), reproducibility
 
         def write(folder: Path) -> None:
-            results.write_decomposition(self._file(folder, site, name), estimator, recordings, name)
+            results.write_decomposition(self._file(folder, site, name), estimator, recordings, name, found)
 
-        identity = results.decomposition_identity(estimator, recordings)
-        return self.entries.write("decompositions", site, name, *identity, estimator.info_, write)
+        repeats = (null.n_surrogates if null else 0, found.n_bootstraps if found else 0, found.n_splits if found else 0)
+        identity = results.decomposition_identity(estimator, recordings, *repeats)
+        about = {"null": {"n_values": null.n_values, "n_surrogates": null.n_surrogates}} if null else {}
+        order = getattr(estimator, "order_", None)
+        about |= {"order": {"recommended": order.recommended, "at_ceiling": order.at_ceiling}} if order else {}
+        is_new = not self.entries.has("decompositions", site, name, *identity)
+        entry = self.entries.write("decompositions", site, name, *identity, {**estimator.info_, **about}, write)
+        if is_new:
+            storage.log(self.layout, "fit", name=name, site=site, seconds=round(estimator.seconds_, 3))
+        return entry
+
+    def _seconds(self, name: str, site: str) -> dict[str, float]:
+        """Wall time of a fit, as the log has it: no result depends on it."""
+        lines = [line for line in storage.read_log(self.layout) if line["event"] == "fit"]
+        times = [line["seconds"] for line in lines if (line["name"], line["site"]) == (name, site)]
+        return {"seconds": times[-1]} if times else {}
 
     def decomposition(self, name: str | None = None, site: str | None = None) -> NetworkSet:
         """Open the maps of a decomposition, not thresholded."""
         entry = self._decomposition_entry(name, site)
         file = self._file(entry.folder, entry.site, entry.name)
         fit_texts = self._fit_texts(entry.info["inputs"]["corpora"])
-        return results.read_decomposition(file, self.space(entry.site), entry.name, entry.info["results"], fit_texts)
+        info = {**entry.info["results"], **self._seconds(entry.name, entry.site)}
+        return results.read_decomposition(file, self.space(entry.site), entry.name, info, fit_texts)
+
+    def reliability(self, name: str | None = None, site: str | None = None) -> pd.DataFrame | None:
+        """Open a decomposition's agreement between samples of texts by their number; None if it was not computed."""
+        entry = self._decomposition_entry(name, site)
+        return results.read_reliability(self._file(entry.folder, entry.site, entry.name))
 
     def _decomposition_entry(self, name: str | None, site: str | None) -> Entry:
         entry = self.entries.find("decompositions", name, site)
@@ -298,7 +335,11 @@ class Study:
         if source.digest != entry.info["inputs"]["decomposition_sha256"]:
             raise _stale(entry, f"decomposition {source.name!r}")
         file = self._file(entry.folder, entry.site, entry.name)
-        info = {**source.info["results"], "threshold": entry.info["parameters"]}
+        info = {
+            **source.info["results"],
+            **self._seconds(source.name, source.site),
+            "threshold": entry.info["parameters"],
+        }
         fit_texts = self._fit_texts(source.info["inputs"]["corpora"])
         return results.read_networks(file, self.space(entry.site), entry.name, info, fit_texts)
 
@@ -309,46 +350,116 @@ class Study:
     def _networks_digest(self, name: str, site: str) -> str:
         return self.entries.find("networks", name, site).digest
 
-    def save_comparison(self, comparison: Comparison, seed: int, name: str | None = None) -> Entry:
-        """Store how two stored network sets match.
+    def compare_sites(self, first: tuple[str, str], second: tuple[str, str], seed: int = 0) -> CourseComparison:
+        """Compare the time courses of two stored network sets, of two sites or of one.
 
         Parameters
         ----------
-        comparison : Comparison
-            Of two network sets of this study.
+        first, second : tuple of str
+            Name and site of a network set; both were fitted on the same corpora.
+        seed : int, default=0
+            Of the nulls.
+
+        Raises
+        ------
+        StudyError
+            If they were fitted on other corpora.
+        """
+        sources = [self.entries.find("networks", *one).info["inputs"]["decomposition"] for one in (first, second)]
+        sites = (first[1], second[1])
+        corpora = [
+            self._decomposition_entry(source, site).info["inputs"]["corpora"]
+            for source, site in zip(sources, sites, strict=True)
+        ]
+        if corpora[0] != corpora[1]:
+            raise StudyError(
+                f"{first[0]!r} at {first[1]} was fitted on {', '.join(corpora[0])}, and {second[0]!r} at "
+                f"{second[1]} on {', '.join(corpora[1])}. Time courses can be compared of the same texts only: "
+                "decompose both sites with the same --corpus, in the same order."
+            )
+        courses = [self.time_courses(source, site) for source, site in zip(sources, sites, strict=True)]
+        events = {corpus: self.recording(corpus, first[1]).events for corpus in corpora[0]}
+        texts = [list(events[corpus][run - 1]["text_id"]) for corpus, run, _ in courses[0]]
+        # The networks may have another name than the decomposition whose time courses these are.
+        runs = [
+            [table.set_axis(results.names(name, table.shape[1]), axis=1) for _, _, table in own]
+            for (name, _), own in zip((first, second), courses, strict=True)
+        ]
+        return compare_time_courses(runs[0], runs[1], texts, seed, ("@".join(first), "@".join(second)))
+
+    def save_comparison(self, comparison: AnyComparison, seed: int, name: str | None = None) -> Entry:
+        """Store how stored network sets match.
+
+        Parameters
+        ----------
+        comparison : Comparison, CourseComparison or Consensus
+            Of network sets of this study, under their names there; time courses as `compare_sites` gives them.
         seed : int
             It was made with.
         name : str, optional
-            By default both names.
+            By default all names.
         """
-        first, second = comparison.first.method, comparison.second.method
-        name, site = name or f"{first}--{second}", comparison.first.space.site
+        site: str
+        tables = {"matches.tsv": comparison.table}
+        found: dict[str, Any]
+        if isinstance(comparison, Consensus):
+            names, site = list(comparison.names), comparison.sets[0].space.site
+            inputs: dict[str, Any] = {
+                "sets": names,
+                "sets_sha256": [self._networks_digest(one, site) for one in names],
+            }
+            tables = {"consensus.tsv": comparison.table, "pairs.tsv": comparison.pairs}
+            counts = comparison.table["found_by"].value_counts()
+            found = {"n_networks": len(comparison.table), "n_found_by": {str(k): int(v) for k, v in counts.items()}}
+        else:
+            if isinstance(comparison, CourseComparison):
+                (first, site), (second, other) = (
+                    one.method.split("@") for one in (comparison.first, comparison.second)
+                )
+                names = [first, f"{second}-{storage.bids_label(other)}"]
+            else:
+                first, second = names = [comparison.first.method, comparison.second.method]
+                site = other = comparison.first.space.site
+            inputs = {
+                "first": first,
+                "second": second,
+                "first_sha256": self._networks_digest(first, site),
+                "second_sha256": self._networks_digest(second, other),
+            }
+            if isinstance(comparison, CourseComparison):
+                inputs["second_site"] = other
+            found = {
+                "mean_abs_r": comparison.mean_r,
+                "null_mean": comparison.null_mean,
+                "null_95": comparison.null_95,
+            }
+        name = name or "--".join(names)
 
         def write(folder: Path) -> None:
-            storage.write_table(self._file(folder, site, name)("matches.tsv"), comparison.table)
+            for suffix, table in tables.items():
+                storage.write_table(self._file(folder, site, name)(suffix), table)
 
-        found = {
-            "mean_abs_r": comparison.mean_r,
-            "null_mean": comparison.null_mean,
-            "null_95": comparison.null_95,
-        }
-        inputs = {
-            "first": first,
-            "second": second,
-            "first_sha256": self._networks_digest(first, site),
-            "second_sha256": self._networks_digest(second, site),
-        }
         return self.entries.write("comparisons", site, name, inputs, {"seed": seed}, found, write)
 
-    def comparison(self, name: str | None = None, site: str | None = None) -> Comparison:
+    def comparison(self, name: str | None = None, site: str | None = None) -> AnyComparison:
         """Open a comparison; it is made again from the networks, with the stored seed."""
         entry = self.entries.find("comparisons", name, site)
-        inputs = entry.info["inputs"]
-        for side in ("first", "second"):
-            if self._networks_digest(inputs[side], entry.site) != inputs[f"{side}_sha256"]:
-                raise _stale(entry, f"networks {inputs[side]!r}")
-        first, second = (self.networks(inputs[side], entry.site) for side in ("first", "second"))
-        return compare(first, second, entry.info["parameters"]["seed"])
+        inputs, seed = entry.info["inputs"], entry.info["parameters"]["seed"]
+        if "sets" in inputs:
+            made_of = [(one, entry.site, sha) for one, sha in zip(inputs["sets"], inputs["sets_sha256"], strict=True)]
+        else:
+            sites = {"first": entry.site, "second": inputs.get("second_site", entry.site)}
+            made_of = [(inputs[side], sites[side], inputs[f"{side}_sha256"]) for side in sites]
+        for one, at, sha in made_of:
+            if self._networks_digest(one, at) != sha:
+                raise _stale(entry, f"networks {one!r}")
+        if "second_site" in inputs:
+            return self.compare_sites(made_of[0][:2], made_of[1][:2], seed)
+        # Whether they may be compared was decided when the entry was made.
+        sets = [self.networks(one, at) for one, at, _ in made_of]
+        if "sets" in inputs:
+            return compare_many(sets, seed, inputs["sets"], same_standardization=False)
+        return compare(sets[0], sets[1], seed, same_standardization=False)
 
     def scores_inputs(self, networks: str | None, site: str, made_of: Mapping[str, Any]) -> dict[str, Any]:
         """Say what an evaluation is a function of: stored networks, if any, and what its `Scores` were made of."""

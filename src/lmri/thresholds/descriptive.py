@@ -1,11 +1,4 @@
-"""Thresholds: which neurons of a map belong to its network. Pure functions on arrays.
-
-Every function takes maps ``(n_maps, n_neurons)`` and gives booleans of the same shape. None of them knows whether a map
-means anything; what each does and does not control is in `DESCRIPTIONS`, which travels with every result.
-"""
-
-import inspect
-from collections.abc import Callable
+"""Thresholds that look at the maps alone: none of them knows whether a map means anything."""
 
 import numpy as np
 from scipy import stats
@@ -130,29 +123,3 @@ def _check_positive(name: str, value: float) -> None:
 def _check_share(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise ValueError(f"{name} is {value}; it must lie between 0 and 1.")
-
-
-THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
-    "z": z,
-    "robust_z": robust_z,
-    "top": top,
-    "support": support,
-    "auto": auto,
-    "fdr_gaussian": fdr_gaussian,
-}
-
-
-def value_name(method: str) -> str | None:
-    """Name of a threshold's one parameter, such as ``"alpha"``; None if it has none."""
-    names = [name for name in inspect.signature(THRESHOLDS[method]).parameters if name != "maps"]
-    return names[0] if names else None
-
-
-DESCRIPTIONS = {
-    "z": "two-sided z over neurons; descriptive, controls no error rate",
-    "robust_z": "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
-    "top": "a fixed share of the neurons; a quota, keeps as many in noise",
-    "support": "all non-zero weights; the decomposition's own sparsity decides",
-    "auto": "nilearn's quota over all maps; keeps as many in noise",
-    "fdr_gaussian": "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated for heavy tails",
-}

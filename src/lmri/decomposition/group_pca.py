@@ -1,0 +1,165 @@
+"""Group PCA: the leading components of all runs, from one pass over them and a bounded amount of memory."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import linalg
+
+BATCH = 512
+"""Volumes that are reduced together, at most. Longer runs are reduced in pieces of equal length."""
+
+_BLOCK = 4096
+
+Reduce = Callable[[np.ndarray, int, bool], np.ndarray]
+"""From volumes, the rows to keep and whether to denoise, to rows: `reduced`, or its like in torch."""
+
+
+def n_kept(n_components: int) -> int:
+    """Decide how many rows to keep between runs: three times the components where that is affordable.
+
+    Fewer would lose networks that only few runs engage; more costs time and finds nothing more.
+    """
+    return min(max(3 * n_components, n_components + 20), n_components + 100)
+
+
+class GroupPCA:
+    """Incremental group PCA: accumulate volumes by `update`, then take `rows`.
+
+    Each batch of volumes is reduced exactly, through the eigenvectors of its Gram matrix, and merged with what came
+    before (MIGP: Smith et al., 2014). Memory is that of one batch and of ``2 * n_kept * n_neurons`` numbers.
+
+    Parameters
+    ----------
+    n_kept : int
+        Rows to keep between batches.
+    denoise : bool, default=True
+        Take the noise floor out of each batch: squared singular values are lowered by the batch's median one, as in
+        probabilistic PCA (Tipping & Bishop, 1999). Without it, directions of noise compete with networks that only few
+        runs engage.
+    reduce : callable, optional
+        What reduces a batch, if not `reduced`: the same in torch.
+
+    References
+    ----------
+    Smith et al. (2014). Group-PCA for very large fMRI datasets. NeuroImage, 101, 738–749.
+    Tipping & Bishop (1999). Probabilistic principal component analysis. Journal of the Royal Statistical Society B, 61.
+    """
+
+    def __init__(self, n_kept: int, denoise: bool = True, reduce: Reduce | None = None) -> None:
+        self.n_kept, self.denoise, self.reduce = n_kept, denoise, reduce or reduced
+        self._rows: np.ndarray | None = None
+
+    def update(self, X: np.ndarray) -> None:
+        """Add the volumes of a run or a group of runs, ``(n_volumes, n_neurons)``, float32."""
+        self.merge(reduced_in_pieces(X, self.n_kept, self.denoise, self.reduce))
+
+    def merge(self, rows: np.ndarray) -> None:
+        """Add volumes that have been reduced already."""
+        both = rows if self._rows is None else np.concatenate([self._rows, rows])
+        self._rows = both if len(both) <= self.n_kept else self.reduce(both, self.n_kept, False)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows ``(<= n_kept, n_neurons)`` that hold the leading components, scaled by their singular values."""
+        if self._rows is None:
+            raise ValueError("Nothing was added. Call update first.")
+        return self._rows
+
+
+def reduced(X: np.ndarray, n_rows: int, denoise: bool) -> np.ndarray:
+    """Rotate `X` to its leading principal axes: orthogonal rows, scaled by their singular values.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_volumes, n_neurons)
+        Float32; any memory order.
+    n_rows : int
+        Rows to keep, at most.
+    denoise : bool
+        Lower the squared singular values by their median.
+
+    Returns
+    -------
+    ndarray of shape (min(n_rows, n_volumes), n_neurons)
+        Float32.
+    """
+    squares, vectors = linalg.eigh(gram(X), overwrite_a=True, check_finite=False, driver="evd")
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    kept = slice(0, min(n_rows, len(squares)))
+    if denoise:
+        lowered = np.maximum(squares[kept] - np.median(squares), 0)
+        scale = np.sqrt(lowered / np.maximum(squares[kept], np.finfo(float).tiny))
+        vectors = vectors[:, kept] * scale
+    return np.ascontiguousarray(vectors[:, kept].T, dtype=np.float32) @ X
+
+
+def gram(X: np.ndarray) -> np.ndarray:
+    """Compute ``X @ X.T`` in blocks of columns: products in float32, their sum in float64."""
+    total = np.zeros((len(X), len(X)))
+    for first in range(0, X.shape[1], _BLOCK):
+        part = X[:, first : first + _BLOCK]
+        total += part @ part.T
+    return total
+
+
+def plan(n_volumes: Sequence[int], n_rows: int = BATCH) -> list[list[int]]:
+    """Group consecutive runs so that short ones are reduced together: at most `n_rows` volumes, or one run.
+
+    Examples
+    --------
+    >>> plan([300, 200, 30, 1000, 10])
+    [[0, 1], [2], [3], [4]]
+    """
+    groups: list[list[int]] = []
+    filled = n_rows
+    for number, count in enumerate(n_volumes):
+        if filled + count > n_rows:
+            groups.append([])
+            filled = 0
+        groups[-1].append(number)
+        filled += count
+    return groups
+
+
+def reduced_in_pieces(X: np.ndarray, n_rows: int, denoise: bool, reduce: Reduce, piece: int = BATCH) -> np.ndarray:
+    """Reduce a group of runs, in pieces of equal length if it is longer than `piece` volumes."""
+    parts = np.array_split(X, -(-len(X) // piece))
+    rows = [reduce(part, n_rows, denoise) for part in parts]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def whitened(rows: np.ndarray, n_components: int) -> np.ndarray:
+    """Whiten the leading components of `rows` over neurons.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_neurons)
+        Of a `GroupPCA`.
+    n_components : int
+        How many.
+
+    Returns
+    -------
+    ndarray of shape (n_components, n_neurons)
+        Float32; rows of mean 0 and variance 1 over neurons, uncorrelated.
+
+    Raises
+    ------
+    ValueError
+        If the rank is lower.
+    """
+    rows = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    squares, vectors = linalg.eigh(gram(rows))
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    check_rank(squares, n_components)
+    scale = vectors[:, :n_components] * np.sqrt(rows.shape[1] / squares[:n_components])
+    return scale.T.astype(np.float32) @ rows
+
+
+def check_rank(squares: np.ndarray, n_components: int) -> None:
+    """Refuse more components than squared singular values, the largest first, that are not rounding noise."""
+    rank = int((squares > 1e-10 * max(squares[0], np.finfo(float).tiny)).sum())
+    if n_components > rank:
+        raise ValueError(
+            f"n_components is {n_components}, but the data have rank {rank} only. Ask for fewer components."
+        )

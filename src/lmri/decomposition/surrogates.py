@@ -1,0 +1,69 @@
+"""Surrogates: the recording with every neuron's time series shifted on its own, so that nothing is left to be found.
+
+Each neuron is shifted circularly by its own random number of volumes within each run. Its values, and their order but
+for one seam, stay; what neurons do together is gone. Shuffling whole tokens would change nothing for PCA and ICA.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from lmri.decomposition.standardization import StandardizedRuns
+
+N_SURROGATES = 20
+
+
+class Shifter:
+    """Gives surrogates of one run, quickly.
+
+    Parameters
+    ----------
+    run : ndarray of shape (n_volumes, n_neurons)
+        Standardized.
+    """
+
+    def __init__(self, run: np.ndarray) -> None:
+        self.n_volumes, self.n_neurons = run.shape
+        # Each series twice in a row: a shift is a window, and copying windows needs no arithmetic on places.
+        doubled = np.empty((self.n_neurons, 2 * self.n_volumes), dtype=run.dtype)
+        doubled[:, : self.n_volumes] = run.T
+        doubled[:, self.n_volumes :] = doubled[:, : self.n_volumes]
+        self._windows = sliding_window_view(doubled, self.n_volumes, axis=1)
+
+    def __call__(self, rng: np.random.Generator) -> np.ndarray:
+        """Give one surrogate, ``(n_volumes, n_neurons)``; its memory is laid out neuron by neuron."""
+        # A shift by 0 is one of n_volumes: without it, no surrogate could be the recording, which is one of them.
+        shifts = rng.integers(0, self.n_volumes, size=self.n_neurons)
+        return self._windows[np.arange(self.n_neurons), shifts].T
+
+
+def generator(random_state: int, surrogate: int, run: int) -> np.random.Generator:
+    """Give the source of one surrogate's shifts in one run, whatever else is drawn before."""
+    return np.random.default_rng([random_state, surrogate, run])
+
+
+class ShiftedRuns:
+    """One surrogate of a whole recording, run by run.
+
+    Parameters
+    ----------
+    runs : StandardizedRuns
+        The recording. Shifting changes neither mean nor sd of a run, so it may come after standardization.
+    random_state : int
+        Seed.
+    surrogate : int
+        Its number.
+    """
+
+    def __init__(self, runs: StandardizedRuns, random_state: int, surrogate: int) -> None:
+        self.runs, self.random_state, self.surrogate = runs, random_state, surrogate
+        self.n_volumes = runs.n_volumes
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for number, run in enumerate(self.runs):
+            shifted = Shifter(run)(generator(self.random_state, self.surrogate, number))
+            yield np.ascontiguousarray(shifted)
+
+    def __len__(self) -> int:
+        return len(self.runs)

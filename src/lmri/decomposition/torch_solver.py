@@ -1,0 +1,105 @@
+"""Group PCA and FastICA in torch, for a GPU: the steps of `group_pca` and `ica`. The only module here with torch."""
+
+import numpy as np
+import torch
+
+from lmri.decomposition.ica import Unmixing, check_fun
+
+_BLOCK = 65_536
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device is {device!r}, which torch cannot use here ({error}). Accepted is 'cpu'.") from error
+
+
+def reduced(X: np.ndarray, n_rows: int, denoise: bool, device: str) -> np.ndarray:
+    """Rotate `X` to its leading principal axes, as `lmri.decomposition.group_pca.reduced` does.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_volumes, n_neurons)
+        Float32.
+    n_rows : int
+        Rows to keep, at most.
+    denoise : bool
+        Lower the squared singular values by their median.
+    device : str
+        Such as ``"cuda"``.
+
+    Returns
+    -------
+    ndarray of shape (min(n_rows, n_volumes), n_neurons)
+        Float32.
+    """
+    there = torch.from_numpy(np.ascontiguousarray(X)).to(device)
+    gram = torch.zeros(len(X), len(X), dtype=torch.float64, device=device)
+    for part in there.split(_BLOCK, dim=1):
+        gram += part @ part.T
+    squares, vectors = torch.linalg.eigh(gram)
+    squares, vectors = squares.flip(0), vectors.flip(1)
+    kept = min(n_rows, len(squares))
+    if denoise:
+        middle = (squares[(len(squares) - 1) // 2] + squares[len(squares) // 2]) / 2  # torch.median takes the lower
+        lowered = (squares[:kept] - middle).clamp(min=0)
+        vectors = vectors[:, :kept] * (lowered / squares[:kept].clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
+    return (vectors[:, :kept].T.float() @ there).cpu().numpy()
+
+
+def fastica(Z: np.ndarray, W: np.ndarray, fun: str, max_iter: int, tol: float, device: str) -> Unmixing:
+    """Iterate symmetric FastICA, as `lmri.decomposition.ica.fastica` does, one start after the other.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_components, n_samples)
+        White.
+    W : ndarray of shape (n_starts, n_components, n_components)
+        Orthogonal.
+    fun : {"logcosh", "cube"}
+        Contrast function.
+    max_iter : int
+        Iterations, at most.
+    tol : float
+        ``max |1 - |cos||`` below which a start has converged.
+    device : str
+        Such as ``"cuda"``.
+    """
+    check_fun(fun)
+    there = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
+    found, n_iter, converged = [], [], []
+    for start in W:
+        current, done, iterations = torch.from_numpy(start.astype(np.float64)).to(device), False, 0
+        while not done and iterations < max_iter:
+            new = _decorrelated(_fixed_point(there, current, fun))
+            done = bool(((new * current).sum(dim=1).abs() - 1).abs().max() < tol)
+            current, iterations = new, iterations + 1
+        found.append(current.cpu().numpy())
+        n_iter.append(iterations)
+        converged.append(done)
+    return Unmixing(np.stack(found), np.array(n_iter), np.array(converged))
+
+
+def _fixed_point(Z: torch.Tensor, W: torch.Tensor, fun: str) -> torch.Tensor:
+    """Give ``E[g(y) z'] - E[g'(y)] W``, summed in blocks, float64."""
+    correlation = torch.zeros_like(W)
+    slope = torch.zeros(len(W), dtype=W.dtype, device=W.device)
+    single = W.float()
+    for part in Z.split(_BLOCK, dim=1):
+        Y = single @ part
+        if fun == "logcosh":
+            Y = Y.tanh_()
+            slope += part.shape[1] - (Y * Y).sum(dim=1)
+        else:
+            squared = Y * Y
+            slope += 3 * squared.sum(dim=1)
+            Y = Y * squared
+        correlation += Y @ part.T
+    return (correlation - slope[:, None] * W) / Z.shape[1]
+
+
+def _decorrelated(W: torch.Tensor) -> torch.Tensor:
+    squares, vectors = torch.linalg.eigh(W @ W.T)
+    return (vectors * squares.clamp(min=torch.finfo(W.dtype).tiny).rsqrt()) @ vectors.T @ W

@@ -1,0 +1,81 @@
+"""Thresholds: which neurons of a map belong to its network. Pure functions on arrays.
+
+Every function takes maps ``(n_maps, n_neurons)`` and gives booleans of the same shape. What each does and does not
+control is in `DESCRIPTIONS`, which travels with every result.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from lmri.thresholds.descriptive import (
+    auto,
+    fdr_gaussian,
+    q_values,
+    robust_z,
+    robust_z_scores,
+    support,
+    top,
+    z,
+    z_scores,
+)
+from lmri.thresholds.mixture import mixture
+from lmri.thresholds.null import SurrogateNull, fdr, fdr_set
+
+__all__ = [
+    "DESCRIPTIONS",
+    "THRESHOLDS",
+    "SurrogateNull",
+    "auto",
+    "fdr",
+    "fdr_gaussian",
+    "fdr_set",
+    "mixture",
+    "needs_null",
+    "q_values",
+    "robust_z",
+    "robust_z_scores",
+    "support",
+    "top",
+    "value_name",
+    "z",
+    "z_scores",
+]
+
+THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
+    "fdr": fdr,
+    "fdr_set": fdr_set,
+    "z": z,
+    "robust_z": robust_z,
+    "mixture": mixture,
+    "top": top,
+    "support": support,
+    "auto": auto,
+    "fdr_gaussian": fdr_gaussian,
+}
+
+DESCRIPTIONS = {
+    "fdr": "two-sided FDR within each map whose largest |z| stands out; both from the whole pipeline on surrogates in "
+    "which every neuron is shifted on its own",
+    "fdr_set": "two-sided FDR over all maps together; p from the whole pipeline on surrogates in which every neuron is "
+    "shifted on its own",
+    "z": "two-sided z over neurons; descriptive, controls no error rate",
+    "robust_z": "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
+    "mixture": "Gaussian-Gamma mixture of each map; descriptive, heavy tails count as active",
+    "top": "a fixed share of the neurons; a quota, keeps as many in noise",
+    "support": "all non-zero weights; the decomposition's own sparsity decides",
+    "auto": "nilearn's quota over all maps; keeps as many in noise",
+    "fdr_gaussian": "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated for heavy tails",
+}
+
+
+def value_name(method: str) -> str | None:
+    """Name of a threshold's one parameter, such as ``"alpha"``; None if it has none."""
+    names = [name for name in inspect.signature(THRESHOLDS[method]).parameters if name not in ("maps", "null")]
+    return names[0] if names else None
+
+
+def needs_null(method: str) -> bool:
+    """Whether a threshold needs a `SurrogateNull`."""
+    return "null" in inspect.signature(THRESHOLDS[method]).parameters
