@@ -1,6 +1,7 @@
 """Networks are described by what was planted in them, and by nothing in noise; texts are what counts."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,8 @@ from scipy import signal, stats
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from lmri import annotation
 from lmri.annotation import (
+    TABLE_TEXT,
     UNCLEAR,
     Annotation,
     annotate,
@@ -21,6 +22,9 @@ from lmri.annotation import (
     token_features,
     top_tokens,
 )
+from lmri.annotation.decoding import _folds, _predictors
+from lmri.annotation.enrichment import _welch
+from lmri.annotation.reading import backwards, exchanged, gather, without_position
 from lmri.exceptions import DataWarning
 from lmri.storage import read_table, write_table
 
@@ -88,6 +92,38 @@ def test_top_tokens_come_with_the_context_of_their_own_text():
     assert found["after"].tolist() == ["", " five", "", ""]
     assert found["z"].iloc[0] == pytest.approx((9 - 5 / 6) / np.std([0, 0, 9, 5, -1, -8]))
     assert top_tokens([np.array([[0.0, 0, 9, 5, -1, -8]]).T], events, 0, n=1, width=1)["before"].iloc[0] == " two"
+
+
+# -- nulls ------------------------------------------------------------------------------------------------------------
+
+
+def test_whole_time_courses_are_exchanged_within_kinds_position_by_position():
+    rng = np.random.default_rng(0)
+    events = texts(rng)
+    reading = gather(noise(rng, events, 1), events)
+    null = exchanged(reading)
+    slots = null.draw(50, rng)
+    for draw in slots:
+        source = null.sources[draw[reading.text], np.arange(len(reading.text))]
+        given = reading.text[source[reading.starts[:-1]]]
+        assert sorted(given) == list(range(reading.n_texts))  # every time course is given to one text
+        assert (reading.kinds[given] == reading.kinds).all()
+        assert (reading.text[source] == given[reading.text]).all()  # and to that text alone
+        reached = reading.place < reading.lengths[given][reading.text]
+        assert (reading.place[source] == reading.place)[reached].all()
+        assert (2 * reading.place[source] + 2 >= reading.lengths[reading.text[source]])[~reached].all()
+    own = null.sources[null.own[reading.text], np.arange(len(reading.text))]
+    assert (own == np.arange(len(reading.text))).all()
+    assert len(np.unique(slots, axis=0)) == 50
+
+
+def test_time_courses_are_read_backwards_text_by_text():
+    rng = np.random.default_rng(0)
+    events = texts(rng)
+    reading = gather(noise(rng, events, 1), events)
+    _, back = backwards(reading).sources
+    for first, last in pairwise(reading.starts):
+        assert back[first:last].tolist() == list(range(first, last))[::-1]
 
 
 # -- enrichment -------------------------------------------------------------------------------------------------------
@@ -175,6 +211,14 @@ def test_kinds_are_not_told_apart_by_the_length_of_their_texts():
     means = pd.DataFrame(stacked).groupby(name).mean()
     is_code = means.index.str.startswith("code")
     assert (stats.ttest_ind(means[is_code], means[~is_code]).pvalue < 0.05).mean() > 0.5
+
+
+def test_the_statistic_of_kinds_is_welchs_t():
+    values, is_a = np.random.default_rng(0).normal(size=(20, 3)) + 5, np.arange(20) < 6
+    t, difference = _welch(np.array([is_a, ~is_a], dtype=float), values)
+    expected = stats.ttest_ind(values[is_a], values[~is_a], equal_var=False).statistic
+    np.testing.assert_allclose(t, [expected, -expected])
+    np.testing.assert_allclose(difference[0], values[is_a].mean(axis=0) - values[~is_a].mean(axis=0))
 
 
 def test_kinds_cannot_differ_in_mean_where_runs_were_centred_and_can_in_activity():
@@ -268,8 +312,8 @@ def test_r_is_that_of_scikit_learns_ridge_in_texts_held_out():
     frame = pd.DataFrame({"z": z, "size": np.abs(z), "y": target})
     centred = frame - frame.groupby(joined["text_id"].to_numpy()).transform("mean")
     centred["y"] /= centred["y"].std(ddof=0)
-    reading = annotation._gather(courses, events)
-    fold = annotation._folds(reading, 4)[reading.text]
+    reading = gather(courses, events)
+    fold = _folds(reading, 4)[reading.text]
     r = []
     for number in range(4):
         train = fold != number
@@ -286,9 +330,9 @@ def test_the_score_of_a_binary_feature_is_scikit_learns_roc_auc_in_texts_held_ou
     events = texts(rng, n_texts=12, kinds=("code",))
     courses = [np.round(course, 1) for course in noise(rng, events, 1)]  # with ties
     found = decode(courses, events, n_permutations=1, n_folds=3).set_index("feature")
-    reading = annotation._gather(courses, events)
-    fold = annotation._folds(reading, 3)[reading.text]
-    x = annotation._predictors(reading, annotation._without_position(reading, reading.z))[:, 0]
+    reading = gather(courses, events)
+    fold = _folds(reading, 3)[reading.text]
+    x = _predictors(reading, without_position(reading, reading.z))[:, 0]
     truth = reading.events["token_id"].to_numpy() == NUMBER
     areas = []
     for number in range(3):
@@ -381,7 +425,7 @@ def test_a_label_can_be_edited_and_travels(annotated, tmp_path):
     tables = {}
     for name, table in edited.tables.items():
         write_table(tmp_path / f"{name}.tsv", table)
-        tables[name] = read_table(tmp_path / f"{name}.tsv", annotation.TABLE_TEXT)
+        tables[name] = read_table(tmp_path / f"{name}.tsv", TABLE_TEXT)
     again = Annotation.from_tables(tables, json.loads(json.dumps(edited.info)))
     for name, table in again.tables.items():
         pd.testing.assert_frame_equal(table, edited.tables[name], check_dtype=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from lmri.connectivity import connectivity, fisher_z, spectra
+from lmri.connectivity import _welch, connectivity, fisher_z, spectra
 from lmri.exceptions import DataWarning
 
 
@@ -138,6 +138,12 @@ def test_contrast_of_like_texts_of_unlike_length_is_calibrated():
     p = found.contrast(found.text_ids[:8], found.text_ids[8:], n_permutations=1000)["p"]
     low, high = stats.binom.interval(0.999, len(p), 0.05)
     assert low <= (p < 0.05).sum() <= high
+
+
+def test_the_statistic_of_contrast_is_welchs_t():
+    values, is_a = np.random.default_rng(0).normal(size=(20, 3)) + 5, np.arange(20) < 6
+    expected = stats.ttest_ind(values[is_a], values[~is_a], equal_var=False).statistic
+    np.testing.assert_allclose(_welch(is_a[None], values)[0], expected)
 
 
 def test_contrast_refuses_what_it_cannot_test():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmri.decomposition import CanICA as CanICA
     from lmri.decomposition import DictLearning as DictLearning
     from lmri.decomposition import FastICA as FastICA
+    from lmri.decomposition import NeuronICA as NeuronICA
     from lmri.evaluation import conditions_of as conditions_of
     from lmri.evaluation import evaluate as evaluate
     from lmri.exceptions import SpaceMismatchError as SpaceMismatchError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CanICA": "decomposition",
+    "NeuronICA": "decomposition",
     "Comparison": "comparison",
     "DictLearning": "decomposition",
     "FastICA": "decomposition",

@@ -309,13 +309,15 @@ class NeuronSpace:
             )
         return canonical
 
-    def from_img(self, img: Img) -> np.ndarray:
+    def from_img(self, img: Img, check: bool = True) -> np.ndarray:
         """Take values out of an image: the inverse of `to_img`, also for files that other software has re-saved.
 
         Parameters
         ----------
         img : Nifti1Image or path
             3D or 4D, on this grid.
+        check : bool, default=True
+            Whether to look for values that are not finite; False is for callers that do so themselves.
 
         Returns
         -------
@@ -348,7 +350,8 @@ class NeuronSpace:
                 )
             volumes = volumes[:, self.inside]
         values = np.ascontiguousarray(volumes, dtype=np.float32)
-        self.check_finite(values, what)
+        if check:
+            self.check_finite(values, what)
         return values[0] if canonical.ndim == 3 else values
 
     def check_finite(self, values: np.ndarray, what: str) -> None:

@@ -133,6 +133,11 @@ class Layout:
         """Times, hosts and paths."""
         return self.own / "log.jsonl"
 
+    @property
+    def network_labels(self) -> Path:
+        """What people call the networks; part of no result."""
+        return self.own / "labels.tsv"
+
     def texts(self, corpus: str) -> Path:
         """Give the texts of a corpus."""
         return self.own / "texts" / f"{corpus}.tsv"

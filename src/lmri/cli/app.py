@@ -6,6 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from lmri.cli.console import Output, guarded, quote, records
+from lmri.cli.describe import connectivity, describe, label
+from lmri.cli.individuals import dual_regression, order
+from lmri.cli.phantom import phantom
 
 app = typer.Typer(
     name="lmri",
@@ -146,6 +149,9 @@ def record(
             "imgs": recording.imgs,
         }
     )
+
+
+app.command()(order)
 
 
 @app.command()
@@ -305,6 +311,11 @@ def compare(
     say_comparison(output, found)
     output.result(comparison_result(found))
 
+
+app.command()(describe)
+app.command()(label)
+app.command()(connectivity)
+app.command()(dual_regression)
 
 Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
 Tasks = Annotated[
@@ -470,3 +481,6 @@ def validate(study: StudyFolder, quiet: Quiet = False, json: Json = False) -> No
     output.result({"problems": found.problems, "notes": found.notes})
     if found.problems:
         raise typer.Exit(1)
+
+
+app.command()(phantom)

@@ -29,12 +29,14 @@ def describe(
     site: SiteOption = None,
     n_permutations: Annotated[int, typer.Option(help="Permutations of whole texts, at least.")] = 1000,
     out: Folder = None,
+    save: Annotated[bool, typer.Option("--save", help="Keep the labels in the study; edited ones stay.")] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Say at which tokens, and in which kinds of text, each network is active; suggest labels."""
     from lmri.annotation import annotate
+    from lmri.study import open_study
 
     output = Output(quiet, json)
     _check_new(out)
@@ -52,7 +54,31 @@ def describe(
     if out is not None:
         _write(out, found.tables)
         output.say(f"Tables: {quote(out)}")
+    if save:
+        suggested = dict(zip(found.labels["network"], found.labels["suggested"], strict=True))
+        kept = open_study(study).suggest_labels(suggested, decomposition, site)
+        output.say(f"Saved {len(suggested) - len(kept)} labels. Edit one: lmri label {quote(study)} {names[0]} TEXT")
+        if kept:
+            output.say(f"Edited labels were kept: {', '.join(kept)}.")
     output.result(found.to_dict())
+
+
+@guarded
+def label(
+    study: StudyFolder,
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Such as ica-03.", show_default=False)],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is to be called.", show_default=False)],
+    site: SiteOption = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Call a network something; tables and the report show it, and no result changes."""
+    from lmri.study import open_study
+
+    output = Output(quiet, json)
+    own = open_study(study).label(network, text, site)
+    output.say(f"{own} is now called {text.strip()!r}. Show it: lmri report {quote(study)}")
+    output.result({"network": own, "label": text.strip()})
 
 
 @guarded
@@ -74,10 +100,12 @@ def connectivity(
 
     output = Output(quiet, json)
     _check_new(out)
+    if kind not in ("correlation", "partial"):
+        raise ValueError(f"--kind is {kind!r}; accepted are correlation and partial.")
+    kind = "partial correlation" if kind == "partial" else kind
     names, courses, events = _time_courses(study, decomposition, site)
     texts = [table["text_id"].tolist() for table in events]
     with output.progress("Correlating"):
-        kind = "partial correlation" if kind == "partial" else kind
         found = connect(courses, kind, texts, names, min_volumes)
         spectrum = spectra(courses, texts)
     peaks = pd.DataFrame({"network": names, "peak": spectrum.peaks})

@@ -133,6 +133,7 @@ def brief(networks: NetworkSet) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "network": table["network"],
+            **({"label": table["label"]} if "label" in table else {}),
             "neurons": table["n_neurons"],
             "positive": table["n_positive"],
             "mean layer": table["mean_layer"].round(1),

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
-from lmri.decomposition.standardization import StandardizedRuns, standardized
+from lmri.decomposition.standardization import StandardizedRuns, products, standardized
 from lmri.decomposition.surrogates import N_SURROGATES, ShiftedRuns
 from lmri.exceptions import ConvergenceWarning, DataWarning, NothingFoundError
 from lmri.masker import NeuronMasker
@@ -26,8 +26,6 @@ Runs = StandardizedRuns | ShiftedRuns
 
 SURROGATE_ITERATIONS = 50
 """Where there is nothing to be found, ICA hardly ever converges; the tails of its maps settle within 30 iterations."""
-
-_BLOCK = 4096
 
 
 class Decomposition:
@@ -350,33 +348,20 @@ def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.nda
     inverse = np.linalg.pinv(maps @ maps.T, hermitian=True)
     alone, together, total = np.zeros(len(maps)), 0.0, 0.0
     courses = []
-    for run in runs:
-        projected = products(run, maps)  # (n_volumes, n_maps)
+    mean = runs.moments.mean if runs.standardize == "none" else None  # the others leave no mean behind
+    for projected, squares in runs.projected(maps):
         courses.append(projected @ inverse)
-        if runs.standardize == "none":  # the other standardizations leave no mean behind
-            mean = runs.moments.mean
-            run = run - mean.astype(np.float32)
+        if mean is not None:
+            # Sum of squares around the mean over all runs: what the means themselves hold is taken off below.
             projected = projected - mean @ maps.T
         alone += (projected**2).sum(axis=0)
         together += float(np.einsum("ti,ij,tj->", projected, inverse, projected, optimize=True))
-        total += sum_of_squares(run)
+        total += squares
+    if mean is not None:
+        total -= sum(runs.n_volumes) * float(mean @ mean)
     total = total or 1.0
     shares = np.divide(alone, norms, out=np.zeros(len(maps)), where=norms > 0) / total
     return shares, together / total, courses
-
-
-def products(run: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Compute ``run @ maps.T`` in blocks of neurons: products in float32, their sum in float64."""
-    single = np.ascontiguousarray(maps, dtype=np.float32)
-    total = np.zeros((len(run), len(maps)))
-    for first in range(0, run.shape[1], _BLOCK):
-        total += run[:, first : first + _BLOCK] @ single[:, first : first + _BLOCK].T
-    return total
-
-
-def sum_of_squares(run: np.ndarray) -> float:
-    """Sum of squares of a run, row by row in float32, over rows in float64."""
-    return float(np.einsum("ij,ij->i", run, run).sum(dtype=np.float64))
 
 
 def time_courses(maps: np.ndarray, run: np.ndarray) -> np.ndarray:

@@ -11,22 +11,27 @@ from scipy import linalg
 from sklearn.base import BaseEstimator
 
 from lmri.decomposition import ica, stability
-from lmri.decomposition.base import Decomposition, Runs, check_components, products, warn_of_overlearning
+from lmri.decomposition.base import Decomposition, Runs, check_components, warn_of_overlearning
 from lmri.decomposition.group_pca import (
     BATCH,
     GroupPCA,
     Reduce,
     check_rank,
+    leading_rows,
     n_kept,
     plan,
     reduced,
     reduced_in_pieces,
     whitened,
 )
-from lmri.decomposition.standardization import StandardizedRuns
+from lmri.decomposition.standardization import StandardizedRuns, products
 from lmri.decomposition.surrogates import Shifter, generator
 from lmri.exceptions import NothingFoundError
 from lmri.space import Img, NeuronSpace
+
+_EXACT, _EXACT_ANYWAY = 16, 1024
+"""A temporal decomposition of fewer volumes (or neurons) than this for each component, or in all, is whitened exactly:
+group PCA is as good only where the spectrum falls off."""
 
 _SURROGATE_BYTES = 2**30
 """Memory for surrogates that share one reading of the data."""
@@ -210,11 +215,10 @@ class NeuronICA(Decomposition, BaseEstimator):
         denoise = self.kind == "spatial"
         kept = n_kept(n_components)
         pca = GroupPCA(kept, denoise, self._reduce)
-        if not denoise and sum(runs.n_volumes) <= 4 * kept:
-            # So few volumes are reduced all at once, which is exact also where their spectrum is flat.
-            return reduced_in_pieces(
-                np.concatenate(list(self._prepared(runs))), kept, denoise, self._reduce, piece=4 * kept
-            )
+        smaller = min(sum(runs.n_volumes), self.space.n_neurons)
+        if not denoise and smaller <= max(_EXACT * n_components, _EXACT_ANYWAY):
+            rows = min(n_components + 1, smaller)
+            return leading_rows(self._prepared(runs), sum(runs.n_volumes), self.space.n_neurons, rows)
         if self.n_jobs == 1 or not isinstance(runs, StandardizedRuns):
             for group in self._grouped(runs):
                 pca.update(group)
@@ -239,9 +243,9 @@ class NeuronICA(Decomposition, BaseEstimator):
         return (self._prepare(run, runs) for run in runs)
 
     def _prepare(self, run: np.ndarray, runs: Runs) -> np.ndarray:
-        """Centre over neurons for the spatial kind, over volumes for the temporal one."""
+        """Centre over neurons for the spatial kind, in place, or over volumes for the temporal one."""
         if self.kind == "spatial":
-            run = run - run.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+            run -= (run @ np.full(run.shape[1], 1 / run.shape[1], dtype=np.float32))[:, None]
         elif self.standardize == "none":
             own = runs if isinstance(runs, StandardizedRuns) else runs.runs
             run = run - own.moments.mean.astype(np.float32)
@@ -267,6 +271,8 @@ class NeuronICA(Decomposition, BaseEstimator):
             squares, vectors = squares[::-1], vectors[:, ::-1]
             check_rank(squares, n_components)
             leading = vectors[:, :n_components]
+            # scikit-learn's choice of signs, so that its start is ours.
+            leading = leading * np.where(basis[:, 0] @ leading < 0, -1.0, 1.0)
             scale = np.sqrt(shape[0] / squares[:n_components])
             Z = np.ascontiguousarray((scores @ (leading * scale).astype(np.float32)).T)
         W = self._unmix(Z)

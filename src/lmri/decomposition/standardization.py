@@ -6,6 +6,7 @@ together with differences between runs. Over the whole study (``"study"``) they 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,10 @@ FLOOR = 1e-4
 """A neuron whose sd is below this share of the median neuron's counts as dead and becomes zero: scaled to unit
 variance, rounding noise would look like any other neuron."""
 
-_ROWS = 64
+_ROWS, _BLOCK = 64, 4096
+
+_CACHE_BYTES = 2**26
+"""Moments of so many runs are kept for a second pass; those of the others are computed again."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,26 @@ class Moments:
 
 
 def moments(array: np.ndarray) -> Moments:
-    """Compute the moments of one run, ``(n_volumes, n_neurons)``, with sums in float64."""
+    """Compute the moments of one run, ``(n_volumes, n_neurons)``: short sums in float32, their sums in float64."""
     return _centred(array)[1]
 
 
 def _centred(array: np.ndarray) -> tuple[np.ndarray, Moments]:
     """Centre a run, float32, and give its moments: faster than two passes in float64, and as exact."""
-    mean = array.mean(axis=0, dtype=np.float64)
+    parts = [array[first : first + _ROWS] for first in range(0, len(array), _ROWS)]
+    total = np.zeros(array.shape[1])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in parts:
+            total += np.ones(len(part), dtype=array.dtype) @ part
+        if not np.isfinite(total).all():  # either the data are not, which the caller checks, or float32 overflowed
+            total = array.sum(axis=0, dtype=np.float64)
+    mean = total / len(array)
     centred = array - mean.astype(np.float32)
     squares = np.zeros(array.shape[1])
-    for first in range(0, len(array), _ROWS):  # float32 sums stay short
+    for first in range(0, len(array), _ROWS):
         part = centred[first : first + _ROWS]
         squares += np.einsum("ij,ij->j", part, part)
+    # What rounding has left of the mean, in units of activation, is too small to see except where sd is, too.
     return centred, Moments(mean, np.sqrt(squares / len(array)), len(array))
 
 
@@ -134,6 +146,7 @@ class StandardizedRuns:
         self.imgs = list(imgs)
         self.n_volumes = [lengths[place] for place in self._places]
         self.seen: set[int] = set()
+        self._cached: dict[int, Moments] = {}
         self._pooled: Moments | None = None
         self._dead = np.zeros(space.n_neurons, dtype=bool)
 
@@ -142,10 +155,16 @@ class StandardizedRuns:
         return StandardizedRuns(self.space, self.imgs, self.standardize, self.scope, volumes, self.confounds)
 
     def load(self, number: int) -> np.ndarray:
-        """Read one run as it is, ``(n_volumes, n_neurons)``; every read checks that its values are finite."""
+        """Read one run as it is, ``(n_volumes, n_neurons)``; whether its values are finite is for others to check."""
         place = self._places[number]
-        array = np.atleast_2d(self.space.from_img(self.imgs[place]))
+        array = np.atleast_2d(self.space.from_img(self.imgs[place], check=False))
         return array if self.volumes is None else array[self.volumes[place]]
+
+    def _check(self, array: np.ndarray, sums: np.ndarray, number: int) -> None:
+        """Refuse a run with values that are not finite: they have passed into its sums, which are cheap to look at."""
+        if not np.isfinite(sums).all():
+            img = self.imgs[self._places[number]]
+            self.space.check_finite(array, str(img) if isinstance(img, str | Path) else "The image")
 
     def run(self, number: int) -> np.ndarray:
         """Read and standardize one run, ``(n_volumes, n_neurons)``, float32, which is the caller's to change."""
@@ -157,9 +176,10 @@ class StandardizedRuns:
         """Read and standardize one run; give its moments too, if they had to be computed."""
         array, own = self.load(number), None
         if self.scope == "study":
-            array = standardized(array, self.moments, self.standardize)
+            array = standardized(array, self.moments, self.standardize)  # which have seen and checked all runs
         else:
             centred, own = _centred(array)
+            self._check(array, own.mean, number)
             if self.standardize == "none":
                 array = np.array(array, dtype=np.float32)
             else:
@@ -177,13 +197,18 @@ class StandardizedRuns:
         """Remember the moments of a run that was read, merged with those of the others: memory does not grow."""
         if own is not None and number not in self.seen:
             self.seen.add(number)
+            if len(self._cached) < _CACHE_BYTES // (16 * self.space.n_neurons):
+                self._cached[number] = own
             self._dead |= own.dead
             self._pooled = own if self._pooled is None else pooled([self._pooled, own])
 
     def _see_all(self) -> None:
         for number in range(len(self)):
             if number not in self.seen:
-                self.note(number, moments(self.load(number)))
+                array = self.load(number)
+                own = moments(array)
+                self._check(array, own.mean, number)
+                self.note(number, own)
 
     @property
     def moments(self) -> Moments:
@@ -199,11 +224,34 @@ class StandardizedRuns:
         self._see_all()
         return self.moments.dead if self.scope == "study" else self._dead
 
-    def centred(self) -> Iterator[np.ndarray]:
-        """Give the same runs around each neuron's mean over all of them."""
-        for run in self:
-            # The other standardizations leave no mean behind.
-            yield run - self.moments.mean.astype(np.float32) if self.standardize == "none" else run
+    def projected(self, maps: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+        """Multiply every standardized run by maps, without standardizing it where its moments are known.
+
+        Parameters
+        ----------
+        maps : ndarray of shape (n_maps, n_neurons)
+            Float64.
+
+        Yields
+        ------
+        projected : ndarray of shape (n_volumes, n_maps)
+            Float64.
+        sum_of_squares : float
+            Of the standardized run.
+        """
+        for number in range(len(self)):
+            own = self._cached.get(number)
+            if own is None or self.scope != "run" or self.standardize == "none" or self.confounds is not None:
+                run = self.run(number)
+                yield products(run, maps), float(np.einsum("ij,ij->i", run, run).sum(dtype=np.float64))
+                continue
+            alive = ~own.dead
+            scale = (
+                np.divide(1.0, own.sd, out=np.zeros_like(own.sd), where=alive) if self.standardize == "zscore" else 1.0
+            )
+            centred = self.load(number) - own.mean.astype(np.float32)
+            squares = float(alive.sum()) if self.standardize == "zscore" else float((own.sd**2).sum())
+            yield products(centred, maps * scale), own.n_volumes * squares
 
     def __len__(self) -> int:
         return len(self._places)
@@ -240,3 +288,12 @@ def _length(space: NeuronSpace, img: Img) -> int:
     """Count the volumes of an image from its header."""
     shape = space.check_img(img).shape
     return shape[3] if len(shape) == 4 else 1
+
+
+def products(run: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Compute ``run @ maps.T`` in blocks of neurons: products in float32, their sum in float64."""
+    single = np.ascontiguousarray(maps, dtype=np.float32)
+    total = np.zeros((len(run), len(maps)))
+    for first in range(0, run.shape[1], _BLOCK):
+        total += run[:, first : first + _BLOCK] @ single[:, first : first + _BLOCK].T
+    return total

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from lmri.comparison import AnyComparison, Comparison, Consensus, CourseComparison
 from lmri.networks import Network
@@ -212,6 +212,75 @@ def _draw_task(axis: Any, own: pd.DataFrame, controls: dict[str, np.ndarray]) ->
         axis.plot(row["diff"], place, "o", color=POSITIVE, ms=4)
     axis.grid(axis="x", lw=0.3)
     axis.tick_params(axis="y", length=0)
+
+
+def order_figure(curves: pd.DataFrame) -> str:
+    """Draw eigenvalues beside those of neurons shifted on their own: of all runs together, and run by run.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        As `lmri.decomposition.order.OrderEstimate` has them.
+    """
+    runs = [own for run, own in curves.groupby("run") if run > 0]
+    together = curves[curves["run"] == 0]
+    panels = [bool(len(together)), len(runs) > 1 or not len(together)]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.6 + 3.9 * sum(panels), 3.6), layout="constrained")
+        axes = iter(figure.subplots(1, sum(panels), squeeze=False)[0])
+        if panels[0]:
+            _draw_scree(next(axes), together)
+        if panels[1]:
+            _draw_runs(next(axes), runs)
+        return svg(figure)
+
+
+def _n_above(curve: pd.DataFrame) -> int:
+    """Count the eigenvalues above the limit for the first rank, as `parallel_analysis` does."""
+    return int((curve["eigenvalue"] > curve["limit"].iloc[0] * (1 + 1e-6)).sum())
+
+
+def _draw_scree(axis: Any, curve: pd.DataFrame) -> None:
+    """Draw the eigenvalues of all runs together, filled if they are counted."""
+    n = _n_above(curve)
+    # The tail of hundreds of ranks says nothing, and would hide where the curves part.
+    shown = curve.head(max(2 * n, 20))
+    rank, values = shown["rank"].to_numpy(), shown["eigenvalue"].to_numpy()
+    axis.fill_between(rank, shown["limit"], color=BAND, lw=0, label="of shifted neurons: 95 % at each rank")
+    axis.axhline(curve["limit"].iloc[0], color=NEUTRAL, lw=1, ls="--", label="limit: 95 % of their largest")
+    axis.plot(rank, values, "-", color=POSITIVE, lw=0.8, alpha=0.5)
+    size = float(np.clip(150 / len(rank), 2, 4))
+    for own, face, label in ((rank <= n, POSITIVE, "counted"), (rank > n, "white", "not counted")):
+        if own.any():
+            axis.plot(rank[own], values[own], "o", color=POSITIVE, mfc=face, ms=size, mew=0.8, label=label)
+    lowest = min(values[-1], shown["limit"].iloc[-1])
+    _scree_axes(axis, len(rank), max(0.8 * lowest, 1e-6 * values[0]), "eigenvalue")
+    axis.set_title(f"All runs together: {n} component{'' if n == 1 else 's'}")
+
+
+def _draw_runs(axis: Any, runs: list[pd.DataFrame]) -> None:
+    """Draw the eigenvalues of every run over its own limit: runs differ in length, and so do their limits."""
+    counts = np.array([_n_above(own) for own in runs])
+    shown = [own.head(max(2 * int(counts.max()), 20)) for own in runs]
+    ratios = [own["eigenvalue"].to_numpy() / own["limit"].iloc[0] for own in shown]
+    alpha = float(np.clip(4 / len(runs), 0.15, 0.8))
+    axis.axhline(1, color=NEUTRAL, lw=1, ls="--", label="limit")
+    for number, (own, ratio) in enumerate(zip(shown, ratios, strict=True)):
+        axis.plot(own["rank"], ratio, color=POSITIVE, lw=1, alpha=alpha, label=None if number else "a run")
+    _scree_axes(axis, max(map(len, shown)), max(0.8 * min(ratio[-1] for ratio in ratios), 0.02), "eigenvalue / limit")
+    spread = "" if counts.min() == counts.max() else f", {counts.min()} to {counts.max()}"
+    axis.set_title(f"Run by run: median {int(np.median(counts))}{spread}")
+
+
+def _scree_axes(axis: Any, n_ranks: int, bottom: float, label: str) -> None:
+    axis.set_yscale("log")
+    axis.set(ylim=(bottom, None), xlim=(0, n_ranks + 1), xlabel="rank", ylabel=label)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    # Plain numbers: powers would be formulas, which are not drawn.
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), fontsize=7.5, ncols=2)
 
 
 def svg(figure: Figure) -> str:

@@ -150,6 +150,7 @@ def _card(network: Network, row: Mapping[str, Any], tops: list[dict[str, Any]]) 
     profile = network.layer_profile()
     card = {
         "name": network.name,
+        "label": row.get("label", ""),
         "n_neurons": network.n_neurons,
         "share": row["share"],
         "n_positive": row["n_positive"],

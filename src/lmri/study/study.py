@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from lmri.reproducibility import Reproducibility
 from lmri.scores import Scores
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
-from lmri.study import dataset, results
+from lmri.study import dataset, labels, results
 from lmri.study.entries import Entries, Entry, ambiguous
 
 logger = logging.getLogger(__name__)
@@ -279,7 +279,8 @@ class Study:
         file = self._file(entry.folder, entry.site, entry.name)
         fit_texts = self._fit_texts(entry.info["inputs"]["corpora"])
         info = {**entry.info["results"], **self._seconds(entry.name, entry.site)}
-        return results.read_decomposition(file, self.space(entry.site), entry.name, info, fit_texts)
+        maps = results.read_decomposition(file, self.space(entry.site), entry.name, info, fit_texts)
+        return self._labelled(maps, entry)
 
     def reliability(self, name: str | None = None, site: str | None = None) -> pd.DataFrame | None:
         """Open a decomposition's agreement between samples of texts by their number; None if it was not computed."""
@@ -318,6 +319,10 @@ class Study:
         name, site = name or decomposition, networks.space.site
         sizes = networks.members.sum(axis=1)  # raises if they are not thresholded
 
+        # Labels may be edited, and no result may depend on them.
+        if "label" in networks.metrics:
+            networks = replace(networks, metrics=networks.metrics.drop(columns="label"))
+
         def write(folder: Path) -> None:
             results.write_networks(self._file(folder, site, name), networks, name)
 
@@ -341,7 +346,8 @@ class Study:
             "threshold": entry.info["parameters"],
         }
         fit_texts = self._fit_texts(source.info["inputs"]["corpora"])
-        return results.read_networks(file, self.space(entry.site), entry.name, info, fit_texts)
+        found = results.read_networks(file, self.space(entry.site), entry.name, info, fit_texts)
+        return self._labelled(found, source)
 
     def _fit_texts(self, corpora: Sequence[str]) -> frozenset[str]:
         texts = {one.corpus: one.texts for one in self.recordings() if one.corpus in corpora}
@@ -511,6 +517,65 @@ class Study:
             raise _stale(entry, f"networks {inputs['networks']!r}")
         file = self._file(entry.folder, entry.site, entry.name)
         return results.read_scores(file, entry.info["results"], entry.info["parameters"]["seed"])
+
+    # -- labels -------------------------------------------------------------------------------------------------------
+
+    def labels(self, decomposition: str | None = None, site: str | None = None) -> pd.DataFrame:
+        """Open the labels of a decomposition's networks: ``network, label, source`` (suggested or edited)."""
+        return labels.of(self.layout, self._decomposition_entry(decomposition, site))
+
+    def suggest_labels(
+        self, suggested: Mapping[str, str], decomposition: str | None = None, site: str | None = None
+    ) -> list[str]:
+        """Store suggested labels of a decomposition's networks; those that were edited stay.
+
+        Parameters
+        ----------
+        suggested : mapping from str to str
+            By network, as `lmri.annotation.annotate` gives them.
+        decomposition, site : str, optional
+            Needed as far as there is a choice.
+
+        Returns
+        -------
+        list of str
+            Networks whose edited label was kept.
+        """
+        entry = self._decomposition_entry(decomposition, site)
+        known = self.decomposition(entry.name, entry.site)
+        return labels.write(self.layout, entry, results.names(entry.name, len(known)), suggested, labels.SUGGESTED)
+
+    def label(self, network: str, text: str, site: str | None = None) -> str:
+        """Call a network something, whatever was suggested; no result changes.
+
+        Parameters
+        ----------
+        network : str
+            Its name, such as ``"ica-03"``: of a decomposition, or of networks thresholded from one. They share it.
+        text : str
+            At least a word.
+        site : str, optional
+            Needed as far as there is a choice.
+
+        Returns
+        -------
+        str
+            Its name in the decomposition.
+
+        Raises
+        ------
+        ValueError
+            If there is no such network, or two of that name.
+        """
+        name, at, own = labels.resolve(self.entries, network, site)
+        entry, known = self._decomposition_entry(name, at), self.decomposition(name, at)
+        labels.write(self.layout, entry, results.names(name, len(known)), {own: text}, labels.EDITED)
+        return own
+
+    def _labelled(self, networks: NetworkSet, decomposition: Entry) -> NetworkSet:
+        found = labels.of(self.layout, decomposition)
+        own = results.names(decomposition.name, len(networks))
+        return replace(networks, metrics=labels.joined(networks.metrics, own, found)) if len(found) else networks
 
     # -- report -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,197 @@
+"""Streaming loses nothing that it is not asked to drop, and what it keeps is the leading part."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from lmri.decomposition.group_pca import GroupPCA, gram, n_kept, plan, reduced, reduced_in_pieces, whitened
+
+N_NEURONS = 512
+RANK = 5
+
+
+def noise(n_volumes, seed=0, n_neurons=N_NEURONS):
+    return np.random.default_rng(seed).normal(size=(n_volumes, n_neurons)).astype(np.float32)
+
+
+def low_rank(n_volumes=600, strength=3.0, seed=0):
+    """`RANK` orthonormal patterns, the strongest twice as strong as the weakest, in noise of sd 1."""
+    rng = np.random.default_rng(seed)
+    patterns = np.linalg.qr(rng.normal(size=(N_NEURONS, RANK)))[0].T
+    courses = rng.normal(size=(n_volumes, RANK)) * np.linspace(2, 1, RANK) * strength
+    return (courses @ patterns + rng.normal(size=(n_volumes, N_NEURONS)) * 0.3).astype(np.float32)
+
+
+def accumulated(X, n_rows, cuts, denoise=False):
+    pca = GroupPCA(n_rows, denoise=denoise)
+    for part in np.split(X, cuts):
+        pca.update(part)
+    return pca.rows
+
+
+def smallest_cosine(a, b):
+    """Cosine of the largest angle between two row spaces."""
+    return float(np.cos(linalg.subspace_angles(a.T.astype(np.float64), b.T.astype(np.float64)).max()))
+
+
+# -- nothing is dropped -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cuts", [[], [50], [10, 17, 18, 90]], ids=["one run", "two", "short and long"])
+def test_with_room_for_all_volumes_their_second_moments_stay_exact(cuts):
+    X = noise(120)
+    rows = accumulated(X, 120, cuts)
+    assert np.allclose(rows.T @ rows, X.T @ X, atol=1e-5 * np.abs(X.T @ X).max())
+
+
+def test_cutting_volumes_into_runs_changes_nothing_if_nothing_is_truncated():
+    X = low_rank(200)
+    whole = accumulated(X, 200, [])
+    for cuts in ([100], [1, 2, 3], [150, 190]):
+        rows = accumulated(X, 200, cuts)
+        assert np.allclose(rows.T @ rows, whole.T @ whole, atol=1e-5 * np.abs(X.T @ X).max())
+
+
+def test_long_runs_reduced_in_pieces_keep_all_second_moments_too():
+    X = noise(130)
+    rows = reduced_in_pieces(X, 200, False, reduced, piece=40)  # four pieces
+    assert np.allclose(rows.T @ rows, X.T @ X, atol=1e-5 * np.abs(X.T @ X).max())
+
+
+def test_rows_are_orthogonal_and_carry_the_singular_values():
+    X = noise(80)
+    rows = reduced(X, 10, False).astype(np.float64)
+    products = rows @ rows.T
+    assert np.allclose(np.diag(products), np.linalg.svd(X.astype(np.float64), compute_uv=False)[:10] ** 2, rtol=1e-5)
+    assert np.abs(products - np.diag(np.diag(products))).max() < 1e-5 * products.max()
+
+
+# -- what is kept is the leading part ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("denoise", [False, True])
+def test_leading_subspace_equals_a_singular_value_decomposition_s(denoise):
+    X = low_rank()
+    rows = accumulated(X, n_kept(RANK), [100, 200, 300, 400, 500], denoise)
+    leading = np.linalg.svd(rows.astype(np.float64), full_matrices=False)[2][:RANK]
+    truth = np.linalg.svd(X.astype(np.float64), full_matrices=False)[2][:RANK]
+    assert smallest_cosine(leading, truth) >= 0.999
+
+
+def test_the_leading_subspace_is_another_one_in_other_data():
+    """The negative control of the test above: a subspace of noise shares nothing with it."""
+    truth = np.linalg.svd(low_rank(), full_matrices=False)[2][:RANK]
+    assert smallest_cosine(accumulated(noise(600), RANK, [300]), truth) < 0.2
+
+
+def test_denoising_lowers_squared_singular_values_by_their_median():
+    X = noise(61)
+    squares = np.linalg.svd(X.astype(np.float64), compute_uv=False) ** 2
+    rows = reduced(X, 61, True).astype(np.float64)
+    assert np.allclose((rows**2).sum(axis=1), np.maximum(squares - np.median(squares), 0), atol=1e-4 * squares[0])
+    assert np.allclose((rows[31:] ** 2).sum(), 0, atol=1e-4)  # the lower half is gone
+
+
+def test_denoising_keeps_the_network_of_one_run_among_many():
+    """Without it, noise of all the other runs competes with a network that one run engages."""
+    network = np.zeros(N_NEURONS)
+    network[:40] = 1 / np.sqrt(40)
+    first, kept = {False: [], True: []}, {False: [], True: []}
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        runs = [rng.normal(size=(60, N_NEURONS)).astype(np.float32) for _ in range(30)]
+        runs[3] += (3.5 * rng.normal(size=(60, 1)) * network).astype(np.float32)
+        for denoise in first:
+            pca = GroupPCA(12, denoise)
+            for run in runs:
+                pca.update(run)
+            directions = np.linalg.svd(pca.rows, full_matrices=False)[2] @ network
+            first[denoise].append(abs(directions[0]))
+            kept[denoise].append(np.linalg.norm(directions))
+    assert np.mean(first[True]) > 0.6 > 0.45 > np.mean(first[False])
+    assert (np.array(kept[True]) > np.array(kept[False])).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_volumes():
+    pca = GroupPCA(7)
+    for seed in range(6):
+        pca.update(noise(30, seed))
+        assert pca.rows.shape == (7, N_NEURONS)
+        assert pca.rows.dtype == np.float32
+
+
+def test_rows_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="Call update first"):
+        _ = GroupPCA(5).rows
+
+
+# -- its parts --------------------------------------------------------------------------------------------------------
+
+
+def test_products_in_blocks_are_as_exact_as_float64():
+    X = noise(40, n_neurons=9000)  # more than two blocks
+    X[:, :100] *= 1000
+    exact = X.astype(np.float64) @ X.astype(np.float64).T
+    assert np.abs(gram(X) - exact).max() < 1e-5 * exact.max()
+    assert gram(X).dtype == np.float64
+
+
+def test_products_do_not_care_about_memory_order():
+    X = noise(30)
+    assert np.allclose(gram(np.asfortranarray(X)), gram(X), rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "n_volumes", [[300, 200, 30, 1000, 10], [10] * 200, [512], [513, 1], [511, 1, 1], [1], [5000, 5000]]
+)
+def test_a_plan_neither_splits_nor_reorders_runs_and_groups_as_many_as_fit(n_volumes):
+    groups = plan(n_volumes, 512)
+    assert [number for group in groups for number in group] == list(range(len(n_volumes)))
+    sizes = [sum(n_volumes[number] for number in group) for group in groups]
+    assert all(size <= 512 or len(group) == 1 for size, group in zip(sizes, groups, strict=True))
+    for size, following in zip(sizes, groups[1:], strict=False):
+        assert size + n_volumes[following[0]] > 512  # the next run would not have fitted
+
+
+def test_more_rows_are_kept_than_components_and_never_more_than_a_hundred_more():
+    for k in (1, 5, 20, 60, 200):
+        assert k + 20 <= n_kept(k) <= k + 100
+    assert n_kept(20) == 60
+
+
+# -- whitening --------------------------------------------------------------------------------------------------------
+
+
+def test_white_rows_have_mean_zero_and_identity_covariance():
+    rows = low_rank(50) + 3  # a mean over neurons, which has to go
+    Z = whitened(rows, 8).astype(np.float64)
+    assert Z.shape == (8, N_NEURONS)
+    assert np.abs(Z.mean(axis=1)).max() < 1e-4
+    assert np.allclose(Z @ Z.T / N_NEURONS, np.eye(8), atol=1e-4)
+
+
+def test_white_rows_span_the_leading_principal_axes():
+    X = low_rank(100)
+    X -= X.mean(axis=1, keepdims=True)
+    truth = np.linalg.svd(X.astype(np.float64), full_matrices=False)[2][:RANK]
+    assert smallest_cosine(whitened(X, RANK), truth) >= 0.9999
+
+
+def test_more_components_than_the_rank_are_refused():
+    rng = np.random.default_rng(0)
+    rows = accumulated((rng.normal(size=(60, 3)) @ rng.normal(size=(3, N_NEURONS))).astype(np.float32), 20, [30])
+    assert len(rows) == 20
+    assert whitened(rows, 3).shape == (3, N_NEURONS)
+    with pytest.raises(ValueError, match="n_components is 4, but the data have rank 3 only"):
+        whitened(rows, 4)
+
+
+def test_zeros_have_no_rank_and_raise_no_numerical_warning():
+    zeros = np.zeros((10, N_NEURONS), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not reduced(zeros, 5, True).any()
+        with pytest.raises(ValueError, match="rank 0 only"):
+            whitened(zeros, 1)

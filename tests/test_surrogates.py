@@ -1,0 +1,226 @@
+"""Surrogates keep each neuron and break what neurons do together; what the pipeline finds in them is the null."""
+
+import warnings
+
+import numpy as np
+import pytest
+from joblib import parallel_config
+
+from lmri.decomposition import FastICA, NeuronICA
+from lmri.decomposition.standardization import StandardizedRuns
+from lmri.decomposition.surrogates import ShiftedRuns, Shifter, generator
+from lmri.space import NeuronSpace
+from lmri.thresholds import z_scores
+from phantom import gaussian_noise, planted
+
+SPACE = NeuronSpace.build([128] * 4)
+K = 5
+
+
+def heavy(n_runs=3, n_volumes=120, seed=0):
+    """Record nothing, with tails of Student's t with 5 degrees of freedom."""
+    rng = np.random.default_rng(seed)
+    return [
+        SPACE.to_img(rng.standard_t(5, size=(n_volumes, SPACE.n_neurons)).astype(np.float32)) for _ in range(n_runs)
+    ]
+
+
+def correlated_run(n_volumes=200, n_neurons=60, seed=0):
+    """Give neurons with memory, all of which follow one time course."""
+    rng = np.random.default_rng(seed)
+    course = np.convolve(rng.normal(size=n_volumes + 4), np.ones(5), "valid")
+    return (2 * course[:, None] + rng.normal(size=(n_volumes, n_neurons))).astype(np.float32)
+
+
+def circular_autocorrelation(run):
+    return np.fft.irfft(np.abs(np.fft.rfft(run.astype(np.float64), axis=0)) ** 2, axis=0, n=len(run))
+
+
+def mean_correlation(run):
+    r = np.corrcoef(run.T)
+    return np.abs(r[np.triu_indices(len(r), 1)]).mean()
+
+
+def shifts(before, after):
+    """Find by how many volumes each neuron was shifted."""
+    n = len(before)
+    turned = np.stack([np.roll(before, shift, axis=0) for shift in range(n)])  # (n_shifts, n_volumes, n_neurons)
+    same = (turned == after).all(axis=1)
+    assert (same.sum(axis=0) == 1).all()
+    return same.argmax(axis=0)
+
+
+# -- laws of a shift --------------------------------------------------------------------------------------------------
+
+
+def test_a_shift_keeps_every_neurons_values_and_memory_exactly():
+    run = correlated_run()
+    shifted = Shifter(run)(generator(0, 0, 0))
+    assert shifted.shape == run.shape
+    assert np.array_equal(np.sort(shifted, axis=0), np.sort(run, axis=0))
+    assert not np.array_equal(shifted, run)
+    assert np.allclose(circular_autocorrelation(shifted), circular_autocorrelation(run), rtol=1e-9, atol=1e-6)
+    shifts(run, shifted)  # and is a shift of every neuron
+
+
+def test_a_shift_breaks_what_neurons_do_together_and_one_of_all_neurons_alike_does_not():
+    run = correlated_run()
+    assert mean_correlation(run) > 0.9
+    assert mean_correlation(Shifter(run)(generator(0, 0, 0))) < 0.2
+    order = np.random.default_rng(0).permutation(len(run))
+    assert mean_correlation(np.roll(run, 17, axis=0)[order]) > 0.9  # whole tokens shuffled: the wrong null
+
+
+def test_the_run_is_not_written_to():
+    run = correlated_run()
+    kept = run.copy()
+    shifter = Shifter(run)
+    first = shifter(generator(0, 0, 0))
+    first_kept = first.copy()
+    first += 1
+    assert np.array_equal(run, kept)
+    assert np.array_equal(shifter(generator(0, 0, 0)), first_kept)
+
+
+def test_shifts_are_uniform_and_every_neuron_has_its_own():
+    run = np.random.default_rng(0).normal(size=(8, 4000)).astype(np.float32)
+    found = shifts(run, Shifter(run)(generator(0, 0, 0)))
+    counts = np.bincount(found, minlength=8)
+    # 0 is among them, as often as any other: without it, no surrogate could be the recording.
+    assert np.abs(counts - 500).max() < 5 * np.sqrt(500)
+
+
+def test_shifts_are_reproducible_and_differ_between_seeds_surrogates_and_runs():
+    run = np.random.default_rng(0).normal(size=(50, 400)).astype(np.float32)
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    found = [shifts(run, Shifter(run)(generator(*key))) for key in keys]
+    assert np.array_equal(found[0], shifts(run, Shifter(run)(generator(0, 0, 0))))
+    for number, one in enumerate(found):
+        for other in found[:number]:
+            assert (one == other).mean() < 0.08  # 1 / 50 by chance
+            assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+
+
+def test_runs_of_a_surrogate_are_shifted_within_and_each_on_its_own():
+    imgs = gaussian_noise(SPACE, n_runs=2, n_volumes=40)
+    runs = StandardizedRuns(SPACE, [imgs[0], imgs[0]], "zscore", "run")  # the same run twice
+    first, second = ShiftedRuns(runs, 0, 0)
+    original = runs.run(0)
+    a, b = shifts(original, first), shifts(original, second)
+    assert (a == b).mean() < 0.1
+    again = next(iter(ShiftedRuns(runs, 0, 0)))
+    assert np.array_equal(first, again)
+    assert len(ShiftedRuns(runs, 0, 0)) == 2
+    assert not np.array_equal(first, next(iter(ShiftedRuns(runs, 0, 1))))
+
+
+# -- the null ---------------------------------------------------------------------------------------------------------
+
+
+def quantiles(maps):
+    return np.quantile(np.abs(z_scores(np.concatenate(maps))), [0.99, 0.999])
+
+
+def surrogate_maps(estimator, n_surrogates, imgs):
+    """Fit on surrogates written as images: the whole pipeline, with all its starts, by nothing but public names."""
+    runs = StandardizedRuns(SPACE, imgs, estimator.standardize, estimator.scope)
+    found = []
+    for surrogate in range(n_surrogates):
+        shifted = [SPACE.to_img(run) for run in ShiftedRuns(runs, 0, surrogate)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # noise need not converge
+            found.append(estimator.fit(shifted).components_.copy())
+    return found
+
+
+def null_quantiles(null, shares=(0.99, 0.999)):
+    """Read quantiles off a null: the |z| at which p falls below 1 - share."""
+    grid = np.linspace(0, 12, 6001)
+    p = null.p(grid)
+    return np.array([grid[(p <= 1 - share).argmax()] for share in shares])
+
+
+def fitted(imgs, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noise need not converge
+        return NeuronICA(SPACE, K, **options).fit(imgs)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "heavy"])
+def test_one_short_start_a_surrogate_gives_the_quantiles_of_ten_long_ones(noise):
+    imgs = gaussian_noise(SPACE, 3, 120) if noise == "gaussian" else heavy()
+    null = fitted(imgs).surrogate_null(40)
+    full = quantiles(surrogate_maps(NeuronICA(SPACE, K, n_init=10, max_iter=500), 20, imgs))
+    assert np.allclose(null_quantiles(null), full, rtol=0.06)
+
+
+def test_the_null_follows_the_tails_of_the_data():
+    """The control of the test above: quantiles that agree anywhere would prove nothing."""
+    gaussian = null_quantiles(fitted(gaussian_noise(SPACE, 3, 120)).surrogate_null(20))
+    sparse = np.random.default_rng(0)
+    spikes = [
+        SPACE.to_img((sparse.normal(size=(120, 512)) * (1 + 8 * (sparse.uniform(size=(120, 512)) < 0.02))).astype("f4"))
+        for _ in range(3)
+    ]
+    assert null_quantiles(fitted(spikes).surrogate_null(20))[1] > 1.15 * gaussian[1]
+
+
+def test_the_fast_path_agrees_with_the_generic_one():
+    """FastICA shifts and fits anew; NeuronICA lets surrogates share one reading of the data."""
+    imgs = gaussian_noise(SPACE, 3, 120)
+    fast = fitted(imgs).surrogate_null(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noise need not converge
+        generic = FastICA(SPACE, K, kind="spatial").fit(imgs).surrogate_null(40)
+    assert generic.n_values == fast.n_values
+    assert np.allclose(null_quantiles(fast), null_quantiles(generic), rtol=0.06)
+
+
+@pytest.mark.parametrize("kind", ["spatial", "temporal"])
+def test_a_null_is_reproducible_and_the_same_from_two_workers(kind):
+    imgs = planted(SPACE, n_networks=3, share=0.04, n_runs=3, n_volumes=80).imgs
+    first = fitted(imgs, kind=kind, n_init=2).surrogate_null(3)
+    assert np.array_equal(first.z, fitted(imgs, kind=kind, n_init=2).surrogate_null(3).z)
+    with parallel_config(backend="threading"):  # starting processes takes seconds
+        divided = fitted(imgs, kind=kind, n_init=2).surrogate_null(3, n_jobs=2)
+    assert np.allclose(first.z, divided.z, atol=1e-3)
+    other = fitted(imgs, kind=kind, n_init=2, random_state=1).surrogate_null(3)
+    assert not np.allclose(first.z, other.z, atol=1e-3)
+    assert first.n_surrogates == 3
+    assert first.n_values == 3 * K * SPACE.n_neurons
+    assert len(first.maxima) == 3 * K
+
+
+@pytest.mark.parametrize("kind", ["spatial", "temporal"])
+def test_planted_networks_stand_out_of_their_own_null_and_shifted_ones_do_not(kind):
+    phantom = planted(SPACE, n_networks=K, share=0.04, n_runs=4, n_volumes=120)
+    estimator = fitted(phantom.imgs, kind=kind, n_init=2)
+    null = estimator.surrogate_null(20)
+    assert null.p_of_maps(z_scores(estimator.components_)).max() <= 0.05
+    runs = StandardizedRuns(SPACE, phantom.imgs, "zscore", "run")
+    nothing = fitted([SPACE.to_img(run) for run in ShiftedRuns(runs, 1, 999)], kind=kind, n_init=2)
+    assert np.median(null.p_of_maps(z_scores(nothing.components_))) > 0.05
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "20"])
+def test_a_number_of_surrogates_that_is_none_is_named(wrong):
+    estimator = fitted(gaussian_noise(SPACE, 1, 60), n_init=1)
+    with pytest.raises(ValueError, match="n_surrogates is"):
+        estimator.surrogate_null(wrong)
+
+
+def test_a_null_before_the_fit_is_refused():
+    with pytest.raises(ValueError, match=r"NeuronICA is not fitted. Call fit"):
+        NeuronICA(SPACE, K).surrogate_null()
+
+
+def test_a_new_fit_forgets_the_null_of_the_old_one():
+    estimator = fitted(gaussian_noise(SPACE, 2, 60), n_init=1)
+    before = estimator.surrogate_null(2)
+    assert estimator.surrogate_null(2) is before
+    assert estimator.surrogate_null(3) is not before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(heavy(2, 60))
+    assert not hasattr(estimator, "null_")
+    assert not np.array_equal(estimator.surrogate_null(2).z, before.z)
