@@ -210,13 +210,13 @@ def test_bad_recordings_end_in_a_message(texts, tmp_path, study):
 
 def test_bad_decompositions_end_in_a_message(study, tmp_path):
     assert "is not a study" in fails("decompose", tmp_path)
-    assert "'pca'; accepted are 'canica'" in fails("decompose", study, "--method", "pca")
+    assert "'pca'; accepted are 'ica'," in fails("decompose", study, "--method", "pca")
     assert "which allows at most" in fails("decompose", study, "--n-components", 5000, "--name", "x")
     assert "corpus='news'" in fails("decompose", study, "--corpus", "poems", "--name", "x")
-    assert "n_components: 3 there, 4 now" in fails("decompose", study, "--n-components", 4)
-    assert "accepted are z, robust_z" in fails("decompose", study, "--threshold", "p:0.05")
+    assert "n_components: 3 there, 4 now" in fails("decompose", study, "--method", "canica", "--n-components", 4)
+    assert "accepted are fdr, fdr_set, z" in fails("decompose", study, "--threshold", "p:0.05")
     assert "'z:high' has the value 'high'" in fails("decompose", study, "--threshold", "z:high")
-    assert "--alpha is of dictlearning only" in fails("decompose", study, "--alpha", 3)
+    assert "--alpha is not of ica" in fails("decompose", study, "--alpha", 3)
 
 
 def test_bad_interventions_end_in_a_message(study, texts, tmp_path):
@@ -249,8 +249,9 @@ def test_support_takes_no_value():
 
 
 def test_every_command_explains_its_options():
-    for command in ("demo", "record", "decompose", "threshold", "compare", "lesion", "preserve", "amplify", "report",
-                    "info", "validate"):  # fmt: skip
+    for command in ("demo", "record", "order", "decompose", "threshold", "compare", "describe", "label",
+                    "connectivity", "dual-regression", "lesion", "preserve", "amplify", "report", "info", "validate",
+                    "phantom"):  # fmt: skip
         done = run(command, "--help")
         assert done.exit_code == 0
         assert "Usage" in done.output

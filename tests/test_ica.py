@@ -57,7 +57,7 @@ def test_components_are_scikit_learns(fun, dtype):
 
 
 def test_the_first_start_is_scikit_learns_and_other_seeds_are_others():
-    rng = np.random.RandomState(3)  # noqa: NPY002, as scikit-learn draws
+    rng = np.random.RandomState(3)
     theirs = rng.normal(size=(K, K))
     u, _, v = np.linalg.svd(theirs)
     starts = ica.starts(K, 3, 3)
@@ -131,7 +131,10 @@ def test_torch_on_the_processor_reaches_the_same_components(torch_solver, fun):
 @pytest.mark.parametrize("denoise", [False, True])
 @pytest.mark.parametrize("n_volumes", [40, 41])  # the median of an even number lies between two
 def test_torch_reduces_as_numpy_does(torch_solver, denoise, n_volumes):
-    X = np.random.default_rng(0).normal(size=(n_volumes, 300)).astype(np.float32) * np.linspace(3, 1, n_volumes)[:, None]
+    X = (
+        np.random.default_rng(0).normal(size=(n_volumes, 300)).astype(np.float32)
+        * np.linspace(3, 1, n_volumes)[:, None]
+    )
     X = X.astype(np.float32)
     ours, theirs = reduced(X, 12, denoise), torch_solver.reduced(X, 12, denoise, device="cpu")
     assert theirs.shape == (12, 300)

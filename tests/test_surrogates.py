@@ -9,9 +9,10 @@ from joblib import parallel_config
 from lmri.decomposition import FastICA, NeuronICA
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.decomposition.surrogates import ShiftedRuns, Shifter, generator
+from lmri.networks import NetworkSet
 from lmri.space import NeuronSpace
 from lmri.thresholds import z_scores
-from phantom import gaussian_noise, planted
+from phantom import gaussian_noise, matched, planted
 
 SPACE = NeuronSpace.build([128] * 4)
 K = 5
@@ -200,6 +201,38 @@ def test_planted_networks_stand_out_of_their_own_null_and_shifted_ones_do_not(ki
     runs = StandardizedRuns(SPACE, phantom.imgs, "zscore", "run")
     nothing = fitted([SPACE.to_img(run) for run in ShiftedRuns(runs, 1, 999)], kind=kind, n_init=2)
     assert np.median(null.p_of_maps(z_scores(nothing.components_))) > 0.05
+
+
+def with_a_difference_between_runs():
+    """Plant three networks, and ten neurons that differ between runs and not within."""
+    base = planted(SPACE, n_networks=3, share=0.04, n_runs=24, n_volumes=40)
+    rng = np.random.default_rng(3)
+    between = np.zeros(SPACE.n_neurons)
+    between[rng.choice(SPACE.n_neurons, 10, replace=False)] = 2.5
+    levels = rng.laplace(size=24)
+    runs = [SPACE.from_img(img) + level * between for img, level in zip(base.imgs, levels, strict=True)]
+    return base.maps, [SPACE.to_img(run.astype(np.float32)) for run in runs]
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "run",
+        pytest.param(
+            "study",
+            marks=pytest.mark.xfail(
+                strict=True, reason="shifts within runs leave differences between runs in every surrogate"
+            ),
+        ),
+    ],
+)
+def test_one_network_between_runs_does_not_hide_those_within(scope):
+    maps, imgs = with_a_difference_between_runs()
+    estimator = NeuronICA(SPACE, 4, scope=scope, n_init=3).fit(imgs)
+    rows, r = matched(estimator.components_, maps)
+    assert r.min() > 0.9  # they are found ...
+    members = NetworkSet.from_estimator(estimator).threshold().members[rows]
+    assert members[maps != 0].mean() > 0.8  # ... and have to keep their neurons
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "20"])

@@ -1,10 +1,24 @@
 """Every threshold keeps what it says, on signal and on noise."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from lmri.thresholds import DESCRIPTIONS, THRESHOLDS, q_values, robust_z_scores, z_scores
+from lmri.networks import NetworkSet
+from lmri.space import NeuronSpace
+from lmri.thresholds import (
+    DESCRIPTIONS,
+    THRESHOLDS,
+    SurrogateNull,
+    needs_null,
+    q_values,
+    robust_z_scores,
+    value_name,
+    z_scores,
+)
 
 
 @pytest.fixture
@@ -16,9 +30,22 @@ def maps():
     return maps
 
 
-@pytest.mark.parametrize("method", ["z", "robust_z", "fdr_gaussian"])
+def apply(method, maps, **parameters):
+    """Threshold; a null, where one is needed, is Gaussian."""
+    if not needs_null(method):
+        return THRESHOLDS[method](maps, **parameters)
+    return THRESHOLDS[method](maps, null_of(np.random.default_rng(99), maps.shape[1]), **parameters)
+
+
+def null_of(rng, n_neurons, n_surrogates=20, n_maps=3, draw=None):
+    """Pool maps of which nothing is to be found."""
+    draw = draw or (lambda shape: rng.normal(size=shape))
+    return SurrogateNull.from_maps([draw((n_maps, n_neurons)) for _ in range(n_surrogates)])
+
+
+@pytest.mark.parametrize("method", ["fdr", "fdr_set", "z", "robust_z", "mixture", "fdr_gaussian"])
 def test_planted_neurons_are_kept_on_both_sides(maps, method):
-    members = THRESHOLDS[method](maps)
+    members = apply(method, maps)
     assert members[0, :30].all()
     assert members[0, 30:].mean() < 0.01
 
@@ -26,7 +53,10 @@ def test_planted_neurons_are_kept_on_both_sides(maps, method):
 @pytest.mark.parametrize("method", list(THRESHOLDS))
 def test_scale_and_sign_of_a_map_do_not_matter(maps, method):
     # All maps by the same factor, because "auto" ranks them against each other.
-    assert np.array_equal(THRESHOLDS[method](maps), THRESHOLDS[method](-7 * maps))
+    members = apply(method, maps)
+    assert members.shape == maps.shape
+    assert members.dtype == bool
+    assert np.array_equal(members, apply(method, -7 * maps))
 
 
 def test_fdr_keeps_nothing_of_gaussian_noise_and_quotas_keep_their_share():
@@ -59,7 +89,7 @@ def test_support_keeps_what_is_not_zero():
 
 @pytest.mark.parametrize("method", list(THRESHOLDS))
 def test_a_map_of_zeros_gives_an_empty_network(method):
-    assert not THRESHOLDS[method](np.zeros((2, 50))).any()
+    assert not apply(method, np.zeros((2, 50))).any()
 
 
 def test_top_counts_exactly_also_with_ties():
@@ -74,13 +104,255 @@ def test_top_counts_exactly_also_with_ties():
         ("top", {"share": 1.0}),
         ("fdr_gaussian", {"alpha": 0}),
         ("auto", {"ratio": 0}),
+        ("fdr", {"alpha": 0}),
+        ("fdr", {"alpha": 1.0}),
+        ("fdr_set", {"alpha": -0.1}),
+        ("mixture", {"p": 1.0}),
+        ("mixture", {"p": 0}),
     ],
 )
 def test_values_out_of_range_are_refused(method, values):
     with pytest.raises(ValueError, match=f"{next(iter(values))} is"):
-        THRESHOLDS[method](np.ones((1, 10)), **values)
+        apply(method, np.ones((1, 10)), **values)
 
 
 def test_q_values_equal_scipys():
     p = np.random.default_rng(0).uniform(size=200) ** 2
     assert np.allclose(q_values(p), stats.false_discovery_control(p))
+
+
+def test_every_threshold_says_what_it_controls_and_which_need_a_null():
+    assert set(DESCRIPTIONS) == set(THRESHOLDS)
+    assert {method for method in THRESHOLDS if needs_null(method)} == {"fdr", "fdr_set"}
+    names = {method: value_name(method) for method in THRESHOLDS}
+    assert (names["fdr"], names["z"], names["mixture"], names["support"]) == ("alpha", "z", "p", None)
+
+
+# -- p from surrogates ------------------------------------------------------------------------------------------------
+
+
+def brute_force(maps, z):
+    """Count: the share of null values at least as large, the data themselves among them."""
+    pooled = np.sort(np.concatenate([np.abs(z_scores(one)).ravel() for one in maps]))
+    at_least = len(pooled) - np.searchsorted(pooled, np.abs(z), side="left")
+    return (1 + at_least) / (1 + len(pooled))
+
+
+@pytest.mark.parametrize("draw", ["normal", "laplace"])
+def test_p_of_few_values_is_exact(draw):
+    rng = np.random.default_rng(0)
+    maps = [getattr(rng, draw)(size=(3, 500)) for _ in range(4)]
+    null = SurrogateNull.from_maps(maps)
+    z = np.concatenate([rng.normal(size=2000) * 3, z_scores(maps[0]).ravel(), [0, 1e9, -1e9]])
+    assert np.allclose(null.p(z), brute_force(maps, z), rtol=1e-12)
+    assert null.n_values == 6000
+    assert null.n_surrogates == 4
+    assert null.p(np.array([1e9]))[0] == 1 / 6001  # never 0
+    assert null.p(np.array([0.0]))[0] == 1
+    assert np.array_equal(null.p(z), null.p(-z))
+    assert null.p(z.reshape(1, -1)).shape == (1, len(z))
+
+
+def test_p_of_many_values_is_exact_in_the_tail_and_on_the_safe_side_within_two_percent_elsewhere():
+    rng = np.random.default_rng(0)
+    maps = [rng.standard_t(5, size=(4, 20_000)) for _ in range(3)]  # 240,000 values
+    null = SurrogateNull.from_maps(maps)
+    own = z_scores(maps[1]).ravel()[::7]
+    z = np.concatenate([np.linspace(0, 12, 3000), rng.normal(size=2000), own])
+    p, truth = null.p(z), brute_force(maps, z)
+    assert (p >= truth * (1 - 1e-12)).all()
+    assert (p / truth).max() <= 1.02
+    tail = truth < 20_000 / 240_001
+    assert tail.sum() > 1000
+    assert np.allclose(p[tail], truth[tail], rtol=1e-12)
+    assert len(null.z) < 25_000  # most values are not stored
+    order = np.argsort(np.abs(z))
+    assert (np.diff(p[order]) <= 0).all()  # larger |z|, smaller p
+
+
+@pytest.mark.parametrize("n", [19_999, 20_000, 20_001, 20_500])
+def test_p_is_exact_or_safe_around_the_number_of_values_that_are_kept(n):
+    rng = np.random.default_rng(n)
+    maps = [rng.normal(size=(1, n))]
+    null = SurrogateNull.from_maps(maps)
+    z = np.concatenate([np.linspace(0, 5, 999), z_scores(maps[0])[0]])
+    p, truth = null.p(z), brute_force(maps, z)
+    assert (p >= truth * (1 - 1e-12)).all()
+    assert (p / truth).max() <= 1.02
+
+
+def test_ties_count_whole():
+    rng = np.random.default_rng(0)
+    maps = [rng.choice([-2.0, -1.0, 0.0, 1.0, 2.0], size=(2, 30_000)) for _ in range(2)]
+    null = SurrogateNull.from_maps(maps)
+    z = np.concatenate([np.unique(z_scores(maps[0])), np.linspace(0, 3, 301)])
+    p, truth = null.p(z), brute_force(maps, z)
+    assert (p >= truth * (1 - 1e-12)).all()
+    assert null.p(np.abs(z_scores(maps[0])).max(keepdims=True))[0, 0] < 0.6
+    dead = [np.concatenate([np.zeros((1, 100)), rng.normal(size=(1, 100))], axis=1) for _ in range(3)]
+    tied = SurrogateNull.from_maps(dead)
+    at = z_scores(dead[0])[0, :1]  # where half of all values lie
+    assert np.allclose(tied.p(at), brute_force(dead, at), rtol=1e-12)
+
+
+def test_p_of_a_map_is_the_share_of_null_maps_with_as_large_a_value():
+    rng = np.random.default_rng(0)
+    maps = [rng.laplace(size=(5, 200)) for _ in range(7)]
+    null = SurrogateNull.from_maps(maps)
+    largest = np.concatenate([np.abs(z_scores(one)).max(axis=1) for one in maps])
+    own = z_scores(rng.laplace(size=(6, 200)))
+    expected = [(1 + (largest >= np.abs(row).max()).sum()) / 36 for row in own]
+    assert np.allclose(null.p_of_maps(own), expected)
+    assert np.allclose(null.p_of_maps(z_scores(maps[3]))[0], (1 + (largest >= largest[15]).sum()) / 36)  # itself counts
+    assert null.p_of_maps(np.full((1, 200), 99.0))[0] == 1 / 36
+
+
+def test_a_null_survives_its_table():
+    rng = np.random.default_rng(0)
+    null = null_of(rng, 4000, draw=lambda shape: rng.laplace(size=shape))
+    table = pd.DataFrame(json.loads(json.dumps(null.to_table().to_dict("list"))))  # through text
+    back = SurrogateNull.from_table(table, null.n_values, null.n_surrogates, null.maxima.tolist())
+    z = rng.laplace(size=(3, 4000)) * 2
+    assert np.array_equal(back.p(z), null.p(z))
+    assert np.array_equal(back.p_of_maps(z), null.p_of_maps(z))
+    assert (back.n_values, back.n_surrogates) == (20 * 3 * 4000, 20)
+
+
+# -- the calibrated threshold -----------------------------------------------------------------------------------------
+
+
+def scaled(rng, shape):
+    """Draw maps whose tails differ from map to map, as those of an ICA of noise do."""
+    return np.stack([rng.standard_t(rng.choice([4, 8, 30]), size=shape[1]) for _ in range(shape[0])])
+
+
+@pytest.fixture(scope="module")
+def exchangeable():
+    """Repeat: a null of 100 maps, and 3 maps of the same kind: which neurons each threshold keeps."""
+    rng = np.random.default_rng(0)
+    found = {"fdr": [], "fdr_set": []}
+    for _ in range(300):
+        null = null_of(rng, 200, 20, 5, lambda shape: scaled(rng, shape))
+        maps = scaled(rng, (3, 200))
+        for method, members in found.items():
+            members.append(THRESHOLDS[method](maps, null))
+    return {method: np.stack(members) for method, members in found.items()}  # (n_repeats, n_maps, n_neurons)
+
+
+def test_fdr_keeps_something_in_a_share_alpha_of_maps_that_hold_nothing(exchangeable):
+    shares = exchangeable["fdr"].any(axis=2).mean(axis=1)  # maps of one repeat share a null
+    error = shares.std(ddof=1) / np.sqrt(len(shares))
+    assert abs(shares.mean() - 0.05) < 3 * error
+    assert error < 0.01
+    low, high = stats.binom.interval(0.999, shares.size * 3, 0.05)
+    assert low <= exchangeable["fdr"].any(axis=2).sum() <= high
+
+
+def test_fdr_set_is_at_most_as_liberal_where_nothing_is_to_be_found(exchangeable):
+    families = exchangeable["fdr_set"].any(axis=(1, 2))  # one family a repeat
+    assert families.mean() <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(families))
+    assert exchangeable["fdr_set"].any(axis=2).mean() <= exchangeable["fdr"].any(axis=2).mean()
+
+
+def planted_maps(rng, n_maps=4, n_neurons=3000, n_members=40, strength=9.0):
+    maps = rng.standard_t(30, size=(n_maps, n_neurons))
+    truth = np.zeros(maps.shape, dtype=bool)
+    for own, row in zip(truth, maps, strict=True):
+        members = rng.choice(n_neurons, n_members, replace=False)
+        own[members] = True
+        row[members] = rng.choice([-1, 1], n_members) * (strength + rng.normal(size=n_members))
+    return maps, truth
+
+
+@pytest.mark.parametrize("method", ["fdr", "fdr_set"])
+def test_fdr_finds_sharp_members_of_either_sign_and_few_others(method):
+    rng = np.random.default_rng(1)
+    null = null_of(rng, 3000, 40, 4, lambda shape: rng.standard_t(30, size=shape))
+    false, power = [], []
+    for _ in range(25):
+        maps, truth = planted_maps(rng)
+        members = THRESHOLDS[method](maps, null)
+        false.extend((members & ~truth).sum(axis=1) / np.maximum(members.sum(axis=1), 1))
+        power.append(members[truth].mean())
+        assert members[truth & (maps < 0)].any()
+    assert np.mean(power) > 0.8
+    assert np.mean(false) <= 0.05 + 2 * np.std(false) / np.sqrt(len(false))
+    if method == "fdr":
+        assert THRESHOLDS[method](maps, null, alpha=0.001).sum() <= members.sum()
+
+
+def test_fdr_looks_at_each_map_and_fdr_set_at_all_of_them():
+    rng = np.random.default_rng(0)
+    null = null_of(rng, 3000, 40, 4)
+    maps, _ = planted_maps(rng, 1)
+    alone = np.concatenate([maps, rng.normal(size=(3, 3000))])
+    assert THRESHOLDS["fdr"](alone, null)[0].sum() >= THRESHOLDS["fdr_set"](alone, null)[0].sum()
+    assert np.array_equal(THRESHOLDS["fdr"](alone, null)[0], THRESHOLDS["fdr"](maps, null)[0])
+
+
+def test_heavy_tails_of_the_data_are_no_networks_as_they_are_for_a_gaussian_null():
+    rng = np.random.default_rng(0)
+    laplace = rng.laplace(size=(5, 9216))
+    own = null_of(rng, 9216, 20, 5, lambda shape: rng.laplace(size=shape))
+    assert THRESHOLDS["fdr"](laplace, own).sum() <= 5
+    assert THRESHOLDS["fdr"](laplace, null_of(rng, 9216, 20, 5)).sum() > 100  # the control: a null of another kind
+
+
+def test_few_surrogates_cannot_reach_alpha_and_keep_nothing():
+    maps, _ = planted_maps(np.random.default_rng(0), 1)
+    rng = np.random.default_rng(1)
+    assert not THRESHOLDS["fdr"](maps, null_of(rng, 3000, 18, 1)).any()  # p of a map is at least 1 / 19
+    assert THRESHOLDS["fdr"](maps, null_of(rng, 3000, 20, 1)).any()
+
+
+def test_maps_without_surrogates_say_what_to_do_instead():
+    space = NeuronSpace.build([50] * 2)
+    maps = np.random.default_rng(0).normal(size=(3, 100)).astype(np.float32)
+    networks = NetworkSet(space, maps, method="mine")
+    for method in (None, "fdr", "fdr_set"):
+        with pytest.raises(ValueError, match=r"'mine' comes without surrogates.*networks.threshold\('z', z=3.0\)"):
+            networks.threshold(method)
+    assert networks.threshold("z").is_thresholded
+    null = null_of(np.random.default_rng(1), 100)
+    given = NetworkSet(space, maps, null=null).threshold(alpha=0.1)
+    assert np.array_equal(given.members, THRESHOLDS["fdr"](maps, null, alpha=0.1))
+    assert given.info["threshold"]["alpha"] == 0.1
+    assert given.info["threshold"]["description"] == DESCRIPTIONS["fdr"]
+    sparse = NetworkSet(space, np.where(maps > 1, maps, 0), info={"method": "dictlearning"}).threshold()
+    assert sparse.info["threshold"]["method"] == "support"
+
+
+# -- the mixture ------------------------------------------------------------------------------------------------------
+
+
+def test_a_mixture_keeps_nothing_of_gaussian_maps():
+    noise = np.random.default_rng(0).normal(size=(8, 3000))
+    assert THRESHOLDS["mixture"](noise).sum() <= 3  # about one neuron in ten thousand
+
+
+def test_a_mixture_finds_members_on_both_sides_and_on_one():
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(3, 3000))
+    maps[0, :60] += 8
+    maps[0, 60:80] -= 8
+    maps[1, :60] -= 8
+    members = THRESHOLDS["mixture"](maps)
+    assert members[0, :80].mean() > 0.95
+    assert members[0, 60:80].mean() > 0.9
+    assert members[1, :60].mean() > 0.95
+    assert members[0, 80:].mean() < 0.005
+    assert members[1, 60:].mean() < 0.005
+    assert members[2].sum() <= 3
+    strict = THRESHOLDS["mixture"](maps, p=0.99)
+    assert (strict <= members).all()
+
+
+def test_a_mixture_takes_heavy_tails_for_members_which_its_description_says():
+    laplace = np.random.default_rng(0).laplace(size=(1, 9216))
+    assert THRESHOLDS["mixture"](laplace).sum() > 50
+    assert "heavy tails count as active" in DESCRIPTIONS["mixture"]
+
+
+def test_a_mixture_of_a_constant_map_finds_nothing():
+    for constant in (0.0, 3.0, -1e-3, 1e6):
+        assert not THRESHOLDS["mixture"](np.full((2, 300), constant)).any()

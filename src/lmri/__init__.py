@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lmri import tasks as tasks
     from lmri.comparison import Comparison as Comparison
+    from lmri.comparison import Consensus as Consensus
     from lmri.comparison import compare as compare
+    from lmri.comparison import compare_many as compare_many
     from lmri.controls import MatchedControls as MatchedControls
     from lmri.decomposition import CanICA as CanICA
     from lmri.decomposition import DictLearning as DictLearning
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from lmri.models import load_model as load_model
     from lmri.networks import Network as Network
     from lmri.networks import NetworkSet as NetworkSet
+    from lmri.annotation import annotate as annotate
+    from lmri.individuals import dual_regression as dual_regression
     from lmri.recorder import record as record
     from lmri.recording import Recording as Recording
     from lmri.scores import Scores as Scores
@@ -38,22 +42,26 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CanICA": "decomposition",
-    "NeuronICA": "decomposition",
     "Comparison": "comparison",
+    "Consensus": "comparison",
     "DictLearning": "decomposition",
     "FastICA": "decomposition",
     "Intervention": "interventions",
     "MatchedControls": "controls",
     "Network": "networks",
     "NetworkSet": "networks",
+    "NeuronICA": "decomposition",
     "NeuronSpace": "space",
     "Recording": "recording",
     "Scores": "scores",
     "SpaceMismatchError": "exceptions",
     "Study": "study",
     "amplify": "interventions",
+    "annotate": "annotation",
     "compare": "comparison",
+    "compare_many": "comparison",
     "conditions_of": "evaluation",
+    "dual_regression": "individuals",
     "evaluate": "evaluation",
     "find_sites": "sites",
     "lesion": "interventions",

@@ -10,11 +10,13 @@ import csv
 import gzip
 import hashlib
 import importlib.metadata
+import io
 import json
 import platform
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -392,11 +394,24 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
     """
     text = set(text)
     try:
-        fields = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8")
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        fields = pd.read_csv(
+            io.BytesIO(content), sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8"
+        )
     except FileNotFoundError:
         raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, OSError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
         raise StudyError(f"{path} is not a whole table ({error}). Delete it and make it again.") from error
+    # pandas fills up short rows, and takes what is too much in all rows for an index; a field holds no tab.
+    if content.count(b"\t") != (1 + len(fields)) * (fields.shape[1] - 1):
+        raise StudyError(f"{path} is not a whole table (its rows differ in length). Delete it and make it again.")
     columns: dict[str, Any] = {}
     for column in fields:
         if column in text:

@@ -57,7 +57,10 @@ def describe(
     if save:
         suggested = dict(zip(found.labels["network"], found.labels["suggested"], strict=True))
         kept = open_study(study).suggest_labels(suggested, decomposition, site)
-        output.say(f"Saved {len(suggested) - len(kept)} labels. Edit one: lmri label {quote(study)} {names[0]} TEXT")
+        n_saved = len(suggested) - len(kept)
+        output.say(
+            f"Saved {n_saved} label{'' if n_saved == 1 else 's'}. Edit one: lmri label {quote(study)} {names[0]} TEXT"
+        )
         if kept:
             output.say(f"Edited labels were kept: {', '.join(kept)}.")
     output.result(found.to_dict())

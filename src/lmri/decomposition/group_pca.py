@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from scipy import linalg
 
-BATCH = 256
+BATCH = 512
 """Volumes that are reduced together, at most: shorter runs together, longer ones in pieces of equal length. The cost of
 a volume grows with this; the noise floor is known the better the more volumes there are."""
 
@@ -109,7 +109,7 @@ def plan(n_volumes: Sequence[int], n_rows: int = BATCH) -> list[list[int]]:
 
     Examples
     --------
-    >>> plan([100, 120, 60, 1000, 10])
+    >>> plan([300, 200, 30, 1000, 10])
     [[0, 1], [2], [3], [4]]
     """
     groups: list[list[int]] = []

@@ -21,7 +21,7 @@ variance, rounding noise would look like any other neuron."""
 
 _ROWS, _BLOCK = 64, 4096
 
-_CACHE_BYTES = 2**26
+_CACHE_BYTES = 2**23
 """Moments of so many runs are kept for a second pass; those of the others are computed again."""
 
 

@@ -289,3 +289,21 @@ def svg(figure: Figure) -> str:
     FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+def reliability_figure(curve: pd.DataFrame) -> str:
+    """Draw agreement between samples of texts over the number of texts in each, beside arbitrary unmixings."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 2.8), layout="constrained")
+        axes = figure.subplots()
+        by = curve.groupby("n_texts")
+        middle = by["mean_r"].median()
+        axes.fill_between(
+            middle.index, by["null_mean"].median(), by["null_95"].median(), color=NEUTRAL, alpha=0.25, linewidth=0
+        )
+        axes.plot(middle.index, by["null_mean"].median(), color=NEUTRAL, linewidth=1, label="arbitrary unmixing")
+        axes.plot(middle.index, middle, color=NEGATIVE, linewidth=1.5, label="median")
+        axes.plot(curve["n_texts"], curve["mean_r"], "o", color=NEGATIVE, markersize=3.5, alpha=0.6)
+        axes.set(xlabel="texts in each sample", ylabel="mean matched |r|", ylim=(0, 1), title="Reliability")
+        axes.legend(frameon=False, loc="lower right")
+        return svg(figure)

@@ -128,6 +128,8 @@ def _network_set(study: Study, entry: Entry) -> dict[str, Any]:
         for network, row, own in zip(networks, networks.table.to_dict("records"), tops, strict=True)
     ]
     threshold = dict(entry.info["parameters"])
+    metrics = networks.metrics.drop(columns=["network", "label"], errors="ignore").dropna(axis="columns", how="all")
+    curve = study.reliability(decomposition.name, entry.site)
     return {
         "anchor": f"{entry.site}-{entry.name}",
         "name": entry.name,
@@ -140,6 +142,9 @@ def _network_set(study: Study, entry: Entry) -> dict[str, Any]:
         "versions": decomposition.info["versions"],
         "corpora": decomposition.info["inputs"]["corpora"],
         "cards": cards,
+        "metric_columns": list(metrics.columns),
+        "metrics": metrics.assign(network=networks.names).to_dict("records"),
+        "reliability": None if curve is None or not len(curve) else figures.reliability_figure(curve),
         "n_empty": sum(card["n_neurons"] == 0 for card in cards),
         "first_shown": next((card["name"] for card in cards if card["n_neurons"]), ""),
         "columns": max(1, min(networks.space.n_layers, 12)),
@@ -157,6 +162,8 @@ def _card(network: Network, row: Mapping[str, Any], tops: list[dict[str, Any]]) 
         "mean_layer": row["mean_layer"],
         "variance": row.get("variance"),
         "skewness": row.get("skewness"),
+        "iq": row.get("iq"),
+        "split_half_r": row.get("split_half_r"),
         "sign_determined": bool(row.get("sign_determined", 1)),
         "tops": tops,
     }

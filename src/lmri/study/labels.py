@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from lmri import storage
+from lmri.exceptions import StudyError
 from lmri.storage import Layout
 from lmri.study.entries import Entries, Entry
 
@@ -19,10 +20,23 @@ _KEY = ["site", "decomposition", "network", "decomposition_sha256"]
 
 
 def read(layout: Layout) -> pd.DataFrame:
-    """Read all labels of a study; none are there before the first is written."""
-    if not layout.network_labels.is_file():
+    """Read all labels of a study; none are there before the first is written.
+
+    Raises
+    ------
+    StudyError
+        If the table was damaged, as by editing it in another program.
+    """
+    path = layout.network_labels
+    if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS), dtype=object)
-    return storage.read_table(layout.network_labels, COLUMNS)
+    try:
+        return storage.read_table(path, COLUMNS)[list(COLUMNS)]
+    except KeyError as error:  # a column, or an escape that is none
+        raise StudyError(
+            f"{path} is not a table of labels ({error}): the columns are {', '.join(COLUMNS)}, and a backslash is "
+            "doubled. Mend or delete it, and edit labels by `lmri label`."
+        ) from None
 
 
 def of(layout: Layout, decomposition: Entry) -> pd.DataFrame:
@@ -95,7 +109,7 @@ def write(
     with storage.writing(layout.root):
         table = read(layout)
         there = of(layout, decomposition)
-        edited = set(there.loc[there["source"] == EDITED, "network"]) if source == SUGGESTED else set()
+        edited = set(there.loc[there["source"] != SUGGESTED, "network"]) if source == SUGGESTED else set()
         rows = [
             (decomposition.site, decomposition.name, network, label.strip(), source, decomposition.digest)
             for network, label in labels.items()
