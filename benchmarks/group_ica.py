@@ -76,6 +76,11 @@ def canica(space, paths, k):
     return space.from_img(fitted.components_img_)
 
 
+def ours(space, paths):
+    """Fit NeuronICA as it comes."""
+    return NeuronICA(space, 20).fit(paths).components_
+
+
 def sklearn_fastica(space, paths, k, max_iter=200):
     """Fit scikit-learn's FastICA to tokens x neurons, as the paper does, float32."""
     runs = []
@@ -86,14 +91,14 @@ def sklearn_fastica(space, paths, k, max_iter=200):
     return fitted.mixing_.T
 
 
-def pair(name, ours: Fit, theirs: Fit, truth, repeats):
+def pair(name, first: Fit, second: Fit, truth, repeats):
     """Time both by turns, and print medians, the median ratio, and what was found."""
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     maps = {}
     for repeat in range(repeats):
         for side in ("ours", "theirs") if repeat % 2 == 0 else ("theirs", "ours"):
             start = time.perf_counter()
-            maps[side] = (ours if side == "ours" else theirs)()
+            maps[side] = (first if side == "ours" else second)()
             times[side].append(time.perf_counter() - start)
     ratio = statistics.median(b / a for a, b in zip(times["ours"], times["theirs"], strict=True))
     mine, other = (statistics.median(times[side]) for side in ("ours", "theirs"))
@@ -111,16 +116,16 @@ def spatial(folder, repeats):
     """20 runs x 300 tokens x 12 x 768, K = 20, ten starts."""
     space = NeuronSpace.build([768] * 12)
     paths, truth = record(folder, space, 20, 300)
-    pair("spatial, 20 x 300 x 9,216, K = 20, against CanICA",
-         lambda: NeuronICA(space, 20).fit(paths).components_, lambda: canica(space, paths, 20), truth, repeats)  # fmt: skip
+    name = "spatial, 20 x 300 x 9,216, K = 20, against CanICA"
+    pair(name, lambda: ours(space, paths), lambda: canica(space, paths, 20), truth, repeats)
 
 
 def wide(folder, repeats):
     """4 runs x 300 tokens x 36 x 11,008, K = 20, ten starts."""
     space = NeuronSpace.build([11008] * 36)
     paths, truth = record(folder, space, 4, 300, engaged=10)
-    pair("spatial, 4 x 300 x 396,288, K = 20, against CanICA",
-         lambda: NeuronICA(space, 20).fit(paths).components_, lambda: canica(space, paths, 20), truth, repeats)  # fmt: skip
+    name = "spatial, 4 x 300 x 396,288, K = 20, against CanICA"
+    pair(name, lambda: ours(space, paths), lambda: canica(space, paths, 20), truth, repeats)
 
 
 def temporal(folder, repeats):
@@ -158,8 +163,8 @@ def surrogates(folder, repeats):
         nulls.append(time.perf_counter() - middle)
     ratio = statistics.median(b / a for a, b in zip(fits, nulls, strict=True))
     print(
-        f"20 surrogates: {statistics.median(nulls):.2f} s beside a fit of {statistics.median(fits):.2f} s: {ratio:.1f} fits"
-        f" ({repeats} pairs)"
+        f"20 surrogates: {statistics.median(nulls):.2f} s beside a fit of {statistics.median(fits):.2f} s: "
+        f"{ratio:.1f} fits ({repeats} pairs)"
     )
 
 
@@ -169,7 +174,7 @@ def memory(folder, repeats):
     record(folder, space, 200, 512)
     peaks = []
     for n_runs in (100, 200):
-        out = subprocess.run(  # noqa: S603
+        out = subprocess.run(
             [sys.executable, __file__, "child", "--folder", str(folder), "--runs", str(n_runs)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lmri import tasks as tasks
+    from lmri.annotation import annotate as annotate
     from lmri.comparison import Comparison as Comparison
     from lmri.comparison import Consensus as Consensus
     from lmri.comparison import compare as compare
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lmri.evaluation import conditions_of as conditions_of
     from lmri.evaluation import evaluate as evaluate
     from lmri.exceptions import SpaceMismatchError as SpaceMismatchError
+    from lmri.individuals import dual_regression as dual_regression
     from lmri.interventions import Intervention as Intervention
     from lmri.interventions import amplify as amplify
     from lmri.interventions import lesion as lesion
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from lmri.models import load_model as load_model
     from lmri.networks import Network as Network
     from lmri.networks import NetworkSet as NetworkSet
-    from lmri.annotation import annotate as annotate
-    from lmri.individuals import dual_regression as dual_regression
     from lmri.recorder import record as record
     from lmri.recording import Recording as Recording
     from lmri.scores import Scores as Scores
