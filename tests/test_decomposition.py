@@ -315,7 +315,7 @@ def test_fit_leaves_the_parameters_alone(phantom):
 
 
 def test_unknown_methods_and_kinds_are_named(phantom):
-    with pytest.raises(ValueError, match="'nmf'; accepted are 'canica'"):
+    with pytest.raises(ValueError, match="'nmf'; accepted are 'ica', 'ica-temporal', 'canica'"):
         build("nmf", SPACE)
     with pytest.raises(ValueError, match="kind is 'both'"):
         FastICA(SPACE, kind="both").fit(phantom.imgs)

@@ -89,9 +89,10 @@ def test_the_leading_subspace_is_another_one_in_other_data():
 def test_denoising_lowers_squared_singular_values_by_their_median():
     X = noise(61)
     squares = np.linalg.svd(X.astype(np.float64), compute_uv=False) ** 2
-    rows = reduced(X, 61, True).astype(np.float64)
-    assert np.allclose((rows**2).sum(axis=1), np.maximum(squares - np.median(squares), 0), atol=1e-4 * squares[0])
-    assert np.allclose((rows[31:] ** 2).sum(), 0, atol=1e-4)  # the lower half is gone
+    rows = reduced(X, 30, True).astype(np.float64)
+    assert np.allclose((rows**2).sum(axis=1), squares[:30] - np.median(squares), atol=1e-4 * squares[0])
+    few = reduced(X, 31, True).astype(np.float64)  # fewer than twice as many volumes: half of them may be signal
+    assert np.allclose((few**2).sum(axis=1), squares[:31], atol=1e-4 * squares[0])
 
 
 def test_denoising_keeps_the_network_of_one_run_among_many():

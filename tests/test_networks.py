@@ -1,5 +1,7 @@
 """Networks know their neurons once, and only once, they are thresholded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -8,6 +10,7 @@ from lmri.controls import MatchedControls
 from lmri.exceptions import NonFiniteError, NotThresholdedError, SpaceMismatchError
 from lmri.networks import Network, NetworkSet
 from lmri.space import NeuronSpace
+from lmri.thresholds import SurrogateNull
 
 SPACE = NeuronSpace.build([30, 20, 25])
 
@@ -58,8 +61,13 @@ def test_a_threshold_says_what_it_was_and_leaves_the_maps_alone(maps):
     assert "descriptive" in found.info["threshold"]["description"]
 
 
-def test_the_default_threshold_is_z_and_for_dictionary_learning_the_support(maps):
-    assert maps.threshold().info["threshold"]["method"] == "z"
+def test_the_default_threshold_is_fdr_and_for_dictionary_learning_the_support(maps):
+    null = SurrogateNull.from_maps([np.random.default_rng(0).normal(size=maps.weights.shape) for _ in range(20)])
+    found = replace(maps, null=lambda: null).threshold()
+    assert found.info["threshold"]["method"] == "fdr"
+    assert found.info["threshold"]["n_surrogates"] == 20
+    with pytest.raises(ValueError, match=r"comes without surrogates, .* networks.threshold\('z', z=3.0\)"):
+        maps.threshold()
     sparse = NetworkSet(SPACE, np.where(np.abs(maps.weights) > 2, maps.weights, 0), info={"method": "dictlearning"})
     assert np.array_equal(sparse.threshold().members, sparse.weights != 0)
 
@@ -103,7 +111,7 @@ def test_sets_are_sequences(maps):
 
 
 def test_bad_thresholds_are_named(maps):
-    with pytest.raises(ValueError, match="'bonferroni'; accepted are 'z'"):
+    with pytest.raises(ValueError, match="'bonferroni'; accepted are 'fdr', 'fdr_set', 'z'"):
         maps.threshold("bonferroni")
     with pytest.raises(ValueError, match="'z' takes z, not alpha"):
         maps.threshold("z", alpha=0.05)

@@ -106,9 +106,6 @@ def test_explained_variance_is_that_of_a_regression(standardize, scope, kind, ph
     assert np.allclose(estimator.variance_, alone, atol=1e-4)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="standardize='none': squares around the mean are a difference of two large float32 sums"
-)
 def test_means_far_from_zero_do_not_change_the_share_of_variance(phantom):
     """Massive activations have a mean of hundreds of their sd; shares are of what varies around it."""
     offset = np.zeros(SPACE.n_neurons)
@@ -293,9 +290,6 @@ def test_two_threads_find_what_one_does(phantom):
     assert two.info_["n_dead_neurons"] == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="StandardizedRuns.moments: a thread takes moments that another has not finished yet"
-)
 def test_two_threads_wait_for_the_moments_of_the_study(phantom, monkeypatch):
     """One thread merges the moments of the last run when the other asks for them."""
     one = NeuronICA(SPACE, K, n_init=2, scope="study").fit(phantom.imgs)
@@ -407,12 +401,6 @@ def test_confounds_without_content_change_nothing(phantom):
 # -- how many ---------------------------------------------------------------------------------------------------------
 
 
-_AUTO = pytest.mark.xfail(
-    strict=True, reason="n_components='auto' is refused by the check of a number before it is read"
-)
-
-
-@_AUTO
 @pytest.mark.parametrize("kind", KINDS)
 def test_auto_finds_the_planted_number(kind, phantom):
     with quiet():
@@ -423,7 +411,6 @@ def test_auto_finds_the_planted_number(kind, phantom):
     assert found.surrogate_null(2).n_values == 2 * found.components_.size
 
 
-@_AUTO
 def test_auto_says_that_noise_holds_nothing():
     with pytest.raises(NothingFoundError, match="nothing to decompose"):
         NeuronICA(SPACE, "auto").fit(gaussian_noise(SPACE, 3, 100))
@@ -486,10 +473,7 @@ def test_more_components_than_the_rank_of_the_data_are_refused(kind, n_volumes):
     "kind",
     [
         "spatial",
-        pytest.param(
-            "temporal",
-            marks=pytest.mark.xfail(strict=True, reason="data of rank 0 end in an IndexError", raises=IndexError),
-        ),
+        "temporal",
     ],
 )
 def test_a_recording_that_never_varies_is_refused_as_one_without_rank(kind):

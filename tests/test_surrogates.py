@@ -189,7 +189,7 @@ def test_a_null_is_reproducible_and_the_same_from_two_workers(kind):
     assert not np.allclose(first.z, other.z, atol=1e-3)
     assert first.n_surrogates == 3
     assert first.n_values == 3 * K * SPACE.n_neurons
-    assert len(first.maxima) == 3 * K
+    assert len(first.smallest_q) == 3 * K
 
 
 @pytest.mark.parametrize("kind", ["spatial", "temporal"])
@@ -214,25 +214,27 @@ def with_a_difference_between_runs():
     return base.maps, [SPACE.to_img(run.astype(np.float32)) for run in runs]
 
 
-@pytest.mark.parametrize(
-    "scope",
-    [
-        "run",
-        pytest.param(
-            "study",
-            marks=pytest.mark.xfail(
-                strict=True, reason="shifts within runs leave differences between runs in every surrogate"
-            ),
-        ),
-    ],
-)
-def test_one_network_between_runs_does_not_hide_those_within(scope):
+@pytest.mark.parametrize("standardize", ["zscore", "none"])
+def test_differences_between_runs_are_broken_up_where_standardization_leaves_them(standardize):
+    _, imgs = with_a_difference_between_runs()
+    scope = "study" if standardize == "zscore" else "run"
+    runs = StandardizedRuns(SPACE, imgs, standardize, scope)
+    real = np.stack([run.mean(axis=0) for run in runs])  # (n_runs, n_neurons)
+    shifted = np.stack([run.mean(axis=0) for run in ShiftedRuns(runs, 0, 0)])
+    assert np.allclose(np.sort(shifted, axis=0), np.sort(real, axis=0), atol=1e-4)  # each neuron keeps its means
+    between = np.argsort(-real.std(axis=0))[:10]
+    alike = [np.abs(np.corrcoef(means[:, between].T)[np.triu_indices(10, 1)]).mean() for means in (real, shifted)]
+    assert alike[0] > 0.9
+    assert alike[1] < 0.4
+
+
+def test_a_difference_between_runs_is_gone_with_scope_run_and_networks_within_keep_their_neurons():
     maps, imgs = with_a_difference_between_runs()
-    estimator = NeuronICA(SPACE, 4, scope=scope, n_init=3).fit(imgs)
+    estimator = NeuronICA(SPACE, 4, scope="run", n_init=3).fit(imgs)
     rows, r = matched(estimator.components_, maps)
-    assert r.min() > 0.9  # they are found ...
+    assert r.min() > 0.9
     members = NetworkSet.from_estimator(estimator).threshold().members[rows]
-    assert members[maps != 0].mean() > 0.8  # ... and have to keep their neurons
+    assert members[maps != 0].mean() > 0.8
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "20"])

@@ -195,15 +195,23 @@ def test_ties_count_whole():
     assert np.allclose(tied.p(at), brute_force(dead, at), rtol=1e-12)
 
 
-def test_p_of_a_map_is_the_share_of_null_maps_with_as_large_a_value():
+def test_p_of_a_map_is_the_share_of_null_maps_with_as_small_a_smallest_q():
     rng = np.random.default_rng(0)
     maps = [rng.laplace(size=(5, 200)) for _ in range(7)]
     null = SurrogateNull.from_maps(maps)
-    largest = np.concatenate([np.abs(z_scores(one)).max(axis=1) for one in maps])
-    own = z_scores(rng.laplace(size=(6, 200)))
-    expected = [(1 + (largest >= np.abs(row).max()).sum()) / 36 for row in own]
-    assert np.allclose(null.p_of_maps(own), expected)
-    assert np.allclose(null.p_of_maps(z_scores(maps[3]))[0], (1 + (largest >= largest[15]).sum()) / 36)  # itself counts
+    pool = np.concatenate([np.abs(z_scores(one)).ravel() for one in maps])
+
+    def smallest_q(z):  # by its definition, for all neurons
+        p = (1 + (pool >= np.abs(z)[:, None]).sum(axis=1)) / (1 + len(pool))
+        return q_values(p).min()
+
+    surrogate = np.array([smallest_q(row) for one in maps for row in z_scores(one)])
+    own = z_scores(rng.laplace(size=(6, 200)) * np.linspace(0.2, 1, 200) ** 3)
+    q = np.array([smallest_q(row) for row in own])
+    expected = (1 + (surrogate <= q[:, None] + 1e-12).sum(axis=1)) / 36
+    known = q <= 0.5  # above, it is not worked out
+    assert known.sum() >= 2
+    assert np.allclose(null.p_of_maps(own)[known], expected[known])
     assert null.p_of_maps(np.full((1, 200), 99.0))[0] == 1 / 36
 
 
@@ -211,7 +219,7 @@ def test_a_null_survives_its_table():
     rng = np.random.default_rng(0)
     null = null_of(rng, 4000, draw=lambda shape: rng.laplace(size=shape))
     table = pd.DataFrame(json.loads(json.dumps(null.to_table().to_dict("list"))))  # through text
-    back = SurrogateNull.from_table(table, null.n_values, null.n_surrogates, null.maxima.tolist())
+    back = SurrogateNull.from_table(table, null.n_values, null.n_surrogates, null.smallest_q.tolist())
     z = rng.laplace(size=(3, 4000)) * 2
     assert np.array_equal(back.p(z), null.p(z))
     assert np.array_equal(back.p_of_maps(z), null.p_of_maps(z))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import lmri
-from lmri import CanICA, FastICA, MatchedControls, NetworkSet, Study
+from lmri import CanICA, FastICA, MatchedControls, Study
 from lmri.demo.texts import generate
 from lmri.tasks import Classification, Perplexity
 
@@ -23,7 +23,7 @@ def walk(root: Path) -> Study:
     imgs = [img for recording in recordings for img in recording.imgs]
     for estimator in (CanICA(space, 4), FastICA(space, 4)):
         study.save_decomposition(estimator.fit(imgs), recordings)
-        networks = NetworkSet.from_estimator(estimator).threshold("z", z=3.0)
+        networks = study.decomposition(estimator.method_name).threshold("z", z=3.0)
         study.save_networks(networks, estimator.method_name)
     # An empty set is a result, and has to pass through everything that follows.
     study.save_networks(study.decomposition("canica").threshold("z", z=1000.0), "canica", "nothing")

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
-from lmri.decomposition.standardization import StandardizedRuns, products, standardized
+from lmri.decomposition.standardization import StandardizedRuns, products
 from lmri.decomposition.surrogates import N_SURROGATES, ShiftedRuns
 from lmri.exceptions import ConvergenceWarning, DataWarning, NothingFoundError
 from lmri.masker import NeuronMasker
@@ -62,6 +62,7 @@ class Decomposition:
     standardize: str
     scope: str
     method_name: str
+    can_be_auto = False
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Give the constructor's parameters, as scikit-learn's estimators do."""
@@ -79,7 +80,7 @@ class Decomposition:
         imgs = list(imgs)
         if not imgs:
             raise ValueError("imgs is empty; give at least one 4D image, such as recording.imgs.")
-        _check_n_components(self.n_components)
+        _check_n_components(self.n_components, self.can_be_auto)
         self._started = time.perf_counter()
         self._runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope, confounds=confounds)
         return self._runs
@@ -236,7 +237,7 @@ class Decomposition:
         hidden = ("space", "memory", "memory_level", "n_jobs", "verbose")
         return {name: value for name, value in self.get_params(deep=False).items() if name not in hidden}
 
-    def transform(self, imgs: Img | Sequence[Img], confounds: None = None) -> list[np.ndarray]:
+    def transform(self, imgs: Img | Sequence[Img], confounds: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """Regress every volume on the maps.
 
         Parameters
@@ -244,27 +245,28 @@ class Decomposition:
         imgs : path, Nifti1Image or sequence of them
             4D, on the grid of the space. They are standardized as in the fit; with ``scope="study"`` by the moments of
             the fitted runs.
-        confounds : None
-            Here for nilearn's signature.
+        confounds : sequence of array of shape (n_volumes, n_confounds), optional
+            One an image; needed if the fit had confounds.
 
         Returns
         -------
         list of ndarray of shape (n_volumes, n_components)
             Time courses, one array an image.
         """
-        if confounds is not None:
-            raise ValueError("confounds are not supported; regress them out of the images first.")
         if not hasattr(self, "components_"):
             raise ValueError(f"{type(self).__name__} is not fitted. Call fit(recording.imgs) first.")
+        if (confounds is None) != (self._runs.confounds is None):
+            raise ValueError(
+                "The fit had confounds; give those of these images, too."
+                if confounds is None
+                else "The fit had no confounds, so none are regressed out here. Leave them out, or fit with them."
+            )
         if isinstance(imgs, str | Path | nib.Nifti1Image):
             imgs = [imgs]
-        if self.scope == "run":
-            return [
-                time_courses(self.components_, run)
-                for run in StandardizedRuns(self.space, list(imgs), self.standardize, "run")
-            ]
-        arrays = (np.atleast_2d(self.space.from_img(img)) for img in imgs)
-        return [time_courses(self.components_, standardized(run, self._moments, self.standardize)) for run in arrays]
+        runs = StandardizedRuns(self.space, list(imgs), self.standardize, self.scope, confounds=confounds)
+        if self.scope == "study":
+            runs.take_moments(self._moments)
+        return [time_courses(self.components_, run) for run in runs]
 
 
 def signs_by_skewness(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -350,15 +352,10 @@ def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.nda
     courses = []
     mean = runs.moments.mean if runs.standardize == "none" else None  # the others leave no mean behind
     for projected, squares in runs.projected(maps):
-        courses.append(projected @ inverse)
-        if mean is not None:
-            # Sum of squares around the mean over all runs: what the means themselves hold is taken off below.
-            projected = projected - mean @ maps.T
+        courses.append((projected if mean is None else projected + mean @ maps.T) @ inverse)
         alone += (projected**2).sum(axis=0)
         together += float(np.einsum("ti,ij,tj->", projected, inverse, projected, optimize=True))
         total += squares
-    if mean is not None:
-        total -= sum(runs.n_volumes) * float(mean @ mean)
     total = total or 1.0
     shares = np.divide(alone, norms, out=np.zeros(len(maps)), where=norms > 0) / total
     return shares, together / total, courses
@@ -370,9 +367,13 @@ def time_courses(maps: np.ndarray, run: np.ndarray) -> np.ndarray:
     return products(run, maps) @ np.linalg.pinv(maps @ maps.T, hermitian=True)
 
 
-def _check_n_components(n_components: Any) -> None:
-    if not isinstance(n_components, int | np.integer) or n_components < 1:
-        raise ValueError(f"n_components is {n_components!r}; it must be an integer of at least 1.")
+def _check_n_components(n_components: Any, can_be_auto: bool) -> None:
+    if can_be_auto and n_components == "auto":
+        return
+    if not isinstance(n_components, int | np.integer) or isinstance(n_components, bool) or n_components < 1:
+        raise ValueError(
+            f"n_components is {n_components!r}; it must be an integer of at least 1{', or auto' * can_be_auto}."
+        )
 
 
 def check_components(n_volumes: Sequence[int], n_components: int, n_neurons: int) -> None:

@@ -78,7 +78,7 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool) -> np.ndarray:
     n_rows : int
         Rows to keep, at most.
     denoise : bool
-        Lower the squared singular values by their median.
+        Lower the squared singular values by their median, where there are at least ``2 * n_rows`` volumes.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool) -> np.ndarray:
     squares, vectors = linalg.eigh(gram(X), overwrite_a=True, check_finite=False, driver="evd")
     squares, vectors = squares[::-1], vectors[:, ::-1]
     kept = slice(0, min(n_rows, len(squares)))
-    if denoise:
+    if denoise and len(squares) >= 2 * n_rows:  # of fewer volumes, signal is half
         lowered = np.maximum(squares[kept] - np.median(squares), 0)
         scale = np.sqrt(lowered / np.maximum(squares[kept], np.finfo(float).tiny))
         vectors = vectors[:, kept] * scale
@@ -160,7 +160,7 @@ def whitened(rows: np.ndarray, n_components: int) -> np.ndarray:
 
 def check_rank(squares: np.ndarray, n_components: int) -> None:
     """Refuse more components than squared singular values, the largest first, that are not rounding noise."""
-    rank = int((squares > 1e-10 * max(squares[0], np.finfo(float).tiny)).sum())
+    rank = int((squares > 1e-10 * max(squares.max(initial=0), np.finfo(float).tiny)).sum())
     if n_components > rank:
         raise ValueError(
             f"n_components is {n_components}, but the data have rank {rank} only. Ask for fewer components."

@@ -25,7 +25,7 @@ from lmri.decomposition.group_pca import (
     whitened,
 )
 from lmri.decomposition.standardization import StandardizedRuns, products
-from lmri.decomposition.surrogates import Shifter, generator
+from lmri.decomposition.surrogates import RunMeans, Shifter, generator
 from lmri.exceptions import NothingFoundError
 from lmri.space import Img, NeuronSpace
 
@@ -101,6 +101,8 @@ class NeuronICA(Decomposition, BaseEstimator):
     Hyvärinen (1999); Smith et al. (2014), group PCA; Himberg, Hyvärinen & Esposito (2004), ICASSO.
     """
 
+    can_be_auto = True
+
     def __init__(
         self,
         space: NeuronSpace,
@@ -164,11 +166,14 @@ class NeuronICA(Decomposition, BaseEstimator):
         for name, accepted in (("kind", ("spatial", "temporal")), ("solver", ica.SOLVERS), ("fun", ica.FUNS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted are {', '.join(map(repr, accepted))}.")
-        for name in ("n_init", "max_iter"):
-            if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be an integer of at least 1.")
-        if not self.tol > 0:
-            raise ValueError(f"tol is {self.tol!r}; it must be above 0.")
+        for name, least in (("n_init", 1), ("max_iter", 1), ("random_state", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}.")
+        if not isinstance(self.tol, int | float) or not self.tol > 0:
+            raise ValueError(f"tol is {self.tol!r}; it must be a number above 0.")
+        if not isinstance(self.device, str):
+            raise ValueError(f"device is {self.device!r}; it must be a name, such as 'cpu' or 'cuda'.")
         if self.device != "cpu":
             from lmri.decomposition.torch_solver import check_device
 
@@ -223,6 +228,8 @@ class NeuronICA(Decomposition, BaseEstimator):
             for group in self._grouped(runs):
                 pca.update(group)
             return pca.rows
+        if self.scope == "study" or self.standardize == "none":
+            _ = runs.moments  # once, here, and not in every process
         groups = plan(runs.n_volumes)
         jobs = (delayed(_reduced_group)(self, runs, numbers, kept, denoise) for numbers in groups)
         found = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
@@ -320,11 +327,15 @@ def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int]) 
     """Find the maps of several surrogates in one reading of the data."""
     n_components = int(estimator.n_components)
     accumulated = [GroupPCA(n_kept(n_components), True, estimator._reduce) for _ in numbers]
+    means = RunMeans(runs, estimator._seed)
+    changes = [means.change(surrogate) for surrogate in numbers]
     read = enumerate(runs)
     for group in plan(runs.n_volumes):
         shifters = [(number, Shifter(run)) for number, run in (next(read) for _ in group)]
-        for surrogate, pca in zip(numbers, accumulated, strict=True):
+        for surrogate, change, pca in zip(numbers, changes, accumulated, strict=True):
             shifted = [shift(generator(estimator._seed, surrogate, number)) for number, shift in shifters]
+            if change is not None:
+                shifted = [run + change[number] for run, (number, _) in zip(shifted, shifters, strict=True)]
             pca.update(estimator._prepare(shifted[0] if len(shifted) == 1 else np.concatenate(shifted), runs))
     return [estimator._spatial(pca.rows, n_components) for pca in accumulated]
 

@@ -4,9 +4,11 @@ The scope decides what is signal. Within each run (``"run"``), as fMRI does it, 
 together with differences between runs. Over the whole study (``"study"``) they stay.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,17 +51,17 @@ def _centred(array: np.ndarray) -> tuple[np.ndarray, Moments]:
     """Centre a run, float32, and give its moments: faster than two passes in float64, and as exact."""
     parts = [array[first : first + _ROWS] for first in range(0, len(array), _ROWS)]
     total = np.zeros(array.shape[1])
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are for the caller to refuse
         for part in parts:
             total += np.ones(len(part), dtype=array.dtype) @ part
-        if not np.isfinite(total).all():  # either the data are not, which the caller checks, or float32 overflowed
+        if not np.isfinite(total).all():  # either the data are not, or float32 overflowed
             total = array.sum(axis=0, dtype=np.float64)
-    mean = total / len(array)
-    centred = array - mean.astype(np.float32)
-    squares = np.zeros(array.shape[1])
-    for first in range(0, len(array), _ROWS):
-        part = centred[first : first + _ROWS]
-        squares += np.einsum("ij,ij->j", part, part)
+        mean = total / len(array)
+        centred = array - mean.astype(np.float32)
+        squares = np.zeros(array.shape[1])
+        for first in range(0, len(array), _ROWS):
+            part = centred[first : first + _ROWS]
+            squares += np.einsum("ij,ij->j", part, part)
     # What rounding has left of the mean, in units of activation, is too small to see except where sd is, too.
     return centred, Moments(mean, np.sqrt(squares / len(array)), len(array))
 
@@ -149,6 +151,18 @@ class StandardizedRuns:
         self._cached: dict[int, Moments] = {}
         self._pooled: Moments | None = None
         self._dead = np.zeros(space.n_neurons, dtype=bool)
+        self._looks = False  # whether every read has to look for values that are not finite
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
+    def take_moments(self, moments: Moments) -> None:
+        """Standardize by the moments of other runs, with ``scope="study"``."""
+        self._pooled, self.seen, self._looks = moments, set(range(len(self))), True
 
     def selected(self, volumes: Sequence[np.ndarray]) -> "StandardizedRuns":
         """Take some volumes of each run: standardized anew, from these volumes alone."""
@@ -176,7 +190,10 @@ class StandardizedRuns:
         """Read and standardize one run; give its moments too, if they had to be computed."""
         array, own = self.load(number), None
         if self.scope == "study":
-            array = standardized(array, self.moments, self.standardize)  # which have seen and checked all runs
+            if self._looks:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    self._check(array, np.ones(len(array), dtype=array.dtype) @ array, number)
+            array = standardized(array, self.moments, self.standardize)  # whose computation has checked all runs
         else:
             centred, own = _centred(array)
             self._check(array, own.mean, number)
@@ -195,12 +212,14 @@ class StandardizedRuns:
 
     def note(self, number: int, own: Moments | None) -> None:
         """Remember the moments of a run that was read, merged with those of the others: memory does not grow."""
-        if own is not None and number not in self.seen:
-            self.seen.add(number)
+        with self._lock:
+            if own is None or number in self.seen:
+                return
             if len(self._cached) < _CACHE_BYTES // (16 * self.space.n_neurons):
                 self._cached[number] = own
             self._dead |= own.dead
             self._pooled = own if self._pooled is None else pooled([self._pooled, own])
+            self.seen.add(number)
 
     def _see_all(self) -> None:
         for number in range(len(self)):
@@ -213,7 +232,8 @@ class StandardizedRuns:
     @property
     def moments(self) -> Moments:
         """Moments over all runs; runs that were not read yet are read."""
-        self._see_all()
+        with self._lock:
+            self._see_all()
         if self._pooled is None:
             raise ValueError("There is no run, so there are no moments. Give at least one image.")
         return self._pooled
@@ -221,11 +241,14 @@ class StandardizedRuns:
     @property
     def dead(self) -> np.ndarray:
         """Which neurons do not vary in at least one run, or over all if that is the scope: ``(n_neurons,)``."""
-        self._see_all()
+        with self._lock:
+            self._see_all()
         return self.moments.dead if self.scope == "study" else self._dead
 
     def projected(self, maps: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
         """Multiply every standardized run by maps, without standardizing it where its moments are known.
+
+        Data that were not standardized are taken around each neuron's mean over all runs.
 
         Parameters
         ----------
@@ -243,6 +266,8 @@ class StandardizedRuns:
             own = self._cached.get(number)
             if own is None or self.scope != "run" or self.standardize == "none" or self.confounds is not None:
                 run = self.run(number)
+                if self.standardize == "none":
+                    run -= self.moments.mean.astype(np.float32)
                 yield products(run, maps), float(np.einsum("ij,ij->i", run, run).sum(dtype=np.float64))
                 continue
             alive = ~own.dead

@@ -43,6 +43,34 @@ def generator(random_state: int, surrogate: int, run: int) -> np.random.Generato
     return np.random.default_rng([random_state, surrogate, run])
 
 
+class RunMeans:
+    """Means of every neuron in every run, exchanged among runs on their own for each neuron.
+
+    A shift within a run leaves its mean where it is. Where standardization has not removed means, what neurons do
+    together between runs would pass into every surrogate.
+
+    Parameters
+    ----------
+    runs : StandardizedRuns
+        The recording; it is read once more if there are means.
+    random_state : int
+        Seed.
+    """
+
+    def __init__(self, runs: StandardizedRuns, random_state: int) -> None:
+        self.random_state = random_state
+        self.means: np.ndarray | None = None
+        if len(runs) > 1 and (runs.scope == "study" or runs.standardize == "none"):
+            self.means = np.stack([run.mean(axis=0) for run in runs])  # (n_runs, n_neurons)
+
+    def change(self, surrogate: int) -> np.ndarray | None:
+        """Give what is to be added to every volume of each run, ``(n_runs, n_neurons)``; None for nothing."""
+        if self.means is None:
+            return None
+        rng = np.random.default_rng([self.random_state, surrogate, len(self.means), 1])
+        return rng.permuted(self.means, axis=0) - self.means
+
+
 class ShiftedRuns:
     """One surrogate of a whole recording, run by run.
 
@@ -61,9 +89,10 @@ class ShiftedRuns:
         self.n_volumes = runs.n_volumes
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        change = RunMeans(self.runs, self.random_state).change(self.surrogate)
         for number, run in enumerate(self.runs):
-            shifted = Shifter(run)(generator(self.random_state, self.surrogate, number))
-            yield np.ascontiguousarray(shifted)
+            shifted = np.ascontiguousarray(Shifter(run)(generator(self.random_state, self.surrogate, number)))
+            yield shifted if change is None else shifted + change[number]
 
     def __len__(self) -> int:
         return len(self.runs)

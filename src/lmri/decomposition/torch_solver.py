@@ -42,7 +42,7 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool, device: str) -> np.ndarra
     squares, vectors = torch.linalg.eigh(gram)
     squares, vectors = squares.flip(0), vectors.flip(1)
     kept = min(n_rows, len(squares))
-    if denoise:
+    if denoise and len(squares) >= 2 * n_rows:
         middle = (squares[(len(squares) - 1) // 2] + squares[len(squares) // 2]) / 2  # torch.median takes the lower
         lowered = (squares[:kept] - middle).clamp(min=0)
         vectors = vectors[:, :kept] * (lowered / squares[:kept].clamp(min=torch.finfo(torch.float64).tiny)).sqrt()

@@ -88,7 +88,7 @@ def write_decomposition(
     storage.write_table(file("metrics.tsv"), metrics)
     if (null := getattr(estimator, "null_", None)) is not None:
         storage.write_table(file("null.tsv.gz"), null.to_table())
-        storage.write_table(file("null_maxima.tsv"), pd.DataFrame({"z": null.maxima}))
+        storage.write_table(file("null_maps.tsv"), pd.DataFrame({"smallest_q": null.smallest_q}))
     if found is not None:
         storage.write_table(file("reliability.tsv"), found.curve)
     if (order := getattr(estimator, "order_", None)) is not None:
@@ -114,8 +114,8 @@ def read_decomposition(
 
 def read_null(file: File, n_values: int, n_surrogates: int) -> SurrogateNull:
     """Read what the pipeline found in surrogates."""
-    maxima = storage.read_table(file("null_maxima.tsv"))["z"]
-    return SurrogateNull.from_table(storage.read_table(file("null.tsv.gz")), n_values, n_surrogates, maxima)
+    smallest_q = storage.read_table(file("null_maps.tsv"))["smallest_q"]
+    return SurrogateNull.from_table(storage.read_table(file("null.tsv.gz")), n_values, n_surrogates, smallest_q)
 
 
 def read_reliability(file: File) -> pd.DataFrame | None:

@@ -56,8 +56,8 @@ THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 DESCRIPTIONS = {
-    "fdr": "two-sided FDR within each map whose largest |z| stands out; both from the whole pipeline on surrogates in "
-    "which every neuron is shifted on its own",
+    "fdr": "two-sided FDR within each map that stands out; both from the whole pipeline on surrogates in which every "
+    "neuron is shifted on its own",
     "fdr_set": "two-sided FDR over all maps together; p from the whole pipeline on surrogates in which every neuron is "
     "shifted on its own",
     "z": "two-sided z over neurons; descriptive, controls no error rate",

@@ -1,7 +1,8 @@
 """The calibrated threshold: p-values from what the same pipeline finds where nothing is to be found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ import pandas as pd
 from lmri.thresholds.descriptive import _check_share, q_values, z_scores
 
 _EXACT = 20_000
+
+_LARGEST_ALPHA = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +30,21 @@ class SurrogateNull:
         How many there are in all.
     n_surrogates : int
         From how many surrogates.
-    maxima : ndarray of shape (n_surrogate_maps,)
-        The largest absolute z-score of every map of every surrogate.
+    smallest_q : ndarray of shape (n_surrogate_maps,)
+        The smallest adjusted p-value within every map of every surrogate, the smallest first.
     """
 
     z: np.ndarray
     n_at_least: np.ndarray
     n_values: int
     n_surrogates: int
-    maxima: np.ndarray
+    smallest_q: np.ndarray
 
     @classmethod
     def from_maps(cls, maps: list[np.ndarray]) -> "SurrogateNull":
         """Pool maps ``(n_maps, n_neurons)``, one array a surrogate."""
-        size = [np.abs(z_scores(one)) for one in maps]
-        maxima = np.concatenate([one.max(axis=1) for one in size])
-        pooled = np.concatenate([one.ravel() for one in size])
+        size = np.concatenate([np.abs(z_scores(one)) for one in maps])  # (n_surrogate_maps, n_neurons)
+        pooled = size.ravel().copy()
         pooled[::-1].sort()  # the largest first, in place
         n = len(pooled)
         ranks = np.arange(1, min(n, _EXACT) + 1)
@@ -52,7 +54,8 @@ class SurrogateNull:
         # A tie counts whole: the rank is that of its last value.
         values = pooled[ranks - 1]
         last = n - np.searchsorted(pooled[::-1], values, side="left")
-        return cls(values, last, n, len(maps), np.sort(maxima)[::-1])
+        null = cls(values, last, n, len(maps), np.empty(0))
+        return replace(null, smallest_q=np.sort([null.smallest_q_of(row) for row in size]))
 
     def p(self, z: np.ndarray) -> np.ndarray:
         """Give the share of null values at least as large as each ``|z|``: ``(1 + count) / (1 + n_values)``.
@@ -69,16 +72,35 @@ class SurrogateNull:
         count = np.where(exact | ~one_by_one, below, above)
         return (1 + count) / (1 + self.n_values)
 
+    def smallest_q_of(self, z: np.ndarray) -> float:
+        """Give the smallest adjusted p-value within one map, ``(n_neurons,)``: Simes' p-value of the whole map.
+
+        Above 0.5 it is not worked out, and is 1.
+        """
+        large = np.abs(z)
+        large = np.sort(large[large >= self._z_floor])[::-1]
+        if not len(large):
+            return 1.0
+        stepped = float((self.p(large) * len(z) / np.arange(1, len(large) + 1)).min())
+        return stepped if stepped <= _LARGEST_ALPHA else 1.0
+
+    @cached_property
+    def _z_floor(self) -> float:
+        """Value that half of all exceed: no neuron below it has an adjusted p of 0.5 or less."""
+        place = int(np.searchsorted(self.n_at_least, _LARGEST_ALPHA * (1 + self.n_values)))
+        return float(self.z[min(place, len(self.z) - 1)])
+
     def p_of_maps(self, z: np.ndarray) -> np.ndarray:
-        """Give, for each map, the share of surrogate maps whose largest ``|z|`` is at least as large as its own.
+        """Give, for each map, the share of surrogate maps with as small a smallest adjusted p as its own.
 
         Parameters
         ----------
         z : ndarray of shape (n_maps, n_neurons)
             Z-scores of each map over its neurons.
         """
-        largest = np.abs(z).max(axis=1)
-        return (1 + (self.maxima >= largest[:, None]).sum(axis=1)) / (1 + len(self.maxima))
+        own = np.array([self.smallest_q_of(row) for row in z])
+        count = np.searchsorted(self.smallest_q, own, side="right")
+        return (1 + count) / (1 + len(self.smallest_q))
 
     def to_table(self) -> pd.DataFrame:
         """Give it as a table; `from_table` is the inverse."""
@@ -86,11 +108,11 @@ class SurrogateNull:
 
     @classmethod
     def from_table(
-        cls, table: pd.DataFrame, n_values: int, n_surrogates: int, maxima: Sequence[float]
+        cls, table: pd.DataFrame, n_values: int, n_surrogates: int, smallest_q: Sequence[float]
     ) -> "SurrogateNull":
         """Undo `to_table`."""
         z, n_at_least = table["z"].to_numpy(float), table["n_at_least"].to_numpy(int)
-        return cls(z, n_at_least, n_values, n_surrogates, np.asarray(maxima, dtype=float))
+        return cls(z, n_at_least, n_values, n_surrogates, np.asarray(smallest_q, dtype=float))
 
     def __repr__(self) -> str:
         return f"<SurrogateNull: {self.n_values} values of {self.n_surrogates} surrogates, up to |z| = {self.z[0]:.1f}>"
@@ -99,8 +121,8 @@ class SurrogateNull:
 def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarray:
     """Keep what Benjamini and Hochberg's procedure finds within each map that stands out, with p from surrogates.
 
-    A map stands out if its largest ``|z|`` exceeds that of all but a share `alpha` of the surrogates' maps; any other
-    keeps nothing. Without this step, maps of very different tails would share out the errors unevenly.
+    A map stands out if its smallest adjusted p is below that of all but a share `alpha` of the surrogates' maps; any
+    other keeps nothing. Without this step, maps of very different tails would share out the errors unevenly.
 
     Parameters
     ----------
