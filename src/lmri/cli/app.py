@@ -228,7 +228,14 @@ def decompose(
     )
     output.table(brief(networks))
     hint = site_hint(study, networks.space.site)
-    output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
+    if networks.members.any():
+        output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
+    else:
+        output.say(
+            "No network keeps a neuron: none stands out of its map beyond this threshold. That is a result. To choose "
+            "neurons all the same, by a descriptive threshold: "
+            f"lmri threshold {quote(study)} {label} --by z:3 --name {label}-z3{hint}"
+        )
     output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
 
 

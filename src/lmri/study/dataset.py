@@ -28,6 +28,7 @@ layer is the voxel x = n % nx, y = n // nx.
 - `lmri/texts`, `lmri/split.tsv`: the texts, and which of them are held out for tests.
 - `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`: results; each folder's `entry.json` says
   what it was made from, with which parameters and versions.
+- `lmri/labels.tsv`: what people call the networks; part of no result.
 - `lmri/log.jsonl`: when and where things were made; the only file with times and paths.
 - `report.html`: all of it to look at.
 """
