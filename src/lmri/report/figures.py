@@ -294,7 +294,7 @@ def svg(figure: Figure) -> str:
 def reliability_figure(curve: pd.DataFrame) -> str:
     """Draw agreement between samples of texts over the number of texts in each, beside arbitrary unmixings."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 2.8), layout="constrained")
+        figure = Figure(figsize=(9, 3), layout="constrained")
         axes = figure.subplots()
         by = curve.groupby("n_texts")
         middle = by["mean_r"].median()

@@ -73,8 +73,12 @@ def decomposition_metrics(
     if found is not None:
         tables.append(found.metrics)
     tables.append(confound_correlations(courses, events).drop(columns="network"))
-    tables.append(pd.DataFrame({"spectral_peak": spectral_peak(spectra(courses, texts))}))
-    return pd.concat(tables, axis=1)
+    start = estimator.info_["convergence"]
+    last = {
+        "spectral_peak": spectral_peak(spectra(courses, texts)),
+        "converged": start["n_converged"] / start["n_starts"],
+    }
+    return pd.concat([*tables, pd.DataFrame(last)], axis=1)
 
 
 def write_decomposition(
