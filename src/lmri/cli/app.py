@@ -176,7 +176,11 @@ def decompose(
     ] = None,
     n_surrogates: Annotated[
         int | None,
-        typer.Option(help="Surrogates that fdr is calibrated on; 0 for none.", show_default="20; 0 for dictlearning"),
+        typer.Option(
+            help="Surrogates that fdr is calibrated on; 0 for none. For canica and fastica-spatial they take as long as "
+            "so many fits.",
+            show_default="20; 0 for dictlearning",
+        ),
     ] = None,
     n_bootstraps: Annotated[int, typer.Option(help="Bootstraps of the texts, for the stability of each map.")] = 0,
     n_splits: Annotated[
