@@ -177,7 +177,7 @@ def decompose(
     n_surrogates: Annotated[
         int | None,
         typer.Option(
-            help="Surrogates that fdr is calibrated on; 0 for none. For canica and fastica-spatial they take as long as "
+            help="Surrogates that fdr is calibrated on; 0 for none. Of canica and fastica-spatial they take as long as "
             "so many fits.",
             show_default="20; 0 for dictlearning",
         ),
