@@ -318,3 +318,42 @@ def test_a_failure_never_clears_a_study_that_was_there(copy, demo_model):
     with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
         lmri.record(*demo_model, ["a"], copy.root, corpus="more")
     assert before <= {path for path in copy.root.rglob("*") if path.is_file()}
+
+
+def test_other_confounds_are_another_decomposition(copy):
+    recordings = copy.group()
+    imgs = [img for recording in recordings for img in recording.imgs]
+    rng = np.random.default_rng(0)
+    confounds = [rng.normal(size=(run.n_volumes, 1)) for recording in recordings for run in recording.runs]
+    plain = lmri.NeuronICA(recordings[0].space, 2, n_init=1).fit(imgs)
+    copy.save_decomposition(plain, recordings, "mine")
+    with pytest.raises(EntryExistsError, match="confounds_sha256"):
+        copy.save_decomposition(plain.fit(imgs, confounds=confounds), recordings, "mine")
+
+
+def test_networks_of_other_maps_are_refused(copy):
+    maps = copy.decomposition("canica").threshold("z", z=3.0)
+    with pytest.raises(ValueError, match="not the maps of the decomposition 'fastica-temporal'"):
+        copy.save_networks(maps, "fastica-temporal", "wrong")
+
+
+def test_a_stale_set_is_not_compared_by_its_time_courses(copy):
+    at = ("canica", "mlp_hidden")
+    assert copy.compare_sites(at, ("fastica-temporal", "mlp_hidden")).mean_r > 0
+    recordings = copy.group()
+    shutil.rmtree(copy.layout.entry("decompositions", "mlp_hidden", "canica"))
+    imgs = [img for recording in recordings for img in recording.imgs]
+    copy.save_decomposition(FastICA(recordings[0].space, 4, kind="spatial").fit(imgs), recordings, "canica")
+    with pytest.raises(StudyError, match="another version of the decomposition"):
+        copy.compare_sites(at, ("fastica-temporal", "mlp_hidden"))
+
+
+def test_recordings_in_another_order_than_the_fit_are_refused(copy):
+    first, second = copy.group()
+    longest = min(first.n_volumes, second.n_volumes)
+    assert longest > 0
+    imgs = [*first.imgs, *second.imgs]
+    fitted = FastICA(first.space, 2).fit(imgs)
+    fitted.time_courses_ = [np.zeros((run.n_volumes, 2)) for one in (second, first) for run in one.runs]  # as if alike
+    with pytest.raises(ValueError, match="in this order"):
+        copy.save_decomposition(fitted, [second, first], "swapped")

@@ -237,6 +237,29 @@ def test_a_difference_between_runs_is_gone_with_scope_run_and_networks_within_ke
     assert members[maps != 0].mean() > 0.8
 
 
+def test_runs_of_unequal_length_keep_every_neurons_mean():
+    rng = np.random.default_rng(0)
+    imgs = [
+        SPACE.to_img((rng.normal(size=(length, SPACE.n_neurons)) + rng.normal(size=SPACE.n_neurons)).astype(np.float32))
+        for length in (200, 30, 40)
+    ]
+    runs = StandardizedRuns(SPACE, imgs, "zscore", "study")
+    shifted = np.concatenate(list(ShiftedRuns(runs, 0, 0)))
+    assert np.abs(shifted.mean(axis=0)).max() < 1e-4
+    means = np.stack([run.mean(axis=0) for run in ShiftedRuns(runs, 0, 0)])
+    assert means.std(axis=0).mean() > 0.3  # they were exchanged, not taken away
+
+
+def test_maps_of_an_earlier_fit_do_not_take_the_surrogates_of_a_later_one():
+    estimator = fitted(gaussian_noise(SPACE, 1, 60), n_init=1)
+    maps = NetworkSet.from_estimator(estimator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(gaussian_noise(SPACE, 1, 60, seed=1))
+    with pytest.raises(ValueError, match="fitted again since"):
+        maps.threshold()
+
+
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "20"])
 def test_a_number_of_surrogates_that_is_none_is_named(wrong):
     estimator = fitted(gaussian_noise(SPACE, 1, 60), n_init=1)

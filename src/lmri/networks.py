@@ -198,7 +198,7 @@ class NetworkSet(Sequence[Network]):
             metrics=getattr(estimator, "metrics_", pd.DataFrame()),
             info=getattr(estimator, "info_", {}),
             fit_texts=getattr(estimator, "fit_texts_", frozenset()),
-            null=getattr(estimator, "null_", None) or getattr(estimator, "surrogate_null", None),
+            null=getattr(estimator, "null_", None) or _null_of(estimator),
         )
 
     @property
@@ -268,9 +268,10 @@ class NetworkSet(Sequence[Network]):
         null = self.null() if callable(self.null) else self.null
         if null is None:
             raise ValueError(
-                f"{self.method!r} comes without surrogates, which 'fdr' needs. Take the maps from a fitted estimator "
-                "(NetworkSet.from_estimator) or from a decomposition that was stored with them, or choose a "
-                "descriptive threshold: networks.threshold('z', z=3.0)."
+                f"{self.method!r} comes without surrogates, which 'fdr' and 'fdr_set' need. Decompose again with them "
+                "(lmri decompose STUDY --n-surrogates 20 --name OTHER; in Python, NetworkSet.from_estimator of a "
+                "fitted estimator), or choose a descriptive threshold: --by z:3; in Python, "
+                "networks.threshold('z', z=3.0)."
             )
         return null
 
@@ -337,3 +338,21 @@ class NetworkSet(Sequence[Network]):
             return f"<NetworkSet {self.method!r}: {len(self)} maps, not thresholded, {self.space.describe()}>"
         empty = int((~self.mask.any(axis=1)).sum())
         return f"<NetworkSet {self.method!r}: {len(self)} networks, {empty} of them empty, {self.space.describe()}>"
+
+
+def _null_of(estimator: Any) -> Callable[[], SurrogateNull] | None:
+    """Make surrogates when they are asked for, unless the estimator has been fitted again since."""
+    if not hasattr(estimator, "surrogate_null"):
+        return None
+    maps = estimator.components_
+
+    def null() -> SurrogateNull:
+        if getattr(estimator, "components_", None) is not maps:
+            raise ValueError(
+                "The estimator has been fitted again since these maps were taken from it, so its surrogates are not "
+                "theirs. Take the maps again: NetworkSet.from_estimator(estimator)."
+            )
+        made: SurrogateNull = estimator.surrogate_null()
+        return made
+
+    return null

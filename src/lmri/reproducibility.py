@@ -20,6 +20,8 @@ from lmri.thresholds import z_scores
 
 FEWEST_TEXTS = 4
 
+_N_UNMIXINGS = 100
+
 
 @dataclass(frozen=True, eq=False)
 class Reproducibility:
@@ -30,7 +32,7 @@ class Reproducibility:
     metrics : DataFrame
         A row a map of the estimator, in its order: ``iq_texts``, the cluster index over bootstraps of texts (ICASSO);
         ``split_half_r``, the median ``|r|`` between halves of the texts; ``split_half_null``, the 95th percentile of
-        the same for arbitrary unmixings.
+        the same, map by map, when both halves' maps are unmixed arbitrarily.
     curve : DataFrame
         A row a pair of disjoint samples: ``n_texts, n_volumes`` of each sample, ``mean_r`` of their maps matched one to
         one, ``null_mean, null_95`` of arbitrary unmixings, ``n_above`` pairs beyond their null.
@@ -76,7 +78,7 @@ def reproducibility(
     n_splits : int, default=5
         Random halves.
     sizes : sequence of float, default=(0.25, 0.5, 0.75)
-        Smaller samples, as shares of a half, for the curve; those with too few volumes for the maps are left out.
+        Smaller samples, as shares of a half, for the curve. Samples with too few volumes for the maps are left out.
     random_state : int, default=0
         Seed.
     n_jobs : int, default=1
@@ -114,15 +116,18 @@ def reproducibility(
     numbered = [np.array([places[name] for name in one]) for one in texts]
     rng = np.random.default_rng(random_state)
     half = len(names) // 2
-    n_maps = len(estimator.components_)
 
-    samples = [rng.choice(len(names), len(names)) for _ in range(n_bootstraps)]
+    def possible(chosen: np.ndarray) -> bool:
+        return estimator.can_fit([len(rows) for rows in _volumes(numbered, chosen)])
+
+    drawn_texts = (rng.choice(len(names), len(names)) for _ in range(n_bootstraps))
+    samples = [chosen for chosen in drawn_texts if possible(chosen)]
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
-    for size in [*(max(1, round(share * half)) for share in sorted(set(sizes))), half]:
+    for size in sorted({*(max(1, round(share * half)) for share in sizes), half}):
         for _ in range(n_splits):
             order = rng.permutation(len(names))
             pair = order[:size], order[size : 2 * size]
-            if min(sum(map(len, _volumes(numbered, one))) for one in pair) > n_maps + 1:
+            if all(possible(one) for one in pair):
                 pairs.append(pair)
     drawn = [*samples, *(one for pair in pairs for one in pair)]
     jobs = (delayed(estimator.maps_of)(_volumes(numbered, one)) for one in drawn)
@@ -133,10 +138,10 @@ def reproducibility(
             progress(len(maps), len(drawn))
 
     own = estimator.components_
-    metrics = pd.DataFrame({"iq_texts": bootstrap_index(own, maps[:n_bootstraps])})
-    rows, halves, limits = [], [], []
+    metrics = pd.DataFrame({"iq_texts": bootstrap_index(own, maps[: len(samples)])})
+    rows, halves, nulls = [], [], []
     for number, pair in enumerate(pairs):
-        a, b = maps[n_bootstraps + 2 * number : n_bootstraps + 2 * number + 2]
+        a, b = maps[len(samples) + 2 * number : len(samples) + 2 * number + 2]
         found = compare(NetworkSet(estimator.space, a), NetworkSet(estimator.space, b), seed=random_state)
         volumes = [sum(map(len, _volumes(numbered, one))) for one in pair]
         rows.append(
@@ -151,9 +156,10 @@ def reproducibility(
         )
         if len(pair[0]) == half:
             halves.append(_between(own, a, b))
-            limits.append(found.null_95)
+            nulls.append([_between(own, _unmixed(a, rng), _unmixed(b, rng)) for _ in range(_N_UNMIXINGS)])
     metrics["split_half_r"] = np.median(halves, axis=0) if halves else np.nan
-    metrics["split_half_null"] = np.median(limits) if limits else np.nan
+    null = np.median(nulls, axis=0) if nulls else np.full((1, len(own)), np.nan)  # (n_unmixings, n_maps)
+    metrics["split_half_null"] = np.percentile(null, 95, axis=0)
     return Reproducibility(metrics, pd.DataFrame(rows), n_bootstraps, n_splits)
 
 
@@ -187,6 +193,14 @@ def _between(own: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     _, in_a = linear_sum_assignment(-np.abs(own_z @ a_z.T))
     _, in_b = linear_sum_assignment(-np.abs(own_z @ b_z.T))
     return np.abs((a_z[in_a] * b_z[in_b]).sum(axis=1) / n)
+
+
+def _unmixed(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give another unmixing of the same data: rotated at random where the maps are white."""
+    centred = maps - maps.mean(axis=1, keepdims=True)
+    _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+    q, r = np.linalg.qr(rng.normal(size=(len(maps), len(maps))))
+    return (q * np.sign(np.diag(r))) @ (values[:, None] * vectors)
 
 
 def _volumes(numbered: Sequence[np.ndarray], chosen: np.ndarray) -> list[np.ndarray]:

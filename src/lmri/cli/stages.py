@@ -92,7 +92,7 @@ def decompose_study(
 ) -> tuple[NetworkSet, str]:
     """Fit a decomposition unless it is there, threshold it, store both, and give the networks and their name."""
     from lmri.decomposition import build
-    from lmri.reproducibility import reproducibility, volume_texts
+    from lmri.reproducibility import FEWEST_TEXTS, reproducibility, volume_texts
 
     recordings = study.group(site, corpora)
     space = recordings[0].space
@@ -102,6 +102,13 @@ def decompose_study(
         estimator, recordings, repeats.n_surrogates, repeats.n_bootstraps, repeats.n_splits
     )
     if not study.entries.has("decompositions", space.site, label, *identity):
+        texts = volume_texts(recordings)
+        n_texts = len({name for run in texts for name in run})
+        if (repeats.n_bootstraps or repeats.n_splits) and n_texts < FEWEST_TEXTS:
+            raise ValueError(
+                f"There are {n_texts} texts, too few to ask what others would give (at least {FEWEST_TEXTS}). Record "
+                "more, or leave out --n-bootstraps and --n-splits."
+            )
         with output.progress(f"Decomposing by {method}"):
             estimator.fit([img for recording in recordings for img in recording.imgs])
         if repeats.n_surrogates:
@@ -112,7 +119,7 @@ def decompose_study(
             with output.progress("Repeating it on other samples of the texts") as progress:
                 found = reproducibility(
                     estimator,
-                    volume_texts(recordings),
+                    texts,
                     repeats.n_bootstraps,
                     repeats.n_splits,
                     n_jobs=n_jobs,

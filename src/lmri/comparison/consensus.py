@@ -232,8 +232,8 @@ def _table(
                 overlaps.append(overlap(sets[first].space, *members, n))
         iou, iou_null = np.array(overlaps).T if len(overlaps) == len(limits) else (np.array([]), np.array([]))
         row: dict[str, Any] = {"found_by": len(group), "mean_r": _mean(r), "r_limit": _mean(np.array(limits))}
-        row |= {"mean_iou": float(iou.mean()) if iou.size else np.nan}
-        row |= {"iou_null_95": float(iou_null.mean()) if iou.size else np.nan}
+        row |= {"mean_iou": _mean(iou)}
+        row |= {"iou_null_95": _mean(iou_null)}
         for name in ("variance", "iq"):
             known = [sets[place].metrics[name].iloc[group[place]] for place in places if name in sets[place].metrics]
             row[name] = _mean(np.array(known, dtype=float))

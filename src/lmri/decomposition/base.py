@@ -1,5 +1,6 @@
 """What all decompositions share: checks before the fit; signs, order and metrics after it."""
 
+import hashlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,6 +64,8 @@ class Decomposition:
     scope: str
     method_name: str
     can_be_auto = False
+    needs_every_run = False
+    """Whether each run has to have more volumes than there are components."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Give the constructor's parameters, as scikit-learn's estimators do."""
@@ -106,7 +109,8 @@ class Decomposition:
         alone, together, courses = explained_variance(maps, runs)
         order = np.argsort(-alone, kind="stable")
         self.time_courses_ = [course[:, order] for course in courses]
-        self.fit_texts_ = texts_of(runs.imgs)
+        self.fit_texts_by_run_ = [texts_of([img]) for img in runs.imgs]
+        self.fit_texts_ = frozenset().union(*self.fit_texts_by_run_)
         self._moments = runs.moments
         self._set_maps(maps[order].astype(np.float32))
         self.metrics_ = pd.DataFrame(
@@ -208,6 +212,20 @@ class Decomposition:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that parts converge worse shows in what they give
             return own._find(self._runs.selected(volumes))[0].astype(np.float32)
+
+    @property
+    def confounds_digest(self) -> str | None:
+        """Hash of the confounds that were regressed out; None if there were none."""
+        runs: StandardizedRuns | None = getattr(self, "_runs", None)
+        if runs is None or runs.confounds is None:
+            return None
+        return hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in runs.confounds)).hexdigest()[:16]
+
+    def can_fit(self, n_volumes: Sequence[int]) -> bool:
+        """Say whether runs of these lengths are enough for as many components as were fitted."""
+        counts = [count for count in n_volumes if count]
+        least = min(counts, default=0) if self.needs_every_run else sum(counts)
+        return least > len(self.components_) + 1
 
     @property
     def n_volumes_by_run(self) -> list[int]:

@@ -110,6 +110,7 @@ class FastICA(Decomposition, BaseEstimator):
         return NeuronICA(
             self.space, len(self.components_), "temporal", fun=self.fun, n_init=1, standardize=self.standardize,
             scope=self.scope, random_state=self.random_state, max_iter=min(self.max_iter, SURROGATE_ITERATIONS),
+            tol=self.tol,
         )  # fmt: skip
 
     def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:

@@ -307,7 +307,10 @@ class NeuronICA(Decomposition, BaseEstimator):
             return super()._surrogate_maps(n_surrogates, n_jobs)
         # As many surrogates share one reading of the data as fit into memory.
         volumes = max(sum(self._runs.n_volumes[number] for number in group) for group in plan(self._runs.n_volumes))
-        bytes_each = 4 * self.space.n_neurons * (2 * n_kept(len(self.components_)) + min(volumes, BATCH))
+        rows = 2 * n_kept(len(self.components_)) + min(volumes, BATCH)
+        if self.scope == "study" or self.standardize == "none":
+            rows += len(self._runs)  # means of each run
+        bytes_each = 4 * self.space.n_neurons * rows
         together = max(1, min(_SURROGATE_BYTES // bytes_each, -(-n_surrogates // n_jobs)))
         parts = [range(n_surrogates)[first : first + together] for first in range(0, n_surrogates, together)]
         found = Parallel(n_jobs=n_jobs)(delayed(_surrogates)(self._again(), self._runs, part) for part in parts)

@@ -36,6 +36,7 @@ class _Nilearn(Decomposition):
     smoothing_fwhm: float | None
     allow_smoothing: bool
     mask: Any
+    needs_every_run = True
 
     def _start_checked(self, imgs: Img | Sequence[Img]) -> StandardizedRuns:
         if self.smoothing_fwhm is not None and not self.allow_smoothing:

@@ -168,10 +168,10 @@ def estimate_order(
         curves.append(curve)
         lengths.append(len(run))
         if scope == "group":
-            kept.append(run[::stride])
+            kept.append(run[::stride].copy())
             while sum(map(len, kept)) > max_volumes:
                 # Taking every second of every second keeps the same volumes whatever the order of the runs.
-                stride, kept = 2 * stride, [part[::2] for part in kept]
+                stride, kept = 2 * stride, [part[::2].copy() for part in kept]
                 if min(map(len, kept)) < 3:
                     raise ValueError(
                         f"The runs are too many and too short for {max_volumes} volumes of all together: of the "

@@ -62,13 +62,17 @@ class RunMeans:
         self.means: np.ndarray | None = None
         if len(runs) > 1 and (runs.scope == "study" or runs.standardize == "none"):
             self.means = np.stack([run.mean(axis=0) for run in runs])  # (n_runs, n_neurons)
+            self._weights = (np.array(runs.n_volumes) / sum(runs.n_volumes)).astype(np.float32)
 
     def change(self, surrogate: int) -> np.ndarray | None:
         """Give what is to be added to every volume of each run, ``(n_runs, n_neurons)``; None for nothing."""
         if self.means is None:
             return None
         rng = np.random.default_rng([self.random_state, surrogate, len(self.means), 1])
-        return rng.permuted(self.means, axis=0) - self.means
+        exchanged = rng.permuted(self.means, axis=0)
+        # Runs differ in length: without this, a neuron's mean over all volumes would no longer be what it is.
+        exchanged += self._weights @ (self.means - exchanged)
+        return exchanged - self.means
 
 
 class ShiftedRuns:

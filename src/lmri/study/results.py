@@ -46,6 +46,8 @@ def decomposition_identity(
         "corpora": [recording.corpus for recording in recordings],
         "recordings_sha256": [recording_digest(recording) for recording in recordings],
     }
+    if (confounds := estimator.confounds_digest) is not None:
+        inputs["confounds_sha256"] = confounds
     return inputs, {"method": estimator.method_name, **parameters, **repeats}
 
 
@@ -53,8 +55,8 @@ def check_fitted_on(estimator: Any, recordings: Sequence[Recording]) -> None:
     """Refuse an estimator that was not fitted on the images of `recordings`, in this order."""
     lengths = [len(course) for course in estimator.time_courses_]
     volumes = [run.n_volumes for recording in recordings for run in recording.runs]
-    hashes = {sha for one in recordings for sha in one.texts.loc[one.texts["run"].notna(), "sha256"]}
-    if lengths != volumes or (estimator.fit_texts_ and estimator.fit_texts_ != hashes):
+    runs = [storage.texts_of([run.img]) for recording in recordings for run in recording.runs]
+    if lengths != volumes or (any(estimator.fit_texts_by_run_) and estimator.fit_texts_by_run_ != runs):
         corpora = ", ".join(recording.corpus for recording in recordings)
         raise ValueError(
             f"The estimator was fitted on runs of {lengths} volumes; the recordings ({corpora}) have {volumes}, or "

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lmri import storage
@@ -327,6 +328,12 @@ class Study:
             results.write_networks(self._file(folder, site, name), networks, name)
 
         source = self._decomposition_entry(decomposition, site)
+        maps = self.decomposition(decomposition, site).weights
+        if maps.shape != networks.weights.shape or not np.allclose(maps, networks.weights, rtol=1e-4, atol=1e-6):
+            raise ValueError(
+                f"These networks are not the maps of the decomposition {decomposition!r} at {site}. Save the "
+                "decomposition that they come from under another name first, and name that one."
+            )
         inputs = {"decomposition": decomposition, "decomposition_sha256": source.digest}
         counts = {"n_networks": len(networks), "n_empty": int((sizes == 0).sum())}
         hint = f"make a second set of the same maps (lmri threshold STUDY {decomposition} --by ... --name OTHER)"
@@ -371,6 +378,8 @@ class Study:
         StudyError
             If they were fitted on other corpora.
         """
+        for one in (first, second):
+            self.networks(*one)  # refuses what is stale
         sources = [self.entries.find("networks", *one).info["inputs"]["decomposition"] for one in (first, second)]
         sites = (first[1], second[1])
         corpora = [
