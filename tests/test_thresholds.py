@@ -199,15 +199,15 @@ def test_p_of_a_map_is_the_share_of_null_maps_with_as_small_a_smallest_q():
     rng = np.random.default_rng(0)
     maps = [rng.laplace(size=(5, 200)) for _ in range(7)]
     null = SurrogateNull.from_maps(maps)
-    pool = np.concatenate([np.abs(z_scores(one)).ravel() for one in maps])
+    rows = np.abs(np.concatenate([z_scores(one) for one in maps]))  # (35, 200)
 
-    def smallest_q(z):  # by its definition, for all neurons
-        p = (1 + (pool >= np.abs(z)[:, None]).sum(axis=1)) / (1 + len(pool))
-        return q_values(p).min()
+    def smallest_q(z, pool):  # by its definition, for all neurons
+        return q_values((1 + (pool >= np.abs(z)[:, None]).sum(axis=1)) / (1 + len(pool))).min()
 
-    surrogate = np.array([smallest_q(row) for one in maps for row in z_scores(one)])
+    # A surrogate's map is compared with the others only, as any other map is.
+    surrogate = np.array([smallest_q(row, np.delete(rows, n, axis=0).ravel()) for n, row in enumerate(rows)])
     own = z_scores(rng.laplace(size=(6, 200)) * np.linspace(0.2, 1, 200) ** 3)
-    q = np.array([smallest_q(row) for row in own])
+    q = np.array([smallest_q(row, rows.ravel()) for row in own])
     expected = (1 + (surrogate <= q[:, None] + 1e-12).sum(axis=1)) / 36
     known = q <= 0.5  # above, it is not worked out
     assert known.sum() >= 2

@@ -135,7 +135,7 @@ def record(
         f"Recorded {recording.corpus} at {site}: {len(recording.texts) - n_test} texts ({n_test} held out), "
         f"{recording.n_volumes} volumes in {len(recording.runs)} runs, {recording.space.describe()}."
     )
-    output.say(f"Next: lmri decompose {quote(out)} --method canica --n-components 20{site_hint(out, site)}")
+    output.say(f"Next: lmri decompose {quote(out)} --n-components 20{site_hint(out, site)}")
     output.result(
         {
             "study": str(out),
@@ -179,7 +179,7 @@ def decompose(
         typer.Option(
             help="Surrogates that fdr is calibrated on; 0 for none. Of canica and fastica-spatial they take as long as "
             "so many fits.",
-            show_default="20; 0 for dictlearning",
+            show_default="20 for fdr and fdr_set, 0 for others",
         ),
     ] = None,
     n_bootstraps: Annotated[int, typer.Option(help="Bootstraps of the texts, for the stability of each map.")] = 0,
@@ -194,8 +194,9 @@ def decompose(
     json: Json = False,
 ) -> None:
     """Find maps in what was recorded, and threshold them into networks."""
-    from lmri.cli.stages import Repeats, brief, decompose_study, parse_threshold, site_hint
+    from lmri.cli.stages import Repeats, brief, decompose_study, parse_threshold, say_empty, site_hint
     from lmri.study import open_study
+    from lmri.thresholds import needs_null
 
     output = Output(quiet, json)
     is_ica = method in ("ica", "ica-temporal")
@@ -220,8 +221,9 @@ def decompose(
         parameters["n_jobs"] = n_jobs
     opened = open_study(study)
     chosen = parse_threshold(threshold)
-    surrogates = (0 if method == "dictlearning" and chosen[0] is None else 20) if n_surrogates is None else n_surrogates
-    _check_repeats(chosen[0] or ("support" if method == "dictlearning" else "fdr"), surrogates)
+    by = chosen[0] or ("support" if method == "dictlearning" else "fdr")
+    surrogates = (20 if needs_null(by) else 0) if n_surrogates is None else n_surrogates
+    _check_repeats(by, surrogates)
     repeats = Repeats(surrogates, n_bootstraps, n_splits)
     networks, label = decompose_study(output, opened, method, site, corpus, parameters, chosen, name, repeats, n_jobs)
     info = networks.info
@@ -235,11 +237,7 @@ def decompose(
     if networks.members.any():
         output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
     else:
-        output.say(
-            "No network keeps a neuron: none stands out of its map beyond this threshold. That is a result. To choose "
-            "neurons all the same, by a descriptive threshold: "
-            f"lmri threshold {quote(study)} {label} --by z:3 --name {label}-z3{hint}"
-        )
+        say_empty(output, study, label, networks)
     output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
 
 
@@ -278,7 +276,7 @@ def threshold(
     json: Json = False,
 ) -> None:
     """Threshold the maps of a stored decomposition once more, another way."""
-    from lmri.cli.stages import brief, parse_threshold
+    from lmri.cli.stages import brief, parse_threshold, say_empty
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
@@ -288,6 +286,8 @@ def threshold(
     networks = opened.networks(name, networks.space.site)
     output.say(f"{name} at {networks.space.site}: {networks.info['threshold']['description']}.")
     output.table(brief(networks))
+    if not networks.members.any():
+        say_empty(output, study, decomposition, networks)
     output.result({"name": name, "site": networks.space.site, "networks": records(networks.table)})
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lmri.cli.console import Output, records
+from lmri.cli.console import Output, quote, records
 from lmri.comparison import (
     AnyComparison,
     Consensus,
@@ -18,6 +18,7 @@ from lmri.comparison import (
     compare_many,
 )
 from lmri.controls import MatchedControls
+from lmri.exceptions import EntryExistsError
 from lmri.networks import Network, NetworkSet
 from lmri.scores import Scores
 from lmri.storage import text_hash
@@ -102,6 +103,12 @@ def decompose_study(
         estimator, recordings, repeats.n_surrogates, repeats.n_bootstraps, repeats.n_splits
     )
     if not study.entries.has("decompositions", space.site, label, *identity):
+        if study.layout.entry("networks", space.site, label).is_dir():
+            raise EntryExistsError(
+                f"{label!r} exists among the networks at {space.site} in {study.root}, made of a decomposition that is "
+                f"no longer there. Nothing is overwritten: choose another --name, or delete "
+                f"{study.layout.entry('networks', space.site, label)} and what was made of it."
+            )
         texts = volume_texts(recordings)
         n_texts = len({name for run in texts for name in run})
         if (repeats.n_bootstraps or repeats.n_splits) and n_texts < FEWEST_TEXTS:
@@ -129,6 +136,24 @@ def decompose_study(
     networks = study.decomposition(label, space.site).threshold(threshold[0], **threshold[1])
     study.save_networks(networks, label)
     return study.networks(label, space.site), label
+
+
+def say_empty(output: Output, folder: Path, decomposition: str, networks: NetworkSet) -> None:
+    """Say what no neuron in any network means, and what can be done."""
+    hint = site_hint(folder, networks.space.site)
+    z = networks.info["threshold"]["method"] != "z"
+    by, name = ("z:3", "z3") if z else ("top:0.01", "top1")
+    other = (
+        " The hidden units often show more: lmri record ... --site mlp_hidden."
+        if networks.space.site == "mlp_out"
+        else ""
+    )
+    output.say(
+        "No network keeps a neuron: none stands out of its map beyond this threshold. That is a result, and says "
+        "nothing against the maps as a whole: look at Iq, at lmri describe and at other methods. To choose neurons all "
+        f"the same, by a descriptive threshold: lmri threshold {quote(folder)} {decomposition} --by {by} --name "
+        f"{decomposition}-{name}{hint}.{other}"
+    )
 
 
 _STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"}
@@ -304,7 +329,8 @@ class Request:
 
     def shown(self) -> dict[str, Any]:
         """Give what people should read beside the scores."""
-        return {"intervention": self.kind, **self.options, "n_controls": self.n_controls, "tasks": self.tasks}
+        tasks = self.tasks or ["perplexity"]  # named or by default, it is the same
+        return {"intervention": self.kind, **self.options, "n_controls": self.n_controls, "tasks": tasks}
 
 
 def intervene(
@@ -321,6 +347,8 @@ def intervene(
     """Carry out a request, unless its scores are there, and show them."""
     study = open_study(folder)
     networks = study.networks(request.networks, site)
+    if not networks.members.any():
+        output.say(f"Every network of {request.networks} is empty: there is nothing to {request.kind}.")
     if request.n_controls < 0:
         raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
     _check_options(study, request, networks)

@@ -158,8 +158,8 @@ class Decomposition:
     def surrogate_null(self, n_surrogates: int = N_SURROGATES, n_jobs: int = 1) -> SurrogateNull:
         """Repeat the whole pipeline on surrogates of the fitted images, and pool what it finds there.
 
-        Every neuron is shifted circularly on its own within its run (`lmri.decomposition.surrogates`). One start a
-        surrogate is enough: starts differ in which of many like maps they find.
+        Every neuron is shifted circularly on its own within its run (`lmri.decomposition.surrogates`). Only iterations
+        are cut short, at 50.
 
         Parameters
         ----------
@@ -233,10 +233,8 @@ class Decomposition:
         return list(self._runs.n_volumes)
 
     def _again(self) -> "Decomposition":
-        """Make an estimator like this one, for one start and a surrogate."""
+        """Make an estimator like this one for a surrogate, with fewer iterations."""
         parameters = {**self.get_params(deep=False), "n_components": len(self.components_)}
-        if "n_init" in parameters:
-            parameters["n_init"] = 1
         if "max_iter" in parameters:
             parameters["max_iter"] = min(parameters["max_iter"], SURROGATE_ITERATIONS)
         return type(self)(**parameters)

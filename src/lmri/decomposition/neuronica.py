@@ -199,7 +199,9 @@ class NeuronICA(Decomposition, BaseEstimator):
             return int(self.n_components)
         from lmri.decomposition.order import estimate_order
 
-        self.order_ = estimate_order(runs, random_state=self._seed)
+        # Beyond the square root of the samples, ICA overlearns.
+        samples = sum(runs.n_volumes) if self.kind == "temporal" else self.space.n_neurons
+        self.order_ = estimate_order(runs, random_state=self._seed, max_order=max(1, int(samples**0.5)))
         if not self.order_.recommended:
             raise NothingFoundError(
                 "n_components is 'auto', and no component stands out of surrogates: by parallel analysis there is "

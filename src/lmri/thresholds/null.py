@@ -55,7 +55,7 @@ class SurrogateNull:
         values = pooled[ranks - 1]
         last = n - np.searchsorted(pooled[::-1], values, side="left")
         null = cls(values, last, n, len(maps), np.empty(0))
-        return replace(null, smallest_q=np.sort([null.smallest_q_of(row) for row in size]))
+        return replace(null, smallest_q=np.sort([null.smallest_q_of(row, is_own=True) for row in size]))
 
     def p(self, z: np.ndarray) -> np.ndarray:
         """Give the share of null values at least as large as each ``|z|``: ``(1 + count) / (1 + n_values)``.
@@ -72,16 +72,28 @@ class SurrogateNull:
         count = np.where(exact | ~one_by_one, below, above)
         return (1 + count) / (1 + self.n_values)
 
-    def smallest_q_of(self, z: np.ndarray) -> float:
-        """Give the smallest adjusted p-value within one map, ``(n_neurons,)``: Simes' p-value of the whole map.
+    def smallest_q_of(self, z: np.ndarray, is_own: bool = False) -> float:
+        """Give the smallest adjusted p-value within one map: Simes' p-value of the whole map.
 
         Above 0.5 it is not worked out, and is 1.
+
+        Parameters
+        ----------
+        z : ndarray of shape (n_neurons,)
+            Z-scores of the map.
+        is_own : bool, default=False
+            Whether the map is one of those that were pooled: then it is compared with the others only, as any other
+            map is.
         """
         large = np.abs(z)
         large = np.sort(large[large >= self._z_floor])[::-1]
         if not len(large):
             return 1.0
-        stepped = float((self.p(large) * len(z) / np.arange(1, len(large) + 1)).min())
+        ranks = np.arange(1, len(large) + 1)
+        p = self.p(large)
+        if is_own and self.n_values > len(z):
+            p = (p * (1 + self.n_values) - ranks).clip(min=1) / (1 + self.n_values - len(z))
+        stepped = float((p * len(z) / ranks).min())
         return stepped if stepped <= _LARGEST_ALPHA else 1.0
 
     @cached_property
