@@ -44,7 +44,7 @@ def study(texts):
     assert record.exit_code == 0, record.output
     assert json.loads(record.stdout)["n_test"] == 6
     for method in ("canica", "fastica-temporal"):
-        done = run("decompose", out, "--method", method, "--n-components", 3, "--json")
+        done = run("decompose", out, "--method", method, "--n-components", 3, "--threshold", "z:3", "--json")
         assert done.exit_code == 0, done.output
         assert len(json.loads(done.stdout)["networks"]) == 3
     return out
@@ -86,7 +86,7 @@ def test_the_same_command_again_changes_nothing(copy):
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     again = run("lesion", copy, "--networks", "canica", "--n-controls", 2, "--json")
     assert again.stdout == first.stdout
-    run("decompose", copy, "--method", "canica", "--n-components", 3)
+    run("decompose", copy, "--method", "canica", "--n-components", 3, "--threshold", "z:3")
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     message = fails("lesion", copy, "--networks", "canica", "--n-controls", 3)
     assert "n_controls: 2 there, 3 now" in message

@@ -347,8 +347,6 @@ def intervene(
     """Carry out a request, unless its scores are there, and show them."""
     study = open_study(folder)
     networks = study.networks(request.networks, site)
-    if not networks.members.any():
-        output.say(f"Every network of {request.networks} is empty: there is nothing to {request.kind}.")
     if request.n_controls < 0:
         raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
     _check_options(study, request, networks)
@@ -365,6 +363,8 @@ def intervene(
         f"{label} at {at}: {units} ({better}) of the intact model, and the difference from it; p beside "
         f"{request.n_controls} controls",
     )
+    if not networks.members.any():
+        output.say(f"Every network of {request.networks} is empty: there was nothing to {request.kind}.")
     labels = scores.label_counts()
     if len(labels):
         output.table(labels.round(3), "Labels")
