@@ -275,7 +275,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_the_same_networks(by_kin
 def test_two_processes_find_what_one_does(kind, phantom):
     one = NeuronICA(SPACE, K, kind, n_init=2).fit(phantom.imgs)
     two = NeuronICA(SPACE, K, kind, n_init=2, n_jobs=2).fit(phantom.imgs)
-    assert np.allclose(two.components_, one.components_, atol=1e-5)
+    assert np.allclose(two.components_, one.components_, atol=1e-3)
     assert two.info_ == one.info_
 
 
