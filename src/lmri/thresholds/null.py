@@ -133,8 +133,9 @@ class SurrogateNull:
 def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarray:
     """Keep what Benjamini and Hochberg's procedure finds within each map that stands out, with p from surrogates.
 
-    A map stands out if its smallest adjusted p is below that of all but a share `alpha` of the surrogates' maps; any
-    other keeps nothing. Without this step, maps of very different tails would share out the errors unevenly.
+    Maps stand out by the same procedure over all of them: p of a map is the share of surrogates' maps with as small a
+    smallest adjusted p. Any other map keeps nothing. Without this step, maps of very different tails would share out
+    the errors unevenly.
 
     Parameters
     ----------
@@ -143,8 +144,7 @@ def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarra
     null : SurrogateNull
         Of the same pipeline.
     alpha : float, default=0.05
-        Two-sided. Where there is nothing to be found, the share of maps that keep any neuron; elsewhere the false
-        discovery rate within each map.
+        Two-sided: false discovery rate over maps, and within each map that stands out.
 
     References
     ----------
@@ -153,7 +153,7 @@ def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarra
     _check_share("alpha", alpha)
     z = z_scores(maps)
     found = np.stack([q_values(row) <= alpha for row in null.p(z)])
-    return found & (null.p_of_maps(z) <= alpha)[:, None] & (maps != 0)
+    return found & (q_values(null.p_of_maps(z)) <= alpha)[:, None] & (maps != 0)
 
 
 def fdr_set(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarray:
