@@ -253,3 +253,33 @@ def test_texts_of_two_corpora_with_the_same_number_are_two():
     named = volume_texts([recorded("a", [0, 0, 1]), recorded("b", [0, 1])])
     assert [len(one) for one in named] == [3, 2]
     assert len({name for one in named for name in one}) == 4
+
+
+class Mixed:
+    """An estimator whose every fit is another unmixing of the same data: nothing of its maps comes back."""
+
+    space = NeuronSpace.build([60] * 3)
+
+    def __init__(self, seed: int, noise: float | None = None) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.noise, self.components_ = noise, self.rng.normal(size=(6, 180))
+        self.n_volumes_by_run = [10] * 8
+
+    def can_fit(self, n_volumes: list[int]) -> bool:
+        return True
+
+    def maps_of(self, volumes: list[np.ndarray]) -> np.ndarray:
+        if self.noise is not None:  # the positive control: maps come back, with noise
+            return self.components_ + self.noise * self.rng.normal(size=(6, 180))
+        q, r = np.linalg.qr(self.rng.normal(size=(6, 6)))
+        left, values, right = np.linalg.svd(self.components_, full_matrices=False)
+        return (q * np.sign(np.diag(r))) @ (values[:, None] * right)
+
+
+def test_the_null_of_split_halves_is_that_of_maps_which_do_not_come_back():
+    def above(noise):
+        metrics = [reproducibility(Mixed(seed, noise), None, 0, 3, sizes=()).metrics for seed in range(40)]
+        return np.mean([(one["split_half_r"] > one["split_half_null"]).mean() for one in metrics])
+
+    assert above(None) <= 0.10  # 5 %, and 240 maps that depend on each other
+    assert above(0.3) >= 0.95

@@ -116,7 +116,7 @@ class Connectivity:
                 "n_texts": n,
                 "t": t,
                 "p": p,
-                "q": _family(p),
+                "q": q_values(p),
             }
         )
 
@@ -190,7 +190,7 @@ class Connectivity:
                 "n_a": n_a,
                 "n_b": n_b,
                 "p": p,
-                "q": _family(p),
+                "q": q_values(p),
             }
         )
 
@@ -369,13 +369,6 @@ def _welch(is_a: np.ndarray, values: np.ndarray) -> np.ndarray:
     var_b = ((1 - member) @ centred**2 / n_b - b**2) / (n_b - 1)
     error = np.sqrt(np.maximum(var_a + var_b, 0))
     return np.divide(a - b, error, out=np.full(error.shape, np.nan), where=error > 1e-12)
-
-
-def _family(p: np.ndarray) -> np.ndarray:
-    q, tested = np.full(len(p), np.nan), np.isfinite(p)
-    if tested.any():
-        q[tested] = q_values(p[tested])
-    return q
 
 
 # ---------------------------------------------------------------------------------------------------------------------

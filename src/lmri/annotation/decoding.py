@@ -13,7 +13,6 @@ from lmri.annotation.features import correlation, token_features
 from lmri.annotation.reading import (
     Null,
     Reading,
-    adjusted,
     backwards,
     check_permutations,
     exchanged,
@@ -24,6 +23,7 @@ from lmri.annotation.reading import (
     without_position,
 )
 from lmri.networks import NetworkSet
+from lmri.thresholds import q_values
 
 FEATURES = ("position", "log_frequency", "surprisal", "is_punctuation", "has_digit", "is_capitalized")
 BINARY = ("is_punctuation", "has_digit", "is_capitalized")
@@ -153,7 +153,7 @@ def decoding_of(
             "p": p.ravel(),
         }
     )
-    table["q"] = adjusted(table["p"].to_numpy())
+    table["q"] = q_values(table["p"].to_numpy())
     return table[list(DECODING_COLUMNS)]
 
 

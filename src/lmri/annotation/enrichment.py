@@ -11,7 +11,6 @@ from scipy import sparse
 from lmri.annotation.reading import (
     Null,
     Reading,
-    adjusted,
     check_permutations,
     exchanged,
     gather,
@@ -21,6 +20,7 @@ from lmri.annotation.reading import (
     without_position,
 )
 from lmri.networks import NetworkSet
+from lmri.thresholds import q_values
 
 ENRICHMENT_COLUMNS = ("network", "feature", "value", "n_volumes", "n_texts", "mean", "effect", "p", "q")
 
@@ -107,7 +107,7 @@ def enrichment_of(
     ]
     table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     for _, family in table.groupby("feature"):
-        table.loc[family.index, "q"] = adjusted(family["p"].to_numpy(dtype=float))
+        table.loc[family.index, "q"] = q_values(family["p"].to_numpy(dtype=float))
     return table[list(ENRICHMENT_COLUMNS)]
 
 

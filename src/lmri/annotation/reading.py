@@ -13,7 +13,7 @@ import pandas as pd
 
 from lmri.exceptions import DataWarning
 from lmri.networks import NetworkSet
-from lmri.thresholds import q_values, z_scores
+from lmri.thresholds import z_scores
 
 ALPHA = 0.05
 COLUMNS = ("text_id", "token", "token_id", "position", "trial_type")
@@ -237,14 +237,6 @@ def check_permutations(n_permutations: int) -> None:
     """Refuse to test without permutations."""
     if n_permutations < 1:
         raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1, and 1000 is a good start.")
-
-
-def adjusted(p: np.ndarray) -> np.ndarray:
-    """Adjust all p-values that are there, of all networks together."""
-    q, tested = np.full(len(p), np.nan), np.isfinite(p)
-    if tested.any():
-        q[tested] = q_values(p[tested])
-    return q
 
 
 def without_position(reading: Reading, values: np.ndarray) -> np.ndarray:

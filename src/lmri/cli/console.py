@@ -9,6 +9,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
@@ -162,3 +163,9 @@ def _calm(err: Console, quiet: bool) -> Iterator[None]:
         warnings.simplefilter("always", LMRIWarning)
         warnings.showwarning = show
         yield
+
+
+def check_new(option: str, path: Path | None) -> None:
+    """Refuse a file or folder that exists, so that nothing is overwritten."""
+    if path is not None and path.exists():
+        raise ValueError(f"{path} exists. Nothing was overwritten: choose another {option}.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmri.cli.console import Output, guarded, quote, records
+from lmri.cli.console import Output, check_new, guarded, quote, records
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
 DecompositionName = Annotated[
@@ -39,7 +39,7 @@ def describe(
     from lmri.study import open_study
 
     output = Output(quiet, json)
-    _check_new(out)
+    check_new("--out", out)
     names, courses, events = _time_courses(study, decomposition, site)
     with output.progress("Describing"):
         found = annotate(names, courses, events, n_permutations=n_permutations, random_state=seed)
@@ -102,7 +102,7 @@ def connectivity(
     from lmri.connectivity import connectivity as connect
 
     output = Output(quiet, json)
-    _check_new(out)
+    check_new("--out", out)
     if kind not in ("correlation", "partial"):
         raise ValueError(f"--kind is {kind!r}; accepted are correlation and partial.")
     kind = "partial correlation" if kind == "partial" else kind
@@ -155,11 +155,6 @@ def _time_courses(study: Path, decomposition: str | None, site: str | None) -> t
     recordings = {corpus: opened.recording(corpus, networks.space.site) for corpus, _, _ in courses}
     events = [recordings[corpus].events[run - 1] for corpus, run, _ in courses]
     return networks.names, [table.to_numpy() for _, _, table in courses], events
-
-
-def _check_new(out: Path | None) -> None:
-    if out is not None and out.exists():
-        raise ValueError(f"{out} exists. Nothing was overwritten: choose another --out.")
 
 
 def _write(out: Path, tables: dict) -> None:

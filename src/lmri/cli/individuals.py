@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmri.cli.console import Output, guarded, quote, records
+from lmri.cli.console import Output, check_new, guarded, quote, records
 from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def dual_regression(
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
-    _check_new("--out", out)
+    check_new("--out", out)
     if contrast is not None and corpus is not None:
         raise ValueError(f"--corpus {corpus} and --contrast {' '.join(contrast)} were both given. Give one of them.")
     if contrast is not None and contrast[0] == contrast[1]:
@@ -197,7 +197,7 @@ def order(
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
-    _check_new("--figure", figure)
+    check_new("--figure", figure)
     recordings = opened.group(site, corpus)
     at, names = recordings[0].space.site, _run_names(recordings)
     with output.progress("Estimating the number of networks") as progress:
@@ -247,8 +247,3 @@ def _arrays(recordings: "Sequence[Recording]", progress: Any) -> "Iterator[np.nd
             yield array
             done += 1
             progress(done, total)
-
-
-def _check_new(option: str, path: Path | None) -> None:
-    if path is not None and path.exists():
-        raise ValueError(f"{path} exists. Nothing was overwritten: choose another {option}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import pandas as pd
 import typer
 
-from lmri.cli.console import Output, guarded, records
+from lmri.cli.console import Output, check_new, guarded, records
 
 if TYPE_CHECKING:
     from lmri.space import Img, NeuronSpace
@@ -80,8 +80,7 @@ def phantom(
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; it must be at least 1.")
     for option, path in (("--table", table), ("--save", save)):
-        if path is not None and path.exists():
-            raise ValueError(f"{path} exists. Nothing was overwritten: choose another {option}.")
+        check_new(option, path)
     if save is not None and table is not None:
         raise ValueError("--save writes recordings and measures nothing, so there is no --table. Give one of the two.")
     space, imgs = _neurons(study, site, layers, width)

@@ -96,7 +96,7 @@ def q_values(p: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     p : ndarray of shape (n,)
-        P-values of one family.
+        P-values of one family. Where there is none (NaN) nothing was tested: it does not count, and has no q.
 
     Returns
     -------
@@ -108,9 +108,9 @@ def q_values(p: np.ndarray) -> np.ndarray:
     >>> q_values(np.array([0.01, 0.5, 0.02])).round(3).tolist()
     [0.03, 0.5, 0.03]
     """
-    order = np.argsort(p)
-    stepped = p[order] * len(p) / np.arange(1, len(p) + 1)
-    adjusted = np.empty(len(p))
+    adjusted, tested = np.full(len(p), np.nan), np.flatnonzero(np.isfinite(p))
+    order = tested[np.argsort(p[tested])]
+    stepped = p[order] * len(order) / np.arange(1, len(order) + 1)
     adjusted[order] = np.minimum.accumulate(stepped[::-1])[::-1].clip(max=1)
     return adjusted
 
