@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from sklearn.decomposition import FastICA as SklearnFastICA
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmri.decomposition import ica
 from lmri.decomposition.group_pca import reduced
+from lmri.decomposition.threads import one_thread
 
 K, N_SAMPLES = 5, 4000
 
@@ -228,3 +230,23 @@ def test_decorrelated_matrices_are_the_nearest_orthogonal_ones():
     assert np.allclose(found, u @ v)  # the polar factor
     assert np.allclose(ica.decorrelated(found), found)
     assert np.allclose(ica.decorrelated(3 * W[0]), found[0])
+
+
+def blas_threads():
+    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+
+def test_fits_that_overlap_in_time_leave_as_many_threads_as_there_were():
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        first, second = one_thread(), one_thread()
+        first.__enter__()
+        second.__enter__()
+        assert set(blas_threads()) == {1}
+        first.__exit__(None, None, None)
+        assert set(blas_threads()) == {1}  # the other still counts on it
+        second.__exit__(None, None, None)
+        assert blas_threads() == before
+        with pytest.raises(KeyError), one_thread():
+            raise KeyError
+        assert blas_threads() == before

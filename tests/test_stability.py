@@ -272,7 +272,7 @@ class Mixed:
         if self.noise is not None:  # the positive control: maps come back, with noise
             return self.components_ + self.noise * self.rng.normal(size=(6, 180))
         q, r = np.linalg.qr(self.rng.normal(size=(6, 6)))
-        left, values, right = np.linalg.svd(self.components_, full_matrices=False)
+        _, values, right = np.linalg.svd(self.components_, full_matrices=False)
         return (q * np.sign(np.diag(r))) @ (values[:, None] * right)
 
 

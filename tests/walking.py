@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 import lmri
 from lmri import CanICA, FastICA, MatchedControls, Study
 from lmri.demo.texts import generate
@@ -12,7 +14,12 @@ NASTY = "<script>alert(1)</script> & \"quoted\" 'text'\twith\ttabs & NA null &am
 
 
 def walk(root: Path) -> Study:
-    """Record, decompose, compare, lesion and report."""
+    """Record, decompose, compare, lesion and report, on one thread: sums over two differ in their last bits."""
+    with threadpool_limits(1):
+        return _walk(root)
+
+
+def _walk(root: Path) -> Study:
     model, tokenizer = lmri.load_model("lmri-demo")
     for corpus in CORPORA:
         texts = [f"{NASTY} {text}" if number % 3 == 0 else text for number, text in enumerate(generate(corpus, 20, 5))]

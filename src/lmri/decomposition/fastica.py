@@ -7,7 +7,6 @@ import numpy as np
 from scipy import linalg
 from sklearn import decomposition
 from sklearn.base import BaseEstimator
-from threadpoolctl import threadpool_limits
 
 from lmri.decomposition.base import (
     SURROGATE_ITERATIONS,
@@ -19,6 +18,7 @@ from lmri.decomposition.base import (
 )
 from lmri.decomposition.ica import FUNS
 from lmri.decomposition.neuronica import NeuronICA
+from lmri.decomposition.threads import one_thread
 from lmri.space import Img, NeuronSpace
 
 
@@ -126,8 +126,7 @@ class FastICA(Decomposition, BaseEstimator):
         ica = decomposition.FastICA(
             whiten=False, fun=self.fun, max_iter=self.max_iter, tol=self.tol, random_state=self.random_state
         )
-        # On matrices this small more threads only wait for each other.
-        with threadpool_limits(1), counted_non_convergence() as counter:
+        with one_thread(), counted_non_convergence() as counter:
             ica.fit(samples)
         W = ica.components_  # (n_components, n_components)
         maps = W @ (right * values).T / np.sqrt(n_samples) if temporal else W @ samples.T

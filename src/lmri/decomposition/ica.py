@@ -4,13 +4,14 @@ White data ``Z`` have shape (n_components, n_samples), rows of variance 1 withou
 orthogonal, and ``W @ Z`` are the components.
 """
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+
+from lmri.decomposition.threads import one_thread
 
 FUNS = ("logcosh", "cube")
 SOLVERS = ("fastica", "picard")
@@ -182,8 +183,5 @@ def check_fun(fun: str) -> None:
         raise ValueError(f"fun is {fun!r}; accepted are {', '.join(map(repr, FUNS))}.")
 
 
-@contextlib.contextmanager
-def _one_thread_if_small(n_components: int) -> Iterator[None]:
-    """On matrices this small, more threads only wait for each other."""
-    with threadpool_limits(1) if n_components <= 64 else contextlib.nullcontext():
-        yield
+def _one_thread_if_small(n_components: int) -> AbstractContextManager[None]:
+    return one_thread() if n_components <= 64 else nullcontext()
