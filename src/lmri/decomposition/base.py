@@ -360,7 +360,7 @@ def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.nda
     together : float
         In [0, 1].
     courses : list of ndarray of shape (n_volumes, n_maps)
-        As `time_courses` gives them, one array a run.
+        As `time_courses` gives them, one array a run, float32.
     """
     norms = (maps**2).sum(axis=1)
     inverse = np.linalg.pinv(maps @ maps.T, hermitian=True)
@@ -368,7 +368,8 @@ def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.nda
     courses = []
     mean = runs.moments.mean if runs.standardize == "none" else None  # the others leave no mean behind
     for projected, squares in runs.projected(maps):
-        courses.append((projected if mean is None else projected + mean @ maps.T) @ inverse)
+        own = (projected if mean is None else projected + mean @ maps.T) @ inverse
+        courses.append(own.astype(np.float32))  # what grows with the number of runs
         alone += (projected**2).sum(axis=0)
         together += float(np.einsum("ti,ij,tj->", projected, inverse, projected, optimize=True))
         total += squares

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg import lapack
 
 BATCH = 512
 """Volumes that are reduced together, at most: shorter runs together, longer ones in pieces of equal length. The cost of
@@ -12,8 +13,13 @@ a volume grows with this; the noise floor is known the better the more volumes t
 
 _BLOCK = 4096
 
-Reduce = Callable[[np.ndarray, int, bool], np.ndarray]
-"""From volumes, the rows to keep and whether to denoise, to rows: `reduced`, or its like in torch."""
+_MOST_CANCELLED = 1e-2
+"""Where less than this share of a volume's sum of squares is around its mean, it is centred before the product."""
+
+_FEW, _EXACT_ENOUGH = 3, 1e-9
+
+Reduce = Callable[[np.ndarray, int, bool, bool], np.ndarray]
+"""From volumes, the rows to keep, whether to denoise and to centre, to rows: `reduced`, or its like in torch."""
 
 
 def n_kept(n_components: int) -> int:
@@ -40,6 +46,8 @@ class GroupPCA:
         runs engage.
     reduce : callable, optional
         What reduces a batch, if not `reduced`: the same in torch.
+    centre : bool, default=False
+        Take each volume's mean over neurons out of it, as a spatial ICA needs.
 
     References
     ----------
@@ -47,18 +55,20 @@ class GroupPCA:
     Tipping & Bishop (1999). Probabilistic principal component analysis. Journal of the Royal Statistical Society B, 61.
     """
 
-    def __init__(self, n_kept: int, denoise: bool = True, reduce: Reduce | None = None) -> None:
-        self.n_kept, self.denoise, self.reduce = n_kept, denoise, reduce or reduced
+    def __init__(
+        self, n_kept: int, denoise: bool = True, reduce: Reduce | None = None, centre: bool = False
+    ) -> None:
+        self.n_kept, self.denoise, self.reduce, self.centre = n_kept, denoise, reduce or reduced, centre
         self._rows: np.ndarray | None = None
 
     def update(self, X: np.ndarray) -> None:
         """Add the volumes of a run or a group of runs, ``(n_volumes, n_neurons)``, float32."""
-        self.merge(reduced_in_pieces(X, self.n_kept, self.denoise, self.reduce))
+        self.merge(reduced_in_pieces(X, self.n_kept, self.denoise, self.reduce, self.centre))
 
     def merge(self, rows: np.ndarray) -> None:
         """Add volumes that have been reduced already."""
         both = rows if self._rows is None else np.concatenate([self._rows, rows])
-        self._rows = both if len(both) <= self.n_kept else self.reduce(both, self.n_kept, False)
+        self._rows = both if len(both) <= self.n_kept else self.reduce(both, self.n_kept, False, False)
 
     @property
     def rows(self) -> np.ndarray:
@@ -68,7 +78,7 @@ class GroupPCA:
         return self._rows
 
 
-def reduced(X: np.ndarray, n_rows: int, denoise: bool) -> np.ndarray:
+def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False) -> np.ndarray:
     """Rotate `X` to its leading principal axes: orthogonal rows, scaled by their singular values.
 
     Parameters
@@ -79,20 +89,80 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool) -> np.ndarray:
         Rows to keep, at most.
     denoise : bool
         Lower the squared singular values by their median, where there are at least ``2 * n_rows`` volumes.
+    centre : bool, default=False
+        Take each volume's mean over neurons out of it first. No centred copy is made where the means are small beside
+        what is left.
 
     Returns
     -------
     ndarray of shape (min(n_rows, n_volumes), n_neurons)
         Float32.
     """
-    squares, vectors = linalg.eigh(gram(X), overwrite_a=True, check_finite=False, driver="evd")
-    squares, vectors = squares[::-1], vectors[:, ::-1]
-    kept = slice(0, min(n_rows, len(squares)))
-    if denoise and len(squares) >= 2 * n_rows:  # of fewer volumes, signal is half
-        lowered = np.maximum(squares[kept] - np.median(squares), 0)
-        scale = np.sqrt(lowered / np.maximum(squares[kept], np.finfo(float).tiny))
-        vectors = vectors[:, kept] * scale
-    return np.ascontiguousarray(vectors[:, kept].T, dtype=np.float32) @ X
+    squares, means = gram(X), None
+    if centre:
+        means = _means(X)
+        centred = squares - X.shape[1] * np.outer(means, means)
+        if (np.diag(centred) < _MOST_CANCELLED * np.diag(squares)).any():
+            X, means = X - means[:, None].astype(np.float32), None
+            centred = gram(X)
+        squares = centred
+    values, vectors, middle = leading_eigen(squares, n_rows)
+    if denoise and len(X) >= 2 * n_rows:  # of fewer volumes, signal is half
+        vectors = vectors * np.sqrt(np.maximum(values - middle, 0) / np.maximum(values, np.finfo(float).tiny))
+    weights = np.ascontiguousarray(vectors.T, dtype=np.float32)
+    rows = weights @ X
+    if means is not None:
+        rows -= (weights @ means)[:, None].astype(np.float32)
+    return rows
+
+
+def leading_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Compute the leading eigenvectors of a Gram matrix, and the median of all its eigenvalues.
+
+    Where few of many vectors are wanted, they come by inverse iteration from the tridiagonal form, which takes half the
+    time of all vectors; if they fail a check, all are computed.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (n, n)
+        Symmetric, float64.
+    n_rows : int
+        How many vectors, at most.
+
+    Returns
+    -------
+    values : ndarray of shape (min(n_rows, n),)
+        The largest first.
+    vectors : ndarray of shape (n, min(n_rows, n))
+        Orthonormal columns.
+    median : float
+        Of all eigenvalues.
+    """
+    n = len(squares)
+    if n >= _FEW * n_rows:
+        size = 64 * n
+        form, diagonal, off, tau, failed = lapack.dsytrd(squares, lower=1, lwork=size)
+        values, also_failed = lapack.dsterf(diagonal, off)
+        leading = values[n - n_rows :]
+        block, split = np.ones(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
+        split[0] = n
+        if not failed and not also_failed and np.isfinite(leading).all():
+            vectors, failed = lapack.dstein(diagonal, off, leading, block, split)
+            turned, _, also_failed = lapack.dormqr(
+                "L", "N", np.asfortranarray(form[1:, :-1]), tau, np.asfortranarray(vectors[1:]), lwork=size
+            )
+            vectors[1:] = turned
+            # Equal eigenvalues and rows of zeros make inverse iteration give vectors that are not orthogonal.
+            rest = squares @ vectors - vectors * leading
+            if (
+                not failed
+                and not also_failed
+                and np.abs(vectors.T @ vectors - np.eye(n_rows)).max() < _EXACT_ENOUGH
+                and np.abs(rest).max() <= _EXACT_ENOUGH * max(abs(leading[-1]), np.finfo(float).tiny)
+            ):
+                return leading[::-1], vectors[:, ::-1], float(np.median(values))
+    values, vectors = linalg.eigh(squares, check_finite=False, driver="evd")
+    return values[::-1][:n_rows], vectors[:, ::-1][:, :n_rows], float(np.median(values))
 
 
 def gram(X: np.ndarray) -> np.ndarray:
@@ -102,6 +172,15 @@ def gram(X: np.ndarray) -> np.ndarray:
         part = X[:, first : first + _BLOCK]
         total += part @ part.T
     return total
+
+
+def _means(X: np.ndarray) -> np.ndarray:
+    """Compute each row's mean: short sums in float32, their sum in float64."""
+    total = np.zeros(len(X))
+    for first in range(0, X.shape[1], _BLOCK):
+        part = X[:, first : first + _BLOCK]
+        total += part @ np.ones(part.shape[1], dtype=part.dtype)
+    return total / X.shape[1]
 
 
 def plan(n_volumes: Sequence[int], n_rows: int = BATCH) -> list[list[int]]:
@@ -123,10 +202,12 @@ def plan(n_volumes: Sequence[int], n_rows: int = BATCH) -> list[list[int]]:
     return groups
 
 
-def reduced_in_pieces(X: np.ndarray, n_rows: int, denoise: bool, reduce: Reduce, piece: int = BATCH) -> np.ndarray:
+def reduced_in_pieces(
+    X: np.ndarray, n_rows: int, denoise: bool, reduce: Reduce, centre: bool = False, piece: int = BATCH
+) -> np.ndarray:
     """Reduce a group of runs, in pieces of equal length if it is longer than `piece` volumes."""
     parts = np.array_split(X, -(-len(X) // piece))
-    rows = [reduce(part, n_rows, denoise) for part in parts]
+    rows = [reduce(part, n_rows, denoise, centre) for part in parts]
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 

@@ -221,7 +221,7 @@ class NeuronICA(Decomposition, BaseEstimator):
         """Reduce all runs to rows ``(n_rows, n_neurons)``."""
         denoise = self.kind == "spatial"
         kept = n_kept(n_components)
-        pca = GroupPCA(kept, denoise, self._reduce)
+        pca = GroupPCA(kept, denoise, self._reduce, centre=denoise)
         smaller = min(sum(runs.n_volumes), self.space.n_neurons)
         if not denoise and smaller <= max(_EXACT * n_components, _EXACT_ANYWAY):
             rows = min(n_components + 1, smaller)
@@ -252,10 +252,8 @@ class NeuronICA(Decomposition, BaseEstimator):
         return (self._prepare(run, runs) for run in runs)
 
     def _prepare(self, run: np.ndarray, runs: Runs) -> np.ndarray:
-        """Centre over neurons for the spatial kind, in place, or over volumes for the temporal one."""
-        if self.kind == "spatial":
-            run -= (run @ np.full(run.shape[1], 1 / run.shape[1], dtype=np.float32))[:, None]
-        elif self.standardize == "none":
+        """Centre over volumes for the temporal kind; group PCA centres over neurons for the spatial one."""
+        if self.kind == "temporal" and self.standardize == "none":
             own = runs if isinstance(runs, StandardizedRuns) else runs.runs
             run = run - own.moments.mean.astype(np.float32)
         return run
@@ -325,13 +323,13 @@ def _reduced_group(
     """Reduce one group of runs in a process of its own; give the moments it has seen, too."""
     arrays, seen = zip(*(runs.read(number) for number in group), strict=True)
     whole = np.concatenate([estimator._prepare(run, runs) for run in arrays])
-    return reduced_in_pieces(whole, kept, denoise, estimator._reduce), list(seen)
+    return reduced_in_pieces(whole, kept, denoise, estimator._reduce, centre=denoise), list(seen)
 
 
 def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int]) -> list[np.ndarray]:
     """Find the maps of several surrogates in one reading of the data."""
     n_components = int(estimator.n_components)
-    accumulated = [GroupPCA(n_kept(n_components), True, estimator._reduce) for _ in numbers]
+    accumulated = [GroupPCA(n_kept(n_components), True, estimator._reduce, True) for _ in numbers]
     means = RunMeans(runs, estimator._seed)
     changes = [means.change(surrogate) for surrogate in numbers]
     read = enumerate(runs)
@@ -341,7 +339,7 @@ def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int]) 
             shifted = [shift(generator(estimator._seed, surrogate, number)) for number, shift in shifters]
             if change is not None:
                 shifted = [run + change[number] for run, (number, _) in zip(shifted, shifters, strict=True)]
-            pca.update(estimator._prepare(shifted[0] if len(shifted) == 1 else np.concatenate(shifted), runs))
+            pca.update(shifted[0] if len(shifted) == 1 else np.concatenate(shifted))
     return [estimator._spatial(pca.rows, n_components) for pca in accumulated]
 
 

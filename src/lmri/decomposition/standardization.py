@@ -21,7 +21,10 @@ FLOOR = 1e-4
 """A neuron whose sd is below this share of the median neuron's counts as dead and becomes zero: scaled to unit
 variance, rounding noise would look like any other neuron."""
 
-_ROWS, _BLOCK = 64, 4096
+_ROWS, _BLOCK, _WIDE = 64, 1024, 4096
+
+_LARGEST_MEAN = 16.0
+"""In sd. Beyond it, means are taken out before products in float32 and not after."""
 
 _CACHE_BYTES = 2**23
 """Moments of so many runs are kept for a second pass; those of the others are computed again."""
@@ -44,11 +47,37 @@ class Moments:
 
 def moments(array: np.ndarray) -> Moments:
     """Compute the moments of one run, ``(n_volumes, n_neurons)``: short sums in float32, their sums in float64."""
-    return _centred(array)[1]
+    mean, sd = np.empty(array.shape[1]), np.empty(array.shape[1])
+    for block in _blocks(array):
+        _, mean[block], sd[block] = _centred(array[:, block])
+    return Moments(mean, sd, len(array))
 
 
-def _centred(array: np.ndarray) -> tuple[np.ndarray, Moments]:
-    """Centre a run, float32, and give its moments: faster than two passes in float64, and as exact."""
+def _standardized_itself(array: np.ndarray, standardize: str) -> tuple[np.ndarray, Moments]:
+    """Standardize a run by its own moments, float32, and give them: one block of neurons after the other, in cache."""
+    if standardize == "none":
+        return np.array(array, dtype=np.float32), moments(array)
+    out = np.empty(array.shape, dtype=np.float32)
+    mean, sd = np.empty(array.shape[1]), np.empty(array.shape[1])
+    for block in _blocks(array):
+        centred, mean[block], sd[block] = _centred(array[:, block])
+        if standardize == "zscore":
+            scale = np.divide(1.0, sd[block], out=np.zeros_like(sd[block]), where=sd[block] > 0)
+            np.multiply(centred, scale.astype(np.float32), out=out[:, block])
+        else:
+            out[:, block] = centred
+    own = Moments(mean, sd, len(array))
+    if standardize == "zscore" and own.dead.any():  # what is dead is known when all have been seen
+        out[:, own.dead] = 0.0
+    return out, own
+
+
+def _blocks(array: np.ndarray) -> Iterator[slice]:
+    return (slice(first, first + _BLOCK) for first in range(0, array.shape[1], _BLOCK))
+
+
+def _centred(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre volumes, float32, and give mean and sd: faster than two passes in float64, and as exact."""
     parts = [array[first : first + _ROWS] for first in range(0, len(array), _ROWS)]
     total = np.zeros(array.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are for the caller to refuse
@@ -63,7 +92,7 @@ def _centred(array: np.ndarray) -> tuple[np.ndarray, Moments]:
             part = centred[first : first + _ROWS]
             squares += np.einsum("ij,ij->j", part, part)
     # What rounding has left of the mean, in units of activation, is too small to see except where sd is, too.
-    return centred, Moments(mean, np.sqrt(squares / len(array)), len(array))
+    return centred, mean, np.sqrt(squares / len(array))
 
 
 def pooled(parts: Sequence[Moments]) -> Moments:
@@ -195,12 +224,9 @@ class StandardizedRuns:
                     self._check(array, np.ones(len(array), dtype=array.dtype) @ array, number)
             array = standardized(array, self.moments, self.standardize)  # whose computation has checked all runs
         else:
-            centred, own = _centred(array)
-            self._check(array, own.mean, number)
-            if self.standardize == "none":
-                array = np.array(array, dtype=np.float32)
-            else:
-                array = _scaled(centred, own) if self.standardize == "zscore" else centred
+            with np.errstate(over="ignore", invalid="ignore"):
+                raw, (array, own) = array, _standardized_itself(array, self.standardize)
+            self._check(raw, own.mean, number)
         if self.confounds is None:
             return array, own
         place = self._places[number]
@@ -274,9 +300,12 @@ class StandardizedRuns:
             scale = (
                 np.divide(1.0, own.sd, out=np.zeros_like(own.sd), where=alive) if self.standardize == "zscore" else 1.0
             )
-            centred = self.load(number) - own.mean.astype(np.float32)
             squares = float(alive.sum()) if self.standardize == "zscore" else float((own.sd**2).sum())
-            yield products(centred, maps * scale), own.n_volumes * squares
+            run, scaled = self.load(number), maps * scale
+            if (np.abs(own.mean[alive]) <= _LARGEST_MEAN * own.sd[alive]).all():
+                yield products(run, scaled) - scaled @ own.mean, own.n_volumes * squares
+            else:
+                yield products(run - own.mean.astype(np.float32), scaled), own.n_volumes * squares
 
     def __len__(self) -> int:
         return len(self._places)
@@ -319,6 +348,6 @@ def products(run: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """Compute ``run @ maps.T`` in blocks of neurons: products in float32, their sum in float64."""
     single = np.ascontiguousarray(maps, dtype=np.float32)
     total = np.zeros((len(run), len(maps)))
-    for first in range(0, run.shape[1], _BLOCK):
-        total += run[:, first : first + _BLOCK] @ single[:, first : first + _BLOCK].T
+    for first in range(0, run.shape[1], _WIDE):
+        total += run[:, first : first + _WIDE] @ single[:, first : first + _WIDE].T
     return total

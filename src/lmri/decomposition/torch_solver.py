@@ -16,7 +16,7 @@ def check_device(device: str) -> None:
         raise ValueError(f"device is {device!r}, which torch cannot use here ({error}). Accepted is 'cpu'.") from error
 
 
-def reduced(X: np.ndarray, n_rows: int, denoise: bool, device: str) -> np.ndarray:
+def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False, *, device: str) -> np.ndarray:
     """Rotate `X` to its leading principal axes, as `lmri.decomposition.group_pca.reduced` does.
 
     Parameters
@@ -27,6 +27,8 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool, device: str) -> np.ndarra
         Rows to keep, at most.
     denoise : bool
         Lower the squared singular values by their median.
+    centre : bool, default=False
+        Take each volume's mean over neurons out of it first.
     device : str
         Such as ``"cuda"``.
 
@@ -36,6 +38,8 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool, device: str) -> np.ndarra
         Float32.
     """
     there = torch.from_numpy(np.ascontiguousarray(X)).to(device)
+    if centre:
+        there = there - there.mean(dim=1, dtype=torch.float64, keepdim=True).float()
     gram = torch.zeros(len(X), len(X), dtype=torch.float64, device=device)
     for part in there.split(_BLOCK, dim=1):
         gram += part @ part.T
