@@ -55,9 +55,7 @@ class GroupPCA:
     Tipping & Bishop (1999). Probabilistic principal component analysis. Journal of the Royal Statistical Society B, 61.
     """
 
-    def __init__(
-        self, n_kept: int, denoise: bool = True, reduce: Reduce | None = None, centre: bool = False
-    ) -> None:
+    def __init__(self, n_kept: int, denoise: bool = True, reduce: Reduce | None = None, centre: bool = False) -> None:
         self.n_kept, self.denoise, self.reduce, self.centre = n_kept, denoise, reduce or reduced, centre
         self._rows: np.ndarray | None = None
 
