@@ -149,8 +149,8 @@ def temporal_512(folder, repeats):
     print(f"  principal angles of the two subspaces: cosines from {cosines.min():.4f}, median {np.median(cosines):.4f}")
 
 
-def surrogates(folder, repeats):
-    """20 surrogates beside one fit."""
+def surrogates(folder, repeats, threads):
+    """20 surrogates beside one fit, both on as many threads."""
     space = NeuronSpace.build([768] * 12)
     paths, _ = record(folder, space, 20, 300)
     fits, nulls = [], []
@@ -158,13 +158,13 @@ def surrogates(folder, repeats):
         start = time.perf_counter()
         fitted = NeuronICA(space, 20).fit(paths)
         middle = time.perf_counter()
-        fitted.surrogate_null(20)
+        fitted.surrogate_null(20, n_jobs=threads)
         fits.append(middle - start)
         nulls.append(time.perf_counter() - middle)
     ratio = statistics.median(b / a for a, b in zip(fits, nulls, strict=True))
     print(
         f"20 surrogates: {statistics.median(nulls):.2f} s beside a fit of {statistics.median(fits):.2f} s: "
-        f"{ratio:.1f} fits ({repeats} pairs)"
+        f"{ratio:.1f} fits, both on {threads} threads ({repeats} pairs)"
     )
 
 
@@ -247,7 +247,8 @@ def main():
             child(folder, options.runs)
             return
         for name in options.rows or ROWS:
-            ROWS[name](folder, options.repeats)
+            row = ROWS[name]
+            row(folder, options.repeats, options.threads) if row is surrogates else row(folder, options.repeats)
 
 
 if __name__ == "__main__":

@@ -296,7 +296,7 @@ class NeuronSpace:
             except ImageFileError as error:
                 raise ValueError(f"{path} is not an image that nibabel can read ({error}).") from error
         # A file that other software has re-saved may run right to left (LAS); the affine says so.
-        canonical = nib.as_closest_canonical(img)
+        canonical = img if np.array_equal(img.affine, self.affine) else nib.as_closest_canonical(img)
         if canonical.ndim not in (3, 4) or canonical.shape[:3] != self.shape:
             raise SpaceMismatchError(
                 f"{what} has shape {canonical.shape}; this space needs {self.shape} voxels: {self.describe()}. "

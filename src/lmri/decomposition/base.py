@@ -307,10 +307,9 @@ def signs_by_skewness(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
         Of the maps as they came.
     """
     z = z_scores(maps)
-    cubes = (z**3).sum(axis=1)
-    error = np.sqrt((z**6).sum(axis=1))
-    skewness = np.nan_to_num(stats.skew(z, axis=1))
-    return np.where(cubes < 0, -1.0, 1.0), np.abs(cubes) > 2 * error, skewness
+    each = z * z * z  # a power would take ten times as long
+    cubes, error = each.sum(axis=1), np.linalg.norm(each, axis=1)
+    return np.where(cubes < 0, -1.0, 1.0), np.abs(cubes) > 2 * error, cubes / z.shape[1]
 
 
 def shape_metrics(maps: np.ndarray, space: NeuronSpace) -> dict[str, np.ndarray]:

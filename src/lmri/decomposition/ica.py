@@ -16,8 +16,8 @@ from lmri.decomposition.threads import one_thread
 FUNS = ("logcosh", "cube")
 SOLVERS = ("fastica", "picard")
 
-_BLOCK = 4096
-_WARM_SAMPLES = 16_384
+_BLOCK = 512
+_WARM_SAMPLES, _WARM_ITERATIONS = 2048, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def fastica(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 
     fun : {"logcosh", "cube"}
         Contrast function.
     max_iter : int, default=500
-        Iterations, at most.
+        Iterations, at most, those on a part included.
     tol : float, default=1e-4
         A start has converged when no component turned by more than this: ``max |1 - |cos||``.
 
@@ -85,11 +85,14 @@ def fastica(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 
     """
     check_fun(fun)
     n_components, n_samples = Z.shape
-    n_warm = max(_WARM_SAMPLES, 20 * n_components**2)
+    n_warm = max(_WARM_SAMPLES, 8 * n_components**2)
     with _one_thread_if_small(n_components):
-        if n_samples > 4 * n_warm:
+        if n_samples > 2 * n_warm:
             part = np.sort(np.random.default_rng(0).choice(n_samples, n_warm, replace=False))
-            W = _iterate(_step(_rewhitened(Z[:, part]), fun), W, min(max_iter, 100), max(tol, 1e-3)).W
+            warm = _iterate(
+                _step(_rewhitened(Z[:, part]), fun), W, min(2 * max_iter // 3, _WARM_ITERATIONS), max(tol, 1e-3)
+            )
+            W, max_iter = warm.W, max_iter - int(warm.n_iter.max())
         return _iterate(_step(Z, fun), W, max_iter, tol)
 
 

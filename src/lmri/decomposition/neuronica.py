@@ -26,6 +26,7 @@ from lmri.decomposition.group_pca import (
 )
 from lmri.decomposition.standardization import StandardizedRuns, products
 from lmri.decomposition.surrogates import RunMeans, Shifter, generator
+from lmri.decomposition.threads import one_thread
 from lmri.exceptions import NothingFoundError
 from lmri.space import Img, NeuronSpace
 
@@ -313,7 +314,12 @@ class NeuronICA(Decomposition, BaseEstimator):
         bytes_each = 4 * self.space.n_neurons * rows
         together = max(1, min(_SURROGATE_BYTES // bytes_each, -(-n_surrogates // n_jobs)))
         parts = [range(n_surrogates)[first : first + together] for first in range(0, n_surrogates, together)]
-        found = Parallel(n_jobs=n_jobs)(delayed(_surrogates)(self._again(), self._runs, part) for part in parts)
+        jobs = (delayed(_surrogates)(self._again(), self._runs, part) for part in parts)
+        if n_jobs == 1:
+            found = [function(*arguments) for function, arguments, _ in jobs]
+        else:  # numpy leaves Python to the others while it works; processes would have to start, and to read on their own
+            with one_thread():
+                found = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
         return [maps for part in found for maps in part]
 
 

@@ -1,7 +1,8 @@
 """Stability: how much of a decomposition comes back from another start, other texts, or half of them."""
 
 import numpy as np
-from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy import sparse
+from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 
 
@@ -49,7 +50,12 @@ def clusters(similarity: np.ndarray, n_clusters: int) -> np.ndarray:
     distance = 1 - similarity
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform(distance, checks=False), "average")
-    return np.asarray(cut_tree(tree, n_clusters)[:, 0])  # exactly as many as asked for, also where distances tie
+    # Exactly as many as asked for, also where distances tie: the first merges, and what hangs together by them.
+    n = len(similarity)
+    merged = np.arange(n, 2 * n - n_clusters)
+    pairs = tree[: len(merged), :2].astype(int).ravel(), np.repeat(merged, 2)
+    graph = sparse.coo_array((np.ones(len(pairs[0])), pairs), shape=(2 * n, 2 * n))
+    return sparse.csgraph.connected_components(graph, directed=False)[1][:n]
 
 
 def cluster_index(similarity: np.ndarray, labels: np.ndarray) -> np.ndarray:
