@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmri.decomposition import ica
 from lmri.decomposition.group_pca import reduced
-from lmri.decomposition.threads import one_thread
+from lmri.decomposition.threads import one_pool, one_thread
 
 K, N_SAMPLES = 5, 4000
 
@@ -250,3 +250,28 @@ def test_fits_that_overlap_in_time_leave_as_many_threads_as_there_were():
         with pytest.raises(KeyError), one_thread():
             raise KeyError
         assert blas_threads() == before
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_limits_that_overlap_in_time_are_counted_whichever_ends_first(order):
+    with threadpool_limits(2, user_api="blas"):
+        limits = [one_pool(), one_thread()]
+        for limit in limits:
+            limit.__enter__()
+        limits[order[0]].__exit__(None, None, None)
+        if order[0] == 0:
+            assert set(blas_threads()) == {1}
+        elif len(blas_threads()) > 1:  # numpy's and scipy's, as in their wheels
+            assert sorted(set(blas_threads())) == [1, 2]
+        limits[order[1]].__exit__(None, None, None)
+        assert set(blas_threads()) == {2}
+
+
+def test_one_pool_leaves_numpy_its_threads():
+    def numpys():
+        return [one["num_threads"] for one in threadpool_info() if "numpy.libs" in one["filepath"]]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = numpys()
+        with one_pool():
+            assert numpys() == before

@@ -25,7 +25,7 @@ from lmri.thresholds import SurrogateNull, z_scores
 
 Runs = StandardizedRuns | ShiftedRuns
 
-SURROGATE_ITERATIONS = 50
+SURROGATE_ITERATIONS = 40
 """Where there is nothing to be found, ICA hardly ever converges; the tails of its maps settle within 30 iterations."""
 
 
@@ -159,7 +159,7 @@ class Decomposition:
         """Repeat the whole pipeline on surrogates of the fitted images, and pool what it finds there.
 
         Every neuron is shifted circularly on its own within its run (`lmri.decomposition.surrogates`). Only iterations
-        are cut short, at 50.
+        are cut short, at 40.
 
         Parameters
         ----------

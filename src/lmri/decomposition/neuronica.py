@@ -26,7 +26,7 @@ from lmri.decomposition.group_pca import (
 )
 from lmri.decomposition.standardization import StandardizedRuns, products
 from lmri.decomposition.surrogates import RunMeans, Shifter, generator
-from lmri.decomposition.threads import one_thread
+from lmri.decomposition.threads import one_pool, one_thread
 from lmri.exceptions import NothingFoundError
 from lmri.space import Img, NeuronSpace
 
@@ -189,8 +189,9 @@ class NeuronICA(Decomposition, BaseEstimator):
         temporal = self.kind == "temporal"
         what = (n_volumes, "volumes") if temporal else (self.space.n_neurons, "neurons")
         warn_of_overlearning(what[0], n_components, what[1])
-        rows = self._group_pca(runs, n_components)
-        maps = self._temporal(runs, rows, n_components) if temporal else self._spatial(rows, n_components)
+        with one_pool():
+            rows = self._group_pca(runs, n_components)
+            maps = self._temporal(runs, rows, n_components) if temporal else self._spatial(rows, n_components)
         converged = int(self._unmixing.converged.sum())
         n_iter = [int(count) for count in self._unmixing.n_iter]
         return maps, {"n_starts": self.n_init, "n_converged": converged, "n_iter": n_iter}
@@ -316,8 +317,9 @@ class NeuronICA(Decomposition, BaseEstimator):
         parts = [range(n_surrogates)[first : first + together] for first in range(0, n_surrogates, together)]
         jobs = (delayed(_surrogates)(self._again(), self._runs, part) for part in parts)
         if n_jobs == 1:
-            found = [function(*arguments) for function, arguments, _ in jobs]
-        else:  # numpy leaves Python to the others while it works; processes would have to start, and to read on their own
+            with one_pool():
+                found = [function(*arguments) for function, arguments, _ in jobs]
+        else:  # threads: numpy leaves Python to the others while it works, and processes would have to start
             with one_thread():
                 found = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
         return [maps for part in found for maps in part]

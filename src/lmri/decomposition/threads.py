@@ -1,39 +1,57 @@
-"""One BLAS thread for matrices so small that more would only wait for each other."""
+"""How many threads BLAS may use while a decomposition is being found.
+
+numpy and scipy each bring a BLAS with threads of its own. Where both are busy by turns, the threads of one wait,
+spinning, on the cores that the other needs, and everything takes three times as long. And on small matrices more
+threads than one only wait for each other.
+
+Limits belong to the process, not to the Python thread that asks for them. Two that overlap in time and restore what
+they found may leave a limit in place for good, and what is computed next then differs in its last bits: so they are
+counted.
+"""
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-_inside: int = 0
-_limits: threadpool_limits | None = None
+_callers = {"thread": 0, "pool": 0}
+_before: list[tuple[Any, bool, int]] = []  # (library, whether it is numpy's, threads it had)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Hold every BLAS to one thread while any caller is inside."""
+    return _limited("thread")
+
+
+def one_pool() -> AbstractContextManager[None]:
+    """Hold every BLAS but numpy's to one thread while any caller is inside; one that both share is left as it is."""
+    return _limited("pool")
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold the process to one BLAS thread while any caller is inside.
-
-    The limit belongs to the process. Two callers in two Python threads that each set and restore it may leave it set
-    for good, and what is computed next then differs in its last bits: so the first one in sets it and the last one out
-    restores it.
-
-    Yields
-    ------
-    None
-        While the limit holds.
-    """
-    global _inside, _limits
-    with _lock:
-        if _inside == 0:
-            _limits = threadpool_limits(1)
-        _inside += 1
+def _limited(kind: str) -> Iterator[None]:
+    _count(kind, 1)
     try:
         yield
     finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0 and _limits is not None:
-                _limits.restore_original_limits()
-                _limits = None
+        _count(kind, -1)
+
+
+def _count(kind: str, change: int) -> None:
+    with _lock:
+        if not any(_callers.values()):
+            libraries = [one for one in ThreadpoolController().lib_controllers if one.user_api == "blas"]
+            _before[:] = [(one, _is_numpys(one.filepath), one.get_num_threads()) for one in libraries]
+        _callers[kind] += change
+        several = any(is_numpys for _, is_numpys, _ in _before)
+        for library, is_numpys, n_threads in _before:
+            held = _callers["thread"] or (_callers["pool"] and several and not is_numpys)
+            library.set_num_threads(1 if held else n_threads)
+
+
+def _is_numpys(filepath: str) -> bool:
+    return not {"numpy", "numpy.libs"}.isdisjoint(Path(filepath).parts)
