@@ -169,3 +169,10 @@ def check_new(option: str, path: Path | None) -> None:
     """Refuse a file or folder that exists, so that nothing is overwritten."""
     if path is not None and path.exists():
         raise ValueError(f"{path} exists. Nothing was overwritten: choose another {option}.")
+
+
+def check_new_figure(option: str, path: Path | None) -> None:
+    """Refuse a file that exists, or whose name promises another format than SVG."""
+    check_new(option, path)
+    if path is not None and path.suffix.lower() != ".svg":
+        raise ValueError(f"{option} is {path}; figures are SVG. Give it a name that ends in .svg.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmri.cli.console import Output, check_new, guarded, quote, records
+from lmri.cli.console import Output, check_new, check_new_figure, guarded, quote, records
 from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def order(
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
-    check_new("--figure", figure)
+    check_new_figure("--figure", figure)
     recordings = opened.group(site, corpus)
     at, names = recordings[0].space.site, _run_names(recordings)
     with output.progress("Estimating the number of networks") as progress:

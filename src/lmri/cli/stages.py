@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lmri.cli.console import Output, check_new, quote, records
+from lmri.cli.console import Output, check_new_figure, quote, records
 from lmri.comparison import (
     AnyComparison,
     Consensus,
@@ -270,7 +270,7 @@ def save_figure(path: Path, found: AnyComparison) -> None:
     from lmri.report.figures import comparison_figure
     from lmri.storage import write_text
 
-    check_new("--figure", path)
+    check_new_figure("--figure", path)
     write_text(path, comparison_figure(found))
 
 

@@ -237,6 +237,10 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
             Here for nilearn's signature.
         """
         _refuse_confounds(confounds)
+        if self.n_components == 1:
+            raise ValueError(
+                "n_components is 1; nilearn's dictionary learning needs at least 2. For a single map use another method."
+            )
         runs = self._start_checked(imgs)
         maps, convergence = self._find(runs)
         if convergence["n_empty_maps"]:
