@@ -101,7 +101,7 @@ def test_dictionary_learning_finds_planted_networks_or_says_that_a_map_is_empty(
         DictLearning(SPACE, 9, alpha=20).fit(phantom.imgs)
     with _no_check(), pytest.raises(ValueError, match="All 8 maps are zero at alpha=300"):
         DictLearning(SPACE, K, alpha=300).fit(phantom.imgs)
-    with pytest.raises(ValueError, match="n_components is 1; .* needs at least 2"):
+    with pytest.raises(ValueError, match=r"n_components is 1; .* needs at least 2"):
         DictLearning(SPACE, 1).fit(phantom.imgs[:1])
 
 

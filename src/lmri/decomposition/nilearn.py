@@ -239,7 +239,7 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
         _refuse_confounds(confounds)
         if self.n_components == 1:
             raise ValueError(
-                "n_components is 1; nilearn's dictionary learning needs at least 2. For a single map use another method."
+                "n_components is 1; nilearn's dictionary learning needs at least 2. For one map use another method."
             )
         runs = self._start_checked(imgs)
         maps, convergence = self._find(runs)
