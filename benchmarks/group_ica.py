@@ -22,6 +22,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nilearn.decomposition import CanICA
+from scipy import linalg
 from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import FastICA
 from threadpoolctl import threadpool_limits
@@ -144,9 +145,16 @@ def temporal_512(folder, repeats):
     maps = pair("temporal, 6,000 x 9,216, K = 512, against FastICA",
                 lambda: NeuronICA(space, 512, "temporal", n_init=1, max_iter=200).fit(paths).components_,
                 lambda: sklearn_fastica(space, paths, 512), None, 1)  # fmt: skip
-    bases = [np.linalg.qr((one - one.mean(axis=1, keepdims=True)).T.astype(float))[0] for one in maps.values()]
+    bases = [np.linalg.qr(one.T.astype(float))[0] for one in maps.values()]
     cosines = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
     print(f"  principal angles of the two subspaces: cosines from {cosines.min():.4f}, median {np.median(cosines):.4f}")
+    runs = [space.from_img(path) for path in paths]
+    X = np.concatenate([(run - run.mean(axis=0)) / run.std(axis=0) for run in runs])
+    vectors = linalg.eigh(X @ X.T, subset_by_index=[len(X) - 512, len(X) - 1])[1]
+    exact = np.linalg.qr((vectors.T.astype(np.float32) @ X).T.astype(float))[0]
+    for name, basis in zip(maps, bases, strict=True):
+        cosines = np.linalg.svd(basis.T @ exact, compute_uv=False)
+        print(f"  {name} and the exact subspace: cosines from {cosines.min():.4f}, median {np.median(cosines):.4f}")
 
 
 def surrogates(folder, repeats, threads):
@@ -218,7 +226,10 @@ def growth(folder, repeats):
         exponent = np.polyfit(np.log(counts), np.log(seconds), 1)[0]
         print(f"growth with {what}: exponent {exponent:.2f} ({', '.join(f'{s:.2f} s' for s in seconds)})", flush=True)
         axis.loglog(counts, seconds, "o-", color="#2166ac")
-        axis.set(xlabel=f"number of {what}", ylabel="seconds", title=f"exponent {exponent:.2f}")
+        axis.set(xlabel=f"number of {what}", ylabel="seconds", title=f"exponent {exponent:.2f}", ylim=(0.1, 10))
+        axis.set_xticks(counts, [f"{count:,}" for count in counts])
+        axis.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+        axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
     out = Path(__file__).with_name("growth.svg")
     figure.savefig(out, metadata={"Date": None})

@@ -131,6 +131,15 @@ def test_fastica_gives_scikit_learns_components(kind, fun):
     maps = theirs.mixing_.T if kind == "temporal" else sources.T
     _, r = matched(ours.components_, maps)
     assert np.abs(r).min() >= 0.999
+    same_sign = FastICA(small.space, 4, kind=kind, fun=fun, signs="solver").fit(small.imgs)
+    _, r = matched(same_sign.components_, maps)
+    assert r.min() >= 0.999
+
+
+def test_signs_are_of_the_heavier_tail_or_of_the_solver_and_nothing_else():
+    small = planted(NeuronSpace.build([60] * 3), n_networks=4, share=0.05, n_runs=2, n_volumes=150)
+    with pytest.raises(ValueError, match="signs is 'sklearn'; accepted are 'skewness' and 'solver'"):
+        FastICA(small.space, 4, signs="sklearn").fit(small.imgs)
 
 
 @pytest.mark.parametrize("shape", [(40, 300), (300, 40)])

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from lmri.decomposition.group_pca import GroupPCA, gram, n_kept, plan, reduced, reduced_in_pieces, whitened
+from lmri.decomposition.group_pca import (
+    GroupPCA,
+    gram,
+    largest_eigen,
+    leading_eigen,
+    n_kept,
+    plan,
+    reduced,
+    reduced_in_pieces,
+    whitened,
+)
 
 N_NEURONS = 512
 RANK = 5
@@ -195,3 +205,65 @@ def test_zeros_have_no_rank_and_raise_no_numerical_warning():
         assert not reduced(zeros, 5, True).any()
         with pytest.raises(ValueError, match="rank 0 only"):
             whitened(zeros, 1)
+
+
+# -- eigenvectors -----------------------------------------------------------------------------------------------------
+
+
+def with_spectrum(values, seed=0):
+    n = len(values)
+    Q = np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))[0]
+    return (Q * np.asarray(values)) @ Q.T
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(1, 300, 200),
+        np.geomspace(1e-6, 1e6, 200),
+        np.r_[np.ones(150), np.full(50, 7.0)],  # equal ones, of which any basis is as good
+        np.r_[np.zeros(180), np.linspace(1, 2, 20)],  # rank 20
+        np.zeros(200),
+    ],
+)
+def test_leading_eigenvectors_are_those_of_a_full_decomposition(values):
+    squares = with_spectrum(values)
+    found, vectors, median = leading_eigen(squares, 30)
+    largest = np.sort(values)[::-1]
+    assert np.allclose(found, largest[:30], atol=1e-9 * max(largest[0], 1))
+    assert np.isclose(median, np.median(values), atol=1e-9 * max(largest[0], 1))
+    assert np.allclose(vectors.T @ vectors, np.eye(30), atol=1e-8)
+    assert np.allclose(squares @ vectors, vectors * found, atol=1e-8 * max(largest[0], 1))
+
+
+def test_a_matrix_of_blocks_has_orthogonal_eigenvectors_too():
+    squares = np.zeros((200, 200))
+    squares[:100, :100] = squares[100:, 100:] = with_spectrum(np.linspace(1, 5, 100))
+    found, vectors, _ = leading_eigen(squares, 30)
+    assert np.allclose(vectors.T @ vectors, np.eye(30), atol=1e-8)
+    assert np.allclose(squares @ vectors, vectors * found, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "values", [np.linspace(1, 300, 1100), np.r_[np.linspace(1, 1.1, 1000), np.linspace(5, 9, 100)],
+               np.geomspace(1, 1e11, 1100)],
+)  # fmt: skip
+def test_the_largest_of_many_eigenvectors_are_as_good_as_in_float64(values):
+    squares = with_spectrum(values)
+    found, vectors = largest_eigen(squares, 100)
+    oracle, theirs = np.linalg.eigh(squares)
+    assert np.allclose(found, oracle[::-1][:100], rtol=1e-6)
+    assert np.allclose(vectors.T @ vectors, np.eye(100), atol=1e-10)
+    assert np.linalg.svd(vectors.T @ theirs[:, -100:], compute_uv=False).min() > 1 - 1e-6
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3, 1e4])  # the last would cancel, and is centred before the product
+def test_centring_over_neurons_without_a_copy_is_centring(shift):
+    shifted = low_rank(60) + np.float32(shift) * np.linspace(1, 2, 60, dtype=np.float32)[:, None]
+    own = reduced(shifted, RANK, False, True)
+    centred = shifted - shifted.mean(axis=1, keepdims=True, dtype=np.float64)
+    oracle = reduced(centred.astype(np.float32), RANK, False)
+    assert np.allclose(np.linalg.norm(own, axis=1), np.linalg.norm(oracle, axis=1), rtol=1e-4)
+    bases = (np.linalg.qr(rows.T.astype(np.float64))[0] for rows in (own, oracle))
+    assert np.linalg.svd(next(bases).T @ next(bases), compute_uv=False).min() > 1 - 1e-6
+    assert np.abs(own.mean(axis=1)).max() < 1e-4 * np.abs(own).max()

@@ -74,7 +74,10 @@ def test_fdr_as_if_gaussian_is_fooled_by_heavy_tails_which_its_description_says(
 
 def test_z_is_two_sided_where_one_sided_would_lose_the_minority(maps):
     assert THRESHOLDS["z"](maps, z=3.0)[0, 20:30].all()
-    assert not (z_scores(maps) > 3.0)[0, 20:30].any()
+    one_sided = THRESHOLDS["z_positive"](maps, z=3.0)
+    assert one_sided[0, :20].all()
+    assert not one_sided[0, 20:30].any()
+    assert (THRESHOLDS["z_positive"](-maps, z=3.0) == (THRESHOLDS["z"](maps, z=3.0) & ~one_sided)).all()
 
 
 def test_robust_z_is_not_inflated_by_what_it_looks_for(maps):

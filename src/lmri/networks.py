@@ -226,7 +226,8 @@ class NetworkSet(Sequence[Network]):
 
         Parameters
         ----------
-        method : {"fdr", "fdr_set", "z", "robust_z", "mixture", "top", "support", "auto", "fdr_gaussian"}, optional
+        method : {"fdr", "fdr_set", "z", "z_positive", "robust_z", "mixture", "top", "support", "auto", \
+"fdr_gaussian"}, optional
             See `lmri.thresholds`. By default ``"fdr"``, which is the only calibrated family, and ``"support"`` for
             maps of dictionary learning, which are sparse as they are. If the surrogates that ``"fdr"`` needs were not
             made yet, they are made now: it takes as long as several fits.

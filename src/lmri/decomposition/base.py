@@ -105,7 +105,8 @@ class Decomposition:
         """
         maps = maps.astype(np.float64)
         signs, determined, skewness = signs_by_skewness(maps)
-        maps *= signs[:, None]
+        if getattr(self, "signs", "skewness") == "skewness":
+            maps *= signs[:, None]
         alone, together, courses = explained_variance(maps, runs)
         order = np.argsort(-alone, kind="stable")
         self.time_courses_ = [course[:, order] for course in courses]

@@ -52,6 +52,8 @@ class FastICA(Decomposition, BaseEstimator):
         Change of the unmixing matrix at which they end.
     random_state : int, default=0
         Seed of the start.
+    signs : {"skewness", "solver"}, default="skewness"
+        Which sign maps have: the heavier tail positive, or as scikit-learn's FastICA gives them, as in the paper.
 
     References
     ----------
@@ -70,6 +72,7 @@ class FastICA(Decomposition, BaseEstimator):
         max_iter: int = 1000,
         tol: float = 1e-4,
         random_state: int = 0,
+        signs: str = "skewness",
     ) -> None:
         self.space = space
         self.n_components = n_components
@@ -80,6 +83,7 @@ class FastICA(Decomposition, BaseEstimator):
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
+        self.signs = signs
 
     @property
     def method_name(self) -> str:  # type: ignore[override]
@@ -98,6 +102,8 @@ class FastICA(Decomposition, BaseEstimator):
         """
         if self.kind not in ("temporal", "spatial"):
             raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
+        if self.signs not in ("skewness", "solver"):
+            raise ValueError(f"signs is {self.signs!r}; accepted are 'skewness' and 'solver'.")
         runs = self._start(imgs)
         maps, convergence = self._find(runs)
         self._finish(maps, runs, convergence)
@@ -122,6 +128,9 @@ class FastICA(Decomposition, BaseEstimator):
         X = np.concatenate(list(runs))  # (n_volumes, n_neurons)
         X = X - X.mean(axis=0 if temporal else 1, keepdims=True, dtype=np.float64).astype(X.dtype)
         left, values, right = leading_singular(X, self.n_components)
+        # scikit-learn's choice of signs, so that its start is ours.
+        signs = np.where((right if temporal else left)[0] < 0, -1.0, 1.0)
+        left, right = left * signs, right * signs
         samples = (left if temporal else right) * np.sqrt(n_samples)  # (n_samples, n_components), white
         ica = decomposition.FastICA(
             whiten=False, fun=self.fun, max_iter=self.max_iter, tol=self.tol, random_state=self.random_state

@@ -17,6 +17,7 @@ _MOST_CANCELLED = 1e-2
 """Where less than this share of a volume's sum of squares is around its mean, it is centred before the product."""
 
 _FEW, _EXACT_ENOUGH = 3, 1e-9
+_LARGE, _SMALL_RESIDUAL = 1024, 1e-4
 
 Reduce = Callable[[np.ndarray, int, bool, bool], np.ndarray]
 """From volumes, the rows to keep, whether to denoise and to centre, to rows: `reduced`, or its like in torch."""
@@ -102,6 +103,7 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False) -> 
         centred = squares - X.shape[1] * np.outer(means, means)
         if (np.diag(centred) < _MOST_CANCELLED * np.diag(squares)).any():
             X, means = X - means[:, None].astype(np.float32), None
+            X -= _means(X)[:, None].astype(np.float32)  # what rounding of so large a mean has left
             centred = gram(X)
         squares = centred
     values, vectors, middle = leading_eigen(squares, n_rows)
@@ -161,6 +163,49 @@ def leading_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndar
                 return leading[::-1], vectors[:, ::-1], float(np.median(values))
     values, vectors = linalg.eigh(squares, check_finite=False, driver="evd")
     return values[::-1][:n_rows], vectors[:, ::-1][:, :n_rows], float(np.median(values))
+
+
+def largest_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the leading eigenvectors of a large Gram matrix.
+
+    A large one is solved in float32, for some more vectors than are wanted; a Rayleigh-Ritz step in float64 then takes
+    the leading ones of the space that these span (Parlett, 1998). Where that leaves a residual, as where eigenvalues
+    differ by orders of magnitude, all is solved in float64.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (n, n)
+        Symmetric, float64.
+    n_rows : int
+        How many vectors.
+
+    Returns
+    -------
+    values : ndarray of shape (n_rows,)
+        The largest first.
+    vectors : ndarray of shape (n, n_rows)
+        Orthonormal columns.
+
+    References
+    ----------
+    Parlett (1998). The symmetric eigenvalue problem. SIAM.
+    """
+    n = len(squares)
+    more = n_rows + max(n_rows // 10, 10)
+    if n >= _LARGE and more <= n // 4:
+        single = squares.astype(np.float32)
+        if np.isfinite(single).all():
+            rough = linalg.eigh(single, subset_by_index=[n - more, n - 1], overwrite_a=True)[1]
+            basis = np.linalg.qr(rough.astype(np.float64))[0]
+            image = squares @ basis
+            values, turn = np.linalg.eigh(basis.T @ image)
+            values, turn = values[::-1][:n_rows], turn[:, ::-1][:, :n_rows]
+            vectors = basis @ turn
+            rest = np.linalg.norm(image @ turn - vectors * values, axis=0)
+            if (rest <= _SMALL_RESIDUAL * values[-1]).all():
+                return values, vectors
+    values, vectors = linalg.eigh(squares, subset_by_index=[n - n_rows, n - 1])
+    return values[::-1], vectors[:, ::-1]
 
 
 def gram(X: np.ndarray) -> np.ndarray:
@@ -276,8 +321,8 @@ def leading_rows(runs: Iterable[np.ndarray], n_volumes: int, n_neurons: int, n_r
             if covariance is not None:
                 covariance += run.T @ run
         if covariance is not None:
-            squares, vectors = linalg.eigh(covariance, subset_by_index=[n_neurons - n_rows, n_neurons - 1])
-            return (vectors * np.sqrt(np.maximum(squares, 0))).T[::-1].astype(np.float32)
-        squares, vectors = linalg.eigh(gram(X), subset_by_index=[n_volumes - n_rows, n_volumes - 1], overwrite_a=True)
-        weights = np.ascontiguousarray(vectors[:, ::-1].T, dtype=np.float32)
+            squares, vectors = largest_eigen(covariance, n_rows)
+            return (vectors * np.sqrt(np.maximum(squares, 0))).T.astype(np.float32)
+        _, vectors = largest_eigen(gram(X), n_rows)
+        weights = np.ascontiguousarray(vectors.T, dtype=np.float32)
         return np.concatenate([weights @ X[:, at : at + _BLOCK] for at in range(0, n_neurons, _BLOCK)], axis=1)

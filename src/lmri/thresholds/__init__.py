@@ -18,6 +18,7 @@ from lmri.thresholds.descriptive import (
     support,
     top,
     z,
+    z_positive,
     z_scores,
 )
 from lmri.thresholds.mixture import mixture
@@ -40,6 +41,7 @@ __all__ = [
     "top",
     "value_name",
     "z",
+    "z_positive",
     "z_scores",
 ]
 
@@ -47,6 +49,7 @@ THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
     "fdr": fdr,
     "fdr_set": fdr_set,
     "z": z,
+    "z_positive": z_positive,
     "robust_z": robust_z,
     "mixture": mixture,
     "top": top,
@@ -61,6 +64,7 @@ DESCRIPTIONS = {
     "fdr_set": "two-sided FDR over all maps together; p from the whole pipeline on surrogates in which every neuron is "
     "shifted on its own",
     "z": "two-sided z over neurons; descriptive, controls no error rate",
+    "z_positive": "one-sided z over neurons, as in the paper; depends on the map's sign, and controls no error rate",
     "robust_z": "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
     "mixture": "Gaussian-Gamma mixture of each map; descriptive, heavy tails count as active",
     "top": "a fixed share of the neurons; a quota, keeps as many in noise",

@@ -39,6 +39,12 @@ def z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
     return np.abs(z_scores(maps)) > z
 
 
+def z_positive(maps: np.ndarray, z: float = 1.96) -> np.ndarray:
+    """Keep neurons whose z-score over the map is above `z`, as the paper does: one side, so the sign of a map matters."""
+    _check_positive("z", z)
+    return z_scores(maps) > z
+
+
 def robust_z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
     """Keep neurons whose robust z-score over the map is beyond `z` on either side."""
     _check_positive("z", z)
