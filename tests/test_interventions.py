@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from lmri import Network, NetworkSet, amplify, find_sites, lesion, preserve, record, tasks
-from lmri.exceptions import NotThresholdedError, OtherWeightsWarning, SpaceMismatchError
-from lmri.interventions import Intervention
+from lmri import MatchedControls, Network, NetworkSet, amplify, find_sites, lesion, preserve, record, tasks
+from lmri.exceptions import NotThresholdedError, OtherWeightsWarning, SiteError, SpaceMismatchError
+from lmri.interventions import Donors, Intervention, output_norms
+from lmri.models import hashes
+from lmri.space import NeuronSpace
 from tiny_models import ARCHITECTURES, CAUSAL, N_LAYERS, assert_untouched, build, read, sentences, snapshot
 
 SITES = ("mlp_out", "mlp_hidden")
@@ -190,6 +192,7 @@ def test_what_changes_nothing_is_the_identity_and_sets_no_hook(name, site):
         amplify(network, offset=0),
         lesion(empty),
         amplify(empty, gain=5),
+        amplify(network, offset=0, along_sign=True),
         preserve(everything),
     ):
         assert intervention.edits() == []
@@ -239,7 +242,7 @@ def test_a_lesion_can_leave_the_mean_of_a_recording(tmp_path, tokenizer, name, s
 
 def test_a_baseline_has_to_be_zero_or_a_recording_of_the_same_neurons(recorded, gpt2):
     network = some(find_sites(gpt2, "mlp_out"))
-    with pytest.raises(ValueError, match="baseline is 'mean'; accepted are 'zero' and a Recording"):
+    with pytest.raises(ValueError, match="baseline is 'mean'; accepted are 'zero' and a Recording, for its mean"):
         lesion(network, baseline="mean")
     with pytest.raises(SpaceMismatchError, match="The recording of 'words' has 3 layers of 56 neurons at mlp_hidden"):
         lesion(network, baseline=recorded.recording(site="mlp_hidden"))
@@ -263,6 +266,288 @@ def test_an_infinite_activation_is_silenced_to_zero_and_not_to_nan(gpt2, site):
         assert not read(gpt2, IDS).isfinite().all()
 
 
+# -- donors -----------------------------------------------------------------------------------------------------------
+
+
+def donors_for(space, n=50, seed=0):
+    """Donors with values that no model gives, so that each can be told."""
+    values = np.random.default_rng(100 + seed).normal(size=(n, space.n_neurons)).astype(np.float32)
+    return Donors(space, values, "made", seed)
+
+
+def places(ids):
+    return np.broadcast_to(np.arange(ids.shape[1]), tuple(ids.shape))
+
+
+def given_to(donors, ids, network):
+    """Say what the network's neurons have at every token, ``(n_tokens, n_members)``: the oracle of what is written."""
+    return torch.from_numpy(donors.values[donors.choose(places(ids), ids.numpy()).ravel()][:, network.members])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_silenced_neuron_has_its_value_at_the_donor_token(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    network, donors = some(space), donors_for(space)
+    first = torch.from_numpy(space.layer_of == 0)
+    intact, before = activation(model, space), snapshot(model)
+    with lesion(network, donors).on(model):
+        got = activation(model, space)
+    members = torch.from_numpy(network.members)
+    # One donor a token, in all layers: the same rows of the donors everywhere.
+    assert torch.equal(got[:, members], given_to(donors, IDS, network))
+    assert torch.equal(got[:, ~members & first], intact[:, ~members & first])
+    assert_untouched(model, before)
+    with preserve(network, donors).on(model):
+        kept = activation(model, space)
+    complement = Network.from_members(space, ~network.members)
+    assert torch.equal(kept[:, ~members], given_to(donors, IDS, complement))
+    assert torch.equal(kept[:, members & first], intact[:, members & first])
+
+
+def test_a_resampled_forward_pass_is_that_written_by_hand(gpt2, site):
+    space = find_sites(gpt2, site)
+    network, donors = some(space), donors_for(space)
+    with lesion(network, donors).on(gpt2):
+        got = read(gpt2, IDS)
+    by_hand = copy.deepcopy(gpt2)
+    values = donors.values[donors.choose(places(IDS), IDS.numpy())]  # (n_texts, n_tokens, n_neurons)
+    for z, block in enumerate(by_hand.transformer.h):
+        own = space.layer_of == z
+        neurons = torch.from_numpy(np.flatnonzero(network.members[own]))
+        written = torch.from_numpy(values[..., own])[..., neurons]
+
+        def forward(hidden, mlp=block.mlp, neurons=neurons, written=written):
+            hidden = mlp.act(mlp.c_fc(hidden))
+            if site == "mlp_hidden":
+                hidden[..., neurons] = written
+                return mlp.c_proj(hidden)
+            out = mlp.c_proj(hidden)
+            out[..., neurons] = written
+            return out
+
+        block.mlp.forward = forward
+    assert torch.equal(got, read(by_hand, IDS))
+    assert not torch.equal(got, read(gpt2, IDS))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "bloom", "bert", "t5_encoder"])
+def test_a_text_has_the_same_donors_alone_and_in_a_padded_batch(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    intervention = lesion(some(space), donors_for(space))
+    long = torch.tensor([[5, 6, 7, 8, 9, 10, 11]])
+    batch, mask = torch.cat([long, torch.zeros_like(long)]), torch.ones((2, 7), dtype=torch.long)
+    batch[1, :5], mask[1, 5:] = IDS[1], 0
+    with intervention.on(model), torch.no_grad():
+        alone = model(input_ids=IDS[1:])[0]
+        padded = model(input_ids=batch, attention_mask=mask)[0]
+    torch.testing.assert_close(padded[1, :5], alone[0], rtol=1e-4, atol=1e-4)
+
+
+def test_pads_on_the_left_do_not_shift_donors(gpt2, site):
+    space = find_sites(gpt2, site)
+    network, donors = some(space), donors_for(space)
+    padded = torch.cat([torch.zeros((2, 3), dtype=torch.long), IDS], dim=1)
+    mask = (torch.arange(8) >= 3).long().expand(2, -1)
+    members = torch.from_numpy(network.members)
+    seen = []
+    with lesion(network, donors).on(gpt2), torch.no_grad():
+        module = gpt2.transformer.h[2].mlp.c_proj
+        handle = module.register_forward_hook(
+            lambda module, args, output: seen.append(output if site == "mlp_out" else args[0])
+        )
+        gpt2(input_ids=padded, attention_mask=mask)
+        handle.remove()
+    last = torch.from_numpy(space.layer_of == 2)
+    expected = given_to(donors, IDS, Network.from_members(space, network.members & (space.layer_of == 2)))
+    assert torch.equal(seen[0][:, 3:].reshape(10, -1)[:, members[last]], expected)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_generated_tokens_have_the_donors_of_a_text_read_at_once(name, site):
+    # With its cache the model sees one token a step; the donor follows its place in the text.
+    model = build(name)
+    space = find_sites(model, site)
+    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    options |= {"output_logits": True, "return_dict_in_generate": True}
+    with lesion(some(space), donors_for(space)).on(model):
+        made = model.generate(IDS[:1], **options)
+        again = model.generate(IDS[:1], **options)
+        whole = read(model, made.sequences)
+    assert torch.equal(made.sequences, again.sequences)
+    steps = torch.stack(made.logits, dim=1)
+    torch.testing.assert_close(steps, whole[:, IDS.shape[1] - 1 : -1], rtol=1e-3, atol=1e-3)
+
+
+def test_seeds_are_different_interventions_and_one_seed_is_the_same(recorded, gpt2, site):
+    recording = recorded.recording(site=site)
+    network = some(recording.space)
+    results = []
+    for seed in (0, 1, 2, 0):
+        donors = Donors.draw(recording, seed=seed, n=40)
+        assert lesion(network, donors).label == f"resample of words, seed {seed}"
+        with lesion(network, donors).on(gpt2):
+            results.append(read(gpt2, IDS))
+    assert torch.equal(results[0], results[3])
+    assert not any(torch.equal(results[0], other) for other in results[1:3])
+    digests = [lesion(network, Donors.draw(recording, seed=seed, n=40)).digest() for seed in (0, 1, 0)]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_donors_are_tokens_of_the_recording_with_all_neurons_together(recorded, site):
+    recording = recorded.recording(site=site)
+    rows = {row.tobytes() for row in np.concatenate(list(recording.arrays()))}
+    donors = Donors.draw(recording, seed=3, n=30)
+    drawn = [row.tobytes() for row in donors.values]
+    assert len(drawn) == 30
+    assert set(drawn) <= rows
+    assert donors.texts == hashes(recording.fit_texts)
+    assert not donors.texts & hashes(recording.test_texts)
+    every = Donors.draw(recording, n=10**6)
+    assert {row.tobytes() for row in every.values} == rows
+    intervention = lesion(some(recording.space), donors)
+    assert intervention.fit_texts == donors.texts
+    assert lesion(some(recording.space)).fit_texts == frozenset()
+
+
+def test_every_donor_is_as_likely(gpt2):
+    donors = donors_for(find_sites(gpt2), n=20)
+    positions, ids = np.meshgrid(np.arange(100), np.arange(100))
+    counts = np.bincount(donors.choose(positions, ids).ravel(), minlength=20)
+    assert ((counts - 500) ** 2 / 500).sum() < 19 + 4 * np.sqrt(2 * 19)
+    # Places and ids beyond the tables are no error.
+    assert donors.choose(np.array([10**6]), np.array([2 * 10**6])).shape == (1,)
+
+
+def test_hooks_of_donors_are_gone_if_the_body_or_the_set_up_fails(gpt2, site, monkeypatch):
+    space = find_sites(gpt2, site)
+    intervention, before = lesion(some(space), donors_for(space)), snapshot(gpt2)
+    with pytest.raises(KeyError), intervention.on(gpt2):
+        raise KeyError
+    assert_untouched(gpt2, before)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no more hooks")
+
+    kind = "register_forward_hook" if site == "mlp_out" else "register_forward_pre_hook"
+    monkeypatch.setattr(gpt2.transformer.h[2].mlp.c_proj, kind, fail)
+    with pytest.raises(RuntimeError, match="no more hooks"), intervention.on(gpt2):
+        pytest.fail("the body must not run")
+    assert_untouched(gpt2, before)
+
+
+def test_an_empty_network_has_no_donors_to_wait_for(gpt2, site):
+    space = find_sites(gpt2, site)
+    empty, before = lesion(some(space, share=0), donors_for(space)), snapshot(gpt2)
+    assert empty.edits() == []
+    with empty.on(gpt2):
+        assert_untouched(gpt2, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_donors_come_in_the_format_of_the_model(gpt2, site, dtype):
+    gpt2.to(dtype)
+    space = find_sites(gpt2, site)
+    network, donors = some(space), donors_for(space)
+    with lesion(network, donors).on(gpt2):
+        got = activation(gpt2, space)
+    assert torch.equal(got[:, torch.from_numpy(network.members)], given_to(donors, IDS, network).to(dtype))
+
+
+def test_a_value_beyond_the_models_format_is_refused(gpt2):
+    gpt2.to(torch.float16)
+    space = find_sites(gpt2)
+    donors = Donors(space, np.full((3, space.n_neurons), 1e5, np.float32), "large")
+    for intervention in (lesion(some(space), donors), amplify(some(space), offset=1e5)):
+        with (
+            pytest.raises(ValueError, match=r"reaches 1e\+05, which is beyond float16.*dtype='bfloat16'"),
+            intervention.on(gpt2),
+        ):
+            read(gpt2, IDS)
+    other = build("gpt2").to(torch.bfloat16)
+    space = find_sites(other)
+    with lesion(some(space), Donors(space, donors.values, "large")).on(other):
+        assert read(other, IDS).isfinite().all()
+
+
+def test_gradients_flow_beside_donors_also_after_a_task(gpt2, tokenizer, site):
+    space = find_sites(gpt2, site)
+    with lesion(some(space), donors_for(space)).on(gpt2):
+        tasks.Perplexity(sentences(3)).score(gpt2, tokenizer)
+        gpt2(IDS).logits.logsumexp(-1).sum().backward()
+    assert gpt2.transformer.wte.weight.grad.abs().max() > 0.1
+
+
+def test_where_tokens_are_unknown_there_is_no_donor(gpt2):
+    space = find_sites(gpt2)
+    intervention = lesion(some(space), donors_for(space))
+    with intervention.on(gpt2), pytest.raises(ValueError, match=r"given embeddings.*Call the model with input_ids"):
+        gpt2(inputs_embeds=torch.zeros(1, 3, 32))
+    with intervention.on(gpt2):
+        read(gpt2, IDS)
+        # Nor does a layer that is called by itself get those of the text before.
+        with pytest.raises(ValueError, match="a layer was called by itself"):
+            gpt2.transformer.h[0].mlp(torch.zeros(2, 5, 32))
+
+
+def test_bad_donors_are_refused(recorded, gpt2):
+    space = find_sites(gpt2)
+    for shape in ((0, space.n_neurons), (3, 5), (space.n_neurons,)):
+        with pytest.raises(ValueError, match=r"needed is a row a donor, \(n_donors, 96\)"):
+            Donors(space, np.zeros(shape, np.float32), "bad")
+    with pytest.raises(ValueError, match="The donors of 'bad'"):
+        Donors(space, np.full((1, 96), np.nan, np.float32), "bad")
+    with pytest.raises(ValueError, match="n is 0; at least 1 donor"):
+        Donors.draw(recorded.recording(site="mlp_out"), n=0)
+    with pytest.raises(SpaceMismatchError, match="The recording of 'words' has 3 layers of 56"):
+        lesion(some(space), Donors.draw(recorded.recording(site="mlp_hidden")))
+
+
+def test_a_control_has_the_same_donor_tokens(gpt2, site):
+    space = find_sites(gpt2, site)
+    donors, other = donors_for(space), some(space, seed=9)
+    moved = lesion(some(space), donors).on_other(other)
+    with moved.on(gpt2):
+        got = activation(gpt2, space)
+    assert torch.equal(got[:, torch.from_numpy(other.members)], given_to(donors, IDS, other))
+
+
+def test_older_interventions_keep_the_hashes_of_stored_scores():
+    space = NeuronSpace.build([40, 30])
+    network = Network.from_members(space, np.isin(np.arange(70), [3, 17, 39, 41, 69]), "planted")
+    assert lesion(network).digest() == "7fe5662111e132e0"
+    assert preserve(network).digest() == "f65f5e313b14ff7d"
+    assert amplify(network, gain=1.5).digest() == "08d497c4182935a3"
+    assert amplify(network, offset=-2).digest() == "377fb33867f3538f"
+
+
+# -- what neurons write with ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_output_norms_are_what_one_active_neuron_writes(name):
+    model = build(name)
+    space = find_sites(model, "mlp_hidden")
+    norms = output_norms(model, space)
+    assert norms.shape == (space.n_neurons,)
+    for z in (0, space.n_layers - 1):
+        module = model.base_model.get_submodule(space.layers[z].module)
+        with torch.no_grad():
+            written = module(torch.eye(space.widths[z])) - module(torch.zeros(1, space.widths[z]))
+        np.testing.assert_allclose(norms[space.layer_of == z], written.pow(2).sum(-1).numpy(), rtol=1e-4)
+
+
+def test_output_norms_need_weights_that_can_be_read(gpt2):
+    with pytest.raises(ValueError, match="only neurons at 'mlp_hidden' have output weights"):
+        output_norms(gpt2, find_sites(gpt2))
+    space = find_sites(gpt2, "mlp_hidden")
+    with pytest.raises(SiteError, match=r"has layers of width \[40, 40, 40\]"):
+        output_norms(build("gpt2", hidden=40), space)
+    with pytest.raises(SiteError, match="cannot be read: they are quantized or offloaded"):
+        output_norms(gpt2.to("meta"), space)
+
+
 # -- amplification ----------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +561,46 @@ def test_exactly_one_of_gain_and_offset_is_given(gpt2):
             amplify(network, **wrong)
     assert amplify(network, gain=1.5).label == "gain 1.5"
     assert amplify(network, offset=-2).label == "offset -2"
+
+
+def signed(space, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=space.n_neurons).astype(np.float32)
+    weights[0] = 0  # a member without a direction stays where it is
+    members = (rng.random(space.n_neurons) < 0.3) | (np.arange(space.n_neurons) == 0)
+    return Network(space, weights, members, "signed")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
+def test_an_offset_goes_along_the_sign_of_the_weights_only_if_asked(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    network = signed(space)
+    first = space.layer_of == 0
+    intact = activation(model, space)[:, first]
+    along, constant = amplify(network, offset=0.5, along_sign=True), amplify(network, offset=0.5)
+    assert (along.label, constant.label) == ("offset 0.5 along sign", "offset 0.5")
+    assert along.digest() != constant.digest()
+    for intervention, step in ((along, 0.5 * np.sign(network.weights)), (constant, np.full(space.n_neurons, 0.5))):
+        with intervention.on(model):
+            got = activation(model, space)[:, first]
+        expected = intact + torch.from_numpy(np.where(network.members, step, 0)[first].astype(np.float32))
+        assert torch.equal(got, expected)
+
+
+def test_the_control_of_an_offset_along_the_sign_goes_along_its_own(gpt2):
+    network = signed(find_sites(gpt2))
+    control = MatchedControls().draw(network, 0, 0)
+    moved = amplify(network, offset=2, along_sign=True).on_other(control)
+    assert moved.label == "offset 2 along sign"
+    shifts = moved.shift[control.members]
+    assert sorted(shifts) == sorted(2 * np.sign(network.weights[network.members]))
+    assert (shifts < 0).any()
+    # A constant offset has no sign to follow.
+    assert set(amplify(network, offset=2).on_other(control).shift[control.members]) == {2.0}
+    for wrong in ({"gain": 2}, {"offset": -1}):
+        with pytest.raises(ValueError, match="along_sign goes with an offset of at least 0"):
+            amplify(network, along_sign=True, **wrong)
 
 
 def test_a_gain_of_zero_is_a_lesion(gpt2, site):

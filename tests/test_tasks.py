@@ -265,4 +265,5 @@ def test_scoring_is_silent_where_nothing_is_wrong(gpt2, tokenizer):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tasks.Perplexity(TEXTS).score(gpt2, tokenizer)
-        tasks.Classification(TEXTS, ["pos"] * len(TEXTS), WORDS_FOR).score(gpt2, tokenizer)
+        labels = [list(WORDS_FOR)[number % 3] for number in range(len(TEXTS))]
+        tasks.Classification(TEXTS, labels, WORDS_FOR).score(gpt2, tokenizer)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from lmri.comparison import Consensus as Consensus
     from lmri.comparison import compare as compare
     from lmri.comparison import compare_many as compare_many
+    from lmri.controls import EnergyMatchedControls as EnergyMatchedControls
     from lmri.controls import MatchedControls as MatchedControls
+    from lmri.controls import PermutedControls as PermutedControls
     from lmri.decomposition import CanICA as CanICA
     from lmri.decomposition import DictLearning as DictLearning
     from lmri.decomposition import FastICA as FastICA
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
     from lmri.evaluation import conditions_of as conditions_of
     from lmri.evaluation import evaluate as evaluate
     from lmri.exceptions import SpaceMismatchError as SpaceMismatchError
+    from lmri.finetuning import finetune as finetune
     from lmri.individuals import dual_regression as dual_regression
+    from lmri.interventions import Donors as Donors
     from lmri.interventions import Intervention as Intervention
     from lmri.interventions import amplify as amplify
     from lmri.interventions import lesion as lesion
     from lmri.interventions import preserve as preserve
+    from lmri.localizer import Localizer as Localizer
+    from lmri.localizer import localize as localize
     from lmri.models import load_model as load_model
     from lmri.networks import Network as Network
     from lmri.networks import NetworkSet as NetworkSet
@@ -46,12 +52,16 @@ _HOME = {
     "Consensus": "comparison",
     "DictLearning": "decomposition",
     "FastICA": "decomposition",
+    "Donors": "interventions",
+    "EnergyMatchedControls": "controls",
     "Intervention": "interventions",
+    "Localizer": "localizer",
     "MatchedControls": "controls",
     "Network": "networks",
     "NetworkSet": "networks",
     "NeuronICA": "decomposition",
     "NeuronSpace": "space",
+    "PermutedControls": "controls",
     "Recording": "recording",
     "Scores": "scores",
     "SpaceMismatchError": "exceptions",
@@ -64,8 +74,10 @@ _HOME = {
     "dual_regression": "individuals",
     "evaluate": "evaluation",
     "find_sites": "sites",
+    "finetune": "finetuning",
     "lesion": "interventions",
     "load_model": "models",
+    "localize": "localizer",
     "open_study": "study",
     "preserve": "interventions",
     "read_texts": "texts",

@@ -4,13 +4,12 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 from transformers import PreTrainedModel
 
-from lmri.controls import MatchedControls, random_share
+from lmri.controls import Controls, random_share
 from lmri.exceptions import DataWarning
 from lmri.interventions import Intervention
 from lmri.models import alterations, describe_model, fingerprint, hashes
@@ -50,7 +49,7 @@ def evaluate(
     tokenizer: Any,
     tasks: Sequence[Task],
     conditions: Mapping[str, Intervention],
-    controls: MatchedControls | None = None,
+    controls: Controls | None = None,
     seed: int = 0,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -67,8 +66,9 @@ def evaluate(
         Such as ``lmri.tasks.Perplexity(recording.test_texts)``.
     conditions : mapping of str to Intervention
         By the name that tables give them.
-    controls : MatchedControls, optional
-        Drawn for every condition on a network or union that is not empty.
+    controls : MatchedControls, EnergyMatchedControls or PermutedControls, optional
+        Drawn for every condition on a network or union that is not empty. What has to be known of those of a network is
+        warned of, and stands in its row.
     seed : int, default=0
         Of the controls and of the bootstrap.
     strict : bool, default=False
@@ -145,7 +145,7 @@ def identity(
     model: PreTrainedModel,
     tasks: Sequence[Task],
     conditions: Mapping[str, Intervention],
-    controls: MatchedControls | None,
+    controls: Controls | None,
     seed: int,
 ) -> dict[str, Any]:
     """Say what scores are a function of, as hashes: two evaluations of one identity are the same evaluation."""
@@ -153,7 +153,7 @@ def identity(
         "model": fingerprint(model, head=True),
         "tasks": {task.info.name: task.digest() for task in tasks},
         "conditions": digest([[name, one.digest()] for name, one in conditions.items()]),
-        "controls": asdict(controls) if controls else None,
+        "controls": controls.identity() if controls else None,
         "controls_seed": seed,
         "altered": alterations(model),
     }
@@ -168,16 +168,22 @@ def _row(condition: str, kind: str, network: str, n_neurons: int, **control: obj
         "control_of": control.get("control_of", ""),
         "control_family": control.get("control_family", ""),
         "draw": control.get("draw", -1),
+        "note": control.get("note", ""),
     }
 
 
 def _plan(
-    conditions: Mapping[str, Intervention], controls: MatchedControls | None, seed: int
+    conditions: Mapping[str, Intervention], controls: Controls | None, seed: int
 ) -> Iterator[tuple[dict[str, object], Intervention]]:
     for name, intervention in conditions.items():
         target = intervention.target
-        yield _row(name, target.kind, target.name, target.n_neurons), intervention
-        if controls is None or target.kind not in ("network", "union") or not target.n_neurons:
+        controlled = controls is not None and target.kind in ("network", "union") and target.n_neurons > 0
+        problem = controls.problem(target) if controls is not None and controlled else ""
+        note = problem or (controls.note(target) if controls is not None and controlled else "")
+        if note:
+            warnings.warn(f"{name}: {note}.", DataWarning, stacklevel=3)
+        yield _row(name, target.kind, target.name, target.n_neurons, note=note), intervention
+        if controls is None or not controlled or problem:
             continue
         for number in range(controls.n):
             control = controls.draw(target, number, seed)
@@ -208,7 +214,7 @@ def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Map
 
 
 def _warn_of_overlap(tasks: Sequence[Task], conditions: Mapping[str, Intervention]) -> None:
-    fitted: frozenset[str] = frozenset().union(*(one.target.fit_texts for one in conditions.values()))
+    fitted: frozenset[str] = frozenset().union(*(one.fit_texts for one in conditions.values()))
     for task in tasks:
         scored = hashes(task.texts)
         if scored & fitted:

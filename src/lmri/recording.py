@@ -15,7 +15,7 @@ from lmri.space import NeuronSpace
 from lmri.storage import read_table
 
 TOKEN_TEXT = ("text_id", "token")
-EVENT_TEXT = ("trial_type", "text_id", "token")
+EVENT_NUMBERS = ("onset", "duration", "token_id", "position", "start", "end")
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,11 @@ class Recording:
 
     @cached_property
     def events(self) -> list[pd.DataFrame]:
-        """One table a run, a row a volume: ``onset, duration, trial_type, text_id, token, token_id, position, ...``."""
-        return [read_table(run.events, EVENT_TEXT) for run in self.runs]
+        """One table a run, a row a volume: ``onset, duration, trial_type, text_id, token, token_id, position, ...``.
+
+        Columns that users have added are text.
+        """
+        return [read_table(run.events, _text_columns(run.events)) for run in self.runs]
 
     @cached_property
     def tokens(self) -> list[pd.DataFrame]:
@@ -187,3 +190,11 @@ def check_whole(recording: Recording) -> None:
         voxels = int(np.prod(recording.space.shape))
         if run.img.stat().st_size < run.n_volumes * voxels * 4:
             raise StudyError(f"{run.img} is cut short: {run.n_volumes} volumes do not fit into it. Record it again.")
+
+
+def _text_columns(path: Path) -> list[str]:
+    """Name the columns of an events table that are text: those that people may have added, too."""
+    if not path.is_file():
+        return []  # whoever reads it says that it is missing
+    with path.open(encoding="utf-8") as stream:
+        return [name for name in stream.readline().rstrip("\n").split("\t") if name not in EVENT_NUMBERS]

@@ -5,25 +5,31 @@ The text, or whatever the task names as its cluster, is the unit that is resampl
 """
 
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lmri.exceptions import DataWarning
+from lmri.metrics import ClusterSums, cluster_sums
 from lmri.space import ModelInfo
 from lmri.thresholds import q_values
 
 SUMMARY_COLUMNS = (
     "condition", "network", "n_neurons", "task", "scoring", "metric", "value", "diff", "ci_low", "ci_high",
     "control_family", "control_mean", "effect", "p", "q", "n_items", "n_controls", "unparseable", "seed",
+    "majority_rate", "balanced_accuracy", "mean_margin", "predicted_counts", "collapsed", "split", "note",
 )  # fmt: skip
 
-ITEM_TEXT = ("condition", "task", "item", "cluster", "label", "predicted")
-CONDITION_TEXT = ("condition", "kind", "network", "control_of", "control_family")
-SUMMARY_TEXT = ("condition", "network", "task", "scoring", "metric", "control_family")
+ITEM_TEXT = ("condition", "task", "item", "cluster", "label", "predicted", "answer")
+CONDITION_TEXT = ("condition", "kind", "network", "control_of", "control_family", "note")
+SUMMARY_TEXT = (
+    "condition", "network", "task", "scoring", "metric", "control_family", "predicted_counts", "split", "note",
+)  # fmt: skip
 
 INTACT = "intact"
 ALPHA = 0.05
@@ -41,13 +47,23 @@ class TaskInfo:
     name : str
         Of the task.
     scoring : str
-        How it is scored: ``"loglikelihood"``.
+        How it is scored: ``"loglikelihood"``, ``"loglikelihood/token"`` or ``"loglikelihood/character"`` where that is
+        divided by length, ``"generate"``, or ``"head"``.
     metric : str
-        What the values are, such as ``"nats_per_token"`` or ``"accuracy"``.
+        What the values are, such as ``"nats_per_token"`` or ``"accuracy"``; ``"f1"``, ``"matthews"`` and
+        ``"balanced_accuracy"`` are made of labels, and any other is a mean of the values.
     higher_is_better : bool
         Decides what "worse" means.
     per_token : bool
         Whether items count by their tokens, or each the same.
+    also : tuple of str
+        Further metrics of the same items, each with rows of its own: those of labels, or any column of the items.
+    positive : str
+        The label that F1 is of.
+    split : str
+        Of which split the items are: ``"fit"``, ``"select"`` or ``"test"``; empty if they were not split.
+    note : str
+        What a reader of the row should know of the data.
     """
 
     name: str
@@ -55,6 +71,28 @@ class TaskInfo:
     metric: str
     higher_is_better: bool
     per_token: bool
+    also: tuple[str, ...] = ()
+    positive: str = ""
+    split: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "also", tuple(self.also))  # a list, if it comes from a file
+        if "f1" in self.metrics and not self.positive:
+            raise ValueError(
+                f"The task {self.name!r} has the metric 'f1', but names no positive label. Give positive=."
+            )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics, the task's own first."""
+        return (self.metric, *self.also)
+
+    def identity(self) -> dict[str, Any]:
+        """Say what values depend on, for hashes; what is left at its default leaves a hash as it was without it."""
+        optional = {name: getattr(self, name) for name in ("also", "positive", "split") if getattr(self, name)}
+        required = ("name", "scoring", "metric", "higher_is_better", "per_token")
+        return {name: getattr(self, name) for name in required} | optional
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +102,12 @@ class Scores:
     Parameters
     ----------
     items : DataFrame
-        ``condition, task, item, cluster, n_tokens, value``; classification adds ``label, predicted, margin``. A value
-        that could not be read off a generated answer is NaN, and so is one of a model that gives NaN.
+        ``condition, task, item, cluster, n_tokens, value``; classification adds ``label, predicted, margin``, and what
+        is generated ``answer``. A value that could not be read off a generated answer is NaN, and so is one of a model
+        that gives NaN.
     conditions : DataFrame
-        ``condition, kind, network, n_neurons, control_of, control_family, draw``; `kind` is ``intact``, ``network``,
-        ``union``, ``random`` or ``control``.
+        ``condition, kind, network, n_neurons, control_of, control_family, draw, note``; `kind` is ``intact``,
+        ``network``, ``union``, ``random`` or ``control``.
     tasks : sequence of TaskInfo
         In order.
     seed : int
@@ -86,13 +125,19 @@ class Scores:
     model: ModelInfo | None = None
     made_of: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Tasks without labels or answers leave these columns empty, and files hold text there.
+        gaps = [name for name in ITEM_TEXT if name in self.items and self.items[name].isna().any()]
+        if gaps:
+            object.__setattr__(self, "items", self.items.assign(**{name: self.items[name].fillna("") for name in gaps}))
+
     def summary(self) -> pd.DataFrame:
-        """Summarize: a row for every condition and task, ``intact`` first, controls beside what they control.
+        """Summarize: a row for every condition, task and metric, ``intact`` first, controls beside what they control.
 
         Returns
         -------
         DataFrame
-            With `SUMMARY_COLUMNS`:
+            With `SUMMARY_COLUMNS`. Rows of a task's own metric come before those of its further ones:
 
             ``value``
                 The metric under this condition; ``diff`` is its difference from intact, and ``ci_low`` to ``ci_high``
@@ -103,22 +148,25 @@ class Scores:
                 (1 + controls at least as bad) / (1 + controls): whether this set of neurons is unusual among sets
                 matched to it, for this model and these items. It never falls below 1 / (1 + ``n_controls``).
             ``q``
-                `p` adjusted for the false discovery rate over all conditions of the same task and family of controls;
-                missing where even the smallest possible p of all of them would not be significant at 0.05.
+                `p` adjusted for the false discovery rate over all conditions of the same task, metric and family of
+                controls; missing where even the smallest possible p of all of them would not be significant at 0.05.
             ``unparseable``
                 Share of generated answers without a value. Where nothing is generated, a value that is missing means
                 that the model gives NaN or infinity; the mean is missing then, too, and so is p.
+            ``majority_rate, balanced_accuracy, mean_margin, predicted_counts, collapsed``
+                What an accuracy has to be read beside, as in `label_counts`; missing where there are no labels.
         """
-        rows = [row for task in self.tasks for row in self._rows(task)]
+        rows = [row for task in self.tasks for metric in task.metrics for row in self._rows(task, metric)]
         table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
         broken = table.loc[~np.isfinite(table["value"].astype(float)), "condition"].unique()
         if len(broken):
             warnings.warn(
-                f"Under {', '.join(map(repr, broken[:5]))} the model gives NaN or infinity, so there is no score.",
+                f"Under {', '.join(map(repr, broken[:5]))} the model gives NaN or infinity, or no answer that could be "
+                "read, so there is no score.",
                 DataWarning,
                 stacklevel=2,
             )
-        for _, family in table[table["p"].notna()].groupby(["task", "control_family"]):
+        for _, family in table[table["p"].notna()].groupby(["task", "metric", "control_family"]):
             if (1 / (1 + family["n_controls"])).max() <= ALPHA:
                 table.loc[family.index, "q"] = q_values(family["p"].to_numpy(dtype=float))
         return table
@@ -135,24 +183,67 @@ class Scores:
         n_tested = self.conditions.loc[self.conditions["kind"] == "control", "control_of"].nunique()
         return max(0, round(n_tested / ALPHA) - 1)
 
-    def control_diffs(self, task: TaskInfo) -> dict[str, np.ndarray]:
-        """List the difference from intact of every control, by the condition it belongs to."""
-        sums = _cluster_sums(self.items[self.items["task"] == task.name], task)
+    def control_diffs(self, task: TaskInfo, metric: str | None = None) -> dict[str, np.ndarray]:
+        """List the difference from intact of every control, by the condition it belongs to.
+
+        Parameters
+        ----------
+        task : TaskInfo
+            One of `tasks`.
+        metric : str, optional
+            One of its metrics; its own by default.
+        """
+        sums = self._sums(task, metric or task.metric)
         whole = np.ones((1, len(sums.clusters)))
         controls = self.conditions[self.conditions["kind"] == "control"]
-        intact = _ratio(sums, INTACT, whole)[0]
+        intact = sums.metric(INTACT, whole)[0]
         return {
-            str(name): np.array([_ratio(sums, control, whole)[0] - intact for control in draws["condition"]])
+            str(name): np.array([sums.metric(control, whole)[0] - intact for control in draws["condition"]])
             for name, draws in controls.groupby("control_of")
         }
 
-    def _rows(self, task: TaskInfo) -> list[dict[str, object]]:
-        sums = _cluster_sums(self.items[self.items["task"] == task.name], task)
-        names = list(self.conditions["condition"])
-        weights = _resampled(len(sums.clusters), self.seed)
+    def diffs(self, task: TaskInfo, conditions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Compute differences from intact, over all texts and over resampled ones.
+
+        Parameters
+        ----------
+        task : TaskInfo
+            One of `tasks`; its own metric is taken.
+        conditions : sequence of str
+            Networks, controls or whatever else was scored.
+
+        Returns
+        -------
+        whole : ndarray of shape (n_conditions,)
+            In the units of the metric.
+        resampled : ndarray of shape (n_bootstrap, n_conditions)
+            The same clusters are drawn for every condition, and for every task that has these clusters; tasks of other
+            texts are drawn independently.
+        """
+        sums = self._sums(task, task.metric)
+        drawn = zlib.crc32("\n".join(sums.clusters).encode())
+        counts = _resampled(len(sums.clusters), [self.seed, drawn])
         whole = np.ones((1, len(sums.clusters)))
-        value = {name: _ratio(sums, name, whole)[0] for name in names}
-        intact_resampled = _ratio(sums, INTACT, weights)
+        one, many = (
+            np.stack([sums.metric(name, how) for name in conditions], axis=-1) - sums.metric(INTACT, how)[:, None]
+            for how in (whole, counts)
+        )
+        return one[0], many
+
+    def _sums(self, task: TaskInfo, metric: str) -> ClusterSums:
+        # Only an answer that was generated can fail to be read; any other missing value makes the metric missing.
+        column = "value" if metric == task.metric else metric
+        own = self.items[self.items["task"] == task.name]
+        return cluster_sums(own, metric, column, task.per_token, task.scoring == "generate", task.positive)
+
+    def _rows(self, task: TaskInfo, metric: str) -> list[dict[str, object]]:
+        sums = self._sums(task, metric)
+        names = list(self.conditions["condition"])
+        counts = _resampled(len(sums.clusters), self.seed)
+        whole = np.ones((1, len(sums.clusters)))
+        value = {name: sums.metric(name, whole)[0] for name in names}
+        intact_resampled = sums.metric(INTACT, counts)
+        facts = self._label_facts
         rows: list[dict[str, object]] = []
         for condition in self.conditions.itertuples():
             if condition.kind == "control":
@@ -165,21 +256,35 @@ class Scores:
                 "n_neurons": condition.n_neurons,
                 "task": task.name,
                 "scoring": task.scoring,
-                "metric": task.metric,
+                "metric": metric,
                 "value": value[name],
                 "control_family": "",
                 "n_items": sums.n_items,
                 "n_controls": 0,
                 "unparseable": sums.unparseable[name],
                 "seed": self.seed,
-            }
+                "predicted_counts": "",
+                "split": task.split,
+                "note": "; ".join(filter(None, [task.note, str(getattr(condition, "note", ""))])),
+            } | facts.get((name, task.name), {})
             if name != INTACT:
                 row["diff"] = diff
                 if len(sums.clusters) >= FEWEST_CLUSTERS and np.isfinite(diff):
-                    resampled = _ratio(sums, name, weights) - intact_resampled
+                    resampled = sums.metric(name, counts) - intact_resampled
                     row["ci_low"], row["ci_high"] = np.nanpercentile(resampled, [2.5, 97.5])
             rows.extend(self._beside_controls(row, name, diff, value, task))
         return rows
+
+    @cached_property
+    def _label_facts(self) -> dict[tuple[str, str], dict[str, object]]:
+        """What an accuracy has to be read beside, by condition and task."""
+        facts: dict[tuple[str, str], dict[str, object]] = {}
+        for (condition, task), own in self.label_counts().groupby(["condition", "task"], sort=False):
+            shared = own.iloc[0]
+            facts[str(condition), str(task)] = {
+                name: shared[name] for name in ("majority_rate", "balanced_accuracy", "mean_margin", "collapsed")
+            } | {"predicted_counts": ", ".join(f"{row.label} {row.n_predicted}" for row in own.itertuples())}
+        return facts
 
     def _beside_controls(
         self, row: dict[str, object], name: str, diff: float, value: dict[str, float], task: TaskInfo
@@ -213,6 +318,7 @@ class Scores:
         DataFrame
             ``condition, task, label, n_true, n_predicted, recall, majority_rate, balanced_accuracy, mean_margin,
             collapsed``; an accuracy at the majority rate, with all predictions on one label, has learned nothing.
+            Answers that could not be read count in ``n_true`` only; the margin is missing where none is known.
         """
         columns = [
             "condition", "task", "label", "n_true", "n_predicted", "recall", "majority_rate", "balanced_accuracy",
@@ -225,68 +331,30 @@ class Scores:
         classified = self.items[self.items["condition"].isin(shown) & (self.items["label"] != "")]
         for (condition, task), items in classified.groupby(["condition", "task"], sort=False):
             true = items["label"].value_counts()
-            recall = items["value"].groupby(items["label"]).mean()
-            for label in sorted(true.index.union(items["predicted"].unique())):
+            # Of the items that the accuracy is of.
+            read = items[(items["predicted"] != "") & items["value"].notna()]
+            majority = read["label"].value_counts().max() / len(read) if len(read) else np.nan
+            recall = (read["predicted"] == read["label"]).groupby(read["label"]).mean()
+            predicted = items.loc[items["predicted"] != "", "predicted"].value_counts()
+            for label in sorted(true.index.union(predicted.index)):
                 rows.append(
                     {
                         "condition": condition,
                         "task": task,
                         "label": label,
                         "n_true": int(true.get(label, 0)),
-                        "n_predicted": int((items["predicted"] == label).sum()),
+                        "n_predicted": int(predicted.get(label, 0)),
                         "recall": recall.get(label, np.nan),
-                        "majority_rate": true.max() / len(items),
+                        "majority_rate": majority,
                         "balanced_accuracy": recall.mean(),
-                        "mean_margin": items["margin"].mean(),
-                        "collapsed": int(items["predicted"].nunique() == 1 and len(true) > 1),
+                        "mean_margin": items["margin"].mean() if "margin" in items else np.nan,
+                        "collapsed": int(len(predicted) == 1 and len(true) > 1),
                     }
                 )
         return pd.DataFrame(rows, columns=columns)
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Per cluster and condition, the weighted sum of values and the weights: enough for any resampling of clusters."""
-
-    clusters: list[str]
-    totals: dict[str, np.ndarray]
-    weights: dict[str, np.ndarray]
-    unparseable: dict[str, float]
-    n_items: int
-
-
-def _cluster_sums(items: pd.DataFrame, task: TaskInfo) -> _Sums:
-    weight = items["n_tokens"].astype(float) if task.per_token else pd.Series(1.0, index=items.index)
-    missing = ~np.isfinite(items["value"].astype(float))
-    # Only an answer that was generated can fail to be read; any other missing value makes the mean missing.
-    unread = missing & (task.scoring == "generate")
-    broken = set(items.loc[missing & ~unread, "condition"])
-    frame = pd.DataFrame(
-        {
-            "condition": items["condition"],
-            "cluster": items["cluster"],
-            "total": (items["value"].astype(float) * weight).where(~missing, 0.0),
-            "weight": weight.where(~missing, 0.0),
-        }
-    )
-    grouped = frame.groupby(["condition", "cluster"], sort=True)[["total", "weight"]].sum()
-    totals = grouped["total"].unstack(fill_value=0.0)
-    weights = grouped["weight"].unstack(fill_value=0.0)
-    return _Sums(
-        list(totals.columns),
-        {str(name): row.to_numpy() * (np.nan if name in broken else 1) for name, row in totals.iterrows()},
-        {str(name): row.to_numpy() for name, row in weights.iterrows()},
-        {str(name): float(share) for name, share in unread.groupby(items["condition"]).mean().items()},
-        int(items["item"].nunique()),
-    )
-
-
-def _resampled(n_clusters: int, seed: int) -> np.ndarray:
+def _resampled(n_clusters: int, seed: int | Sequence[int]) -> np.ndarray:
     """Draw how often each cluster comes in every bootstrap sample, ``(N_BOOTSTRAP, n_clusters)``."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=N_BOOTSTRAP).astype(float)
-
-
-def _ratio(sums: _Sums, condition: str, weights: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return (weights @ sums.totals[condition]) / (weights @ sums.weights[condition])

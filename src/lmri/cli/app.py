@@ -7,7 +7,10 @@ import typer
 
 from lmri.cli.console import Output, guarded, quote, records
 from lmri.cli.describe import connectivity, describe, label
+from lmri.cli.experiments import dissociate, templates
+from lmri.cli.finetune import finetune
 from lmri.cli.individuals import dual_regression, order
+from lmri.cli.localize import localize
 from lmri.cli.phantom import phantom
 
 app = typer.Typer(
@@ -30,8 +33,8 @@ NameOption = Annotated[str | None, typer.Option(help="Name of what is made.", sh
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 _THRESHOLD_HELP = (
-    "METHOD or METHOD:VALUE: fdr:0.05, fdr_set:0.05, z:3.0, robust_z:3.0, mixture:0.5, top:0.01, support, auto:1.0 or "
-    "fdr_gaussian:0.05. Only fdr and fdr_set are calibrated."
+    "METHOD or METHOD:VALUE: fdr:0.05, fdr_set:0.05, z:3.0, z_positive:1.96, robust_z:3.0, mixture:0.5, top:0.01, "
+    "support, auto:1.0 or fdr_gaussian:0.05. Only fdr and fdr_set are calibrated."
 )
 
 
@@ -333,17 +336,31 @@ Tasks = Annotated[
     list[str] | None,
     typer.Option(
         "--task",
-        help="perplexity (of the texts held out), perplexity:FILE, or classification:FILE with the columns prompt and "
-        "label; may be repeated.",
+        help="perplexity (of the texts held out), perplexity:FILE, classification:FILE with the columns prompt and "
+        "label, or NAME:FILE, such as sst2:dev.jsonl; may be repeated.",
         show_default="perplexity",
     ),
 ]
 Controls = Annotated[int, typer.Option(help="Matched controls for each network; 0 for none.")]
+Family = Annotated[
+    str,
+    typer.Option(
+        "--controls",
+        help="What controls have in common with a network, beside size: layer; energy, also what the lesion removes; "
+        "index, the same neurons of each layer exchanged (mlp_out).",
+    ),
+]
 Model = Annotated[
     str | None, typer.Option(help="Where the model is.", show_default="where it was when it was recorded")
 ]
 TextColumn = Annotated[str, typer.Option(help="Column of FILE that holds the texts.")]
-Baseline = Annotated[str, typer.Option(help="What a silenced neuron gives: zero, or its mean over a corpus.")]
+Baseline = Annotated[
+    str,
+    typer.Option(
+        help="What a silenced neuron gives: zero; CORPUS, its mean there; resample:CORPUS[:SEED], its value at a "
+        "random token there."
+    ),
+]
 ScoresName = Annotated[
     str | None,
     typer.Option(
@@ -363,6 +380,7 @@ def lesion(
     networks: Networks,
     task: Tasks = None,
     n_controls: Controls = 20,
+    controls: Family = "layer",
     baseline: Baseline = "zero",
     site: SiteOption = None,
     model: Model = None,
@@ -379,7 +397,9 @@ def lesion(
     """Silence each network, and their union, and score the model beside matched controls."""
     from lmri.cli.stages import Request, intervene
 
-    request = Request("lesion", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed)
+    request = Request(
+        "lesion", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed, controls
+    )
     intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
 
@@ -390,6 +410,7 @@ def preserve(
     networks: Networks,
     task: Tasks = None,
     n_controls: Controls = 20,
+    controls: Family = "layer",
     baseline: Baseline = "zero",
     site: SiteOption = None,
     model: Model = None,
@@ -407,7 +428,7 @@ def preserve(
     from lmri.cli.stages import Request, intervene
 
     request = Request(
-        "preserve", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed
+        "preserve", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed, controls
     )
     intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
@@ -419,8 +440,12 @@ def amplify(
     networks: Networks,
     gain: Annotated[float | None, typer.Option(help="Factor on the activity of a network's neurons.")] = None,
     offset: Annotated[float | None, typer.Option(help="Constant added to it, instead of --gain.")] = None,
+    along_sign: Annotated[
+        bool, typer.Option("--along-sign", help="Add --offset where a weight is positive, subtract it where negative.")
+    ] = False,
     task: Tasks = None,
     n_controls: Controls = 20,
+    controls: Family = "layer",
     site: SiteOption = None,
     model: Model = None,
     text_column: TextColumn = "text",
@@ -436,9 +461,15 @@ def amplify(
     """Amplify each network, and score the model beside matched controls."""
     from lmri.cli.stages import Request, intervene
 
-    options = {"gain": gain, "offset": offset}
-    request = Request("amplify", options, networks, task or [], n_controls, text_column, batch_size, seed)
+    options = {"gain": gain, "offset": offset} | ({"along_sign": True} if along_sign else {})
+    request = Request("amplify", options, networks, task or [], n_controls, text_column, batch_size, seed, controls)
     intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
+
+
+app.command()(finetune)
+app.command()(localize)
+app.command()(templates)
+app.command()(dissociate)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from lmri.comparison import (
     compare,
     compare_many,
 )
-from lmri.controls import MatchedControls
+from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls
 from lmri.exceptions import EntryExistsError
 from lmri.networks import Network, NetworkSet
 from lmri.scores import Scores
@@ -28,7 +28,9 @@ from lmri.texts import read_texts
 from lmri.thresholds import THRESHOLDS, SurrogateNull, needs_null, value_name
 
 if TYPE_CHECKING:
-    from lmri.interventions import Intervention
+    from lmri.controls import Controls
+    from lmri.interventions import Donors, Intervention
+    from lmri.recording import Recording
     from lmri.tasks import Task
 
 Threshold = tuple[str | None, dict[str, float]]
@@ -315,6 +317,8 @@ class Request:
         Texts read at once.
     seed : int
         Of controls and bootstrap.
+    controls : {"layer", "energy", "index"}, default="layer"
+        Family of controls.
     """
 
     kind: str
@@ -325,11 +329,18 @@ class Request:
     text_column: str
     batch_size: int
     seed: int
+    controls: str = "layer"
 
     def shown(self) -> dict[str, Any]:
         """Give what people should read beside the scores."""
         tasks = self.tasks or ["perplexity"]  # named or by default, it is the same
-        return {"intervention": self.kind, **self.options, "n_controls": self.n_controls, "tasks": tasks}
+        return {
+            "intervention": self.kind,
+            **self.options,
+            "n_controls": self.n_controls,
+            "controls": self.controls,
+            "tasks": tasks,
+        }
 
 
 def intervene(
@@ -392,7 +403,7 @@ def score_networks(
 
     at, tasks = networks.space.site, build_tasks(study, request)
     conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
-    controls = MatchedControls(request.n_controls) if request.n_controls else None
+    controls = _controls(study, request, networks, model) if request.n_controls else None
     made_of = identity(model, tasks, conditions, controls, request.seed)
     inputs = study.scores_inputs(request.networks, at, made_of)
     if not study.entries.has("scores", at, label, inputs, {**request.shown(), "seed": request.seed}):
@@ -402,11 +413,31 @@ def score_networks(
     return study.scores(label, at)
 
 
+CONTROLS = ("layer", "energy", "index")
+
+
+def _controls(study: Study, request: Request, networks: NetworkSet, model: Any) -> "Controls":
+    """Make controls as the command line names them."""
+    if request.controls == "layer":
+        return MatchedControls(request.n_controls)
+    if request.controls == "index":
+        return PermutedControls(request.n_controls)
+    from lmri.interventions import output_norms
+
+    space = networks.space
+    norms = output_norms(model, space) if space.site == "mlp_hidden" else None
+    baseline, _, _ = str(request.options.get("baseline") or "zero").partition(":")
+    removed = baseline if baseline in ("zero", "resample") else "mean"
+    return EnergyMatchedControls.measured(study.group(space.site), removed, norms, request.n_controls)
+
+
 def _check_options(study: Study, request: Request, networks: NetworkSet) -> None:
     """Fail on bad options before the model is loaded."""
+    if request.controls not in CONTROLS:
+        raise ValueError(f"--controls is {request.controls!r}; accepted are {', '.join(CONTROLS)}.")
     baseline = request.options.get("baseline")
     if baseline not in (None, "zero"):
-        study.recording(baseline, networks.space.site)
+        _baseline(study, baseline, networks.space.site)
     if request.kind == "amplify" and (request.options["gain"] is None) == (request.options["offset"] is None):
         raise ValueError("Give exactly one of --gain, such as 1.5, and --offset, such as 1.0.")
 
@@ -418,7 +449,7 @@ def intervention_maker(study: Study, request: Request, site: str) -> Any:
     function = getattr(interventions, request.kind)
     options = dict(request.options)
     if options.get("baseline") not in (None, "zero"):
-        options["baseline"] = study.recording(options["baseline"], site)
+        options["baseline"] = _baseline(study, options["baseline"], site)
 
     def make(network: Network) -> "Intervention":
         return function(network, **options)
@@ -426,9 +457,24 @@ def intervention_maker(study: Study, request: Request, site: str) -> Any:
     return make
 
 
+def _baseline(study: Study, text: str, site: str) -> "Recording | Donors":
+    """Read what a silenced neuron gives: ``CORPUS`` for its mean, ``resample:CORPUS`` or ``resample:CORPUS:SEED``."""
+    kind, _, rest = text.partition(":")
+    if kind != "resample":
+        return study.recording(text, site)
+    from lmri.interventions import Donors
+
+    corpus, _, seed = rest.partition(":")
+    if not corpus or (seed and not seed.isdecimal()):
+        raise ValueError(
+            f"--baseline is {text!r}; accepted are zero, CORPUS, resample:CORPUS and resample:CORPUS:SEED."
+        )
+    return Donors.draw(study.recording(corpus, site), int(seed or 0))
+
+
 def build_tasks(study: Study, request: Request) -> "list[Task]":
     """Make tasks as the command line names them, and refuse texts that were fitted."""
-    from lmri.tasks import Classification, Perplexity
+    from lmri.tasks import NAMES, Classification, Perplexity, load
 
     tasks: list[Task] = []
     for text in request.tasks or ["perplexity"]:
@@ -444,8 +490,15 @@ def build_tasks(study: Study, request: Request) -> "list[Task]":
             task = Classification.from_file(Path(file), name)
             study.check_apart(task.texts, file)
             tasks.append(task)
+        elif (file and kind in NAMES) or kind.endswith((".yaml", ".yml")):
+            named = load(kind, file or None, batch_size=request.batch_size)
+            study.check_apart(named.texts, file or kind)
+            tasks.append(named)
         else:
-            raise ValueError(f"The task is {text!r}; accepted are perplexity, perplexity:FILE and classification:FILE.")
+            raise ValueError(
+                f"The task is {text!r}; accepted are perplexity, perplexity:FILE, classification:FILE, NAME:FILE with "
+                f"NAME among {', '.join(NAMES)}, and a YAML file."
+            )
     return tasks
 
 
@@ -487,7 +540,7 @@ def wide(summary: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for condition, own in summary.groupby("condition", sort=False):
         row: dict[str, Any] = {"condition": condition, "neurons": int(own["n_neurons"].iloc[0])}
-        for one in own.itertuples():
+        for one in own.drop_duplicates("task").itertuples():  # a task's own metric comes first
             if condition == "intact":
                 row[str(one.task)] = f"{one.value:.3f}"
             else:

@@ -261,39 +261,85 @@ def find_templates(
     ValueError
         If a corpus has too few texts that are long enough.
     """
+    drawn = draw_texts(recordings, n_group, n_individual, min_volumes=min_volumes, random_state=random_state)
+    individuals = [fit([img]) for one in drawn for img in one.individuals]
+    labels = [one.corpus for one in drawn for _ in one.individuals]
+    return template_overlap(fit([img for one in drawn for img in one.group]), individuals, threshold, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnTexts:
+    """Texts of one corpus, drawn for the template workflow: 4D images, one a text; no text is on both sides."""
+
+    corpus: str
+    group: list[Img]
+    individuals: list[Img]
+
+
+def draw_texts(
+    recordings: Recording | Sequence[Recording],
+    n_group: int | None = None,
+    n_individual: int | None = None,
+    *,
+    min_volumes: int = 30,
+    random_state: int = 0,
+) -> list[DrawnTexts]:
+    """Draw the texts that make templates, and others that are decomposed one by one.
+
+    Parameters
+    ----------
+    recordings : Recording or sequence of them
+        One a corpus.
+    n_group, n_individual : int, optional
+        Texts of each corpus; half of what the smallest corpus has by default.
+    min_volumes : int, default=30
+        Shorter texts are not drawn.
+    random_state : int, default=0
+        Of the draw.
+
+    Raises
+    ------
+    ValueError
+        If a corpus has too few texts that are long enough.
+    """
     recordings = [recordings] if isinstance(recordings, Recording) else list(recordings)
-    if not recordings or n_group < 1 or n_individual < 1:
+    if not recordings or any(n is not None and n < 1 for n in (n_group, n_individual)):
         raise ValueError(
             f"{len(recordings)} recordings, n_group {n_group}, n_individual {n_individual}: at least 1 each."
         )
-    group: list[Img] = []
-    single: list[tuple[str, nib.Nifti1Image]] = []
     taken: set[str] = set()
-    rng = np.random.default_rng(random_state)
+    long: list[list[str]] = []
     for recording in recordings:
         counts: dict[Any, int] = {}
         for events in recording.events:
             counts |= events["text_id"].value_counts().to_dict()
         hashes: Mapping[str, str] = dict(zip(recording.texts["text_id"], recording.texts["sha256"], strict=True))
         # A text that is there twice, in one corpus or two, may not be on both sides.
-        long = {
+        own = {
             hashes[name]: str(name)
             for name in sorted(counts)
             if counts[name] >= min_volumes and hashes[name] not in taken
         }
-        taken |= set(long)
-        if len(long) < n_group + n_individual:
+        taken |= set(own)
+        long.append(list(own.values()))
+    half = max(1, min(map(len, long)) // 2)
+    n_group, n_individual = n_group or half, n_individual or half
+    rng = np.random.default_rng(random_state)
+    found = []
+    for recording, names in zip(recordings, long, strict=True):
+        if len(names) < n_group + n_individual:
             raise ValueError(
-                f"The recording of {recording.corpus!r} has {len(long)} texts of at least {min_volumes} volumes that "
+                f"The recording of {recording.corpus!r} has {len(names)} texts of at least {min_volumes} volumes that "
                 f"are in no other; {n_group} for the templates and {n_individual} others are needed. Record more, or "
                 "ask for fewer."
             )
-        drawn = [list(long.values())[place] for place in rng.permutation(len(long))[: n_group + n_individual]]
+        drawn = [names[place] for place in rng.permutation(len(names))[: n_group + n_individual]]
         makers, others = set(drawn[:n_group]), set(drawn[n_group:])
+        one = DrawnTexts(recording.corpus, [], [])
         for name, img in text_imgs(recording):
             if name in makers:
-                group.append(img)
+                one.group.append(img)
             elif name in others:
-                single.append((recording.corpus, img))
-    individuals = [fit([img]) for _, img in single]
-    return template_overlap(fit(group), individuals, threshold, [corpus for corpus, _ in single])
+                one.individuals.append(img)
+        found.append(one)
+    return found

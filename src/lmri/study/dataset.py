@@ -148,6 +148,7 @@ def write_recording_tables(
                 "Description": f"Activation of {space.describe()}; one volume is one token",
                 "TaskName": corpus,
                 "RepetitionTime": 1.0,
+                "StartTime": 0.5,
                 "SkullStripped": False,
                 "SpatialReference": reference,
                 "NumberOfVolumesDiscardedByUser": n_dummy,

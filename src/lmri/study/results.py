@@ -89,6 +89,8 @@ def write_decomposition(
     """Write maps, metrics, time courses and, where they were made, surrogates and the reliability curve."""
     space = recordings[0].space
     storage.save_img(space.to_img(estimator.components_, "estimate"), file("components.nii.gz"))
+    for suffix, img in getattr(estimator, "extra_imgs_", {}).items():  # such as a localizer's effects and p
+        storage.save_img(img, file(suffix))
     metrics = decomposition_metrics(estimator, recordings, found)
     metrics.insert(0, "network", names(name, len(metrics)))
     storage.write_table(file("metrics.tsv"), metrics)

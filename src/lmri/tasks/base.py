@@ -1,11 +1,14 @@
 """What a task has to offer."""
 
+import warnings
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from lmri.exceptions import DataWarning
 from lmri.models import bucket, evaluation_mode, input_device, right_pad
 from lmri.scores import TaskInfo
 
@@ -16,7 +19,7 @@ class Task(Protocol):
     Attributes
     ----------
     info : TaskInfo
-        Name, scoring and metric.
+        Name, scoring and metric; after scoring also what a reader of the scores has to know.
     texts : list of str
         What is read, so that texts which made a network can be kept out.
     """
@@ -37,6 +40,21 @@ class Task(Protocol):
             A row an item: ``item, cluster, n_tokens, value``, and whatever else the task knows.
         """
         ...
+
+
+def remark(info: TaskInfo, text: str, stacklevel: int = 3) -> TaskInfo:
+    """Warn of something about the items, and write it into the note that stands in every row; each text once."""
+    if text in info.note:
+        return info
+    warnings.warn(f"{info.name}: {text}.", DataWarning, stacklevel=stacklevel)
+    return replace(info, note=f"{info.note}; {text}" if info.note else text)
+
+
+def prompt_ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokenize a text that goes on: without the end token that some tokenizers put behind every text."""
+    ids = [int(token) for token in tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"]]
+    eos = getattr(tokenizer, "eos_token_id", None)
+    return ids[:-1] if ids and ids[-1] == eos and not text.endswith(str(tokenizer.eos_token)) else ids
 
 
 def check_causal(model: PreTrainedModel, task: str) -> None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -28,21 +28,28 @@ class Perplexity:
         What tables call it.
     batch_size : int, default=8
         Texts read at once.
+    split : str, default=""
+        Of which split the texts are, for the rows: ``"fit"``, ``"select"`` or ``"test"``.
+    note : str, default=""
+        What a reader of the rows should know of the texts.
     """
 
-    def __init__(self, texts: Iterable[str], name: str = "perplexity", batch_size: int = 8) -> None:
+    def __init__(
+        self, texts: Iterable[str], name: str = "perplexity", batch_size: int = 8, *, split: str = "", note: str = ""
+    ) -> None:
         if isinstance(texts, str):
             raise TypeError("texts is one string; give a list of texts.")
         self.texts = list(texts)
         if not self.texts:
             raise ValueError(f"{name} has no texts to score. Hold some out (test_fraction), or give others.")
-        self.info = TaskInfo(name, "loglikelihood", "nats_per_token", higher_is_better=False, per_token=True)
+        self.info = TaskInfo(name, "loglikelihood", "nats_per_token", False, True, split=split, note=note)
+        self._given_note = note
         self.batch_size = batch_size
         self._prepared: tuple[Any, tuple[int | None, int], list[list[int]]] | None = None
 
     def digest(self) -> str:
         """Hash of the texts and of how they are read."""
-        return digest([asdict(self.info), self.texts, self.batch_size])
+        return digest([self.info.identity(), self.texts, self.batch_size])
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every text: ``value`` is nats per token."""
@@ -73,6 +80,8 @@ class Perplexity:
                     stacklevel=4,
                 )
             short = sum(len(row) < 2 for row in rows)
+            notes = [f"{len(cut)} texts cut at the context"] * bool(cut) + [f"{short} texts not scored"] * bool(short)
+            self.info = replace(self.info, note="; ".join(filter(None, [self._given_note, *notes])))
             if short == len(rows):
                 raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Give longer texts.")
             if short:

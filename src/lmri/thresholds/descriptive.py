@@ -40,7 +40,7 @@ def z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
 
 
 def z_positive(maps: np.ndarray, z: float = 1.96) -> np.ndarray:
-    """Keep neurons whose z-score over the map is above `z`, as the paper does: one side, so the sign of a map matters."""
+    """Keep neurons whose z-score over the map is above `z`, as the paper does: the sign of a map matters."""
     _check_positive("z", z)
     return z_scores(maps) > z
 

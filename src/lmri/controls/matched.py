@@ -1,10 +1,12 @@
-"""Controls: random sets of neurons, matched to a network."""
+"""Controls by layer and size, and the paper's, which are matched to nothing but size."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from lmri.controls.base import check_n, common_notes, layer_overlap, moved, n_choices, only_itself
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 
@@ -28,8 +30,7 @@ class MatchedControls:
     match: tuple[str, ...] = ("layer", "size")
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n is {self.n}; it must be at least 1. Leave controls out altogether with controls=None.")
+        check_n(self.n)
         if tuple(self.match) != ("layer", "size"):
             raise ValueError(f"match is {self.match!r}; accepted is ('layer', 'size').")
 
@@ -39,7 +40,7 @@ class MatchedControls:
         return "+".join(self.match)
 
     def draw(self, network: Network, number: int, seed: int) -> Network:
-        """Draw one control.
+        """Draw one control; it has the network's weights, at neurons of its own.
 
         Parameters
         ----------
@@ -52,12 +53,32 @@ class MatchedControls:
         """
         rng = np.random.default_rng([seed, zlib.crc32(network.name.encode()), number])
         space = network.space
-        members = np.zeros(space.n_neurons, dtype=bool)
+        places = [np.empty(0, dtype=np.intp)]
         for z, count in enumerate(network.layer_profile()):
             if count:
-                first = int(space.offsets[z])
-                members[first + rng.choice(space.widths[z], size=int(count), replace=False)] = True
-        return Network.from_members(space, members, f"{network.name}-control-{number:03d}", "control")
+                places.append(int(space.offsets[z]) + rng.choice(space.widths[z], size=int(count), replace=False))
+        name = f"{network.name}-control-{number:03d}"
+        return moved(network, np.flatnonzero(network.members), np.concatenate(places), name)
+
+    def expected_overlap(self, network: Network) -> float:
+        """Share of a control's neurons that belong to the network, on average over draws."""
+        return layer_overlap(network)
+
+    def n_possible(self, network: Network) -> float:
+        """Count the different sets that can be drawn, the network among them; may be infinity."""
+        return n_choices(np.array(network.space.widths), network.layer_profile())
+
+    def problem(self, network: Network) -> str:
+        """Say why the network has no control; empty if it has."""
+        return only_itself(self.n_possible(network), network, "are in its layers")
+
+    def note(self, network: Network) -> str:
+        """Say what a reader has to know of these controls; empty if all is well."""
+        return "; ".join(common_notes(self, network))
+
+    def identity(self) -> dict[str, Any]:
+        """Give everything that draws depend on but network and seed, ready for JSON."""
+        return asdict(self)
 
 
 def random_share(space: NeuronSpace, share: float, seed: int) -> Network:

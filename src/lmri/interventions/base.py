@@ -1,28 +1,21 @@
-"""Interventions: silence, keep or amplify neurons of a live model, and leave it as it was.
-
-``lesion``, ``preserve`` and ``amplify`` are three constructors of one type: at some neurons, an activation ``x``
-becomes ``scale * x + shift``; all others pass untouched.
-"""
+"""What an intervention is: at some neurons of a live model an activation is changed, and the model left as it was."""
 
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError, SpaceMismatchError
+from lmri.interventions.donors import Donors, Reading
 from lmri.models import altered, describe_model
-from lmri.networks import Network, NetworkSet
-from lmri.sites import attach, widths
+from lmri.networks import Network
+from lmri.sites import attach, by_text, widths
 from lmri.space import NeuronSpace
 from lmri.storage import digest
-
-if TYPE_CHECKING:
-    from lmri.recording import Recording
 
 
 @dataclass(frozen=True)
@@ -37,12 +30,15 @@ class Edit:
         Sorted.
     scale, shift : ndarray of float32, shape (n_edited,)
         An activation ``x`` becomes ``scale * x + shift``.
+    donors : ndarray of float32, shape (n_donors, n_edited), optional
+        Instead of that, it becomes the value at the token's donor.
     """
 
     module: str
     neurons: np.ndarray
     scale: np.ndarray
     shift: np.ndarray
+    donors: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +57,10 @@ class Intervention:
         Added there; the baseline of a lesion.
     label : str
         What scores say of it, such as ``"zero"`` or ``"gain 1.5"``.
+    donors : Donors, optional
+        Tokens of a recording whose values replace the activations.
+    sign_offset : float
+        If not 0, `shift` is this along the sign of the target's weights, and another one for another target.
     """
 
     kind: str
@@ -68,6 +68,8 @@ class Intervention:
     scale: float
     shift: np.ndarray
     label: str
+    donors: Donors | None = None
+    sign_offset: float = 0.0
 
     @property
     def space(self) -> NeuronSpace:
@@ -79,27 +81,36 @@ class Intervention:
         """Which neurons are changed: bool, ``(n_neurons,)``."""
         return ~self.target.members if self.kind == "preserve" else self.target.members
 
+    @property
+    def fit_texts(self) -> frozenset[str]:
+        """Hashes of the texts that it was made from: those of the network, and those of donor tokens."""
+        return self.target.fit_texts | (self.donors.texts if self.donors else frozenset())
+
     def edits(self) -> list[Edit]:
         """List the layers in which something changes."""
-        identity = self.scale == 1 and not self.shift[self.changed].any()
+        identity = self.donors is None and self.scale == 1 and not self.shift[self.changed].any()
         edits = []
         for z, layer in enumerate(self.space.layers):
             own = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
             neurons = np.flatnonzero(self.changed[own])
             if neurons.size and not identity:
                 scale = np.full(neurons.size, self.scale, dtype=np.float32)
-                edits.append(Edit(layer.module, neurons, scale, self.shift[own][neurons].astype(np.float32)))
+                shift = self.shift[own][neurons].astype(np.float32)
+                donors = None if self.donors is None else self.donors.values[:, own][:, neurons]
+                edits.append(Edit(layer.module, neurons, scale, shift, donors))
         return edits
 
     def digest(self) -> str:
         """Hash of what it does to which neurons."""
         content = hashlib.sha256(self.target.members.tobytes())
         content.update(np.ascontiguousarray(self.shift, dtype=np.float32).tobytes())
-        return digest([self.kind, self.label, self.scale, self.space.geometry, content.hexdigest()])
+        donors = [self.donors.digest()] if self.donors else []
+        return digest([self.kind, self.label, self.scale, self.space.geometry, content.hexdigest(), *donors])
 
     def on_other(self, target: Network) -> "Intervention":
         """Give the same intervention on other neurons, such as those of a matched control."""
-        return Intervention(self.kind, target, self.scale, self.shift, self.label)
+        shift = along(target, self.sign_offset) if self.sign_offset else self.shift
+        return replace(self, target=target, shift=shift)
 
     @contextlib.contextmanager
     def on(self, model: PreTrainedModel, strict: bool = False) -> Iterator[PreTrainedModel]:
@@ -122,9 +133,14 @@ class Intervention:
         """
         self._check(model, strict)
         with contextlib.ExitStack() as stack:
-            for edit in self.edits():
+            edits = self.edits()
+            reading = None
+            if self.donors is not None and edits:
+                reading = Reading(self.donors)
+                stack.enter_context(reading.of(model, edits[0].module))
+            for edit in edits:
                 module = model.base_model.get_submodule(edit.module)
-                stack.callback(attach(module, self.space.site, _writer(edit)).remove)
+                stack.callback(attach(module, self.space.site, _writer(edit, reading)).remove)
             stack.enter_context(altered(model, repr(self)))
             yield model
 
@@ -151,21 +167,35 @@ class Intervention:
         return f"<{self.kind} ({self.label}) of {self.target.name!r}: {int(self.changed.sum())} neurons changed>"
 
 
-def _writer(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
+def along(network: Network, offset: float) -> np.ndarray:
+    """Give every neuron the offset with the sign of its weight, float32; where the weight is 0, nothing."""
+    return (np.float32(offset) * np.sign(network.weights)).astype(np.float32)
+
+
+def _writer(edit: Edit, reading: Reading | None) -> Callable[[torch.Tensor], torch.Tensor]:
     """Make the function that a hook calls: clone, write only the edited coordinates, return."""
     prepared: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, ...]] = {}
     silent = bool((edit.scale == 0).all())
 
+    def prepare(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        # Never as inference tensors, though a task may come first: a later forward pass may want gradients.
+        with torch.inference_mode(False):
+            parts = (edit.scale, edit.shift) if edit.donors is None else (edit.donors,)
+            neurons = torch.from_numpy(edit.neurons).to(device)
+            return neurons, *(_as(part, device, dtype, edit.module) for part in parts)
+
     def write(activation: torch.Tensor) -> torch.Tensor:
         key = (activation.device, activation.dtype)
         if key not in prepared:
-            # Never as inference tensors, though a task may come first: a later forward pass may want gradients.
-            with torch.inference_mode(False):
-                neurons = torch.from_numpy(edit.neurons).to(activation.device)
-                scale, shift = (torch.from_numpy(part).to(*key) for part in (edit.scale, edit.shift))
-            prepared[key] = neurons, scale, shift
-        neurons, scale, shift = prepared[key]
-        changed = activation.clone()
+            prepared[key] = prepare(*key)
+        neurons, *values = prepared[key]
+        changed = activation.clone(memory_format=torch.contiguous_format)
+        if reading is not None:
+            donors = reading.donor_of_token.to(activation.device)
+            # A view, so that the flattened layers of OPT are written through it.
+            by_text(changed, *donors.shape)[..., neurons] = values[0][donors]
+            return changed
+        scale, shift = values
         # A silenced neuron is set, not multiplied: 0 times infinity would be NaN.
         changed[..., neurons] = (
             shift.expand(*activation.shape[:-1], -1) if silent else activation[..., neurons] * scale + shift
@@ -175,67 +205,12 @@ def _writer(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
     return write
 
 
-def lesion(network: Network, baseline: "str | Recording" = "zero") -> Intervention:
-    """Silence the neurons of a network at every token.
-
-    Parameters
-    ----------
-    network : Network
-        Thresholded; an empty one changes nothing.
-    baseline : "zero" or Recording, default="zero"
-        What a silenced neuron gives: 0, as in the paper, or its mean over a recording.
-    """
-    shift, label = _baseline(network.space, baseline)
-    return Intervention("lesion", _one(network), 0.0, shift, label)
-
-
-def preserve(network: Network, baseline: "str | Recording" = "zero") -> Intervention:
-    """Silence all neurons but those of a network.
-
-    Parameters
-    ----------
-    network : Network
-        Thresholded; of an empty one nothing is left.
-    baseline : "zero" or Recording, default="zero"
-        What a silenced neuron gives.
-    """
-    shift, label = _baseline(network.space, baseline)
-    return Intervention("preserve", _one(network), 0.0, shift, label)
-
-
-def amplify(network: Network, gain: float | None = None, offset: float | None = None) -> Intervention:
-    """Raise the activity of a network's neurons.
-
-    Parameters
-    ----------
-    network : Network
-        Thresholded.
-    gain : float, optional
-        Factor on every activation; 1 changes nothing.
-    offset : float, optional
-        Constant added to every activation, as in the paper's code. Either `gain` or `offset` is needed, not both.
-    """
-    if (gain is None) == (offset is None):
-        raise ValueError(f"gain is {gain} and offset is {offset}; give exactly one of them.")
-    for name, value in (("gain", gain), ("offset", offset)):
-        if value is not None and not np.isfinite(value):
-            raise ValueError(f"{name} is {value}; it must be finite.")
-    shift = np.full(network.space.n_neurons, 0.0 if offset is None else offset, dtype=np.float32)
-    label = f"gain {gain:g}" if gain is not None else f"offset {offset:g}"
-    return Intervention("amplify", _one(network), 1.0 if gain is None else float(gain), shift, label)
-
-
-def _one(network: Network) -> Network:
-    if isinstance(network, NetworkSet):
-        raise TypeError("An intervention takes one network. Pick one, networks[3], or merge all: networks.union().")
-    _ = network.members  # raises now, rather than inside the model, if it is not thresholded
-    return network
-
-
-def _baseline(space: NeuronSpace, baseline: "str | Recording") -> tuple[np.ndarray, str]:
-    if isinstance(baseline, str):
-        if baseline != "zero":
-            raise ValueError(f"baseline is {baseline!r}; accepted are 'zero' and a Recording, for its mean.")
-        return np.zeros(space.n_neurons, dtype=np.float32), "zero"
-    space.check_same(baseline.space, f"The recording of {baseline.corpus!r}")
-    return baseline.mean.astype(np.float32), f"mean of {baseline.corpus}"
+def _as(values: np.ndarray, device: torch.device, dtype: torch.dtype, module: str) -> torch.Tensor:
+    """Bring values to the number format of the activations, if they fit into it."""
+    made = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+    if not made.isfinite().all():
+        raise ValueError(
+            f"What is to be written at {module!r} reaches {np.abs(values).max():.3g}, which is beyond "
+            f"{str(dtype).removeprefix('torch.')}. Load the model in another number format: dtype='bfloat16'."
+        )
+    return made

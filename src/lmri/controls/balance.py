@@ -1,0 +1,116 @@
+"""How alike a network and its controls are in what their lesions remove."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lmri.networks import Network
+from lmri.space import NeuronSpace
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Removed energy of a network beside that of its controls, as expected over all draws.
+
+    Parameters
+    ----------
+    network : str
+        Its name.
+    n_neurons, n_unmatched : int
+        Members, and those that no other neuron can stand for.
+    smd_before, smd_after : float
+        Standardized mean difference of log energy between members and controls: matched by layer and size only, and
+        matched by energy too. In standard deviations within layers, the same before and after, so that matching
+        cannot shrink it by widening them [1]_.
+    energy_before, energy_after : float
+        Energy that the lesion of the network removes, divided by what lesions of its controls remove on average.
+    overlap : float
+        Share of a control's neurons that belong to the network, on average.
+
+    References
+    ----------
+    .. [1] Stuart (2010). Matching methods for causal inference: a review and a look forward. Statistical Science, 25,
+       1-21.
+    """
+
+    network: str
+    n_neurons: int
+    n_unmatched: int
+    smd_before: float
+    smd_after: float
+    energy_before: float
+    energy_after: float
+    overlap: float
+
+    def row(self) -> dict[str, Any]:
+        """Give a row of a table."""
+        return asdict(self)
+
+
+def measure(
+    space: NeuronSpace, energy: np.ndarray, strata: np.ndarray, network: Network, n_unmatched: int = 0
+) -> Balance:
+    """Measure the balance of controls that are drawn within strata.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons.
+    energy : ndarray of shape (n_neurons,)
+        What a lesion of each neuron removes.
+    strata : ndarray of int, shape (n_neurons,)
+        Each within a layer.
+    network : Network
+        With members; all figures of an empty one are missing.
+    n_unmatched : int
+        Reported as it is.
+    """
+    members = network.members
+    n_members = int(members.sum())
+    if not n_members:
+        return Balance(network.name, 0, n_unmatched, *[float("nan")] * 5)
+    logs = _log(space, energy)
+    layers = space.layer_of
+    by_layer, by_stratum = _mean_of(layers, logs), _mean_of(strata, logs)
+    # Of every neuron that is drawn, in expectation: that of its layer or stratum.
+    before = float((logs - by_layer)[members].mean())
+    after = float((logs - by_stratum)[members].mean())
+    own = float((logs - by_layer)[members].var())
+    others = float(_mean_of(layers, (logs - by_layer) ** 2)[members].mean())
+    scale = np.sqrt((own + others) / 2)
+    removed = float(energy[members].sum())
+    in_stratum = _mean_of(strata, members.astype(float))
+    return Balance(
+        network.name,
+        n_members,
+        n_unmatched,
+        _ratio(before, scale),
+        _ratio(after, scale),
+        _ratio(removed, float(_mean_of(layers, energy)[members].sum())),
+        _ratio(removed, float(_mean_of(strata, energy)[members].sum())),
+        float(in_stratum[members].mean()),
+    )
+
+
+def _log(space: NeuronSpace, energy: np.ndarray) -> np.ndarray:
+    """Take logarithms; dead neurons count as the weakest living one of their layer."""
+    logs = np.zeros(space.n_neurons)
+    for z in range(space.n_layers):
+        own = slice(int(space.offsets[z]), int(space.offsets[z + 1]))
+        living = energy[own][energy[own] > 0]
+        if living.size:
+            logs[own] = np.log(np.maximum(energy[own], living.min()))
+    return logs
+
+
+def _mean_of(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Give every neuron the mean of its group."""
+    return (np.bincount(groups, weights=values) / np.bincount(groups))[groups]
+
+
+def _ratio(value: float, scale: float) -> float:
+    # Rounding leaves a trace of a difference where there is none to be divided.
+    if scale > 1e-12:
+        return float(value / scale)
+    return 0.0 if abs(value) <= 1e-9 else float(np.copysign(np.inf, value))

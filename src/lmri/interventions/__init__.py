@@ -1,0 +1,12 @@
+"""Interventions: silence, keep or amplify neurons of a live model, and leave it as it was.
+
+``lesion``, ``preserve`` and ``amplify`` are three constructors of one type: at some neurons, an activation ``x``
+becomes ``scale * x + shift``, or its value at a donor token; all others pass untouched.
+"""
+
+from lmri.interventions.base import Edit, Intervention
+from lmri.interventions.donors import Donors
+from lmri.interventions.making import amplify, lesion, preserve
+from lmri.interventions.outputs import output_norms
+
+__all__ = ["Donors", "Edit", "Intervention", "amplify", "lesion", "output_norms", "preserve"]

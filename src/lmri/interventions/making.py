@@ -1,0 +1,106 @@
+"""Make interventions: three constructors of one type."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lmri.interventions.base import Intervention, along
+from lmri.interventions.donors import Donors
+from lmri.networks import Network, NetworkSet
+from lmri.space import NeuronSpace
+
+if TYPE_CHECKING:
+    from lmri.recording import Recording
+
+
+def lesion(network: Network, baseline: "str | Recording | Donors" = "zero") -> Intervention:
+    """Silence the neurons of a network at every token.
+
+    Parameters
+    ----------
+    network : Network
+        Thresholded; an empty one changes nothing.
+    baseline : "zero", Recording or Donors, default="zero"
+        What a silenced neuron gives: 0, as in the paper, its mean over a recording, or its value at a donor token of
+        another text, ``lmri.Donors.draw(recording, seed=0)``. Zero and the mean are values that a model may never
+        see together; those of a donor were there together once.
+    """
+    shift, label, donors = _baseline(network.space, baseline)
+    return Intervention("lesion", _one(network), 0.0, shift, label, donors)
+
+
+def preserve(network: Network, baseline: "str | Recording | Donors" = "zero") -> Intervention:
+    """Silence all neurons but those of a network.
+
+    Parameters
+    ----------
+    network : Network
+        Thresholded; of an empty one nothing is left.
+    baseline : "zero", Recording or Donors, default="zero"
+        What a silenced neuron gives.
+    """
+    shift, label, donors = _baseline(network.space, baseline)
+    return Intervention("preserve", _one(network), 0.0, shift, label, donors)
+
+
+def amplify(
+    network: Network, gain: float | None = None, offset: float | None = None, along_sign: bool = False
+) -> Intervention:
+    """Raise the activity of a network's neurons.
+
+    Parameters
+    ----------
+    network : Network
+        Thresholded.
+    gain : float, optional
+        Factor on every activation; 1 changes nothing.
+    offset : float, optional
+        Constant added to every activation, as in the paper's code. Either `gain` or `offset` is needed, not both.
+    along_sign : bool, default=False
+        Add the offset where the weight of a neuron is positive, and take it away where it is negative, so that the
+        network moves along its map. A network of which only the members are known is positive throughout.
+    """
+    if (gain is None) == (offset is None):
+        raise ValueError(f"gain is {gain} and offset is {offset}; give exactly one of them.")
+    for name, value in (("gain", gain), ("offset", offset)):
+        if value is not None and not np.isfinite(value):
+            raise ValueError(f"{name} is {value}; it must be finite.")
+    if along_sign and (offset is None or offset < 0):
+        raise ValueError(
+            f"along_sign goes with an offset of at least 0, and offset is {offset}. A gain keeps signs by itself; to "
+            "move against the map, lesion the network or give a constant offset."
+        )
+    if gain is not None:
+        return Intervention("amplify", _one(network), float(gain), _zeros(network.space), f"gain {gain:g}")
+    label = f"offset {offset:g}"
+    if not along_sign:
+        shift = np.full(network.space.n_neurons, offset, dtype=np.float32)
+        return Intervention("amplify", _one(network), 1.0, shift, label)
+    step = float(offset or 0)
+    shift = along(_one(network), step)
+    return Intervention("amplify", network, 1.0, shift, f"{label} along sign", sign_offset=step)
+
+
+def _one(network: Network) -> Network:
+    if isinstance(network, NetworkSet):
+        raise TypeError("An intervention takes one network. Pick one, networks[3], or merge all: networks.union().")
+    _ = network.members  # raises now, rather than inside the model, if it is not thresholded
+    return network
+
+
+def _zeros(space: NeuronSpace) -> np.ndarray:
+    return np.zeros(space.n_neurons, dtype=np.float32)
+
+
+def _baseline(space: NeuronSpace, baseline: "str | Recording | Donors") -> tuple[np.ndarray, str, Donors | None]:
+    if isinstance(baseline, str):
+        if baseline != "zero":
+            raise ValueError(
+                f"baseline is {baseline!r}; accepted are 'zero' and a Recording, for its mean, and "
+                "Donors.draw(recording), for its values at donor tokens."
+            )
+        return _zeros(space), "zero", None
+    space.check_same(baseline.space, f"The recording of {baseline.corpus!r}")
+    if isinstance(baseline, Donors):
+        return _zeros(space), baseline.label, baseline
+    return baseline.mean.astype(np.float32), f"mean of {baseline.corpus}", None

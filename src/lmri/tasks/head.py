@@ -1,0 +1,142 @@
+"""Heads: what a model with a classification head says of texts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from lmri.models import bucket, context_length, evaluation_mode, input_device, right_pad
+
+
+def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) -> tuple[dict[str, list[int]], bool]:
+    """Tokenize the texts of one item as a classifier reads them.
+
+    Tokenizers with a separator join two texts themselves, as BERT's do; others get them a line each.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizer
+        Of the model.
+    fields : mapping of str to str
+        The texts, in order.
+    limit : int or None
+        Tokens that the model reads; the longest text is cut.
+
+    Returns
+    -------
+    inputs : dict of str to list of int
+        ``input_ids`` and, where the tokenizer gives them, ``token_type_ids``.
+    is_cut : bool
+        Whether it was longer.
+    """
+    texts = list(fields.values())
+    paired = len(texts) == 2 and getattr(tokenizer, "sep_token_id", None) is not None
+    parts = texts if paired else ["\n".join(texts)]
+    whole = tokenizer(*parts, return_attention_mask=False, verbose=False)
+    is_cut = limit is not None and len(whole["input_ids"]) > limit
+    if is_cut:
+        whole = tokenizer(*parts, return_attention_mask=False, truncation=True, max_length=limit, verbose=False)
+    kept = [name for name in ("input_ids", "token_type_ids") if name in whole]
+    return {name: [int(one) for one in whole[name]] for name in kept}, is_cut
+
+
+def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], task: str) -> tuple[list[str], str]:
+    """Find which label each output of the head is.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        With ``config.id2label``.
+    labels : mapping of str to sequence of str
+        Other names of each label, in the order that the dataset numbers them.
+    task : str
+        For messages.
+
+    Returns
+    -------
+    order : list of str
+        Label by output.
+    note : str
+        What rows have to say if the head names no labels.
+
+    Raises
+    ------
+    TypeError
+        If the model has no such head.
+    ValueError
+        If it has another number of labels, or others.
+    """
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        raise TypeError(
+            f"{task} is scored by a classification head; {type(model).__name__} has none. Make a model that has one "
+            "with `lmri finetune`, or score by 'loglikelihood' or 'generate'."
+        )
+    n = int(model.config.num_labels)
+    names = [str(model.config.id2label[number]) for number in range(n)]
+    if n != len(labels):
+        raise ValueError(
+            f"The head of {type(model).__name__} tells {n} labels apart ({', '.join(names)}), {task} has {len(labels)} "
+            f"({', '.join(labels)}). Load a model that was made for this task."
+        )
+    if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
+        return list(labels), "the head names no labels; their order is taken to be the dataset's"
+    known = {one.casefold(): label for label, others in labels.items() for one in (label, *others)}
+    order = [known.get(name.casefold(), "") for name in names]
+    if sorted(order) != sorted(labels):
+        raise ValueError(
+            f"The head of {type(model).__name__} names its labels {', '.join(map(repr, names))}; {task} has "
+            f"{', '.join(map(repr, labels))}. Set model.config.id2label to these, in the order of the head's outputs."
+        )
+    return order, ""
+
+
+def pad_inputs(
+    rows: Sequence[Mapping[str, list[int]]], pad_id: int | None, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Put items into one batch, padded on the right with the id by which the model knows the end of a text."""
+    ids, mask = right_pad([row["input_ids"] for row in rows], device)
+    batch = {"input_ids": ids.masked_fill(mask == 0, pad_id or 0), "attention_mask": mask}
+    if "token_type_ids" in rows[0]:
+        batch["token_type_ids"] = right_pad([row["token_type_ids"] for row in rows], device)[0]
+    return batch
+
+
+def head_log_probabilities(
+    model: PreTrainedModel, tokenizer: Any, items: Sequence[Mapping[str, str]], batch_size: int
+) -> tuple[list[list[float]], list[int], int]:
+    """Compute the log-probability of every label.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        With a head.
+    tokenizer : PreTrainedTokenizer
+        Its tokenizer.
+    items : sequence of mapping of str to str
+        Texts of each item.
+    batch_size : int
+        Items read at once; 1 if the model knows no pad token, as causal models with a head find the last token by it.
+
+    Returns
+    -------
+    log_probabilities : list of list of float
+        Nats, by item and output of the head.
+    n_tokens : list of int
+        By item.
+    n_cut : int
+        Items that were longer than the context.
+    """
+    limit = context_length(model, tokenizer)
+    made = [head_inputs(tokenizer, fields, limit) for fields in items]
+    rows = [row for row, _ in made]
+    lengths = [len(row["input_ids"]) for row in rows]
+    pad_id = model.config.get_text_config().pad_token_id
+    results: dict[int, list[float]] = {}
+    with evaluation_mode(model):
+        for batch in bucket(lengths, batch_size if pad_id is not None else 1):
+            inputs = pad_inputs([rows[row] for row in batch], pad_id, input_device(model))
+            values = model(**inputs).logits.double().log_softmax(-1).cpu().tolist()
+            results |= dict(zip(batch, values, strict=True))
+    return [results[row] for row in range(len(rows))], lengths, sum(is_cut for _, is_cut in made)

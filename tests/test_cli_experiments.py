@@ -1,0 +1,103 @@
+"""Families of controls, donor lesions and dissociations on the command line."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from lmri.cli.app import app
+from lmri.study import open_study
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def study(walked, tmp_path_factory):
+    """Give a copy of the walked study, to write into."""
+    root = tmp_path_factory.mktemp("experiments") / "study"
+    shutil.copytree(walked.root, root)
+    return root
+
+
+def scored(study, name, *options, kind="lesion"):
+    done = run(kind, study, "--networks", "canica", "--n-controls", "2", "--name", name, *options, "--json")
+    assert done.exit_code == 0, done.output
+    return open_study(study).scores(name)
+
+
+def made_of(study, name):
+    return open_study(study).entries.find("scores", name, None).info
+
+
+def conditions(study, name):
+    return made_of(study, name)["inputs"]["conditions"]
+
+
+def test_controls_can_be_matched_by_what_the_lesion_removes(study):
+    scores = scored(study, "energy", "--controls", "energy")
+    families = set(scores.conditions["control_family"]) - {""}
+    assert families == {"layer+size+energy"}
+    made = made_of(study, "energy")
+    assert made["parameters"]["controls"] == "energy"
+    assert made["inputs"]["controls"]["n"] == 2
+
+
+def test_a_family_that_means_nothing_at_a_site_is_refused_before_anything_is_scored(study):
+    done = run("lesion", study, "--networks", "canica", "--controls", "index", "--n-controls", "2", "--name", "index")
+    assert done.exit_code != 0
+    assert "mlp_out" in " ".join(done.output.split())
+    with pytest.raises(Exception, match="index"):
+        open_study(study).scores("index")
+    done = run("lesion", study, "--networks", "canica", "--controls", "size")
+    assert "--controls is 'size'; accepted are layer, energy, index" in " ".join(done.output.split())
+
+
+def test_silenced_neurons_can_give_what_they_gave_at_another_token(study):
+    one, other = (scored(study, f"donor{seed}", "--baseline", f"resample:news:{seed}") for seed in (0, 1))
+    intact, lesioned = (
+        one.items[one.items["condition"] == name]["value"].to_numpy() for name in ("intact", "canica-00")
+    )
+    assert (intact != lesioned).any()
+    assert len(other.items) == len(one.items)
+    assert conditions(study, "donor0") != conditions(study, "donor1")
+    for bad in ("resample:", "resample:news:x", "resample:poems"):
+        done = run("lesion", study, "--networks", "canica", "--baseline", bad, "--name", "bad")
+        assert done.exit_code != 0
+
+
+def test_an_offset_along_the_sign_is_another_intervention(study):
+    for name, options in (("plain", ()), ("signed", ("--along-sign",))):
+        scored(study, name, "--offset", "1.0", *options, kind="amplify")
+    assert conditions(study, "plain") != conditions(study, "signed")
+
+
+def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing(study, tmp_path):
+    few = run("dissociate", study, "energy")
+    assert few.exit_code != 0
+    assert "has 2 controls; with fewer than 19" in " ".join(few.output.split())
+    done = run(
+        "lesion",
+        study,
+        "--networks",
+        "canica",
+        "--n-controls",
+        "19",
+        "--name",
+        "many",
+        "--task",
+        "perplexity",
+        "--quiet",
+    )
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "tables"
+    done = run("dissociate", study, "many", "--out", out, "--network", "canica-00", "--network", "canica-01", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert len(found["dissociations"]) == 1
+    assert {row["task"] for row in found["effects"]} == {"perplexity-code", "perplexity-news"}
+    assert {path.name for path in out.iterdir()} == {"dissociations.tsv", "effects.tsv"}
