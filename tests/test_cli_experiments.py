@@ -76,6 +76,29 @@ def test_an_offset_along_the_sign_is_another_intervention(study):
     assert conditions(study, "plain") != conditions(study, "signed")
 
 
+def test_the_report_says_what_controls_have_in_common_with_their_network(study, tmp_path):
+    done = run("report", study, "--out", tmp_path / "report.html")
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "report.html").read_text()
+    assert "as many neurons in every layer, of which a lesion removes as much" in page
+
+
+def test_named_tasks_are_scored_as_asked_and_on_their_split(study, tmp_path):
+    file = tmp_path / "own.jsonl"
+    rows = [{"sentence": f"code {n} news", "label": n % 2} for n in range(40)]
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    task = ["--task", f"sst2:{file}", "--n-controls", "0", "--networks", "canica"]
+    for name, split, scoring in (("whole", "", "loglikelihood"), ("part", "test", "loglikelihood/token")):
+        done = run("lesion", study, *task, "--name", name, "--split", split, "--scoring", scoring)
+        assert done.exit_code == 0, done.output
+        row = open_study(study).scores(name).summary().iloc[0]
+        assert (row["split"], row["scoring"]) == (split, scoring)
+        assert row["n_items"] == 40 if not split else 0 < row["n_items"] < 40
+    done = run("lesion", study, *task, "--name", "bad", "--scoring", "guess")
+    assert "guess" in done.output
+    assert done.exit_code != 0
+
+
 def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing(study, tmp_path):
     few = run("dissociate", study, "energy")
     assert few.exit_code != 0

@@ -301,8 +301,9 @@ def test_what_cannot_be_a_task_is_refused(tmp_path, rows, options, message):
 def test_unknown_tasks_files_and_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="There is no task 'sst3'; accepted are cola, mrpc"):
         tasks.load("sst3", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.jsonl does not exist"):
-        tasks.load("sst2", tmp_path / "nowhere.jsonl")
+    for name in ("sst2", "ag-news", "ag_news"):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.jsonl does not exist"):
+            tasks.load(name, tmp_path / "nowhere.jsonl")
     with pytest.raises(ValueError, match=r"holds several tables or none \(none\)"):
         tasks.load("sst2", tmp_path)
     write(tmp_path / "a.jsonl", [])

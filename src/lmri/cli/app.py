@@ -353,6 +353,21 @@ Family = Annotated[
 Model = Annotated[
     str | None, typer.Option(help="Where the model is.", show_default="where it was when it was recorded")
 ]
+Scoring = Annotated[
+    str | None,
+    typer.Option(
+        help="Of named tasks: loglikelihood, loglikelihood/token, loglikelihood/character, generate, or head for a "
+        "classifier, as lmri finetune makes it.",
+        show_default="the task's own",
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="Of named tasks: fit, select or test, which share no text; a classifier is to be scored on test.",
+        show_default="all items",
+    ),
+]
 TextColumn = Annotated[str, typer.Option(help="Column of FILE that holds the texts.")]
 Baseline = Annotated[
     str,
@@ -381,6 +396,8 @@ def lesion(
     task: Tasks = None,
     n_controls: Controls = 20,
     controls: Family = "layer",
+    scoring: Scoring = None,
+    split: Split = "",
     baseline: Baseline = "zero",
     site: SiteOption = None,
     model: Model = None,
@@ -398,7 +415,17 @@ def lesion(
     from lmri.cli.stages import Request, intervene
 
     request = Request(
-        "lesion", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed, controls
+        "lesion",
+        {"baseline": baseline},
+        networks,
+        task or [],
+        n_controls,
+        text_column,
+        batch_size,
+        seed,
+        controls,
+        scoring,
+        split,
     )
     intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
@@ -411,6 +438,8 @@ def preserve(
     task: Tasks = None,
     n_controls: Controls = 20,
     controls: Family = "layer",
+    scoring: Scoring = None,
+    split: Split = "",
     baseline: Baseline = "zero",
     site: SiteOption = None,
     model: Model = None,
@@ -428,7 +457,17 @@ def preserve(
     from lmri.cli.stages import Request, intervene
 
     request = Request(
-        "preserve", {"baseline": baseline}, networks, task or [], n_controls, text_column, batch_size, seed, controls
+        "preserve",
+        {"baseline": baseline},
+        networks,
+        task or [],
+        n_controls,
+        text_column,
+        batch_size,
+        seed,
+        controls,
+        scoring,
+        split,
     )
     intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
@@ -446,6 +485,8 @@ def amplify(
     task: Tasks = None,
     n_controls: Controls = 20,
     controls: Family = "layer",
+    scoring: Scoring = None,
+    split: Split = "",
     site: SiteOption = None,
     model: Model = None,
     text_column: TextColumn = "text",
@@ -462,7 +503,9 @@ def amplify(
     from lmri.cli.stages import Request, intervene
 
     options = {"gain": gain, "offset": offset} | ({"along_sign": True} if along_sign else {})
-    request = Request("amplify", options, networks, task or [], n_controls, text_column, batch_size, seed, controls)
+    request = Request(
+        "amplify", options, networks, task or [], n_controls, text_column, batch_size, seed, controls, scoring, split
+    )
     intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
 
 

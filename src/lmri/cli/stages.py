@@ -319,6 +319,10 @@ class Request:
         Of controls and bootstrap.
     controls : {"layer", "energy", "index"}, default="layer"
         Family of controls.
+    scoring : str, optional
+        Of named tasks; their own by default.
+    split : {"", "fit", "select", "test"}, default=""
+        Of named tasks; all items by default.
     """
 
     kind: str
@@ -330,6 +334,8 @@ class Request:
     batch_size: int
     seed: int
     controls: str = "layer"
+    scoring: str | None = None
+    split: str = ""
 
     def shown(self) -> dict[str, Any]:
         """Give what people should read beside the scores."""
@@ -490,8 +496,10 @@ def build_tasks(study: Study, request: Request) -> "list[Task]":
             task = Classification.from_file(Path(file), name)
             study.check_apart(task.texts, file)
             tasks.append(task)
-        elif (file and kind in NAMES) or kind.endswith((".yaml", ".yml")):
-            named = load(kind, file or None, batch_size=request.batch_size)
+        elif (file and kind.replace("_", "-") in NAMES) or kind.endswith((".yaml", ".yml")):
+            named = load(
+                kind, file or None, scoring=request.scoring, split=request.split, seed=0, batch_size=request.batch_size
+            )
             study.check_apart(named.texts, file or kind)
             tasks.append(named)
         else:

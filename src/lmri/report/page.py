@@ -249,6 +249,14 @@ def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
     }
 
 
+FAMILIES = {
+    "layer+size": "as many neurons in every layer",
+    "layer+size+energy": "as many neurons in every layer, of which a lesion removes as much",
+    "layer+size+index": "the same neurons under one exchange of the index, alike in all layers",
+}
+"""What the controls of each family have in common with their network."""
+
+
 def _scores(entry: Entry, scores: Scores) -> dict[str, Any]:
     summary = scores.summary()
     lesioned = summary[summary["condition"] != INTACT]
@@ -263,6 +271,8 @@ def _scores(entry: Entry, scores: Scores) -> dict[str, Any]:
         "figure": figures.scores_figure(scores) if len(lesioned) else "",
         "rows": summary.to_dict("records"),
         "labels": scores.label_counts().to_dict("records"),
+        "families": [FAMILIES.get(name, name) for name in lesioned["control_family"].unique() if name],
+        "notes": lesioned.loc[lesioned["note"] != "", ["condition", "note"]].drop_duplicates().to_dict("records"),
         "model": scores.model,
         "p_floor": scores.p_floor,
         "controls_needed": scores.controls_needed,

@@ -150,8 +150,9 @@ def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | No
     """Find the recipe, None for perplexity, and what it names as its data."""
     if str(name) == "perplexity":
         return None, None
-    if str(name) in RECIPES:
-        return RECIPES[str(name)], None
+    known = str(name).replace("_", "-")  # as in the names of datasets and of the harness
+    if known in RECIPES:
+        return RECIPES[known], None
     if Path(name).suffix.lower() in (".yaml", ".yml"):
         return read_yaml(Path(name))
     raise ValueError(f"There is no task {str(name)!r}; accepted are {', '.join(NAMES)}, and a YAML file.")
