@@ -231,9 +231,9 @@ def growth(folder, repeats):
         axis.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
-    out = Path(__file__).with_name("growth.svg")
+    out = Path(__file__).parents[1] / "docs" / "images" / "growth.svg"
     figure.savefig(out, metadata={"Date": None})
-    print(f"plot: {out.name}")
+    print(f"plot: {out}")
 
 
 ROWS = {
