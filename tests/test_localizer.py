@@ -811,6 +811,7 @@ def test_columns_are_made_of_tokens_or_read_as_text(kinds):
     for run in recording.runs:  # written by hand, not by us
         table = read_table(run.events, ["trial_type", "text_id", "token"])
         write_table(run.events, table.assign(word=np.where(table["early"] == 1, "first ones", "others")))
+    recording = kinds.recording("words", "mlp_out")
     with pytest.warns(DataWarning, match="3 of 24 texts lack a condition"):
         said = localize(recording, "'first ones' - others", "word", unit="text")
     with pytest.warns(DataWarning, match="3 of 24 texts lack a condition"):

@@ -275,9 +275,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_the_same_networks(by_kin
 def test_two_processes_find_what_one_does(kind, phantom):
     one = NeuronICA(SPACE, K, kind, n_init=2).fit(phantom.imgs)
     two = NeuronICA(SPACE, K, kind, n_init=2, n_jobs=2).fit(phantom.imgs)
-    assert np.allclose(two.components_, one.components_, atol=1e-3)
+    # Rounding may add an iteration, which turns a map by up to the root of the tolerance.
+    assert np.allclose(two.components_, one.components_, atol=0.03)
     together = [found.info_.pop("variance_explained_together") for found in (one, two)]
-    assert np.isclose(*together, rtol=1e-5)
+    assert np.isclose(*together, rtol=1e-4)
     for found in (one, two):
         found.info_["convergence"].pop("n_iter")  # rounding may add one
     assert two.info_ == one.info_
@@ -289,9 +290,10 @@ def test_two_threads_find_what_one_does(phantom):
         one = NeuronICA(SPACE, K, n_init=2).fit(imgs)
         with parallel_config(backend="threading"):
             two = NeuronICA(SPACE, K, n_init=2, n_jobs=2).fit(imgs)
-    assert np.allclose(two.components_, one.components_, atol=1e-3)
+    # Rounding may add an iteration, which turns a map by up to the root of the tolerance.
+    assert np.allclose(two.components_, one.components_, atol=0.03)
     together = [found.info_.pop("variance_explained_together") for found in (one, two)]
-    assert np.isclose(*together, rtol=1e-5)
+    assert np.isclose(*together, rtol=1e-4)
     for found in (one, two):
         found.info_["convergence"].pop("n_iter")  # rounding may add one
     assert two.info_ == one.info_
@@ -312,7 +314,7 @@ def test_two_threads_wait_for_the_moments_of_the_study(phantom, monkeypatch):
     monkeypatch.setattr(standardization, "pooled", held_up)
     with parallel_config(backend="threading"):
         two = NeuronICA(SPACE, K, n_init=2, scope="study", n_jobs=2).fit(phantom.imgs)
-    assert np.allclose(two.components_, one.components_, atol=1e-3)
+    assert np.allclose(two.components_, one.components_, atol=0.03)
 
 
 @pytest.mark.parametrize("kind", KINDS)
