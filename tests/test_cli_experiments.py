@@ -99,6 +99,33 @@ def test_named_tasks_are_scored_as_asked_and_on_their_split(study, tmp_path):
     assert done.exit_code != 0
 
 
+def test_a_classifier_is_not_scored_on_what_it_has_learned(study, tmp_path):
+    pytest.importorskip("accelerate", reason="accelerate is not installed: pip install 'lmri[finetune]'")
+    file, child = tmp_path / "own.jsonl", tmp_path / "child"
+    rows = [{"sentence": f"{'code' if n % 2 else 'news'} {n}", "label": n % 2} for n in range(60)]
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    done = run("finetune", "lmri-demo", "--task", "sst2", "--data", file, "--max-steps", "1", "--out", child)
+    assert done.exit_code == 0, done.output
+    task = [
+        "--networks",
+        "canica",
+        "--model",
+        child,
+        "--task",
+        f"sst2:{file}",
+        "--scoring",
+        "head",
+        "--n-controls",
+        "0",
+    ]
+    done = run("lesion", study, *task, "--name", "all-of-it")
+    assert done.exit_code != 0
+    assert "was tuned on" in " ".join(done.output.split())
+    done = run("lesion", study, *task, "--name", "held-out", "--split", "test")
+    assert done.exit_code == 0, done.output
+    assert open_study(study).scores("held-out").summary()["scoring"].unique().tolist() == ["head"]
+
+
 def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing(study, tmp_path):
     few = run("dissociate", study, "energy")
     assert few.exit_code != 0

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from lmri import evaluate, finetuning, lesion, load_model, tasks
 from lmri.exceptions import DataWarning, OtherWeightsWarning, SpaceMismatchError
-from lmri.finetuning import Training, finetune, make_classifier, save
+from lmri.finetuning import Training, finetune, learned_texts, make_classifier, save
+from lmri.models import hashes
 from lmri.networks import Network
 from lmri.scores import ITEM_TEXT, SUMMARY_TEXT
 from lmri.sites import find_sites
@@ -227,7 +228,6 @@ def test_the_command_makes_a_child_and_scores_it_on_the_test_split(folder):
     out = folder / "child"
     arguments = (
         folder / "parent", "--task", "sst2", "--data", folder / "sst2.jsonl", "--epochs", 4, "--learning-rate", 3e-3,
-        "--shares", 0.5, 0.25, 0.25,
     )  # fmt: skip
     result = run(*arguments, "--out", out, "--json")
     assert result.exit_code == 0, result.output
@@ -241,6 +241,11 @@ def test_the_command_makes_a_child_and_scores_it_on_the_test_split(folder):
     assert content["n_train"] < 140
     loaded, tokenizer = load_model(out)
     assert test.score(loaded, tokenizer)["value"].mean() == pytest.approx(row["value"])
+    # The splits of the command are those of every other one, and what was learned is known by its texts.
+    for split, learned in (("fit", True), ("select", False), ("test", False)):
+        own = tasks.load("sst2", folder / "sst2.jsonl", split=split, scoring="head")
+        assert bool(hashes(own.texts) & learned_texts(out)) == learned
+    assert learned_texts(folder / "parent") == frozenset()
     again = run(*arguments, "--out", out)
     assert again.exit_code == 1
     assert "exists. Nothing was overwritten" in again.output

@@ -24,7 +24,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from lmri.models import context_length, describe_model, quiet
 from lmri.scores import INTACT, Scores
-from lmri.storage import text_hash, versions, whole, write_json, write_table
+from lmri.storage import read_json, text_hash, versions, whole, write_json, write_table
 from lmri.tasks import Classification
 from lmri.tasks.head import head_inputs, pad_inputs
 
@@ -156,6 +156,7 @@ def finetune(
         "labels": list(train.verbalizer),
         "training": {**vars(training), "steps": n_steps},
         "train_sha256": train.digest(),
+        "learned_texts": sorted({text_hash(text) for text in train.texts}),
         "held_out_sha256": held_out.digest(),
         "splits": {"train": train.info.split, "held_out": held_out.info.split},
         "n_train": len(train.labels),
@@ -163,6 +164,12 @@ def finetune(
         "versions": versions(),
     }
     return FineTuned(child, own_tokenizer, _summary(items, held_out, training.seed), items, about)
+
+
+def learned_texts(model: str | Path) -> frozenset[str]:
+    """Give the hashes of the texts that a classifier was tuned on; none for any other model."""
+    about = Path(model).expanduser() / ABOUT
+    return frozenset(read_json(about).get("learned_texts", ())) if about.is_file() else frozenset()
 
 
 def make_classifier(model: PreTrainedModel, tokenizer: Any, labels: Sequence[str]) -> tuple[PreTrainedModel, Any]:

@@ -7,6 +7,7 @@ import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
 from lmri.cli.describe import Json, Quiet, Seed
+from lmri.splits import SHARES
 
 
 @guarded
@@ -33,7 +34,7 @@ def finetune(
         typer.Option(
             metavar="FIT SELECT TEST", help="Shares of the clusters: fit is learned, test is scored, select is left."
         ),
-    ] = (0.75, 0.0, 0.25),
+    ] = SHARES,
     limit: Annotated[int | None, typer.Option(help="Most items to learn, drawn at random.", show_default="all")] = None,
     epochs: Annotated[float, typer.Option(help="Times that all items are read.")] = 3.0,
     max_steps: Annotated[int | None, typer.Option(help="Steps, instead of --epochs.", show_default=False)] = None,

@@ -366,7 +366,8 @@ def intervene(
     if request.n_controls < 0:
         raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
     _check_options(study, request, networks)
-    build_tasks(study, request)  # fails now on a bad task, rather than when the model is loaded
+    tasks = build_tasks(study, request)  # fails now on a bad task, rather than when the model is loaded
+    _check_not_learned(model, tasks)
     label, at = name or f"{request.kind}-{request.networks}", networks.space.site
     with output.progress("Loading the model"):
         loaded, tokenizer = load_model_of(study, model, device, trust_remote_code)
@@ -435,6 +436,20 @@ def _controls(study: Study, request: Request, networks: NetworkSet, model: Any) 
     baseline, _, _ = str(request.options.get("baseline") or "zero").partition(":")
     removed = baseline if baseline in ("zero", "resample") else "mean"
     return EnergyMatchedControls.measured(study.group(space.site), removed, norms, request.n_controls)
+
+
+def _check_not_learned(model: str | None, tasks: "list[Task]") -> None:
+    """Refuse texts that a fine-tuned classifier has learned: its scores there say nothing."""
+    from lmri.finetuning import learned_texts
+
+    learned = learned_texts(model) if model else frozenset()
+    for task in tasks:
+        known = learned & {text_hash(text) for text in task.texts}
+        if known:
+            raise ValueError(
+                f"{model} was tuned on {len(known)} of the {len(set(task.texts))} texts of {task.info.name!r}. Score "
+                "others: --split test, or another file."
+            )
 
 
 def _check_options(study: Study, request: Request, networks: NetworkSet) -> None:
