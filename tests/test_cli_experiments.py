@@ -126,6 +126,20 @@ def test_a_classifier_is_not_scored_on_what_it_has_learned(study, tmp_path):
     assert open_study(study).scores("held-out").summary()["scoring"].unique().tolist() == ["head"]
 
 
+def test_a_dry_run_counts_what_would_be_scored_and_stores_nothing(study):
+    before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.name != "log.jsonl"}
+    done = run("lesion", study, "--networks", "canica", "--n-controls", "7", "--name", "dry", "--dry-run", "--json")
+    assert done.exit_code == 0, done.output
+    cost = json.loads(done.stdout)
+    networks = open_study(study).networks("canica")
+    filled = int(networks.members.any(axis=1).sum())
+    assert {row["task"] for row in cost["cost"]} == {"perplexity-code", "perplexity-news"}
+    # The intact model, each network and their union with their controls, and the paper's random share.
+    assert {row["n_evaluations"] for row in cost["cost"]} == {1 + (filled + 1) * 8 + 1}
+    assert cost["total_seconds"] == pytest.approx(sum(row["seconds"] * row["n_evaluations"] for row in cost["cost"]))
+    assert before == {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.name != "log.jsonl"}
+
+
 def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing(study, tmp_path):
     few = run("dissociate", study, "energy")
     assert few.exit_code != 0

@@ -368,6 +368,7 @@ Split = Annotated[
         show_default="all items",
     ),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how long it would take: the intact model is scored.")]
 TextColumn = Annotated[str, typer.Option(help="Column of FILE that holds the texts.")]
 Baseline = Annotated[
     str,
@@ -398,6 +399,7 @@ def lesion(
     controls: Family = "layer",
     scoring: Scoring = None,
     split: Split = "",
+    dry_run: DryRun = False,
     baseline: Baseline = "zero",
     site: SiteOption = None,
     model: Model = None,
@@ -427,7 +429,7 @@ def lesion(
         scoring,
         split,
     )
-    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
+    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict, dry_run)
 
 
 @app.command()
@@ -440,6 +442,7 @@ def preserve(
     controls: Family = "layer",
     scoring: Scoring = None,
     split: Split = "",
+    dry_run: DryRun = False,
     baseline: Baseline = "zero",
     site: SiteOption = None,
     model: Model = None,
@@ -469,7 +472,7 @@ def preserve(
         scoring,
         split,
     )
-    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
+    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict, dry_run)
 
 
 @app.command()
@@ -487,6 +490,7 @@ def amplify(
     controls: Family = "layer",
     scoring: Scoring = None,
     split: Split = "",
+    dry_run: DryRun = False,
     site: SiteOption = None,
     model: Model = None,
     text_column: TextColumn = "text",
@@ -506,7 +510,7 @@ def amplify(
     request = Request(
         "amplify", options, networks, task or [], n_controls, text_column, batch_size, seed, controls, scoring, split
     )
-    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict)
+    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict, dry_run)
 
 
 app.command()(finetune)

@@ -359,8 +359,9 @@ def intervene(
     name: str | None,
     trust_remote_code: bool = False,
     strict: bool = False,
+    dry_run: bool = False,
 ) -> None:
-    """Carry out a request, unless its scores are there, and show them."""
+    """Carry out a request, unless its scores are there, and show them; or only say what it would cost."""
     study = open_study(folder)
     networks = study.networks(request.networks, site)
     if request.n_controls < 0:
@@ -371,6 +372,9 @@ def intervene(
     label, at = name or f"{request.kind}-{request.networks}", networks.space.site
     with output.progress("Loading the model"):
         loaded, tokenizer = load_model_of(study, model, device, trust_remote_code)
+    if dry_run:
+        _say_cost(output, study, request, networks, loaded, tokenizer, tasks)
+        return
     scores = score_networks(output, study, request, networks, label, loaded, tokenizer, strict)
     summary = scores.summary()
     units = ", ".join(sorted({task.metric.replace("_", " ") for task in scores.tasks}))
@@ -418,6 +422,31 @@ def score_networks(
             scores = evaluate(model, tokenizer, tasks, conditions, controls, request.seed, strict, progress)
         study.save_scores(scores, label, at, request.networks, request.shown())
     return study.scores(label, at)
+
+
+def _say_cost(
+    output: Output,
+    study: Study,
+    request: Request,
+    networks: NetworkSet,
+    model: Any,
+    tokenizer: Any,
+    tasks: "list[Task]",
+) -> None:
+    """Estimate how long a request would take, and store nothing."""
+    from lmri.evaluation import conditions_of, estimate_cost
+
+    conditions = conditions_of(networks, intervention_maker(study, request, networks.space.site), request.seed)
+    controls = _controls(study, request, networks, model) if request.n_controls else None
+    with output.progress("Scoring the intact model"):
+        cost = estimate_cost(model, tokenizer, tasks, conditions, controls, request.seed)
+    total = float(cost["total_seconds"].sum())
+    output.table(cost.round({"seconds": 2, "total_seconds": 0}))
+    output.say(
+        f"{len(conditions)} conditions with {request.n_controls} controls each take about "
+        f"{f'{total / 60:.0f} minutes' if total > 90 else f'{total:.0f} seconds'} here. Nothing was stored."
+    )
+    output.result({"cost": records(cost), "total_seconds": total})
 
 
 CONTROLS = ("layer", "energy", "index")
