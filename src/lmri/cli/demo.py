@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from lmri.cli.console import Output, records
-from lmri.cli.stages import Repeats, Request, Threshold, decompose_study, score_networks, wide
+from lmri.cli.requests import Request, score_networks, wide
+from lmri.cli.stages import Repeats, Threshold, decompose_study
 from lmri.comparison import compare
 from lmri.demo.texts import KINDS, generate
 from lmri.scores import ALPHA, INTACT

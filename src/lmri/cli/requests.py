@@ -1,0 +1,328 @@
+"""Requests to lesion, preserve or amplify networks: from options to stored scores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lmri.cli.console import Output, records
+from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls
+from lmri.networks import Network, NetworkSet
+from lmri.scores import Scores
+from lmri.storage import text_hash
+from lmri.study import Study, open_study
+from lmri.texts import read_texts
+
+if TYPE_CHECKING:
+    from lmri.controls import Controls
+    from lmri.interventions import Donors, Intervention
+    from lmri.recording import Recording
+    from lmri.tasks import Task
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done to which networks, and what is to be scored.
+
+    Parameters
+    ----------
+    kind : {"lesion", "preserve", "amplify"}
+        The intervention.
+    options : dict
+        Of the intervention: ``baseline``, or ``gain`` and ``offset``.
+    networks : str
+        Name of the network set.
+    tasks : list of str
+        As on the command line.
+    n_controls : int
+        Draws a network.
+    text_column : str
+        Of task files.
+    batch_size : int
+        Texts read at once.
+    seed : int
+        Of controls and bootstrap.
+    controls : {"layer", "energy", "index"}, default="layer"
+        Family of controls.
+    scoring : str, optional
+        Of named tasks; their own by default.
+    split : {"", "fit", "select", "test"}, default=""
+        Of named tasks; all items by default.
+    """
+
+    kind: str
+    options: dict[str, Any]
+    networks: str
+    tasks: list[str]
+    n_controls: int
+    text_column: str
+    batch_size: int
+    seed: int
+    controls: str = "layer"
+    scoring: str | None = None
+    split: str = ""
+
+    def shown(self) -> dict[str, Any]:
+        """Give what people should read beside the scores."""
+        tasks = self.tasks or ["perplexity"]  # named or by default, it is the same
+        return {
+            "intervention": self.kind,
+            **self.options,
+            "n_controls": self.n_controls,
+            "controls": self.controls,
+            "tasks": tasks,
+        }
+
+
+def intervene(
+    output: Output,
+    folder: Path,
+    request: Request,
+    site: str | None,
+    model: str | None,
+    device: str,
+    name: str | None,
+    trust_remote_code: bool = False,
+    strict: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Carry out a request, unless its scores are there, and show them; or only say what it would cost."""
+    study = open_study(folder)
+    networks = study.networks(request.networks, site)
+    if request.n_controls < 0:
+        raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
+    _check_options(study, request, networks)
+    tasks = build_tasks(study, request)  # fails now on a bad task, rather than when the model is loaded
+    _check_not_learned(model, tasks)
+    label, at = name or f"{request.kind}-{request.networks}", networks.space.site
+    with output.progress("Loading the model"):
+        loaded, tokenizer = load_model_of(study, model, device, trust_remote_code)
+    if dry_run:
+        _say_cost(output, study, request, networks, loaded, tokenizer, tasks)
+        return
+    scores = score_networks(output, study, request, networks, label, loaded, tokenizer, strict)
+    summary = scores.summary()
+    units = ", ".join(sorted({task.metric.replace("_", " ") for task in scores.tasks}))
+    better = "more is better" if scores.tasks[0].higher_is_better else "less is better"
+    output.table(
+        wide(summary),
+        f"{label} at {at}: {units} ({better}) of the intact model, and the difference from it; p beside "
+        f"{request.n_controls} controls",
+    )
+    if not networks.members.any():
+        output.say(f"Every network of {request.networks} is empty: there was nothing to {request.kind}.")
+    labels = scores.label_counts()
+    if len(labels):
+        output.table(labels.round(3), "Labels")
+    if (scores.conditions["kind"] == "control").any():
+        output.say(
+            f"The smallest possible p is {scores.p_floor:.3g}; for one network alone to reach q ≤ 0.05, "
+            f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {folder}"
+        )
+    output.result(
+        {"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary), "labels": records(labels)}
+    )
+
+
+def score_networks(
+    output: Output,
+    study: Study,
+    request: Request,
+    networks: NetworkSet,
+    label: str,
+    model: Any,
+    tokenizer: Any,
+    strict: bool = False,
+) -> Scores:
+    """Evaluate a set of networks unless exactly that is stored, store it, and give it."""
+    from lmri.evaluation import conditions_of, evaluate, identity
+
+    at, tasks = networks.space.site, build_tasks(study, request)
+    conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
+    controls = _controls(study, request, networks, model) if request.n_controls else None
+    made_of = identity(model, tasks, conditions, controls, request.seed)
+    inputs = study.scores_inputs(request.networks, at, made_of)
+    if not study.entries.has("scores", at, label, inputs, {**request.shown(), "seed": request.seed}):
+        with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
+            scores = evaluate(model, tokenizer, tasks, conditions, controls, request.seed, strict, progress)
+        study.save_scores(scores, label, at, request.networks, request.shown())
+    return study.scores(label, at)
+
+
+def _say_cost(
+    output: Output,
+    study: Study,
+    request: Request,
+    networks: NetworkSet,
+    model: Any,
+    tokenizer: Any,
+    tasks: "list[Task]",
+) -> None:
+    """Estimate how long a request would take, and store nothing."""
+    from lmri.evaluation import conditions_of, estimate_cost
+
+    conditions = conditions_of(networks, intervention_maker(study, request, networks.space.site), request.seed)
+    controls = _controls(study, request, networks, model) if request.n_controls else None
+    with output.progress("Scoring the intact model"):
+        cost = estimate_cost(model, tokenizer, tasks, conditions, controls, request.seed)
+    total = float(cost["total_seconds"].sum())
+    output.table(cost.round({"seconds": 2, "total_seconds": 0}))
+    output.say(
+        f"{len(conditions)} conditions with {request.n_controls} controls each take about "
+        f"{f'{total / 60:.0f} minutes' if total > 90 else f'{total:.0f} seconds'} here. Nothing was stored."
+    )
+    output.result({"cost": records(cost), "total_seconds": total})
+
+
+CONTROLS = ("layer", "energy", "index")
+
+
+def _controls(study: Study, request: Request, networks: NetworkSet, model: Any) -> "Controls":
+    """Make controls as the command line names them."""
+    if request.controls == "layer":
+        return MatchedControls(request.n_controls)
+    if request.controls == "index":
+        return PermutedControls(request.n_controls)
+    from lmri.interventions import output_norms
+
+    space = networks.space
+    norms = output_norms(model, space) if space.site == "mlp_hidden" else None
+    baseline, _, _ = str(request.options.get("baseline") or "zero").partition(":")
+    removed = baseline if baseline in ("zero", "resample") else "mean"
+    return EnergyMatchedControls.measured(study.group(space.site), removed, norms, request.n_controls)
+
+
+def _check_not_learned(model: str | None, tasks: "list[Task]") -> None:
+    """Refuse texts that a fine-tuned classifier has learned: its scores there say nothing."""
+    from lmri.finetuning import learned_texts
+
+    learned = learned_texts(model) if model else frozenset()
+    for task in tasks:
+        known = learned & {text_hash(text) for text in task.texts}
+        if known:
+            raise ValueError(
+                f"{model} was tuned on {len(known)} of the {len(set(task.texts))} texts of {task.info.name!r}. Score "
+                "others: --split test, or another file."
+            )
+
+
+def _check_options(study: Study, request: Request, networks: NetworkSet) -> None:
+    """Fail on bad options before the model is loaded."""
+    if request.controls not in CONTROLS:
+        raise ValueError(f"--controls is {request.controls!r}; accepted are {', '.join(CONTROLS)}.")
+    baseline = request.options.get("baseline")
+    if baseline not in (None, "zero"):
+        _baseline(study, baseline, networks.space.site)
+    if request.kind == "amplify" and (request.options["gain"] is None) == (request.options["offset"] is None):
+        raise ValueError("Give exactly one of --gain, such as 1.5, and --offset, such as 1.0.")
+
+
+def intervention_maker(study: Study, request: Request, site: str) -> Any:
+    """Give the function that turns a network into the requested intervention."""
+    from lmri import interventions
+
+    function = getattr(interventions, request.kind)
+    options = dict(request.options)
+    if options.get("baseline") not in (None, "zero"):
+        options["baseline"] = _baseline(study, options["baseline"], site)
+
+    def make(network: Network) -> "Intervention":
+        return function(network, **options)
+
+    return make
+
+
+def _baseline(study: Study, text: str, site: str) -> "Recording | Donors":
+    """Read what a silenced neuron gives: ``CORPUS`` for its mean, ``resample:CORPUS`` or ``resample:CORPUS:SEED``."""
+    kind, _, rest = text.partition(":")
+    if kind != "resample":
+        return study.recording(text, site)
+    from lmri.interventions import Donors
+
+    corpus, _, seed = rest.partition(":")
+    if not corpus or (seed and not seed.isdecimal()):
+        raise ValueError(
+            f"--baseline is {text!r}; accepted are zero, CORPUS, resample:CORPUS and resample:CORPUS:SEED."
+        )
+    return Donors.draw(study.recording(corpus, site), int(seed or 0))
+
+
+def build_tasks(study: Study, request: Request) -> "list[Task]":
+    """Make tasks as the command line names them, and refuse texts that were fitted."""
+    from lmri.tasks import NAMES, Classification, Perplexity, load
+
+    tasks: list[Task] = []
+    for text in request.tasks or ["perplexity"]:
+        kind, _, file = text.partition(":")
+        name = f"{kind}-{Path(file).stem}"
+        if kind == "perplexity" and not file:
+            tasks.extend(held_out_tasks(study, request.batch_size))
+        elif kind == "perplexity":
+            texts = read_texts(file, column=request.text_column)
+            study.check_apart(texts, file)
+            tasks.append(Perplexity(texts, name, request.batch_size))
+        elif kind == "classification" and file:
+            task = Classification.from_file(Path(file), name)
+            study.check_apart(task.texts, file)
+            tasks.append(task)
+        elif (file and kind.replace("_", "-") in NAMES) or kind.endswith((".yaml", ".yml")):
+            named = load(
+                kind, file or None, scoring=request.scoring, split=request.split, seed=0, batch_size=request.batch_size
+            )
+            study.check_apart(named.texts, file or kind)
+            tasks.append(named)
+        else:
+            raise ValueError(
+                f"The task is {text!r}; accepted are perplexity, perplexity:FILE, classification:FILE, NAME:FILE with "
+                f"NAME among {', '.join(NAMES)}, and a YAML file."
+            )
+    return tasks
+
+
+def held_out_tasks(study: Study, batch_size: int) -> "list[Task]":
+    """Make a perplexity task of each corpus's held-out texts; a text in two corpora counts for the first."""
+    from lmri.tasks import Perplexity
+
+    seen: set[str] = set()
+    tasks: list[Task] = []
+    for corpus, texts in {one.corpus: one.test_texts for one in study.recordings()}.items():
+        own = [text for text in texts if text_hash(text) not in seen]
+        seen.update(text_hash(text) for text in own)
+        if own:
+            tasks.append(Perplexity(own, f"perplexity-{corpus}", batch_size))
+    if not tasks:
+        raise ValueError(f"{study.root} holds no texts out (test_fraction was 0). Name a file: --task perplexity:FILE.")
+    return tasks
+
+
+def load_model_of(study: Study, model: str | None, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """Load the model of a study, from `model` or from where it was when it was recorded."""
+    from lmri.models import load_model
+
+    place = model or study.model_location or study.model.id
+    try:
+        return load_model(
+            place,
+            dtype=study.model.dtype,
+            device=device,
+            revision=study.model.revision if place == study.model.id else None,
+            trust_remote_code=trust_remote_code,
+        )
+    except ValueError as error:
+        raise ValueError(f"{error} If the model has moved, say where it is: --model.") from error
+
+
+def wide(summary: pd.DataFrame) -> pd.DataFrame:
+    """Arrange a summary for the screen: a row a condition, a column a task."""
+    rows = []
+    for condition, own in summary.groupby("condition", sort=False):
+        row: dict[str, Any] = {"condition": condition, "neurons": int(own["n_neurons"].iloc[0])}
+        for one in own.drop_duplicates("task").itertuples():  # a task's own metric comes first
+            if condition == "intact":
+                row[str(one.task)] = f"{one.value:.3f}"
+            else:
+                p = "" if pd.isna(one.p) else f"  p {one.p:.3f}"
+                row[str(one.task)] = "0" if one.diff == 0 else f"{one.diff:+.3f}{p}"
+        rows.append(row)
+    return pd.DataFrame(rows)
