@@ -164,4 +164,5 @@ def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing
     found = json.loads(done.stdout)
     assert len(found["dissociations"]) == 1
     assert {row["task"] for row in found["effects"]} == {"perplexity-code", "perplexity-news"}
-    assert {path.name for path in out.iterdir()} == {"dissociations.tsv", "effects.tsv"}
+    expected = {"dissociations.tsv", "effects.tsv", "effects.svg", "effects.png", "outcome.json"}
+    assert {path.name for path in out.iterdir()} == expected

@@ -13,6 +13,7 @@ from lmri.controls import (
     Controls,
     EnergyMatchedControls,
     PermutedControls,
+    SharedControls,
     moments,
     random_share,
     removed_energy,
@@ -82,8 +83,18 @@ def test_a_draw_depends_on_number_and_seed_and_on_nothing_else(controls):
         last = controls.draw(network, number, seed=1).members
     np.testing.assert_array_equal(first, last)
     others = [controls.draw(network, 5, seed=1), controls.draw(network, 4, seed=2)]
-    others.append(controls.draw(network_of(SPACE, network.members, "other"), 4, seed=1))
     assert not any(np.array_equal(first, other.members) for other in others)
+
+
+def test_draws_of_one_number_are_controls_of_all_networks_at_once(controls):
+    # What the largest effect of several networks is compared with has to overlap as they do.
+    one, two = some(share=0.05, seed=1), some(share=0.05, seed=2)
+    apart = network_of(SPACE, two.members & ~one.members)
+    both = network_of(SPACE, one.members | apart.members, "union")
+    for number in range(5):
+        drawn = [controls.draw(network, number, 3).members for network in (one, apart, both)]
+        assert not (drawn[0] & drawn[1]).any()
+        np.testing.assert_array_equal(drawn[0] | drawn[1], drawn[2])
 
 
 def test_a_control_has_the_weights_of_the_network_layer_by_layer(controls):
@@ -154,16 +165,16 @@ def test_every_set_is_as_likely_and_as_many_as_said():
 # -- (a) layer and size -----------------------------------------------------------------------------------------------
 
 
-def test_draws_by_layer_and_size_are_those_of_the_first_version():
+def test_draws_by_layer_and_size_are_the_same_in_every_version():
     # Stored scores hold them.
     space = NeuronSpace.build([40, 30])
     members = np.isin(np.arange(70), [3, 17, 39, 41, 69])
     network = Network.from_members(space, members, "planted")
     drawn = {number: MatchedControls().draw(network, number, seed=5) for number in (0, 7)}
-    assert np.flatnonzero(drawn[0].members).tolist() == [6, 17, 23, 40, 57]
-    assert np.flatnonzero(drawn[7].members).tolist() == [26, 33, 35, 41, 49]
+    assert np.flatnonzero(drawn[0].members).tolist() == [6, 8, 9, 50, 53]
+    assert np.flatnonzero(drawn[7].members).tolist() == [2, 20, 29, 40, 55]
     assert drawn[7].name == "planted-control-007"
-    assert MatchedControls(7).identity() == {"n": 7, "match": ("layer", "size")}
+    assert MatchedControls(7).identity() == {"n": 7, "match": ("layer", "size"), "draws": "joint"}
     assert MatchedControls().family == "layer+size"
 
 
@@ -471,3 +482,51 @@ def test_energy_is_matched_on_a_trained_model(real_data, tmp_path):
         assert max(one.smd_before for one in found) > 0.5
         assert max(abs(one.smd_after) for one in found) < 0.1
         assert all(one.n_unmatched <= 0.1 * one.n_neurons for one in found)
+
+
+# -- shared by networks of like size ----------------------------------------------------------------------------------
+
+
+def sized(profile, seed, name=""):
+    members = np.zeros(SPACE.n_neurons, dtype=bool)
+    rng = np.random.default_rng(seed)
+    for z, count in enumerate(profile):
+        members[200 * z + rng.choice(200, size=count, replace=False)] = True
+    return network_of(SPACE, members, name or f"net-{seed}")
+
+
+def test_networks_of_like_size_share_their_controls():
+    alike = [sized([10, 5, 0, 5], 0), sized([9, 6, 0, 5], 1), sized([9, 5, 1, 4], 2)]
+    other = sized([0, 0, 0, 20], 3)
+    controls = SharedControls([*alike, other], n=9, slack=0.25)
+    drawn = [[controls.draw(network, number, 1).members.tobytes() for number in range(9)] for network in alike]
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len(set(drawn[0])) == 9
+    assert controls.draw(other, 0, 1).layer_profile().tolist() == [0, 0, 0, 20]
+    for network in alike:
+        cover = controls.draw(network, 0, 1).layer_profile()
+        assert (cover >= network.layer_profile()).all()
+        assert cover.sum() <= 1.25 * network.n_neurons
+        assert "more neurons, so p errs to the safe side" in controls.note(network)
+    assert controls.note(other) == ""
+
+
+def test_without_slack_only_the_same_layer_profile_is_shared():
+    one, same, other = sized([10, 5, 0, 5], 0), sized([10, 5, 0, 5], 1), sized([10, 5, 1, 5], 2)
+    controls = SharedControls([one, same, other], slack=0)
+    assert [len(members) for _, members in controls.groups] == [1, 2]
+    # Then they are no others than those by layer and size: no larger, and every set as likely.
+    assert controls.draw(one, 3, 0).layer_profile().tolist() == one.layer_profile().tolist()
+    share = one.layer_profile() @ one.layer_profile() / 200 / 20
+    assert controls.expected_overlap(one) == pytest.approx(share)
+    overlaps = [(controls.draw(one, number, 0).members & one.members).sum() / 20 for number in range(400)]
+    assert np.mean(overlaps) == pytest.approx(share, abs=4 * np.std(overlaps) / 20)
+
+
+def test_networks_that_share_controls_have_to_be_known():
+    with pytest.raises(ValueError, match="'stranger' is none of the 1 networks"):
+        SharedControls([sized([5, 5, 5, 5], 0)]).draw(sized([5, 5, 5, 5], 1, "stranger"), 0, 0)
+    with pytest.raises(ValueError, match="slack is 2"):
+        SharedControls([], slack=2)
+    with pytest.raises(ValueError, match="n is 0"):
+        SharedControls([], n=0)

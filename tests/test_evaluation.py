@@ -318,7 +318,7 @@ def test_controls_have_as_many_neurons_in_every_layer():
         assert np.array_equal(MatchedControls(n=30).draw(whole_layer, number, 0).members, whole_layer.members)
 
 
-def test_controls_differ_between_draws_seeds_and_networks_and_repeat_otherwise():
+def test_controls_differ_between_draws_and_seeds_and_repeat_otherwise():
     network, other = some(SPACE, name="one"), some(SPACE, name="other")
 
     def neurons(network, number, seed, n=5):
@@ -326,7 +326,7 @@ def test_controls_differ_between_draws_seeds_and_networks_and_repeat_otherwise()
 
     drawn = {neurons(network, number, seed) for number in range(10) for seed in range(3)}
     assert len(drawn) == 30
-    assert neurons(other, 0, 0) not in drawn
+    assert neurons(other, 0, 0) == neurons(network, 0, 0)  # a name changes nothing
     assert neurons(network, 3, 1) == neurons(network, 3, 1) == neurons(network, 3, 1, n=100)
 
 
@@ -350,7 +350,8 @@ def test_controls_of_one_condition_do_not_depend_on_the_others(gpt2, tokenizer):
     again = evaluate(gpt2, tokenizer, [task], {"one": one}, controls, seed=5).summary()
     other = evaluate(gpt2, tokenizer, [task], {"one": one}, controls, seed=6).summary()
     pd.testing.assert_frame_equal(alone, again)
-    pd.testing.assert_series_equal(both.iloc[2], alone.iloc[1], check_names=False)
+    # But for p of the largest effect, which is of all that was looked at.
+    pd.testing.assert_series_equal(both.iloc[2].drop("p_max"), alone.iloc[1].drop("p_max"), check_names=False)
     assert other["control_mean"].iloc[1] != alone["control_mean"].iloc[1]
 
 

@@ -522,6 +522,210 @@ def test_older_interventions_keep_the_hashes_of_stored_scores():
     assert amplify(network, offset=-2).digest() == "377fb33867f3538f"
 
 
+# -- spared tokens ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_lesion_that_spares_every_position_changes_nothing(name, site):
+    model = build(name)
+    network = some(find_sites(model, site))
+    intact, before = read(model, IDS), snapshot(model)
+    every = lesion(network, spare_positions=range(5))
+    assert every.edits()  # the hooks are there, and give back what they got
+    with every.on(model):
+        assert torch.equal(read(model, IDS), intact)
+    assert_untouched(model, before)
+    with lesion(network, spare_positions=range(4)).on(model):  # the control: one token is enough
+        assert not torch.equal(read(model, IDS), intact)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_spared_tokens_keep_their_bits_and_all_others_are_silenced(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    network = some(space)
+    members, first = torch.from_numpy(network.members), torch.from_numpy(space.layer_of == 0)
+    intact, outside = activation(model, space), torch.from_numpy(~network.members)
+    place, ids = torch.arange(5).repeat(2), IDS.ravel()
+    for options, spared in (
+        ({"spare": "sinks"}, place == 0),
+        ({"spare_positions": [1, 3]}, (place == 1) | (place == 3)),
+        ({"spare_tokens": [7, 34]}, (ids == 7) | (ids == 34)),
+        ({"spare": "sinks", "spare_tokens": [7]}, (place == 0) | (ids == 7)),
+    ):
+        with lesion(network, **options).on(model):
+            got = activation(model, space)
+        assert torch.equal(got[spared][:, first], intact[spared][:, first])
+        assert got[spared][:, members].ne(0).any()
+        assert got[~spared][:, members].eq(0).all()
+        assert torch.equal(got[~spared][:, first & outside], intact[~spared][:, first & outside])
+
+
+def test_a_lesion_that_spares_the_first_token_is_that_written_by_hand(gpt2, site):
+    space = find_sites(gpt2, site)
+    network = some(space)
+    with lesion(network, spare="sinks").on(gpt2):
+        got = read(gpt2, IDS)
+    by_hand = copy.deepcopy(gpt2)
+    for z, block in enumerate(by_hand.transformer.h):
+        neurons = torch.from_numpy(np.flatnonzero(network.members[space.layer_of == z]))
+
+        def forward(hidden, mlp=block.mlp, neurons=neurons):
+            hidden = mlp.act(mlp.c_fc(hidden))
+            if site == "mlp_hidden":
+                hidden[:, 1:, neurons] = 0
+                return mlp.c_proj(hidden)
+            out = mlp.c_proj(hidden)
+            out[:, 1:, neurons] = 0
+            return out
+
+        block.mlp.forward = forward
+    assert torch.equal(got, read(by_hand, IDS))
+    with lesion(network).on(gpt2):
+        assert not torch.equal(got, read(gpt2, IDS))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "bloom", "bert", "t5_encoder"])
+def test_a_text_is_spared_alike_alone_and_in_a_padded_batch(name, site):
+    model = build(name)
+    intervention = lesion(some(find_sites(model, site)), spare_positions=[0, 4])
+    long = torch.tensor([[5, 6, 7, 8, 9, 10, 11]])
+    batch, mask = torch.cat([long, torch.zeros_like(long)]), torch.ones((2, 7), dtype=torch.long)
+    batch[1, :5], mask[1, 5:] = IDS[1], 0
+    with intervention.on(model), torch.no_grad():
+        alone = model(input_ids=IDS[1:])[0]
+        padded = model(input_ids=batch, attention_mask=mask)[0]
+    torch.testing.assert_close(padded[1, :5], alone[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt"])
+def test_pads_on_the_left_are_not_the_first_token(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    network = some(space)
+    padded = torch.cat([torch.zeros((2, 3), dtype=torch.long), IDS], dim=1)
+    mask = (torch.arange(8) >= 3).long().expand(2, -1)
+    seen = []
+    module = model.base_model.get_submodule(space.layers[2].module)
+    with lesion(network, spare="sinks").on(model), torch.no_grad():
+        handle = module.register_forward_hook(
+            lambda module, args, output: seen.append(output if site == "mlp_out" else args[0])
+        )
+        model(input_ids=padded, attention_mask=mask)
+        handle.remove()
+    silenced = seen[0].reshape(2, 8, -1)[..., torch.from_numpy(network.members[space.layer_of == 2])].eq(0).all(-1)
+    assert torch.equal(silenced[:, 3:], torch.tensor([[False, True, True, True, True]] * 2))
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_positions_go_on_while_text_is_generated(name, site):
+    # With its cache the model sees one token a step, which is not the first.
+    model = build(name)
+    network = some(find_sites(model, site), share=0.3)
+    options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    options |= {"output_logits": True, "return_dict_in_generate": True}
+    with lesion(network, spare_positions=[0, 6]).on(model):
+        made = model.generate(IDS[:1], **options)
+        whole = read(model, made.sequences)
+    steps = torch.stack(made.logits, dim=1)
+    torch.testing.assert_close(steps, whole[:, IDS.shape[1] - 1 : -1], rtol=1e-3, atol=1e-3)
+    with lesion(network).on(model):
+        assert not torch.allclose(read(model, made.sequences)[:, 4:-1], steps, rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_that_runs_tokens_first_is_spared_at_the_right_ones(gpt2, site):
+    # ChatGLM hands its MLP (n_tokens, n_texts, width).
+    space = find_sites(gpt2, site)
+    intervention = lesion(some(space), spare="sinks")
+    with intervention.on(gpt2):
+        expected = read(gpt2, IDS)
+    for block in gpt2.transformer.h:
+        mlp = block.mlp
+        mlp.forward = lambda hidden, whole=mlp.forward: whole(hidden.transpose(0, 1).contiguous()).transpose(0, 1)
+    with intervention.on(gpt2):
+        torch.testing.assert_close(read(gpt2, IDS), expected)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt"])
+def test_sparing_goes_with_donors_and_with_other_interventions(name, site):
+    model = build(name)
+    space = find_sites(model, site)
+    one, other, donors = some(space, 1), some(space, 2), donors_for(space)
+    members, rows = torch.from_numpy(one.members), torch.arange(5).repeat(2) == 0
+    with lesion(one, donors, spare="sinks").on(model):
+        got = activation(model, space)
+    given = given_to(donors, IDS, one)
+    assert torch.equal(got[~rows][:, members], given[~rows])
+    assert not torch.isin(got[rows][:, members], given[rows]).any()
+    # Two that spare different tokens: every token has what the one that touches it does.
+    before = snapshot(model)
+    with lesion(one, spare="sinks").on(model), lesion(one, spare_positions=range(1, 5)).on(model):
+        nested = read(model, IDS)
+        with lesion(other, spare_positions=range(5)).on(model):
+            assert torch.equal(read(model, IDS), nested)
+    with lesion(one).on(model):
+        assert torch.equal(read(model, IDS), nested)
+    assert_untouched(model, before)
+
+
+def test_other_interventions_and_controls_spare_alike(gpt2, site):
+    space = find_sites(gpt2, site)
+    network, first = some(space), torch.from_numpy(space.layer_of == 0)
+    intact, rows = activation(gpt2, space)[:, first], torch.arange(5).repeat(2) == 0
+    for made in (
+        preserve(network, spare="sinks"),
+        amplify(network, gain=3, spare="sinks"),
+        amplify(network, offset=1, spare="sinks"),
+        amplify(network, offset=1, along_sign=True, spare="sinks"),
+        lesion(network, spare="sinks").on_other(some(space, 9)),
+    ):
+        assert made.label.endswith(", first token spared")
+        with made.on(gpt2):
+            got = activation(gpt2, space)[:, first]
+        assert torch.equal(got[rows], intact[rows])
+        changed = torch.from_numpy(made.changed)[first]
+        assert not (got[~rows][:, changed] == intact[~rows][:, changed]).all()
+        assert torch.equal(got[:, ~changed], intact[:, ~changed])
+
+
+def test_positions_of_embeddings_are_counted_and_tokens_in_them_are_unknown(gpt2, site):
+    network = some(find_sites(gpt2, site))
+    with torch.no_grad():
+        embeddings = gpt2.transformer.wte(IDS)
+    with lesion(network, spare="sinks").on(gpt2), torch.no_grad():
+        assert torch.equal(gpt2(inputs_embeds=embeddings).logits, read(gpt2, IDS))
+    with (
+        lesion(network, spare_tokens=[5]).on(gpt2),
+        pytest.raises(ValueError, match=r"given embeddings, in which no token ids.*Call the model with input_ids"),
+    ):
+        gpt2(inputs_embeds=embeddings)
+    with lesion(network, spare="sinks").on(gpt2):
+        read(gpt2, IDS)
+        with pytest.raises(ValueError, match="Which tokens to spare is unknown: a layer was called by itself"):
+            gpt2.transformer.h[0].mlp(torch.zeros(2, 5, 32))
+
+
+def test_what_is_spared_is_in_the_label_and_in_the_hash():
+    space = NeuronSpace.build([40, 30])
+    network = Network.from_members(space, np.isin(np.arange(70), [3, 17, 39, 41, 69]), "planted")
+    assert lesion(network, spare="sinks").label == "zero, first token spared"
+    assert lesion(network, spare_positions=[4, 2]).label == "zero, positions 2, 4 spared"
+    assert lesion(network, spare="sinks", spare_tokens=[9]).label == "zero, first token and token id 9 spared"
+    assert amplify(network, gain=2, spare_positions=range(9)).label == "gain 2, 9 positions spared"
+    made = [{}, {"spare": "sinks"}, {"spare_positions": [1]}, {"spare_tokens": [0]}, {"spare_tokens": [1]}]
+    made += [{"spare_positions": range(9)}, {"spare_positions": range(1, 10)}]
+    digests = [lesion(network, **options).digest() for options in made]
+    assert len(set(digests)) == len(made)
+    # One thing said in two ways is one thing, and nothing spared is as if nothing was said.
+    assert lesion(network, spare_positions=[0, 0]).digest() == digests[1]
+    assert lesion(network, spare_positions=[], spare_tokens=[]).digest() == "7fe5662111e132e0"
+    with pytest.raises(ValueError, match=r"spare is 'first'; accepted are 'sinks'"):
+        lesion(network, spare="first")
+    for wrong in ([-1], [1.5], ["0"], [True]):
+        with pytest.raises(ValueError, match=r"spare_positions holds .*; accepted are whole numbers of at least 0"):
+            preserve(network, spare_positions=wrong)
+
+
 # -- what neurons write with ------------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,16 @@
 """The report is one whole page, says what the data say, and runs nothing that a text contains."""
 
+import base64
+import shutil
+from html import escape
 from html.parser import HTMLParser
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from lmri import storage
+from lmri.outcome import Drawing, Outcome
 from lmri.study import open_study
 from walking import NASTY
 
@@ -136,3 +142,40 @@ def test_top_tokens_are_those_of_the_time_course(walked):
 
 def test_open_study_reports_too(walked, tmp_path):
     assert open_study(walked.root).report(tmp_path / "r.html").is_file()
+
+
+def test_experiments_are_shown_whole_and_nothing_in_them_runs(walked, tmp_path):
+    ours = shutil.ignore_patterns("experiments")
+    copy = open_study(shutil.copytree(walked.root, tmp_path / "study", ignore=ours))
+    close = "</td></table></details><script>alert(2)</script><img src=x onerror=alert(3)>"
+    rows = pd.DataFrame({"task": [NASTY, close], "n_items": [1234, 5], "value": [0.12345, np.nan]})
+    layout = pd.DataFrame({"network (neurons)": [close, "1 (37)"], "paper: accuracy": ["0.8538", None]})
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(4)</script><text>{escape(close)}</text></svg>'
+    outcome = Outcome(
+        "preserve", f"Title {close}", f"One {NASTY}.\n\nTwo {close}.",
+        {"main": rows, "further_rows": pd.DataFrame({"n": range(300)})}, {"table-8": layout},
+        {"main": Drawing(svg, b"png", f"Caption {close}")},
+    )  # fmt: skip
+    copy.save_experiment(outcome, "kept", "mlp_hidden", {"networks": "canica"}, {"what": close})
+    html = copy.report().read_text()
+    page = Page(html)
+    assert "script" not in page.tags
+    assert "<script" not in html
+    assert not [one for one in page.attributes if one[1].startswith("on")]
+    test_nothing_is_loaded_from_elsewhere(page)
+    for text in (f"Title {close}", f"One {NASTY}.", f"Two {close}.", f"Caption {close}", f"what = {close}"):
+        assert text in page.text
+    for cell in ("1,234", "0.123", "0.8538", "paper: accuracy", "further rows", "100 more rows are in the file"):
+        assert cell in page.text
+    assert "lmri/experiments/mlphidden/kept" in page.text
+    assert "1 experiment." in page.text
+    pictures = [value for _, name, value in page.attributes if name == "src" and value.startswith("data:image/svg+xml")]
+    assert [base64.b64decode(one.partition(",")[2]).decode() for one in pictures] == [svg]
+    # A table of the page: as many cells in each row as there are headings.
+    table = html[html.index('<table class="layout">') : html.index("</table>", html.index('<table class="layout">'))]
+    assert table.count("<th") - table.count("<thead") == 2
+    assert table.count("<td") == 4
+
+
+def test_a_study_without_experiments_says_nothing_of_them(page):
+    assert "xperiment" not in page.text

@@ -1,5 +1,6 @@
 """Templates of every corpus: what they are made of, and what their counts say."""
 
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -90,14 +91,17 @@ def test_too_few_texts_are_refused(walked):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_counts_draws_and_writes(walked, tmp_path):
-    out = tmp_path / "templates"
-    words = ["templates", str(walked.root), "--n-group", "3", "--n-individual", "3", "--n-components", "3"]
+    out, study = tmp_path / "templates", tmp_path / "study"
+    shutil.copytree(walked.root, study)
+    words = ["templates", str(study), "--n-group", "3", "--n-individual", "3", "--n-components", "3"]
     words += ["--min-volumes", "20"]
     done = CliRunner().invoke(app, [*words, "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "Templates of code" in done.output
     assert "95 % level of random networks" in " ".join(done.output.split())
-    assert {path.name for path in out.iterdir()} == {"templates.tsv", "templates.svg", "about.json"}
+    expected = {"templates.tsv", "templates.svg", "templates.png", "outcome.json"}
+    expected |= {f"templates-of-{corpus}.{ending}" for corpus in ("code", "news") for ending in ("layout.tsv", "md")}
+    assert {path.name for path in out.iterdir()} == expected
     said = "".join(ET.fromstring((out / "templates.svg").read_text()).itertext())
     assert "of code" in said
     assert "of news" in said

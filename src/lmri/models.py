@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import inspect
 import logging
+import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -324,18 +325,39 @@ def hashes(texts: list[str]) -> frozenset[str]:
     return frozenset(text_hash(text) for text in texts)
 
 
-def bucket(lengths: list[int], batch_size: int) -> list[list[int]]:
+def bucket(lengths: list[int], batch_size: int, waste: float = math.inf) -> list[list[int]]:
     """Plan batches of texts of like length, before the first forward pass.
+
+    Parameters
+    ----------
+    lengths : list of int
+        Of each text, in tokens.
+    batch_size : int
+        Texts in a batch, at most.
+    waste : float, default=inf
+        Pads in a batch for each of its tokens, at most: a short text read beside a long one costs as much as that one.
 
     Examples
     --------
     >>> bucket([5, 90, 6, 80], batch_size=2)
     [[0, 2], [3, 1]]
+    >>> bucket([5, 90, 6, 80], batch_size=3, waste=0.25)
+    [[0, 2], [3, 1]]
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
-    order = sorted(range(len(lengths)), key=lambda text: lengths[text])
-    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    batches: list[list[int]] = []
+    n_tokens = 0
+    for text in sorted(range(len(lengths)), key=lambda text: lengths[text]):
+        last = batches[-1] if batches else []
+        # The text is the longest so far, so all are padded to its length.
+        n_pads = lengths[text] * (len(last) + 1) - n_tokens - lengths[text]
+        if not last or len(last) == batch_size or n_pads > waste * (n_tokens + lengths[text]):
+            batches.append([])
+            n_tokens = 0
+        batches[-1].append(text)
+        n_tokens += lengths[text]
+    return batches
 
 
 def right_pad(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,12 +16,14 @@ import pandas as pd
 
 from lmri.exceptions import DataWarning
 from lmri.metrics import ClusterSums, cluster_sums
+from lmri.significance import at_least_as_bad, counted_p, largest_p, sequential_p
 from lmri.space import ModelInfo
 from lmri.thresholds import q_values
 
 SUMMARY_COLUMNS = (
     "condition", "network", "n_neurons", "task", "scoring", "metric", "value", "diff", "ci_low", "ci_high",
-    "control_family", "control_mean", "effect", "p", "q", "n_items", "n_controls", "unparseable", "seed",
+    "control_family", "control_mean", "effect", "effect_low", "effect_high", "p", "p_max", "q", "n_items",
+    "n_controls", "n_repeats", "sd_repeats", "unparseable", "seed",
     "majority_rate", "balanced_accuracy", "mean_margin", "predicted_counts", "collapsed", "split", "note",
 )  # fmt: skip
 
@@ -95,6 +97,28 @@ class TaskInfo:
         return {name: getattr(self, name) for name in required} | optional
 
 
+@dataclass(frozen=True)
+class Design:
+    """How controls were drawn, which decides how p is computed.
+
+    Parameters
+    ----------
+    stop_after : int
+        Controls at least as bad as a network after which no more were drawn for it; 0 if all were.
+    n_planned : int
+        Draws a network if none stops early; 0 if that is not known, as in scores of earlier versions.
+    joint : tuple of str
+        Families of controls whose draws of one number, over all networks, are controls of these networks together.
+    """
+
+    stop_after: int = 0
+    n_planned: int = 0
+    joint: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "joint", tuple(self.joint))  # a list, if it comes from a file
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
     """What an evaluation gave.
@@ -102,7 +126,8 @@ class Scores:
     Parameters
     ----------
     items : DataFrame
-        ``condition, task, item, cluster, n_tokens, value``; classification adds ``label, predicted, margin``, and what
+        ``condition, task, item, cluster, n_tokens, value``, and ``repeat`` where a condition was scored several times,
+        as with several seeds of donor tokens; classification adds ``label, predicted, margin``, and what
         is generated ``answer``. A value that could not be read off a generated answer is NaN, and so is one of a model
         that gives NaN.
     conditions : DataFrame
@@ -116,6 +141,8 @@ class Scores:
         The weights that were scored, which may be others than those that were recorded.
     made_of : mapping
         Hashes of everything that the rows are a function of: weights, tasks, conditions and controls.
+    design : Design
+        How controls were drawn.
     """
 
     items: pd.DataFrame
@@ -124,6 +151,7 @@ class Scores:
     seed: int
     model: ModelInfo | None = None
     made_of: Mapping[str, Any] = field(default_factory=dict)
+    design: "Design" = field(default_factory=lambda: Design())
 
     def __post_init__(self) -> None:
         # Tasks without labels or answers leave these columns empty, and files hold text there.
@@ -143,21 +171,30 @@ class Scores:
                 The metric under this condition; ``diff`` is its difference from intact, and ``ci_low`` to ``ci_high``
                 the 95 % interval of `diff` over resampled clusters (texts).
             ``control_mean``
-                Mean `diff` of the matched controls; ``effect`` is ``diff - control_mean``.
+                Mean `diff` of the matched controls; ``effect`` is ``diff - control_mean``, and ``effect_low`` to
+                ``effect_high`` its 95 % interval over resampled clusters: whether the network does more than its
+                controls on other texts, too, the controls held fixed.
             ``p``
                 (1 + controls at least as bad) / (1 + controls): whether this set of neurons is unusual among sets
-                matched to it, for this model and these items. It never falls below 1 / (1 + ``n_controls``).
+                matched to it, for this model and these items. It never falls below 1 / (1 + ``n_controls``). If draws
+                stopped early, it is that of Besag and Clifford, and `control_mean` is of the draws that were made.
+            ``p_max``
+                `p` adjusted for having looked at all conditions of the same task, metric and family of controls: how
+                often the largest effect among jointly drawn controls of all of them is as large. Missing where draws
+                are not joint or stopped early.
             ``q``
                 `p` adjusted for the false discovery rate over all conditions of the same task, metric and family of
                 controls; missing where even the smallest possible p of all of them would not be significant at 0.05.
+            ``n_repeats``, ``sd_repeats``
+                How often the condition was scored, as with several seeds of donor tokens, and the standard deviation
+                of the value over these; `value` is of all of them together.
             ``unparseable``
                 Share of generated answers without a value. Where nothing is generated, a value that is missing means
                 that the model gives NaN or infinity; the mean is missing then, too, and so is p.
             ``majority_rate, balanced_accuracy, mean_margin, predicted_counts, collapsed``
                 What an accuracy has to be read beside, as in `label_counts`; missing where there are no labels.
         """
-        rows = [row for task in self.tasks for metric in task.metrics for row in self._rows(task, metric)]
-        table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+        table = self._summary.copy()
         broken = table.loc[~np.isfinite(table["value"].astype(float)), "condition"].unique()
         if len(broken):
             warnings.warn(
@@ -166,15 +203,26 @@ class Scores:
                 DataWarning,
                 stacklevel=2,
             )
+        return table
+
+    @cached_property
+    def _summary(self) -> pd.DataFrame:
+        rows = [row for task in self.tasks for metric in task.metrics for row in self._rows(task, metric)]
+        table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
         for _, family in table[table["p"].notna()].groupby(["task", "metric", "control_family"]):
-            if (1 / (1 + family["n_controls"])).max() <= ALPHA:
+            if (1 / (1 + self._n_draws(family["n_controls"]))).max() <= ALPHA:
                 table.loc[family.index, "q"] = q_values(family["p"].to_numpy(dtype=float))
         return table
+
+    def _n_draws(self, n_controls: pd.Series) -> pd.Series:
+        """Count the draws by which p is bounded: those planned, where stopping early is what made them fewer."""
+        return n_controls * 0 + self.design.n_planned if self.design.stop_after else n_controls
 
     @property
     def p_floor(self) -> float:
         """The smallest p that the controls allow; 1 if there are none."""
-        counts = self.conditions.loc[self.conditions["kind"] == "control"].groupby("control_of").size()
+        draws = self.conditions.loc[self.conditions["kind"] == "control"]
+        counts = self._n_draws(draws.groupby(["control_of", "control_family"]).size())
         return float(1 / (1 + counts.min())) if len(counts) else 1.0
 
     @property
@@ -231,23 +279,18 @@ class Scores:
         return one[0], many
 
     def _sums(self, task: TaskInfo, metric: str) -> ClusterSums:
-        # Only an answer that was generated can fail to be read; any other missing value makes the metric missing.
-        column = "value" if metric == task.metric else metric
-        own = self.items[self.items["task"] == task.name]
-        return cluster_sums(own, metric, column, task.per_token, task.scoring == "generate", task.positive)
+        return sums_of(self.items[self.items["task"] == task.name], task, metric)
 
     def _rows(self, task: TaskInfo, metric: str) -> list[dict[str, object]]:
         sums = self._sums(task, metric)
-        names = list(self.conditions["condition"])
         counts = _resampled(len(sums.clusters), self.seed)
         whole = np.ones((1, len(sums.clusters)))
-        value = {name: sums.metric(name, whole)[0] for name in names}
+        value = {name: sums.metric(name, whole)[0] for name in self.conditions["condition"]}
+        spread = self._spread_of_repeats(task, metric)
         intact_resampled = sums.metric(INTACT, counts)
         facts = self._label_facts
         rows: list[dict[str, object]] = []
-        for condition in self.conditions.itertuples():
-            if condition.kind == "control":
-                continue
+        for condition in self.conditions[self.conditions["kind"] != "control"].itertuples():
             name = str(condition.condition)
             diff = value[name] - value[INTACT]
             row: dict[str, object] = {
@@ -261,19 +304,37 @@ class Scores:
                 "control_family": "",
                 "n_items": sums.n_items,
                 "n_controls": 0,
+                "n_repeats": 1,
                 "unparseable": sums.unparseable[name],
                 "seed": self.seed,
                 "predicted_counts": "",
                 "split": task.split,
                 "note": "; ".join(filter(None, [task.note, str(getattr(condition, "note", ""))])),
             } | facts.get((name, task.name), {})
+            row |= spread.get(name, {})
+            resampled = None
             if name != INTACT:
                 row["diff"] = diff
                 if len(sums.clusters) >= FEWEST_CLUSTERS and np.isfinite(diff):
                     resampled = sums.metric(name, counts) - intact_resampled
                     row["ci_low"], row["ci_high"] = np.nanpercentile(resampled, [2.5, 97.5])
-            rows.extend(self._beside_controls(row, name, diff, value, task))
+            rows.extend(self._beside_controls(row, name, value, task, sums, counts, resampled))
+        self._add_largest(rows, value, task)
         return rows
+
+    def _spread_of_repeats(self, task: TaskInfo, metric: str) -> dict[str, dict[str, object]]:
+        """Say how much a condition's value depends on what was repeated, such as the seed of donor tokens."""
+        if "repeat" not in self.items:
+            return {}
+        own = self.items[(self.items["task"] == task.name) & (self.items["repeat"] >= 0)]
+        values: dict[str, list[float]] = {}
+        for _, items in own.groupby("repeat"):
+            for name, value in values_of(items, task, metric).items():
+                values.setdefault(name, []).append(value)
+        return {
+            name: {"n_repeats": len(found), "sd_repeats": float(np.std(found, ddof=1)) if len(found) > 1 else np.nan}
+            for name, found in values.items()
+        }
 
     @cached_property
     def _label_facts(self) -> dict[tuple[str, str], dict[str, object]]:
@@ -287,28 +348,56 @@ class Scores:
         return facts
 
     def _beside_controls(
-        self, row: dict[str, object], name: str, diff: float, value: dict[str, float], task: TaskInfo
+        self,
+        row: dict[str, object],
+        name: str,
+        value: Mapping[str, float],
+        task: TaskInfo,
+        sums: ClusterSums,
+        counts: np.ndarray,
+        resampled: np.ndarray | None,
     ) -> list[dict[str, object]]:
         controls = self.conditions[self.conditions["control_of"] == name]
         if controls.empty:
             return [row]
+        diff = value[name] - value[INTACT]
         rows = []
-        for family, draws in controls.groupby("control_family", sort=False):
-            diffs = np.array([value[control] - value[INTACT] for control in draws["condition"]])
-            # Equal up to rounding counts as equally bad, and so does a control that breaks the model.
-            worse = (diffs <= diff + 1e-9) if task.higher_is_better else (diffs >= diff - 1e-9)
-            worse |= ~np.isfinite(diffs)
-            rows.append(
-                row
-                | {
-                    "control_family": family,
-                    "control_mean": diffs.mean(),
-                    "effect": diff - diffs.mean(),
-                    "p": (1 + worse.sum()) / (1 + len(diffs)) if np.isfinite(diff) else np.nan,
-                    "n_controls": len(diffs),
-                }
-            )
+        for family, draws in controls.sort_values("draw", kind="stable").groupby("control_family", sort=False):
+            names = list(draws["condition"])
+            diffs = np.array([value[control] - value[INTACT] for control in names])
+            bad = at_least_as_bad(diffs, diff, task.higher_is_better)
+            p = sequential_p(bad, self.design.stop_after) if self.design.stop_after else counted_p(bad)
+            beside: dict[str, object] = {
+                "control_family": family,
+                "control_mean": diffs.mean(),
+                "effect": diff - diffs.mean(),
+                "p": p if np.isfinite(diff) else np.nan,
+                "n_controls": len(diffs),
+            }
+            if resampled is not None and np.isfinite(diffs).all():
+                own = sum(sums.metric(control, counts) for control in names) / len(names)
+                beyond = resampled - (own - sums.metric(INTACT, counts))
+                beside["effect_low"], beside["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
+            rows.append(row | beside)
         return rows
+
+    def _add_largest(self, rows: list[dict[str, object]], value: Mapping[str, float], task: TaskInfo) -> None:
+        """Add `p_max` to the rows of every family of controls, where draws are joint and whole."""
+        if self.design.stop_after:
+            return
+        controls = self.conditions[self.conditions["kind"] == "control"]
+        for family, draws in controls.groupby("control_family"):
+            if family not in self.design.joint:
+                continue
+            places = draws.pivot(index="draw", columns="control_of", values="condition")
+            if places.isna().to_numpy().any():
+                continue  # a network without all of its controls
+            harm = np.array([[value[name] for name in places], *[[value[one] for one in row] for row in places.values]])
+            sign = -1.0 if task.higher_is_better else 1.0
+            found = dict(zip(places, largest_p(sign * (harm - value[INTACT])), strict=True))
+            for row in rows:
+                if row["control_family"] == family:
+                    row["p_max"] = found[str(row["condition"])]
 
     def label_counts(self) -> pd.DataFrame:
         """Say how classifications came about: a row for every condition, classification task and label.
@@ -352,6 +441,20 @@ class Scores:
                     }
                 )
         return pd.DataFrame(rows, columns=columns)
+
+
+def sums_of(items: pd.DataFrame, task: TaskInfo, metric: str) -> ClusterSums:
+    """Sum up the items of a task by condition and cluster, for one of its metrics."""
+    # Only an answer that was generated can fail to be read; any other missing value makes the metric missing.
+    column = "value" if metric == task.metric else metric
+    return cluster_sums(items, metric, column, task.per_token, task.scoring == "generate", task.positive)
+
+
+def values_of(items: pd.DataFrame, task: TaskInfo, metric: str) -> dict[str, float]:
+    """Compute a metric of a task under every condition of its items."""
+    sums = sums_of(items, task, metric)
+    whole = np.ones((1, len(sums.clusters)))
+    return {name: float(sums.metric(name, whole)[0]) for name in sums.parts}
 
 
 def _resampled(n_clusters: int, seed: int | Sequence[int]) -> np.ndarray:

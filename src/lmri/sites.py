@@ -57,7 +57,7 @@ def find_sites(model: PreTrainedModel, site: str = "mlp_out", projection: str | 
     base = model.base_model
     paths = {module: path for path, module in base.named_modules()}
     layers = []
-    for z, block in enumerate(_blocks(model)):
+    for z, block in enumerate(blocks(model)):
         module = _projection(model, block, z, projection)
         n_in, n_out = _features(module)
         layers.append(Layer(f"layer {z}", paths[module], n_out if site == "mlp_out" else n_in))
@@ -75,8 +75,14 @@ def find_sites(model: PreTrainedModel, site: str = "mlp_out", projection: str | 
     return space
 
 
-def _blocks(model: PreTrainedModel) -> list[nn.Module]:
-    """Find the stack of blocks: first by what transformers declares of it, last by its length."""
+def blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """Find the stack of blocks: first by what transformers declares of it, last by its length.
+
+    Raises
+    ------
+    SiteError
+        If there is none.
+    """
     part = reader(model)
     stacks = [module for module in part.modules() if isinstance(module, nn.ModuleList) and len(module)]
     declared = _declared_blocks(part)

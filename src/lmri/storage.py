@@ -38,7 +38,7 @@ PARTIAL = ".partial-"
 LOCK = ".lmri-lock"
 """Held by the one command that writes."""
 
-ENTRY_KINDS = ("decompositions", "networks", "comparisons", "scores")
+ENTRY_KINDS = ("decompositions", "networks", "comparisons", "scores", "experiments")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -106,6 +106,11 @@ class Layout:
         return self.root / ".bidsignore"
 
     @property
+    def items(self) -> Path:
+        """Item rows of evaluations, finished or not, so that none has to be made twice; may be deleted."""
+        return self.root / "lmri" / ".items"
+
+    @property
     def participants(self) -> Path:
         """The model, as BIDS sees it."""
         return self.root / "participants.tsv"
@@ -157,7 +162,7 @@ class Layout:
         return self.own / "atlas" / bids_label(site)
 
     def entry(self, kind: str, site: str, name: str) -> Path:
-        """Folder of a decomposition, network set, comparison or score table."""
+        """Folder of a decomposition, network set, comparison, score table or experiment."""
         return self.own / kind / bids_label(site) / check_name(name)
 
     def entries(self, kind: str) -> list[Path]:

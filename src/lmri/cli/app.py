@@ -1,7 +1,7 @@
 """The commands."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,10 +9,15 @@ from lmri.cli.console import Output, guarded, quote, records
 from lmri.cli.describe import connectivity, describe, label
 from lmri.cli.experiments import dissociate, templates
 from lmri.cli.finetune import finetune
+from lmri.cli.grids import amplify, preserve
 from lmri.cli.individuals import dual_regression, order
-from lmri.cli.interventions import amplify, lesion, preserve
+from lmri.cli.interventions import lesion
 from lmri.cli.localize import localize
 from lmri.cli.phantom import phantom
+from lmri.cli.robustness import robustness
+
+if TYPE_CHECKING:
+    from lmri.networks import NetworkSet
 
 app = typer.Typer(
     name="lmri",
@@ -165,7 +170,10 @@ def decompose(
     method: Annotated[
         str, typer.Option(help="ica, ica-temporal, canica, dictlearning, fastica-temporal or fastica-spatial.")
     ] = "ica",
-    n_components: Annotated[str, typer.Option(help="Number of maps, or auto, which ica and ica-temporal take.")] = "20",
+    n_components: Annotated[
+        str | None,
+        typer.Option(help="Number of maps, or auto, which ica and ica-temporal take.", show_default="20"),
+    ] = None,
     site: SiteOption = None,
     corpus: Annotated[
         list[str] | None, typer.Option(help="Corpus to fit; may be repeated.", show_default="all at the site")
@@ -190,6 +198,14 @@ def decompose(
     n_splits: Annotated[
         int, typer.Option(help="Random halves of the texts, for split-half reproducibility and the reliability curve.")
     ] = 0,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper",
+            help="The paper's choices: temporal FastICA with the solver's signs, neurons centred over the study, "
+            "one-sided z > 3.6 (or --threshold z_positive:1.96), and --n-components, 10 by default.",
+        ),
+    ] = False,
     name: NameOption = None,
     n_jobs: Annotated[int, typer.Option(help="Processes, where the method has a use for them.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda, for ica.")] = "cpu",
@@ -198,14 +214,14 @@ def decompose(
     json: Json = False,
 ) -> None:
     """Find maps in what was recorded, and threshold them into networks."""
-    from lmri.cli.stages import Repeats, brief, decompose_study, parse_threshold, say_empty, site_hint
+    from lmri.cli.stages import Repeats, decompose_as_paper, decompose_study, parse_threshold
     from lmri.study import open_study
     from lmri.thresholds import needs_null
 
     output = Output(quiet, json)
     is_ica = method in ("ica", "ica-temporal")
     parameters: dict[str, Any] = {
-        "n_components": _number_of_maps(n_components, is_ica),
+        "n_components": _number_of_maps(n_components or ("10" if paper else "20"), is_ica and not paper),
         "standardize": standardize,
         "scope": scope,
         "random_state": seed,
@@ -225,11 +241,37 @@ def decompose(
         parameters["n_jobs"] = n_jobs
     opened = open_study(study)
     chosen = parse_threshold(threshold)
+    if paper:
+        if method != "ica" or (standardize, scope) != ("zscore", "run") or n_surrogates or n_bootstraps or n_splits:
+            raise ValueError(
+                "--paper decides method, standardization and repeats. Leave these out, or leave out --paper."
+            )
+        if chosen[0] not in (None, "z_positive"):
+            raise ValueError(f"--threshold is {threshold!r}; with --paper it is z_positive:3.6 or z_positive:1.96.")
+        networks, label = decompose_as_paper(
+            opened,
+            site,
+            chosen[1].get("z", 3.6),
+            corpora=corpus,
+            n_components=int(parameters["n_components"]),
+            seed=seed,
+            name=name or "paper-parity",
+            output=output,
+        )
+        _say_networks(output, study, networks, label)
+        return
     by = chosen[0] or ("support" if method == "dictlearning" else "fdr")
     surrogates = (20 if needs_null(by) else 0) if n_surrogates is None else n_surrogates
     _check_repeats(by, surrogates)
     repeats = Repeats(surrogates, n_bootstraps, n_splits)
     networks, label = decompose_study(output, opened, method, site, corpus, parameters, chosen, name, repeats, n_jobs)
+    _say_networks(output, study, networks, label)
+
+
+def _say_networks(output: Output, study: Path, networks: "NetworkSet", label: str) -> None:
+    """Say what a decomposition gave, and what may come next."""
+    from lmri.cli.stages import brief, say_empty, site_hint
+
     info = networks.info
     output.say(
         f"{label}, {networks.space.site}: {len(networks)} maps of {info['n_volumes']} volumes ({info['n_runs']} runs); "
@@ -339,6 +381,7 @@ app.command()(finetune)
 app.command()(localize)
 app.command()(templates)
 app.command()(dissociate)
+app.command()(robustness)
 
 
 @app.command()

@@ -1,19 +1,61 @@
 """Commands for the questions that several results answer together."""
 
-from typing import TYPE_CHECKING, Annotated
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Folder, Json, Quiet, Seed, SiteOption, StudyFolder
+from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lmri.networks import NetworkSet
+    from lmri.outcome import Outcome
     from lmri.space import Img
+    from lmri.study import Study
 
 SHOWN = 12
+
+Name = Annotated[
+    str | None, typer.Option(help="Of what is stored in the study.", show_default="the command and what it is made of")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="New folder to write all tables and figures to as well.", show_default="only in the study"),
+]
+
+
+def keep(
+    output: Output,
+    study: "Study",
+    outcome: "Outcome",
+    name: str,
+    site: str,
+    inputs: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    out: Path | None = None,
+) -> None:
+    """Store an outcome in the study, write it to a folder if one is given, and say where it is."""
+    study.save_experiment(outcome, name, site, inputs, parameters)
+    output.say(f"Stored as {name}. Write it all up: lmri report {quote(study.root)}")
+    if out is not None:
+        outcome.write(out)
+        output.say(f"Tables and figures: {quote(out)}")
+
+
+_LONGEST = 80  # characters, as file names have to hold it and more
+
+
+def _default_name(command: str, parts: Sequence[str]) -> str:
+    """Make a name of what something is made of; what is too long is told apart by a hash."""
+    from lmri.storage import digest
+
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", "-".join([command, *parts]))
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{digest(list(parts))[:8]}"
 
 
 @guarded
@@ -25,18 +67,21 @@ def dissociate(
     site: SiteOption = None,
     network: Annotated[list[str] | None, typer.Option(help="Only this one; give it several times.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this one; give it several times.")] = None,
-    out: Folder = None,
+    name: Name = None,
+    out: Out = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Find double dissociations of stored lesions: one network matters for one task, another for another."""
     from lmri.experiments.dissociation import dissociate as test
-    from lmri.storage import write_table
+    from lmri.experiments.dissociation import dissociation_outcome
     from lmri.study import open_study
 
     output = Output(quiet, json)
     check_new("--out", out)
-    found = test(open_study(study).scores(scores, site), network, task)
+    opened = open_study(study)
+    entry = opened.entries.find("scores", scores, site)
+    found = test(opened.scores(entry.name, entry.site), network, task)
     table = found.table.sort_values("p", kind="stable")
     shown = [
         "network_a",
@@ -61,16 +106,11 @@ def dissociate(
         output.say(
             f"No q could be given: {most} controls a network are too few. Score again with --controls 99 or more."
         )
-    if out is not None:
-        out.mkdir(parents=True)
-        write_table(out / "dissociations.tsv", table)
-        write_table(out / "effects.tsv", found.effects)
-        output.say(f"Tables: {quote(out)}")
+    outcome = dissociation_outcome(found, entry.name)
+    chosen = {"networks": network or "all", "tasks": task or "all"}
+    label = name or _default_name("dissociate", [entry.name, *(network or []), *(task or [])])
+    keep(output, opened, outcome, label, entry.site, {"scores": entry.name}, chosen, out)
     output.result(found.to_dict())
-
-
-PAPERS = {"method": "fastica-temporal", "threshold": "z_positive:1.96", "n_components": 10}
-"""What the paper's code does, with scikit-learn's signs."""
 
 
 @guarded
@@ -99,7 +139,12 @@ def templates(
             "--paper", help="The paper's choices: temporal FastICA, scikit-learn's signs, 10 maps, one-sided z > 1.96."
         ),
     ] = False,
-    out: Folder = None,
+    paper_model: Annotated[
+        str | None,
+        typer.Option(help="Whose counts of the paper stand beside: gpt2, qwen2.5-3b or chatglm3-6b."),
+    ] = None,
+    name: Name = None,
+    out: Out = None,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -107,24 +152,27 @@ def templates(
     """Make group templates of each corpus, and count how often they come back in single other texts of every corpus."""
     from lmri.cli.stages import parse_threshold
     from lmri.decomposition import build
-    from lmri.experiments.templates import find_templates_by_corpus
+    from lmri.experiments import parity
+    from lmri.experiments.paper import check_model
+    from lmri.experiments.templates import find_templates_by_corpus, templates_outcome
     from lmri.networks import NetworkSet
-    from lmri.report.figures import templates_figure
-    from lmri.storage import versions, write_json, write_table, write_text
     from lmri.study import open_study
 
     output = Output(quiet, json)
     check_new("--out", out)
+    check_model(paper_model)
+    parameters = {"n_components": n_components, "random_state": seed}
     if paper:
-        if (method, n_components, threshold) != ("fastica-temporal", 10, "z:3"):
+        if (method, n_components, threshold) != (parity.METHOD, 10, "z:3"):
             raise ValueError(
                 "--paper decides method, number of maps and threshold. Leave these out, or leave out --paper."
             )
-        threshold = str(PAPERS["threshold"])
+        threshold = f"{parity.THRESHOLD}:{parity.Z_DEFAULT}"
+        parameters = {**parity.PARAMETERS, "random_state": seed}
     by, values = parse_threshold(threshold)
-    recordings = open_study(study).group(site, corpus)
+    opened = open_study(study)
+    recordings = opened.group(site, corpus)
     space = recordings[0].space
-    parameters = {"n_components": n_components, "random_state": seed} | ({"signs": "solver"} if paper else {})
 
     def fit(imgs: "list[Img]") -> "NetworkSet":
         return NetworkSet.from_estimator(build(method, space, **parameters).fit(imgs)).threshold(by, **values)
@@ -135,20 +183,26 @@ def templates(
             min_volumes=min_volumes, threshold=iou, random_state=seed, progress=progress,
         )  # fmt: skip
     table = found.table
-    for name, own in table.groupby("templates_of", sort=False):
-        output.table(_counted(own), f"Templates of {name}")
+    for made_by, own in table.groupby("templates_of", sort=False):
+        output.table(_counted(own), f"Templates of {made_by}")
     output.say(
         f"Networks of single texts with IoU > {iou:g} to a template; in brackets, the 95 % level of random networks "
         f"with the same layer profiles. Of {found.n_individuals} texts, {found.n_not_converged} decompositions did not "
         f"converge, and {found.n_nothing_found} found nothing."
     )
-    if out is not None:
-        out.mkdir(parents=True)
-        write_table(out / "templates.tsv", table)
-        write_text(out / "templates.svg", templates_figure(found.overlaps))
-        about = {"method": method, "parameters": parameters, "threshold": threshold, "iou": iou, "paper": paper}
-        write_json(out / "about.json", {**about, "site": space.site, "versions": versions()})
-        output.say(f"Tables and figure: {quote(out)}")
+    corpora = [one.corpus for one in recordings]
+    about: dict[str, Any] = {
+        "method": method,
+        **parameters,
+        "threshold": threshold,
+        "iou": iou,
+        "min_volumes": min_volumes,
+    }
+    about |= {"n_group": n_group, "n_individual": n_individual, "paper_model": paper_model}
+    about |= {"label": parity.PARITY} if paper else {}
+    label = name or _default_name("templates", [*(["paper"] if paper else []), *corpora])
+    outcome = templates_outcome(found, paper_model, paper)
+    keep(output, opened, outcome, label, space.site, {"corpora": corpora}, about, out)
     output.result(
         {
             "templates": records(table),

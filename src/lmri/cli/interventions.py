@@ -1,10 +1,11 @@
 """Commands that change a model's activity and score what becomes of it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmri.cli.console import Output, guarded
+from lmri.cli.console import Output, check_new, guarded
 from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
 
 Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
@@ -53,6 +54,37 @@ Baseline = Annotated[
         "random token there."
     ),
 ]
+Families = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--controls",
+        help="What controls have in common with a network, beside size: layer; energy, also what the lesion removes; "
+        "index, the same neurons of each layer exchanged (mlp_out); shared, as layer, but common to networks of like "
+        "size, which is faster. May be repeated.",
+        show_default="layer",
+    ),
+]
+StopAfter = Annotated[
+    int,
+    typer.Option(
+        help="Draw no more controls for a network once so many were at least as bad; p is Besag and Clifford's. "
+        "0 draws all."
+    ),
+]
+Spare = Annotated[
+    str | None, typer.Option(help="sinks: leave the first token of every text alone.", show_default="none")
+]
+Seeds = Annotated[int, typer.Option(help="With --baseline resample:CORPUS, seeds of donors that are put together.")]
+PaperModel = Annotated[
+    str | None,
+    typer.Option(
+        help="Put the paper's numbers beside, where task and metric are the same: gpt2, qwen2.5-3b or chatglm3-6b.",
+        show_default="none",
+    ),
+]
+OutFolder = Annotated[
+    Path | None, typer.Option(help="New folder to write tables and figures to.", show_default="only in the study")
+]
 ScoresName = Annotated[
     str | None,
     typer.Option(
@@ -68,18 +100,33 @@ Strict = Annotated[bool, typer.Option("--strict", help="Refuse other weights tha
 @guarded
 def lesion(
     study: StudyFolder,
-    networks: Networks,
+    networks: Annotated[
+        str | None, typer.Option(help="Name of the network set; not needed with --paper.", show_default=False)
+    ] = None,
     task: Tasks = None,
     n_controls: Controls = 20,
-    controls: Family = "layer",
+    controls: Families = None,
+    stop_after: StopAfter = 0,
     scoring: Scoring = None,
     split: Split = "",
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper",
+            help="The paper's choices: temporal FastICA with the solver's signs, 10 maps, one-sided z > 3.6, made if "
+            "they are not there; zeros; no controls but random 15 %.",
+        ),
+    ] = False,
+    paper_model: PaperModel = None,
     dry_run: DryRun = False,
     baseline: Baseline = "zero",
+    n_seeds: Seeds = 1,
+    spare: Spare = None,
     site: SiteOption = None,
     model: Model = None,
     text_column: TextColumn = "text",
     name: ScoresName = None,
+    out: OutFolder = None,
     batch_size: BatchSize = 8,
     device: Device = "cpu",
     trust_remote_code: Trust = False,
@@ -89,98 +136,34 @@ def lesion(
     json: Json = False,
 ) -> None:
     """Silence each network, and their union, and score the model beside matched controls."""
-    from lmri.cli.requests import Request, intervene
+    from lmri.cli.requests import Beside, Request, intervene
 
+    output = Output(quiet, json)
+    check_new("--out", out)
+    if paper:
+        if baseline != "zero" or spare or controls or stop_after:
+            raise ValueError("--paper decides baseline, positions and controls. Leave these out, or leave out --paper.")
+        if networks is None:
+            from lmri.cli.stages import decompose_as_paper
+            from lmri.study import open_study
+
+            _, networks = decompose_as_paper(open_study(study), site, seed=seed, output=output)
+    if networks is None:
+        raise ValueError("There is nothing to lesion. Give --networks, or --paper.")
     request = Request(
         "lesion",
-        {"baseline": baseline},
+        {"baseline": baseline} | ({"spare": spare} if spare else {}),
         networks,
         task or [],
-        n_controls,
+        0 if paper else n_controls,
         text_column,
         batch_size,
         seed,
-        controls,
+        controls or ["layer"],
         scoring,
         split,
+        n_seeds,
+        stop_after,
     )
-    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict, dry_run)
-
-
-@guarded
-def preserve(
-    study: StudyFolder,
-    networks: Networks,
-    task: Tasks = None,
-    n_controls: Controls = 20,
-    controls: Family = "layer",
-    scoring: Scoring = None,
-    split: Split = "",
-    dry_run: DryRun = False,
-    baseline: Baseline = "zero",
-    site: SiteOption = None,
-    model: Model = None,
-    text_column: TextColumn = "text",
-    name: ScoresName = None,
-    batch_size: BatchSize = 8,
-    device: Device = "cpu",
-    trust_remote_code: Trust = False,
-    strict: Strict = False,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Silence all neurons but those of a network, and score the model beside matched controls."""
-    from lmri.cli.requests import Request, intervene
-
-    request = Request(
-        "preserve",
-        {"baseline": baseline},
-        networks,
-        task or [],
-        n_controls,
-        text_column,
-        batch_size,
-        seed,
-        controls,
-        scoring,
-        split,
-    )
-    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict, dry_run)
-
-
-@guarded
-def amplify(
-    study: StudyFolder,
-    networks: Networks,
-    gain: Annotated[float | None, typer.Option(help="Factor on the activity of a network's neurons.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Constant added to it, instead of --gain.")] = None,
-    along_sign: Annotated[
-        bool, typer.Option("--along-sign", help="Add --offset where a weight is positive, subtract it where negative.")
-    ] = False,
-    task: Tasks = None,
-    n_controls: Controls = 20,
-    controls: Family = "layer",
-    scoring: Scoring = None,
-    split: Split = "",
-    dry_run: DryRun = False,
-    site: SiteOption = None,
-    model: Model = None,
-    text_column: TextColumn = "text",
-    name: ScoresName = None,
-    batch_size: BatchSize = 8,
-    device: Device = "cpu",
-    trust_remote_code: Trust = False,
-    strict: Strict = False,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Amplify each network, and score the model beside matched controls."""
-    from lmri.cli.requests import Request, intervene
-
-    options = {"gain": gain, "offset": offset} | ({"along_sign": True} if along_sign else {})
-    request = Request(
-        "amplify", options, networks, task or [], n_controls, text_column, batch_size, seed, controls, scoring, split
-    )
-    intervene(Output(quiet, json), study, request, site, model, device, name, trust_remote_code, strict, dry_run)
+    beside = Beside(out, paper_model, paper)
+    intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run, beside)

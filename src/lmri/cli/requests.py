@@ -1,13 +1,14 @@
 """Requests to lesion, preserve or amplify networks: from options to stored scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lmri.cli.console import Output, records
-from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls
+from lmri.cli.console import Output, quote, records
+from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls, SharedControls
 from lmri.networks import Network, NetworkSet
 from lmri.scores import Scores
 from lmri.storage import text_hash
@@ -16,6 +17,7 @@ from lmri.texts import read_texts
 
 if TYPE_CHECKING:
     from lmri.controls import Controls
+    from lmri.evaluation import ItemStore
     from lmri.interventions import Donors, Intervention
     from lmri.recording import Recording
     from lmri.tasks import Task
@@ -43,12 +45,16 @@ class Request:
         Texts read at once.
     seed : int
         Of controls and bootstrap.
-    controls : {"layer", "energy", "index"}, default="layer"
-        Family of controls.
+    controls : str or sequence of str, default="layer"
+        Families of controls: ``"layer"``, ``"energy"``, ``"index"``, ``"shared"``.
     scoring : str, optional
         Of named tasks; their own by default.
     split : {"", "fit", "select", "test"}, default=""
         Of named tasks; all items by default.
+    n_seeds : int, default=1
+        Seeds of donor tokens, over which each condition is repeated.
+    stop_after : int, default=0
+        Controls at least as bad after which no more are drawn; 0 to draw all.
     """
 
     kind: str
@@ -59,19 +65,29 @@ class Request:
     text_column: str
     batch_size: int
     seed: int
-    controls: str = "layer"
+    controls: str | Sequence[str] = "layer"
     scoring: str | None = None
     split: str = ""
+    n_seeds: int = 1
+    stop_after: int = 0
+
+    @property
+    def families(self) -> list[str]:
+        """Families of controls, as a list."""
+        return [self.controls] if isinstance(self.controls, str) else list(self.controls)
 
     def shown(self) -> dict[str, Any]:
         """Give what people should read beside the scores."""
         tasks = self.tasks or ["perplexity"]  # named or by default, it is the same
+        families = self.families
         return {
             "intervention": self.kind,
             **self.options,
             "n_controls": self.n_controls,
-            "controls": self.controls,
+            "controls": families[0] if len(families) == 1 else families,
             "tasks": tasks,
+            **({"n_seeds": self.n_seeds} if self.n_seeds > 1 else {}),
+            **({"stop_after": self.stop_after} if self.stop_after else {}),
         }
 
 
@@ -86,15 +102,21 @@ def intervene(
     trust_remote_code: bool = False,
     strict: bool = False,
     dry_run: bool = False,
+    beside: "Beside | None" = None,
 ) -> None:
     """Carry out a request, unless its scores are there, and show them; or only say what it would cost."""
     study = open_study(folder)
     networks = study.networks(request.networks, site)
+    beside = beside or Beside()
+    if beside.parity:
+        from lmri.experiments.parity import check_parity
+
+        check_parity(networks, {"parameters": request.shown()})
     if request.n_controls < 0:
         raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
-    _check_options(study, request, networks)
+    check_options(study, request, networks)
     tasks = build_tasks(study, request)  # fails now on a bad task, rather than when the model is loaded
-    _check_not_learned(model, tasks)
+    check_not_learned(model, tasks)
     label, at = name or f"{request.kind}-{request.networks}", networks.space.site
     with output.progress("Loading the model"):
         loaded, tokenizer = load_model_of(study, model, device, trust_remote_code)
@@ -120,9 +142,44 @@ def intervene(
             f"The smallest possible p is {scores.p_floor:.3g}; for one network alone to reach q ≤ 0.05, "
             f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {folder}"
         )
+    if request.kind == "lesion":
+        _write_up(output, study, request, label, at, scores, beside)
     output.result(
         {"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary), "labels": records(labels)}
     )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """How a lesion is written up.
+
+    Parameters
+    ----------
+    out : Path, optional
+        New folder for tables and figures.
+    paper_model : str, optional
+        Model of the paper whose numbers stand beside.
+    parity : bool, default=False
+        Refuse anything but the paper's own choices, and label what comes out as made with them.
+    """
+
+    out: Path | None = None
+    paper_model: str | None = None
+    parity: bool = False
+
+
+def _write_up(
+    output: Output, study: Study, request: Request, label: str, site: str, scores: Scores, beside: Beside
+) -> None:
+    """Store a lesion as an experiment, in the paper's layout, and write it to a folder if one is given."""
+    from lmri.experiments.lesions import lesion_outcome
+
+    outcome = lesion_outcome(scores, request.networks, beside.paper_model, beside.parity)
+    parameters = {**request.shown(), "seed": request.seed, "paper_model": beside.paper_model, "parity": beside.parity}
+    study.save_experiment(outcome, label, site, {"scores": label}, parameters)
+    if beside.out is not None:
+        outcome.write(beside.out)
+        output.say(f"Tables and figures: {quote(beside.out)}")
 
 
 def score_networks(
@@ -140,12 +197,15 @@ def score_networks(
 
     at, tasks = networks.space.site, build_tasks(study, request)
     conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
-    controls = _controls(study, request, networks, model) if request.n_controls else None
-    made_of = identity(model, tasks, conditions, controls, request.seed)
+    controls = make_controls(study, request, networks, model) if request.n_controls else []
+    made_of = identity(model, tasks, conditions, controls, request.seed, request.stop_after)
     inputs = study.scores_inputs(request.networks, at, made_of)
     if not study.entries.has("scores", at, label, inputs, {**request.shown(), "seed": request.seed}):
         with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
-            scores = evaluate(model, tokenizer, tasks, conditions, controls, request.seed, strict, progress)
+            scores = evaluate(
+                model, tokenizer, tasks, conditions, controls, request.seed, strict, progress,
+                store=item_store(study), stop_after=request.stop_after,
+            )  # fmt: skip
         study.save_scores(scores, label, at, request.networks, request.shown())
     return study.scores(label, at)
 
@@ -163,9 +223,9 @@ def _say_cost(
     from lmri.evaluation import conditions_of, estimate_cost
 
     conditions = conditions_of(networks, intervention_maker(study, request, networks.space.site), request.seed)
-    controls = _controls(study, request, networks, model) if request.n_controls else None
+    controls = make_controls(study, request, networks, model) if request.n_controls else []
     with output.progress("Scoring the intact model"):
-        cost = estimate_cost(model, tokenizer, tasks, conditions, controls, request.seed)
+        cost = estimate_cost(model, tokenizer, tasks, conditions, controls, request.seed, item_store(study))
     total = float(cost["total_seconds"].sum())
     output.table(cost.round({"seconds": 2, "total_seconds": 0}))
     output.say(
@@ -175,15 +235,28 @@ def _say_cost(
     output.result({"cost": records(cost), "total_seconds": total})
 
 
-CONTROLS = ("layer", "energy", "index")
+def item_store(study: Study) -> "ItemStore":
+    """Open the item rows that a study keeps of every evaluation, so that none is made twice."""
+    from lmri.evaluation import ItemStore
+
+    return ItemStore(study.layout.items)
 
 
-def _controls(study: Study, request: Request, networks: NetworkSet, model: Any) -> "Controls":
+CONTROLS = ("layer", "energy", "index", "shared")
+
+
+def make_controls(study: Study, request: Request, networks: NetworkSet, model: Any) -> "list[Controls]":
     """Make controls as the command line names them."""
-    if request.controls == "layer":
+    return [_family(name, study, request, networks, model) for name in request.families]
+
+
+def _family(name: str, study: Study, request: Request, networks: NetworkSet, model: Any) -> "Controls":
+    if name == "layer":
         return MatchedControls(request.n_controls)
-    if request.controls == "index":
+    if name == "index":
         return PermutedControls(request.n_controls)
+    if name == "shared":
+        return SharedControls([*networks, networks.union()], request.n_controls)
     from lmri.interventions import output_norms
 
     space = networks.space
@@ -193,7 +266,7 @@ def _controls(study: Study, request: Request, networks: NetworkSet, model: Any) 
     return EnergyMatchedControls.measured(study.group(space.site), removed, norms, request.n_controls)
 
 
-def _check_not_learned(model: str | None, tasks: "list[Task]") -> None:
+def check_not_learned(model: str | None, tasks: "list[Task]") -> None:
     """Refuse texts that a fine-tuned classifier has learned: its scores there say nothing."""
     from lmri.finetuning import learned_texts
 
@@ -207,37 +280,48 @@ def _check_not_learned(model: str | None, tasks: "list[Task]") -> None:
             )
 
 
-def _check_options(study: Study, request: Request, networks: NetworkSet) -> None:
+def check_options(study: Study, request: Request, networks: NetworkSet) -> None:
     """Fail on bad options before the model is loaded."""
-    if request.controls not in CONTROLS:
-        raise ValueError(f"--controls is {request.controls!r}; accepted are {', '.join(CONTROLS)}.")
+    for family in request.families:
+        if family not in CONTROLS or request.families.count(family) > 1:
+            raise ValueError(f"--controls is {family!r}; accepted are {', '.join(CONTROLS)}, each once.")
     baseline = request.options.get("baseline")
+    if request.n_seeds < 1 or (request.n_seeds > 1 and not str(baseline).startswith("resample:")):
+        raise ValueError(
+            f"--n-seeds is {request.n_seeds}; accepted is 1 and, with --baseline resample:CORPUS, more, such as 10."
+        )
+    if request.stop_after < 0:
+        raise ValueError(f"--stop-after is {request.stop_after}; accepted are 0, to draw all, and more, such as 10.")
     if baseline not in (None, "zero"):
-        _baseline(study, baseline, networks.space.site)
+        _baselines(study, baseline, networks.space.site)
     if request.kind == "amplify" and (request.options["gain"] is None) == (request.options["offset"] is None):
         raise ValueError("Give exactly one of --gain, such as 1.5, and --offset, such as 1.0.")
 
 
 def intervention_maker(study: Study, request: Request, site: str) -> Any:
-    """Give the function that turns a network into the requested intervention."""
+    """Give the function that turns a network into the requested intervention, or into one for each seed."""
     from lmri import interventions
 
     function = getattr(interventions, request.kind)
     options = dict(request.options)
+    baselines: Sequence[Any] = []
     if options.get("baseline") not in (None, "zero"):
-        options["baseline"] = _baseline(study, options["baseline"], site)
+        baselines = _baselines(study, options["baseline"], site, request.n_seeds)
 
-    def make(network: Network) -> "Intervention":
-        return function(network, **options)
+    def make(network: Network) -> "Intervention | list[Intervention]":
+        if not baselines:
+            return function(network, **options)
+        made = [function(network, **{**options, "baseline": one}) for one in baselines]
+        return made[0] if len(made) == 1 else made
 
     return make
 
 
-def _baseline(study: Study, text: str, site: str) -> "Recording | Donors":
+def _baselines(study: Study, text: str, site: str, n_seeds: int = 1) -> "Sequence[Recording | Donors]":
     """Read what a silenced neuron gives: ``CORPUS`` for its mean, ``resample:CORPUS`` or ``resample:CORPUS:SEED``."""
     kind, _, rest = text.partition(":")
     if kind != "resample":
-        return study.recording(text, site)
+        return [study.recording(text, site)]
     from lmri.interventions import Donors
 
     corpus, _, seed = rest.partition(":")
@@ -245,7 +329,8 @@ def _baseline(study: Study, text: str, site: str) -> "Recording | Donors":
         raise ValueError(
             f"--baseline is {text!r}; accepted are zero, CORPUS, resample:CORPUS and resample:CORPUS:SEED."
         )
-    return Donors.draw(study.recording(corpus, site), int(seed or 0))
+    recording = study.recording(corpus, site)
+    return [Donors.draw(recording, int(seed or 0) + number) for number in range(n_seeds)]
 
 
 def build_tasks(study: Study, request: Request) -> "list[Task]":

@@ -19,6 +19,7 @@ from lmri.comparison import (
 )
 from lmri.exceptions import EntryExistsError
 from lmri.networks import NetworkSet
+from lmri.storage import ENTRY_KINDS
 from lmri.study import Study, open_study
 from lmri.study.results import decomposition_identity
 from lmri.thresholds import THRESHOLDS, SurrogateNull, needs_null, value_name
@@ -131,6 +132,54 @@ def decompose_study(
     networks = study.decomposition(label, space.site).threshold(threshold[0], **threshold[1])
     study.save_networks(networks, label)
     return study.networks(label, space.site), label
+
+
+def decompose_as_paper(
+    study: Study,
+    site: str | None = None,
+    threshold: float = 3.6,
+    *,
+    corpora: Sequence[str] | None = None,
+    n_components: int = 10,
+    seed: int = 0,
+    name: str = "paper-parity",
+    output: Output | None = None,
+) -> tuple[NetworkSet, str]:
+    """Decompose with the paper's choices unless exactly that is there, and give the stored networks and their name.
+
+    Parameters
+    ----------
+    study : Study
+        With recordings.
+    site : str, optional
+        Needed if there are several.
+    threshold : {3.6, 1.96}, default=3.6
+        One-sided z: of the paper's lesions, or the default of its code.
+    corpora : sequence of str, optional
+        All at the site by default; they are stacked in time.
+    n_components : int, default=10
+        The paper: 10, and for preservation up to 512.
+    seed : int, default=0
+        Of the start.
+    name : str, default="paper-parity"
+        Of decomposition and networks.
+    output : Output, optional
+        Where progress is shown.
+    """
+    from lmri.experiments.parity import METHOD, as_parity, check_z, paper_estimator
+
+    check_z(threshold)
+    output = output or Output(quiet=True)
+    recordings = study.group(site, corpora)
+    at = recordings[0].space.site
+    estimator = paper_estimator(recordings[0].space, seed, n_components)
+    if not study.entries.has("decompositions", at, name, *decomposition_identity(estimator, recordings)):
+        with output.progress(f"Decomposing by {METHOD}, as in the paper"):
+            estimator.fit([img for recording in recordings for img in recording.imgs])
+        study.save_decomposition(estimator, recordings, name)
+    networks = as_parity(study.decomposition(name, at).threshold("z_positive", z=threshold))
+    study.save_networks(networks, name)
+    return study.networks(name, at), name
 
 
 def say_empty(output: Output, folder: Path, decomposition: str, networks: NetworkSet) -> None:
@@ -275,10 +324,12 @@ def study_contents(study: Study) -> pd.DataFrame:
         {"kind": "recording", "name": one.corpus, "site": one.space.site, "made of": f"{one.n_volumes} volumes"}
         for one in study.recordings()
     ]
-    for kind in ("decompositions", "networks", "comparisons", "scores"):
+    for kind in ENTRY_KINDS:
         for entry in study.entries.list(kind):
             inputs = [
-                value for key, value in entry.info["inputs"].items() if key not in ("texts_sha256", "tasks", "model")
+                value
+                for key, value in entry.info["inputs"].items()
+                if key not in ("tasks", "model") and not key.endswith("_sha256")
             ]
             made_of = ", ".join(", ".join(value) if isinstance(value, list) else str(value) for value in inputs)
             rows.append({"kind": kind, "name": entry.name, "site": entry.site, "made of": made_of})

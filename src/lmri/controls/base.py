@@ -1,6 +1,7 @@
 """What every family of controls offers, and what all of them have to say about themselves."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,11 +13,18 @@ MUCH_OVERLAP = 0.5
 """From this expected share of common neurons on, a control is hardly another set, and its note says so."""
 
 
+DRAWS = "joint"
+"""Part of the identity of every family, since draws were once made for each network by itself."""
+
+
 class Controls(Protocol):
     """Random sets of neurons that have something in common with a network.
 
     Draws are from all neurons that qualify, members included, so that the network is one of the sets that could have
-    been drawn and p is exact; `expected_overlap` says how much of a control is the network itself.
+    been drawn and p is exact; `expected_overlap` says how much of a control is the network itself. A draw exchanges
+    neurons, the same for every network: networks that share no neuron have controls that share none, and the control of
+    a union is the union of controls. So draws of the same number are controls of a whole set of networks at once, which
+    tests of the largest effect need.
     """
 
     @property
@@ -30,7 +38,7 @@ class Controls(Protocol):
         ...
 
     def draw(self, network: Network, number: int, seed: int) -> Network:
-        """Draw one control; the same number and seed give the same neurons, whatever else is drawn."""
+        """Draw one control; the same number and seed exchange the same neurons, whatever the network."""
         ...
 
     def expected_overlap(self, network: Network) -> float:
@@ -58,6 +66,29 @@ def check_n(n: int) -> None:
     """Raise `ValueError` unless there is a draw at least."""
     if n < 1:
         raise ValueError(f"n is {n}; it must be at least 1. Leave controls out altogether with controls=None.")
+
+
+def permutation_within(groups: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+    """Draw where every neuron goes: another of its group, all permutations being as likely.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n_neurons,)
+        Such as the layer of each.
+    seed : sequence of int
+        Of the draw.
+    """
+    own = np.argsort(groups, kind="stable")
+    # Sorted by group and then by random numbers, neurons stand in random order within their group.
+    drawn = np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
+    permutation = np.empty(len(groups), dtype=np.intp)
+    permutation[own] = drawn
+    return permutation
+
+
+def exchanged(network: Network, permutation: np.ndarray) -> np.ndarray:
+    """Give the neurons to which a permutation takes a network's members, in their order."""
+    return permutation[np.flatnonzero(network.members)]
 
 
 def moved(network: Network, origins: np.ndarray, places: np.ndarray, name: str) -> Network:

@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from lmri.controls.base import check_n, common_notes, layer_overlap, moved, n_choices, only_itself
+from lmri.controls.base import (
+    DRAWS,
+    check_n,
+    common_notes,
+    exchanged,
+    layer_overlap,
+    moved,
+    n_choices,
+    only_itself,
+    permutation_within,
+)
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 
@@ -47,18 +57,12 @@ class MatchedControls:
         network : Network
             Thresholded.
         number : int
-            Which draw; the same number and seed give the same neurons, whatever else is drawn.
+            Which draw: the same number and seed exchange the same neurons, whatever the network.
         seed : int
             Of all draws.
         """
-        rng = np.random.default_rng([seed, zlib.crc32(network.name.encode()), number])
-        space = network.space
-        places = [np.empty(0, dtype=np.intp)]
-        for z, count in enumerate(network.layer_profile()):
-            if count:
-                places.append(int(space.offsets[z]) + rng.choice(space.widths[z], size=int(count), replace=False))
-        name = f"{network.name}-control-{number:03d}"
-        return moved(network, np.flatnonzero(network.members), np.concatenate(places), name)
+        places = exchanged(network, permutation_within(network.space.layer_of, [seed, number]))
+        return moved(network, np.flatnonzero(network.members), places, f"{network.name}-control-{number:03d}")
 
     def expected_overlap(self, network: Network) -> float:
         """Share of a control's neurons that belong to the network, on average over draws."""
@@ -78,7 +82,7 @@ class MatchedControls:
 
     def identity(self) -> dict[str, Any]:
         """Give everything that draws depend on but network and seed, ready for JSON."""
-        return asdict(self)
+        return {**asdict(self), "draws": DRAWS}
 
 
 def random_share(space: NeuronSpace, share: float, seed: int) -> Network:

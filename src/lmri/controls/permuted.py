@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from lmri.controls.base import check_n, common_notes, layer_overlap, moved, only_itself, whole_exp
+from lmri.controls.base import DRAWS, check_n, common_notes, layer_overlap, moved, only_itself, whole_exp
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 
@@ -44,7 +44,7 @@ class PermutedControls:
         network : Network
             Thresholded, at ``mlp_out``.
         number : int
-            Which draw; the same number and seed give the same neurons, whatever else is drawn.
+            Which draw: the same number and seed exchange the same neurons, whatever the network.
         seed : int
             Of all draws.
 
@@ -55,7 +55,7 @@ class PermutedControls:
         """
         space = network.space
         width = _common_width(space)
-        rng = np.random.default_rng([seed, zlib.crc32(network.name.encode()), number, zlib.crc32(b"index")])
+        rng = np.random.default_rng([seed, number, zlib.crc32(b"index")])
         permutation = rng.permutation(width)
         origins = np.flatnonzero(network.members)
         places = space.layer_of[origins] * width + permutation[space.neuron_of[origins]]
@@ -83,7 +83,7 @@ class PermutedControls:
 
     def identity(self) -> dict[str, Any]:
         """Give everything that draws depend on but network and seed, ready for JSON."""
-        return {"family": self.family, "n": self.n}
+        return {"family": self.family, "n": self.n, "draws": DRAWS}
 
 
 def _common_width(space: NeuronSpace) -> int:

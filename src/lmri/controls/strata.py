@@ -11,7 +11,17 @@ import numpy as np
 import pandas as pd
 
 from lmri.controls.balance import Balance, measure
-from lmri.controls.base import check_n, common_notes, moved, n_choices, only_itself, overlap_within
+from lmri.controls.base import (
+    DRAWS,
+    check_n,
+    common_notes,
+    exchanged,
+    moved,
+    n_choices,
+    only_itself,
+    overlap_within,
+    permutation_within,
+)
 from lmri.controls.energy import removed_energy
 from lmri.exceptions import SpaceMismatchError
 from lmri.networks import Network
@@ -131,27 +141,13 @@ class EnergyMatchedControls:
         network : Network
             Thresholded.
         number : int
-            Which draw; the same number and seed give the same neurons, whatever else is drawn.
+            Which draw: the same number and seed exchange the same neurons, whatever the network.
         seed : int
             Of all draws.
         """
         self._counts(network)  # refuses another geometry
-        rng = np.random.default_rng([seed, zlib.crc32(network.name.encode()), number, zlib.crc32(b"energy")])
-        origins = np.flatnonzero(network.members)
-        places = np.empty_like(origins)
-        strata = self.strata[origins]
-        for stratum in np.unique(strata):
-            own = np.flatnonzero(strata == stratum)
-            places[own] = rng.choice(self._neurons_of(int(stratum)), size=own.size, replace=False)
-        return moved(network, origins, places, f"{network.name}-energy-control-{number:03d}")
-
-    @cached_property
-    def _order(self) -> np.ndarray:
-        return np.argsort(self.strata, kind="stable")
-
-    def _neurons_of(self, stratum: int) -> np.ndarray:
-        first = int(self._sizes[:stratum].sum())
-        return self._order[first : first + self._sizes[stratum]]
+        places = exchanged(network, permutation_within(self.strata, [seed, number, zlib.crc32(b"energy")]))
+        return moved(network, np.flatnonzero(network.members), places, f"{network.name}-energy-control-{number:03d}")
 
     def expected_overlap(self, network: Network) -> float:
         """Share of a control's neurons that belong to the network, on average over draws."""
@@ -200,7 +196,7 @@ class EnergyMatchedControls:
         """Give everything that draws depend on but network and seed, ready for JSON."""
         # Draws depend on energies only through the strata, which rounding on another machine leaves as they are.
         strata = digest(np.asarray(self.strata).tolist())
-        return {"family": self.family, "n": self.n, "baseline": self.baseline, "strata": strata}
+        return {"family": self.family, "n": self.n, "baseline": self.baseline, "strata": strata, "draws": DRAWS}
 
 
 def cut(energy: np.ndarray, ratio: float, size: int) -> np.ndarray:

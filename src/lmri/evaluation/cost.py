@@ -8,8 +8,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.controls import Controls
-from lmri.evaluation.plan import make_plan
-from lmri.interventions import Intervention
+from lmri.evaluation.plan import Conditions, make_plans
+from lmri.evaluation.store import ItemStore
 from lmri.tasks import Task
 
 
@@ -17,29 +17,36 @@ def estimate_cost(
     model: PreTrainedModel,
     tokenizer: Any,
     tasks: Sequence[Task],
-    conditions: Mapping[str, Intervention],
-    controls: Controls | None = None,
+    conditions: Mapping[str, Conditions],
+    controls: Controls | Sequence[Controls] | None = None,
     seed: int = 0,
+    store: ItemStore | None = None,
 ) -> pd.DataFrame:
     """Say how long `evaluate` would take, by scoring the intact model once.
 
     Parameters
     ----------
-    model, tokenizer, tasks, conditions, controls, seed
-        As for `evaluate`.
+    model, tokenizer, tasks, conditions, controls, seed, store
+        As for `evaluate`; what is stored costs nothing.
 
     Returns
     -------
     DataFrame
         A row a task: ``task, n_items, seconds`` of one evaluation, ``n_evaluations`` of the intact model and of all
-        conditions and controls that change anything, and ``total_seconds``.
+        different conditions and controls that change anything and are not stored, and ``total_seconds``. Stopping
+        early, and not running the layers below a lesion, can only make it less.
     """
-    n_evaluations = 1 + sum(bool(intervention.edits()) for _, intervention in make_plan(conditions, controls, seed))
+    steps = [step for plan in make_plans(conditions, controls, seed) for step in plan.steps()]
+    # Equal sets of neurons, such as shared controls, are scored once.
+    asked = {one.digest() for step in steps for one in step.interventions if one.edits()}
     rows = []
     for task in tasks:
         start = time.perf_counter()
         n_items = len(task.score(model, tokenizer))
         seconds = time.perf_counter() - start
+        key = store.key(model, tokenizer, task) if store else ""
+        n_stored = sum(store.find(key, one, task) is not None for one in asked) if store else 0
+        n_evaluations = 1 + len(asked) - n_stored
         rows.append(
             {
                 "task": task.info.name,

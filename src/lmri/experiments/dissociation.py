@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lmri.outcome import Outcome
 from lmri.scores import ALPHA, Scores, TaskInfo
 from lmri.thresholds import q_values
 
@@ -35,8 +36,9 @@ class Dissociations:
     table : DataFrame
         A row for each pair of networks and pair of tasks, with `COLUMNS`; see `dissociate`.
     effects : DataFrame
-        ``network, task, control_family, diff, control_mean, control_sd, effect, n_controls``: of each network alone.
-        `diff` is in the units of the task, and positive is worse; `effect` is in sd of the controls.
+        ``network, task, control_family, diff, control_mean, control_sd, effect, ci_low, ci_high, n_controls``: of each
+        network alone. `diff` is in the units of the task, and positive is worse; `effect` is in sd of the controls, and
+        ``ci_low`` to ``ci_high`` its 95 % interval over resampled texts, the sd held fixed.
     """
 
     table: pd.DataFrame
@@ -162,6 +164,7 @@ def dissociate(
             "control_mean": one.mean[place],
             "control_sd": one.sd[place],
             "effect": one.effect[place],
+            **dict(zip(("ci_low", "ci_high"), _interval(one.resampled_effect()[:, place]), strict=True)),
             "n_controls": len(one.sets) - 1,
         }
         for one in harms
@@ -218,7 +221,7 @@ def _row(a: _Harm, b: _Harm, one: int, two: int, tasks: Sequence[TaskInfo]) -> d
     own_a, own_b = a.contrast(one, two), b.contrast(one, two)
     drawn = a.resampled_effect(), b.resampled_effect()
     resampled = (drawn[0][:, one] - drawn[0][:, two]) - (drawn[1][:, one] - drawn[1][:, two])
-    low, high = np.nanpercentile(resampled, [2.5, 97.5]) if np.isfinite(resampled).any() else (np.nan, np.nan)
+    low, high = _interval(resampled)
     p = {
         "p_interaction": _two_sided(own_a[:, None] - own_b[None, :]),
         "p_a": _two_sided(own_a),
@@ -245,6 +248,70 @@ def _row(a: _Harm, b: _Harm, one: int, two: int, tasks: Sequence[TaskInfo]) -> d
         "n_controls_a": len(a.sets) - 1,
         "n_controls_b": len(b.sets) - 1,
     }
+
+
+def _interval(resampled: np.ndarray) -> tuple[float, float]:
+    if not np.isfinite(resampled).any():
+        return np.nan, np.nan
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
+    """Put dissociations into words, tables and a figure for each family of controls.
+
+    Parameters
+    ----------
+    found : Dissociations
+        As `dissociate` gave them.
+    of : str
+        What they are of, such as the name of the evaluation.
+    """
+    from lmri.report.effects import draw_dissociations
+    from lmri.report.figures import drawing
+
+    table = found.table.sort_values("p", kind="stable")
+    figures = {}
+    for number, (family, effects) in enumerate(found.effects.groupby("control_family", sort=False)):
+        figure = draw_dissociations(effects, found.table[found.table["control_family"] == family])
+        figures["effects" if number == 0 else f"effects-{number + 1}"] = drawing(figure, _caption(str(family)))
+    return Outcome(
+        "dissociate",
+        f"Dissociations among the lesions of {of}",
+        _said(table),
+        {"dissociations": table, "effects": found.effects},
+        {},
+        figures,
+    )
+
+
+def _caption(family: str) -> str:
+    return (
+        f"Effect of each lesion on each task beyond its controls ({family}), in their sd, with the 95 % interval over "
+        "texts; grey: within 1.96 sd. Filled dots belong to a double dissociation; the same letter marks the two "
+        "lesions of one pair, each on the task that it harms more."
+    )
+
+
+def _said(table: pd.DataFrame) -> str:
+    n_found, n_all = int(table["dissociated"].sum()), len(table)
+    said = [
+        f"{n_found} of {n_all} pairs of networks and tasks dissociate: q ≤ {ALPHA:g} for the interaction and both "
+        "simple effects together, and both lesions do harm."
+    ]
+    strongest = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable").head(3)
+    said += [
+        f"{row.network_a} matters more for {row.task_1} and {row.network_b} for {row.task_2}: interaction "
+        f"{row.interaction:.1f} sd [{row.ci_low:.1f}, {row.ci_high:.1f}], p {row.p:.3g}, q {row.q:.3g}."
+        for row in strongest.itertuples()
+    ]
+    if table["q"].isna().all():
+        most = int(table[["n_controls_a", "n_controls_b"]].to_numpy().min())
+        said.append(f"No q could be given: {most} controls a network are too few, or no control touches a task.")
+    return " ".join(said) + (
+        "\n\np says whether a pair of networks is unusual among such pairs of sets of neurons, for this model and "
+        "these items; the interval says how much the interaction varies over texts. One model is one subject."
+    )
 
 
 def _two_sided(values: np.ndarray) -> float:

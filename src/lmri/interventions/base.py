@@ -1,9 +1,11 @@
 """What an intervention is: at some neurons of a live model an activation is changed, and the model left as it was."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError, SpaceMismatchError
 from lmri.interventions.donors import Donors, Reading
+from lmri.interventions.positions import Spare, SparingReading
 from lmri.models import altered, describe_model
 from lmri.networks import Network
 from lmri.sites import attach, by_text, widths
@@ -43,7 +46,7 @@ class Edit:
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """A change of a model's activity, at every token.
+    """A change of a model's activity, at every token or at all but some.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ class Intervention:
         Tokens of a recording whose values replace the activations.
     sign_offset : float
         If not 0, `shift` is this along the sign of the target's weights, and another one for another target.
+    spare : Spare, optional
+        Tokens at which nothing is changed.
     """
 
     kind: str
@@ -70,6 +75,7 @@ class Intervention:
     label: str
     donors: Donors | None = None
     sign_offset: float = 0.0
+    spare: Spare | None = None
 
     @property
     def space(self) -> NeuronSpace:
@@ -104,8 +110,9 @@ class Intervention:
         """Hash of what it does to which neurons."""
         content = hashlib.sha256(self.target.members.tobytes())
         content.update(np.ascontiguousarray(self.shift, dtype=np.float32).tobytes())
-        donors = [self.donors.digest()] if self.donors else []
-        return digest([self.kind, self.label, self.scale, self.space.geometry, content.hexdigest(), *donors])
+        # What is left out leaves the hashes of stored scores as they are.
+        optional = [part.digest() for part in (self.donors, self.spare) if part is not None]
+        return digest([self.kind, self.label, self.scale, self.space.geometry, content.hexdigest(), *optional])
 
     def on_other(self, target: Network) -> "Intervention":
         """Give the same intervention on other neurons, such as those of a matched control."""
@@ -134,15 +141,20 @@ class Intervention:
         self._check(model, strict)
         with contextlib.ExitStack() as stack:
             edits = self.edits()
-            reading = None
-            if self.donors is not None and edits:
-                reading = Reading(self.donors)
+            reading = self._reading() if edits else None
+            if reading is not None:
                 stack.enter_context(reading.of(model, edits[0].module))
             for edit in edits:
                 module = model.base_model.get_submodule(edit.module)
                 stack.callback(attach(module, self.space.site, _writer(edit, reading)).remove)
             stack.enter_context(altered(model, repr(self)))
             yield model
+
+    def _reading(self) -> Reading | None:
+        """Give what watches the tokens that the model reads; None if what is done does not depend on them."""
+        if self.spare is not None:
+            return SparingReading(self.spare, self.donors)
+        return Reading(self.donors) if self.donors is not None else None
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:
         try:
@@ -173,33 +185,59 @@ def along(network: Network, offset: float) -> np.ndarray:
 
 
 def _writer(edit: Edit, reading: Reading | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Make the function that a hook calls: clone, write only the edited coordinates, return."""
-    prepared: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, ...]] = {}
-    silent = bool((edit.scale == 0).all())
-
-    def prepare(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        # Never as inference tensors, though a task may come first: a later forward pass may want gradients.
-        with torch.inference_mode(False):
-            parts = (edit.scale, edit.shift) if edit.donors is None else (edit.donors,)
-            neurons = torch.from_numpy(edit.neurons).to(device)
-            return neurons, *(_as(part, device, dtype, edit.module) for part in parts)
+    """Make the function that a hook calls: a copy with the edited coordinates, spared tokens given back."""
+    replace_ = _by_donors(edit, reading) if edit.donors is not None and reading is not None else _by_numbers(edit)
+    if not isinstance(reading, SparingReading):
+        return replace_
 
     def write(activation: torch.Tensor) -> torch.Tensor:
-        key = (activation.device, activation.dtype)
-        if key not in prepared:
-            prepared[key] = prepare(*key)
-        neurons, *values = prepared[key]
+        changed = replace_(activation).contiguous()  # so that the view below is one, also of OPT's flattened layers
+        spared = reading.spared.to(activation.device)
+        # Copied back rather than never written: what comes out is the very bits that came in.
+        by_text(changed, *spared.shape)[spared] = by_text(activation, *spared.shape)[spared]
+        return changed
+
+    return write
+
+
+def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
+    silent = bool((edit.scale == 0).all())
+
+    @functools.cache
+    def prepare(width: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        # Never as inference tensors, though a task may come first: a later forward pass may want gradients.
+        with torch.inference_mode(False):
+            neurons = torch.from_numpy(edit.neurons).to(device)
+            chosen = torch.zeros(width, dtype=torch.bool, device=device).index_fill(0, neurons, True)
+            scale, shift = (
+                torch.zeros(width, dtype=dtype, device=device).index_copy(
+                    0, neurons, _as(part, device, dtype, edit.module)
+                )
+                for part in (edit.scale, edit.shift)
+            )
+            return chosen, scale, shift
+
+    def write(activation: torch.Tensor) -> torch.Tensor:
+        chosen, scale, shift = prepare(activation.shape[-1], activation.device, activation.dtype)
+        # In one pass over the layer. A silenced neuron is set, not multiplied: 0 times infinity would be NaN.
+        return torch.where(chosen, shift if silent else activation * scale + shift, activation)
+
+    return write
+
+
+def _by_donors(edit: Edit, reading: Reading) -> Callable[[torch.Tensor], torch.Tensor]:
+    @functools.cache
+    def prepare(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode(False):
+            neurons = torch.from_numpy(edit.neurons).to(device)
+            return neurons, _as(cast(np.ndarray, edit.donors), device, dtype, edit.module)
+
+    def write(activation: torch.Tensor) -> torch.Tensor:
+        neurons, values = prepare(activation.device, activation.dtype)
         changed = activation.clone(memory_format=torch.contiguous_format)
-        if reading is not None:
-            donors = reading.donor_of_token.to(activation.device)
-            # A view, so that the flattened layers of OPT are written through it.
-            by_text(changed, *donors.shape)[..., neurons] = values[0][donors]
-            return changed
-        scale, shift = values
-        # A silenced neuron is set, not multiplied: 0 times infinity would be NaN.
-        changed[..., neurons] = (
-            shift.expand(*activation.shape[:-1], -1) if silent else activation[..., neurons] * scale + shift
-        )
+        donors = reading.donor_of_token.to(activation.device)
+        # A view, so that the flattened layers of OPT are written through it.
+        by_text(changed, *donors.shape)[..., neurons] = values[donors]
         return changed
 
     return write

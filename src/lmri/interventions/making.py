@@ -1,11 +1,13 @@
 """Make interventions: three constructors of one type."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lmri.interventions.base import Intervention, along
 from lmri.interventions.donors import Donors
+from lmri.interventions.positions import Spare, make_spare
 from lmri.networks import Network, NetworkSet
 from lmri.space import NeuronSpace
 
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
     from lmri.recording import Recording
 
 
-def lesion(network: Network, baseline: "str | Recording | Donors" = "zero") -> Intervention:
-    """Silence the neurons of a network at every token.
+def lesion(
+    network: Network,
+    baseline: "str | Recording | Donors" = "zero",
+    spare: str | None = None,
+    spare_positions: Iterable[int] | None = None,
+    spare_tokens: Iterable[int] | None = None,
+) -> Intervention:
+    """Silence the neurons of a network, at every token or at all but some.
 
     Parameters
     ----------
@@ -24,12 +32,26 @@ def lesion(network: Network, baseline: "str | Recording | Donors" = "zero") -> I
         What a silenced neuron gives: 0, as in the paper, its mean over a recording, or its value at a donor token of
         another text, ``lmri.Donors.draw(recording, seed=0)``. Zero and the mean are values that a model may never
         see together; those of a donor were there together once.
+    spare : "sinks", optional
+        Leave the first token of every text alone: the attention sink of decoders, whose massive activations a lesion
+        of any network would take away.
+    spare_positions : iterable of int, optional
+        Leave these places of every text alone, counted from 0 and without pads.
+    spare_tokens : iterable of int, optional
+        Leave tokens of these ids alone, such as ``[tokenizer.bos_token_id]``.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    return Intervention("lesion", _one(network), 0.0, shift, label, donors)
+    spared, label = _spared(label, spare, spare_positions, spare_tokens)
+    return Intervention("lesion", _one(network), 0.0, shift, label, donors, spare=spared)
 
 
-def preserve(network: Network, baseline: "str | Recording | Donors" = "zero") -> Intervention:
+def preserve(
+    network: Network,
+    baseline: "str | Recording | Donors" = "zero",
+    spare: str | None = None,
+    spare_positions: Iterable[int] | None = None,
+    spare_tokens: Iterable[int] | None = None,
+) -> Intervention:
     """Silence all neurons but those of a network.
 
     Parameters
@@ -38,13 +60,22 @@ def preserve(network: Network, baseline: "str | Recording | Donors" = "zero") ->
         Thresholded; of an empty one nothing is left.
     baseline : "zero", Recording or Donors, default="zero"
         What a silenced neuron gives.
+    spare, spare_positions, spare_tokens
+        Tokens to leave alone, as of `lesion`.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    return Intervention("preserve", _one(network), 0.0, shift, label, donors)
+    spared, label = _spared(label, spare, spare_positions, spare_tokens)
+    return Intervention("preserve", _one(network), 0.0, shift, label, donors, spare=spared)
 
 
 def amplify(
-    network: Network, gain: float | None = None, offset: float | None = None, along_sign: bool = False
+    network: Network,
+    gain: float | None = None,
+    offset: float | None = None,
+    along_sign: bool = False,
+    spare: str | None = None,
+    spare_positions: Iterable[int] | None = None,
+    spare_tokens: Iterable[int] | None = None,
 ) -> Intervention:
     """Raise the activity of a network's neurons.
 
@@ -59,6 +90,8 @@ def amplify(
     along_sign : bool, default=False
         Add the offset where the weight of a neuron is positive, and take it away where it is negative, so that the
         network moves along its map. A network of which only the members are known is positive throughout.
+    spare, spare_positions, spare_tokens
+        Tokens to leave alone, as of `lesion`.
     """
     if (gain is None) == (offset is None):
         raise ValueError(f"gain is {gain} and offset is {offset}; give exactly one of them.")
@@ -70,15 +103,16 @@ def amplify(
             f"along_sign goes with an offset of at least 0, and offset is {offset}. A gain keeps signs by itself; to "
             "move against the map, lesion the network or give a constant offset."
         )
+    what = f"gain {gain:g}" if gain is not None else f"offset {offset:g}{' along sign' * along_sign}"
+    spared, label = _spared(what, spare, spare_positions, spare_tokens)
     if gain is not None:
-        return Intervention("amplify", _one(network), float(gain), _zeros(network.space), f"gain {gain:g}")
-    label = f"offset {offset:g}"
+        return Intervention("amplify", _one(network), float(gain), _zeros(network.space), label, spare=spared)
     if not along_sign:
         shift = np.full(network.space.n_neurons, offset, dtype=np.float32)
-        return Intervention("amplify", _one(network), 1.0, shift, label)
+        return Intervention("amplify", _one(network), 1.0, shift, label, spare=spared)
     step = float(offset or 0)
     shift = along(_one(network), step)
-    return Intervention("amplify", network, 1.0, shift, f"{label} along sign", sign_offset=step)
+    return Intervention("amplify", network, 1.0, shift, label, sign_offset=step, spare=spared)
 
 
 def _one(network: Network) -> Network:
@@ -86,6 +120,13 @@ def _one(network: Network) -> Network:
         raise TypeError("An intervention takes one network. Pick one, networks[3], or merge all: networks.union().")
     _ = network.members  # raises now, rather than inside the model, if it is not thresholded
     return network
+
+
+def _spared(
+    label: str, spare: str | None, positions: Iterable[int] | None, tokens: Iterable[int] | None
+) -> tuple[Spare | None, str]:
+    made = make_spare(spare, positions, tokens)
+    return made, f"{label}, {made.label}" if made else label
 
 
 def _zeros(space: NeuronSpace) -> np.ndarray:

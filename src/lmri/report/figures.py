@@ -16,10 +16,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from lmri.comparison import AnyComparison, Comparison, Consensus, CourseComparison
 from lmri.individuals import TemplateOverlap
 from lmri.networks import Network
+from lmri.outcome import Drawing
 from lmri.scores import INTACT, Scores
 
 POSITIVE, NEGATIVE, NEUTRAL = (0.80, 0.22, 0.13), (0.13, 0.40, 0.74), "#7a7f87"
 BAND, SOFT = "#e4e7ea", "#e3a59b"
+DPI = 200
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -187,6 +189,11 @@ def _draw_means(axis: Any, consensus: Consensus) -> None:
 
 def scores_figure(scores: Scores) -> str:
     """Draw the effect of every condition on every task, beside all of its controls."""
+    return svg(draw_scores(scores))
+
+
+def draw_scores(scores: Scores) -> Figure:
+    """Draw the effect of every condition on every task, beside all of its controls; for `drawing`."""
     summary = scores.summary()
     shown = [name for name in dict.fromkeys(summary["condition"]) if name != INTACT]
     with mpl.rc_context(STYLE):
@@ -200,8 +207,8 @@ def scores_figure(scores: Scores) -> str:
             axis.set_title(task, fontsize=9)
             axis.set_xlabel(f"{own['metric'].iloc[0].replace('_', ' ')}, difference from intact", fontsize=8)
         axes[0].set_yticks(range(len(shown)), shown, fontsize=8)
-        axes[0].invert_yaxis()
-        return svg(figure)
+        axes[0].set_ylim(len(shown) - 0.5, -0.5)
+    return figure
 
 
 def _draw_task(axis: Any, own: pd.DataFrame, controls: dict[str, np.ndarray]) -> None:
@@ -218,6 +225,11 @@ def _draw_task(axis: Any, own: pd.DataFrame, controls: dict[str, np.ndarray]) ->
 
 def templates_figure(overlaps: Mapping[str, TemplateOverlap]) -> str:
     """Draw how often templates come back in single texts: a panel for each corpus that made them."""
+    return svg(draw_templates(overlaps))
+
+
+def draw_templates(overlaps: Mapping[str, TemplateOverlap]) -> Figure:
+    """Draw how often templates come back in single texts: a panel for each corpus that made them; for `drawing`."""
     with mpl.rc_context(STYLE):
         n_rows = max(len(one.templates) for one in overlaps.values())
         n_columns = len(next(iter(overlaps.values())).counts.columns)
@@ -245,7 +257,7 @@ def templates_figure(overlaps: Mapping[str, TemplateOverlap]) -> str:
             axis.set_title(f"of {corpus}", fontsize=8.5)
         axes[0].set_ylabel("template")
         figure.supxlabel("corpus of the single texts; bold: beyond the 95 % level of chance", fontsize=7.5)
-        return svg(figure)
+    return figure
 
 
 def order_figure(curves: pd.DataFrame) -> str:
@@ -317,10 +329,30 @@ def _scree_axes(axis: Any, n_ranks: int, bottom: float, label: str) -> None:
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), fontsize=7.5, ncols=2)
 
 
+def drawing(figure: Figure, caption: str = "") -> Drawing:
+    """Draw a figure in both formats; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : Figure
+        Made under `STYLE`: ``with mpl.rc_context(STYLE): ...``.
+    caption : str, default=""
+        What is seen, in a sentence or two.
+    """
+    with mpl.rc_context(STYLE):
+        # Laid out once: every further drawing would move things by a little, and the formats would differ.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        stream, text = io.BytesIO(), svg(figure)
+        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return Drawing(text, stream.getvalue(), caption)
+
+
 def svg(figure: Figure) -> str:
     """Write a figure as an SVG element that is the same every time."""
     stream = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
+    with mpl.rc_context(STYLE):  # which also decides how text and names in the file are written
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
 

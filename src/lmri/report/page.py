@@ -1,5 +1,6 @@
 """The page: what a study holds, put into words and tables, and through the template."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lmri import storage
 from lmri.comparison import AnyComparison, Consensus, CourseComparison
 from lmri.exceptions import StudyError
 from lmri.networks import Network
+from lmri.outcome import Drawing, Outcome
 from lmri.recording import Recording
 from lmri.report import figures
 from lmri.scores import ALPHA, INTACT, Scores
@@ -22,6 +24,8 @@ _GENERATOR = '<meta name="generator" content="lmri">'
 
 N_TOP = 8
 CONTEXT = 8
+N_ROWS = 200
+"""More rows of a table are left to its file."""
 
 TimeCourses = list[tuple[str, int, pd.DataFrame]]
 """Corpus, run (from 1) and a table with a row a volume and a column a network."""
@@ -65,10 +69,11 @@ def write_report(study: Study, path: Path) -> Path:
         sets=[_network_set(study, one) for one in entries["networks"]],
         comparisons=[_comparison(one, study.comparison(one.name, one.site)) for one in entries["comparisons"]],
         scores=[_scores(one, study.scores(one.name, one.site)) for one in entries["scores"]],
+        experiments=[_experiment(one, study.experiment(one.name, one.site)) for one in entries["experiments"]],
         sites=study.sites,
         recorded_with=", ".join(sorted({one.info["versions"]["lmri"] for one in recordings})),
         version=storage.versions()["lmri"],
-        version_groups=_by_versions([*entries["decompositions"], *entries["scores"]]),
+        version_groups=_by_versions([*entries["decompositions"], *entries["scores"], *entries["experiments"]]),
         n_dummy=sorted({one.info["parameters"]["n_dummy"] for one in recordings}),
     )
     storage.write_text(path, page)
@@ -135,6 +140,7 @@ def _network_set(study: Study, entry: Entry) -> dict[str, Any]:
         "name": entry.name,
         "site": entry.site,
         "threshold": threshold.pop("method"),
+        "label": threshold.pop("label", ""),
         "description": threshold.pop("description"),
         "threshold_values": ", ".join(f"{name} = {value:g}" for name, value in threshold.items()),
         "results": networks.info,
@@ -279,4 +285,40 @@ def _scores(entry: Entry, scores: Scores) -> dict[str, Any]:
         "floor_too_high": bool(len(tested)) and scores.p_floor > ALPHA,
         "n_tested": len(tested),
         "n_q": int((tested["q"] <= ALPHA).sum()),
+    }
+
+
+def _experiment(entry: Entry, outcome: Outcome) -> dict[str, Any]:
+    """Show an outcome: words, figures and layouts at once, its main table as well, further tables folded."""
+    tables = [_table(stem, table) for stem, table in outcome.tables.items()]
+    return {
+        "anchor": f"{entry.site}-{entry.name}-experiment",
+        "name": entry.name,
+        "site": entry.site,
+        "experiment": outcome.experiment,
+        "title": outcome.title,
+        "paragraphs": [part for part in outcome.text.split("\n\n") if part.strip()],
+        "parameters": ", ".join(f"{key} = {value}" for key, value in entry.info["parameters"].items() if value != ""),
+        "figures": [_figure(one) for one in outcome.figures.values()],
+        "layouts": [_table(stem, table) for stem, table in outcome.layouts.items()],
+        "main": tables[0] if tables else None,
+        "others": tables[1:],
+        "folder": f"lmri/experiments/{storage.bids_label(entry.site)}/{entry.name}",
+    }
+
+
+def _figure(figure: Drawing) -> dict[str, str]:
+    # As an image: whatever a stored file may hold, a browser runs nothing in it and loads nothing for it.
+    address = "data:image/svg+xml;base64," + base64.b64encode(figure.svg.encode()).decode()
+    return {"address": address, "caption": figure.caption}
+
+
+def _table(stem: str, table: pd.DataFrame) -> dict[str, Any]:
+    """Lay a table out for the page; columns of text are set flush left."""
+    text = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
+    return {
+        "stem": stem,
+        "columns": list(zip(table.columns, text, strict=True)),
+        "rows": [list(zip(row, text, strict=True)) for row in table.head(N_ROWS).itertuples(index=False)],
+        "n_left_out": max(0, len(table) - N_ROWS),
     }

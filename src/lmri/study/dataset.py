@@ -26,8 +26,8 @@ layer is the voxel x = n % nx, y = n // nx.
 - `sub-{subject}/func/*_tokens.tsv`: every token, also those that are kept out of the images (dummies).
 - `sub-{subject}/func/*_mask.nii.gz`, `*_dseg.nii.gz`: which voxels hold a neuron, and their layers.
 - `lmri/texts`, `lmri/split.tsv`: the texts, and which of them are held out for tests.
-- `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`: results; each folder's `entry.json` says
-  what it was made from, with which parameters and versions.
+- `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`, `lmri/experiments`: results; each folder's
+  `entry.json` says what it was made from, with which parameters and versions.
 - `lmri/labels.tsv`: what people call the networks; part of no result.
 - `lmri/log.jsonl`: when and where things were made; the only file with times and paths.
 - `report.html`: all of it to look at.

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from lmri import storage
-from lmri.exceptions import AmbiguousChoiceError, EntryExistsError
+from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.storage import Layout
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A decomposition, network set, comparison or score table of a study.
+    """A decomposition, network set, comparison, score table or experiment of a study.
 
     Parameters
     ----------
-    kind : {"decompositions", "networks", "comparisons", "scores"}
+    kind : {"decompositions", "networks", "comparisons", "scores", "experiments"}
         What it is.
     site : str
         Of the neurons.
@@ -165,6 +165,14 @@ class Entries:
                 storage.write_json(folder / "entry.json", content)
             storage.log(self.layout, kind, name=name, site=site)
         return self.find(kind, name, site)
+
+
+def stale(entry: Entry, parent: str) -> StudyError:
+    """Say that an entry does not belong to what is there now."""
+    return StudyError(
+        f"{entry.kind} {entry.name!r} at {entry.site} were made from another version of the {parent}, which has been "
+        f"replaced since. Delete {entry.folder}, and make it again."
+    )
 
 
 def ambiguous(

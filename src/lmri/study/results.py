@@ -17,7 +17,7 @@ from lmri.connectivity import spectra, spectral_peak
 from lmri.networks import NetworkSet
 from lmri.recording import Recording
 from lmri.reproducibility import Reproducibility
-from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Scores, TaskInfo
+from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Design, Scores, TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.study.dataset import recording_digest
 from lmri.thresholds import SurrogateNull
@@ -48,7 +48,8 @@ def decomposition_identity(
     }
     if (confounds := estimator.confounds_digest) is not None:
         inputs["confounds_sha256"] = confounds
-    return inputs, {"method": estimator.method_name, **parameters, **repeats}
+    label = {"label": estimator.label} if hasattr(estimator, "label") else {}  # such as "paper parity"
+    return inputs, {"method": estimator.method_name, **parameters, **repeats, **label}
 
 
 def check_fitted_on(estimator: Any, recordings: Sequence[Recording]) -> None:
@@ -187,4 +188,5 @@ def read_scores(file: File, info: Mapping[str, Any], seed: int) -> Scores:
     model = ModelInfo(**info["model"]) if info["model"] else None
     items = storage.read_table(file("items.tsv.gz"), ITEM_TEXT)
     conditions = storage.read_table(file("conditions.tsv"), CONDITION_TEXT)
-    return Scores(items, conditions, [TaskInfo(**task) for task in info["tasks"]], seed, model)
+    design = Design(**info.get("design", {}))
+    return Scores(items, conditions, [TaskInfo(**task) for task in info["tasks"]], seed, model, design=design)

@@ -22,13 +22,14 @@ from lmri.comparison import (
 )
 from lmri.exceptions import EntryExistsError, StudyError
 from lmri.networks import NetworkSet
+from lmri.outcome import Outcome
 from lmri.recording import Recording, Run, check_whole
 from lmri.reproducibility import Reproducibility
 from lmri.scores import Scores
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
-from lmri.study import dataset, labels, results
-from lmri.study.entries import Entries, Entry, ambiguous
+from lmri.study import dataset, experiments, labels, results
+from lmri.study.entries import Entries, Entry, ambiguous, stale
 
 logger = logging.getLogger(__name__)
 
@@ -292,7 +293,7 @@ class Study:
         entry = self.entries.find("decompositions", name, site)
         now = [dataset.recording_digest(one) for one in self.group(entry.site, entry.info["inputs"]["corpora"])]
         if now != entry.info["inputs"]["recordings_sha256"]:
-            raise _stale(entry, "recordings")
+            raise stale(entry, "recordings")
         return entry
 
     def time_courses(self, name: str | None = None, site: str | None = None) -> list[tuple[str, int, pd.DataFrame]]:
@@ -345,7 +346,7 @@ class Study:
         entry = self.entries.find("networks", name, site)
         source = self._decomposition_entry(entry.info["inputs"]["decomposition"], entry.site)
         if source.digest != entry.info["inputs"]["decomposition_sha256"]:
-            raise _stale(entry, f"decomposition {source.name!r}")
+            raise stale(entry, f"decomposition {source.name!r}")
         file = self._file(entry.folder, entry.site, entry.name)
         info = {
             **source.info["results"],
@@ -467,7 +468,7 @@ class Study:
             made_of = [(inputs[side], sites[side], inputs[f"{side}_sha256"]) for side in sites]
         for one, at, sha in made_of:
             if self._networks_digest(one, at) != sha:
-                raise _stale(entry, f"networks {one!r}")
+                raise stale(entry, f"networks {one!r}")
         if "second_site" in inputs:
             return self.compare_sites(made_of[0][:2], made_of[1][:2], seed)
         # Whether they may be compared was decided when the entry was made.
@@ -513,6 +514,7 @@ class Study:
             "tasks": [asdict(task) for task in scores.tasks],
             "model": asdict(scores.model) if scores.model else None,
             "p_floor": scores.p_floor,
+            "design": asdict(scores.design),
         }
         inputs = self.scores_inputs(networks, site, scores.made_of)
         shown = {**(parameters or {}), "seed": scores.seed}
@@ -523,9 +525,68 @@ class Study:
         entry = self.entries.find("scores", name, site)
         inputs = entry.info["inputs"]
         if "networks" in inputs and self._networks_digest(inputs["networks"], entry.site) != inputs["networks_sha256"]:
-            raise _stale(entry, f"networks {inputs['networks']!r}")
+            raise stale(entry, f"networks {inputs['networks']!r}")
         file = self._file(entry.folder, entry.site, entry.name)
         return results.read_scores(file, entry.info["results"], entry.info["parameters"]["seed"])
+
+    def experiment_inputs(self, inputs: Mapping[str, Any], site: str) -> dict[str, Any]:
+        """Say what an experiment is a function of: things of this study, with their digests, and whatever else.
+
+        Parameters
+        ----------
+        inputs : mapping
+            ``corpora``, ``decomposition``, ``networks``, ``comparison``, ``scores`` and ``experiment``, or the plural
+            of these, name things of the study, one or a list of them, at `site` or, as ``"ica@mlp_out"``, at another.
+            Their digests are put beside them. Anything else that JSON can hold stays as it is, such as hashes of tasks.
+        site : str
+            Of the neurons.
+
+        Raises
+        ------
+        StudyError
+            If a digest is given and is not the one of what is there, or something named is stale itself.
+        """
+        return experiments.with_digests(self, inputs, site)
+
+    def save_experiment(
+        self,
+        outcome: Outcome,
+        name: str,
+        site: str,
+        inputs: Mapping[str, Any],
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Store what an experiment gave: its words, tables and figures.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Written as `Outcome.write` does.
+        name : str
+            Of the entry.
+        site : str
+            Of the neurons.
+        inputs : mapping
+            What it was made of; see `experiment_inputs`. If one of these is replaced, the outcome is refused as stale.
+        parameters : mapping, optional
+            How it was made.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by an experiment that was made otherwise, or came to something else.
+        """
+        return experiments.save(self, outcome, name, site, inputs, parameters or {})
+
+    def experiment(self, name: str | None = None, site: str | None = None) -> Outcome:
+        """Open what an experiment gave.
+
+        Raises
+        ------
+        StudyError
+            If something that it was made of, however long ago, was replaced since, or a file of it was changed.
+        """
+        return experiments.read(self, name, site)
 
     # -- labels -------------------------------------------------------------------------------------------------------
 
@@ -663,10 +724,3 @@ def _open_or_create(layout: Layout, model: ModelInfo) -> Study:
             )
     dataset.create(layout, model)
     return Study(layout.root)
-
-
-def _stale(entry: Entry, parent: str) -> StudyError:
-    return StudyError(
-        f"{entry.kind} {entry.name!r} at {entry.site} were made from another version of the {parent}, which has been "
-        f"replaced since. Delete {entry.folder}, and make it again."
-    )

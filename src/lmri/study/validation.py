@@ -54,6 +54,7 @@ def validate(study: Study) -> Findings:
         "networks": study.networks,
         "comparisons": study.comparison,
         "scores": study.scores,
+        "experiments": study.experiment,
     }
     for kind, opener in openers.items():
         try:

@@ -1,5 +1,6 @@
 """Heads: what a model with a classification head says of texts."""
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,9 +135,11 @@ def head_log_probabilities(
     lengths = [len(row["input_ids"]) for row in rows]
     pad_id = model.config.get_text_config().pad_token_id
     results: dict[int, list[float]] = {}
+    # Decoders would keep keys and values of every layer for a next token that never comes.
+    cache = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     with evaluation_mode(model):
         for batch in bucket(lengths, batch_size if pad_id is not None else 1):
             inputs = pad_inputs([rows[row] for row in batch], pad_id, input_device(model))
-            values = model(**inputs).logits.double().log_softmax(-1).cpu().tolist()
+            values = model(**inputs, **cache).logits.double().log_softmax(-1).cpu().tolist()
             results |= dict(zip(batch, values, strict=True))
     return [results[row] for row in range(len(rows))], lengths, sum(is_cut for _, is_cut in made)

@@ -1,0 +1,159 @@
+"""Stored item rows: what was scored once is never scored again, also after a crash.
+
+A file holds the rows of one model on one task: a line for every intervention, by the hash of what it does. Lines are
+appended as they come, so a process that is killed loses the evaluation it was in, and nothing else.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from lmri.models import fingerprint
+from lmri.storage import digest, versions
+from lmri.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+Rows = list[dict[str, Any]]
+
+NOTHING = "intact"
+"""The intervention that is none."""
+
+TOLERANCE = 1e-5
+"""By how much the intact model's values may differ from stored ones: more than rounding with other threads does."""
+
+
+class ItemStore:
+    """Item rows by model, task and intervention.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where files lie; without it, rows are kept in memory only.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._known: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def key(self, model: PreTrainedModel, tokenizer: Any, task: Task) -> str:
+        """Hash everything, beside an intervention, that the rows of a task are a function of."""
+        made_with = versions()
+        return digest(
+            [
+                fingerprint(model, head=True),
+                str(model.dtype),
+                str(model.device),
+                type(model).__name__,
+                _tokenizer_digest(tokenizer),
+                task.info.name,
+                task.digest(),
+                {name: made_with[name] for name in ("lmri", "torch", "transformers") if name in made_with},
+            ]
+        )
+
+    def find(self, key: str, intervention: str, task: Task) -> Rows | None:
+        """Give the rows of an intervention, and put the task into the state it was in after them; None if unknown."""
+        found = self._lines(key).get(intervention)
+        if found is None:
+            return None
+        task.info = replace(task.info, note=found["note"])
+        return [dict(row) for row in found["rows"]]
+
+    def keep(self, key: str, intervention: str, task: Task, rows: Rows) -> None:
+        """Keep the rows of an intervention, on disk if there is a folder."""
+        line = {"of": intervention, "note": task.info.note, "rows": [_plain(row) for row in rows]}
+        self._lines(key)[intervention] = line
+        path = self._path(key)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=True) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def forget(self, key: str) -> None:
+        """Drop all rows of a model and task."""
+        self._known.pop(key, None)
+        path = self._path(key)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def check(self, key: str, task: Task, live: Rows) -> Rows:
+        """Give the stored rows of the intact model if it still gives them, and drop everything stored otherwise."""
+        stored = self.find(key, NOTHING, task)
+        if stored is None:
+            self.keep(key, NOTHING, task, live)
+            return live
+        if _same(stored, live):
+            return stored  # to the last digit what the other stored rows are compared with
+        logger.warning("The model scores %r otherwise than stored; all its rows are made anew.", task.info.name)
+        self.forget(key)
+        self.keep(key, NOTHING, task, live)
+        return live
+
+    def _path(self, key: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{key}.jsonl"
+
+    def _lines(self, key: str) -> dict[str, dict[str, Any]]:
+        if key not in self._known:
+            path = self._path(key)
+            self._known[key] = _read(path) if path is not None and path.exists() else {}
+        return self._known[key]
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    lines: dict[str, dict[str, Any]] = {}
+    n_whole = 0
+    with path.open("rb") as file:
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                break
+            try:
+                line = json.loads(raw)
+                lines[str(line["of"])] = {"note": str(line["note"]), "rows": list(line["rows"])}
+            except (ValueError, KeyError, TypeError):
+                break
+            n_whole += len(raw)
+    if n_whole < path.stat().st_size:
+        # The last line was being written when the process was killed; what follows a broken one cannot be trusted.
+        logger.info("%s ends in a line that was not finished; it is cut off.", path)
+        os.truncate(path, n_whole)
+    return lines
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    content = fast.to_str() if fast is not None else sorted(tokenizer.get_vocab().items())
+    return digest([type(tokenizer).__name__, content, getattr(tokenizer, "model_max_length", None)])
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn numpy scalars into Python's, of which JSON keeps every digit."""
+    made = (
+        (name, value.item() if isinstance(value, np.generic | torch.Tensor) else value) for name, value in row.items()
+    )
+    return dict(made)
+
+
+def _same(stored: Rows, live: Rows) -> bool:
+    if len(stored) != len(live):
+        return False
+    for old, new in zip(stored, live, strict=True):
+        if old.keys() != new.keys():
+            return False
+        for name, value in new.items():
+            if isinstance(value, float | np.floating):
+                if not np.isclose(old[name], value, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+                    return False
+            elif old[name] != value:
+                return False
+    return True

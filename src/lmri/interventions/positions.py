@@ -1,0 +1,121 @@
+"""Tokens that an intervention leaves alone, such as the attention sink at the start of every text."""
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmri.interventions.donors import Donors, Reading, _positions
+from lmri.storage import digest
+
+SINKS = "sinks"
+_LISTED = 4  # beyond, a label counts instead of listing
+
+
+@dataclass(frozen=True)
+class Spare:
+    """Which tokens pass untouched.
+
+    Parameters
+    ----------
+    positions : tuple of int
+        Places in a text, counted from 0 and without pads; the first is the attention sink of decoders.
+    tokens : tuple of int
+        Ids, wherever they stand.
+    """
+
+    positions: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What scores say of it."""
+        positions = "first token" if self.positions == (0,) else _listed("position", self.positions)
+        return f"{' and '.join(filter(None, [positions, _listed('token id', self.tokens)]))} spared"
+
+    def digest(self) -> str:
+        """Hash of what is spared."""
+        return digest([list(self.positions), list(self.tokens)])
+
+
+def make_spare(
+    spare: str | None = None, positions: Iterable[int] | None = None, tokens: Iterable[int] | None = None
+) -> Spare | None:
+    """Put together what is to be spared; None if that is nothing.
+
+    Raises
+    ------
+    ValueError
+        If `spare` is not known, or a position or id is not a whole number of at least 0.
+    """
+    if spare not in (None, SINKS):
+        raise ValueError(
+            f"spare is {spare!r}; accepted are {SINKS!r}, for the first token of every text, and None. Name others by "
+            "spare_positions=[0, 1] or spare_tokens=[tokenizer.bos_token_id]."
+        )
+    places = _whole("spare_positions", positions) | ({0} if spare == SINKS else set())
+    made = Spare(tuple(sorted(places)), tuple(sorted(_whole("spare_tokens", tokens))))
+    return made if made.positions or made.tokens else None
+
+
+def _whole(name: str, values: Iterable[int] | None) -> set[int]:
+    given = [] if values is None else [values] if isinstance(values, int | str) else list(values)
+    for value in given:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"{name} holds {value!r}; accepted are whole numbers of at least 0, such as [0, 1].")
+    return {int(value) for value in given}
+
+
+def _listed(what: str, values: tuple[int, ...]) -> str:
+    if len(values) > _LISTED:
+        return f"{len(values)} {what}s"
+    return f"{what}{'s' * (len(values) > 1)} {', '.join(map(str, values))}" if values else ""
+
+
+class SparingReading(Reading):
+    """What the model reads right now: which tokens are spared, and which donor every token has, if there are any."""
+
+    def __init__(self, spare: Spare, donors: Donors | None = None) -> None:
+        if donors is not None:
+            super().__init__(donors)
+        self._has_donors = donors is not None
+        self.spare = spare
+        self._spared: torch.Tensor | None = None
+        self._why = ""
+
+    @property
+    def spared(self) -> torch.Tensor:
+        """Which tokens of the current forward pass are spared: bool, ``(n_texts, n_tokens)``."""
+        if self._spared is None:
+            raise ValueError(
+                f"Which tokens to spare is unknown: {self._why or 'a layer was called by itself'}. Call the model with "
+                "input_ids, or spare nothing."
+            )
+        return self._spared
+
+    def _look(self, signature: inspect.Signature, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if self._has_donors:
+            super()._look(signature, module, args, kwargs)
+        given = signature.bind_partial(*args, **kwargs).arguments
+        given = {**given, **given.get("kwargs", {})}
+        ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+        if isinstance(ids, torch.Tensor):
+            positions = _positions(ids, given).expand_as(ids)
+            self._spared = _among(positions, self.spare.positions) | _among(ids, self.spare.tokens)
+        elif isinstance(embeddings, torch.Tensor) and self._spared is None:  # else an outer part had the tokens
+            if self.spare.tokens:
+                self._why = "the model was given embeddings, in which no token ids can be read"
+                return
+            shape = embeddings[..., 0]
+            self._spared = _among(_positions(shape, given).expand_as(shape), self.spare.positions)
+
+    def _forget(self, *_: Any) -> None:
+        super()._forget()
+        self._spared, self._why = None, ""
+
+
+def _among(values: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
+    return torch.isin(values, torch.tensor(wanted, dtype=torch.long, device=values.device))
