@@ -1,0 +1,217 @@
+"""
+What of the paper's six experiments holds on a small model, on five kinds of text?
+==================================================================================
+
+Templates, lesions, preservation, amplification, dissociation and robustness, each beside matched controls, on a GPT-2
+of 4.3 million parameters that was trained on code, mathematics, news, stories and wiki. What is scored is how well the
+model, changed, predicts texts of each kind that no network was found in.
+
+It needs a folder with the model and one with its texts (``heldout_code.jsonl`` and so on), and for each site about 20
+minutes of one core::
+
+    python examples/plot_02_six_experiments.py MODEL TEXTS study-hidden --site mlp_hidden
+    python examples/plot_02_six_experiments.py MODEL TEXTS study-out --site mlp_out
+
+If it is stopped, the same command goes on where it was. What it found on one such model: docs/experiments.md. Every
+line that it prints after a ``$`` is a command that can be typed as it stands; what comes after is its answer.
+
+"""
+
+# %%
+# What is needed
+# --------------
+import argparse
+import json
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import lmri
+from lmri.cli.app import app
+from lmri.evaluation import ItemStore
+from lmri.experiments import amplification_outcome, dose_conditions
+from lmri.experiments.amplification import ALONG, GAIN, OFFSET, Dose
+from lmri.outcome import to_markdown
+from lmri.tasks import Perplexity
+
+KINDS = ("code", "math", "news", "stories", "wiki")
+
+parser = argparse.ArgumentParser()
+parser.add_argument("model", help="folder of the model")
+parser.add_argument("texts", type=Path, help="folder that holds heldout_KIND.jsonl")
+parser.add_argument("out", type=Path, help="folder of the study")
+parser.add_argument("--site", choices=lmri.sites.SITES, default="mlp_hidden")
+parser.add_argument("--n-texts", type=int, default=60, help="of each kind; a third is held out")
+parser.add_argument("--n-words", type=int, default=24, help="of each held-out text that are scored")
+parser.add_argument("--n-controls", type=int, default=39, help="by layer, for every lesion")
+parser.add_argument("--n-other-controls", type=int, default=19, help="by energy, and of everything else")
+options = parser.parse_args()
+out, site, started = options.out, options.site, time.perf_counter()
+at = ("--site", site)
+many, few = str(options.n_controls), str(options.n_other_controls)
+
+
+def run(command: str, *words: object) -> None:
+    """Do what ``lmri command words`` does on the command line."""
+    line = [command, *map(str, words)]
+    print(f"\n[{(time.perf_counter() - started) / 60:.1f} min]\n$ {shlex.join(['lmri', *line])}", flush=True)
+    if code := app(line, standalone_mode=False):
+        sys.exit(code)
+
+
+def stored(name: str) -> bool:
+    """Say whether an experiment is there already, so that it need not be done again."""
+    return any(entry.name == name for entry in lmri.open_study(out).entries.list("experiments"))
+
+
+# %%
+# Record
+# ------
+# Both sites, so that robustness can ask the other one. The beginnings of texts are enough to score, and make an
+# evaluation short: there are more than a thousand.
+texts = out.parent / f"{out.name}-texts"
+texts.mkdir(parents=True, exist_ok=True)
+for kind in KINDS:
+    source = texts / f"{kind}-recorded.jsonl"
+    lines = (options.texts / f"heldout_{kind}.jsonl").read_text(encoding="utf-8").split("\n")
+    source.write_text("".join(f"{line}\n" for line in lines if line.strip()), encoding="utf-8")
+    for one in lmri.sites.SITES:
+        run(
+            "record", options.model, source, "--out", out, "--corpus", kind, "--site", one,
+            "--limit", options.n_texts, "--test-fraction", 1 / 3, "--max-tokens", 128,
+        )  # fmt: skip
+study = lmri.open_study(out)
+tasks: list[str] = []
+scored: dict[str, list[str]] = {}
+for kind in KINDS:
+    held_out = study.recording(kind, site).test_texts
+    scored[kind] = [re.match(rf"\s*(?:\S+\s*){{1,{options.n_words}}}", text)[0].rstrip() for text in held_out]
+    file = texts / f"{kind}.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in scored[kind]), encoding="utf-8")
+    tasks += ["--task", f"perplexity:{file}"]
+
+# %%
+# Decompose
+# ---------
+# Ten networks are what the experiments are about; five and twenty are for preservation. |z| > 3 is descriptive: it
+# chooses neurons and claims nothing. How many a calibrated threshold would leave stands beside it. Where |z| > 3 leaves
+# most networks empty, as it may at the MLP's output, the experiments take the strongest 1 % of the neurons of each map.
+for k in (5, 10, 20):
+    run(
+        "decompose", out, *at, "--n-components", k, "--name", f"ica{k}", "--threshold", "z:3",
+        "--n-surrogates", 20 if k == 10 else 0,
+    )  # fmt: skip
+run("threshold", out, "ica10", *at, "--by", "fdr:0.05", "--name", "ica10-fdr")
+mostly_empty = sum(network.n_neurons == 0 for network in study.networks("ica10", site)) > 5
+names = {k: f"ica{k}-top1" if mostly_empty else f"ica{k}" for k in (5, 10, 20)}
+for k, name in names.items():
+    if mostly_empty:
+        run("threshold", out, f"ica{k}", *at, "--by", "top:0.01", "--name", name)
+ten = names[10]
+
+# %%
+# Templates (Tables 1 to 3)
+# -------------------------
+if not stored("templates"):
+    run("templates", out, *at, "--name", "templates")
+
+# %%
+# Lesion (Tables 4 to 7), and dissociate
+# --------------------------------------
+# Beside neurons of the same layers, and beside neurons whose lesion also removes as much.
+run("lesion", out, *at, "--networks", ten, *tasks, "--n-controls", many, "--name", "lesion")
+if mostly_empty:
+    run("lesion", out, *at, "--networks", "ica10", *tasks, "--n-controls", many, "--name", "lesion-z3")
+run("dissociate", out, "lesion", *at, "--name", "dissociate")
+run(
+    "lesion", out, *at, "--networks", ten, *tasks, "--controls", "energy", "--n-controls", few,
+    "--name", "lesion-energy",
+)  # fmt: skip
+
+# %%
+# Preserve (Tables 8 to 10)
+# -------------------------
+sets = [word for name in names.values() for word in ("--networks", name)]
+shares = [word for share in (0.15, 0.3, 0.6) for word in ("--share", share)]
+run(
+    "preserve", out, *at, *sets, *shares, "--decomposition", "ica20", *tasks, "--n-controls", few,
+    "--name", "preserve",
+)  # fmt: skip
+
+# %%
+# Amplify
+# -------
+# The three largest networks, by two gains, by a constant as in the paper, and by the same along the signs of the
+# weights. The best dose is chosen on one half of the held-out texts and reported on the other.
+if not stored("amplify"):
+    model, tokenizer = lmri.load_model(options.model)
+    largest = sorted(study.networks(ten, site), key=lambda network: -network.n_neurons)[:3]
+    doses = [
+        Dose(network, *dose)
+        for network in largest
+        for dose in ((GAIN, 1.5), (GAIN, 3.0), (OFFSET, 0.5), (ALONG, 0.5))
+        if network.n_neurons
+    ]
+    halves = [
+        Perplexity(scored[kind][start::2], f"{kind}-{split}", split=split)
+        for start, split in enumerate(("select", "test"))
+        for kind in KINDS
+    ]
+    controls = lmri.MatchedControls(options.n_other_controls)
+    conditions = dose_conditions(doses)
+    print(f"\n[{(time.perf_counter() - started) / 60:.1f} min]\nAmplifying {[one.name for one in largest]}", flush=True)
+    scores = lmri.evaluate(
+        model, tokenizer, halves, conditions, controls, store=ItemStore(study.layout.items)
+    )  # nothing that was scored before a stop is scored again
+    study.save_scores(scores, "amplify", site, None, {"intervention": "amplify"})
+    outcome = amplification_outcome(scores, doses)
+    study.save_experiment(outcome, "amplify", site, {"networks": [ten], "scores": "amplify"}, {})
+    print(to_markdown(outcome.layouts["best"]), outcome.text)
+
+# %%
+# What else a silenced neuron may give: its mean, or its value at a random token, of ten seeds
+# ---------------------------------------------------------------------------------------------
+run("lesion", out, *at, "--networks", ten, *tasks, "--baseline", "wiki", "--n-controls", 0, "--name", "lesion-mean")
+run(
+    "lesion", out, *at, "--networks", ten, *tasks, "--baseline", "resample:wiki", "--n-seeds", 10,
+    "--n-controls", 0, "--name", "lesion-resample",
+)  # fmt: skip
+
+# %%
+# The paper's own choices
+# -----------------------
+run("lesion", out, *at, "--paper", "--paper-model", "gpt2", *tasks, "--name", "lesion-paper")
+
+# %%
+# A localizer, and the lesion of its network
+# ------------------------------------------
+prose = "code - 1/3*news - 1/3*stories - 1/3*wiki"
+run(
+    "localize", out, *at, "--contrast", prose, "--most", 50, "--match-positions", "--overlap", ten,
+    "--name", "code-prose",
+)  # fmt: skip
+run("lesion", out, *at, "--networks", "code-prose", *tasks, "--n-controls", many, "--name", "lesion-code-prose")
+
+# %%
+# Robustness of what the union shows
+# ----------------------------------
+if not stored("robustness"):
+    run(
+        "robustness", out, *at, "--networks", ten, *tasks, "--n-controls", few, "--baselines", "wiki,resample:wiki",
+        "--thresholds", "z:2.5,z:3,z:3.5,top:0.01", "--seeds", "1", "--methods", "canica,fastica-temporal",
+        "--name", "robustness",
+    )  # fmt: skip
+
+# %%
+# Report
+# ------
+run("report", out)
+
+# %%
+# What this does not show
+# -----------------------
+# One training of one small model, twenty beginnings of texts of each kind: another model, or other texts, may give
+# another answer. Networks were chosen by a descriptive threshold, and only what exceeds its controls says anything of
+# them.
