@@ -61,9 +61,9 @@ def run(command: str, *words: object) -> None:
         sys.exit(code)
 
 
-def stored(name: str) -> bool:
-    """Say whether an experiment is there already, so that it need not be done again."""
-    return any(entry.name == name for entry in lmri.open_study(out).entries.list("experiments"))
+def stored(name: str, kind: str = "experiments") -> bool:
+    """Say whether something is there already, so that it need not be done again."""
+    return any(entry.name == name and entry.site == site for entry in lmri.open_study(out).entries.list(kind))
 
 
 # %%
@@ -122,8 +122,6 @@ if not stored("templates"):
 # --------------------------------------
 # Beside neurons of the same layers, and beside neurons whose lesion also removes as much.
 run("lesion", out, *at, "--networks", ten, *tasks, "--n-controls", many, "--name", "lesion")
-if mostly_empty:
-    run("lesion", out, *at, "--networks", "ica10", *tasks, "--n-controls", many, "--name", "lesion-z3")
 run("dissociate", out, "lesion", *at, "--name", "dissociate")
 run(
     "lesion", out, *at, "--networks", ten, *tasks, "--controls", "energy", "--n-controls", few,
@@ -145,8 +143,8 @@ run(
 # -------
 # The three largest networks, by two gains, by a constant as in the paper, and by the same along the signs of the
 # weights. The best dose is chosen on one half of the held-out texts and reported on the other.
+model, tokenizer = lmri.load_model(options.model)
 if not stored("amplify"):
-    model, tokenizer = lmri.load_model(options.model)
     largest = sorted(study.networks(ten, site), key=lambda network: -network.n_neurons)[:3]
     doses = [
         Dose(network, *dose)
@@ -171,17 +169,27 @@ if not stored("amplify"):
     print(to_markdown(outcome.layouts["best"]), outcome.text)
 
 # %%
-# What else a silenced neuron may give: its mean, or its value at a random token, of ten seeds
-# ---------------------------------------------------------------------------------------------
-run("lesion", out, *at, "--networks", ten, *tasks, "--baseline", "wiki", "--n-controls", 0, "--name", "lesion-mean")
-run(
-    "lesion", out, *at, "--networks", ten, *tasks, "--baseline", "resample:wiki", "--n-seeds", 10,
-    "--n-controls", 0, "--name", "lesion-resample",
-)  # fmt: skip
+# What else a silenced neuron of the union may give
+# -------------------------------------------------
+# Its mean in other texts, or its value at a random token of these, from ten seeds; robustness has their controls.
+if not stored("baselines", "scores"):
+    wiki, union = study.recording("wiki", site), study.networks(ten, site).union()
+    others = {
+        "zero": lmri.lesion(union),
+        "mean of wiki": lmri.lesion(union, wiki),
+        "a random token of wiki": [lmri.lesion(union, lmri.Donors.draw(wiki, seed)) for seed in range(10)],
+    }
+    whole = [Perplexity(scored[kind], f"perplexity-{kind}") for kind in KINDS]
+    scores = lmri.evaluate(model, tokenizer, whole, others, store=ItemStore(study.layout.items))
+    study.save_scores(scores, "baselines", site, ten, {"intervention": "lesion"})
+    shown = scores.summary()[["condition", "task", "diff", "ci_low", "ci_high", "sd_repeats"]]
+    print(f"\n{to_markdown(shown.round(4))}")
 
 # %%
 # The paper's own choices
 # -----------------------
+if not stored("templates-paper"):
+    run("templates", out, *at, "--paper", "--paper-model", "gpt2", "--name", "templates-paper")
 run("lesion", out, *at, "--paper", "--paper-model", "gpt2", *tasks, "--name", "lesion-paper")
 
 # %%
@@ -200,9 +208,15 @@ run("lesion", out, *at, "--networks", "code-prose", *tasks, "--n-controls", many
 if not stored("robustness"):
     run(
         "robustness", out, *at, "--networks", ten, *tasks, "--n-controls", few, "--baselines", "wiki,resample:wiki",
-        "--thresholds", "z:2.5,z:3,z:3.5,top:0.01", "--seeds", "1", "--methods", "canica,fastica-temporal",
+        "--thresholds", "z:2.5,top:0.02", "--seeds", "1", "--methods", "canica,fastica-temporal",
         "--name", "robustness",
     )  # fmt: skip
+
+# %%
+# The networks that |z| > 3 leaves, where these are few
+# -----------------------------------------------------
+if mostly_empty:
+    run("lesion", out, *at, "--networks", "ica10", *tasks, "--n-controls", few, "--name", "lesion-z3")
 
 # %%
 # Report

@@ -29,6 +29,8 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.stats import binomtest
 
 import lmri
 from lmri import finetuning
@@ -109,7 +111,12 @@ if not place.exists():
 child, child_tokenizer = lmri.load_model(place)
 of_child = pd.read_csv(place / "held_out.tsv", sep="\t")
 shown = ["metric", "value", "majority_rate", "balanced_accuracy", "mean_margin", "predicted_counts", "n_items"]
-say(f"{options.task}: {len(fit.labels)} items learned\n{of_child[shown].to_string(index=False)}")
+n_right, n_items = round(of_child["value"][0] * of_child["n_items"][0]), int(of_child["n_items"][0])
+low, high = binomtest(n_right, n_items).proportion_ci(method="wilson")
+say(
+    f"{options.task}: {len(fit.labels)} items learned, {n_right} of {n_items} others right: {n_right / n_items:.3f} "
+    f"[{low:.3f}, {high:.3f}]\n{of_child[shown].to_string(index=False)}"
+)
 
 # %%
 # Networks of the parent
@@ -194,7 +201,13 @@ def tell(outcome: Outcome, scores: Scores, site: str, name: str) -> None:
 for site, _, kind in (one.partition(":") for one in options.plan):
     networks = networks_of(site, kind, 10)
     sizes = networks.members.sum(axis=1)
-    say(f"{site}, {kind}: {networks.info['convergence']}; neurons {sizes.tolist()}, union {networks.union().n_neurons}")
+    union = networks.union()
+    say(
+        f"{site}, {kind}: {networks.info['convergence']}\nneurons {sizes.tolist()}, together {union.n_neurons}, "
+        f"by layer {union.layer_profile().tolist()}"
+    )
+    if "iq" in networks.metrics:
+        say(f"stability (Iq): {networks.metrics['iq'].round(2).tolist()}")
     every = conditions_of(networks, lmri.lesion)
     one_by_one = {name: every[name] for name in networks.names}
     together = {name: made for name, made in every.items() if name not in one_by_one}
@@ -219,13 +232,14 @@ def draw_lesions(axis: Any, site: str, kind: str) -> None:
         info, summary = scores.tasks[0], scores.summary().set_index("condition")
         intact = summary.loc["intact"]
         controls = scores.control_diffs(info)
-        lesioned = summary.drop(index="intact").sort_values("diff", kind="stable")
+        lesioned = summary.drop(index="intact")
+        lesioned = lesioned.sort_values("diff", kind="stable") if name.startswith("table4") else lesioned
         rows += [(str(own), row, intact["value"] + controls.get(own, [])) for own, row in lesioned.iterrows()]
     for height, (_, row, beside) in enumerate(rows):
         axis.plot(beside, [height] * len(beside), "|", color=NEUTRAL, ms=7, alpha=0.55)
         axis.plot(intact["value"] + row[["ci_low", "ci_high"]], [height] * 2, color=POSITIVE, lw=1.4)
         axis.plot(row["value"], height, "o", color=POSITIVE, ms=4)
-    label(axis, [short(name, row["n_neurons"]) for name, row, _ in rows], f"{site}: {KINDS[kind]}")
+    label(axis, [short(name, row["n_neurons"]) for name, row, _ in rows], f"{site},\n{KINDS[kind]}")
     axis.axvline(intact["value"], color="black", lw=0.9, ls="--", zorder=0)
     axis.axvline(intact["majority_rate"], color="black", lw=0.9, ls=":", zorder=0)
 
@@ -236,7 +250,7 @@ KINDS = {"ica": "NeuronICA", "paper": "paper's choices"}
 def short(name: str, n_neurons: int) -> str:
     """Name a lesion by its number and its size."""
     last = name.rsplit("-", 1)[-1]
-    return f"{'all ten' if last == 'union' else 'random' if '%' in last else last} ({n_neurons})"
+    return f"{'all ten' if last == 'union' else 'random 15 %' if '%' in last else last} ({n_neurons})"
 
 
 def label(axis: Any, names: list[str], title: str) -> None:
@@ -260,16 +274,24 @@ def draw_paper(axis: Any) -> None:
     names = [f"{number} ({n})" for number, (n, _) in zip(numbers, single, strict=True)]
     values = [*(value for _, value in single), without_all, without_random]
     axis.plot(values, range(len(values)), "o", color=NEGATIVE, ms=4)
-    label(axis, [*names, "all ten", "random 15 %"], "the paper's GPT-2")
+    label(axis, [*names, "all ten", "random 15 %"], "the paper's\nGPT-2")
     axis.axvline(intact, color="black", lw=0.9, ls="--", zorder=0)
 
 
 with mpl.rc_context(STYLE):
-    figure = Figure(figsize=(2.2 + 2.1 * len(options.plan), 3.2), layout="constrained")
+    figure = Figure(figsize=(2.2 + 2.2 * len(options.plan), 3.6), layout="constrained")
     axes = figure.subplots(1, len(options.plan) + 1, sharex=True)
     for axis, (site, _, kind) in zip(axes[:-1], (one.partition(":") for one in options.plan), strict=True):
         draw_lesions(axis, site, kind)
     draw_paper(axes[-1])
+    marks = [
+        Line2D([], [], color=POSITIVE, marker="o", ms=4, lw=1.4, label="lesioned, 95 % over texts"),
+        Line2D([], [], color=NEUTRAL, marker="|", ms=7, lw=0, label="its controls"),
+        Line2D([], [], color=NEGATIVE, marker="o", ms=4, lw=0, label="the paper"),
+        Line2D([], [], color="black", lw=0.9, ls="--", label="intact"),
+        Line2D([], [], color="black", lw=0.9, ls=":", label="most frequent label"),
+    ]
+    figure.legend(handles=marks, loc="outside lower left", frameon=False, fontsize=7.5, ncols=len(marks))
     drawn = drawing(figure)
     (folder / "lesions.svg").write_text(drawn.svg, encoding="utf-8")
     (folder / "lesions.png").write_bytes(drawn.png)

@@ -129,7 +129,8 @@ def test_a_classifier_is_not_scored_on_what_it_has_learned(study, tmp_path):
 def test_a_dry_run_counts_what_would_be_scored_and_stores_nothing(study):
     before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.name != "log.jsonl"}
     done = run(
-        "lesion", study, "--networks", "canica", "--baseline", "code", "--n-controls", "7", "--name", "dry", "--dry-run", "--json",
+        "lesion", study, "--networks", "canica", "--baseline", "code", "--n-controls", "7", "--name", "dry",
+        "--dry-run", "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     cost = json.loads(done.stdout)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lmri.controls import FAMILIES
 from lmri.experiments.paper import (
     check_model,
     kinds_of,
@@ -81,7 +82,16 @@ def _paragraphs(scores: Scores, summary: pd.DataFrame) -> list[str]:
     kinds = kinds_of(scores, summary)
     found = [_task(task, summary[(summary["task"] == task.name) & (summary["metric"] == task.metric)], kinds)
              for task in scores.tasks]  # fmt: skip
-    return [*found, *_collapsed(summary), *_notes(summary)]
+    return [*_scored(scores, summary), *found, *_collapsed(summary), *_notes(summary)]
+
+
+def _scored(scores: Scores, summary: pd.DataFrame) -> list[str]:
+    """Say which weights were scored, and what controls have in common with their network."""
+    said = [f"Scored was {scores.model.id} (weights {scores.model.fingerprint})."] if scores.model else []
+    families = [FAMILIES.get(str(name), str(name)) for name in summary["control_family"].unique() if name]
+    if families:
+        said.append(f"Controls have {'; or '.join(families)}.")
+    return [" ".join(said)] if said else []
 
 
 def _task(task: TaskInfo, rows: pd.DataFrame, kinds: dict[str, str]) -> str:

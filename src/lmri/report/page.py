@@ -11,6 +11,7 @@ import pandas as pd
 
 from lmri import storage
 from lmri.comparison import AnyComparison, Consensus, CourseComparison
+from lmri.controls import FAMILIES
 from lmri.exceptions import StudyError
 from lmri.networks import Network
 from lmri.outcome import Drawing, Outcome
@@ -63,12 +64,15 @@ def write_report(study: Study, path: Path) -> Path:
     environment.filters["number"] = number
     recordings = study.recordings()
     entries = {kind: study.entries.list(kind) for kind in storage.ENTRY_KINDS}
+    evaluations = [_scores(one, study.scores(one.name, one.site)) for one in entries["scores"]]
+    written_up = _written_up(entries["experiments"])
     page = environment.get_template("report.html.j2").render(
         model=study.model,
         recordings=[_recording(one) for one in recordings],
         sets=[_network_set(study, one) for one in entries["networks"]],
         comparisons=[_comparison(one, study.comparison(one.name, one.site)) for one in entries["comparisons"]],
-        scores=[_scores(one, study.scores(one.name, one.site)) for one in entries["scores"]],
+        evaluations=evaluations,
+        scores=[one for one in evaluations if (one["site"], one["name"]) not in written_up],
         experiments=[_experiment(one, study.experiment(one.name, one.site)) for one in entries["experiments"]],
         sites=study.sites,
         recorded_with=", ".join(sorted({one.info["versions"]["lmri"] for one in recordings})),
@@ -78,6 +82,11 @@ def write_report(study: Study, path: Path) -> Path:
     )
     storage.write_text(path, page)
     return path
+
+
+def _written_up(experiments: Sequence[Entry]) -> set[tuple[str, str]]:
+    """Find the evaluations, by site and name, that an experiment of the same name shows whole."""
+    return {(one.site, one.name) for one in experiments if one.info["inputs"].get("scores") == one.name}
 
 
 def _by_versions(entries: Sequence[Entry]) -> list[tuple[list[tuple[str, str]], str]]:
@@ -253,14 +262,6 @@ def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
         "rows": comparison.table.to_dict("records"),
         "has_members": "iou" in comparison.table,
     }
-
-
-FAMILIES = {
-    "layer+size": "as many neurons in every layer",
-    "layer+size+energy": "as many neurons in every layer, of which a lesion removes as much",
-    "layer+size+index": "the same neurons under one exchange of the index, alike in all layers",
-}
-"""What the controls of each family have in common with their network."""
 
 
 def _scores(entry: Entry, scores: Scores) -> dict[str, Any]:
