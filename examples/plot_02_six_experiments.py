@@ -120,13 +120,9 @@ if not stored("templates"):
 # %%
 # Lesion (Tables 4 to 7), and dissociate
 # --------------------------------------
-# Beside neurons of the same layers, and beside neurons whose lesion also removes as much.
+# Beside as many random neurons of the same layers.
 run("lesion", out, *at, "--networks", ten, *tasks, "--n-controls", many, "--name", "lesion")
 run("dissociate", out, "lesion", *at, "--name", "dissociate")
-run(
-    "lesion", out, *at, "--networks", ten, *tasks, "--controls", "energy", "--n-controls", few,
-    "--name", "lesion-energy",
-)  # fmt: skip
 
 # %%
 # Preserve (Tables 8 to 10)
@@ -139,39 +135,10 @@ run(
 )  # fmt: skip
 
 # %%
-# Amplify
-# -------
-# The three largest networks, by two gains, by a constant as in the paper, and by the same along the signs of the
-# weights. The best dose is chosen on one half of the held-out texts and reported on the other.
-model, tokenizer = lmri.load_model(options.model)
-if not stored("amplify"):
-    largest = sorted(study.networks(ten, site), key=lambda network: -network.n_neurons)[:3]
-    doses = [
-        Dose(network, *dose)
-        for network in largest
-        for dose in ((GAIN, 1.5), (GAIN, 3.0), (OFFSET, 0.5), (ALONG, 0.5))
-        if network.n_neurons
-    ]
-    halves = [
-        Perplexity(scored[kind][start::2], f"{kind}-{split}", split=split)
-        for start, split in enumerate(("select", "test"))
-        for kind in KINDS
-    ]
-    controls = lmri.MatchedControls(options.n_other_controls)
-    conditions = dose_conditions(doses)
-    print(f"\n[{(time.perf_counter() - started) / 60:.1f} min]\nAmplifying {[one.name for one in largest]}", flush=True)
-    scores = lmri.evaluate(
-        model, tokenizer, halves, conditions, controls, store=ItemStore(study.layout.items)
-    )  # nothing that was scored before a stop is scored again
-    study.save_scores(scores, "amplify", site, None, {"intervention": "amplify"})
-    outcome = amplification_outcome(scores, doses)
-    study.save_experiment(outcome, "amplify", site, {"networks": [ten], "scores": "amplify"}, {})
-    print(to_markdown(outcome.layouts["best"]), outcome.text)
-
-# %%
 # What else a silenced neuron of the union may give
 # -------------------------------------------------
 # Its mean in other texts, or its value at a random token of these, from ten seeds; robustness has their controls.
+model, tokenizer = lmri.load_model(options.model)
 if not stored("baselines", "scores"):
     wiki, union = study.recording("wiki", site), study.networks(ten, site).union()
     others = {
@@ -200,7 +167,45 @@ run(
     "localize", out, *at, "--contrast", prose, "--most", 50, "--match-positions", "--overlap", ten,
     "--name", "code-prose",
 )  # fmt: skip
-run("lesion", out, *at, "--networks", "code-prose", *tasks, "--n-controls", many, "--name", "lesion-code-prose")
+run("lesion", out, *at, "--networks", "code-prose", *tasks, "--n-controls", few, "--name", "lesion-code-prose")
+
+# %%
+# Amplify
+# -------
+# The three largest networks, by two gains, by a constant as in the paper, and by the same along the signs of the
+# weights. The best dose is chosen on one half of the held-out texts and reported on the other.
+if not stored("amplify"):
+    largest = sorted(study.networks(ten, site), key=lambda network: -network.n_neurons)[:3]
+    doses = [
+        Dose(network, *dose)
+        for network in largest
+        for dose in ((GAIN, 1.5), (GAIN, 3.0), (OFFSET, 0.5), (ALONG, 0.5))
+        if network.n_neurons
+    ]
+    halves = [
+        Perplexity(scored[kind][start::2], f"{kind}-{split}", split=split)
+        for start, split in enumerate(("select", "test"))
+        for kind in KINDS
+    ]
+    controls = lmri.MatchedControls(options.n_other_controls)
+    conditions = dose_conditions(doses)
+    print(f"\n[{(time.perf_counter() - started) / 60:.1f} min]\nAmplifying {[one.name for one in largest]}", flush=True)
+    scores = lmri.evaluate(
+        model, tokenizer, halves, conditions, controls, store=ItemStore(study.layout.items)
+    )  # nothing that was scored before a stop is scored again
+    study.save_scores(scores, "amplify", site, None, {"intervention": "amplify"})
+    outcome = amplification_outcome(scores, doses)
+    study.save_experiment(outcome, "amplify", site, {"networks": [ten], "scores": "amplify"}, {})
+    print(to_markdown(outcome.layouts["best"]), outcome.text)
+
+# %%
+# Lesion beside other controls
+# ----------------------------
+# Neurons of the same layers whose lesion also removes as much of the activity.
+run(
+    "lesion", out, *at, "--networks", ten, *tasks, "--controls", "energy", "--n-controls", few,
+    "--name", "lesion-energy",
+)  # fmt: skip
 
 # %%
 # Robustness of what the union shows

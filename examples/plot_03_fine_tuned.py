@@ -69,6 +69,7 @@ parser.add_argument(
     default=["mlp_hidden:ica", "mlp_out:paper", "mlp_hidden:paper", "mlp_out:ica"],
     help="site:networks, in this order; networks are ica or paper",
 )
+parser.add_argument("--found-in", choices=["parent", "child"], default="parent", help="who is recorded")
 parser.add_argument("--n-train", type=int, default=1500, help="most items to learn")
 parser.add_argument("--n-test", type=int, default=200, help="most items to score under lesions")
 parser.add_argument("--n-recorded", type=int, help="most texts that the parent reads")
@@ -84,6 +85,7 @@ n_recorded = options.n_recorded or N_RECORDED[options.task]
 warnings.simplefilter("ignore", LMRIWarning)  # what they say stands in notes and tables
 pd.set_option("display.width", 220, "display.max_columns", 30, "display.max_colwidth", 60)
 folder = options.out / options.task
+results = folder if options.found_in == "parent" else folder / "found-in-child"
 source = options.data / FILES[options.task]
 started = time.perf_counter()
 
@@ -121,15 +123,16 @@ say(
 # %%
 # Networks of the parent
 # ----------------------
-# It reads texts that the child learns, so none that is scored. Networks are NeuronICA's at |z| > 3, or made with the
-# paper's choices: temporal FastICA and one-sided z > 3.6.
+# It reads texts that the child learns, so none that is scored; with ``--found-in child``, the child reads them.
+# Networks are NeuronICA's at |z| > 3, or made with the paper's choices: temporal FastICA and one-sided z > 3.6.
+recorded = parent if options.found_in == "parent" else child
 sites = list(dict.fromkeys(one.partition(":")[0] for one in options.plan))
 for site in sites:
     lmri.record(
-        parent, tokenizer, list(dict.fromkeys(fit.texts))[:n_recorded], folder / "study",
+        recorded, tokenizer, list(dict.fromkeys(fit.texts))[:n_recorded], results / "study",
         corpus="learned", site=site, test_fraction=0.0,
     )  # fmt: skip
-study = lmri.open_study(folder / "study")
+study = lmri.open_study(results / "study")
 study.check_apart(test.texts, options.task)  # no text that is scored made a network
 if finetuning.learned_texts(place) & {text_hash(text) for text in test.texts}:
     sys.exit("The child has learned texts that are to be scored. Choose another folder as OUT.")
@@ -182,7 +185,7 @@ READ = [
 def tell(outcome: Outcome, scores: Scores, site: str, name: str) -> None:
     """Keep an outcome, write its files, and print what it says."""
     study.save_experiment(outcome, name, site, {"scores": name}, {})
-    files = folder / f"{site}-{name}"
+    files = results / f"{site}-{name}"
     shutil.rmtree(files, ignore_errors=True)  # of the same outcome, or the line before would have refused it
     outcome.write(files)
     layouts = "\n".join(f"{stem}\n{layout.to_string(index=False)}" for stem, layout in outcome.layouts.items())
@@ -293,8 +296,8 @@ with mpl.rc_context(STYLE):
     ]
     figure.legend(handles=marks, loc="outside lower left", frameon=False, fontsize=7.5, ncols=len(marks))
     drawn = drawing(figure)
-    (folder / "lesions.svg").write_text(drawn.svg, encoding="utf-8")
-    (folder / "lesions.png").write_bytes(drawn.png)
+    (results / "lesions.svg").write_text(drawn.svg, encoding="utf-8")
+    (results / "lesions.png").write_bytes(drawn.png)
 
 # %%
 # What this does not show

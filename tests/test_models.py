@@ -270,6 +270,15 @@ def test_padding_is_on_the_right_and_masked():
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
+def test_a_batch_is_never_square():
+    # Of as many texts as tokens, one that runs tokens first could not be told from one that runs texts first.
+    for rows in ([[5, 6], [8, 9]], [[1, 2, 3], [4], [5, 6]]):
+        ids, mask = right_pad(rows, torch.device("cpu"))
+        assert ids.shape == mask.shape == (len(rows), len(rows) + 1)
+        assert not mask[:, -1].any()
+    assert right_pad([[5]], torch.device("cpu"))[0].shape == (1, 1)
+
+
 def test_hashes_tell_texts_apart():
     texts = sentences(20)
     assert len(hashes(texts)) == 20

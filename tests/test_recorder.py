@@ -681,3 +681,15 @@ def test_a_character_model_without_special_tokens_records_with_cutting(real_data
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert find_sites(model).widths == (64,) * 4
+
+
+def test_a_model_that_runs_tokens_first_is_recorded_right_also_in_square_batches(gpt2, tokenizer, tmp_path):
+    texts = ["the cat runs", "a big dog", "the sun sits"]
+    assert {len(tokenizer(text)["input_ids"]) for text in texts} == {len(texts)}
+    expected = record(gpt2, tokenizer, texts, tmp_path / "texts-first", test_fraction=0, batch_size=3)
+    for block in gpt2.transformer.h:
+        mlp = block.mlp
+        mlp.forward = lambda hidden, whole=mlp.forward: whole(hidden.transpose(0, 1).contiguous()).transpose(0, 1)
+    found = record(gpt2, tokenizer, texts, tmp_path / "tokens-first", test_fraction=0, batch_size=3)
+    for one, other in zip(expected.arrays(), found.arrays(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

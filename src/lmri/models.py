@@ -366,9 +366,11 @@ def right_pad(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor
     Returns
     -------
     input_ids, attention_mask : Tensor of shape (n_texts, longest)
-        Pads have id 0, which any vocabulary has, and mask 0.
+        Pads have id 0, which any vocabulary has, and mask 0. As many texts as tokens get a pad more, so that a layer
+        which runs tokens first can be told from one that runs texts first.
     """
     longest = max(len(row) for row in rows)
+    longest += len(rows) == longest > 1
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
     for place, row in enumerate(rows):
