@@ -169,3 +169,67 @@ def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing
     assert {row["task"] for row in found["effects"]} == {"perplexity-code", "perplexity-news"}
     expected = {"dissociations.tsv", "effects.tsv", "effects.svg", "effects.png", "outcome.json"}
     assert {path.name for path in out.iterdir()} == expected
+
+
+def test_several_families_seeds_and_spared_tokens_are_asked_for_at_once(study):
+    options = ("--controls", "layer", "--controls", "energy", "--baseline", "resample:news", "--n-seeds", "3")
+    scores = scored(study, "many-ways", *options, "--spare", "sinks")
+    summary = scores.summary()
+    own = summary[(summary["condition"] == "canica-00") & (summary["task"] == "perplexity-code")]
+    assert own["control_family"].tolist() == ["layer+size", "layer+size+energy"]
+    assert own["n_repeats"].tolist() == [3, 3]
+    assert (own["sd_repeats"] > 0).all()
+    shown = made_of(study, "many-ways")["parameters"]
+    assert (shown["controls"], shown["n_seeds"], shown["spare"]) == (["layer", "energy"], 3, "sinks")
+    for bad, said in (
+        (("--n-seeds", "3"), "--n-seeds is 3; accepted is 1 and, with --baseline resample:CORPUS"),
+        (("--controls", "layer", "--controls", "layer"), "each once"),
+        (("--stop-after", "-2"), "--stop-after is -2"),
+        (("--spare", "ends"), "ends"),
+    ):
+        done = run("lesion", study, "--networks", "canica", "--name", "bad", *bad)
+        assert done.exit_code != 0
+        assert said in " ".join(done.output.split())
+
+
+def test_a_lesion_is_written_up_beside_its_scores(study, tmp_path):
+    out = tmp_path / "lesions"
+    scored(study, "written", "--stop-after", "1", "--out", out)
+    outcome = open_study(study).experiment("written")
+    assert "Controls have as many neurons in every layer" in outcome.text
+    assert {path.suffix for path in out.iterdir()} == {".tsv", ".md", ".svg", ".png", ".json"}
+    again = run("lesion", study, "--networks", "canica", "--n-controls", "2", "--name", "written", "--stop-after", "1",
+                "--out", out)  # fmt: skip
+    assert again.exit_code != 0  # nothing is overwritten
+    assert "exists" in again.output
+
+
+def test_more_controls_cost_only_themselves(study):
+    scored(study, "few", "--seed", "7")
+    dry = ("lesion", study, "--networks", "canica", "--seed", "7", "--name", "more", "--dry-run", "--json")
+    cost = json.loads(run(*dry, "--n-controls", "5").stdout)["cost"]
+    n_networks = int(open_study(study).networks("canica").members.any(axis=1).sum()) + 1
+    assert {row["n_evaluations"] for row in cost} == {1 + 3 * n_networks}
+
+
+def test_the_papers_choices_are_made_together_or_not_at_all(study):
+    done = run("lesion", study, "--paper", "--paper-model", "gpt2", "--json")
+    assert done.exit_code == 0, done.output
+    opened = open_study(study)
+    networks = opened.networks("paper-parity")
+    assert networks.info["method"] == "fastica-temporal"
+    scores = opened.scores("lesion-paper-parity")
+    assert set(scores.conditions["kind"]) == {"intact", "network", "union", "random"}
+    assert opened.experiment("lesion-paper-parity").title.startswith("Paper parity")
+    for options, said in (
+        (("--paper", "--controls", "layer"), "--paper decides"),
+        (("--paper", "--networks", "canica"), "was not made as in the paper"),
+        ((), "There is nothing to lesion"),
+    ):
+        done = run("lesion", study, *options)
+        assert done.exit_code != 0
+        assert said in " ".join(done.output.split())
+    again = run("decompose", study, "--paper", "--quiet")
+    assert again.exit_code == 0, again.output
+    other = run("decompose", study, "--paper", "--method", "canica")
+    assert "--paper decides method" in " ".join(other.output.split())
