@@ -6,7 +6,7 @@ A small model is fine-tuned to tell kinds of news or opinions of films apart. Ne
 never learned the task, and lesion the child: one by one as in the paper's Table 4, all together as in Table 5, and
 everything but them as in Table 8; each beside matched controls, and beside the paper's numbers of GPT-2.
 
-It needs a folder with the model, one with the data, and about 15 minutes on one core for each task::
+It needs a folder with the model, one with the data, and about a quarter of an hour on a core of its own for each task::
 
     python examples/plot_03_fine_tuned.py MODEL DATA OUT --task ag-news
     python examples/plot_03_fine_tuned.py MODEL DATA OUT --task sst2
@@ -47,6 +47,7 @@ from lmri.experiments import (
 )
 from lmri.networks import NetworkSet
 from lmri.outcome import Outcome
+from lmri.report.curves import preservation_figure
 from lmri.report.figures import NEGATIVE, NEUTRAL, POSITIVE, STYLE, drawing
 from lmri.scores import Scores
 from lmri.storage import text_hash
@@ -253,7 +254,7 @@ KINDS = {"ica": "NeuronICA", "paper": "paper's choices"}
 def short(name: str, n_neurons: int) -> str:
     """Name a lesion by its number and its size."""
     last = name.rsplit("-", 1)[-1]
-    return f"{'all ten' if last == 'union' else 'random 15 %' if '%' in last else last} ({n_neurons})"
+    return f"{'all ten' if last == 'union' else 'random' if '%' in last else last} ({n_neurons})"
 
 
 def label(axis: Any, names: list[str], title: str) -> None:
@@ -265,8 +266,7 @@ def label(axis: Any, names: list[str], title: str) -> None:
     axis.tick_params(axis="x", labelsize=8)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", lw=0.3)
-    if len(names) > 2:
-        axis.axhline(len(names) - 2.5, color=NEUTRAL, lw=0.6)
+    axis.axhline(len(names) - 2.5, color=NEUTRAL, lw=0.6)
 
 
 def draw_paper(axis: Any) -> None:
@@ -276,13 +276,15 @@ def draw_paper(axis: Any) -> None:
     numbers = [paper.AG_NEWS_NETWORKS.index(one) + 1 for one in single]
     names = [f"{number} ({n})" for number, (n, _) in zip(numbers, single, strict=True)]
     values = [*(value for _, value in single), without_all, without_random]
-    axis.plot(values, range(len(values)), "o", color=NEGATIVE, ms=4)
-    label(axis, [*names, "all ten", "random 15 %"], "the paper's\nGPT-2")
+    n_missing = len(paper.AG_NEWS_NETWORKS) - len(single)  # so that the last two rows are beside ours
+    axis.plot(values, range(n_missing, n_missing + len(values)), "o", color=NEGATIVE, ms=4)
+    label(axis, [*[""] * n_missing, *names, "all ten", "random"], "the paper's\nGPT-2")
     axis.axvline(intact, color="black", lw=0.9, ls="--", zorder=0)
 
 
 with mpl.rc_context(STYLE):
     figure = Figure(figsize=(2.2 + 2.2 * len(options.plan), 3.6), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)  # names of rows at the very left were cut
     axes = figure.subplots(1, len(options.plan) + 1, sharex=True)
     for axis, (site, _, kind) in zip(axes[:-1], (one.partition(":") for one in options.plan), strict=True):
         draw_lesions(axis, site, kind)
@@ -295,9 +297,18 @@ with mpl.rc_context(STYLE):
         Line2D([], [], color="black", lw=0.9, ls=":", label="most frequent label"),
     ]
     figure.legend(handles=marks, loc="outside lower left", frameon=False, fontsize=7.5, ncols=len(marks))
-    drawn = drawing(figure)
-    (results / "lesions.svg").write_text(drawn.svg, encoding="utf-8")
-    (results / "lesions.png").write_bytes(drawn.png)
+    lesions = drawing(figure)
+
+# What is kept has a figure already, with a panel a task; here a panel is a site and a way to find networks.
+kept: dict[str, list[pd.DataFrame]] = {"preservation": [], "controls": []}
+for site, _, kind in (one.partition(":") for one in options.plan):
+    tables = study.experiment(f"table8-{kind}", site).tables
+    for stem, parts in kept.items():
+        parts.append(tables[stem].assign(task=f"{site}, {KINDS[kind]}"))
+preserved = preservation_figure(pd.concat(kept["preservation"]), pd.concat(kept["controls"]))
+for name, drawn in {"lesions": lesions, "kept": preserved}.items():
+    (results / f"{name}.svg").write_text(drawn.svg, encoding="utf-8")
+    (results / f"{name}.png").write_bytes(drawn.png)
 
 # %%
 # What this does not show

@@ -146,9 +146,12 @@ def test_rows_agree_with_the_summary_and_the_layout_with_the_rows(planted):
         )
     layout = preservation_layout(table)
     assert list(layout) == ["task", "intact", "K = 2", "K = 3", "K = 4", "nothing kept"]
-    assert layout["task"].tolist() == ["perplexity (nats per token, less is better)"]
-    assert layout["K = 2"].tolist() == [f"{rows.loc['carriers-union', 'value']:.4f} (5)"]
-    assert layout["nothing kept"].tolist() == [f"{rows.loc[NOTHING, 'value']:.4f} (0)"]
+    words = ["perplexity (nats per token, less is better)", "layer+size controls: mean (p_better)"]
+    assert layout["task"].tolist() == words
+    kept, controls = rows.loc["carriers-union"], scores.control_diffs(scores.tasks[0])["carriers-union"]
+    beside = f"{rows.loc['intact', 'value'] + controls.mean():.4f} ({kept['p_better']:.3g})"
+    assert layout["K = 2"].tolist() == [f"{kept['value']:.4f} (5)", beside]
+    assert layout["nothing kept"].tolist() == [f"{rows.loc[NOTHING, 'value']:.4f} (0)", "–"]
 
 
 def test_the_outcome_says_what_came_out_and_its_limits(planted, tmp_path):

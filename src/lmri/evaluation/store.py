@@ -74,11 +74,7 @@ class ItemStore:
         self._lines(key)[intervention] = line
         path = self._path(key)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=True) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            _append(path, line)
 
     def forget(self, key: str) -> None:
         """Drop all rows of a model and task."""
@@ -112,22 +108,28 @@ class ItemStore:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     lines: dict[str, dict[str, Any]] = {}
-    n_whole = 0
-    with path.open("rb") as file:
-        for raw in file:
-            if not raw.endswith(b"\n"):
-                break
-            try:
-                line = json.loads(raw)
-                lines[str(line["of"])] = {"note": str(line["note"]), "rows": list(line["rows"])}
-            except (ValueError, KeyError, TypeError):
-                break
-            n_whole += len(raw)
-    if n_whole < path.stat().st_size:
-        # The last line was being written when the process was killed; what follows a broken one cannot be trusted.
-        logger.info("%s ends in a line that was not finished; it is cut off.", path)
-        os.truncate(path, n_whole)
+    for raw in path.read_bytes().split(b"\n"):
+        try:
+            line = json.loads(raw)
+            lines[str(line["of"])] = {"note": str(line["note"]), "rows": list(line["rows"])}
+        except (ValueError, KeyError, TypeError):
+            if raw:
+                # It was being written when its process was killed, or another process writes it now.
+                logger.info("%s holds a line that was not finished; it is passed over.", path)
     return lines
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    """Write a line at once, so that lines of two processes do not mix, behind one that may have been torn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        torn = False
+        if end:
+            file.seek(end - 1)
+            torn = file.read(1) != b"\n"
+        file.write(b"\n" * torn + json.dumps(line, ensure_ascii=True).encode() + b"\n")
+        os.fsync(file.fileno())
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

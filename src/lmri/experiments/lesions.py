@@ -80,7 +80,8 @@ def _stem(task: str) -> str:
 
 def _paragraphs(scores: Scores, summary: pd.DataFrame) -> list[str]:
     kinds = kinds_of(scores, summary)
-    found = [_task(task, summary[(summary["task"] == task.name) & (summary["metric"] == task.metric)], kinds)
+    found = [_task(task, summary[(summary["task"] == task.name) & (summary["metric"] == task.metric)], kinds,
+                   scores.design.n_planned)
              for task in scores.tasks]  # fmt: skip
     return [*_scored(scores, summary), *found, *_collapsed(summary), *_notes(summary)]
 
@@ -94,14 +95,14 @@ def _scored(scores: Scores, summary: pd.DataFrame) -> list[str]:
     return [" ".join(said)] if said else []
 
 
-def _task(task: TaskInfo, rows: pd.DataFrame, kinds: dict[str, str]) -> str:
+def _task(task: TaskInfo, rows: pd.DataFrame, kinds: dict[str, str], n_planned: int) -> str:
     intact = rows[rows["condition"] == INTACT].iloc[0]
     better = "more is better" if task.higher_is_better else "less is better"
     said = [f"{task.name} ({task.metric.replace('_', ' ')}, {better}): intact {number(intact['value'])}."]
     tested = rows[[kinds[name] == "network" for name in rows["condition"]]]
     families = [name for name in dict.fromkeys(tested["control_family"]) if name]
-    said += [_family(tested[tested["control_family"] == family], family) for family in families]
-    if not families:
+    said += [_family(tested[tested["control_family"] == family], family, n_planned) for family in families]
+    if not families and len(tested):
         said.append("No network has matched controls, so nothing says whether one is unusual.")
     for kind, words in (("union", "Without all of"), ("random", "Without")):
         for name in dict.fromkeys(rows.loc[[kinds[one] == kind for one in rows["condition"]], "condition"]):
@@ -109,13 +110,13 @@ def _task(task: TaskInfo, rows: pd.DataFrame, kinds: dict[str, str]) -> str:
     return " ".join(said)
 
 
-def _family(rows: pd.DataFrame, family: str) -> str:
+def _family(rows: pd.DataFrame, family: str, n_planned: int) -> str:
     """Say which networks exceed their controls of one family."""
     judged = rows[rows["p"].notna()]
     if judged.empty:
         return f"Beside {family} controls, no network could be tested."
     if judged["q"].isna().all():
-        least = int(judged["n_controls"].min())
+        least = n_planned or int(judged["n_controls"].min())  # fewer, where draws stopped early
         low = judged.nsmallest(1, "p").iloc[0]
         return (
             f"Beside {family} controls, the lowest p of {len(judged)} networks is {low['p']:.3g} ({low['condition']}); "
@@ -156,8 +157,15 @@ def _collapsed(summary: pd.DataFrame) -> list[str]:
 
 
 def _notes(summary: pd.DataFrame) -> list[str]:
-    rows = summary[summary["note"].astype(str) != ""]
-    return _listed("Note", list(dict.fromkeys(f"{row.condition}: {row.note}" for row in rows.itertuples())))
+    # What is known of a task stands in all of its rows, and is said once.
+    found: dict[str, None] = {}
+    for task, rows in summary.groupby("task", sort=False):
+        parts = [str(note).split("; ") for note in rows["note"]]
+        common = [part for part in parts[0] if part and all(part in others for others in parts)]
+        found |= dict.fromkeys(f"{task}: {part}" for part in common)
+        for name, own in zip(rows["condition"], parts, strict=True):
+            found |= dict.fromkeys(f"{name}: {part}" for part in own if part and part not in common)
+    return _listed("Note", list(found))
 
 
 def _listed(words: str, found: Sequence[str], most: int = 20) -> list[str]:

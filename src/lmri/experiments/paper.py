@@ -226,6 +226,7 @@ def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None 
     intact = rows[rows["condition"] == INTACT].iloc[0]
     kinds = kinds_of(scores, rows)
     single = rows[[kinds[name] == "network" for name in rows["condition"]]]
+    beside = _beside(_summary(scores), task, metric)
     single = single.sort_values("diff", ascending=better, kind="stable", na_position="last")
     shown = [intact, *(row for _, row in single.iterrows())]
     layout = {
@@ -233,11 +234,31 @@ def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None 
         metric.replace("_", " "): [_value(row) for row in shown],
         "difference [95 % over texts]": ["–", *(_difference(row) for row in shown[1:])],
     }
+    for family, own in beside.groupby("control_family", sort=False):
+        known = own.set_index("condition")
+        layout[f"beyond {family} controls [95 %]; p; q"] = [
+            "–",
+            *(_tested(known.loc[row["condition"]]) if row["condition"] in known.index else "–" for row in shown[1:]),
+        ]
     if model == "gpt2" and paper_task(task, metric) == "ag-news":
         theirs = sorted(enumerate(AG_NEWS_NETWORKS, start=1), key=lambda one: one[1][1])
         layout["paper: network (neurons)"] = ["intact", *(f"{number} ({n})" for number, (n, _) in theirs)]
         layout["paper: accuracy"] = [number(AG_NEWS_INTACT), *(number(value) for _, (_, value) in theirs)]
     return _filled(layout)
+
+
+def _beside(summary: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    """Give the rows of a task's conditions that were tested beside controls."""
+    return summary[(summary["task"] == task) & (summary["metric"] == metric) & summary["p"].notna()]
+
+
+def _tested(row: pd.Series) -> str:
+    """Say how far a condition goes beyond its controls, with the interval over texts, p and q."""
+    effect = number(row["effect"], "+")
+    if np.isfinite(row["effect_low"]):
+        effect += f" [{number(row['effect_low'], '+')}, {number(row['effect_high'], '+')}]"
+    q = f"{row['q']:.3g}" if np.isfinite(row["q"]) else "–"
+    return f"{effect}; {row['p']:.3g}; {q}"
 
 
 def lesion_layout(scores: Scores | pd.DataFrame, model: str | None = None) -> pd.DataFrame:
@@ -264,8 +285,12 @@ def lesion_layout(scores: Scores | pd.DataFrame, model: str | None = None) -> pd
         row = {"task": task, "metric": str(metric).replace("_", " "), "scoring": first["scoring"].iloc[0]}
         row["intact"] = _value(first.loc[INTACT])
         for kind, heading in (("random", "random neurons"), ("union", "all networks")):
-            own = [_scored(first.loc[name]) for name in first.index if kinds[name] == kind]
-            row[heading] = "; ".join(own) or "–"
+            names = [name for name in first.index if kinds[name] == kind]
+            row[heading] = "; ".join(_scored(first.loc[name]) for name in names) or "–"
+            beside = rows[rows["condition"].isin(names) & rows["p"].notna()]
+            if len(beside):
+                said = (f"{one['control_family']}: {_tested(one)}" for _, one in beside.iterrows())
+                row[f"{heading}, beyond controls [95 %]; p; q"] = "; ".join(said)
         if model is not None:
             theirs = LESIONS[model].get(paper_task(str(task), str(metric)) or "", (None, None, None))
             row |= {f"paper: {name}": number(one) for name, one in zip(_LESIONED, theirs, strict=True)}

@@ -241,6 +241,8 @@ def _joined(*notes: str) -> str:
 def preservation_layout(table: pd.DataFrame) -> pd.DataFrame:
     """Lay a table out as the paper's Table 8: a row a task, a column a K, each ``score (neurons)``; intact first.
 
+    Below each stands what controls of equal size leave, on average, and p of more being left by chance.
+
     Parameters
     ----------
     table : DataFrame
@@ -259,7 +261,16 @@ def preservation_layout(table: pd.DataFrame) -> pd.DataFrame:
         words = f"{task} ({str(metric).replace('_', ' ')}, {own['better'].iloc[0]} is better)"
         cells = {label: _cell(found.loc[name, "value"], found.loc[name, "n_neurons"]) for name, label in names.items()}
         rows.append({"task": words, **cells})
-    return pd.DataFrame(rows)
+        intact = float(found.loc[INTACT, "value"])
+        for family, beside in own[own["p_better"].notna()].groupby("control_family", sort=False):
+            known = beside.set_index("condition")
+            told = {
+                label: f"{intact + known.loc[name, 'control_mean']:.4f} ({known.loc[name, 'p_better']:.3g})"
+                for name, label in names.items()
+                if name in known.index
+            }
+            rows.append({"task": f"{family} controls: mean (p_better)", **told})
+    return pd.DataFrame(rows).fillna("–")
 
 
 def _cell(value: float, n_neurons: int) -> str:

@@ -202,15 +202,17 @@ def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: d
     axis.axhline(0, color="black", lw=0.9, ls="--")
     doses = own.drop_duplicates("condition").set_index("condition")["dose"]
     task, metric = own["task"].iloc[0], own["metric"].iloc[0]
+    neutral = 1.0 if own["kind"].iloc[0] == "gain" else 0.0
     beside = controls[(controls["task"] == task) & (controls["metric"] == metric)]
     beside = beside[beside["condition"].isin(doses.index)]
     whole = beside["condition"].map(own.set_index("condition")["network"].to_dict()).astype(str).str.endswith(UNION)
     for part, colour, style in ((beside[~whole], NEUTRAL, "-"), (beside[whole], "black", ":")):
         if len(part):
             by = part.assign(dose=part["condition"].map(doses)).groupby("dose")["diff"]
+            mean, low, high = (_through(one, neutral) for one in (by.mean(), by.quantile(0.025), by.quantile(0.975)))
             if colour == NEUTRAL:
-                axis.fill_between(by.mean().index, by.quantile(0.025), by.quantile(0.975), color=BAND, lw=0, zorder=1)
-            axis.plot(by.mean().index, by.mean(), style, color=colour, lw=1.2, zorder=2)
+                axis.fill_between(mean.index, low, high, color=BAND, lw=0, zorder=1)
+            axis.plot(mean.index, mean, style, color=colour, lw=1.2, zorder=2)
     for network, colour in colours.items():
         line = own[own["network"] == network].drop_duplicates("condition").sort_values("dose")
         known = line["ci_low"].notna().to_numpy()
@@ -219,11 +221,20 @@ def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: d
             line["dose"][known], line["diff"][known], [low[known], high[known]],
             fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.6, zorder=3,
         )  # fmt: skip
-        above = colour is not SOFT
-        axis.plot(line["dose"], line["diff"], "-o", color=colour, lw=1.2, ms=3, zorder=4 if above else 2.5)
-    axis.set_xticks(sorted(set(doses)), [f"{dose:g}" for dose in sorted(set(doses))], fontsize=8)
+        course, above = _through(line.set_index("dose")["diff"], neutral), colour is not SOFT
+        axis.plot(course.index, course, "-", color=colour, lw=1.2, zorder=4 if above else 2.5)
+        axis.plot(line["dose"], line["diff"], "o", color=colour, ms=3, zorder=4 if above else 2.5)
+    ticks = sorted({*doses, neutral})
+    axis.set_xticks(ticks, [f"{dose:g}" for dose in ticks], fontsize=8)
     axis.tick_params(labelsize=8)
     axis.grid(axis="y", lw=0.3)
+
+
+def _through(points: pd.Series, neutral: float) -> pd.Series:
+    """Lead a line over doses through the one that changes nothing, where the difference is known to be 0."""
+    if len(points):
+        points = pd.concat([points[points.index != neutral], pd.Series([0.0], index=[neutral])]).sort_index()
+    return points
 
 
 def _dose_legend(colours: dict[str, Any], controls: pd.DataFrame) -> list[Any]:
