@@ -294,7 +294,7 @@ def test_commands_store_what_they_find_under_a_name_that_says_what_it_is_made_of
     assert stored.title == "Paper parity: templates by corpus"
     assert Outcome.read((tmp_path / "out").joinpath).digest == stored.digest
     assert stored.figures["templates"].png[:4] == b"\x89PNG"
-    assert stored.layouts["templates-of-news"]["paper: WIKI (of 100)"][0] == "208"
+    assert stored.layouts["templates-of-news"]["paper: WIKI (100 texts)"][0] == "208"
     entry = copy.entries.find("experiments", "templates-paper-code-news")
     assert entry.info["parameters"]["label"] == PARITY
     assert entry.info["parameters"]["signs"] == "solver"

@@ -199,9 +199,9 @@ def test_templates_of_the_same_rank_stand_side_by_side():
     ]  # fmt: skip
     layout = paper.templates_layout(pd.DataFrame(rows), "gpt2")
     assert layout["template (neurons)"].tolist()[:3] == ["t1 (5)", "t0 (5)", "–"]
-    assert layout["news (of 8 texts)"].tolist()[:2] == ["7 (1)", "0 (1)"]
+    assert layout["news (8 texts)"].tolist()[:2] == ["7 (1)", "0 (1)"]
     assert layout["paper: template"].tolist()[0] == "1"
-    assert layout["paper: WIKI (of 100)"].tolist()[0] == "208"
+    assert layout["paper: WIKI (100 texts)"].tolist()[0] == "208"
     with pytest.raises(ValueError, match="a layout is of one corpus"):
         paper.templates_layout(pd.DataFrame(rows).assign(templates_of=["a", "a", "b", "b"]))
 

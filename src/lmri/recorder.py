@@ -250,8 +250,8 @@ def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:
     cut = table[table["n_cut"] > 0]
     if len(cut):
         warnings.warn(
-            f"{len(cut)} of {len(table)} texts are longer than the model's context and were cut, by up to "
-            f"{cut['n_cut'].max()} tokens (first: {cut['text_id'].iloc[0]}). The number is in the sidecars.",
+            f"{len(cut)} of {len(table)} texts are longer than the model's context or max_tokens and were cut, by "
+            f"up to {cut['n_cut'].max()} tokens (first: {cut['text_id'].iloc[0]}). The number is in the sidecars.",
             DataWarning,
             stacklevel=4,
         )

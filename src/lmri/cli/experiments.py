@@ -96,17 +96,8 @@ def dissociate(
         "q",
     ]
     output.table(table[shown].head(SHOWN).round({"interaction": 1, "ci_low": 1, "ci_high": 1, "p": 3, "q": 3}))
-    n_found, n_all = int(table["dissociated"].sum()), len(table)
-    output.say(
-        f"{n_found} of {n_all} pairs of networks and tasks dissociate: q ≤ 0.05 for the interaction and both simple "
-        "effects together, in sd of matched controls. One model is one subject."
-    )
-    if table["q"].isna().all():
-        most = int(table[["n_controls_a", "n_controls_b"]].to_numpy().min())
-        output.say(
-            f"No q could be given: {most} controls a network are too few. Score again with --controls 99 or more."
-        )
     outcome = dissociation_outcome(found, entry.name)
+    output.say(outcome.text)
     chosen = {"networks": network or "all", "tasks": task or "all"}
     label = name or _default_name("dissociate", [entry.name, *(network or []), *(task or [])])
     keep(output, opened, outcome, label, entry.site, {"scores": entry.name}, chosen, out)

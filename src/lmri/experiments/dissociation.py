@@ -5,6 +5,7 @@ and in scale. So effects are measured in standard deviations of what matched con
 task, and what is tested is the crossed interaction: (A on 1 - A on 2) - (B on 1 - B on 2).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -305,9 +306,15 @@ def _said(table: pd.DataFrame) -> str:
         f"{row.interaction:.1f} sd [{row.ci_low:.1f}, {row.ci_high:.1f}], p {row.p:.3g}, q {row.q:.3g}."
         for row in strongest.itertuples()
     ]
+    fewest = int(table[["n_controls_a", "n_controls_b"]].to_numpy().min())
+    needed = math.ceil(n_all / ALPHA) - 1
     if table["q"].isna().all():
-        most = int(table[["n_controls_a", "n_controls_b"]].to_numpy().min())
-        said.append(f"No q could be given: {most} controls a network are too few, or no control touches a task.")
+        said.append(f"No q could be given: {fewest} controls a network are too few, or no control touches a task.")
+    if fewest < needed:
+        said.append(
+            f"With {fewest} controls a network no p is below {1 / (1 + fewest):.2g}; for one pair alone to reach q ≤ "
+            f"{ALPHA:g} among {n_all}, {needed} are needed. Name fewer networks or tasks, those of your hypothesis."
+        )
     return " ".join(said) + (
         "\n\np says whether a pair of networks is unusual among such pairs of sets of neurons, for this model and "
         "these items; the interval says how much the interaction varies over texts. One model is one subject."

@@ -185,14 +185,14 @@ def templates_layout(table: pd.DataFrame, model: str | None = None) -> pd.DataFr
     own = {"template (neurons)": [f"{one} ({_first(table, one)['n_template']})" for one in order]}
     for label in dict.fromkeys(table["label"]):
         rows = table[table["label"] == label].set_index("template").loc[order]
-        heading = f"{label} (of {rows['n_individuals'].iloc[0]} texts)"
+        heading = f"{label} ({rows['n_individuals'].iloc[0]} texts)"
         own[heading] = [f"{row.n_above} ({row.chance_95:g})" for row in rows.itertuples()]
     if model is None:
         return pd.DataFrame(own)
     theirs = sorted(enumerate(TEMPLATES[model], start=1), key=lambda one: -sum(one[1]))
     own["paper: template"] = [str(number) for number, _ in theirs]
     for place, corpus in enumerate(CORPORA):
-        own[f"paper: {corpus} (of 100)"] = [str(counts[place]) for _, counts in theirs]
+        own[f"paper: {corpus} (100 texts)"] = [str(counts[place]) for _, counts in theirs]
     return _filled(own)
 
 

@@ -342,7 +342,8 @@ def _text(table: pd.DataFrame, baseline: str) -> str:
         known = tested["q_better"].notna().any()
         few = int(tested["n_controls"].min())
         lines.append(
-            f"{n_q} of {len(tested)} points keep more than their controls at q ≤ {ALPHA}."
+            f"{n_q} of {len(tested)} points keep more than their controls at q ≤ {ALPHA} (q is over the points of a "
+            f"task; with {few} controls no p is below {1 / (1 + few):.2g})."
             if known
             else f"No q is given: {few} controls a point are too few for any p to reach {ALPHA}."
         )

@@ -103,7 +103,7 @@ class Robustness:
             held = row["base"] == HOLDS
             base = "holds in the base, and" if held else f"is not there in the base ({row['base']}); it holds"
             counts = [(row[_column(status)], status) for status in STATUSES[1:]]
-            others = ", ".join(f"{count} {status}" for count, status in counts if count)
+            others = ", ".join(f"{status} in {count}" for count, status in counts if count)
             lines.append(
                 f"{row['task']}: that the lesion of {self.target} does more harm than its matched controls {base} in "
                 f"{row['n_holds']} of {row['n_variants']} variants{f' ({others})' if others else ''}."
