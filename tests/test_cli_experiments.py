@@ -45,6 +45,10 @@ def test_controls_can_be_matched_by_what_the_lesion_removes(study):
     made = made_of(study, "energy")
     assert made["parameters"]["controls"] == "energy"
     assert made["inputs"]["controls"]["n"] == 2
+    outcome = open_study(study).experiment("energy")
+    balance = outcome.tables["balance"]
+    assert (balance["smd_after"].abs() <= balance["smd_before"].abs() + 0.1).all()
+    assert "What a lesion removes differs between networks and controls" in outcome.text
 
 
 def test_a_family_that_means_nothing_at_a_site_is_refused_before_anything_is_scored(study):

@@ -143,7 +143,8 @@ def intervene(
             f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {folder}"
         )
     if request.kind == "lesion":
-        _write_up(output, study, request, label, at, scores, beside)
+        balance = _balance(study, request, networks, loaded)
+        _write_up(output, study, request, label, at, scores, beside, balance)
     output.result(
         {"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary), "labels": records(labels)}
     )
@@ -168,13 +169,29 @@ class Beside:
     parity: bool = False
 
 
+def _balance(study: Study, request: Request, networks: NetworkSet, model: Any) -> pd.DataFrame | None:
+    """Say how alike networks and their controls are in removed energy, if that is what they are matched by."""
+    if "energy" not in request.families or not request.n_controls:
+        return None
+    controls = _energy_controls(study, request, networks, model)
+    filled = [one for one in [*networks, networks.union()] if one.n_neurons]
+    return pd.DataFrame([controls.balance(one).row() for one in filled]) if filled else None
+
+
 def _write_up(
-    output: Output, study: Study, request: Request, label: str, site: str, scores: Scores, beside: Beside
+    output: Output,
+    study: Study,
+    request: Request,
+    label: str,
+    site: str,
+    scores: Scores,
+    beside: Beside,
+    balance: pd.DataFrame | None,
 ) -> None:
     """Store a lesion as an experiment, in the paper's layout, and write it to a folder if one is given."""
     from lmri.experiments.lesions import lesion_outcome
 
-    outcome = lesion_outcome(scores, request.networks, beside.paper_model, beside.parity)
+    outcome = lesion_outcome(scores, request.networks, beside.paper_model, beside.parity, balance)
     parameters = {**request.shown(), "seed": request.seed, "paper_model": beside.paper_model, "parity": beside.parity}
     study.save_experiment(outcome, label, site, {"scores": label}, parameters)
     if beside.out is not None:
@@ -257,6 +274,10 @@ def _family(name: str, study: Study, request: Request, networks: NetworkSet, mod
         return PermutedControls(request.n_controls)
     if name == "shared":
         return SharedControls([*networks, networks.union()], request.n_controls)
+    return _energy_controls(study, request, networks, model)
+
+
+def _energy_controls(study: Study, request: Request, networks: NetworkSet, model: Any) -> EnergyMatchedControls:
     from lmri.interventions import output_norms
 
     space = networks.space

@@ -31,7 +31,13 @@ PAPERS_MEANING = (
 )
 
 
-def lesion_outcome(scores: Scores, of: str = "networks", model: str | None = None, parity: bool = False) -> Outcome:
+def lesion_outcome(
+    scores: Scores,
+    of: str = "networks",
+    model: str | None = None,
+    parity: bool = False,
+    balance: pd.DataFrame | None = None,
+) -> Outcome:
     """Put stored scores of a lesion into words, tables and a figure.
 
     Parameters
@@ -45,12 +51,15 @@ def lesion_outcome(scores: Scores, of: str = "networks", model: str | None = Non
         Whose numbers of the paper stand beside, where task and metric are the same.
     parity : bool, default=False
         Whether networks were made with the paper's choices; see `lmri.experiments.parity.check_parity`.
+    balance : DataFrame, optional
+        How alike networks and their controls are in what the lesion removes: a row each, as
+        `lmri.controls.EnergyMatchedControls.balance` gives it.
 
     Returns
     -------
     Outcome
-        Tables ``scores`` and, of classifications, ``labels``; a layout as Table 5 to 7, and one as Table 4 of each
-        task; one figure.
+        Tables ``scores``, ``labels`` of classifications and ``balance`` if it is known; a layout as Table 5 to 7, and
+        one as Table 4 of each task; one figure.
     """
     from lmri.report.figures import draw_scores, drawing  # drawing takes a second to load
 
@@ -58,16 +67,18 @@ def lesion_outcome(scores: Scores, of: str = "networks", model: str | None = Non
     summary, labels = scores.summary(), scores.label_counts()
     lesioned = summary[summary["condition"] != INTACT]
     tables = {"scores": summary} | ({"labels": labels} if len(labels) else {})
+    tables |= {} if balance is None else {"balance": balance}
     layouts = {"lesions": lesion_layout(scores, model)}
     for task in scores.tasks:
         layouts[f"networks-{_stem(task.name)}"] = networks_layout(scores, task.name, model)
+    said = _paragraphs(scores, summary) + ([] if balance is None else [_balanced(balance)])
     caption = (
         "Dots: difference from the intact model, with the 95 % interval over texts. Grey ticks: every matched control."
     )
     return Outcome(
         "lesion",
         f"{PARITY.capitalize()}: lesions of {of}" if parity else f"Lesions of {of}",
-        "\n\n".join([*_paragraphs(scores, summary), PAPERS_MEANING if parity else MEANING]),
+        "\n\n".join([*said, PAPERS_MEANING if parity else MEANING]),
         tables,
         layouts,
         {"lesions": drawing(draw_scores(scores), caption)} if len(lesioned) else {},
@@ -93,6 +104,17 @@ def _scored(scores: Scores, summary: pd.DataFrame) -> list[str]:
     if families:
         said.append(f"Controls have {'; or '.join(families)}.")
     return [" ".join(said)] if said else []
+
+
+def _balanced(balance: pd.DataFrame) -> str:
+    """Say how well matching by removed energy came out."""
+    before, after = balance["smd_before"].abs().max(), balance["smd_after"].abs().max()
+    unmatched = int(balance["n_unmatched"].sum())
+    return (
+        "What a lesion removes differs between networks and controls matched by layer and size by up to "
+        f"{before:.2f} standard deviations, and by up to {after:.2f} once it is matched, too; {unmatched} "
+        f"neuron{'' if unmatched == 1 else 's'} had no match (table balance)."
+    )
 
 
 def _task(task: TaskInfo, rows: pd.DataFrame, kinds: dict[str, str], n_planned: int) -> str:
