@@ -137,7 +137,7 @@ def main():
         deep(model, tokenizer, tasks, options.repeats)
     if "table" in options.rows:
         with tempfile.TemporaryDirectory() as folder:
-            for stop_after in (10, 0):
+            for stop_after in (0, 10):
                 table(model, tokenizer, tasks, Path(folder) / f"stop-{stop_after}", options.texts, stop_after)
 
 

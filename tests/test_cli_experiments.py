@@ -237,3 +237,21 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     assert again.exit_code == 0, again.output
     other = run("decompose", study, "--paper", "--method", "canica")
     assert "--paper decides method" in " ".join(other.output.split())
+
+
+def test_controls_that_stopped_early_or_are_larger_tell_no_dissociation(study):
+    for name, options in (("early", ("--stop-after", "1")), ("shared", ("--controls", "shared"))):
+        done = run("lesion", study, "--networks", "canica", "--n-controls", "19", "--name", name, *options, "--quiet")
+        assert done.exit_code == 0, done.output
+    said = " ".join(run("dissociate", study, "early").output.split())
+    assert "stopped early" in said
+    assert "--stop-after 0" in said
+    assert "All controls are shared" in " ".join(run("dissociate", study, "shared").output.split())
+
+
+def test_a_lesion_can_be_written_up_another_way(study, tmp_path):
+    words = ("lesion", study, "--networks", "canica", "--n-controls", "2", "--name", "another-way", "--json")
+    assert run(*words).exit_code == 0
+    again = run(*words, "--paper-model", "gpt2", "--out", tmp_path / "out")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "out" / "scores.tsv").is_file()

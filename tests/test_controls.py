@@ -383,6 +383,29 @@ def test_removed_energy_is_what_the_output_loses(recorded):
         assert energy["resample"][place] == pytest.approx(every, rel=1e-4)
 
 
+def test_a_baseline_of_other_texts_removes_what_lies_between_them(recorded):
+    recording = recorded.recordings("mlp_out")[0]
+    space = recording.space
+    rng = np.random.default_rng(0)
+    own = np.concatenate(list(recording.arrays()))
+    other = rng.normal(3, 2, size=(500, space.n_neurons)).astype(np.float32)
+
+    class Other:
+        corpus = "other"
+
+        def __init__(self):
+            self.space = space
+
+        def arrays(self):
+            return iter([other])
+
+    found = removed_energy(recording, "mean", None, Other())
+    np.testing.assert_allclose(found, ((own - other.mean(axis=0)) ** 2).mean(axis=0), rtol=1e-3)
+    drawn = other[rng.integers(len(other), size=20 * len(own))]
+    expected = ((np.tile(own, (20, 1)) - drawn) ** 2).mean(axis=0)
+    np.testing.assert_allclose(removed_energy(recording, "resample", None, Other()), expected, rtol=0.15)
+
+
 def test_at_mlp_out_a_neuron_removes_itself(recorded):
     recording = recorded.recording(site="mlp_out")
     own = np.concatenate(list(recording.arrays())).astype(np.float64)

@@ -168,6 +168,40 @@ def test_rows_of_a_model_that_scores_otherwise_are_dropped(tmp_path, gpt2, token
     found = evaluate(gpt2, tokenizer, [task], conditions(space), store=ItemStore(tmp_path))
     assert task.n == 3
     same(found, evaluate(gpt2, tokenizer, several()[:1], conditions(space)))
+    # They may have taken hours, so they are put aside rather than deleted.
+    assert [one.name.partition(".")[2] for one in sorted(tmp_path.iterdir())] == ["jsonl", "old-1"]
+
+
+def test_what_a_text_leaves_in_the_tokenizer_is_no_other_tokenizer(gpt2, tokenizer, tmp_path):
+    store, task = ItemStore(tmp_path), tasks.Perplexity(TEXTS)
+    before = store.key(gpt2, tokenizer, task)
+    tokenizer("the cat sits on the big house", truncation=True, max_length=2)
+    assert store.key(gpt2, tokenizer, task) == before
+    tokenizer.add_tokens(["zebra"])
+    assert store.key(gpt2, tokenizer, task) != before
+
+
+def test_notes_that_a_task_is_given_are_its_own_and_those_of_scoring_come_back(tmp_path, gpt2, tokenizer):
+    made = conditions(find_sites(gpt2))
+    texts = [*TEXTS, "word"]  # one token, which cannot be scored
+    first = tasks.Perplexity(texts, note="as it was")
+    evaluate(gpt2, tokenizer, [first], made, store=ItemStore(tmp_path))
+    again = tasks.Perplexity(texts, note="put right")
+    notes = evaluate(gpt2, tokenizer, [again], made, store=ItemStore(tmp_path)).summary()["note"]
+    assert (notes == "put right; 1 texts not scored").all()
+
+
+def test_rows_that_two_processes_write_at_once_are_whole(tmp_path, gpt2, tokenizer):
+    made, task = conditions(find_sites(gpt2)), tasks.Perplexity(TEXTS)
+    one, other = ItemStore(tmp_path), ItemStore(tmp_path)
+    evaluate(gpt2, tokenizer, [task], {"a": made["a"]}, store=one)
+    key = other.key(gpt2, tokenizer, task)
+    (path,) = tmp_path.glob("*.jsonl")
+    with path.open("a") as file:
+        file.write('{"of": "torn')
+    evaluate(gpt2, tokenizer, [task], {"b": made["b"]}, store=other)
+    fresh = ItemStore(tmp_path)
+    assert all(fresh.find(key, one.digest(), task) is not None for one in made.values())
 
 
 def test_shared_controls_are_scored_once(gpt2, tokenizer):
@@ -345,6 +379,39 @@ def test_a_model_that_gives_something_else_without_its_blocks_is_run_whole(gpt2,
         whole = task.score(gpt2, tokenizer)
     np.testing.assert_array_equal(found.loc[found["condition"] == "x", "value"], whole["value"])
     handle.remove()
+
+
+def test_a_model_that_leaves_something_behind_for_later_blocks_is_run_whole(gpt2, tokenizer):
+    left = {}
+    first, last = gpt2.transformer.h[0], gpt2.transformer.h[2]
+    handles = [
+        first.attn.register_forward_hook(lambda module, args, output: left.update(value=output[0].mean())),
+        last.register_forward_pre_hook(lambda module, args: (args[0] + left["value"], *args[1:])),
+    ]
+    task = tasks.Perplexity(TEXTS, batch_size=2)
+    prefix = Prefix(gpt2, [1, 2])
+    with prefix.keeping():
+        task.score(gpt2, tokenizer)
+    prefix.check()
+    assert prefix.depths == []
+    for handle in handles:
+        handle.remove()
+
+
+def test_a_model_whose_later_blocks_miss_the_earlier_ones_is_run_whole(gpt2, tokenizer):
+    shared = {}
+    first, last = gpt2.transformer.h[0], gpt2.transformer.h[2]
+    handles = [
+        first.attn.register_forward_hook(lambda module, args, output: shared.update(key=output[0])),
+        last.register_forward_hook(lambda module, args, output: shared.pop("key") * 0 + output),
+    ]
+    made = lesion(network(find_sites(gpt2), [2], share=0.5))
+    found = evaluate(gpt2, tokenizer, [tasks.Perplexity(TEXTS)], {"x": made}).items
+    with made.on(gpt2):
+        whole = tasks.Perplexity(TEXTS).score(gpt2, tokenizer)
+    np.testing.assert_array_equal(found.loc[found["condition"] == "x", "value"], whole["value"])
+    for handle in handles:
+        handle.remove()
 
 
 def test_what_does_not_fit_is_computed(tokenizer):

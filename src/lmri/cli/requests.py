@@ -9,6 +9,7 @@ import pandas as pd
 
 from lmri.cli.console import Output, quote, records
 from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls, SharedControls
+from lmri.exceptions import EntryExistsError
 from lmri.networks import Network, NetworkSet
 from lmri.scores import Scores
 from lmri.storage import text_hash
@@ -193,10 +194,13 @@ def _write_up(
 
     outcome = lesion_outcome(scores, request.networks, beside.paper_model, beside.parity, balance)
     parameters = {**request.shown(), "seed": request.seed, "paper_model": beside.paper_model, "parity": beside.parity}
-    study.save_experiment(outcome, label, site, {"scores": label}, parameters)
     if beside.out is not None:
         outcome.write(beside.out)
         output.say(f"Tables and figures: {quote(beside.out)}")
+    try:
+        study.save_experiment(outcome, label, site, {"scores": label}, parameters)
+    except EntryExistsError as error:  # the scores are the same, and only their write-up is another
+        output.say(f"This write-up was not stored in the study, which has one of another kind: {error}")
 
 
 def score_networks(
@@ -282,9 +286,14 @@ def _energy_controls(study: Study, request: Request, networks: NetworkSet, model
 
     space = networks.space
     norms = output_norms(model, space) if space.site == "mlp_hidden" else None
-    baseline, _, _ = str(request.options.get("baseline") or "zero").partition(":")
+    baseline, _, rest = str(request.options.get("baseline") or "zero").partition(":")
     removed = baseline if baseline in ("zero", "resample") else "mean"
-    return EnergyMatchedControls.measured(study.group(space.site), removed, norms, request.n_controls)
+    corpus = rest.partition(":")[0] if removed == "resample" else baseline
+    given = None if removed == "zero" else study.recording(corpus, space.site)
+    # What the networks were found in, whatever else has been recorded.
+    corpora = study.corpora_of(request.networks, space.site) if request.networks else None
+    fitted = study.group(space.site, corpora)
+    return EnergyMatchedControls.measured(fitted, removed, norms, request.n_controls, given)
 
 
 def check_not_learned(model: str | None, tasks: "list[Task]") -> None:

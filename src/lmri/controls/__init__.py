@@ -6,7 +6,7 @@ Three families, from loose to tight: by layer and size (`MatchedControls`); by w
 """
 
 from lmri.controls.balance import Balance
-from lmri.controls.base import FAMILIES, Controls
+from lmri.controls.base import FAMILIES, SHARED, Controls
 from lmri.controls.energy import moments, removed_energy
 from lmri.controls.matched import MatchedControls, random_share
 from lmri.controls.permuted import PermutedControls
@@ -15,6 +15,7 @@ from lmri.controls.strata import EnergyMatchedControls
 
 __all__ = [
     "FAMILIES",
+    "SHARED",
     "Balance",
     "Controls",
     "EnergyMatchedControls",

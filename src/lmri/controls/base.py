@@ -17,9 +17,11 @@ DRAWS = "joint"
 """Part of the identity of every family, since draws were once made for each network by itself."""
 
 
+SHARED = "layer+size, shared"
+
 FAMILIES = {
     "layer+size": "as many neurons in every layer",
-    "layer+size, shared": "at least as many neurons in every layer, and are the same for networks of like size",
+    SHARED: "at least as many neurons in every layer, and are the same for networks of like size",
     "layer+size+energy": "as many neurons in every layer, of which a lesion removes as much",
     "layer+size+index": "the same neurons under one exchange of the index, alike in all layers",
 }

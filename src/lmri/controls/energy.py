@@ -2,7 +2,8 @@
 
 A silenced neuron whose activation ``h`` becomes ``b`` takes ``(h - b) w`` out of the residual stream, where ``w`` is
 the column of weights that it writes with. Its mean square over tokens is ``E[h²] |w|²`` for a zero lesion, ``Var[h]
-|w|²`` for a mean lesion, and ``2 Var[h] |w|²`` where the donor's value is independent of the neuron's own. At
+|w|²`` for a mean lesion, and ``2 Var[h] |w|²`` where the donor's value is independent of the neuron's own; if mean or
+donors are of other texts, the squared difference of means is added, and half of the variance is that of the donors. At
 ``mlp_out`` a neuron is a coordinate of the output, so ``|w|`` is 1.
 """
 
@@ -58,7 +59,10 @@ def moments(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def removed_energy(
-    recordings: Recording | Sequence[Recording], baseline: str = "zero", norms: np.ndarray | None = None
+    recordings: Recording | Sequence[Recording],
+    baseline: str = "zero",
+    norms: np.ndarray | None = None,
+    given: Recording | None = None,
 ) -> np.ndarray:
     """Measure what a lesion of each neuron removes from the residual stream, as mean square over tokens.
 
@@ -71,6 +75,8 @@ def removed_energy(
     norms : ndarray of shape (n_neurons,), optional
         Squared norm of the weights that every neuron writes with; `lmri.interventions.output_norms` gives them. Needed
         at ``mlp_hidden``, refused at ``mlp_out``, where they are 1.
+    given : Recording, optional
+        What the baseline is of, if that is another recording: its mean, or its tokens as donors.
 
     Returns
     -------
@@ -97,5 +103,12 @@ def removed_energy(
         if norms.shape != (space.n_neurons,):
             raise SpaceMismatchError(f"norms have shape {norms.shape}; ({space.n_neurons},) is needed.")
     mean, variance = moments(chain.from_iterable(one.arrays() for one in every))
-    energy = {"zero": variance + mean**2, "mean": variance, "resample": 2 * variance}[baseline]
+    other_mean, other_variance = mean, variance
+    if given is not None:
+        space.check_same(given.space, f"The recording of {given.corpus!r}")
+        other_mean, other_variance = moments(given.arrays())
+    apart = (mean - other_mean) ** 2
+    energy = {"zero": variance + mean**2, "mean": variance + apart, "resample": variance + other_variance + apart}[
+        baseline
+    ]
     return energy if norms is None else energy * norms

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lmri.controls.base import SHARED
 from lmri.controls.matched import MatchedControls
 from lmri.networks import Network
 from lmri.storage import digest
@@ -49,7 +50,7 @@ class SharedControls:
     @property
     def family(self) -> str:
         """What tables call these controls."""
-        return "layer+size, shared"
+        return SHARED
 
     @cached_property
     def groups(self) -> list[tuple[np.ndarray, list[Network]]]:

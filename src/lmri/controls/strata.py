@@ -90,6 +90,7 @@ class EnergyMatchedControls:
         baseline: str = "zero",
         norms: np.ndarray | None = None,
         n: int = 100,
+        given: Recording | None = None,
     ) -> "EnergyMatchedControls":
         """Measure energies on recordings of the fitted texts, and match by them.
 
@@ -103,8 +104,10 @@ class EnergyMatchedControls:
             ``lmri.interventions.output_norms(model, recording.space)``; needed at ``mlp_hidden``.
         n : int, default=100
             Draws a network.
+        given : Recording, optional
+            What the baseline is of, if that is another recording: its mean, or its tokens as donors.
         """
-        energy = removed_energy(recordings, baseline, norms)
+        energy = removed_energy(recordings, baseline, norms, given)
         space = (recordings if isinstance(recordings, Recording) else recordings[0]).space
         return cls(space, energy, n, baseline)
 

@@ -41,10 +41,10 @@ def estimate_cost(
     asked = {one.digest() for step in steps for one in step.interventions if one.edits()}
     rows = []
     for task in tasks:
+        key = store.key(model, tokenizer, task) if store else ""
         start = time.perf_counter()
         n_items = len(task.score(model, tokenizer))
         seconds = time.perf_counter() - start
-        key = store.key(model, tokenizer, task) if store else ""
         n_stored = sum(store.find(key, one, task) is not None for one in asked) if store else 0
         n_evaluations = 1 + len(asked) - n_stored
         rows.append(

@@ -84,16 +84,23 @@ class Prefix:
         if not self._example:
             self.depths = []
         for depth in list(self.depths):
-            with evaluation_mode(self.model):
-                whole = _tensors(self.model(**self._example))
-                n_before = self.n_skipped
-                with self.using(depth):
-                    short = _tensors(self.model(**self._example))
-            skipped = self.n_skipped > n_before
-            same = len(whole) == len(short) and all(map(torch.equal, whole, short))
-            if not (skipped and same):
+            if not self._agrees(depth):
                 logger.info("%s cannot be run from block %d on; it is run whole.", type(self.model).__name__, depth)
                 self.depths.remove(depth)
+
+    def _agrees(self, depth: int) -> bool:
+        other = {**self._example, "input_ids": self._example["input_ids"].flip(-1)}
+        with evaluation_mode(self.model):
+            whole = _tensors(self.model(**self._example))
+            # So that what a block has left behind on the model, rather than handed on, is that of another text.
+            self.model(**other)
+            n_before = self.n_skipped
+            try:
+                with self.using(depth):
+                    short = _tensors(self.model(**self._example))
+            except Exception:  # such as a later block that misses keys which an earlier one shares
+                return False
+        return self.n_skipped > n_before and len(whole) == len(short) and all(map(torch.equal, whole, short))
 
     # What is read is known by its content, whatever order tasks and batches come in.
 

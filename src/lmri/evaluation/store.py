@@ -43,11 +43,17 @@ class ItemStore:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self._known: dict[str, dict[str, dict[str, Any]]] = {}
+        self._given: dict[str, str] = {}
+
+    def _made(self, key: str, task: Task) -> list[str]:
+        """List the notes that scoring has added to those which the task was given."""
+        given = self._given.get(key, "").split("; ")
+        return [note for note in task.info.note.split("; ") if note and note not in given]
 
     def key(self, model: PreTrainedModel, tokenizer: Any, task: Task) -> str:
         """Hash everything, beside an intervention, that the rows of a task are a function of."""
         made_with = versions()
-        return digest(
+        key = digest(
             [
                 fingerprint(model, head=True),
                 str(model.dtype),
@@ -59,39 +65,43 @@ class ItemStore:
                 {name: made_with[name] for name in ("lmri", "torch", "transformers") if name in made_with},
             ]
         )
+        self._given.setdefault(key, task.info.note)
+        return key
 
     def find(self, key: str, intervention: str, task: Task) -> Rows | None:
-        """Give the rows of an intervention, and put the task into the state it was in after them; None if unknown."""
+        """Give the rows of an intervention, and the task the notes that scoring it made; None if unknown."""
         found = self._lines(key).get(intervention)
         if found is None:
             return None
-        task.info = replace(task.info, note=found["note"])
+        notes = [note for note in found["note"].split("; ") if note and note not in task.info.note.split("; ")]
+        task.info = replace(task.info, note="; ".join(filter(None, [task.info.note, *notes])))
         return [dict(row) for row in found["rows"]]
 
     def keep(self, key: str, intervention: str, task: Task, rows: Rows) -> None:
         """Keep the rows of an intervention, on disk if there is a folder."""
-        line = {"of": intervention, "note": task.info.note, "rows": [_plain(row) for row in rows]}
+        line = {"of": intervention, "note": "; ".join(self._made(key, task)), "rows": [_plain(row) for row in rows]}
         self._lines(key)[intervention] = line
         path = self._path(key)
         if path is not None:
             _append(path, line)
 
     def forget(self, key: str) -> None:
-        """Drop all rows of a model and task."""
-        self._known.pop(key, None)
+        """Begin anew with a model and task; older rows are put aside, since they may have taken hours."""
+        self._known[key] = {}
         path = self._path(key)
-        if path is not None:
-            path.unlink(missing_ok=True)
+        if path is not None and path.exists():
+            number = 1 + sum(1 for _ in path.parent.glob(f"{key}.old-*"))
+            path.rename(path.with_name(f"{key}.old-{number}"))
 
     def check(self, key: str, task: Task, live: Rows) -> Rows:
-        """Give the stored rows of the intact model if it still gives them, and drop everything stored otherwise."""
+        """Give the stored rows of the intact model if it still gives them, and put all stored ones aside otherwise."""
         stored = self.find(key, NOTHING, task)
         if stored is None:
             self.keep(key, NOTHING, task, live)
             return live
         if _same(stored, live):
             return stored  # to the last digit what the other stored rows are compared with
-        logger.warning("The model scores %r otherwise than stored; all its rows are made anew.", task.info.name)
+        logger.warning("The model scores %r otherwise than stored; old rows are put aside.", task.info.name)
         self.forget(key)
         self.keep(key, NOTHING, task, live)
         return live
@@ -134,7 +144,10 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 def _tokenizer_digest(tokenizer: Any) -> str:
     fast = getattr(tokenizer, "backend_tokenizer", None)
-    content = fast.to_str() if fast is not None else sorted(tokenizer.get_vocab().items())
+    content: Any = sorted(tokenizer.get_vocab().items())
+    if fast is not None:
+        # How the last text was cut and padded is no part of what the tokenizer is.
+        content = {**json.loads(fast.to_str()), "truncation": None, "padding": None}
     return digest([type(tokenizer).__name__, content, getattr(tokenizer, "model_max_length", None)])
 
 

@@ -368,7 +368,8 @@ def _text(scores: Scores, table: pd.DataFrame, best: pd.DataFrame) -> str:
     n_networks, empty = table["network"].nunique(), table.loc[table["n_neurons"] == 0, "network"].nunique()
     lines = [f"{n_networks} networks at {', '.join(doses)}" + (f"; {empty} of them empty." if empty else ".")]
     # What was only chosen on is no result.
-    told = table[(table["n_neurons"] > 0) & (table["split"] != ("select" if len(best) else ""))]
+    told = table[table["n_neurons"] > 0]
+    told = told[told["split"] != "select"] if len(best) else told
     for (task, metric), own in told.groupby(["task", "metric"], sort=False):
         shown = own.drop_duplicates("condition").dropna(subset=["diff"])
         words = f"{str(metric).replace('_', ' ')}, {own['better'].iloc[0]} is better"

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lmri.controls import SHARED
 from lmri.outcome import Outcome
-from lmri.scores import ALPHA, Scores, TaskInfo
+from lmri.scores import ALPHA, FEWEST_CLUSTERS, Scores, TaskInfo
 from lmri.thresholds import q_values
 
 FEWEST_CONTROLS = 19
@@ -199,9 +200,16 @@ def _harms(scores: Scores, tasks: Sequence[TaskInfo], networks: Iterable[str] | 
             f"A dissociation needs two networks with matched controls, and there are {len(set(names))}. Lesion more, "
             "or keep more: a network without neurons has no controls."
         )
+    if scores.design.stop_after:
+        raise ValueError(
+            "Controls of these scores stopped early, once they were as bad as the network, so they are no sample of "
+            "what such sets of neurons do. Score again with all controls (--stop-after 0); what is scored is reused."
+        )
     found = []
     for name in dict.fromkeys(names):
         for family, draws in controls[controls["control_of"] == name].groupby("control_family", sort=False):
+            if family == SHARED:
+                continue  # larger than the network, which errs to the safe side of harm, but not of a difference
             if len(draws) < FEWEST_CONTROLS:
                 raise ValueError(
                     f"{name!r} has {len(draws)} controls; with fewer than {FEWEST_CONTROLS} no p can reach {ALPHA}. "
@@ -211,8 +219,18 @@ def _harms(scores: Scores, tasks: Sequence[TaskInfo], networks: Iterable[str] | 
             signs = np.array([-1.0 if task.higher_is_better else 1.0 for task in tasks])
             whole = np.stack([one[0] for one in diffs], axis=-1) * signs
             beyond = np.stack([one[1][:, 0] - one[1][:, 1:].mean(axis=1) for one in diffs], axis=-1) * signs
+            beyond[:, [_n_clusters(scores, task) < FEWEST_CLUSTERS for task in tasks]] = np.nan
             found.append(_Harm(name, str(family), whole, beyond))
+    if not found:
+        raise ValueError(
+            "All controls are shared by networks of like size, and larger than these. Score again with "
+            "--controls layer."
+        )
     return found
+
+
+def _n_clusters(scores: Scores, task: TaskInfo) -> int:
+    return int(scores.items.loc[scores.items["task"] == task.name, "cluster"].nunique())
 
 
 def _row(a: _Harm, b: _Harm, one: int, two: int, tasks: Sequence[TaskInfo]) -> dict[str, object]:

@@ -297,8 +297,7 @@ def _controls_key(variant: Variant) -> tuple[str, ...]:
     """Say what controls depend on beside the network."""
     if variant.choice.controls == "layer":
         return ("layer",)
-    kind, _, _ = variant.choice.baseline.partition(":")
-    return ("energy", variant.choice.site, kind if kind in ("zero", "resample") else "mean")
+    return ("energy", variant.choice.site, variant.choice.baseline)
 
 
 def _controls(base: Specifications, key: tuple[str, ...], model: "PreTrainedModel", n: int) -> "Controls":
@@ -307,10 +306,14 @@ def _controls(base: Specifications, key: tuple[str, ...], model: "PreTrainedMode
 
     if key[0] == "layer":
         return MatchedControls(n)
-    _, site, removed = key
+    _, site, baseline = key
+    kind, _, rest = baseline.partition(":")
+    removed = kind if kind in ("zero", "resample") else "mean"
+    corpus = rest.partition(":")[0] if removed == "resample" else kind
+    given = None if removed == "zero" else base.study.recording(corpus, site)
     recordings = base.study.group(site, base.corpora)
     norms = output_norms(model, recordings[0].space) if site == "mlp_hidden" else None
-    return EnergyMatchedControls.measured(recordings, removed, norms, n)
+    return EnergyMatchedControls.measured(recordings, removed, norms, n, given)
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------

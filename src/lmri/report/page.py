@@ -18,7 +18,7 @@ from lmri.outcome import Drawing, Outcome
 from lmri.recording import Recording
 from lmri.report import figures
 from lmri.scores import ALPHA, INTACT, Scores
-from lmri.space import NeuronSpace
+from lmri.space import ModelInfo, NeuronSpace
 from lmri.study import Entry, Study
 
 _GENERATOR = '<meta name="generator" content="lmri">'
@@ -73,7 +73,10 @@ def write_report(study: Study, path: Path) -> Path:
         comparisons=[_comparison(one, study.comparison(one.name, one.site)) for one in entries["comparisons"]],
         evaluations=evaluations,
         scores=[one for one in evaluations if (one["site"], one["name"]) not in written_up],
-        experiments=[_experiment(one, study.experiment(one.name, one.site)) for one in entries["experiments"]],
+        experiments=[
+            _experiment(one, study.experiment(one.name, one.site), _other_weights(one, entries["scores"], study.model))
+            for one in entries["experiments"]
+        ],
         sites=study.sites,
         recorded_with=", ".join(sorted({one.info["versions"]["lmri"] for one in recordings})),
         version=storage.versions()["lmri"],
@@ -289,7 +292,19 @@ def _scores(entry: Entry, scores: Scores) -> dict[str, Any]:
     }
 
 
-def _experiment(entry: Entry, outcome: Outcome) -> dict[str, Any]:
+def _other_weights(experiment: Entry, scores: Sequence[Entry], recorded: ModelInfo) -> str:
+    """Say which other weights than the recorded ones an experiment scored, if it did."""
+    for one in scores:
+        scored = one.info["results"]["model"]
+        is_own = (one.site, one.name) == (experiment.site, experiment.info["inputs"].get("scores"))
+        if is_own and scored and scored["fingerprint"] != recorded.fingerprint:
+            return (
+                f"Scored was {scored['id']}, whose weights ({scored['fingerprint']}) are not those that were recorded."
+            )
+    return ""
+
+
+def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str, Any]:
     """Show an outcome: words, figures and layouts at once, its main table as well, further tables folded."""
     tables = [_table(stem, table) for stem, table in outcome.tables.items()]
     return {
@@ -298,7 +313,7 @@ def _experiment(entry: Entry, outcome: Outcome) -> dict[str, Any]:
         "site": entry.site,
         "experiment": outcome.experiment,
         "title": outcome.title,
-        "paragraphs": [part for part in outcome.text.split("\n\n") if part.strip()],
+        "paragraphs": [part for part in [other_weights, *outcome.text.split("\n\n")] if part.strip()],
         "parameters": ", ".join(f"{key} = {value}" for key, value in entry.info["parameters"].items() if value != ""),
         "figures": [_figure(one) for one in outcome.figures.values()],
         "layouts": [_table(stem, table) for stem, table in outcome.layouts.items()],

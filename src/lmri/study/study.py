@@ -477,6 +477,14 @@ class Study:
             return compare_many(sets, seed, inputs["sets"], same_standardization=False)
         return compare(sets[0], sets[1], seed, same_standardization=False)
 
+    def corpora_of(self, networks: str, site: str) -> list[str] | None:
+        """Name the corpora that stored networks were found in; None if that is not known."""
+        made_of = self.entries.find("networks", networks, site).info["inputs"]
+        if "decomposition" not in made_of:
+            return None
+        corpora = self.entries.find("decompositions", made_of["decomposition"], site).info["inputs"].get("corpora")
+        return None if corpora is None else list(corpora)
+
     def scores_inputs(self, networks: str | None, site: str, made_of: Mapping[str, Any]) -> dict[str, Any]:
         """Say what an evaluation is a function of: stored networks, if any, and what its `Scores` were made of."""
         if networks is None:
