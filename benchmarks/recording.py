@@ -1,50 +1,195 @@
-"""Recording every layer to disk, against the bare base model on the same batches: tokens per second."""
+"""Recording to disk, beside the bare base model and three other ways to do it: tokens per second.
 
+    python benchmarks/recording.py TEXTS_FOLDER TOKENIZER_FOLDER [--peer transformer_lens=PYTHON] [--peer nnsight=PYTHON]
+
+The model has GPT-2 small's shape and random weights; the texts are cut to 20 to 400 tokens. Peers run in interpreters of
+their own (``python -m venv``, ``pip install transformer_lens``), on the same tokens, and save what they see as float32.
+All take turns, so that a noisy machine is noisy for all; read the ratios of medians.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 
 import lmri
-from lmri.demo.texts import KINDS, generate
 from lmri.models import bucket, encode, evaluation_mode, right_pad
 
-N_TEXTS, REPEATS = 50, 5
+HERE = Path(__file__).parent
+SHORTEST, LONGEST = 20, 400
 
 
-def bare(model, encodings: list, batch_size: int = 8) -> float:
+def make_model(folder: Path, tokenizer_folder: Path) -> None:
+    """Save a model of GPT-2 small's shape with the tokenizer given."""
+    torch.manual_seed(0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_texts(folder: Path, tokenizer, n: int) -> list[str]:
+    """Cut real texts to lengths spread evenly between the shortest and the longest."""
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    long = (json.loads(line)["text"] for line in lines)
+    lengths = np.random.default_rng(0).integers(SHORTEST, LONGEST + 1, n)
+    texts: list[str] = []
+    for text in long:
+        if len(texts) == n:
+            break
+        wanted = int(lengths[len(texts)])
+        spans = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        if len(spans) > wanted:
+            texts.append(text[: spans[wanted - 1][1]])
+    return texts
+
+
+def bare(model, rows: list[list[int]], batch_size: int) -> float:
     start = time.perf_counter()
     with evaluation_mode(model):
-        for batch in bucket([len(one.ids) for one in encodings], batch_size):
-            ids, mask = right_pad([encodings[text].ids for text in batch], torch.device("cpu"))
-            model.base_model(input_ids=ids, attention_mask=mask)
+        for batch in bucket([len(row) for row in rows], batch_size):
+            ids, mask = right_pad([rows[text] for text in batch], torch.device("cpu"))
+            model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     return time.perf_counter() - start
 
 
-def recorded(model, tokenizer, texts: list[str], site: str) -> float:
-    with tempfile.TemporaryDirectory() as folder:
+def recorded(model, tokenizer, texts: list[str], scratch: Path) -> float:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         start = time.perf_counter()
-        lmri.record(model, tokenizer, texts, f"{folder}/study", site=site, test_fraction=0)
+        lmri.record(model, tokenizer, texts, f"{folder}/study", test_fraction=0, n_dummy=0)
         return time.perf_counter() - start
 
 
-def main() -> None:
-    model, tokenizer = lmri.load_model("lmri-demo")
-    texts = [text for kind in KINDS for text in generate(kind, N_TEXTS, 1)]
-    encodings = [encode(model, tokenizer, text) for text in texts]
-    n_tokens = sum(len(one.ids) for one in encodings)
-    seconds: dict[str, list[float]] = {"bare": [], "mlp_out": [], "mlp_hidden": []}
-    for _ in range(REPEATS):
-        seconds["bare"].append(bare(model, encodings))
-        for site in ("mlp_out", "mlp_hidden"):
-            seconds[site].append(recorded(model, tokenizer, texts, site))
-    base = np.median(seconds["bare"])
-    for name, own in seconds.items():
-        print(f"{name:10} {n_tokens / np.median(own):8.0f} tokens/s, {base / np.median(own):.2f} of the bare model")
-    print(
-        "Recording includes tokenizing, the self-test, tables and all files; the model is small, so these weigh much."
+def paper(model, rows: list[list[int]], scratch: Path) -> float:
+    """As the paper does it: one text at a time through the whole language model, a list of arrays, saved at the end."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        start = time.perf_counter()
+        seen: list[torch.Tensor] = []
+        handles = [
+            block.mlp.c_proj.register_forward_hook(lambda m, a, out: seen.append(out.detach().cpu()) and None)
+            for block in model.transformer.h
+        ]
+        with torch.no_grad():
+            for number, row in enumerate(rows):
+                seen.clear()
+                model(torch.tensor([row]))
+                np.save(f"{folder}/{number}.npy", torch.cat(seen, dim=-1)[0].numpy())
+        for handle in handles:
+            handle.remove()
+        return time.perf_counter() - start
+
+
+class Peer:
+    """Another library in an interpreter of its own, which loads once and then runs when it is told to."""
+
+    def __init__(self, name: str, python: str, folder: Path, tokens: Path, scratch: Path) -> None:
+        command = [python, str(HERE / "peers" / f"with_{name}.py"), str(folder), str(tokens), str(scratch)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        while not self.process.stdout.readline().startswith("ready"):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{name} failed to load.")
+
+    def __call__(self) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print("go", file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+
+def memory(folder: Path, texts_file: Path, n: int) -> float:
+    """Peak resident memory, in MB, of a process that records the first `n` texts, each repeated under other names."""
+    code = (
+        "import json, resource, sys, tempfile, lmri\n"
+        "folder, file, n, scratch = sys.argv[1:]\n"
+        "model, tokenizer = lmri.load_model(folder)\n"
+        "texts = json.load(open(file))\n"
+        "texts = [f'{i} {texts[i % len(texts)]}' for i in range(int(n))]\n"
+        "with tempfile.TemporaryDirectory(dir=scratch) as out:\n"
+        "    lmri.record(model, tokenizer, texts, f'{out}/study', test_fraction=0)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(texts_file), str(n), str(texts_file.parent)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(done.stdout.split()[-1])
+
+
+def lesioned(model, rows: list[list[int]]) -> tuple[float, float]:
+    """Seconds of an intact and of a lesioned pass over the same batches, taken in turns."""
+    space = lmri.find_sites(model, "mlp_hidden")
+    members = np.random.default_rng(0).random(space.n_neurons) < 0.01
+    intervention = lmri.lesion(lmri.Network.from_members(space, members))
+    seconds: dict[str, list[float]] = {"intact": [], "lesioned": []}
+    for _ in range(7):
+        seconds["intact"].append(bare(model, rows, 8))
+        with intervention.on(model):
+            seconds["lesioned"].append(bare(model, rows, 8))
+    return float(np.median(seconds["intact"])), float(np.median(seconds["lesioned"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("texts", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("--peer", action="append", default=[], help="name=python")
+    parser.add_argument("--n-texts", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=["speed", "memory", "lesion"], default=None)
+    options = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    with tempfile.TemporaryDirectory() as scratch_name:
+        scratch = Path(scratch_name)
+        folder = scratch / "gpt2-small-shape"
+        make_model(folder, options.tokenizer)
+        model, tokenizer = lmri.load_model(folder)
+        texts = make_texts(options.texts, tokenizer, options.n_texts)
+        rows = [encode(model, tokenizer, text).ids for text in texts]
+        n_tokens = sum(map(len, rows))
+        (scratch / "tokens.json").write_text(json.dumps(rows))
+        (scratch / "texts.json").write_text(json.dumps(texts))
+        print(f"{len(rows)} texts, {n_tokens} tokens, {torch.get_num_threads()} threads")
+        if options.only in (None, "speed"):
+            speed(model, tokenizer, texts, rows, scratch, folder, options)
+        if options.only in (None, "lesion"):
+            intact, changed = lesioned(model, rows[:40])
+            print(f"a lesioned forward pass: {intact / changed:.3f} of the speed of the intact one (7 pairs)")
+        if options.only in (None, "memory"):
+            small, large = memory(folder, scratch / "texts.json", 40), memory(folder, scratch / "texts.json", 400)
+            print(f"peak resident memory: 40 texts {small:.0f} MB, 400 texts {large:.0f} MB ({large / small:.3f})")
+
+
+def speed(model, tokenizer, texts, rows, scratch, folder, options) -> None:
+    n_tokens = sum(map(len, rows))
+    ways = {
+        "bare base model, batched": lambda: bare(model, rows, 8),
+        "bare base model, one by one": lambda: bare(model, rows, 1),
+        "lmri": lambda: recorded(model, tokenizer, texts, scratch),
+        "the paper's way": lambda: paper(model, rows, scratch),
+    }
+    for spec in options.peer:
+        name, python = spec.split("=", 1)
+        ways[name] = Peer(name, python, folder, scratch / "tokens.json", scratch)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(options.repeats):
+        for name, way in ways.items():
+            seconds[name].append(way())
+            print(f"  {number + 1}: {name:28} {n_tokens / seconds[name][-1]:7.0f} tokens/s", flush=True)
+    medians = {name: float(np.median(own)) for name, own in seconds.items()}
+    print(f"{'':28} tokens/s  lmri is")
+    for name, median in medians.items():
+        print(f"{name:28} {n_tokens / median:8.0f}  {median / medians['lmri']:.2f} x")
+    print(f"memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,14 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import lmri
+from lmri import EnergyMatchedControls
 from lmri.cli.app import app
+from lmri.sites import projections
 from lmri.study import open_study
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -49,6 +53,35 @@ def test_controls_can_be_matched_by_what_the_lesion_removes(study):
     balance = outcome.tables["balance"]
     assert (balance["smd_after"].abs() <= balance["smd_before"].abs() + 0.1).all()
     assert "What a lesion removes differs between networks and controls" in outcome.text
+
+
+@pytest.mark.parametrize("baseline", ["zero", "news", "resample:news:2"])
+def test_energy_controls_are_measured_on_the_fitted_corpora_and_against_the_lesions_own_baseline(
+    study, monkeypatch, baseline
+):
+    made = []
+    measured = EnergyMatchedControls.measured.__func__
+    monkeypatch.setattr(
+        EnergyMatchedControls,
+        "measured",
+        classmethod(lambda cls, *given: made.append(measured(cls, *given)) or made[-1]),
+    )
+    done = run("lesion", study, "--networks", "canica", "--controls", "energy", "--n-controls", "1", "--baseline",
+               baseline, "--name", f"by-number-{baseline.replace(':', '-')}", "--quiet")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    opened = open_study(study)
+    tokens = {one.corpus: np.concatenate(list(one.arrays())).astype(float) for one in opened.group("mlp_hidden")}
+    both = np.concatenate([tokens["code"], tokens["news"]])  # what the networks were found in
+    if baseline == "zero":
+        expected = (both**2).mean(0)
+    elif baseline == "news":
+        expected = ((both - tokens["news"].mean(0)) ** 2).mean(0)
+    else:  # over all pairs of a token and its donor
+        expected = both.var(0) + tokens["news"].var(0) + (both.mean(0) - tokens["news"].mean(0)) ** 2
+    model, _ = lmri.load_model("lmri-demo")
+    space = opened.networks("canica").space
+    norms = np.concatenate([p.weight.detach().double().pow(2).sum(1).numpy() for p in projections(model, space)])
+    np.testing.assert_allclose(made[0].energy, expected * norms, rtol=1e-4)
 
 
 def test_a_family_that_means_nothing_at_a_site_is_refused_before_anything_is_scored(study):

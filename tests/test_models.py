@@ -80,14 +80,6 @@ def test_what_cannot_be_loaded_is_a_value_error_that_names_it(tmp_path):
         load_model(tmp_path, dtype="nn")
 
 
-def test_pickled_weights_are_refused(folder):
-    weights = load_model(folder)[0].state_dict()
-    (folder / "model.safetensors").unlink()
-    torch.save(weights, folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="could not be loaded"):
-        load_model(folder)
-
-
 # -- identity ---------------------------------------------------------------------------------------------------------
 
 

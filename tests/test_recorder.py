@@ -293,7 +293,7 @@ def test_runs_hold_whole_texts_in_order_and_about_as_many_volumes_as_asked_for(t
 
 
 def test_a_run_too_long_for_nifti_is_refused_before_anything_is_read(tmp_path, monkeypatch, gpt2, tokenizer):
-    monkeypatch.setattr("lmri.recorder._MOST_VOLUMES", 20)
+    monkeypatch.setattr("lmri.recorder.planning._MOST_VOLUMES", 20)
     with pytest.raises(ValueError, match="a NIfTI-1 image holds at most 20"):
         record(gpt2, tokenizer, sentences(20), tmp_path)
     assert list(tmp_path.iterdir()) == []

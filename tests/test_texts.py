@@ -54,6 +54,75 @@ def test_unknown_columns_files_and_formats_are_named(tmp_path):
         read_texts(tmp_path / "t.jsonl")
 
 
+def test_rows_with_more_fields_than_names_are_refused(tmp_path):
+    # pandas would take the first field of each for the name of the row, and the rest for the text.
+    (tmp_path / "t.csv").write_text("text\nthe cat, the dog\na bird, a fish\n")
+    with pytest.raises(ValueError, match=r"more fields than its first line has names\. Quote texts"):
+        read_texts(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text('text\n"the cat, the dog"\n"a bird, a fish"\n')
+    assert read_texts(tmp_path / "t.csv") == ["the cat, the dog", "a bird, a fish"]
+
+
+HURTING = [
+    "a 👩\u200d👩\u200d👧 b",
+    "cafe\u0301 Z" + "\u0335" * 40,
+    "שלום \u202eabc\u202c",
+    "a\x01b\x1b[31m\x1c\x85",
+    "inside \ufeff it",
+    "<|endoftext|> [SEP]",
+    "x" * 100_000,
+    "\U0010ffff",
+]
+
+
+@pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "jsonl", "json", "parquet"])
+def test_texts_that_hurt_come_in_as_they_are(tmp_path, ending):
+    path, texts = tmp_path / f"t.{ending}", [*HURTING]
+    if ending != "txt":
+        texts += ["a\r\nb", "\ufeffbegins with a mark", "tab\tand, comma"]
+    if ending in ("json", "jsonl", "parquet", "txt"):
+        texts += ["zero\x00byte"]
+    table = pd.DataFrame({"text": texts})
+    if ending == "txt":
+        path.write_bytes(("\ufeff" + "\r\n".join(texts) + "\r\n").encode())
+    elif ending in ("csv", "tsv"):
+        content = table.to_csv(sep="," if ending == "csv" else "\t", index=False, lineterminator="\r\n")
+        path.write_bytes(b"\xef\xbb\xbf" + content.encode())
+    elif ending == "parquet":
+        table.to_parquet(path)
+    else:
+        path.write_bytes(b"\xef\xbb\xbf" + table.to_json(orient="records", lines=ending == "jsonl").encode())
+    assert read_texts(path) == texts
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_zero_bytes_in_a_table_are_kept_or_refused_and_never_cut(tmp_path, ending):
+    path = tmp_path / f"t.{ending}"
+    path.write_bytes(b"text\nbefore\x00behind\n")
+    assert read_texts(path) == ["before\x00behind"]
+
+
+def test_half_a_surrogate_pair_in_json_is_named(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"text": "fine"}\n{"text": "a\\ud83d"}\n')
+    with pytest.raises(ValueError, match=r"Text 1 of .*half a surrogate pair.*'\\ud83d' at 1"):
+        read_texts(tmp_path / "t.jsonl")
+    (tmp_path / "t.jsonl").write_text('{"text": "a\\ud83d\\ude42"}\n')  # a whole one is an emoji
+    assert read_texts(tmp_path / "t.jsonl") == ["a🙂"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+@pytest.mark.parametrize("ending", ["txt", "csv", "jsonl"])
+def test_other_encodings_are_refused(tmp_path, encoding, ending):
+    (tmp_path / f"t.{ending}").write_bytes('text\n{"text": "fünf Bälle"}\n'.encode(encoding))
+    with pytest.raises(ValueError, match=rf"t\.{ending} (is not UTF-8|cannot be read)"):
+        read_texts(tmp_path / f"t.{ending}")
+
+
+def test_a_million_empty_lines_are_left_out(tmp_path):
+    (tmp_path / "t.txt").write_bytes(b"\n" * 500_000 + b"one\r\n" + b" \r\n" * 500_000)
+    assert read_texts(tmp_path / "t.txt") == ["one"]
+
+
 def test_limit_and_shuffle():
     texts = [str(number) for number in range(50)]
     assert read_texts(texts, limit=3) == ["0", "1", "2"]

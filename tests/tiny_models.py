@@ -249,3 +249,45 @@ def assert_untouched(model: torch.nn.Module, before: dict[str, Any]) -> None:
     for name, values in after["tensors"].items():
         # NaN is not equal to itself, but its bytes are.
         assert values.numpy().tobytes() == before["tensors"][name].numpy().tobytes(), name
+
+
+_MOE: dict[str, dict[str, Any]] = {
+    "Mixtral": {"num_local_experts": 4},
+    "Qwen2Moe": {"num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40},
+    "Qwen3Moe": {"num_experts": 4, "moe_intermediate_size": 24, "head_dim": 8},
+    "Olmoe": {"num_experts": 4},
+    "GptOss": {"num_local_experts": 4, "head_dim": 8},
+    "DeepseekV3": {  # its first layer is dense
+        "n_routed_experts": 4, "moe_intermediate_size": 24, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+        "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "qk_nope_head_dim": 4,
+        "num_key_value_heads": 4,
+    },
+    "Glm4Moe": {
+        "n_routed_experts": 4, "moe_intermediate_size": 24, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+        "head_dim": 8,
+    },
+    "Phimoe": {"num_local_experts": 4},
+    "GraniteMoe": {"num_local_experts": 4},
+}  # fmt: skip
+MIXTURES = sorted(_MOE)
+
+
+def mixture(kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """Build a tiny mixture of experts with fused experts, of which every token is given to two."""
+    sizes = {
+        "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": HIDDEN, "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": N_HEADS, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT,
+        "num_experts_per_tok": 2, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+    }  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(**{**sizes, **_MOE[kind], **changes})
+    return randomize(getattr(transformers, f"{kind}ForCausalLM")(config), seed)
+
+
+def albert(n_layers: int, n_groups: int = 1) -> PreTrainedModel:
+    """Build a tiny ALBERT, whose layers share their weights."""
+    config = transformers.AlbertConfig(
+        vocab_size=VOCABULARY, embedding_size=16, hidden_size=WIDTH, intermediate_size=HIDDEN,
+        num_attention_heads=N_HEADS, max_position_embeddings=CONTEXT, num_hidden_layers=n_layers,
+        num_hidden_groups=n_groups,
+    )  # fmt: skip
+    return randomize(transformers.AlbertForMaskedLM(config))

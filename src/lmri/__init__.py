@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lmri import qc as qc
     from lmri import tasks as tasks
     from lmri.annotation import annotate as annotate
     from lmri.comparison import Comparison as Comparison
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from lmri.models import load_model as load_model
     from lmri.networks import Network as Network
     from lmri.networks import NetworkSet as NetworkSet
+    from lmri.recorder import merge as merge
     from lmri.recorder import record as record
+    from lmri.recorder import record_on_cluster as record_on_cluster
     from lmri.recording import Recording as Recording
     from lmri.scores import Scores as Scores
     from lmri.sites import find_sites as find_sites
@@ -78,20 +81,22 @@ _HOME = {
     "lesion": "interventions",
     "load_model": "models",
     "localize": "localizer",
+    "merge": "recorder",
     "open_study": "study",
     "preserve": "interventions",
     "read_texts": "texts",
     "record": "recorder",
+    "record_on_cluster": "recorder",
 }
 
-__all__ = sorted([*_HOME, "tasks"])
+__all__ = sorted([*_HOME, "qc", "tasks"])
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"lmri.{_HOME[name]}"), name)
-    if name == "tasks":
-        return importlib.import_module("lmri.tasks")
+    if name in ("qc", "tasks"):
+        return importlib.import_module(f"lmri.{name}")
     raise AttributeError(f"module 'lmri' has no attribute {name!r}")
 
 

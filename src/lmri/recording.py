@@ -12,7 +12,7 @@ import pandas as pd
 
 from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
-from lmri.storage import read_table
+from lmri.storage import confounds_beside, read_table
 
 TOKEN_TEXT = ("text_id", "token")
 EVENT_NUMBERS = ("onset", "duration", "token_id", "position", "start", "end")
@@ -94,6 +94,32 @@ class Recording:
         """One table a run, a row a token, dummies included."""
         return [read_table(run.tokens, TOKEN_TEXT) for run in self.runs]
 
+    @cached_property
+    def confounds(self) -> list[pd.DataFrame]:
+        """One table a run, a row a volume, as `lmri.confounds.write` stored them: ``position, surprisal, ...``.
+
+        Raises
+        ------
+        StudyError
+            If they were not made, or do not belong to these volumes.
+        """
+        found = []
+        for run, events in zip(self.runs, self.events, strict=True):
+            parts = []
+            for path in (confounds_beside(run.events), confounds_beside(run.img)):
+                if not path.is_file():
+                    raise StudyError(
+                        f"{self.corpus!r} has no confounds at {self.space.site} ({path} is missing). Make them: "
+                        "lmri confounds STUDY."
+                    )
+                parts.append(read_table(path))
+                if len(parts[-1]) != len(events):
+                    raise _foreign_confounds(path)
+            if not np.array_equal(parts[0]["position"], events["position"]):
+                raise _foreign_confounds(confounds_beside(run.events))
+            found.append(pd.concat(parts, axis=1))
+        return found
+
     @property
     def fit_texts(self) -> list[str]:
         """The texts in the images."""
@@ -122,6 +148,13 @@ class Recording:
             f"<Recording of {self.corpus!r}: {len(self.texts)} texts, {len(self.runs)} runs, {self.n_volumes} volumes, "
             f"{self.space.describe()}>"
         )
+
+
+def _foreign_confounds(path: Path) -> StudyError:
+    return StudyError(
+        f"{path} does not belong to the events beside it: it has other rows. Delete it, and make it again: "
+        "lmri confounds STUDY."
+    )
 
 
 def pack(n_volumes: list[int], run_tokens: int, texts_per_run: int | None = None) -> list[list[int]]:

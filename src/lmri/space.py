@@ -30,57 +30,12 @@ from nibabel.filebasedimages import ImageFileError
 
 from lmri.exceptions import DataWarning, NonFiniteError, OtherWeightsWarning, SpaceMismatchError
 from lmri.headers import stamp
+from lmri.layers import Layer, ModelInfo, check_site
 
 if TYPE_CHECKING:
     from lmri.masker import NeuronMasker
 
 Img: TypeAlias = nib.Nifti1Image | str | Path
-
-SITES = ("mlp_out", "mlp_hidden")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One slice of a space.
-
-    Parameters
-    ----------
-    name : str
-        What a person calls it, such as ``"layer 3"``.
-    module : str
-        Path of the projection, from the base model, such as ``"h.3.mlp.c_proj"``.
-    width : int
-        Number of neurons.
-    """
-
-    name: str
-    module: str
-    width: int
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Which weights a space was found in: provenance, not geometry.
-
-    Parameters
-    ----------
-    id : str
-        Hub name, or the name of the local folder.
-    revision : str or None
-        Commit on the hub.
-    fingerprint : str
-        Hash of the weights.
-    model_type : str
-        As in the model's configuration, such as ``"gpt2"``.
-    dtype : str
-        In which the model was run.
-    """
-
-    id: str
-    revision: str | None
-    fingerprint: str
-    model_type: str
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -94,8 +49,9 @@ class NeuronSpace:
     ----------
     layers : tuple of Layer
         In the order of the slices.
-    site : {"mlp_out", "mlp_hidden"}
-        Where the neurons are read: output or input of each MLP's final projection.
+    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads"}
+        Where the neurons are read: output or input of the final projection of each MLP, or of each attention; in a
+        decoder beside an encoder ``"decoder_mlp_out"`` and so on.
     model : ModelInfo, optional
         The weights it was found in.
 
@@ -113,8 +69,7 @@ class NeuronSpace:
     model: ModelInfo | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.site not in SITES:
-            raise ValueError(f"site is {self.site!r}; accepted are {', '.join(map(repr, SITES))}.")
+        check_site(self.site)
         if not self.layers:
             raise ValueError("A neuron space needs at least one layer.")
         for layer in self.layers:
@@ -173,6 +128,20 @@ class NeuronSpace:
     def neuron_of(self) -> np.ndarray:
         """Index of every neuron within its layer, ``(n_neurons,)``."""
         return np.concatenate([np.arange(width) for width in self.widths])
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Block of the model that every slice belongs to; several experts share one."""
+        return tuple(z if layer.block is None else layer.block for z, layer in enumerate(self.layers))
+
+    @cached_property
+    def head_of(self) -> np.ndarray:
+        """Attention head of every neuron, counted in its layer, ``(n_neurons,)``; -1 where there are none."""
+        heads = [
+            np.arange(layer.width) // (layer.width // layer.n_heads) if layer.n_heads else np.full(layer.width, -1)
+            for layer in self.layers
+        ]
+        return np.concatenate(heads)
 
     def index(self, layer: int, neuron: int) -> int:
         """Place of a neuron in arrays.
@@ -408,7 +377,7 @@ class NeuronSpace:
     @property
     def geometry(self) -> str:
         """Hash of what makes two spaces equal."""
-        content = json.dumps([self.site, [asdict(layer) for layer in self.layers]])
+        content = json.dumps([self.site, [layer.to_dict() for layer in self.layers]])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def check_same(self, other: "NeuronSpace", what: str, strict: bool = False) -> None:
@@ -448,7 +417,7 @@ class NeuronSpace:
             "site": self.site,
             "grid": list(self.shape),
             "layout": "x = neuron % nx, y = neuron // nx, z = layer",
-            "layers": [asdict(layer) for layer in self.layers],
+            "layers": [layer.to_dict() for layer in self.layers],
             "model": asdict(self.model) if self.model else None,
         }
 

@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,10 @@ class Layout:
         """What the BIDS validator passes over."""
         return self.root / ".bidsignore"
 
+    def quality(self, site: str, corpus: str) -> Path:
+        """Give the folder of what quality control found of a recording; derived, and made anew each time."""
+        return self.own / "qc" / bids_label(site) / corpus
+
     @property
     def items(self) -> Path:
         """Item rows of evaluations, finished or not, so that none has to be made twice; may be deleted."""
@@ -153,6 +157,16 @@ class Layout:
         """Give the index of a recording: written last, so a recording without it is not whole."""
         return self.own / "recordings" / bids_label(site) / f"{corpus}.json"
 
+    @property
+    def unfinished(self) -> Path:
+        """Recordings that are being made, or were interrupted."""
+        return self.own / ".unfinished"
+
+    def unfinished_recording(self, corpus: str, sites: Sequence[str], n_shards: int | None = None) -> Path:
+        """Give the folder in which a recording is made, by one process or in shards."""
+        shards = "" if n_shards is None else f"_shards-{n_shards}"
+        return self.unfinished / f"{corpus}_{'+'.join(map(bids_label, sites))}{shards}"
+
     def recordings(self) -> list[Path]:
         """List the indices of all recordings."""
         return sorted((self.own / "recordings").glob("*/*.json"))
@@ -199,6 +213,10 @@ class Layout:
         """Give the table with a row a token."""
         return with_suffix(self.stem(subject, corpus, run), "_tokens.tsv")
 
+    def confounds(self, subject: str, corpus: str, run: int, site: str | None = None) -> Path:
+        """Give the confounds of a run: those of a site or, without one, those that all sites share."""
+        return with_suffix(self.stem(subject, corpus, run, site), CONFOUNDS)
+
     def mask(self, subject: str, corpus: str, site: str) -> Path:
         """Give the mask image."""
         return with_suffix(self.stem(subject, corpus, site=site), "_mask.nii.gz")
@@ -212,7 +230,24 @@ class Layout:
         return path.relative_to(self.root).as_posix()
 
 
-BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{LOCK}\n"
+CONFOUNDS = "_desc-confounds_timeseries.tsv"
+
+CONFOUNDS_IGNORED = "**/*_desc-confounds_timeseries.*"
+"""fMRIPrep's name, which BIDS has no derivative of yet (BEP012)."""
+
+BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{CONFOUNDS_IGNORED}\n{LOCK}\n"
+
+
+def confounds_beside(path: Path) -> Path:
+    """Give the confounds table beside an image (those of its site) or beside events (those that all sites share)."""
+    return path.with_name(path.name.removesuffix("_bold.nii").removesuffix("_events.tsv") + CONFOUNDS)
+
+
+def ignore_in_bids(layout: Layout) -> None:
+    """Let the BIDS validator pass over confounds, also in a study that was made before there were any."""
+    known = layout.bidsignore.read_text(encoding="utf-8") if layout.bidsignore.is_file() else BIDSIGNORE
+    if CONFOUNDS_IGNORED not in known.splitlines():
+        write_text(layout.bidsignore, f"{known.rstrip()}\n{CONFOUNDS_IGNORED}\n")
 
 
 def with_suffix(stem: Path, suffix: str) -> Path:
@@ -260,20 +295,35 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """Keep other commands from writing to a study while the body runs.
+def writing(root: Path, wait: float = 0) -> Iterator[None]:
+    """Keep other commands from writing to a study while the body runs; a command that was killed keeps none.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the study; made if it is not there.
+    wait : float, default=0
+        Seconds to wait for a command that is writing now.
 
     Raises
     ------
     StudyError
         If another command is writing to it now.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root / LOCK, timeout=0)
+    message = f"Another command is writing to {root}. Wait until it has ended."
+    with locked(root / LOCK, message, wait):
+        yield
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str, wait: float = 0) -> Iterator[None]:
+    """Hold the lock at `path` while the body runs; raise `StudyError` with `message` if another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path, timeout=wait)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise StudyError(f"Another command is writing to {root}. Wait until it has ended.") from None
+        raise StudyError(message) from None
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from lmri.storage import text_hash
 
 logger = logging.getLogger(__name__)
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 FILE_ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -63,8 +65,7 @@ def read_texts(
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"Text {number} of {name} is {text!r} ({type(text).__name__}); texts must be strings.")
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise ValueError(f"Text {number} of {name} holds half a surrogate pair, which is no character. Remove it.")
+        check_characters(text, f"Text {number} of {name}")
     kept = _without_empty_and_double(texts, name)
     if shuffle:
         random.Random(seed).shuffle(kept)
@@ -73,6 +74,14 @@ def read_texts(
         raise ValueError(f"{name} holds no texts. Give at least one text that is more than white space.")
     logger.info("%d texts from %s", len(kept), name)
     return kept
+
+
+def check_characters(text: str, name: str = "The text") -> None:
+    """Raise `ValueError` if a text holds half a surrogate pair, which can be neither tokenized nor stored."""
+    if not text.isascii() and (half := _SURROGATE.search(text)):
+        raise ValueError(
+            f"{name} holds half a surrogate pair, which is no character: {half[0]!a} at {half.start()}. Remove it."
+        )
 
 
 def read_table_file(path: Path) -> pd.DataFrame:
@@ -91,12 +100,18 @@ def read_table_file(path: Path) -> pd.DataFrame:
     try:
         if ending in (".csv", ".tsv"):
             separator = "," if ending == ".csv" else "\t"
-            return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
+            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
+            if not isinstance(table.index, pd.RangeIndex):
+                raise ValueError(
+                    "its rows have more fields than its first line has names. Quote texts that hold the separator."
+                )
+            return table
         if ending in (".jsonl", ".json"):
             # Not by pandas, which would turn a text such as "2004" into something else.
             content = path.read_text(encoding="utf-8-sig")
             rows = [json.loads(line) for line in content.split("\n") if line.strip()] if ending == ".jsonl" else None
-            return pd.DataFrame(json.loads(content) if rows is None else rows)
+            # Columns stay objects: pandas' own strings refuse half a surrogate pair without saying in which text.
+            return pd.DataFrame(json.loads(content) if rows is None else rows, dtype=object)
         if ending == ".parquet":
             return pd.read_parquet(path)
     except (ValueError, UnicodeDecodeError, OSError) as error:

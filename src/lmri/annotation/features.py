@@ -11,6 +11,9 @@ import pandas as pd
 from lmri.annotation.reading import Reading, gather, network_names
 from lmri.networks import NetworkSet
 
+MORE_CONFOUNDS = ("sentence_position", "surprisal", "entropy", "global_signal", "massive_activation")
+"""Columns that events have if confounds were joined to them; what networks are correlated with beside the others."""
+
 
 def top_tokens(
     time_courses: Sequence[Any], events: Sequence[pd.DataFrame], network: int, n: int = 10, width: int = 8
@@ -111,7 +114,7 @@ def _is_symbol(char: str) -> bool:
 def confound_correlations(
     time_courses: Sequence[Any], events: Sequence[pd.DataFrame], networks: NetworkSet | Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Correlate each network with what any text has: position, length of the token, and its frequency.
+    """Correlate each network with what any text has: position, length of the token, its frequency, and what is joined.
 
     Within texts: both sides are taken around the mean of each text, and all texts are pooled. Descriptive; a large
     ``|r|`` says that a network may be no more than that.
@@ -121,15 +124,16 @@ def confound_correlations(
     time_courses : list of ndarray of shape (n_volumes, n_networks)
         One a run.
     events : list of DataFrame
-        One a run, a row a volume.
+        One a run, a row a volume; with confounds beside, as `lmri.confounds.joined` gives them, also of these.
     networks : NetworkSet or sequence of str, optional
         Names.
 
     Returns
     -------
     DataFrame
-        ``network, r_position, r_token_length, r_log_frequency``, signed; position and frequency are logarithms. NaN
-        where either side does not vary.
+        ``network, r_position, r_token_length, r_log_frequency``, signed; position and frequency are logarithms. After
+        them, where events have these columns, ``r_sentence_position``, ``r_surprisal``, ``r_entropy``,
+        ``r_global_signal`` and ``r_massive_activation``. NaN where either side does not vary.
     """
     reading = gather(time_courses, events)
     return confounds_of(reading, network_names(networks, reading.z.shape[1]))
@@ -138,8 +142,11 @@ def confound_correlations(
 def confounds_of(reading: Reading, names: list[str]) -> pd.DataFrame:
     """Correlate what was gathered; see `confound_correlations`."""
     features = token_features(reading.events)
-    wanted = ("position", "token_length", "log_frequency")
-    r = correlation(reading.centre(reading.z), reading.centre(features[list(wanted)].to_numpy()))
+    there = [name for name in MORE_CONFOUNDS if name in reading.events]
+    more = {name: pd.to_numeric(reading.events[name], errors="coerce").to_numpy(dtype=float) for name in there}
+    features = features[["position", "token_length", "log_frequency"]].assign(**more)
+    wanted = list(features)
+    r = correlation(reading.centre(reading.z), reading.centre(features.to_numpy()))
     return pd.DataFrame({"network": names, **{f"r_{feature}": r[:, number] for number, feature in enumerate(wanted)}})
 
 

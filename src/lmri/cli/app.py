@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lmri.cli.confounds import confounds
 from lmri.cli.console import Output, guarded, quote, records
 from lmri.cli.describe import connectivity, describe, label
 from lmri.cli.experiments import dissociate, templates
 from lmri.cli.finetune import finetune
 from lmri.cli.grids import amplify, preserve
 from lmri.cli.individuals import dual_regression, order
-from lmri.cli.interventions import lesion
+from lmri.cli.interventions import DeviceMap, OffloadFolder, Pickle, lesion
 from lmri.cli.localize import localize
 from lmri.cli.phantom import phantom
+from lmri.cli.quality import qc
 from lmri.cli.robustness import robustness
+from lmri.cli.sharding import merge, parse_shard, record_here, record_there, say_recordings, say_shard
 
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet
@@ -85,7 +88,12 @@ def record(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the study; made if needed.", show_default=False)],
     corpus: Annotated[str, typer.Option(help="Name of these texts: letters and digits.")] = "texts",
-    site: Annotated[str, typer.Option(help="mlp_out or mlp_hidden.")] = "mlp_out",
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="mlp_out or mlp_hidden; repeat it to record several in the same passes.", show_default="mlp_out"
+        ),
+    ] = None,
     text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text",
     config: Annotated[str | None, typer.Option(help="Configuration of a Hugging Face dataset.")] = None,
     split: Annotated[str | None, typer.Option(help="Split of a Hugging Face dataset.", show_default="train")] = None,
@@ -102,64 +110,73 @@ def record(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    allow_pickle: Pickle = False,
+    device_map: DeviceMap = None,
+    offload_folder: OffloadFolder = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="8bit (by torchao) or 4bit (by bitsandbytes).", show_default="no")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a recording that was interrupted; begin if there is none.")
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Record a part alone, such as 3/16, for jobs side by side; then lmri merge.", show_default="all"
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Record on the workers of a Dask cluster: tcp://ADDRESS.", show_default="this process"),
+    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Let a model read texts, and store what its neurons do as 4D images."""
-    from lmri.cli.stages import site_hint
     from lmri.texts import read_texts
 
-    output = Output(quiet, json)
+    output, part = Output(quiet, json), parse_shard(shard)
+    if part and scheduler:
+        raise ValueError("--shard and --scheduler were both given; a cluster is handed all shards. Leave one out.")
     read = read_texts(
         texts, column=text_column, limit=limit, shuffle=shuffle, seed=seed, config=config, split=split
     )  # before the model is loaded, which takes longer
-    with output.progress(f"Loading {model}"):
-        from lmri.models import load_model
-        from lmri.recorder import record as record_texts
-
-        loaded, tokenizer = load_model(
-            model, dtype=dtype, device=device, revision=revision, trust_remote_code=trust_remote_code
-        )
-    with output.progress(f"Recording {corpus} at {site}") as progress:
-        recording = record_texts(
-            loaded,
-            tokenizer,
-            read,
-            out,
-            corpus=corpus,
-            site=site,
-            batch_size=batch_size,
-            run_tokens=run_tokens,
-            texts_per_run=texts_per_run,
-            n_dummy=n_dummy,
-            test_fraction=test_fraction,
-            seed=seed,
-            max_tokens=max_tokens,
-            projection=projection,
-            progress=progress,
-        )
-    n_test = len(recording.test_texts)
-    output.say(
-        f"Recorded {recording.corpus} at {site}: {len(recording.texts) - n_test} texts ({n_test} held out), "
-        f"{recording.n_volumes} volumes in {len(recording.runs)} runs, {recording.space.describe()}."
-    )
-    output.say(f"Next: lmri decompose {quote(out)} --n-components 20{site_hint(out, site)}")
-    output.result(
-        {
-            "study": str(out),
-            "corpus": recording.corpus,
-            "site": site,
-            "n_texts": len(recording.texts),
-            "n_test": n_test,
-            "n_runs": len(recording.runs),
-            "n_volumes": recording.n_volumes,
-            "n_neurons": recording.space.n_neurons,
-            "imgs": recording.imgs,
-        }
-    )
+    loading = {
+        "dtype": dtype,
+        "device": device,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "allow_pickle": allow_pickle,
+        "device_map": device_map,
+        "offload_folder": offload_folder,
+        "quantize": quantize,
+    }
+    options = {
+        "corpus": corpus,
+        "site": site or ["mlp_out"],
+        "batch_size": batch_size,
+        "run_tokens": run_tokens,
+        "texts_per_run": texts_per_run,
+        "n_dummy": n_dummy,
+        "test_fraction": test_fraction,
+        "seed": seed,
+        "max_tokens": max_tokens,
+        "projection": projection,
+    }
+    if scheduler is not None:
+        recordings = record_there(output, scheduler, model, loading, read, out, options)
+    else:
+        recordings = record_here(output, model, loading, read, out, {**options, "resume": resume, "shard": part})
+    if part is not None:
+        say_shard(output, out, part, corpus)
+    else:
+        say_recordings(output, out, recordings)
 
 
+app.command()(merge)
+app.command()(qc)
+app.command()(confounds)
 app.command()(order)
 
 
@@ -180,6 +197,10 @@ def decompose(
     ] = None,
     standardize: Annotated[str, typer.Option(help="zscore, center or none: each neuron's time series.")] = "zscore",
     scope: Annotated[str, typer.Option(help="run or study: where mean and sd are taken.")] = "run",
+    confounds: Annotated[
+        list[str] | None,
+        typer.Option(help="Confound to regress out of every run, of those that lmri confounds makes; may be repeated."),
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Sparsity of dictlearning.", show_default="10")] = None,
     solver: Annotated[str | None, typer.Option(help="fastica or picard, for ica.", show_default="fastica")] = None,
     n_init: Annotated[int | None, typer.Option(help="Starts, for ica and canica.", show_default="10")] = None,
@@ -242,9 +263,11 @@ def decompose(
     opened = open_study(study)
     chosen = parse_threshold(threshold)
     if paper:
-        if method != "ica" or (standardize, scope) != ("zscore", "run") or n_surrogates or n_bootstraps or n_splits:
+        repeated = n_surrogates or n_bootstraps or n_splits
+        if method != "ica" or (standardize, scope) != ("zscore", "run") or repeated or confounds:
             raise ValueError(
-                "--paper decides method, standardization and repeats. Leave these out, or leave out --paper."
+                "--paper decides method, standardization, confounds (none) and repeats. Leave these out, or leave out "
+                "--paper."
             )
         if chosen[0] not in (None, "z_positive"):
             raise ValueError(f"--threshold is {threshold!r}; with --paper it is z_positive:3.6 or z_positive:1.96.")
@@ -264,7 +287,9 @@ def decompose(
     surrogates = (20 if needs_null(by) else 0) if n_surrogates is None else n_surrogates
     _check_repeats(by, surrogates)
     repeats = Repeats(surrogates, n_bootstraps, n_splits)
-    networks, label = decompose_study(output, opened, method, site, corpus, parameters, chosen, name, repeats, n_jobs)
+    networks, label = decompose_study(
+        output, opened, method, site, corpus, parameters, chosen, name, repeats, n_jobs, confounds or ()
+    )
     _say_networks(output, study, networks, label)
 
 

@@ -147,13 +147,16 @@ def connectivity(
 
 def _time_courses(study: Path, decomposition: str | None, site: str | None) -> tuple[list, list, list]:
     """Open names, time courses and events of a stored decomposition, a run each."""
+    from lmri.confounds import joined
     from lmri.study import open_study
 
     opened = open_study(study)
     courses = opened.time_courses(decomposition, site)
     networks = opened.decomposition(decomposition, site)
     recordings = {corpus: opened.recording(corpus, networks.space.site) for corpus, _, _ in courses}
-    events = [recordings[corpus].events[run - 1] for corpus, run, _ in courses]
+    # With surprisal and the like beside them, if `lmri confounds` has made these.
+    tables = {corpus: joined([recording]) for corpus, recording in recordings.items()}
+    events = [tables[corpus][run - 1] for corpus, run, _ in courses]
     return networks.names, [table.to_numpy() for _, _, table in courses], events
 
 

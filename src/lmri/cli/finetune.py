@@ -7,6 +7,7 @@ import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
 from lmri.cli.describe import Json, Quiet, Seed
+from lmri.cli.interventions import Pickle
 from lmri.splits import SHARES
 
 
@@ -46,6 +47,7 @@ def finetune(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    allow_pickle: Pickle = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     json: Json = False,
@@ -71,7 +73,9 @@ def finetune(
     with output.progress(f"Loading {model}"):
         from lmri.models import load_model
 
-        parent, tokenizer = load_model(model, device=device, revision=revision, trust_remote_code=trust_remote_code)
+        parent, tokenizer = load_model(
+            model, device=device, revision=revision, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
+        )
     with output.progress(f"Training on {len(sides[0].labels)} items") as progress:
         made = finetuning.finetune(parent, tokenizer, sides[0], sides[1], training, progress)
     about = {**made.about, "data": {"source": data, "shares": list(shares), "seed": seed}}

@@ -15,10 +15,13 @@ from lmri.cli.interventions import (
     BatchSize,
     Controls,
     Device,
+    DeviceMap,
     DryRun,
     Families,
     Model,
     Networks,
+    OffloadFolder,
+    Pickle,
     ScoresName,
     Scoring,
     Split,
@@ -76,6 +79,9 @@ def preserve(
     batch_size: BatchSize = 8,
     device: Device = "cpu",
     trust_remote_code: Trust = False,
+    allow_pickle: Pickle = False,
+    device_map: DeviceMap = None,
+    offload_folder: OffloadFolder = None,
     strict: Strict = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -102,13 +108,16 @@ def preserve(
         scoring,
         split,
     )
-    output = Output(quiet, json)
+    output, loading = (
+        Output(quiet, json),
+        {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder},
+    )
     if len(sets) == 1 and not shares:
         _no_grid(out, "several --networks, or --share")
-        intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run)
+        intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run, None, loading)
         return
     check_new("--out", out)
-    place = _Place(study, site, model, device, name, out, trust_remote_code, strict, dry_run)
+    place = _Place(study, site, model, device, name, out, trust_remote_code, strict, dry_run, loading)
     _preserve_grid(output, request, sets, shares, decomposition, place)
 
 
@@ -147,6 +156,9 @@ def amplify(
     batch_size: BatchSize = 8,
     device: Device = "cpu",
     trust_remote_code: Trust = False,
+    allow_pickle: Pickle = False,
+    device_map: DeviceMap = None,
+    offload_folder: OffloadFolder = None,
     strict: Strict = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -173,17 +185,20 @@ def amplify(
         scoring,
         splits[0] if splits else "",
     )
-    output = Output(quiet, json)
+    output, loading = (
+        Output(quiet, json),
+        {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder},
+    )
     if single:
         _no_grid(out, "several doses")
         if len(splits) > 1:
             raise ValueError(
                 f"--split is {', '.join(splits)}, and of one dose there is none to choose. Give one split."
             )
-        intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run)
+        intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run, None, loading)
         return
     check_new("--out", out)
-    place = _Place(study, site, model, device, name, out, trust_remote_code, strict, dry_run)
+    place = _Place(study, site, model, device, name, out, trust_remote_code, strict, dry_run, loading)
     _dose_grid(output, request, gains, offsets, along_sign, splits or ["select", "test"], place)
 
 
@@ -205,6 +220,7 @@ class _Place:
     trust_remote_code: bool
     strict: bool
     dry_run: bool
+    loading: dict[str, Any]
 
 
 def _preserve_grid(
@@ -396,7 +412,7 @@ def _run(output: Output, work: _Grid, place: _Place, make: "Callable[[Scores], O
         check_options(work.study, replace(work.request, options=one), work.networks)
     check_not_learned(place.model, work.tasks)
     with output.progress("Loading the model"):
-        model, tokenizer = load_model_of(work.study, place.model, place.device, place.trust_remote_code)
+        model, tokenizer = load_model_of(work.study, place.model, place.device, place.trust_remote_code, place.loading)
     if place.dry_run:
         _say_cost(output, work, model, tokenizer)
         return

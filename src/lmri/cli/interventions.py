@@ -94,6 +94,12 @@ ScoresName = Annotated[
 BatchSize = Annotated[int, typer.Option(help="Texts read at once.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")]
+Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run any code.")]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(help="auto: spread the model over GPUs, memory and disk, by accelerate.", show_default="one device"),
+]
+OffloadFolder = Annotated[Path | None, typer.Option(help="For weights that are put on a disk.", show_default=False)]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse other weights than those recorded.")]
 
 
@@ -130,6 +136,9 @@ def lesion(
     batch_size: BatchSize = 8,
     device: Device = "cpu",
     trust_remote_code: Trust = False,
+    allow_pickle: Pickle = False,
+    device_map: DeviceMap = None,
+    offload_folder: OffloadFolder = None,
     strict: Strict = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -166,4 +175,5 @@ def lesion(
         stop_after,
     )
     beside = Beside(out, paper_model, paper)
-    intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run, beside)
+    loading = {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder}
+    intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run, beside, loading)

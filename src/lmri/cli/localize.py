@@ -54,6 +54,12 @@ def localize(
     match_positions: Annotated[
         bool, typer.Option("--match-positions", help="Between texts: only positions that all conditions reach.")
     ] = False,
+    confounds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Within texts: confound of lmri confounds, as nuisance regressor; may be repeated.", show_default=False
+        ),
+    ] = None,
     overlap: Annotated[
         list[str] | None,
         typer.Option(help="Network set to compare with, best of other texts; may be repeated.", show_default=False),
@@ -84,6 +90,7 @@ def localize(
             recordings,
             contrast,
             column,
+            confounds or (),
             level=level,
             unit=unit,
             test=test,

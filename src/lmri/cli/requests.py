@@ -1,7 +1,7 @@
 """Requests to lesion, preserve or amplify networks: from options to stored scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +10,17 @@ import pandas as pd
 from lmri.cli.console import Output, quote, records
 from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls, SharedControls
 from lmri.exceptions import EntryExistsError
+from lmri.layers import is_input
 from lmri.networks import Network, NetworkSet
 from lmri.scores import Scores
 from lmri.storage import text_hash
-from lmri.study import Study, open_study
+from lmri.study import Baseline, Study, open_study
 from lmri.texts import read_texts
 
 if TYPE_CHECKING:
     from lmri.controls import Controls
     from lmri.evaluation import ItemStore
-    from lmri.interventions import Donors, Intervention
-    from lmri.recording import Recording
+    from lmri.interventions import Intervention
     from lmri.tasks import Task
 
 
@@ -104,6 +104,7 @@ def intervene(
     strict: bool = False,
     dry_run: bool = False,
     beside: "Beside | None" = None,
+    loading: dict[str, Any] | None = None,
 ) -> None:
     """Carry out a request, unless its scores are there, and show them; or only say what it would cost."""
     study = open_study(folder)
@@ -120,7 +121,7 @@ def intervene(
     check_not_learned(model, tasks)
     label, at = name or f"{request.kind}-{request.networks}", networks.space.site
     with output.progress("Loading the model"):
-        loaded, tokenizer = load_model_of(study, model, device, trust_remote_code)
+        loaded, tokenizer = load_model_of(study, model, device, trust_remote_code, loading)
     if dry_run:
         _say_cost(output, study, request, networks, loaded, tokenizer, tasks)
         return
@@ -285,15 +286,13 @@ def _energy_controls(study: Study, request: Request, networks: NetworkSet, model
     from lmri.interventions import output_norms
 
     space = networks.space
-    norms = output_norms(model, space) if space.site == "mlp_hidden" else None
-    baseline, _, rest = str(request.options.get("baseline") or "zero").partition(":")
-    removed = baseline if baseline in ("zero", "resample") else "mean"
-    corpus = rest.partition(":")[0] if removed == "resample" else baseline
-    given = None if removed == "zero" else study.recording(corpus, space.site)
+    norms = output_norms(model, space) if is_input(space.site) else None
+    baseline = Baseline.parse(request.options.get("baseline") or "zero")
+    given = baseline.recording(study, space.site)
     # What the networks were found in, whatever else has been recorded.
     corpora = study.corpora_of(request.networks, space.site) if request.networks else None
     fitted = study.group(space.site, corpora)
-    return EnergyMatchedControls.measured(fitted, removed, norms, request.n_controls, given)
+    return EnergyMatchedControls.measured(fitted, baseline.kind, norms, request.n_controls, given)
 
 
 def check_not_learned(model: str | None, tasks: "list[Task]") -> None:
@@ -315,15 +314,14 @@ def check_options(study: Study, request: Request, networks: NetworkSet) -> None:
     for family in request.families:
         if family not in CONTROLS or request.families.count(family) > 1:
             raise ValueError(f"--controls is {family!r}; accepted are {', '.join(CONTROLS)}, each once.")
-    baseline = request.options.get("baseline")
-    if request.n_seeds < 1 or (request.n_seeds > 1 and not str(baseline).startswith("resample:")):
+    baseline = Baseline.parse(request.options.get("baseline") or "zero")
+    if request.n_seeds < 1 or (request.n_seeds > 1 and baseline.kind != "resample"):
         raise ValueError(
             f"--n-seeds is {request.n_seeds}; accepted is 1 and, with --baseline resample:CORPUS, more, such as 10."
         )
     if request.stop_after < 0:
         raise ValueError(f"--stop-after is {request.stop_after}; accepted are 0, to draw all, and more, such as 10.")
-    if baseline not in (None, "zero"):
-        _baselines(study, baseline, networks.space.site)
+    baseline.recording(study, networks.space.site)  # fails now if there is none
     if request.kind == "amplify" and (request.options["gain"] is None) == (request.options["offset"] is None):
         raise ValueError("Give exactly one of --gain, such as 1.5, and --offset, such as 1.0.")
 
@@ -334,33 +332,17 @@ def intervention_maker(study: Study, request: Request, site: str) -> Any:
 
     function = getattr(interventions, request.kind)
     options = dict(request.options)
-    baselines: Sequence[Any] = []
-    if options.get("baseline") not in (None, "zero"):
-        baselines = _baselines(study, options["baseline"], site, request.n_seeds)
+    if "baseline" not in options:
+        return lambda network: function(network, **options)
+    baseline = Baseline.parse(options["baseline"] or "zero")
+    seeds = [replace(baseline, seed=baseline.seed + number) for number in range(request.n_seeds)]
+    baselines = [interventions.baseline_of(study, one, site) for one in seeds]
 
     def make(network: Network) -> "Intervention | list[Intervention]":
-        if not baselines:
-            return function(network, **options)
         made = [function(network, **{**options, "baseline": one}) for one in baselines]
         return made[0] if len(made) == 1 else made
 
     return make
-
-
-def _baselines(study: Study, text: str, site: str, n_seeds: int = 1) -> "Sequence[Recording | Donors]":
-    """Read what a silenced neuron gives: ``CORPUS`` for its mean, ``resample:CORPUS`` or ``resample:CORPUS:SEED``."""
-    kind, _, rest = text.partition(":")
-    if kind != "resample":
-        return [study.recording(text, site)]
-    from lmri.interventions import Donors
-
-    corpus, _, seed = rest.partition(":")
-    if not corpus or (seed and not seed.isdecimal()):
-        raise ValueError(
-            f"--baseline is {text!r}; accepted are zero, CORPUS, resample:CORPUS and resample:CORPUS:SEED."
-        )
-    recording = study.recording(corpus, site)
-    return [Donors.draw(recording, int(seed or 0) + number) for number in range(n_seeds)]
 
 
 def build_tasks(study: Study, request: Request) -> "list[Task]":
@@ -411,18 +393,28 @@ def held_out_tasks(study: Study, batch_size: int) -> "list[Task]":
     return tasks
 
 
-def load_model_of(study: Study, model: str | None, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
-    """Load the model of a study, from `model` or from where it was when it was recorded."""
-    from lmri.models import load_model
+def load_model_of(
+    study: Study,
+    model: str | None,
+    device: str,
+    trust_remote_code: bool = False,
+    loading: dict[str, Any] | None = None,
+) -> tuple[Any, Any]:
+    """Load the model of a study, from `model` or from where it was when it was recorded, and as precise.
+
+    `loading` holds further options of `lmri.load_model`.
+    """
+    from lmri.models import load_model, parse_precision
 
     place = model or study.model_location or study.model.id
     try:
         return load_model(
             place,
-            dtype=study.model.dtype,
             device=device,
             revision=study.model.revision if place == study.model.id else None,
             trust_remote_code=trust_remote_code,
+            **parse_precision(study.model.dtype),
+            **(loading or {}),
         )
     except ValueError as error:
         raise ValueError(f"{error} If the model has moved, say where it is: --model.") from error

@@ -6,7 +6,21 @@ import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
 from lmri.cli.describe import Folder, Json, Quiet, Seed, SiteOption, StudyFolder
-from lmri.cli.interventions import BatchSize, Device, Model, Networks, Scoring, Split, Strict, Tasks, TextColumn, Trust
+from lmri.cli.interventions import (
+    BatchSize,
+    Device,
+    DeviceMap,
+    Model,
+    Networks,
+    OffloadFolder,
+    Pickle,
+    Scoring,
+    Split,
+    Strict,
+    Tasks,
+    TextColumn,
+    Trust,
+)
 
 if TYPE_CHECKING:
     from lmri.experiments.robustness import Robustness
@@ -51,6 +65,9 @@ def robustness(
     batch_size: BatchSize = 8,
     device: Device = "cpu",
     trust_remote_code: Trust = False,
+    allow_pickle: Pickle = False,
+    device_map: DeviceMap = None,
+    offload_folder: OffloadFolder = None,
     strict: Strict = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -79,8 +96,9 @@ def robustness(
     base = Specifications(opened, networks, site, network, controls)
     choices = base.choices(**varied)
     tasks = build_tasks(opened, request)
+    loading = {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder}
     with output.progress("Loading the model"):
-        loaded, tokenizer = load_model_of(opened, model, device, trust_remote_code)
+        loaded, tokenizer = load_model_of(opened, model, device, trust_remote_code, loading)
     if dry_run:
         _say_cost(output, [one.name for one in choices], n_controls, loaded, tokenizer, tasks, seed)
         return

@@ -86,8 +86,10 @@ def decompose_study(
     name: str | None,
     repeats: Repeats,
     n_jobs: int = 1,
+    confounds: Sequence[str] = (),
 ) -> tuple[NetworkSet, str]:
     """Fit a decomposition unless it is there, threshold it, store both, and give the networks and their name."""
+    from lmri.confounds import select
     from lmri.decomposition import build
     from lmri.reproducibility import FEWEST_TEXTS, reproducibility, volume_texts
 
@@ -95,6 +97,8 @@ def decompose_study(
     space = recordings[0].space
     estimator = build(method, space, **parameters)
     label = name or estimator.method_name
+    nuisance = select(recordings, confounds) if confounds else None
+    estimator.announce(nuisance)
     identity = decomposition_identity(
         estimator, recordings, repeats.n_surrogates, repeats.n_bootstraps, repeats.n_splits
     )
@@ -113,7 +117,7 @@ def decompose_study(
                 "more, or leave out --n-bootstraps and --n-splits."
             )
         with output.progress(f"Decomposing by {method}"):
-            estimator.fit([img for recording in recordings for img in recording.imgs])
+            estimator.fit([img for recording in recordings for img in recording.imgs], confounds=nuisance)
         if repeats.n_surrogates:
             with output.progress(f"Repeating it on {repeats.n_surrogates} surrogates"):
                 estimator.surrogate_null(repeats.n_surrogates, n_jobs)

@@ -13,6 +13,7 @@ from itertools import chain
 import numpy as np
 
 from lmri.exceptions import SpaceMismatchError
+from lmri.layers import is_input
 from lmri.recording import Recording
 
 BASELINES = ("zero", "mean", "resample")
@@ -91,9 +92,11 @@ def removed_energy(
         space.check_same(one.space, f"The recording of {one.corpus!r}")
     if baseline not in BASELINES:
         raise ValueError(f"baseline is {baseline!r}; accepted are {', '.join(map(repr, BASELINES))}.")
-    if space.site == "mlp_out" and norms is not None:
-        raise ValueError("norms are given at 'mlp_out', where a neuron is a coordinate of the output. Leave them out.")
-    if space.site != "mlp_out":
+    if not is_input(space.site) and norms is not None:
+        raise ValueError(
+            f"norms are given at {space.site!r}, where a neuron is a coordinate of the output. Leave them out."
+        )
+    if is_input(space.site):
         if norms is None:
             raise ValueError(
                 f"norms are missing; at {space.site!r} a neuron removes as much as its output weights let through. "

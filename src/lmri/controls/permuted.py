@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from lmri.controls.base import DRAWS, check_n, common_notes, layer_overlap, moved, only_itself, whole_exp
+from lmri.layers import is_input
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 
@@ -87,11 +88,11 @@ class PermutedControls:
 
 
 def _common_width(space: NeuronSpace) -> int:
-    if space.site != "mlp_out":
+    if is_input(space.site):
         raise ValueError(
             f"The site is {space.site!r}, where neuron 7 of one layer and neuron 7 of another have nothing in common, "
             "so one permutation for all layers means nothing. Use MatchedControls or EnergyMatchedControls there; "
-            "PermutedControls are for 'mlp_out'."
+            "PermutedControls are for 'mlp_out' and 'attn_out'."
         )
     if len(set(space.widths)) > 1:
         raise ValueError(

@@ -1,6 +1,5 @@
 """What all decompositions share: checks before the fit; signs, order and metrics after it."""
 
-import hashlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from joblib import Parallel, delayed
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
+from lmri.decomposition.nuisance import Nuisance
 from lmri.decomposition.standardization import StandardizedRuns, products
 from lmri.decomposition.surrogates import N_SURROGATES, ShiftedRuns
 from lmri.exceptions import ConvergenceWarning, DataWarning, NothingFoundError
@@ -71,10 +71,22 @@ class Decomposition:
         """Give the constructor's parameters, as scikit-learn's estimators do."""
         return super().get_params(deep)  # type: ignore[misc]
 
-    def _start(self, imgs: Img | Sequence[Img], confounds: Sequence[np.ndarray] | None = None) -> StandardizedRuns:
+    def announce(self, confounds: Sequence[Any] | None) -> "Decomposition":
+        """Say which confounds the next fit will regress out, so that what it makes has a name before it is made.
+
+        Parameters
+        ----------
+        confounds : sequence of array or DataFrame, or None
+            As for ``fit``, which has to be given them, too.
+        """
+        self._nuisance = None if confounds is None else Nuisance.read(confounds)
+        return self
+
+    def _start(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> StandardizedRuns:
         """Check the images against the space, and give them standardized; forget an earlier fit.
 
-        An interrupted fit leaves an estimator that is not fitted, rather than one that mixes two.
+        Confounds are regressed out here, the same for every method. An interrupted fit leaves an estimator that is not
+        fitted, rather than one that mixes two.
         """
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
@@ -85,6 +97,7 @@ class Decomposition:
             raise ValueError("imgs is empty; give at least one 4D image, such as recording.imgs.")
         _check_n_components(self.n_components, self.can_be_auto)
         self._started = time.perf_counter()
+        self.announce(confounds)
         self._runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope, confounds=confounds)
         return self._runs
 
@@ -216,11 +229,15 @@ class Decomposition:
 
     @property
     def confounds_digest(self) -> str | None:
-        """Hash of the confounds that were regressed out; None if there were none."""
-        runs: StandardizedRuns | None = getattr(self, "_runs", None)
-        if runs is None or runs.confounds is None:
-            return None
-        return hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in runs.confounds)).hexdigest()[:16]
+        """Hash of the confounds that are regressed out; None if there are none."""
+        nuisance: Nuisance | None = getattr(self, "_nuisance", None)
+        return None if nuisance is None else nuisance.digest
+
+    @property
+    def confound_names(self) -> list[str]:
+        """Names of the confounds, where tables gave them."""
+        nuisance: Nuisance | None = getattr(self, "_nuisance", None)
+        return [] if nuisance is None else list(nuisance.names)
 
     def can_fit(self, n_volumes: Sequence[int]) -> bool:
         """Say whether runs of these lengths are enough for as many components as were fitted."""
@@ -252,9 +269,10 @@ class Decomposition:
 
     def _json_parameters(self) -> dict[str, Any]:
         hidden = ("space", "memory", "memory_level", "n_jobs", "verbose")
-        return {name: value for name, value in self.get_params(deep=False).items() if name not in hidden}
+        own = {name: value for name, value in self.get_params(deep=False).items() if name not in hidden}
+        return {**own, "confounds": self.confound_names} if self.confound_names else own
 
-    def transform(self, imgs: Img | Sequence[Img], confounds: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+    def transform(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> list[np.ndarray]:
         """Regress every volume on the maps.
 
         Parameters
@@ -262,7 +280,7 @@ class Decomposition:
         imgs : path, Nifti1Image or sequence of them
             4D, on the grid of the space. They are standardized as in the fit; with ``scope="study"`` by the moments of
             the fitted runs.
-        confounds : sequence of array of shape (n_volumes, n_confounds), optional
+        confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
             One an image; needed if the fit had confounds.
 
         Returns

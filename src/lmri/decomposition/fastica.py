@@ -90,7 +90,7 @@ class FastICA(Decomposition, BaseEstimator):
         """``fastica-temporal`` or ``fastica-spatial``."""
         return f"fastica-{self.kind}"
 
-    def fit(self, imgs: Img | Sequence[Img], y: None = None) -> "FastICA":
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "FastICA":
         """Find the maps; all runs are held in memory.
 
         Parameters
@@ -99,12 +99,14 @@ class FastICA(Decomposition, BaseEstimator):
             4D images of the space, such as ``recording.imgs``.
         y : None
             Here for scikit-learn's signature.
+        confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
+            One a run, regressed out of every neuron after standardization; `lmri.confounds.select` gives them.
         """
         if self.kind not in ("temporal", "spatial"):
             raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
         if self.signs not in ("skewness", "solver"):
             raise ValueError(f"signs is {self.signs!r}; accepted are 'skewness' and 'solver'.")
-        runs = self._start(imgs)
+        runs = self._start(imgs, confounds)
         maps, convergence = self._find(runs)
         self._finish(maps, runs, convergence)
         return self

@@ -139,9 +139,7 @@ class NeuronICA(Decomposition, BaseEstimator):
         """``ica``, or ``ica-temporal``."""
         return "ica" if self.kind == "spatial" else f"ica-{self.kind}"
 
-    def fit(
-        self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[np.ndarray] | None = None
-    ) -> "NeuronICA":
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "NeuronICA":
         """Find the maps.
 
         Parameters
@@ -150,8 +148,8 @@ class NeuronICA(Decomposition, BaseEstimator):
             4D images of the space, such as ``recording.imgs``. Runs may be shorter than there are components.
         y : None
             Here for scikit-learn's signature.
-        confounds : sequence of array of shape (n_volumes, n_confounds), optional
-            One a run, regressed out of every neuron after standardization.
+        confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
+            One a run, regressed out of every neuron after standardization; `lmri.confounds.select` gives them.
         """
         self._check_parameters()
         runs = self._start(imgs, confounds)

@@ -38,13 +38,13 @@ class _Nilearn(Decomposition):
     mask: Any
     needs_every_run = True
 
-    def _start_checked(self, imgs: Img | Sequence[Img]) -> StandardizedRuns:
+    def _start_checked(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> StandardizedRuns:
         if self.smoothing_fwhm is not None and not self.allow_smoothing:
             raise ValueError(
                 f"smoothing_fwhm is {self.smoothing_fwhm}; accepted is None. Neighbouring voxels hold unrelated "
                 "neurons, and smoothing mixes them. To see what it does all the same, set allow_smoothing=True."
             )
-        return self._start(imgs)
+        return self._start(imgs, confounds)
 
     def _fit_nilearn(self, runs: Runs) -> int:
         """Fit on standardized copies, and count how often scikit-learn did not converge."""
@@ -137,18 +137,20 @@ class CanICA(_Nilearn, decomposition.CanICA):
         )
         self.space, self.scope, self.allow_smoothing = space, scope, allow_smoothing
 
-    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: None = None) -> "CanICA":
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "CanICA":
         """Find the maps.
 
         Parameters
         ----------
         imgs : path, Nifti1Image or sequence of them
             4D images of the space, such as ``recording.imgs``.
-        y, confounds : None
+        y : None
             Here for nilearn's signature.
+        confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
+            One a run, regressed out of every neuron after standardization, and before nilearn sees the run: as for
+            every method here.
         """
-        _refuse_confounds(confounds)
-        runs = self._start_checked(imgs)
+        runs = self._start_checked(imgs, confounds)
         maps, convergence = self._find(runs)
         self._finish(maps, runs, convergence)
         return self
@@ -226,22 +228,24 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
         )
         self.space, self.scope, self.allow_smoothing = space, scope, allow_smoothing
 
-    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: None = None) -> "DictLearning":
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "DictLearning":
         """Find the maps.
 
         Parameters
         ----------
         imgs : path, Nifti1Image or sequence of them
             4D images of the space, such as ``recording.imgs``.
-        y, confounds : None
+        y : None
             Here for nilearn's signature.
+        confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
+            One a run, regressed out of every neuron after standardization, and before nilearn sees the run: as for
+            every method here.
         """
-        _refuse_confounds(confounds)
         if self.n_components == 1:
             raise ValueError(
                 "n_components is 1; nilearn's dictionary learning needs at least 2. For one map use another method."
             )
-        runs = self._start_checked(imgs)
+        runs = self._start_checked(imgs, confounds)
         maps, convergence = self._find(runs)
         if convergence["n_empty_maps"]:
             warnings.warn(
@@ -271,8 +275,3 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
             "n_inner_warnings": n_warnings,
             "n_empty_maps": int((~maps.any(axis=1)).sum()),
         }
-
-
-def _refuse_confounds(confounds: Any) -> None:
-    if confounds is not None:
-        raise ValueError("confounds are not supported; regress them out of the images first.")

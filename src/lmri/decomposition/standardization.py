@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lmri.decomposition.nuisance import Nuisance, without
 from lmri.space import Img, NeuronSpace
 
 STANDARDIZATIONS = ("zscore", "center", "none")
@@ -149,7 +150,7 @@ class StandardizedRuns:
         Over which volumes mean and sd are taken.
     volumes : sequence of ndarray of int, optional
         Take these volumes of each run and no others, in this order; a run of which none are taken is left out.
-    confounds : sequence of array of shape (n_volumes, n_confounds), optional
+    confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
         One a run; they are regressed out of what has been standardized. Run means stay where the scope keeps them.
     """
 
@@ -168,7 +169,7 @@ class StandardizedRuns:
             raise ValueError(f"scope is {scope!r}; accepted are {', '.join(map(repr, SCOPES))}.")
         self.space, self.standardize, self.scope = space, standardize, scope
         lengths = [_length(space, img) for img in imgs]
-        self.confounds = None if confounds is None else checked_confounds(confounds, lengths)
+        self.confounds = None if confounds is None else Nuisance.read(confounds).checked(lengths).runs
         self._places = list(range(len(lengths)))  # of the runs that are taken
         self.volumes = volumes
         if volumes is not None:
@@ -309,33 +310,6 @@ class StandardizedRuns:
 
     def __len__(self) -> int:
         return len(self._places)
-
-
-def checked_confounds(confounds: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.ndarray]:
-    """Bring confounds into the form of one finite array a run."""
-    if len(confounds) != len(lengths):
-        raise ValueError(f"There are {len(confounds)} confounds for {len(lengths)} runs. Give one array a run.")
-    found = []
-    for number, (one, length) in enumerate(zip(confounds, lengths, strict=True), start=1):
-        array = np.asarray(one, dtype=np.float64)
-        array = array[:, None] if array.ndim == 1 else array
-        if array.ndim != 2 or len(array) != length:
-            raise ValueError(
-                f"The confounds of run {number} have shape {array.shape}; ({length}, n_confounds) is needed: "
-                "a row a volume."
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(f"The confounds of run {number} hold NaN or infinity. Fill or drop these columns first.")
-        found.append(array)
-    return found
-
-
-def without(array: np.ndarray, confounds: np.ndarray) -> np.ndarray:
-    """Regress centred confounds out of one run, ``(n_volumes, n_neurons)``, by least squares."""
-    centred = confounds - confounds.mean(axis=0)
-    basis = np.linalg.svd(centred, full_matrices=False)
-    basis_rows = basis[0][:, basis[1] > 1e-8 * max(basis[1].max(initial=0), np.finfo(float).tiny)].astype(np.float32)
-    return array - basis_rows @ (basis_rows.T @ array)
 
 
 def _length(space: NeuronSpace, img: Img) -> int:

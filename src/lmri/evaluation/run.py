@@ -16,6 +16,7 @@ from lmri.evaluation.prefix import Prefix
 from lmri.evaluation.store import ItemStore, Rows
 from lmri.exceptions import DataWarning
 from lmri.interventions import Intervention
+from lmri.layers import stack_of
 from lmri.models import alterations, describe_model, hashes
 from lmri.scores import INTACT, Design, Scores, TaskInfo, values_of
 from lmri.significance import at_least_as_bad
@@ -228,9 +229,11 @@ def _named(rows: Rows, condition: str, task: Task) -> Rows:
 
 
 def first_layer(intervention: Intervention) -> int:
-    """Give the first layer in which an intervention changes anything; 0 if none."""
-    changed = np.flatnonzero(intervention.changed)
-    return int(intervention.space.layer_of[changed[0]]) if changed.size else 0
+    """Give the first block in which an intervention changes anything; 0 if none, or if others run before the first."""
+    changed, space = np.flatnonzero(intervention.changed), intervention.space
+    if stack_of(space.site) == "decoder":
+        return 0
+    return space.blocks[space.layer_of[changed[0]]] if changed.size else 0
 
 
 def _check(tasks: Sequence[Task], conditions: Mapping[str, Conditions], stop_after: int) -> None:

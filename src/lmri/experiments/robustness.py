@@ -18,9 +18,10 @@ from lmri.experiments.specifications import (
     Threshold,
     Variant,
 )
+from lmri.layers import is_input
 from lmri.outcome import Outcome
 from lmri.scores import ALPHA, FEWEST_CLUSTERS, INTACT, Scores, TaskInfo
-from lmri.study import Study
+from lmri.study import Baseline, Study
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -307,13 +308,11 @@ def _controls(base: Specifications, key: tuple[str, ...], model: "PreTrainedMode
     if key[0] == "layer":
         return MatchedControls(n)
     _, site, baseline = key
-    kind, _, rest = baseline.partition(":")
-    removed = kind if kind in ("zero", "resample") else "mean"
-    corpus = rest.partition(":")[0] if removed == "resample" else kind
-    given = None if removed == "zero" else base.study.recording(corpus, site)
+    parsed = Baseline.parse(baseline)
+    given = parsed.recording(base.study, site)
     recordings = base.study.group(site, base.corpora)
-    norms = output_norms(model, recordings[0].space) if site == "mlp_hidden" else None
-    return EnergyMatchedControls.measured(recordings, removed, norms, n, given)
+    norms = output_norms(model, recordings[0].space) if is_input(site) else None
+    return EnergyMatchedControls.measured(recordings, parsed.kind, norms, n, given)
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmri.comparison import compare, compare_time_courses
+from lmri.confounds import select
 from lmri.decomposition import METHODS, build
 from lmri.exceptions import ConvergenceWarning, LMRIError
 from lmri.networks import Network, NetworkSet
-from lmri.study import Study
+from lmri.study import Baseline, Study
 from lmri.thresholds import THRESHOLDS, needs_null, value_name
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ class Specifications:
         if baselines is None:
             baselines = [f"{kind}{corpus}" for kind in ("", "resample:") for corpus in self.corpora]
         for one in baselines:
-            self._check_baseline(one)
+            Baseline.parse(one).recording(self.study, self.base.site)  # fails now if there is none
         base = self.base
         others: dict[str, list[dict[str, Any]]] = {
             "site": [{"site": one} for one in self.study.sites],
@@ -236,16 +237,6 @@ class Specifications:
             # A choice that was named twice is one choice.
             made.extend(one for place, one in enumerate(own) if one not in own[:place])
         return made
-
-    def _check_baseline(self, text: str) -> None:
-        kind, _, rest = text.partition(":")
-        corpus, _, seed = rest.partition(":")
-        if text != "zero" and kind == "resample" and (not corpus or (seed and not seed.isdecimal())):
-            raise ValueError(
-                f"The baseline is {text!r}; accepted are zero, CORPUS, resample:CORPUS and resample:CORPUS:SEED."
-            )
-        if text != "zero":
-            self.study.recording(corpus if kind == "resample" else text, self.site)  # fails now if there is none
 
     # -- what they give -----------------------------------------------------------------------------------------------
 
@@ -280,6 +271,7 @@ class Specifications:
     def _fit(self, choice: Choice) -> Maps:
         known = dict(self.networks.info["parameters"])
         known |= {"n_components": len(self.networks), "random_state": choice.seed}
+        confounds = known.pop("confounds", None)  # of the data, not of the method
         held = ("n_components", "random_state", "standardize", "scope")
         # Another method has parameters of its own; those that say what the data are stay the same.
         names = [name for name in known if name != "kind"] if choice.method == self.base.method else held
@@ -288,7 +280,10 @@ class Specifications:
         estimator = build(choice.method, recordings[0].space, **parameters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it stands in the row
-            estimator.fit([img for recording in recordings for img in recording.imgs])
+            estimator.fit(
+                [img for recording in recordings for img in recording.imgs],
+                confounds=select(recordings, confounds) if confounds else None,
+            )
         if needs_null(choice.threshold[0]):
             estimator.surrogate_null(int(self.networks.info["threshold"]["n_surrogates"]))
         return Maps(NetworkSet.from_estimator(estimator), list(estimator.time_courses_))
@@ -322,17 +317,11 @@ class Specifications:
 
     def intervention(self, variant: Variant) -> "Intervention":
         """Make the lesion of a variant that has a network."""
-        from lmri.interventions import Donors, lesion
+        from lmri.interventions import baseline_of, lesion
 
         if variant.network is None:
             raise ValueError(f"{variant.choice.name!r} has no network to lesion: {variant.problem}.")
-        kind, _, rest = variant.choice.baseline.partition(":")
-        baseline: Any = "zero"
-        if kind == "resample":
-            corpus, _, seed = rest.partition(":")
-            baseline = Donors.draw(self.study.recording(corpus, variant.choice.site), int(seed or 0))
-        elif kind != "zero":
-            baseline = self.study.recording(kind, variant.choice.site)
+        baseline = baseline_of(self.study, Baseline.parse(variant.choice.baseline), variant.choice.site)
         return lesion(variant.network, baseline, spare=variant.choice.spared or None)
 
 
@@ -340,12 +329,7 @@ def _label(kind: str, choice: Choice) -> str:
     if kind == "threshold":
         return threshold_label(choice.threshold)
     if kind == "baseline":
-        what, _, rest = choice.baseline.partition(":")
-        return (
-            f"resample of {rest.replace(':', ', seed ')}"
-            if what == "resample"
-            else ("zero" if what == "zero" else f"mean of {what}")
-        )
+        return Baseline.parse(choice.baseline).label
     if kind == "sinks":
         return "first token spared"
     return f"seed {choice.seed}" if kind == "seed" else str(getattr(choice, kind))

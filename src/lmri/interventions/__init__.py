@@ -7,8 +7,8 @@ spared.
 
 from lmri.interventions.base import Edit, Intervention
 from lmri.interventions.donors import Donors
-from lmri.interventions.making import amplify, lesion, preserve
+from lmri.interventions.making import amplify, baseline_of, lesion, preserve
 from lmri.interventions.outputs import output_norms
 from lmri.interventions.positions import Spare
 
-__all__ = ["Donors", "Edit", "Intervention", "Spare", "amplify", "lesion", "output_norms", "preserve"]
+__all__ = ["Donors", "Edit", "Intervention", "Spare", "amplify", "baseline_of", "lesion", "output_norms", "preserve"]

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 from lmri.exceptions import SiteError, SpaceMismatchError
 from lmri.interventions.donors import Donors, Reading
 from lmri.interventions.positions import Spare, SparingReading
-from lmri.models import altered, describe_model
+from lmri.layers import stack_of
+from lmri.models import altered, check_readable, describe_model
 from lmri.networks import Network
-from lmri.sites import attach, by_text, widths
+from lmri.sites import by_text, n_declared, tapped, widths
 from lmri.space import NeuronSpace
 from lmri.storage import digest
 
@@ -27,8 +28,10 @@ class Edit:
 
     Parameters
     ----------
+    layer : int
+        Slice of the space.
     module : str
-        Path of the projection, from the base model.
+        Path of its module, from the base model.
     neurons : ndarray of int, shape (n_edited,)
         Sorted.
     scale, shift : ndarray of float32, shape (n_edited,)
@@ -37,6 +40,7 @@ class Edit:
         Instead of that, it becomes the value at the token's donor.
     """
 
+    layer: int
     module: str
     neurons: np.ndarray
     scale: np.ndarray
@@ -103,7 +107,7 @@ class Intervention:
                 scale = np.full(neurons.size, self.scale, dtype=np.float32)
                 shift = self.shift[own][neurons].astype(np.float32)
                 donors = None if self.donors is None else self.donors.values[:, own][:, neurons]
-                edits.append(Edit(layer.module, neurons, scale, shift, donors))
+                edits.append(Edit(z, layer.module, neurons, scale, shift, donors))
         return edits
 
     def digest(self) -> str:
@@ -144,9 +148,7 @@ class Intervention:
             reading = self._reading() if edits else None
             if reading is not None:
                 stack.enter_context(reading.of(model, edits[0].module))
-            for edit in edits:
-                module = model.base_model.get_submodule(edit.module)
-                stack.callback(attach(module, self.space.site, _writer(edit, reading)).remove)
+            stack.enter_context(tapped(model, self.space, {edit.layer: _writer(edit, reading) for edit in edits}))
             stack.enter_context(altered(model, repr(self)))
             yield model
 
@@ -157,6 +159,7 @@ class Intervention:
         return Reading(self.donors) if self.donors is not None else None
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:
+        check_readable(model)
         try:
             found = widths(model, self.space)
         except SiteError as error:
@@ -166,11 +169,10 @@ class Intervention:
                 f"{type(model).__name__} has layers of width {found} at {self.space.site}; the network has "
                 f"{list(self.space.widths)}. Use the model that was recorded."
             )
-        n_blocks = getattr(model.config.get_text_config(), "num_hidden_layers", self.space.n_layers)
-        if n_blocks != self.space.n_layers:
+        n_blocks, needed = n_declared(model, stack_of(self.space.site)), max(self.space.blocks) + 1
+        if n_blocks not in (None, needed):
             raise SpaceMismatchError(
-                f"{type(model).__name__} has {n_blocks} layers, the network {self.space.n_layers}. "
-                "Use the model that was recorded."
+                f"{type(model).__name__} has {n_blocks} layers, the network {needed}. Use the model that was recorded."
             )
         own = NeuronSpace(self.space.layers, self.space.site, describe_model(model))
         self.space.check_same(own, type(model).__name__, strict)

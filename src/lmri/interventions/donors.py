@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from lmri.models import hashes
 from lmri.recording import Recording
+from lmri.sites import around
 from lmri.space import NeuronSpace
 from lmri.storage import digest
 
@@ -136,7 +137,7 @@ class Reading:
     def of(self, model: PreTrainedModel, path: str) -> Iterator[None]:
         """Watch, while the body runs, what the parts of the model around the module at `path` are given to read."""
         with contextlib.ExitStack() as stack:
-            for part in _around(model, path):
+            for part in around(model, path):
                 look = functools.partial(self._look, inspect.signature(part.forward))
                 stack.callback(part.register_forward_pre_hook(look, with_kwargs=True).remove)
                 stack.callback(part.register_forward_hook(self._forget, always_call=True).remove)
@@ -153,17 +154,6 @@ class Reading:
 
     def _forget(self, *_: Any) -> None:
         self._now = None
-
-
-def _around(model: PreTrainedModel, path: str) -> list[torch.nn.Module]:
-    """List the models in a model that hold a module, the outermost first.
-
-    Heads may call an inner one directly, as OPT's calls its decoder; and an inner one may be given embeddings where an
-    outer one had tokens. So all are watched.
-    """
-    names = path.split(".")
-    parts = [model.base_model.get_submodule(".".join(names[:end])) for end in range(len(names))]
-    return list(dict.fromkeys([model, *(part for part in parts if isinstance(part, PreTrainedModel))]))
 
 
 def _positions(ids: torch.Tensor, given: dict[str, Any]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from lmri.space import NeuronSpace
 
 if TYPE_CHECKING:
     from lmri.recording import Recording
+    from lmri.study import Baseline, Study
 
 
 def lesion(
@@ -21,6 +22,7 @@ def lesion(
     spare: str | None = None,
     spare_positions: Iterable[int] | None = None,
     spare_tokens: Iterable[int] | None = None,
+    positions: str | Iterable[int] | None = None,
 ) -> Intervention:
     """Silence the neurons of a network, at every token or at all but some.
 
@@ -39,10 +41,22 @@ def lesion(
         Leave these places of every text alone, counted from 0 and without pads.
     spare_tokens : iterable of int, optional
         Leave tokens of these ids alone, such as ``[tokenizer.bos_token_id]``.
+    positions : {"prompt", "generated", "last"} or iterable of int, optional
+        Change only these tokens: while text is generated, those of the prompt, those that were generated, or the last
+        of each forward pass; or these places of every text. All, if it is not given. A text that is scored is read at
+        once, and all of it counts as prompt.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    spared, label = _spared(label, spare, spare_positions, spare_tokens)
+    spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
     return Intervention("lesion", _one(network), 0.0, shift, label, donors, spare=spared)
+
+
+def baseline_of(study: "Study", baseline: "Baseline", site: str) -> "str | Recording | Donors":
+    """Give `lesion` and `preserve` the baseline that people wrote, out of a study."""
+    recording = baseline.recording(study, site)
+    if recording is None:
+        return "zero"
+    return Donors.draw(recording, baseline.seed) if baseline.kind == "resample" else recording
 
 
 def preserve(
@@ -51,6 +65,7 @@ def preserve(
     spare: str | None = None,
     spare_positions: Iterable[int] | None = None,
     spare_tokens: Iterable[int] | None = None,
+    positions: str | Iterable[int] | None = None,
 ) -> Intervention:
     """Silence all neurons but those of a network.
 
@@ -60,11 +75,11 @@ def preserve(
         Thresholded; of an empty one nothing is left.
     baseline : "zero", Recording or Donors, default="zero"
         What a silenced neuron gives.
-    spare, spare_positions, spare_tokens
-        Tokens to leave alone, as of `lesion`.
+    spare, spare_positions, spare_tokens, positions
+        Tokens to leave alone, or the only ones to change, as of `lesion`.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    spared, label = _spared(label, spare, spare_positions, spare_tokens)
+    spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
     return Intervention("preserve", _one(network), 0.0, shift, label, donors, spare=spared)
 
 
@@ -76,6 +91,7 @@ def amplify(
     spare: str | None = None,
     spare_positions: Iterable[int] | None = None,
     spare_tokens: Iterable[int] | None = None,
+    positions: str | Iterable[int] | None = None,
 ) -> Intervention:
     """Raise the activity of a network's neurons.
 
@@ -90,8 +106,8 @@ def amplify(
     along_sign : bool, default=False
         Add the offset where the weight of a neuron is positive, and take it away where it is negative, so that the
         network moves along its map. A network of which only the members are known is positive throughout.
-    spare, spare_positions, spare_tokens
-        Tokens to leave alone, as of `lesion`.
+    spare, spare_positions, spare_tokens, positions
+        Tokens to leave alone, or the only ones to change, as of `lesion`.
     """
     if (gain is None) == (offset is None):
         raise ValueError(f"gain is {gain} and offset is {offset}; give exactly one of them.")
@@ -104,7 +120,7 @@ def amplify(
             "move against the map, lesion the network or give a constant offset."
         )
     what = f"gain {gain:g}" if gain is not None else f"offset {offset:g}{' along sign' * along_sign}"
-    spared, label = _spared(what, spare, spare_positions, spare_tokens)
+    spared, label = _spared(what, spare, spare_positions, spare_tokens, positions)
     if gain is not None:
         return Intervention("amplify", _one(network), float(gain), _zeros(network.space), label, spare=spared)
     if not along_sign:
@@ -123,9 +139,13 @@ def _one(network: Network) -> Network:
 
 
 def _spared(
-    label: str, spare: str | None, positions: Iterable[int] | None, tokens: Iterable[int] | None
+    label: str,
+    spare: str | None,
+    positions: Iterable[int] | None,
+    tokens: Iterable[int] | None,
+    only: str | Iterable[int] | None,
 ) -> tuple[Spare | None, str]:
-    made = make_spare(spare, positions, tokens)
+    made = make_spare(spare, positions, tokens, only)
     return made, f"{label}, {made.label}" if made else label
 
 

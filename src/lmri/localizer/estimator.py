@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
+from lmri.confounds import select
 from lmri.decomposition.base import explained_variance, shape_metrics, top_token_share
+from lmri.decomposition.nuisance import Nuisance
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.exceptions import DataWarning
 from lmri.localizer.conditions import Labelled, decide_level, labelled, warn_of_spread, without_repeats
@@ -101,7 +103,7 @@ class Localizer:
 
     method_name = "localizer"
     scope = "study"
-    confounds_digest = None
+    _nuisance: Nuisance | None = None
 
     def __init__(
         self,
@@ -125,10 +127,25 @@ class Localizer:
         names = ("column", "level", "unit", "test", "n_permutations", "standardize", "match_positions", "random_state")
         own = {"space": self.space, "contrast": str(self._contrast), **{name: getattr(self, name) for name in names}}
         conditions = getattr(self, "conditions_sha256_", None)
+        own |= {"confounds": self.confound_names} if self.confound_names else {}
         return {**own, "scope": self.scope} | ({"conditions_sha256": conditions} if conditions else {})
 
+    @property
+    def confounds_digest(self) -> str | None:
+        """Hash of the confounds that were nuisance regressors; None if there were none."""
+        return None if self._nuisance is None else self._nuisance.digest
+
+    @property
+    def confound_names(self) -> list[str]:
+        """Names of the confounds."""
+        return [] if self._nuisance is None else list(self._nuisance.names)
+
     def fit(
-        self, imgs: Sequence[Img], events: Sequence[pd.DataFrame], text_hashes: Mapping[str, str] | None = None
+        self,
+        imgs: Sequence[Img],
+        events: Sequence[pd.DataFrame],
+        text_hashes: Mapping[str, str] | None = None,
+        confounds: Sequence[pd.DataFrame] | None = None,
     ) -> "Localizer":
         """Estimate and test the contrast.
 
@@ -140,6 +157,9 @@ class Localizer:
             One a run: ``onset, duration`` in tokens, ``text_id`` and the column of the conditions.
         text_hashes : mapping from str to str, optional
             `lmri.storage.text_hash` of texts by ``text_id``, by which a text that is there twice is known.
+        confounds : sequence of DataFrame, optional
+            One a run, a row a volume, as `lmri.confounds.select` gives them: nuisance regressors of contrasts within
+            texts.
 
         Returns
         -------
@@ -149,7 +169,8 @@ class Localizer:
         Raises
         ------
         ValueError
-            If a condition is absent, texts are shared by conditions, or there are too few of them.
+            If a condition is absent, texts are shared by conditions, or there are too few of them; if confounds are
+            given to a contrast between texts.
         NonFiniteError
             If a neuron holds NaN or infinity.
 
@@ -163,6 +184,7 @@ class Localizer:
         runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope)
         rows = labelled(events, self.column, runs.n_volumes, contrast)
         level = decide_level(rows, contrast, self.column) if self.level == "auto" else self.level
+        self._nuisance = self._checked(confounds, runs, level)
         moments = runs.moments  # reads all runs, and refuses values that are not finite
         dead = moments.dead | (moments.sd <= _ROUNDING * np.abs(moments.mean))
         if level == "between":
@@ -173,6 +195,24 @@ class Localizer:
         self._finish(runs, rows, dict(text_hashes or {}), dead)
         self.seconds_ = time.perf_counter() - started
         return self
+
+    def _checked(self, confounds: Sequence[pd.DataFrame] | None, runs: StandardizedRuns, level: str) -> Nuisance | None:
+        if confounds is None:
+            return None
+        if level == "between":
+            raise ValueError(
+                "confounds are of tokens, and this contrast is between texts: every text is one mean, in which tokens "
+                "are no longer seen. Take positions that all conditions reach, match_positions=True "
+                "(--match-positions), or a contrast within texts."
+            )
+        if not all(isinstance(one, pd.DataFrame) for one in confounds):
+            raise TypeError("confounds are tables with a column each, one a run, as lmri.confounds.select gives them.")
+        return Nuisance.read(confounds).checked(runs.n_volumes)
+
+    def _nuisance_of(self, number: int) -> pd.DataFrame | None:
+        if self._nuisance is None:
+            return None
+        return pd.DataFrame(self._nuisance.runs[number], columns=list(self._nuisance.names))
 
     def _check(self) -> Contrast:
         for name, value, accepted in (
@@ -221,23 +261,27 @@ class Localizer:
         n_units = 0
         for number in range(len(runs)):
             array, labels, texts = runs.run(number), rows.labels[number], rows.texts[number]
+            nuisance = self._nuisance_of(number)
             own = list(dict.fromkeys(one for one in texts if one is not None)) if self.unit == "text" else [None]
             for text in own:
                 taken = slice(None) if text is None else texts == text
                 n_units += 1
-                effect = first_level(array[taken], labels[taken], texts[taken], contrast)
+                own_nuisance = None if nuisance is None else nuisance[taken]
+                effect = first_level(array[taken], labels[taken], texts[taken], contrast, own_nuisance)
                 if effect is not None:
                     names.append(f"run {number + 1}" if text is None else str(text))
                     effects.append(effect)
         what = "run" if self.unit == "run" else "text"
+        told = ", or can tell them from the confounds" if self._nuisance is not None else ""
         if not effects:
             raise ValueError(
                 f"No {what} has all conditions of the contrast ({', '.join(map(repr, contrast.conditions))}) within "
-                "texts. Name other conditions, or compare texts: level='between'."
+                f"texts{told}. Name other conditions, or compare texts: level='between'."
             )
         if len(effects) < n_units:
             warnings.warn(
-                f"{n_units - len(effects)} of {n_units} {what}s lack a condition within texts, and are left out.",
+                f"{n_units - len(effects)} of {n_units} {what}s lack a condition within texts"
+                f"{', or cannot tell it from the confounds' if told else ''}, and are left out.",
                 DataWarning,
                 stacklevel=3,
             )
@@ -369,7 +413,11 @@ class Localizer:
 
 
 def localize(
-    recordings: Recording | Sequence[Recording], contrast: str | Contrast, column: str = "trial_type", **parameters: Any
+    recordings: Recording | Sequence[Recording],
+    contrast: str | Contrast,
+    column: str = "trial_type",
+    confounds: Sequence[str] = (),
+    **parameters: Any,
 ) -> Localizer:
     """Find the neurons that differ between conditions of what was recorded.
 
@@ -383,6 +431,8 @@ def localize(
         Such as ``"code - prose"``.
     column : str, default="trial_type"
         Column of the events that holds the conditions.
+    confounds : sequence of str
+        Of `lmri.confounds.COLUMNS`, to be nuisance regressors of a contrast within texts.
     **parameters
         As for `Localizer`.
 
@@ -408,4 +458,5 @@ def localize(
     hashes = {row.text_id: row.sha256 for one in recordings for row in one.texts.itertuples()}
     imgs = [img for recording in recordings for img in recording.imgs]
     events = [table for recording in recordings for table in recording.events]
-    return Localizer(space, contrast, column, **parameters).fit(imgs, events, hashes)
+    nuisance = select(recordings, confounds) if confounds else None
+    return Localizer(space, contrast, column, **parameters).fit(imgs, events, hashes, nuisance)

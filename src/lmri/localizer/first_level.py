@@ -11,12 +11,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from lmri.decomposition.nuisance import basis
 from lmri.localizer.contrast import Contrast
 
 Names: TypeAlias = Sequence[str | None] | np.ndarray
 
 MIDDLE = 0.5
 """When a token is read, in tokens after its onset: far from where rounding could move it to a neighbour."""
+
+
+_ROUNDING = 1e-10
+"""Share of the largest singular value of a design that rounding alone can give."""
 
 
 def name_of(value: Any) -> str | None:
@@ -95,10 +100,13 @@ def label_volumes(events: pd.DataFrame, column: str, n_volumes: int, plain: bool
     return labels
 
 
-def design_matrix(labels: Names, conditions: Sequence[str], texts: Names) -> pd.DataFrame:
+def design_matrix(
+    labels: Names, conditions: Sequence[str], texts: Names, confounds: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Build the design of one run: an indicator for each condition, and one for each text but the first.
 
-    Texts have an intercept each, so that only what happens within texts counts.
+    Texts have an intercept each, so that only what happens within texts counts. Confounds follow, as an orthonormal
+    basis of what they span.
 
     Parameters
     ----------
@@ -108,22 +116,34 @@ def design_matrix(labels: Names, conditions: Sequence[str], texts: Names) -> pd.
         Those that get a column.
     texts : sequence of str or None, length n_volumes
         Text of every volume.
+    confounds : DataFrame of shape (n_volumes, n_confounds), optional
+        Nuisance regressors, finite.
 
     Returns
     -------
     DataFrame of shape (n_volumes, n_columns)
-        0 and 1; indexed by frame times, at the middle of tokens. Rows in none of the conditions are 0 throughout, and
-        add nothing.
+        0 and 1, but for confounds; indexed by frame times, at the middle of tokens. Rows in none of the conditions are
+        0 throughout, and add nothing.
     """
     label, text = np.asarray(labels, dtype=object), np.asarray(texts, dtype=object)
     taken = np.isin(label, list(conditions))
     columns = {name: label == name for name in conditions}
     own = list(dict.fromkeys(text[taken]))
     columns |= {f"text {name}": (text == name) & taken for name in own[1:]}
-    return pd.DataFrame(columns, index=np.arange(len(label)) + MIDDLE, dtype=float)
+    design = pd.DataFrame(columns, index=np.arange(len(label)) + MIDDLE, dtype=float)
+    if confounds is None or not taken.any():
+        return design
+    # Orthonormal, so that small units, or two that are nearly the same, are no matter of rounding.
+    found = basis(confounds[taken])
+    Q = np.zeros((len(label), found.shape[1]))
+    Q[taken] = found
+    names = [f"confound {number}" for number in range(found.shape[1])]
+    return pd.concat([design, pd.DataFrame(Q, design.index, names)], axis=1)
 
 
-def first_level(array: np.ndarray, labels: Names, texts: Names, contrast: Contrast) -> np.ndarray | None:
+def first_level(
+    array: np.ndarray, labels: Names, texts: Names, contrast: Contrast, confounds: pd.DataFrame | None = None
+) -> np.ndarray | None:
     """Estimate the effect of a contrast on every neuron within one run, by ordinary least squares.
 
     It is an estimate only. Its t or z would take tokens for independent, which they are not: it is never computed.
@@ -138,18 +158,20 @@ def first_level(array: np.ndarray, labels: Names, texts: Names, contrast: Contra
         Text of every volume.
     contrast : Contrast
         Weights of the conditions.
+    confounds : DataFrame of shape (n_volumes, n_confounds), optional
+        Nuisance regressors, finite.
 
     Returns
     -------
     ndarray of shape (n_neurons,) or None
-        In units of `array`; None if this run cannot tell, as where a condition is missing, or conditions never meet in
-        one text.
+        In units of `array`; None if this run cannot tell, as where a condition is missing, conditions never meet in
+        one text, or a confound is the same as the contrast.
     """
-    design = design_matrix(labels, contrast.conditions, texts)
+    design = design_matrix(labels, contrast.conditions, texts, confounds)
     X = design.to_numpy()
     weights = np.zeros(X.shape[1])
     weights[: len(contrast.values)] = contrast.values
-    rows = weights @ np.linalg.pinv(X)  # the estimate is this combination of volumes
+    rows = weights @ np.linalg.pinv(X, rcond=_ROUNDING)  # the estimate is this combination of volumes
     if not np.allclose(rows @ X, weights, atol=1e-8):
         return None
     taken = np.flatnonzero(rows)

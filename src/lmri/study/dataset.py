@@ -1,7 +1,7 @@
 """The BIDS side of a study: what makes a folder a dataset, and what lies beside the images of a recording."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +25,8 @@ layer is the voxel x = n % nx, y = n // nx.
 - `sub-{subject}/func/*_bold.nii`: activations, one file a run of whole texts; `*_events.tsv` has a row a volume.
 - `sub-{subject}/func/*_tokens.tsv`: every token, also those that are kept out of the images (dummies).
 - `sub-{subject}/func/*_mask.nii.gz`, `*_dseg.nii.gz`: which voxels hold a neuron, and their layers.
+- `sub-{subject}/func/*_desc-confounds_timeseries.tsv`, if made: position, surprisal and so on, a row a volume.
+- `lmri/qc`: what quality control found, with a page to look at.
 - `lmri/texts`, `lmri/split.tsv`: the texts, and which of them are held out for tests.
 - `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`, `lmri/experiments`: results; each folder's
   `entry.json` says what it was made from, with which parameters and versions.
@@ -105,19 +107,19 @@ def recording_digest(recording: Recording) -> str:
     return storage.digest([info["texts_sha256"], info["parameters"], recording.space.to_dict()])
 
 
-def write_recording_tables(
-    layout: Layout,
-    subject: str,
-    space: NeuronSpace,
-    corpus: str,
-    texts: pd.DataFrame,
-    tables: Iterable[tuple[pd.DataFrame, pd.DataFrame]],
-    n_dummy: int,
-) -> None:
-    """Write everything of a recording but its images and its index."""
-    site = space.site
+def write_recording_texts(layout: Layout, subject: str, corpus: str, texts: pd.DataFrame) -> None:
+    """Write what all sites of a recording share, but the events and tokens of its runs: they come with the images."""
     storage.write_table(layout.texts(corpus), texts)
     _extend_split(layout, corpus, texts)
+    for number in range(1, int(texts["run"].max()) + 1):
+        storage.write_json(storage.sidecar(layout.events(subject, corpus, number)), EVENT_COLUMNS)
+
+
+def write_recording_site(
+    layout: Layout, subject: str, space: NeuronSpace, corpus: str, texts: pd.DataFrame, n_dummy: int
+) -> None:
+    """Write everything that a recording has of one site but its images and its index."""
+    site = space.site
     mask, labels = layout.mask(subject, corpus, site), layout.labels(subject, corpus, site)
     reference = f"bids::{layout.relative(mask)}"
     storage.save_img(space.mask_img, mask)
@@ -137,10 +139,7 @@ def write_recording_tables(
     )
     storage.write_table(labels.with_name(labels.name.replace(".nii.gz", ".tsv")), space.labels_table)
     write_atlas(layout, space)
-    for number, (events, tokens) in enumerate(tables, start=1):
-        storage.write_table(layout.events(subject, corpus, number), events)
-        storage.write_table(layout.tokens(subject, corpus, number), tokens)
-        storage.write_json(storage.sidecar(layout.events(subject, corpus, number)), EVENT_COLUMNS)
+    for number in range(1, int(texts["run"].max()) + 1):
         own = texts[texts["run"] == number]
         storage.write_json(
             storage.sidecar(layout.bold(subject, corpus, number, site)),
@@ -170,7 +169,9 @@ def _extend_split(layout: Layout, corpus: str, texts: pd.DataFrame) -> None:
     storage.write_table(layout.split, own.sort_values(["corpus", "text_id"]))
 
 
-def write_recording_index(layout: Layout, recording: Recording, parameters: Mapping[str, Any]) -> None:
+def write_recording_index(
+    layout: Layout, recording: Recording, parameters: Mapping[str, Any], versions: Mapping[str, str]
+) -> None:
     """Write the index of a recording: the last file, by which it is whole."""
     storage.write_json(
         layout.recording(recording.space.site, recording.corpus),
@@ -181,7 +182,7 @@ def write_recording_index(layout: Layout, recording: Recording, parameters: Mapp
             "n_volumes": recording.n_volumes,
             "texts_sha256": texts_digest(recording.texts["text"]),
             "parameters": dict(parameters),
-            "versions": storage.versions(),
+            "versions": dict(versions),
             "space": recording.space.to_dict(),
             "runs": [
                 {

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lmri import storage
 from lmri.annotation import confound_correlations
+from lmri.confounds import joined
 from lmri.connectivity import spectra, spectral_peak
 from lmri.networks import NetworkSet
 from lmri.recording import Recording
@@ -48,6 +49,7 @@ def decomposition_identity(
     }
     if (confounds := estimator.confounds_digest) is not None:
         inputs["confounds_sha256"] = confounds
+        parameters |= {"confounds": estimator.confound_names} if estimator.confound_names else {}
     label = {"label": estimator.label} if hasattr(estimator, "label") else {}  # such as "paper parity"
     return inputs, {"method": estimator.method_name, **parameters, **repeats, **label}
 
@@ -70,7 +72,7 @@ def decomposition_metrics(
 ) -> pd.DataFrame:
     """Put together what is known of each map: of its shape, its stability, its time course and its confounds."""
     courses = estimator.time_courses_
-    events = [table for recording in recordings for table in recording.events]
+    events = joined(recordings)
     texts = [(table["trial_type"] + "/" + table["text_id"].astype(str)).tolist() for table in events]
     tables = [estimator.metrics_.reset_index(drop=True)]
     if found is not None:

@@ -181,8 +181,13 @@ class Study:
     def orphans(self) -> list[Path]:
         """List images and tables of runs that no index names, as an interrupted recording leaves them."""
         named = {path for one in self.recordings() for run in one.runs for path in (run.img, run.events, run.tokens)}
+        named |= {storage.confounds_beside(path) for path in named}
         found = self.layout.func(self.subject).glob("*_run-*")
         return sorted(path for path in found if path.suffix in (".nii", ".tsv") and path not in named)
+
+    def unfinished(self) -> list[Path]:
+        """List the folders of recordings that are being made, or were interrupted."""
+        return sorted(path for path in self.layout.unfinished.glob("*") if not path.name.startswith(storage.PARTIAL))
 
     def clear_remains(self, corpus: str, site: str) -> None:
         """Delete what an interrupted or damaged recording of this corpus and site has left."""
@@ -691,10 +696,20 @@ def open_study(root: str | Path) -> Study:
 
 
 @contextlib.contextmanager
-def writing_to(root: str | Path, model: ModelInfo) -> Iterator[Study]:
+def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[Study]:
     """Open the study of this model for recording, or make one in a new or empty folder, while no other command writes.
 
-    If the body fails in a study that was made here, the folder is left as it was; an older study is never cleared.
+    If the body fails in a study that was made here, the folder is left as it was, unless a recording in it can be
+    continued; an older study is never cleared.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder.
+    model : ModelInfo
+        What is to be recorded.
+    wait : float, default=0
+        Seconds to wait for another command that is writing.
 
     Raises
     ------
@@ -705,12 +720,12 @@ def writing_to(root: str | Path, model: ModelInfo) -> Iterator[Study]:
     if dataset.is_foreign(layout):
         raise StudyError(f"{root} is neither empty nor a study. Nothing was written: choose another folder (--out).")
     was_there, is_new = layout.root.exists(), not layout.study.is_file()
-    with storage.writing(layout.root):
+    with storage.writing(layout.root, wait):
         study = _open_or_create(layout, model)
         try:
             yield study
         except BaseException:
-            if is_new and not study.recordings():
+            if is_new and not study.recordings() and not study.unfinished():
                 for path in layout.root.iterdir():
                     storage.remove(path)
                 if not was_there:
@@ -724,11 +739,12 @@ def _open_or_create(layout: Layout, model: ModelInfo) -> Study:
         there = study.model
         if (there.fingerprint, there.dtype) == (model.fingerprint, model.dtype):
             return study
-        if study.recordings():
+        if study.recordings() or study.unfinished():
+            begun = "" if study.recordings() else f", or delete the recording that was begun, {layout.unfinished}"
             raise StudyError(
                 f"{layout.root} is a study of {there.id!r} (weights {there.fingerprint}, {there.dtype}); this is "
                 f"{model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: use another "
-                "folder (--out)."
+                f"folder (--out){begun}."
             )
     dataset.create(layout, model)
     return Study(layout.root)

@@ -70,6 +70,11 @@ def validate(study: Study) -> Findings:
             f"{path} belongs to no recording. Record again, or delete it." for path in study.orphans()
         )
     )
+    for path in study.unfinished():
+        found.notes.append(
+            f"{path} is a recording that is not finished. Go on with lmri record --resume (with lmri merge, if it was "
+            "made in shards), or delete it."
+        )
     for path in study.root.rglob(f"{PARTIAL}*"):
         found.problems.append(f"{path} is left over from an interrupted command. Delete it.")
     _check_bids(study.root, found)

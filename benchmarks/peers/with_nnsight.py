@@ -1,0 +1,39 @@
+"""Nnsight: a trace of each text with saved outputs of every layer's MLP, to disk."""
+
+import json
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+import transformers
+from nnsight import NNsight
+
+
+def main() -> None:
+    folder, tokens, scratch = sys.argv[1:]
+    with open(tokens, encoding="utf-8") as stream:
+        rows = json.load(stream)
+    inner = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
+    model = NNsight(inner.transformer)
+
+    def read(row: list[int]) -> np.ndarray:
+        with torch.no_grad(), model.trace(torch.tensor([row])):
+            saved = list().save()  # noqa: C408
+            for block in model.h:
+                saved.append(block.mlp.output)
+        return torch.cat(saved, dim=-1)[0].numpy()
+
+    assert read(rows[0]).shape == (len(rows[0]), 768 * 12)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        with tempfile.TemporaryDirectory(dir=scratch) as out:
+            start = time.perf_counter()
+            for number, row in enumerate(rows):
+                np.save(f"{out}/{number}.npy", read(row))
+            print(time.perf_counter() - start, flush=True)
+
+
+if __name__ == "__main__":
+    main()

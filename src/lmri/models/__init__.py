@@ -1,0 +1,48 @@
+"""Models and tokenizers: loading them, telling them apart, and turning texts into tokens."""
+
+from lmri.models.checks import check_readable, check_tokenizer, warn_of_unknown
+from lmri.models.identity import EMBEDDED, alterations, altered, describe_model, fingerprint, location
+from lmri.models.loading import DTYPES, load_model, quiet
+from lmri.models.offloading import is_offloaded
+from lmri.models.quantization import parse_precision, precision, quantization_of
+from lmri.models.reading import (
+    Encoding,
+    bucket,
+    context_length,
+    encode,
+    evaluation_mode,
+    hashes,
+    input_device,
+    read,
+    reader,
+    right_pad,
+)
+
+__all__ = [
+    "DTYPES",
+    "EMBEDDED",
+    "Encoding",
+    "alterations",
+    "altered",
+    "bucket",
+    "check_readable",
+    "check_tokenizer",
+    "context_length",
+    "describe_model",
+    "encode",
+    "evaluation_mode",
+    "fingerprint",
+    "hashes",
+    "input_device",
+    "is_offloaded",
+    "load_model",
+    "location",
+    "parse_precision",
+    "precision",
+    "quantization_of",
+    "quiet",
+    "read",
+    "reader",
+    "right_pad",
+    "warn_of_unknown",
+]

@@ -1,0 +1,157 @@
+"""Filling the files of a recording: the model reads batch by batch, and what it gives is written to its place."""
+
+import contextlib
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lmri import storage
+from lmri.capture import capture
+from lmri.exceptions import LMRIWarning, NonFiniteError
+from lmri.models import Encoding, evaluation_mode, input_device, right_pad
+from lmri.recorder.committing import discard
+from lmri.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths, volume_bytes
+from lmri.recorder.journal import Journal
+from lmri.recorder.plan import Plan
+from lmri.recorder.reading import Reading
+from lmri.space import NeuronSpace
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and how much there is."""
+
+_SYNC_EVERY = 2**28
+"""Bytes after which the disk is waited for: what a loss of power can cost, beside what is checked by its checksum."""
+
+
+def fill(
+    reading: Reading,
+    plan: Plan,
+    shard: tuple[int, int] | None,
+    folder: Path,
+    journal: Journal,
+    progress: Progress | None,
+) -> None:
+    """Write images or rows, and tables, of what the journal does not list; then say that they are whole.
+
+    Parameters
+    ----------
+    reading : Reading
+        Model and texts.
+    plan : Plan
+        Of all shards.
+    shard : tuple of two ints or None
+        Which part of it, as (number from 1, how many); all by default.
+    folder : Path
+        Where the files are made.
+    journal : Journal
+        Of this folder.
+    progress : callable or None
+        Called with tokens done and tokens in all.
+    """
+    files = image_files(plan, folder) if shard is None else row_files(plan, folder, shard)
+    made = files.create()
+    lost = {text for places in files.places for text, place in places.items() if place[0] in made}
+    for batch in list(journal.done):
+        if lost.intersection(plan.batches[batch]):
+            journal.drop(batch)
+    journal.verify(lambda batch: files.checksum(plan.batches[batch]))
+    _read_batches(reading, plan, plan.own_batches(shard), files, journal, progress)
+    text_ids = plan.texts["text_id"].tolist()
+    for number in plan.own_runs(shard):
+        tables = reading.tables(plan.corpus, plan.runs[number - 1], text_ids)
+        for path, table in zip(table_paths(folder, number), tables, strict=True):
+            storage.write_table(path, table)
+            files.add_written(path)
+    files.sync()
+    journal.whole()
+
+
+def _read_batches(
+    reading: Reading, plan: Plan, numbers: list[int], files: Files, journal: Journal, progress: Progress | None
+) -> None:
+    """Read what is not done; memory holds one batch."""
+    sizes = {number: sum(plan.n_tokens[text] for text in plan.batches[number]) for number in numbers}
+    n_all, n_done = sum(sizes.values()), sum(sizes[number] for number in numbers if number in journal.done)
+    n_unsynced = 0
+    with evaluation_mode(reading.model):
+        for number in numbers:
+            if number in journal.done:
+                continue
+            crc, n_bytes = _read_batch(reading, plan, plan.batches[number], files)
+            journal.add(number, crc)
+            n_unsynced += n_bytes
+            if n_unsynced >= _SYNC_EVERY:
+                files.sync()
+                journal.synced()
+                n_unsynced = 0
+            n_done += sizes[number]
+            if progress is not None:
+                progress(n_done, n_all)
+
+
+def _read_batch(reading: Reading, plan: Plan, batch: list[int], files: Files) -> tuple[int, int]:
+    """Let the model read a batch, and write it; give its checksum and its size in bytes."""
+    encodings = [reading.encode(text) for text in batch]
+    ids, mask = right_pad([encoding.ids for encoding in encodings], input_device(reading.model))
+    keep = torch.zeros(ids.shape, dtype=torch.bool)
+    for row, encoding in enumerate(encodings):
+        keep[row, : len(encoding.ids)] = torch.from_numpy(~reading.dummies(encoding))
+    crc, n_bytes = 0, 0
+    for number, values in enumerate(capture(reading.model, plan.spaces, ids, mask, keep)):
+        first = 0
+        for row, (text, encoding) in enumerate(zip(batch, encodings, strict=True)):
+            kept = np.flatnonzero(keep[row].numpy())
+            rows = values[first : first + len(kept)]
+            _check_finite(plan.spaces[number], rows, encoding, kept, text)
+            content = volume_bytes(plan.spaces[number], rows)
+            files.write(number, text, content)
+            crc, n_bytes = zlib.crc32(content, crc), n_bytes + len(content)
+            first += len(kept)
+    return crc, n_bytes
+
+
+def _check_finite(space: NeuronSpace, rows: np.ndarray, encoding: Encoding, kept: np.ndarray, text: int) -> None:
+    if np.isfinite(rows).all():
+        return
+    row, neuron = np.argwhere(~np.isfinite(rows))[0]
+    raise NonFiniteError(
+        f"The activation of layer {space.layer_of[neuron]}, neuron {space.neuron_of[neuron]} is {rows[row, neuron]} "
+        f"at token {kept[row]} ({encoding.tokens[kept[row]]!r}) of text {text}. Nothing was recorded. "
+        "Load the model in float32, or leave that text out."
+    )
+
+
+@contextlib.contextmanager
+def keeping_what_is_done(folder: Path, journal: Journal, plan: Plan, shard: tuple[int, int] | None) -> Iterator[None]:
+    """Keep the finished batches if the body fails, and say so; without any, or with values that are none, keep nothing.
+
+    The folder of what could not be begun is deleted, so that a failure leaves a study as it was.
+    """
+    n_batches = len(plan.own_batches(shard))
+
+    def what_is_kept() -> str:
+        if not journal.done:
+            return "Nothing was kept of this recording, and nothing earlier was touched."
+        return (
+            f"{len(journal.done)} of {n_batches} batches are finished and kept: the same command with --resume "
+            "(resume=True) goes on from there."
+        )
+
+    try:
+        with explaining_a_full_disk(folder, plan.n_bytes // (shard[1] if shard else 1), what_is_kept):
+            yield
+    except NonFiniteError:
+        discard(folder)
+        raise
+    except BaseException as error:
+        if not journal.done and not journal.is_whole:
+            discard(folder)
+        elif isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"Interrupted. {what_is_kept()}") from None
+        elif not isinstance(error, OSError) or what_is_kept() not in str(error):
+            warnings.warn(what_is_kept(), LMRIWarning, stacklevel=2)
+        raise

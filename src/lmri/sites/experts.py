@@ -1,0 +1,182 @@
+"""Mixtures of experts: units of experts whose weights are fused into one tensor, with no module to hook.
+
+transformers keeps the experts of a block in one module, sorts what was routed by expert, and multiplies group by group.
+Between the two products it applies a gate or an activation function: there the hidden units are all in one tensor, a
+row for every pair of token and expert. That function is replaced, on this one module, while a tap is open.
+"""
+
+import contextlib
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmri.exceptions import SiteError
+
+_SORTED, _UNSORTED = "grouped_mm", "batched_mm"
+
+
+def is_fused(module: nn.Module) -> bool:
+    """Say whether a module holds fused experts in the way that transformers computes in common for all."""
+    down = getattr(module, "down_proj", None)
+    return isinstance(down, nn.Parameter) and down.ndim == 3 and hasattr(module, "is_transposed")
+
+
+def within(module: nn.Module) -> list[nn.Module]:
+    """List the fused experts inside a module."""
+    return [one for one in module.modules() if is_fused(one)]
+
+
+def count(module: Any) -> int:
+    """Give the number of experts."""
+    return int(module.down_proj.shape[0])
+
+
+def width(module: Any) -> int:
+    """Give the number of hidden units of each expert."""
+    return int(module.down_proj.shape[1 if module.is_transposed else 2])
+
+
+def output_width(module: Any) -> int:
+    """Give the width of what experts write to."""
+    return int(module.down_proj.shape[2 if module.is_transposed else 1])
+
+
+def weights(module: Any, expert: int) -> torch.Tensor:
+    """Give the output weights of one expert: ``(hidden_size, width)``."""
+    own: torch.Tensor = module.down_proj.data[expert]
+    return own.T if module.is_transposed else own
+
+
+def output_weights(module: Any, expert: int, neuron: int) -> torch.Tensor:
+    """Give the weights that one hidden unit of an expert writes with, as a view: ``(hidden_size,)``."""
+    down: torch.Tensor = module.down_proj.data
+    return down[expert, neuron] if module.is_transposed else down[expert, :, neuron]
+
+
+def input_weights(module: Any, neuron: int) -> list[torch.Tensor]:
+    """Give the weights by which all experts write to one coordinate of their output, as views."""
+    down: torch.Tensor = module.down_proj.data
+    found = [down[:, :, neuron] if module.is_transposed else down[:, neuron]]
+    bias = getattr(module, "down_proj_bias", None)
+    return found if bias is None else [*found, bias.data[:, neuron]]
+
+
+@contextlib.contextmanager
+def routed(module: nn.Module, see: Callable[[torch.Tensor, torch.Tensor], None]) -> Iterator[None]:
+    """Show `see` which experts every token is routed to, and with what weight: ``(n_tokens, n_experts_per_token)``."""
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        see(*_routing(args, kwargs))
+
+    handle = module.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _routing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find indices and weights, by place or by what the architecture calls them."""
+    given = [*args[1:], *(value for name, value in kwargs.items() if name != "hidden_states")]
+    tensors = [value for value in given if isinstance(value, torch.Tensor)]
+    if len(tensors) != 2 or tensors[0].is_floating_point() or not tensors[1].is_floating_point():
+        raise SiteError(
+            "A mixture of experts was called without the indices and weights of its router; its neurons cannot be "
+            "told apart. This architecture is not supported."
+        )
+    return tensors[0], tensors[1]
+
+
+@contextlib.contextmanager
+def tapped(module: nn.Module, expert: int, function: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+    """Show `function` the hidden units of one expert while the body runs.
+
+    Parameters
+    ----------
+    module : Module
+        Fused experts.
+    expert : int
+        Which.
+    function : callable
+        Gets ``(n_tokens, width)``, 0 where a token was not routed to this expert. What it returns, unless None, is
+        written at tokens that were.
+    """
+    if getattr(module, "_is_expert_parallel", False):
+        raise SiteError(
+            "The experts are spread over several processes, so that no process sees them all. Load the model with "
+            "device_map='auto' instead of expert parallelism."
+        )
+    chosen: list[torch.Tensor] = []
+    config: Any = module.config
+
+    def see(indices: torch.Tensor, weights: torch.Tensor) -> None:
+        chosen[:] = [indices]
+
+    def change(hidden: torch.Tensor) -> torch.Tensor:
+        if not chosen:
+            raise SiteError("Experts were run outside of a forward pass of their module.")
+        indices = chosen[0]
+        per_token, experts = indices.shape[-1], indices.reshape(-1)
+        if hidden.shape[0] != experts.numel():
+            raise SiteError(
+                f"Experts gave {hidden.shape[0]} rows for {experts.numel()} pairs of token and expert. "
+                "This way of computing them is not supported."
+            )
+        order = torch.arange(experts.numel(), device=experts.device)
+        if config._experts_implementation == _SORTED:
+            experts, order = torch.sort(experts)
+        rows = torch.nonzero(experts == expert).flatten()
+        tokens = order[rows] // per_token
+        dense = hidden.new_zeros((indices.numel() // per_token, hidden.shape[-1]))
+        dense[tokens] = hidden[rows]
+        replaced = function(dense)
+        return hidden if replaced is None else hidden.index_copy(0, rows, replaced[tokens])
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_computed_at_once(module))
+        stack.enter_context(routed(module, see))
+        stack.enter_context(_after_activation(module, change))
+        yield
+
+
+@contextlib.contextmanager
+def _computed_at_once(module: Any) -> Iterator[None]:
+    """Keep experts from being computed one by one, where nothing can be seen of them."""
+    config: Any = module.config
+    before = config._experts_implementation
+    if before not in (_SORTED, _UNSORTED):
+        config._experts_implementation = _SORTED
+    try:
+        yield
+    finally:
+        config._experts_implementation = before
+
+
+@contextlib.contextmanager
+def _after_activation(module: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Put `change` behind the gate or the activation function of this module alone."""
+    name = "_apply_gate" if module.has_gate else "act_fn"
+    original: Any = getattr(module, name)
+    if isinstance(original, nn.Module):
+        handle = original.register_forward_hook(lambda module, args, output: change(output))
+        try:
+            yield
+        finally:
+            handle.remove()
+        return
+    before = module.__dict__.get(name)
+
+    def changed(self: nn.Module, values: torch.Tensor) -> torch.Tensor:
+        return change(original(values))
+
+    module.__dict__[name] = types.MethodType(changed, module)
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.__dict__[name]
+        else:
+            module.__dict__[name] = before

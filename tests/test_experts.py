@@ -1,0 +1,210 @@
+"""Mixtures of experts: units of fused experts, recorded and lesioned exactly."""
+
+import pytest
+import torch
+
+import lmri
+from lmri import find_sites, record
+from lmri.capture import capture
+from lmri.exceptions import SiteError
+from lmri.models import evaluation_mode
+from lmri.networks import Network
+from lmri.sites import experts, projections
+from tiny_models import HIDDEN, MIXTURES, N_LAYERS, WIDTH, assert_untouched, mixture, read, snapshot, word_tokenizer
+
+IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 15, 16]])
+
+
+def by_hand(module, states, indices):
+    """Compute the hidden units of every expert, one token after the other: {expert: (n_tokens, width)}."""
+    units = {one: torch.zeros(len(states), experts.width(module)) for one in range(experts.count(module))}
+    for token, row in enumerate(indices.tolist()):
+        for expert in row:
+            weight = module.gate_up_proj[expert]
+            gate_up = states[token] @ (weight if module.is_transposed else weight.T)
+            if module.has_bias:
+                gate_up = gate_up + module.gate_up_proj_bias[expert]
+            units[expert][token] = module._apply_gate(gate_up[None])[0]
+    return units
+
+
+def captured(model, space, ids=IDS):
+    with evaluation_mode(model):
+        [values] = capture(model, [space], ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
+    return torch.from_numpy(values)
+
+
+def columns(space, z):
+    return slice(int(space.offsets[z]), int(space.offsets[z + 1]))
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_units_are_those_computed_by_hand_and_0_where_a_token_was_not_routed(kind):
+    model = mixture(kind)
+    space = find_sites(model, "mlp_hidden")
+    values = captured(model, space)
+    inputs: dict[int, tuple] = {}
+    handles = []
+    for z, layer in enumerate(space.layers):
+        if layer.expert is not None:
+            module = projections(model, space)[z]
+            handles.append(
+                module.register_forward_pre_hook(lambda m, args, z=z: inputs.__setitem__(z, (args[0], args[1])))
+            )
+    with evaluation_mode(model):
+        model.base_model(input_ids=IDS)
+        for handle in handles:
+            handle.remove()
+        n_routed = 0
+        for z, (states, indices) in inputs.items():
+            layer = space.layers[z]
+            expected = by_hand(projections(model, space)[z], states, indices)[layer.expert]
+            torch.testing.assert_close(values[:, columns(space, z)], expected, atol=1e-5, rtol=1e-5)
+            here = (indices == layer.expert).any(-1)
+            assert not values[~here][:, columns(space, z)].any()
+            n_routed += int(here.sum())
+    n_mixtures = len({layer.block for layer in space.layers if layer.expert is not None})
+    assert n_routed == 2 * IDS.numel() * n_mixtures  # every token is given to two experts of each mixture
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_a_lesion_of_units_is_zeroed_weights_and_leaves_the_model_alone(kind):
+    model = mixture(kind)
+    space = find_sites(model, "mlp_hidden")
+    before, intact = snapshot(model), read(model, IDS)
+    active = captured(model, space).abs().amax(0)
+    members = torch.zeros(space.n_neurons, dtype=torch.bool)
+    for z, layer in enumerate(space.layers):
+        if layer.expert in (1, 2):
+            members[columns(space, z)][active[columns(space, z)].topk(5).indices] = True
+    network = Network.from_members(space, members.numpy())
+    with lmri.lesion(network).on(model):
+        lesioned = read(model, IDS)
+    assert_untouched(model, before)
+    assert torch.equal(read(model, IDS), intact)
+    assert not torch.equal(lesioned, intact)
+    for z, layer in enumerate(space.layers):
+        for neuron in torch.nonzero(members[columns(space, z)]).flatten().tolist():
+            experts.output_weights(projections(model, space)[z], layer.expert, neuron).zero_()
+    assert torch.equal(read(model, IDS), lesioned)
+
+
+def test_the_positive_control_that_another_expert_is_another_lesion():
+    model = mixture("Mixtral")
+    space = find_sites(model, "mlp_hidden")
+    outputs = []
+    for expert in range(4):
+        members = [layer.expert == expert for layer in space.layers for _ in range(layer.width)]
+        with lmri.lesion(Network.from_members(space, members)).on(model):
+            outputs.append(read(model, IDS))
+    for first in range(4):
+        for second in range(first):
+            assert not torch.equal(outputs[first], outputs[second])
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_the_output_of_a_mixture_is_that_of_the_whole(kind):
+    model = mixture(kind)
+    space = find_sites(model, "mlp_out")
+    assert space.widths == (WIDTH,) * N_LAYERS
+    z = N_LAYERS - 1
+    module, seen = projections(model, space)[z], []
+    handle = module.register_forward_hook(lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    values = captured(model, space)
+    handle.remove()
+    assert torch.equal(values[:, columns(space, z)], seen[0].reshape(-1, WIDTH))
+    members = torch.zeros(space.n_neurons, dtype=torch.bool)
+    members[columns(space, z)][3] = True
+    with lmri.lesion(Network.from_members(space, members.numpy())).on(model):
+        lesioned = read(model, IDS)
+    for one in module.modules():
+        if experts.is_fused(one):
+            for view in experts.input_weights(one, 3):
+                view.zero_()
+        elif isinstance(one, torch.nn.Linear) and one.out_features == WIDTH:
+            one.weight.data[3] = 0
+    torch.testing.assert_close(read(model, IDS), lesioned, atol=1e-6, rtol=1e-6)
+
+
+def test_layers_name_their_block_and_expert_and_widths_may_differ():
+    space = find_sites(mixture("DeepseekV3"), "mlp_hidden", experts=[0, 3])
+    assert [layer.name for layer in space.layers] == [
+        "layer 0",
+        "layer 1 expert 0", "layer 1 expert 3", "layer 1 shared expert",
+        "layer 2 expert 0", "layer 2 expert 3", "layer 2 shared expert",
+    ]  # fmt: skip
+    assert space.widths == (HIDDEN, 24, 24, 24, 24, 24, 24)
+    assert space.blocks == (0, 1, 1, 1, 2, 2, 2)
+    assert type(space).from_dict(space.to_dict()) == space
+
+
+@pytest.mark.parametrize("how", ["eager", "batched_mm", "grouped_mm"])
+def test_every_way_to_compute_experts_gives_the_same_and_is_set_back(how):
+    model = mixture("Qwen3Moe")
+    expected = captured(model, find_sites(model, "mlp_hidden"))
+    model.config._experts_implementation = how
+    torch.testing.assert_close(captured(model, find_sites(model, "mlp_hidden")), expected, atol=1e-5, rtol=1e-5)
+    assert model.config._experts_implementation == how
+
+
+def test_nested_lesions_of_two_experts_are_one_lesion_of_both():
+    model = mixture("Olmoe")
+    space = find_sites(model, "mlp_hidden")
+
+    def of(*chosen):
+        return Network.from_members(space, [one.expert in chosen for one in space.layers for _ in range(one.width)])
+
+    with lmri.lesion(of(0)).on(model), lmri.lesion(of(2)).on(model):
+        nested = read(model, IDS)
+    with lmri.lesion(of(0, 2)).on(model):
+        assert torch.equal(read(model, IDS), nested)
+
+
+def test_an_offset_changes_no_token_that_an_expert_does_not_see():
+    # A unit that does not run cannot be amplified: with all of an expert's tokens gone, nothing changes.
+    model = mixture("Mixtral")
+    space = find_sites(model, "mlp_hidden")
+    ids = IDS[:1, :1]
+    seen = captured(model, space, ids).abs()
+    unused = [z for z in range(4) if not seen[:, columns(space, z)].any()]
+    assert len(unused) == 2
+    members = [z in unused for z, layer in enumerate(space.layers) for _ in range(layer.width)]
+    intact = captured(model, find_sites(model, "mlp_out"), ids)
+    with lmri.amplify(Network.from_members(space, members), offset=5.0).on(model):
+        assert torch.equal(captured(model, find_sites_quietly(space, model), ids), intact)
+
+
+def find_sites_quietly(space, model):
+    """Give the other site without its self-test, which would run inside of the intervention."""
+    from lmri.space import Layer, NeuronSpace
+
+    return NeuronSpace(tuple(Layer(f"layer {z}", f"layers.{z}.mlp", WIDTH) for z in range(N_LAYERS)), "mlp_out")
+
+
+def test_experts_are_recorded(tmp_path):
+    model = mixture("GptOss")
+    recording = record(
+        model, word_tokenizer(), ["the cat sits", "a dog runs"], tmp_path, test_fraction=0, site="mlp_hidden",
+        experts=[1], n_dummy=0,
+    )  # fmt: skip
+    assert recording.space.n_layers == N_LAYERS
+    assert recording.space.layers[0].expert == 1
+    [values] = list(recording.arrays())
+    assert values.shape == (6, N_LAYERS * HIDDEN)
+
+
+def test_an_expert_that_is_not_there_is_refused():
+    with pytest.raises(SiteError, match="no expert 4 in layer 0; it has experts 0 to 3"):
+        find_sites(mixture("Mixtral"), "mlp_hidden", experts=[0, 4])
+
+
+def test_experts_of_a_dense_model_are_refused(gpt2):
+    with pytest.raises(SiteError, match=r"experts are \[0\], but 'gpt2' has no experts"):
+        find_sites(gpt2, "mlp_hidden", experts=[0])
+
+
+def test_too_many_neurons_at_once_have_to_be_chosen_from(monkeypatch):
+    monkeypatch.setattr("lmri.sites.finding.MOST_NEURONS", 100)
+    with pytest.raises(SiteError, match=r"All experts of 'mixtral' have 672 neurons.*experts=\[0, 1\]"):
+        find_sites(mixture("Mixtral"), "mlp_hidden")
+    assert find_sites(mixture("Mixtral"), "mlp_hidden", experts=[2]).n_neurons == 168

@@ -1,0 +1,236 @@
+"""Sweep the head classes of transformers, shrunk, and write the table of what can be recorded.
+
+    python tools/architectures.py > docs/architectures.md
+
+Every site is found and self-tested as for any model: one call in a forward pass, its width and layout, a lesion that
+equals zeroed weights, and a model that is itself again afterwards. What is refused is listed with the reason.
+"""
+
+import os
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from lmri.exceptions import SiteError
+from lmri.layers import Layer
+from lmri.sites import find_sites
+from lmri.sites.caveats import caveats
+from lmri.space import NeuronSpace
+from shrinking import HEADS, build_small, head_classes
+
+SITES = ("mlp_out", "mlp_hidden", "attn_out")
+DECODER_SITE = "decoder_mlp_out"
+
+_NOTES = {
+    "rwkv": "the MLP is the channel mix; `attn_out` is the output of the time mix",
+    "recurrent_gemma": "the recurrent half of a block is no site",
+    "albert": "layers share their weights, and are calls of one module",
+    "reformer": "reversible: attention and MLP write to streams of their own",
+    "big_bird": "transformers switches it to full attention at the first short text, for good; the self-test's is short",
+    "hrm_text": "of its two stacks, only what the path names",
+    "bitnet": "a normalization stands between activation and projection; `mlp_hidden` is behind it",
+    "gemma3n_text": "the per-layer projection is no site",
+}
+
+
+@dataclass
+class Row:
+    """What became of one class."""
+
+    head: str
+    kind: str
+    name: str
+    failure: str = ""
+    """Why it could not be built."""
+    spaces: dict[str, NeuronSpace] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """By site, why it was refused."""
+    caveats: list[str] = field(default_factory=list)
+    stack: str = ""
+
+    @property
+    def works(self) -> bool:
+        """Whether the MLP can be recorded."""
+        return "mlp_out" in self.spaces or "mlp_hidden" in self.spaces
+
+
+def sweep(only: Iterable[tuple[str, str, str]] | None = None) -> list[Row]:
+    """Try all head classes, or some of them."""
+    transformers.logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the classes, about sizes that nobody would choose
+        return [_try(*one) for one in (head_classes() if only is None else only)]
+
+
+def _try(head: str, kind: str, name: str) -> Row:
+    row = Row(head, kind, name)
+    try:
+        model = build_small(name)
+    except Exception as error:  # whatever a class does not like about a small configuration
+        row.failure = _first(error)
+        return row
+    row.stack = "encoder, decoder" if model.config.is_encoder_decoder else "one"
+    for site in (*SITES, DECODER_SITE) if model.config.is_encoder_decoder else SITES:
+        _look(model, site, row)
+    spaces = [row.spaces[site] for site in ("mlp_out", "mlp_hidden") if site in row.spaces]
+    row.caveats = list(dict.fromkeys(caveat for space in spaces for caveat in caveats(model, space)))
+    return row
+
+
+def _look(model: PreTrainedModel, site: str, row: Row) -> None:
+    try:
+        row.spaces[site] = find_sites(model, site)
+    except SiteError as error:
+        row.reasons[site] = _first(error)
+    except Exception as error:  # the model itself fails on a plain text
+        row.reasons[site] = f"it fails to read a text: {_first(error)}"
+
+
+def _first(error: Exception) -> str:
+    """Give the first sentence of what an error says, or of its last line where a class has checked itself."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [""]
+    text = lines[-1] if "validation error" in lines[0] else lines[0]
+    text = re.split(r"(?<=[a-z0-9)'])[.;] (?=[A-Z])", text)[0].rstrip(".")
+    text = re.sub(r" \(linear modules: .*|(?<=differs) by \S+", "", text)
+    text = text if len(text) <= 200 else f"{text[:197]}..."
+    return text if isinstance(error, SiteError | ValueError) else f"{type(error).__name__}: {text}"
+
+
+def pattern(layers: Iterable[Layer]) -> str:
+    """Describe the paths of modules, with {z} for the number of the block."""
+    paths = [layer.module for layer in layers]
+    kinds = [re.sub(r"\d+", "{z}", path, count=1) if len(set(paths)) > 1 else path for path in paths]
+    return ", ".join(f"`{kind}`" for kind in dict.fromkeys(kinds))
+
+
+def kind_of(row: Row) -> str:
+    """Name what kind of MLPs a class has."""
+    layers = [layer for space in row.spaces.values() if "mlp" in space.site for layer in space.layers]
+    named = {
+        "experts": any(layer.expert is not None for layer in layers),
+        "shared layers": any(layer.call is not None for layer in layers),
+    }
+    return ", ".join(name for name, is_so in named.items() if is_so) or "dense"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The page
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def page(rows: list[Row]) -> str:
+    """Write the page."""
+    built = [row for row in rows if not row.failure]
+    complete = [row for row in built if row.works and not {"mlp_out", "mlp_hidden"} - set(row.spaces)]
+    attention = [row for row in built if "attn_out" in row.spaces]
+    kinds = Counter(kind_of(row) for row in built if row.works)
+    versions = f"transformers {transformers.__version__} and torch {torch.__version__.partition('+')[0]}"
+    parts = [
+        "# What can be recorded",
+        "",
+        f"Measured with {versions} by `python tools/architectures.py`, which writes this page.",
+        "",
+        f"transformers declares {len(rows)} head classes for language ({', '.join(HEADS)}). "
+        f"{len(built)} of them could be built small, with random weights; of these the MLP can be recorded "
+        f"and lesioned in **{sum(row.works for row in built)} of {len(built)} classes** "
+        f"({', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}), "
+        f"at both of its sites in {len(complete)}; attention in {len(attention)}.",
+        "",
+        "Works means: found without a name, and self-tested as every model is before it is recorded: one call in a "
+        "forward pass of every layer, width and layout; in one layer, a lesion that equals zeroed weights; and a model "
+        "that is bit for bit itself afterwards. It says nothing of trained weights. What does not work is refused, "
+        "with the reason given here; it never gives numbers.",
+        "",
+        "*Caveat*: in 'post-norm', the sum of residual stream and MLP is normalized, and in 'normalized', the MLP's "
+        "output is, before it is added: silencing one neuron then rescales others. '× 0.5' is a factor, and 'weighted' "
+        "are factors that differ between tokens or neurons. `lmri.sites.caveats.caveats` finds this on any model.",
+        "",
+    ]
+    for head in HEADS:
+        parts += _table(head, [row for row in rows if row.head == head])
+    return "\n".join([*parts, *_NAMING])
+
+
+_NAMING = [
+    "## To name a projection by hand",
+    "",
+    "A model that is refused may still have a linear map worth recording. Name its path within a block:",
+    "",
+    "```python",
+    "for name, module in lmri.sites.blocks(model)[0].named_modules():  # which linear maps there are",
+    "    print(name, module)",
+    'space = lmri.find_sites(model, "mlp_hidden", projection="mlp.my_down")',
+    "```",
+    "",
+    "or `lmri record ... --projection mlp.my_down`. The self-test is the same, but for the search: that the map is the "
+    "last of an MLP is then your word.",
+    "",
+]
+
+
+def _table(head: str, rows: list[Row]) -> list[str]:
+    works = [row for row in rows if row.works]
+    refused = [row for row in rows if not row.failure and not row.works]
+    failed = [row for row in rows if row.failure]
+    lines = [
+        f"## {head}: {len(works)} of {len(rows) - len(failed)} classes",
+        "",
+        "| class | model type | stack | MLP | projection | attention's projection | caveat, and what is refused |",
+        "|---|---|---|---|---|---|---|",
+        *(line(row) for row in works),
+        "",
+    ]
+    if refused:
+        lines += ["Not supported:", "", "| class | model type | reason |", "|---|---|---|"]
+        lines += [line(row) for row in refused]
+        lines += [""]
+    if failed:
+        lines += ["Not built small, so not tried:", "", "| class | model type | reason |", "|---|---|---|"]
+        lines += [line(row) for row in failed]
+        lines += [""]
+    return lines
+
+
+def line(row: Row) -> str:
+    """Write the line of a class."""
+    if not row.works:
+        return f"| {row.name} | {row.kind} | {_safe(row.failure or row.reasons['mlp_hidden'])} |"
+    space = row.spaces.get("mlp_hidden") or row.spaces["mlp_out"]
+    projection = pattern(space.layers)
+    if DECODER_SITE in row.spaces:
+        projection += f"; {pattern(row.spaces[DECODER_SITE].layers)}"
+    attention = pattern(row.spaces["attn_out"].layers) if "attn_out" in row.spaces else "–"
+    remarks = [_short(caveat) for caveat in row.caveats]
+    remarks += [f"{site}: {reason}" for site, reason in row.reasons.items()]
+    remarks += [_NOTES[row.kind]] if row.kind in _NOTES else []
+    cells = (row.name, row.kind, row.stack, kind_of(row), projection, attention, _safe("; ".join(remarks)))
+    return f"| {' | '.join(cells)} |"
+
+
+def _short(caveat: str) -> str:
+    if factor := re.search(r"multiplied by (\S+) before", caveat):
+        return f"× {factor[1]}"
+    for word, short in (("(post-norm)", "post-norm"), ("is normalized before", "normalized"), ("weighted", "weighted")):
+        if word in caveat:
+            return short
+    return caveat.rstrip(".")
+
+
+def _safe(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # models so small only wait for each other
+    sys.stdout.write(page(sweep()))
