@@ -208,3 +208,58 @@ def test_too_many_neurons_at_once_have_to_be_chosen_from(monkeypatch):
     with pytest.raises(SiteError, match=r"All experts of 'mixtral' have 672 neurons.*experts=\[0, 1\]"):
         find_sites(mixture("Mixtral"), "mlp_hidden")
     assert find_sites(mixture("Mixtral"), "mlp_hidden", experts=[2]).n_neurons == 168
+
+
+# -- routers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_the_router_says_who_was_given_which_token_and_with_what_weight(kind):
+    model = mixture(kind)
+    before = snapshot(model)
+    space = find_sites(model, "router")
+    values = captured(model, space)
+    assert space.widths == (4,) * space.n_layers
+    assert ((values != 0).sum(1) == 2 * space.n_layers).all()
+    units = find_sites(model, "mlp_hidden")
+    activity = captured(model, units)
+    for z, layer in enumerate(units.layers):
+        if layer.expert is not None:
+            own = values[:, columns(space, space.blocks.index(layer.block))][:, layer.expert] != 0
+            assert torch.equal(activity[:, columns(units, z)].any(1), own)
+    assert_untouched(model, before)
+
+
+def test_weights_of_a_router_are_those_of_its_softmax():
+    model = mixture("Mixtral")
+    space = find_sites(model, "router")
+    logits = []
+    handle = model.model.layers[1].mlp.gate.register_forward_hook(lambda m, a, out: logits.append(out[0]))
+    values = captured(model, space)
+    handle.remove()
+    top = logits[0].float().softmax(-1).topk(2)
+    expected = torch.zeros_like(values[:, :4]).scatter(1, top.indices, top.values / top.values.sum(-1, keepdim=True))
+    torch.testing.assert_close(values[:, 4:8], expected)
+
+
+def test_a_router_is_not_lesioned():
+    model = mixture("Mixtral")
+    space = find_sites(model, "router")
+    network = Network.from_members(space, space.neuron_of == 0)
+    with pytest.raises(SiteError, match="can be recorded, and not changed"), lmri.lesion(network).on(model):
+        read(model, IDS)
+
+
+def test_routing_is_recorded_beside_the_units_in_one_pass(tmp_path):
+    units, router = record(
+        mixture("Qwen3Moe"), word_tokenizer(), ["the cat sits", "a dog"], tmp_path, test_fraction=0,
+        site=["mlp_hidden", "router"], experts=[0, 2],
+    )  # fmt: skip
+    assert units.n_volumes == router.n_volumes == 3
+    assert {layer.expert for layer in units.space.layers} == {0, 2}
+    assert router.space.n_neurons == 4 * N_LAYERS
+
+
+def test_a_dense_model_has_no_router(gpt2):
+    with pytest.raises(SiteError, match="no mixture of fused experts"):
+        find_sites(gpt2, "router")

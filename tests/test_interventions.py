@@ -743,7 +743,7 @@ def test_output_norms_are_what_one_active_neuron_writes(name):
 
 
 def test_output_norms_need_weights_that_can_be_read(gpt2):
-    with pytest.raises(ValueError, match="only neurons at 'mlp_hidden' have output weights"):
+    with pytest.raises(ValueError, match="only neurons at 'mlp_hidden' and 'attn_heads' have output weights"):
         output_norms(gpt2, find_sites(gpt2))
     space = find_sites(gpt2, "mlp_hidden")
     with pytest.raises(SiteError, match=r"has layers of width \[40, 40, 40\]"):

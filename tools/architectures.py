@@ -32,13 +32,14 @@ from shrinking import HEADS, build_small, head_classes
 SITES = ("mlp_out", "mlp_hidden", "attn_out")
 DECODER_SITE = "decoder_mlp_out"
 
+_SWITCHES = "transformers may switch it to full attention at the first short text, for good"
 _NOTES = {
     "rwkv": "the MLP is the channel mix; `attn_out` is the output of the time mix",
     "recurrent_gemma": "the recurrent half of a block is no site",
     "albert": "layers share their weights, and are calls of one module",
     "reformer": "reversible: attention and MLP write to streams of their own",
-    "big_bird": "transformers switches it to full attention at the first short text, for good; the self-test's is short",
-    "hrm_text": "of its two stacks, only what the path names",
+    "big_bird": _SWITCHES,
+    "bigbird_pegasus": _SWITCHES,
     "bitnet": "a normalization stands between activation and projection; `mlp_hidden` is behind it",
     "gemma3n_text": "the per-layer projection is no site",
 }

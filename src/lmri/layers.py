@@ -3,8 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SITES = ("mlp_out", "mlp_hidden", "attn_out", "attn_heads")
-"""Output and input of the final projection of each MLP, and the same of each attention."""
+ROUTER = "router"
+"""The site whose neurons are experts: how much weight each is given at a token, 0 where it is not chosen."""
+
+SITES = ("mlp_out", "mlp_hidden", "attn_out", "attn_heads", ROUTER)
+"""Output and input of the final projection of each MLP, the same of each attention, and what chooses experts."""
 
 DECODER = "decoder_"
 """Begins the name of a site in the decoder of an encoder–decoder, as in ``"decoder_mlp_out"``."""

@@ -14,8 +14,8 @@ from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
 from lmri.storage import confounds_beside, read_table
 
-TOKEN_TEXT = ("text_id", "token")
-EVENT_NUMBERS = ("onset", "duration", "token_id", "position", "start", "end")
+TOKEN_TEXT = ("text_id", "token", "phase")
+EVENT_NUMBERS = ("onset", "duration", "token_id", "position", "last_position", "start", "end")
 
 
 @dataclass(frozen=True)

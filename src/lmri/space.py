@@ -49,9 +49,9 @@ class NeuronSpace:
     ----------
     layers : tuple of Layer
         In the order of the slices.
-    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads"}
+    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads", "router"}
         Where the neurons are read: output or input of the final projection of each MLP, or of each attention; in a
-        decoder beside an encoder ``"decoder_mlp_out"`` and so on.
+        decoder beside an encoder ``"decoder_mlp_out"`` and so on; or what chooses experts.
     model : ModelInfo, optional
         The weights it was found in.
 

@@ -17,7 +17,7 @@ from lmri.cli.localize import localize
 from lmri.cli.phantom import phantom
 from lmri.cli.quality import qc
 from lmri.cli.robustness import robustness
-from lmri.cli.sharding import merge, parse_shard, record_here, record_there, say_recordings, say_shard
+from lmri.cli.sharding import merge, parse_experts, parse_shard, record_here, record_there, say_recordings, say_shard
 
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet
@@ -91,7 +91,9 @@ def record(
     site: Annotated[
         list[str] | None,
         typer.Option(
-            help="mlp_out or mlp_hidden; repeat it to record several in the same passes.", show_default="mlp_out"
+            help="mlp_out, mlp_hidden, attn_out, attn_heads or router, also after decoder_; repeat it to record "
+            "several in the same passes.",
+            show_default="mlp_out",
         ),
     ] = None,
     text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text",
@@ -106,6 +108,16 @@ def record(
     max_tokens: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
     batch_size: Annotated[int, typer.Option(help="Texts read at once.")] = 8,
     projection: Annotated[str | None, typer.Option(help="Final projection in a block, if it is not found.")] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="Experts of a mixture at mlp_hidden, such as 0,4-6.", show_default="all")
+    ] = None,
+    per: Annotated[str, typer.Option(help="What a volume is: token, or the mean over a word or sentence.")] = "token",
+    every: Annotated[int, typer.Option(help="Keep every so-manieth token alone.")] = 1,
+    generate: Annotated[
+        int | None,
+        typer.Option(help="Take texts as prompts; record them and what the model writes on.", show_default="no"),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of --generate; 0 takes the likeliest token.")] = 0.0,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
@@ -163,6 +175,11 @@ def record(
         "seed": seed,
         "max_tokens": max_tokens,
         "projection": projection,
+        "experts": parse_experts(experts),
+        "per": per,
+        "every": every,
+        "generate": generate,
+        "temperature": temperature,
     }
     if scheduler is not None:
         recordings = record_there(output, scheduler, model, loading, read, out, options)

@@ -28,6 +28,25 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(number), int(n_shards)
 
 
+def parse_experts(text: str | None) -> list[int] | None:
+    """Read numbers and ranges.
+
+    Examples
+    --------
+    >>> parse_experts("0,4-6")
+    [0, 4, 5, 6]
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(last) >= int(first))):
+            raise ValueError(f"--experts is {text!r}; accepted are numbers and ranges, such as 0,4-6.")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
 def record_here(
     output: Output, model: str, loading: Mapping[str, Any], texts: Sequence[str], out: Path, options: Mapping[str, Any]
 ) -> list["Recording"]:

@@ -5,7 +5,7 @@ gives those that a decomposition or a localizer is to regress out. Surprisal and
 `lmri.surprisal.predictions`; nothing here loads one.
 """
 
-from lmri.confounds.columns import COLUMNS, MASSIVE, SITE_COLUMNS, TEXT_COLUMNS, Predictions
+from lmri.confounds.columns import COLUMNS, MASSIVE, SITE_COLUMNS, TEXT_COLUMNS, Predictions, sentence_starts
 from lmri.confounds.selection import joined, select
 from lmri.confounds.tables import compute, has_predictions, has_site, has_text, reasons, write
 
@@ -22,5 +22,6 @@ __all__ = [
     "joined",
     "reasons",
     "select",
+    "sentence_starts",
     "write",
 ]

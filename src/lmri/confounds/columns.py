@@ -43,7 +43,8 @@ TEXT_COLUMNS: dict[str, dict[str, str]] = {
     },
     "surprisal": {
         "Description": "Minus the natural logarithm of the probability that the model itself gave the token, from all "
-        "tokens before it in its text, special ones included; n/a for the first token of a text",
+        "tokens before it in its text, special ones included; n/a for the first token of a text. Of a word or "
+        "sentence, the sum over its tokens",
         "Units": "nat",
     },
     "entropy": {
@@ -146,17 +147,22 @@ def text_columns(recording: Recording, predictions: Predictions | None = None) -
     for number, (events, tokens) in enumerate(zip(runs, recording.tokens, strict=True)):
         own = features.iloc[first : first + len(events)]
         first += len(events)
-        kept = tokens["dummy"].to_numpy() == 0
         index, place = _sentences_of(tokens, text_of)
         expected = _predicted(predictions, number, tokens)
+        # A volume may be a word or sentence of several tokens; what it begins with places it.
+        inside = np.flatnonzero(tokens["volume"].notna())
+        starts = np.unique(tokens["volume"].to_numpy()[inside], return_index=True)[1]
+        begun = inside[starts]
+        surprisal = np.add.reduceat(expected["surprisal"].to_numpy()[inside], starts)
         table = pd.DataFrame(
             {
                 "position": events["position"].to_numpy(),
-                "sentence_position": place[kept],
-                "sentence_index": index[kept],
+                "sentence_position": place[begun],
+                "sentence_index": index[begun],
                 "log_frequency": own["log_frequency"].to_numpy(),
                 "token_length": np.where(events["start"] >= 0, own["token_length"], np.nan),
-                **{name: expected[name].to_numpy()[kept] for name in PREDICTED},
+                "surprisal": surprisal,
+                "entropy": expected["entropy"].to_numpy()[begun],
             }
         )
         found.append(_whole_numbers(table, ("sentence_position", "sentence_index", "token_length")))

@@ -13,6 +13,7 @@ from lmri import storage
 from lmri.capture import capture
 from lmri.exceptions import LMRIWarning, NonFiniteError
 from lmri.models import Encoding, evaluation_mode, input_device, right_pad
+from lmri.recorder.axis import averaged
 from lmri.recorder.committing import discard
 from lmri.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths, volume_bytes
 from lmri.recorder.journal import Journal
@@ -98,8 +99,9 @@ def _read_batch(reading: Reading, plan: Plan, batch: list[int], files: Files) ->
     encodings = [reading.encode(text) for text in batch]
     ids, mask = right_pad([encoding.ids for encoding in encodings], input_device(reading.model))
     keep = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, encoding in enumerate(encodings):
-        keep[row, : len(encoding.ids)] = torch.from_numpy(~reading.dummies(encoding))
+    volumes = [reading.volumes(text, encoding) for text, encoding in zip(batch, encodings, strict=True)]
+    for row, own in enumerate(volumes):
+        keep[row, : len(own)] = torch.from_numpy(own >= 0)
     crc, n_bytes = 0, 0
     for number, values in enumerate(capture(reading.model, plan.spaces, ids, mask, keep)):
         first = 0
@@ -107,7 +109,7 @@ def _read_batch(reading: Reading, plan: Plan, batch: list[int], files: Files) ->
             kept = np.flatnonzero(keep[row].numpy())
             rows = values[first : first + len(kept)]
             _check_finite(plan.spaces[number], rows, encoding, kept, text)
-            content = volume_bytes(plan.spaces[number], rows)
+            content = volume_bytes(plan.spaces[number], averaged(rows, volumes[row][kept]))
             files.write(number, text, content)
             crc, n_bytes = zlib.crc32(content, crc), n_bytes + len(content)
             first += len(kept)

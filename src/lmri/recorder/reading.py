@@ -1,7 +1,7 @@
 """Texts as a recording sees them: their tokens, those that are kept out of the images, and the tables of runs."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.models import Encoding, encode
+from lmri.recorder.axis import Axis, units_table
+from lmri.recorder.generating import Written
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Reading:
         Cut at fewer tokens than the context.
     n_dummy : int
         First tokens of each text that are kept out of the images.
+    axis : Axis
+        Which of the others become one volume.
+    written : tuple of Written, optional
+        What the model has made of prompts, one a text, if that is what is read.
     """
 
     model: PreTrainedModel
@@ -51,10 +57,19 @@ class Reading:
     texts: list[str]
     max_tokens: int | None
     n_dummy: int
+    axis: Axis = field(default_factory=Axis)
+    written: tuple[Written, ...] = ()
 
     def encode(self, text: int) -> Encoding:
         """Tokenize one text."""
+        if self.written:
+            return self.written[text].encoding
         return encode(self.model, self.tokenizer, self.texts[text], self.max_tokens)
+
+    def volumes(self, text: int, encoding: Encoding) -> np.ndarray:
+        """Give the volume of every token, counted in its text; -1 of those that are in none."""
+        n_prompt = self.written[text].n_prompt if self.written else None
+        return self.axis.volumes(encoding, self.texts[text], ~self.dummies(encoding), n_prompt)
 
     def dummies(self, encoding: Encoding) -> np.ndarray:
         """Say which tokens are kept out of the images."""
@@ -67,35 +82,43 @@ class Reading:
         n_tokens, n_volumes, n_cut, digest = [], [], [], hashlib.sha256()
         for text in range(len(self.texts)):
             encoding = self.encode(text)
-            dummies = self.dummies(encoding)
+            dummies, volumes = self.dummies(encoding), self.volumes(text, encoding)
             n_tokens.append(len(encoding.ids))
-            n_volumes.append(int((~dummies).sum()))
+            n_volumes.append(int(volumes.max(initial=-1)) + 1)
             n_cut.append(encoding.n_cut)
-            digest.update(np.array([len(encoding.ids), encoding.n_cut, *encoding.ids, *dummies], dtype="<i8").tobytes())
+            told = [len(encoding.ids), encoding.n_cut, *encoding.ids, *dummies, *volumes]
+            digest.update(np.array(told, dtype="<i8").tobytes())
         return Lengths(n_tokens, n_volumes, n_cut, digest.hexdigest()[:16])
 
     def tables(self, corpus: str, run: list[int], text_ids: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Make the events (a row a volume) and the tokens (a row a token) of one run."""
-        parts = []
+        parts, first = [], 0
         for text in run:
             encoding = self.encode(text)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "text_id": text_ids[text],
-                        "token": encoding.tokens,
-                        "token_id": encoding.ids,
-                        "position": np.arange(len(encoding.ids)),
-                        "start": [start for start, _ in encoding.spans],
-                        "end": [end for _, end in encoding.spans],
-                        "dummy": self.dummies(encoding).astype(int),
-                    }
-                )
+            volumes = self.volumes(text, encoding)
+            table = pd.DataFrame(
+                {
+                    "text_id": text_ids[text],
+                    "token": encoding.tokens,
+                    "token_id": encoding.ids,
+                    "position": np.arange(len(encoding.ids)),
+                    "start": [start for start, _ in encoding.spans],
+                    "end": [end for _, end in encoding.spans],
+                    "dummy": self.dummies(encoding).astype(int),
+                    "volume": np.where(volumes >= 0, volumes + first, np.nan),
+                }
             )
+            if self.written:
+                is_new = np.arange(len(table)) >= self.written[text].n_prompt
+                table["phase"] = np.where(is_new, "generated", "prompt")
+            parts.append(table)
+            first += int(volumes.max(initial=-1)) + 1
         tokens = pd.concat(parts, ignore_index=True)
-        kept = tokens["dummy"] == 0
-        tokens["volume"] = np.where(kept, kept.cumsum() - 1, np.nan)
-        events = tokens[kept].drop(columns=["dummy", "volume"]).reset_index(drop=True)
+        events = tokens[tokens["volume"].notna()]
+        if self.axis.per != "token":
+            text_of = dict(zip(text_ids, self.texts, strict=True))
+            events = units_table(events, text_of)
+        events = events.drop(columns=["dummy", "volume"]).reset_index(drop=True)
         events.insert(0, "onset", np.arange(len(events), dtype=float))
         events.insert(1, "duration", 1.0)
         events.insert(2, "trial_type", corpus)

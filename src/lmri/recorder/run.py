@@ -10,10 +10,13 @@ from transformers import PreTrainedModel
 
 from lmri import storage
 from lmri.exceptions import LMRIWarning, StudyError
+from lmri.layers import is_input
 from lmri.models import alterations, describe_model
+from lmri.recorder.axis import Axis
 from lmri.recorder.committing import commit, discard
 from lmri.recorder.files import explaining_a_full_disk
 from lmri.recorder.filling import Progress, fill, keeping_what_is_done
+from lmri.recorder.generating import Generation, Written, write_on
 from lmri.recorder.journal import journal_of
 from lmri.recorder.parts import n_shards_of
 from lmri.recorder.plan import Plan
@@ -44,6 +47,11 @@ def record(
     seed: int = 0,
     max_tokens: int | None = None,
     projection: str | None = None,
+    experts: Iterable[int] | None = None,
+    per: str = "token",
+    every: int = 1,
+    generate: int | None = None,
+    temperature: float = 0.0,
     resume: bool = False,
     shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
@@ -84,6 +92,18 @@ def record(
         Cut texts at fewer tokens than the model's context.
     projection : str, optional
         Path of the final projection within a block, if it is not found by itself.
+    experts : iterable of int, optional
+        Which experts of a mixture, at ``mlp_hidden``; see `find_sites`.
+    per : {"token", "word", "sentence"}, default="token"
+        What a volume is: a token, or the mean over the tokens of a word or sentence.
+    every : int, default=1
+        Keep every so-manieth token of a text alone.
+    generate : int, optional
+        Take the texts as prompts, let the model write on by at most so many tokens, and record both; the events tell
+        them apart (``phase``). What it wrote is read again as a whole, which gives the activity that it was written
+        with; its last token is written, and never read.
+    temperature : float, default=0.0
+        Of `generate`: 0 takes the likeliest token, more draws one, by `seed`.
     resume : bool, default=False
         Go on with a recording that was interrupted: no batch that was finished is read again, and the files are those
         of a recording that was not. If there is none, begin. By default, begin anew.
@@ -128,7 +148,7 @@ def record(
             "of the intact model. Record outside of the with block."
         )
     kept = read_texts(texts)
-    parameters = {
+    parameters: dict[str, Any] = {
         "run_tokens": run_tokens if texts_per_run is None else None,
         "texts_per_run": texts_per_run,
         "n_dummy": n_dummy,
@@ -138,8 +158,20 @@ def record(
         "batch_size": batch_size,
         "projection": projection,
     }
-    spaces = tuple(find_sites(model, one, projection) for one in sites)
-    request = Request(Reading(model, tokenizer, kept, max_tokens, n_dummy), corpus, spaces, parameters)
+    axis, chosen = Axis(per, every), None if experts is None else sorted(set(experts))
+    # What is as usual is not named, so that older recordings stay what they are.
+    unusual = {"experts": chosen, "per": axis.per, "every": axis.every, "generate": generate}
+    usual = {"experts": None, "per": "token", "every": 1, "generate": None}
+    parameters |= {name: value for name, value in unusual.items() if value != usual[name]}
+    written: tuple[Written, ...] = ()
+    if generate is not None:
+        how = Generation(generate, temperature, seed)
+        parameters["temperature"] = temperature
+        written = tuple(write_on(model, tokenizer, text, how, n, max_tokens) for n, text in enumerate(kept))
+        kept = [one.text for one in written]
+    spaces = tuple(find_sites(model, one, projection, chosen if is_input(one) else None) for one in sites)
+    reading = Reading(model, tokenizer, kept, max_tokens, n_dummy, axis, written)
+    request = Request(reading, corpus, spaces, parameters)
     if shard is not None:
         record_shard(request, out, shard, resume, progress)
         return None

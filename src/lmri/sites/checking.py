@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lmri.exceptions import SiteError
-from lmri.layers import Layer, is_attention, is_input, stack_of
+from lmri.layers import ROUTER, Layer, is_attention, is_input, stack_of
 from lmri.models import evaluation_mode, input_device
 from lmri.sites import experts
 from lmri.sites.forward import forward
@@ -60,7 +60,7 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
         if not intact.isfinite().all():
             return  # nothing can be compared with NaN; the recorder names the neuron that it comes from
         z = _busiest(seen)
-        if z is not None:
+        if z is not None and space.site != ROUTER:  # which is only read
             _check_lesion(model, space, z, by_text(seen[z][0], *shape), run)
 
 

@@ -78,6 +78,22 @@ def routed(module: nn.Module, see: Callable[[torch.Tensor, torch.Tensor], None])
         handle.remove()
 
 
+@contextlib.contextmanager
+def weighed(module: Any, function: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+    """Show `function` the weight of every expert at every token, ``(n_tokens, n_experts)``; it can change nothing."""
+    n_experts = count(module)
+
+    def see(indices: torch.Tensor, weights: torch.Tensor) -> None:
+        dense = weights.new_zeros((indices.shape[0], n_experts))
+        # A mixture may give weights of all experts, or of those that it has chosen.
+        chosen = weights if weights.shape == indices.shape else weights.gather(-1, indices)
+        if function(dense.scatter(-1, indices, chosen)) is not None:
+            raise SiteError("What a router gives can be recorded, and not changed. Take the site 'mlp_hidden'.")
+
+    with routed(module, see):
+        yield
+
+
 def _routing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Find indices and weights, by place or by what the architecture calls them."""
     given = [*args[1:], *(value for name, value in kwargs.items() if name != "hidden_states")]

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError
-from lmri.layers import DECODER, Layer, check_site, is_attention, is_input, stack_of
+from lmri.layers import DECODER, ROUTER, Layer, check_site, is_attention, is_input, stack_of
 from lmri.models import check_readable, describe_model
 from lmri.sites import experts as fused
 from lmri.sites.checking import calls_in_order, check_activation, check_sites
@@ -36,10 +36,11 @@ def find_sites(
     ----------
     model : PreTrainedModel
         Any transformer: decoder, encoder, or both.
-    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads"}
+    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads", "router"}
         Output or input of each MLP's final projection; or of each attention's output projection, whose input is what
         the heads give, one after the other. In the decoder of an encoder–decoder, ``"decoder_mlp_out"`` and so on;
-        the names without are those of its encoder.
+        the names without are those of its encoder. At ``"router"`` experts are the neurons of a mixture, and their
+        weights the activity; that can be read, and not lesioned.
     projection : str, optional
         Path of the projection within a block, such as ``"mlp.down_proj"``, if it is not found by itself.
     experts : iterable of int, optional
@@ -67,7 +68,9 @@ def find_sites(
             f"experts are {chosen}, but {model.config.model_type!r} has no experts to choose from at {site}. "
             "Leave experts out."
         )
-    layers = _shared(model, site, layers)
+    if not layers:
+        raise SiteError(f"{model.config.model_type!r} is no mixture of fused experts, so there is no router to read.")
+    layers = layers if site == ROUTER else _shared(model, site, layers)
     space = NeuronSpace(tuple(layers), site, describe_model(model))
     if chosen is None and space.n_neurons > MOST_NEURONS and any(layer.expert is not None for layer in layers):
         raise SiteError(
@@ -131,6 +134,12 @@ class _Finder:
             return [self._plain(linear[self.projection], z)]
         if is_attention(self.site):
             return [self._attention(block, linear, z)]
+        if self.site == ROUTER:
+            return [
+                Layer(f"layer {z}", self.paths[module], fused.count(module), block=z)
+                for module in block.modules()
+                if fused.is_fused(module)
+            ]
         mixture = {name: module for name, module in block.named_modules() if fused.is_fused(module)}
         if not mixture:
             self._refuse_other_experts(block, z)

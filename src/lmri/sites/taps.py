@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lmri.exceptions import SiteError
-from lmri.layers import Layer, is_input
+from lmri.layers import ROUTER, Layer, is_input
 from lmri.sites import experts
 from lmri.space import NeuronSpace
 
@@ -37,7 +37,9 @@ def tapped(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, F
         for z, function in functions.items():
             layer = space.layers[z]
             module = model.base_model.get_submodule(layer.module)
-            if layer.expert is not None:
+            if space.site == ROUTER:
+                stack.enter_context(experts.weighed(module, function))
+            elif layer.expert is not None:
                 stack.enter_context(experts.tapped(module, layer.expert, function))
             elif layer.call is not None:
                 stack.enter_context(_at_call(model, layer, space.site, function))
@@ -163,6 +165,8 @@ def widths(model: PreTrainedModel, space: NeuronSpace) -> list[int]:
 
 
 def _width(model: PreTrainedModel, module: nn.Module, layer: Layer, site: str) -> int:
+    if site == ROUTER:
+        return experts.count(module) if experts.is_fused(module) else 0
     if layer.expert is not None:
         return experts.width(module) if experts.is_fused(module) and layer.expert < experts.count(module) else 0
     if experts.within(module):

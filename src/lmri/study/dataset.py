@@ -43,6 +43,8 @@ EVENT_COLUMNS = {
     },
     "token_id": {"Description": "Number of the token in the model's vocabulary"},
     "position": {"Description": "Place of the token in its text, counted from 0, dummies included"},
+    "last_position": {"Description": "Place of the last token, where a volume is a word or sentence"},
+    "phase": {"Description": "Whether the token was in a prompt or generated from it, where texts were generated"},
     "start": {"Description": "First character in the text; -1 if the tokenizer cannot tell"},
     "end": {"Description": "Character behind the last"},
 }

@@ -214,7 +214,8 @@ class Study:
             if recording.corpus != corpus:
                 continue
             old = recording.info
-            changed = [name for name, value in parameters.items() if old["parameters"].get(name) != value]
+            names = [*parameters, *(name for name in old["parameters"] if name not in parameters)]
+            changed = [name for name in names if old["parameters"].get(name) != parameters.get(name)]
             if old["texts_sha256"] != digest or changed:
                 what = "other texts" if old["texts_sha256"] != digest else f"another {', '.join(changed)}"
                 raise EntryExistsError(

@@ -91,7 +91,7 @@ def _check_recording(study: Study, recording: Recording, found: Findings) -> Non
     for number, run in enumerate(recording.runs):
         values = space.from_img(run.img)
         events, tokens = recording.events[number], recording.tokens[number]
-        n_kept = int((tokens["dummy"] == 0).sum())
+        n_kept = tokens["volume"].nunique()
         if not len(values) == run.n_volumes == len(events) == n_kept:
             found.problems.append(
                 f"{run.img} has {len(values)} volumes, its index says {run.n_volumes}, its events {len(events)} "

@@ -1,0 +1,234 @@
+"""What a volume is: a token, every so-manieth, or the mean over a word or sentence; and prompts written on."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lmri
+from lmri import record
+from lmri.models import Encoding, evaluation_mode
+from lmri.recorder.axis import Axis, averaged
+from lmri.recorder.generating import Generation, write_on
+from lmri.sites import attach, projections
+from lmri.surprisal import predictions
+from tiny_models import bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer
+
+TEXTS = ["the cat sits . a dog runs under the moon !", "red birds sings\nthe blue fish sleeps .", "a tree is old ."]
+
+
+def recorded(folder, **options):
+    model = build("gpt2", vocab_size=300)
+    options = {"test_fraction": 0, "site": "mlp_hidden", **options}
+    return record(model, byte_tokenizer(), TEXTS, folder, **options)
+
+
+def all_of(recording):
+    return np.concatenate(list(recording.arrays()))
+
+
+# -- words, sentences, every so-manieth -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per", ["word", "sentence"])
+def test_a_volume_is_the_mean_over_its_tokens(tmp_path, per):
+    tokens, units = recorded(tmp_path / "tokens"), recorded(tmp_path / "units", per=per)
+    single, events, values = all_of(tokens), tokens.events[0], all_of(units)
+    made = units.events[0]
+    assert len(values) == len(made) == units.n_volumes < tokens.n_volumes
+    n_covered = 0
+    for row, volume in zip(made.itertuples(), values, strict=True):
+        own = (events["text_id"] == row.text_id) & events["position"].between(row.position, row.last_position)
+        np.testing.assert_allclose(volume, single[own].mean(0, dtype=float), rtol=1e-6, atol=1e-7)
+        n_covered += own.sum()
+    assert n_covered == tokens.n_volumes  # each token is in one volume
+    assert units.tokens[0]["volume"].nunique() == units.n_volumes
+
+
+def test_words_are_what_stands_between_blanks(tmp_path):
+    made = recorded(tmp_path, per="word", n_dummy=0).events[0]
+    assert made["token"].str.strip().tolist() == [word for text in TEXTS for word in text.split()]
+    again = made[made["token"].str.strip() == "the"]
+    assert len(again) > 1
+
+
+def test_sentences_end_at_their_marks_and_at_line_breaks(tmp_path):
+    made = recorded(tmp_path, per="sentence", n_dummy=0).events[0]
+    assert made["token"].str.strip().tolist() == [
+        "the cat sits .", "a dog runs under the moon !", "red birds sings", "the blue fish sleeps .", "a tree is old .",
+    ]  # fmt: skip
+
+
+def test_the_same_words_have_the_same_id_and_others_another(tmp_path):
+    made = recorded(tmp_path, per="word", n_dummy=0).events[0]
+    words = made["token"].str.strip()
+    ids = made["token_id"]
+    several = made["last_position"] > made["position"]
+    assert (ids[several] < 0).all()
+    assert (ids[~several] >= 0).all()
+    assert made[several].groupby(words[several])["token_id"].nunique().eq(1).all()
+
+
+@pytest.mark.parametrize("every", [2, 5])
+def test_every_so_manieth_token_is_that_token(tmp_path, every):
+    whole, some = recorded(tmp_path / "all"), recorded(tmp_path / "some", every=every)
+    events, values = whole.events[0], all_of(whole)
+    kept = np.concatenate([rows[::every] for rows in events.groupby("text_id", sort=False).indices.values()])
+    assert np.array_equal(all_of(some), values[kept])
+    assert some.events[0]["position"].tolist() == events["position"].iloc[kept].tolist()
+    assert len(some.tokens[0]) == len(whole.tokens[0])  # all of them stand in the table
+
+
+def test_such_a_study_is_whole(tmp_path):
+    recorded(tmp_path / "study", per="word")
+    from lmri.study.validation import validate
+
+    assert not validate(lmri.open_study(tmp_path / "study")).problems
+
+
+def test_surprisal_of_a_word_is_the_sum_over_its_tokens(tmp_path):
+    from lmri.confounds import compute
+
+    model = build("gpt2", vocab_size=300)
+    tokens, words = recorded(tmp_path / "tokens"), recorded(tmp_path / "words", per="word")
+    single = compute(tokens, predictions(model, tokens))[0]
+    summed = compute(words, predictions(model, words))[0]
+    events = tokens.events[0]
+    for row, value in zip(words.events[0].itertuples(), summed["surprisal"], strict=True):
+        own = (events["text_id"] == row.text_id) & events["position"].between(row.position, row.last_position)
+        assert value == pytest.approx(single["surprisal"][own].sum(), rel=1e-6)
+
+
+def test_a_resumed_recording_of_words_is_the_same_and_another_axis_is_another_recording(tmp_path):
+    first = recorded(tmp_path, per="word")
+    assert np.array_equal(all_of(recorded(tmp_path, per="word", resume=True)), all_of(first))
+    for other in ({}, {"per": "sentence"}, {"every": 2}):
+        with pytest.raises(ValueError, match="is already recorded"):
+            recorded(tmp_path, **other)
+
+
+words_and_blanks = st.text(st.sampled_from("ab .!?\n\u00e9\U0001f600"), min_size=1, max_size=40)
+
+
+@given(words_and_blanks, st.sampled_from(["word", "sentence"]))
+@settings(max_examples=150, deadline=None)
+def test_units_are_runs_of_tokens_that_no_blank_divides(text, per):
+    spans = byte_tokenizer_spans(text)
+    encoding = Encoding(list(range(len(spans))), [text[a:b] for a, b in spans], spans, [False] * len(spans), 0)
+    volumes = Axis(per).volumes(encoding, text, np.ones(len(spans), dtype=bool))
+    assert (np.diff(volumes) >= 0).all()
+    assert (np.diff(volumes) <= 1).all()
+    assert volumes[0] == 0
+    if per == "word":  # tokens with letters are of one word exactly if no white space lies between their letters
+        letters = [place for place, (a, b) in enumerate(spans) if text[a:b].strip()]
+        for one, two in itertools.pairwise(letters):
+            begin = spans[two][1] - len(text[slice(*spans[two])].lstrip())
+            divided = any(char.isspace() for char in text[spans[one][0] : begin].lstrip())
+            assert (volumes[one] != volumes[two]) == divided
+
+
+_BYTES = byte_tokenizer()
+
+
+def byte_tokenizer_spans(text):
+    return [tuple(span) for span in _BYTES(text, return_offsets_mapping=True)["offset_mapping"]]
+
+
+def test_averages_are_summed_in_double_precision():
+    rows = np.full((100_001, 1), 0.1, dtype=np.float32)
+    rows[0] = 1e6
+    mean = averaged(rows, np.zeros(len(rows), dtype=int))
+    np.testing.assert_allclose(mean, rows.astype(float).mean(0, keepdims=True), rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"per": "phrase"}, "per is 'phrase'; accepted are 'token', 'word', 'sentence'"),
+        ({"every": 0}, "every is 0"),
+        ({"every": 2, "per": "word"}, "tokens can be left out, or averaged"),
+        ({"generate": 0}, "generate is 0"),
+        ({"generate": 3, "temperature": -1}, "temperature is -1"),
+    ],
+)
+def test_an_axis_that_means_nothing_is_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        recorded(tmp_path / "study", **options)
+    assert not (tmp_path / "study").exists()
+
+
+# -- generating -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "bloom", "gpt_neox"])
+def test_what_is_recorded_is_what_the_model_did_while_it_generated(tmp_path, name):
+    model, tokenizer = build(name), word_tokenizer()
+    texts = ["the cat sits", "a small dog runs over"]
+    site = "mlp_hidden"
+    recording = record(model, tokenizer, texts, tmp_path, site=site, generate=6, n_dummy=0, test_fraction=0)
+    space, events, values = recording.space, recording.events[0], all_of(recording)
+    for number, text in enumerate(texts):
+        seen: list[list[torch.Tensor]] = [[] for _ in space.layers]
+        handles = [
+            attach(module, site, lambda value, own=own: own.append(value.reshape(-1, value.shape[-1]).clone()) and None)
+            for module, own in zip(projections(model, space), seen, strict=True)
+        ]
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        with evaluation_mode(model):
+            made = model.generate(ids, max_new_tokens=6, do_sample=False, pad_token_id=0)
+        for handle in handles:
+            handle.remove()
+        while_generating = torch.cat([torch.cat(own) for own in seen], dim=1).numpy()
+        own = events["text_id"] == f"texts-{number:05d}"
+        special = np.isin(made[0, :-1].numpy(), list(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}))
+        assert events["token_id"][own].tolist() == made[0, :-1][~special].tolist()
+        np.testing.assert_allclose(values[own], while_generating[~special], atol=2e-5, rtol=1e-4)
+        phases = events["phase"][own].tolist()
+        assert phases[: ids.shape[1]] == ["prompt"] * ids.shape[1]
+        assert set(phases[ids.shape[1] :]) <= {"generated"}
+
+
+def test_draws_are_those_of_the_seed_and_leave_the_generator_alone():
+    model, tokenizer = build("gpt2"), word_tokenizer()
+    how = Generation(8, temperature=1.0, seed=3)
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    first = write_on(model, tokenizer, "the cat", how, 0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert write_on(model, tokenizer, "the cat", how, 0) == first
+    ways = ((Generation(8, 1.0, 4), 0), (how, 1))
+    others = [write_on(model, tokenizer, "the cat", *way) for way in ways]
+    assert all(one.encoding.ids != first.encoding.ids for one in others)
+
+
+def test_what_was_written_lies_in_the_text():
+    model, tokenizer = build("gpt2", vocab_size=300), byte_tokenizer()
+    for number, prompt in enumerate([*sentences(4), "caf\u00e9 \U0001f600"]):
+        made = write_on(model, tokenizer, prompt, Generation(12, 1.5), number)
+        assert made.text.startswith(prompt)
+        assert made.n_prompt == len(tokenizer(prompt)["input_ids"])
+        ends = 0
+        for token, (start, end) in zip(made.encoding.tokens, made.encoding.spans, strict=True):
+            if start >= 0:
+                assert made.text[start:end] == token
+                assert end >= ends
+                ends = end
+
+
+def test_a_prompt_ends_before_the_token_that_a_tokenizer_puts_behind_every_text():
+    made = write_on(build("gpt2"), bert_tokenizer(), "the cat", Generation(3), 0)
+    assert made.n_prompt == 3  # [CLS] the cat
+
+
+def test_models_that_write_nothing_are_refused(tmp_path):
+    for name in ("bert", "t5"):
+        with pytest.raises(ValueError, match="writes no text behind its prompt"):
+            record(build(name), word_tokenizer(), ["the cat sits"], tmp_path, generate=3)
+
+
+def test_a_prompt_that_fills_the_context_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="leaves no room"):
+        record(build("gpt2"), word_tokenizer(), ["the cat " * 40], tmp_path, generate=3)
