@@ -11,8 +11,9 @@ export TOKENIZERS_PARALLELISM := false
 demo: .venv/installed
 	$(BIN)/lmri demo --out lmri-demo
 
+# Two processes of one thread each: more threads would wait for one another.
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: .venv/installed
 	$(BIN)/python -m pytest

@@ -1,13 +1,14 @@
 """Recording to disk, beside the bare base model and three other ways to do it: tokens per second.
 
-    python benchmarks/recording.py TEXTS_FOLDER TOKENIZER_FOLDER [--peer transformer_lens=PYTHON] [--peer nnsight=PYTHON]
+    python benchmarks/recording.py TEXTS TOKENIZER [--peer transformer_lens=PYTHON] [--peer nnsight=PYTHON]
 
-The model has GPT-2 small's shape and random weights; the texts are cut to 20 to 400 tokens. Peers run in interpreters of
-their own (``python -m venv``, ``pip install transformer_lens``), on the same tokens, and save what they see as float32.
-All take turns, so that a noisy machine is noisy for all; read the ratios of medians.
+Both are folders. The model has GPT-2 small's shape and random weights; the texts are cut to 20 to 400 tokens. Peers run
+in interpreters of their own (``python -m venv``, ``pip install transformer_lens``) on the same tokens, and save what
+they see as float32. All take turns, so that a noisy machine is noisy for all; read the ratios of medians.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -40,17 +41,16 @@ def make_model(folder: Path, tokenizer_folder: Path) -> None:
 def make_texts(folder: Path, tokenizer, n: int) -> list[str]:
     """Cut real texts to lengths spread evenly between the shortest and the longest."""
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
-    long = (json.loads(line)["text"] for line in lines)
     lengths = np.random.default_rng(0).integers(SHORTEST, LONGEST + 1, n)
-    texts: list[str] = []
-    for text in long:
+    texts: dict[str, None] = {}
+    for text in itertools.cycle(json.loads(line)["text"] for line in lines):
         if len(texts) == n:
-            break
+            return list(texts)
         wanted = int(lengths[len(texts)])
         spans = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         if len(spans) > wanted:
-            texts.append(text[: spans[wanted - 1][1]])
-    return texts
+            texts[text[: spans[wanted - 1][1]]] = None
+    raise ValueError(f"There are no texts in {folder}.")
 
 
 def bare(model, rows: list[list[int]], batch_size: int) -> float:
@@ -100,6 +100,7 @@ class Peer:
                 raise RuntimeError(f"{name} failed to load.")
 
     def __call__(self) -> float:
+        """Give the seconds of one run."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print("go", file=self.process.stdin, flush=True)
@@ -159,6 +160,7 @@ def main() -> None:
         (scratch / "tokens.json").write_text(json.dumps(rows))
         (scratch / "texts.json").write_text(json.dumps(texts))
         print(f"{len(rows)} texts, {n_tokens} tokens, {torch.get_num_threads()} threads")
+        recorded(model, tokenizer, texts[:2], scratch)  # what is imported once is no part of reading
         if options.only in (None, "speed"):
             speed(model, tokenizer, texts, rows, scratch, folder, options)
         if options.only in (None, "lesion"):

@@ -12,7 +12,7 @@ import lmri
 from lmri import record
 from lmri.models import Encoding, evaluation_mode
 from lmri.recorder.axis import Axis, averaged
-from lmri.recorder.generating import Generation, write_on
+from lmri.recorder.generating import Generation, check_causal, write_all, write_on
 from lmri.sites import attach, projections
 from lmri.surprisal import predictions
 from tiny_models import bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer
@@ -64,12 +64,14 @@ def test_sentences_end_at_their_marks_and_at_line_breaks(tmp_path):
 
 def test_the_same_words_have_the_same_id_and_others_another(tmp_path):
     made = recorded(tmp_path, per="word", n_dummy=0).events[0]
-    words = made["token"].str.strip()
-    ids = made["token_id"]
+    words, ids = made["token"].str.strip(), made["token_id"]
     several = made["last_position"] > made["position"]
-    assert (ids[several] < 0).all()
-    assert (ids[~several] >= 0).all()
-    assert made[several].groupby(words[several])["token_id"].nunique().eq(1).all()
+    assert several.any()
+    assert (~several).any()  # of one token, and words all the same
+    assert (ids < 0).all()
+    assert (made["token"][words == "the"].nunique(), words[words == "the"].size) == (2, 4)  # with and without a blank
+    assert ids.groupby(words).nunique().eq(1).all()
+    assert ids.nunique() == words.nunique()
 
 
 @pytest.mark.parametrize("every", [2, 5])
@@ -196,18 +198,52 @@ def test_draws_are_those_of_the_seed_and_leave_the_generator_alone():
     how = Generation(8, temperature=1.0, seed=3)
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    first = write_on(model, tokenizer, "the cat", how, 0)
+    first = write_on(model, tokenizer, "the cat", how)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert write_on(model, tokenizer, "the cat", how, 0) == first
-    ways = ((Generation(8, 1.0, 4), 0), (how, 1))
-    others = [write_on(model, tokenizer, "the cat", *way) for way in ways]
-    assert all(one.encoding.ids != first.encoding.ids for one in others)
+    assert write_on(model, tokenizer, "the cat", how) == first
+    other = write_on(model, tokenizer, "the cat", Generation(8, 1.0, 4))
+    assert other.encoding.ids != first.encoding.ids
+    # Whatever other prompts there are.
+    assert write_all(model, tokenizer, ["a dog", "the cat"], how)[1] == first
+
+
+def test_penalties_and_cuts_of_a_checkpoint_do_not_count():
+    model, tokenizer = build("gpt2"), word_tokenizer()
+    plain = [write_on(model, tokenizer, "the cat", Generation(12, heat)) for heat in (0.0, 1.0)]
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.top_k = 2
+    model.generation_config.top_p = 0.3
+    model.generation_config.no_repeat_ngram_size = 1
+    assert [write_on(model, tokenizer, "the cat", Generation(12, heat)) for heat in (0.0, 1.0)] == plain
+    ids = plain[0].encoding.ids  # and the likeliest token is the likeliest token
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0]
+    assert logits.argmax(-1)[1:-1].tolist() == ids[2:]
+
+
+def test_one_prompt_is_on_one_side_whatever_was_written_on_from_it(tmp_path):
+    model, tokenizer, prompts = build("gpt2"), word_tokenizer(), sentences(8, 2, 4)
+    options = {"site": "mlp_hidden", "test_fraction": 0.5}
+    record(model, tokenizer, prompts, tmp_path, corpus="plain", **options)
+    for corpus, heat in (("cold", 0.0), ("hot", 2.0)):
+        record(model, tokenizer, prompts, tmp_path, corpus=corpus, generate=5, temperature=heat, **options)
+    tables = {one.corpus: one.texts for one in lmri.open_study(tmp_path).recordings()}
+    sides = [tables[corpus]["split"].tolist() for corpus in ("plain", "cold", "hot")]
+    assert sides[0] == sides[1] == sides[2]
+    assert sides[0].count("test") == 4
+    assert tables["cold"]["sha256"].tolist() != tables["hot"]["sha256"].tolist()
+
+
+def test_a_special_token_that_stands_in_the_prompt_stays():
+    model, tokenizer = lmri.load_model("lmri-demo")
+    made = write_on(model, tokenizer, "the cat<|endoftext|>", Generation(3))
+    assert made.encoding.tokens[made.n_prompt - 1] == "<|endoftext|>"
 
 
 def test_what_was_written_lies_in_the_text():
     model, tokenizer = build("gpt2", vocab_size=300), byte_tokenizer()
-    for number, prompt in enumerate([*sentences(4), "caf\u00e9 \U0001f600"]):
-        made = write_on(model, tokenizer, prompt, Generation(12, 1.5), number)
+    for prompt in [*sentences(4), "caf\u00e9 \U0001f600"]:
+        made = write_on(model, tokenizer, prompt, Generation(12, 1.5))
         assert made.text.startswith(prompt)
         assert made.n_prompt == len(tokenizer(prompt)["input_ids"])
         ends = 0
@@ -219,7 +255,7 @@ def test_what_was_written_lies_in_the_text():
 
 
 def test_a_prompt_ends_before_the_token_that_a_tokenizer_puts_behind_every_text():
-    made = write_on(build("gpt2"), bert_tokenizer(), "the cat", Generation(3), 0)
+    made = write_on(build("gpt2"), bert_tokenizer(), "the cat", Generation(3))
     assert made.n_prompt == 3  # [CLS] the cat
 
 
@@ -229,6 +265,17 @@ def test_models_that_write_nothing_are_refused(tmp_path):
             record(build(name), word_tokenizer(), ["the cat sits"], tmp_path, generate=3)
 
 
-def test_a_prompt_that_fills_the_context_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="leaves no room"):
-        record(build("gpt2"), word_tokenizer(), ["the cat " * 40], tmp_path, generate=3)
+def test_prompts_that_fill_the_context_are_left_out_and_listed(tmp_path):
+    full = "the cat " * 40
+    with pytest.warns(match="1 of 2 prompts leave no room"):
+        made = record(build("gpt2"), word_tokenizer(), [full, "a dog"], tmp_path / "study", generate=3, test_fraction=0)
+    assert len(made.texts) == 1
+    with pytest.raises(ValueError, match="None of the 1 prompts leaves room"):
+        record(build("gpt2"), word_tokenizer(), [full], tmp_path / "other", generate=3)
+
+
+def test_a_model_that_reads_both_ways_is_refused():
+    model = build("bert", head="BertLMHeadModel", is_decoder=False)
+    with pytest.raises(ValueError, match="otherwise once others follow"):
+        check_causal(model, [5, 6, 7, 8])
+    check_causal(build("gpt2"), [5, 6, 7, 8])

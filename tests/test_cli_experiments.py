@@ -288,3 +288,14 @@ def test_a_lesion_can_be_written_up_another_way(study, tmp_path):
     again = run(*words, "--paper-model", "gpt2", "--out", tmp_path / "out")
     assert again.exit_code == 0, again.output
     assert (tmp_path / "out" / "scores.tsv").is_file()
+
+
+def test_a_lesion_keeps_to_the_places_that_are_named(study):
+    whole = scored(study, "everywhere", "--controls", "layer").summary()
+    first = scored(study, "first-only", "--controls", "layer", "--positions", "0").summary()
+    assert "zero, position 0 only" in set(open_study(study).scores("first-only").conditions["intervention"])
+    own = [one[(one["condition"] == "canica-union")].set_index("task")["value"] for one in (whole, first)]
+    assert (own[0] != own[1]).all()
+    done = run("lesion", study, "--networks", "canica", "--name", "bad", "--positions", "middle", "--n-controls", "1")
+    assert done.exit_code != 0
+    assert "positions is 'middle'" in " ".join(done.output.split())

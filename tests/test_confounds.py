@@ -18,7 +18,7 @@ from lmri import confounds, storage, surprisal
 from lmri.annotation import confound_correlations
 from lmri.cli.app import app
 from lmri.confounds import COLUMNS, SITE_COLUMNS, TEXT_COLUMNS, compute, joined, select, write
-from lmri.confounds.columns import sentence_starts, sentences
+from lmri.confounds.columns import sentences
 from lmri.decomposition import METHODS, build
 from lmri.decomposition.nuisance import basis, without
 from lmri.demo.texts import generate
@@ -30,6 +30,7 @@ from lmri.study.dataset import create
 from lmri.study.validation import validate
 from lmri.surprisal import logits_in_parts, predictions
 from lmri.tasks import Perplexity
+from lmri.texts import sentence_starts
 from phantom import gaussian_noise, matched, planted
 from tiny_models import (
     ARCHITECTURES,

@@ -138,6 +138,45 @@ def test_layers_name_their_block_and_expert_and_widths_may_differ():
     assert type(space).from_dict(space.to_dict()) == space
 
 
+@pytest.mark.parametrize("chosen", [[0], [0, 1], None])
+def test_dense_layers_between_mixtures_keep_the_number_of_their_block(chosen):
+    # Or a lesion of them would be looked for in another block, whose prefix holds the intact one.
+    model = mixture("Qwen2Moe", num_hidden_layers=4, mlp_only_layers=[0, 2])
+    space = find_sites(model, "mlp_hidden", experts=chosen)
+    expected = [int(layer.module.split(".")[1]) for layer in space.layers]
+    assert list(space.blocks) == expected
+    tokenizer, tasks = word_tokenizer(), [lmri.tasks.Perplexity(["the cat sits under a tree", "a small dog runs"])]
+    z = max(place for place, block in enumerate(space.blocks) if block == 2)
+    network = Network.from_members(space, space.layer_of == z)
+    with lmri.lesion(network).on(model):
+        by_hand = lmri.evaluate(model, tokenizer, tasks, {}).items
+    scores = lmri.evaluate(model, tokenizer, tasks, {"lesion": lmri.lesion(network)}).items
+    own = scores[scores["condition"] == "lesion"]["value"].to_numpy()
+    assert own == pytest.approx(by_hand["value"].to_numpy(), rel=1e-6)
+    assert own != pytest.approx(scores[scores["condition"] == "intact"]["value"].to_numpy(), rel=1e-6)
+
+
+def test_means_and_donors_of_experts_are_refused(tmp_path):
+    model = mixture("Mixtral")
+    recording = record(model, word_tokenizer(), ["the cat sits", "a dog"], tmp_path, test_fraction=0, site="mlp_hidden")
+    network = Network.from_members(recording.space, recording.space.layer_of == 0)
+    for baseline in (recording, lmri.Donors.draw(recording)):
+        with pytest.raises(ValueError, match="does not run at tokens that are not routed to it"):
+            lmri.lesion(network, baseline)
+
+
+def test_experts_are_chosen_where_they_are_slices_and_nowhere_else(tmp_path):
+    model, tokenizer = mixture("Qwen3Moe"), word_tokenizer()
+    units, heads = record(
+        model, tokenizer, ["the cat sits"], tmp_path / "both", test_fraction=0, site=["mlp_hidden", "attn_heads"],
+        experts=[1],
+    )  # fmt: skip
+    assert {layer.expert for layer in units.space.layers} == {1}
+    assert heads.space.n_layers == N_LAYERS
+    with pytest.raises(ValueError, match="none of attn_out has any of its own"):
+        record(model, tokenizer, ["the cat sits"], tmp_path / "one", site="attn_out", experts=[1])
+
+
 @pytest.mark.parametrize("how", ["eager", "batched_mm", "grouped_mm"])
 def test_every_way_to_compute_experts_gives_the_same_and_is_set_back(how):
     model = mixture("Qwen3Moe")

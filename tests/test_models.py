@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import ByT5Tokenizer
 
-from lmri import load_model
+from lmri import load_model, record
 from lmri.models import (
     bucket,
     context_length,
@@ -276,3 +276,16 @@ def test_hashes_tell_texts_apart():
     assert len(hashes(texts)) == 20
     assert hashes(texts[:3]) < hashes(texts)
     assert not hashes(["the cat"]) & hashes(["the cat "])
+
+
+@pytest.mark.parametrize("how", ["row", "two that cancel"])
+def test_an_edit_past_the_version_counter_is_seen_before_a_recording(gpt2, tmp_path, how):
+    record(gpt2, word_tokenizer(), ["the cat sits", "a dog runs"], tmp_path, test_fraction=0)
+    weight = gpt2.transformer.h[0].mlp.c_proj.weight.data
+    if how == "row":
+        weight[30] = 0
+    else:
+        weight[3, 4] += 0.25
+        weight[5, 6] -= 0.25
+    with pytest.raises(ValueError, match="One study is of one model"):
+        record(gpt2, word_tokenizer(), ["the moon"], tmp_path, corpus="other", test_fraction=0)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import lmri
-from lmri import find_sites
+from lmri import find_sites, record
 from lmri.capture import capture
 from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode
@@ -18,11 +19,14 @@ from tiny_models import (
     N_HEADS,
     N_LAYERS,
     WIDTH,
+    WORDS,
     albert,
     assert_untouched,
     build,
+    randomize,
     read,
     snapshot,
+    word_tokenizer,
 )
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
@@ -89,6 +93,21 @@ def test_heads_are_blocks_of_neurons_and_lesioning_one_is_zeroing_what_it_writes
     assert torch.equal(read(model, IDS), lesioned)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_every_architecture_says_how_many_heads_it_has(name):
+    assert {layer.n_heads for layer in find_sites(build(name), "attn_heads").layers} == {N_HEADS}
+
+
+def test_layers_may_differ_in_their_heads():
+    config = transformers.Qwen3NextConfig(
+        vocab_size=96, hidden_size=WIDTH, intermediate_size=HIDDEN, num_hidden_layers=4, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=16, linear_num_value_heads=8, linear_num_key_heads=4, linear_key_head_dim=8,
+        linear_value_head_dim=8, num_experts=0, mlp_only_layers=[0, 1, 2, 3], max_position_embeddings=64,
+    )  # fmt: skip
+    space = find_sites(randomize(transformers.Qwen3NextForCausalLM(config)), "attn_heads")
+    assert [layer.n_heads for layer in space.layers] == [8, 8, 8, 2]
+
+
 def test_other_sites_have_no_heads():
     assert (find_sites(build("llama"), "attn_out").head_of == -1).all()
 
@@ -118,6 +137,33 @@ def test_the_decoder_is_a_site_of_its_own(name, hidden):
     assert space != find_sites(model, "mlp_hidden")
     assert find_sites(model, "decoder_attn_out").n_layers == N_LAYERS
     assert not any("EncDec" in layer.module for layer in find_sites(model, "decoder_attn_out").layers)
+
+
+@pytest.mark.parametrize(("n_texts", "n_tokens"), [(5, 4), (5, 5), (4, 5)])
+def test_texts_and_places_of_a_decoder_that_runs_tokens_first_are_told_apart(n_texts, n_tokens, tmp_path):
+    config = transformers.FSMTConfig(
+        langs=["en", "de"], src_vocab_size=96, tgt_vocab_size=96, d_model=WIDTH, encoder_layers=2, decoder_layers=2,
+        encoder_ffn_dim=40, decoder_ffn_dim=48, encoder_attention_heads=4, decoder_attention_heads=4,
+        max_position_embeddings=64, decoder_start_token_id=2,
+    )  # fmt: skip
+    model = randomize(transformers.FSMTForConditionalGeneration(config))
+    texts = [" ".join(np.random.default_rng(n).choice(WORDS, n_tokens)) for n in range(n_texts)]
+    options = {"site": "decoder_mlp_hidden", "test_fraction": 0, "n_dummy": 0}
+    together = record(model, word_tokenizer(), texts, tmp_path / "together", **options)
+    alone = record(model, word_tokenizer(), texts, tmp_path / "alone", batch_size=1, **options)
+    for one, other in zip(together.arrays(), alone.arrays(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_texts_as_long_as_the_context_leave_room_for_the_start_of_a_decoder(name, tmp_path):
+    model = build(name, **({"context": 16} if name == "bart" else {}))
+    with pytest.warns(match="were cut"):
+        made = record(
+            model, word_tokenizer(), ["the cat " * 20], tmp_path, site=["mlp_out", "decoder_mlp_out"], test_fraction=0,
+            n_dummy=0, max_tokens=16,
+        )  # fmt: skip
+    assert {one.n_volumes for one in made} == {15 if name == "bart" else 16}
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import lmri
 from lmri import find_sites
 from lmri.networks import Network
-from tiny_models import assert_untouched, build, snapshot
+from tiny_models import assert_untouched, build, randomize, snapshot
 
 PROMPT = torch.tensor([[5, 6, 7, 8, 9]])
 STEPS = [11, 12, 13]
@@ -117,6 +118,19 @@ def test_labels_and_digests_tell_them_apart():
     assert len({one.digest() for one in made}) == len({one.label for one in made}) == len(made)
     assert made[2].label == "zero, prompt only"
     assert made[-1].label == "zero, prompt only, first token spared"
+
+
+def test_a_model_without_a_cache_cannot_tell_a_prompt():
+    config = transformers.OpenAIGPTConfig(vocab_size=96, n_embd=32, n_layer=3, n_head=4, n_positions=64)
+    model = randomize(transformers.OpenAIGPTLMHeadModel(config))
+    network = network_of(model)
+    with (
+        pytest.raises(ValueError, match="keeps no keys and values"),
+        lmri.lesion(network, positions="prompt").on(model),
+    ):
+        pass
+    with lmri.lesion(network, positions=[0]).on(model):
+        model(PROMPT)
 
 
 @pytest.mark.parametrize(

@@ -14,25 +14,27 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from lmri import NeuronSpace, qc, storage
+from lmri import NeuronSpace, qc, record, storage
 from lmri.cli.app import app
 from lmri.decomposition.standardization import FLOOR, moments
 from lmri.exceptions import NonFiniteError, StudyError
+from lmri.layers import Layer
 from lmri.qc.moments import FourMoments
 from lmri.qc.robust import FEWEST, OUTLYING, robust_z, spread, z_of_distances, z_of_means
 from lmri.qc.runs import N_COLUMNS, N_ROWS, read_run
-from lmri.qc.tokens import visible
+from lmri.qc.tokens import DUMMY, NOT_KEPT, visible
 from lmri.recording import Recording, Run
 from lmri.report.quality import write_page
 from lmri.space import ModelInfo
 from lmri.study import open_study
+from tiny_models import sentences, word_tokenizer
 
 WIDTHS = (60, 40, 50)
 
 
-def make(folder, arrays, lengths, tokens=None, widths=WIDTHS, n_dummy=1, texts=None):
+def make(folder, arrays, lengths, tokens=None, widths=WIDTHS, n_dummy=1, texts=None, space=None):
     """Write a recording: arrays, a run each; lengths, those of the texts of every run; tokens, a list a run."""
-    space = NeuronSpace.build(widths)
+    space = space or NeuronSpace.build(widths)
     runs, rows, number = [], [], 0
     for place, (array, own) in enumerate(zip(arrays, lengths, strict=True)):
         names = [f"news-{number + one:03d}" for one in range(len(own))]
@@ -46,7 +48,8 @@ def make(folder, arrays, lengths, tokens=None, widths=WIDTHS, n_dummy=1, texts=N
             [(name, f"<{one}>", 99, one, 1) for name in names for one in range(n_dummy)],
             columns=["text_id", "token", "token_id", "position", "dummy"],
         )
-        every = pd.concat([dummies, events.assign(dummy=0)] if n_dummy else [events.assign(dummy=0)], ignore_index=True)
+        seen = events.assign(dummy=0, volume=np.arange(len(events)))
+        every = pd.concat([dummies.assign(volume=np.nan), seen] if n_dummy else [seen], ignore_index=True)
         run = Run(folder / f"{place}.nii", folder / f"{place}_e.tsv", folder / f"{place}_t.tsv", len(array))
         folder.mkdir(exist_ok=True, parents=True)
         nib.save(space.to_img(np.asarray(array, dtype=np.float32)), run.img)
@@ -240,6 +243,95 @@ def test_silent_units_do_not_make_all_others_extreme(tmp_path):
     assert found[["layer", "neuron"]].to_numpy().tolist() == [[0, 4]]
 
 
+def test_most_values_being_0_makes_no_others_massive(tmp_path):
+    arrays, lengths = noise()
+    rectified = [300 * np.maximum(array - 2, 0) for array in arrays]
+    assert np.median(rectified[0]) == 0
+    assert (rectified[0] > 100).any()  # large, as all of the layer that is not 0
+    assert qc.inspect(make(tmp_path / "a", rectified, lengths)).neurons["massive"].sum() == 0
+    rectified[0][4, 4] = 3e6
+    found = qc.inspect(make(tmp_path / "b", rectified, lengths)).neurons.query("massive == 1")
+    assert found[["layer", "neuron"]].to_numpy().tolist() == [[0, 4]]
+
+
+EXPERTS = 4
+
+
+def mixture(seed=0, n_blocks=2, width=30, unused=None):
+    """Give noise of experts, each 0 at the tokens of others, and the expert of every token, ``(n_volumes, n_blocks)``.
+
+    Nothing is routed to the last expert of any block but the tokens that `unused` says.
+    """
+    rng = np.random.default_rng(seed)
+    layers = tuple(
+        Layer(f"layer {z} expert {one}", f"{z}.experts", width, block=z, expert=one)
+        for z in range(n_blocks)
+        for one in range(EXPERTS)
+    )
+    lengths = [list(rng.integers(10, 40, 12)) for _ in range(3)]
+    arrays, chosen = [], []
+    for own in lengths:
+        routed = rng.integers(0, EXPERTS - 1, (sum(own), n_blocks))
+        if unused is not None:
+            routed[unused(sum(own))] = EXPERTS - 1
+        one_hot = routed[..., None] == np.arange(EXPERTS)
+        values = (one_hot[..., None] * (1 + rng.normal(size=(*one_hot.shape, width)))).reshape(sum(own), -1)
+        arrays.append(values)
+        chosen.append(routed)
+    return NeuronSpace(layers, "mlp_out"), arrays, lengths, chosen
+
+
+def test_sinks_of_a_mixture_are_seen_though_every_expert_is_mostly_0(tmp_path):
+    def places(n):
+        return np.arange(6, n, 25)
+
+    space, arrays, lengths, _ = mixture()
+    assert all((np.median(np.abs(array), axis=0) == 0).all() for array in arrays)
+    plain = qc.inspect(make(tmp_path / "plain", arrays, lengths, space=space))
+    assert plain.volumes["sink"].sum() == 0
+    assert 0.8 < plain.volumes["relative_norm"].median() < 1.2
+    assert "0.0 times" not in finding(plain, "sinks")
+    # Nothing but sinks is routed to the last experts, so that beside its own median none of them is large.
+    space, arrays, lengths, _ = mixture(unused=places)
+    tokens = [[f" w{one % 7}" for one in range(len(array))] for array in arrays]
+    for array, own in zip(arrays, tokens, strict=True):
+        for place in places(len(own)):
+            own[place] = "\n"
+            array[place, 30 * (2 * EXPERTS - 1) :] *= 40
+    quality = qc.inspect(make(tmp_path / "sinks", arrays, lengths, tokens, space=space))
+    assert quality.tokens.query("sink == 1")["token"].tolist() == ["\n"]
+    sinks = quality.volumes[quality.volumes["sink"] == 1]
+    assert len(sinks) == sum(len(places(len(array))) for array in arrays)
+    assert set(sinks["peak_layer"]) == {2 * EXPERTS - 1}
+
+
+def test_an_expert_that_was_never_chosen_is_not_called_dead_but_without_tokens(tmp_path):
+    space, arrays, lengths, _ = mixture()
+    quality = qc.inspect(make(tmp_path / "a", arrays, lengths, space=space))
+    told = finding(quality, "dead neurons")
+    assert "No token was routed to layer 0 expert 3, layer 1 expert 3: 60 neurons there, 0 throughout." in told
+    assert "dead" not in told
+    assert status(quality, "dead neurons") == "note"
+    assert quality.layers["n_dead"].tolist() == [0, 0, 0, 30] * 2  # the flag is that of the decompositions
+    for array in arrays:
+        array[:, 2] = 0  # one neuron of an expert that was chosen
+    both = finding(qc.inspect(make(tmp_path / "b", arrays, lengths, space=space)), "dead neurons")
+    assert "1 neuron of 240 do not vary (layer 0 neuron 2)" in both
+    assert "No token was routed to layer 0 expert 3" in both
+    # At the router experts are the neurons.
+    router = NeuronSpace.build([EXPERTS, EXPERTS], "router")
+    weights = [array.reshape(len(array), 2, EXPERTS, 30)[..., 5].reshape(len(array), -1) for array in arrays]
+    told = finding(qc.inspect(make(tmp_path / "c", weights, lengths, space=router)), "dead neurons")
+    assert "No token was routed to layer 0 expert 3, layer 1 expert 3: 2 neurons there" in told
+
+
+def test_where_every_norm_is_0_nothing_is_called_good(tmp_path):
+    quality = qc.inspect(make(tmp_path, [np.zeros((40, 150))], [[20, 20]]))
+    assert status(quality, "sinks") == status(quality, "first tokens") == "note"
+    assert "cannot be said" in finding(quality, "sinks")
+    assert "ever anything but 0" in finding(quality, "first tokens")
+
+
 def test_a_neuron_that_carries_most_of_the_variance_is_named(tmp_path):
     arrays, lengths = noise()
     for array in arrays:
@@ -317,6 +409,28 @@ def test_a_sink_in_the_middle_is_none_of_the_dummies_business(tmp_path):
     quality = qc.inspect(make(tmp_path, arrays, lengths))
     assert quality.positions.query("sink == 1")["position"].tolist() == [8]
     assert "n_dummy does not help" in finding(quality, "first tokens")
+
+
+def test_what_every_passed_over_is_told_from_dummies(gpt2, tmp_path):
+    texts = sentences(12, 8, 12)
+    plain, some = (
+        record(gpt2, word_tokenizer(), texts, tmp_path / str(every), every=every, test_fraction=0.0) for every in (1, 3)
+    )
+    tokens = pd.concat(some.tokens)
+    n_dummy, n_passed = int(tokens["dummy"].sum()), int((tokens["volume"].isna() & (tokens["dummy"] == 0)).sum())
+    assert n_passed > 50
+    assert len(tokens) == n_dummy + n_passed + some.n_volumes
+    quality = qc.inspect(some)
+    told = finding(quality, "first tokens")
+    assert f"{n_dummy} dummies and special tokens are left out of the images" in told
+    assert f"{n_passed} tokens are not kept by --every" in told
+    counts = quality.left_out.groupby("reason")["n_texts"].sum()
+    assert counts.to_dict() == {DUMMY: n_dummy, NOT_KEPT: n_passed}
+    assert len(quality.left_out.query("reason == @NOT_KEPT")) < 12  # a row a position, whatever the token
+    assert f"{n_dummy + n_passed} tokens in all" in write_page(quality, tmp_path / "qc.html").read_text()
+    told = finding(qc.inspect(plain), "first tokens")
+    assert f"{n_dummy} dummies and special tokens are left out" in told
+    assert "--every" not in told
 
 
 # -- over time --------------------------------------------------------------------------------------------------------
@@ -491,6 +605,8 @@ def test_files_are_the_same_every_time_and_nothing_foreign_is_replaced(tmp_path)
     other = qc.inspect(make(tmp_path / "s", *noise(1)))
     other.write(tmp_path / "a")  # its own output
     assert (tmp_path / "a" / "runs.tsv").read_bytes() != folders[1]["runs.tsv"]
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"")
+    other.write(tmp_path / "a")  # what a file manager leaves is no reason to refuse
     (tmp_path / "b" / "thesis.tex").write_text("years of work")
     with pytest.raises(StudyError, match=r"thesis\.tex"):
         other.write(tmp_path / "b")

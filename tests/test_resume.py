@@ -83,7 +83,7 @@ def unfinished(root):
 # -- killed -----------------------------------------------------------------------------------------------------------
 
 KILLED = """
-import json, os, signal, sys, warnings
+import json, os, signal, sys, threading, warnings
 from pathlib import Path
 
 warnings.simplefilter("ignore")
@@ -120,17 +120,18 @@ def attempt(name, lines, notes):
             with open(notes, "a") as stream:
                 stream.write(f"{what} {number}\\n")
 
-        original, add = filling._read_batch, Journal.add
+        original, add = filling._Batch.read, Journal.add
 
-        def read(reading, plan, batch, files):
-            noted("read", plan.batches.index(batch))
-            return original(reading, plan, batch, files)
+        def read(reading, plan, number):
+            noted("read", number)
+            return original(reading, plan, number)
 
         def done(self, batch, crc):
             add(self, batch, crc)
             noted("done", batch)
 
-        filling._read_batch, Journal.add = read, done
+        filling._Batch.read, Journal.add = read, done
+        threading.settrace(trace)  # the thread that writes, too
         sys.settrace(trace)
         record(model, tokenizer, job["texts"], home / name, resume=True, **job["options"])
         sys.settrace(None)

@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +14,14 @@ from nnsight import NNsight
 
 def main() -> None:
     folder, tokens, scratch = sys.argv[1:]
-    with open(tokens, encoding="utf-8") as stream:
-        rows = json.load(stream)
+    rows = json.loads(Path(tokens).read_text(encoding="utf-8"))
     inner = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
-    model = NNsight(inner.transformer)
+    model = NNsight(inner)  # the whole language model, as its LanguageModel runs it
 
     def read(row: list[int]) -> np.ndarray:
         with torch.no_grad(), model.trace(torch.tensor([row])):
-            saved = list().save()  # noqa: C408
-            for block in model.h:
+            saved = list().save()
+            for block in model.transformer.h:
                 saved.append(block.mlp.output)
         return torch.cat(saved, dim=-1)[0].numpy()
 

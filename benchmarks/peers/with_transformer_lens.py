@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 def main() -> None:
     folder, tokens, scratch = sys.argv[1:]
-    with open(tokens, encoding="utf-8") as stream:
-        rows = json.load(stream)
+    rows = json.loads(Path(tokens).read_text(encoding="utf-8"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = tokenizer.eos_token
     inner = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager").eval()

@@ -43,6 +43,7 @@ def capture(
     SiteError
         If a layer was not called exactly once.
     """
+    kept = keep.flatten().nonzero().flatten()
     made = [torch.empty((int(keep.sum()), space.n_neurons), dtype=torch.float32) for space in spaces]
     calls = [[0] * space.n_layers for space in spaces]
 
@@ -55,7 +56,8 @@ def capture(
             calls[number][z] += 1
             by_token = by_text(activation, ids.shape[0], ids.shape[1] + n_before)[:, n_before:]
             # A copy, not a view: Falcon overwrites this tensor in place a moment later.
-            made[number][:, columns].copy_(by_token[keep.to(activation.device)])
+            rows = by_token.reshape(ids.numel(), -1).index_select(0, kept.to(activation.device))
+            made[number][:, columns].copy_(rows)
 
         return copy
 

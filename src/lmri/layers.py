@@ -93,6 +93,11 @@ def is_attention(site: str) -> bool:
     return site.removeprefix(DECODER).startswith("attn")
 
 
+def has_experts(site: str) -> bool:
+    """Say whether experts of a mixture are slices of their own at a site."""
+    return site.removeprefix(DECODER) == "mlp_hidden"
+
+
 def is_input(site: str) -> bool:
     """Say whether neurons are the inputs of a projection, which writes them to the residual stream by its weights."""
     return site.removeprefix(DECODER) in ("mlp_hidden", "attn_heads")

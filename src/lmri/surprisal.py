@@ -5,7 +5,7 @@ into two numbers a token, some tokens after the other: memory holds few logits, 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,16 @@ from transformers import PreTrainedModel
 
 from lmri.confounds import Predictions
 from lmri.exceptions import NonFiniteError, StudyError
-from lmri.models import alterations, bucket, describe_model, evaluation_mode, fingerprint, input_device, right_pad
+from lmri.models import (
+    alterations,
+    describe_model,
+    evaluation_mode,
+    fingerprint,
+    input_device,
+    look_closely,
+    plan_batches,
+    right_pad,
+)
 from lmri.recording import Recording
 
 Progress = Callable[[int, int], None]
@@ -65,8 +74,10 @@ def predictions(
     NonFiniteError
         If a logit is NaN or infinite where it counts.
     """
-    batch_size = int(recording.info["parameters"].get("batch_size") or 8) if batch_size is None else batch_size
-    if batch_size < 1:
+    parameters = {"batch_size": 8, **recording.info["parameters"]}
+    if batch_size is not None:
+        parameters["batch_size"] = batch_size
+    if parameters["batch_size"] < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
     _check_weights(model, recording)
     weights = fingerprint(model, head=True)
@@ -77,7 +88,7 @@ def predictions(
     with evaluation_mode(model):
         if not _is_causal(model, max(texts, key=len)):
             return Predictions([], weights, _BOTH_WAYS.format(type(model).__name__))
-        found = _read(model, texts, batch_size, progress)
+        found = _read(model, texts, parameters, progress)
     made, first = [], 0
     for run in rows:
         own = found[first : first + len(run)]
@@ -109,6 +120,7 @@ def _check_weights(model: PreTrainedModel, recording: Recording) -> None:
             f"The model is under an intervention ({'; '.join(alterations(model))}); its predictions would pass for "
             "those of the intact model. Compute confounds outside of the with block."
         )
+    look_closely(model)
     known, given = recording.space.model, describe_model(model)
     if known is not None and (known.fingerprint, known.dtype) != (given.fingerprint, given.dtype):
         raise StudyError(
@@ -131,12 +143,12 @@ def _rows(recording: Recording) -> list[list[np.ndarray]]:
 
 
 def _read(
-    model: PreTrainedModel, texts: list[np.ndarray], batch_size: int, progress: Progress | None
+    model: PreTrainedModel, texts: list[np.ndarray], parameters: Mapping[str, Any], progress: Progress | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Give surprisal and entropy of every text, ``(n_tokens,)`` each."""
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     n_all, n_done = sum(map(len, texts)), 0
-    for batch in bucket([len(ids) for ids in texts], batch_size):
+    for batch in plan_batches(model, [len(ids) for ids in texts], parameters):
         ids, mask = right_pad([texts[text].tolist() for text in batch], input_device(model))
         both = np.full((2, *ids.shape), np.nan)
         for rows, places, logits in logits_in_parts(model, ids, mask):

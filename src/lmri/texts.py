@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lmri.exceptions import DataWarning
@@ -212,3 +213,20 @@ def split_texts(texts: Iterable[str], test_fraction: float, seed: int, known: Ma
         if known.get(digest) != "fit":
             test.add(digest)
     return ["test" if digest in test else "fit" for digest in hashes]
+
+
+# Possessive, so that a closing mark at the end of a text is never given back to begin a sentence of its own.
+_SENTENCE_END = re.compile(
+    r"""(?:[.!?…]++["'”’»)\]]*+(?=\s)|[。！？]++["'”’»」』)\]]*+|[\n\r])\s*+(?=\S)""",
+)
+
+
+def sentence_starts(text: str) -> np.ndarray:
+    r"""Give the first character of every sentence but the first.
+
+    Examples
+    --------
+    >>> sentence_starts('Is it 3.14? "Yes." So\n\nbe it.').tolist()
+    [12, 19, 23]
+    """
+    return np.array([match.end() for match in _SENTENCE_END.finditer(text)], dtype=np.int64)

@@ -133,7 +133,8 @@ def confound_correlations(
     DataFrame
         ``network, r_position, r_token_length, r_log_frequency``, signed; position and frequency are logarithms. After
         them, where events have these columns, ``r_sentence_position``, ``r_surprisal``, ``r_entropy``,
-        ``r_global_signal`` and ``r_massive_activation``. NaN where either side does not vary.
+        ``r_global_signal`` and ``r_massive_activation``. Each is over the volumes where it has a value.
+        NaN where either side does not vary.
     """
     reading = gather(time_courses, events)
     return confounds_of(reading, network_names(networks, reading.z.shape[1]))
@@ -145,9 +146,13 @@ def confounds_of(reading: Reading, names: list[str]) -> pd.DataFrame:
     there = [name for name in MORE_CONFOUNDS if name in reading.events]
     more = {name: pd.to_numeric(reading.events[name], errors="coerce").to_numpy(dtype=float) for name in there}
     features = features[["position", "token_length", "log_frequency"]].assign(**more)
-    wanted = list(features)
-    r = correlation(reading.centre(reading.z), reading.centre(features.to_numpy()))
-    return pd.DataFrame({"network": names, **{f"r_{feature}": r[:, number] for number, feature in enumerate(wanted)}})
+    whole = reading.centre(reading.z)
+    found: dict[str, Any] = {"network": names}
+    for name, values in features.items():
+        known = np.isfinite(values.to_numpy())
+        own = whole if known.all() else reading.centre(np.where(known[:, None], reading.z, np.nan))
+        found[f"r_{name}"] = correlation(own, reading.centre(values.to_numpy()[:, None]))[:, 0]
+    return pd.DataFrame(found)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -106,7 +106,11 @@ def record(
     texts_per_run: Annotated[int | None, typer.Option(help="Texts a run, instead of --run-tokens.")] = None,
     n_dummy: Annotated[int, typer.Option(help="First tokens of each text to keep out of the images.")] = 1,
     max_tokens: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts read at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Texts read at once, at most.")] = 8,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens read at once, at most.", show_default="1,024 on a CPU, 16,384 elsewhere"),
+    ] = None,
     projection: Annotated[str | None, typer.Option(help="Final projection in a block, if it is not found.")] = None,
     experts: Annotated[
         str | None, typer.Option(help="Experts of a mixture at mlp_hidden, such as 0,4-6.", show_default="all")
@@ -168,6 +172,7 @@ def record(
         "corpus": corpus,
         "site": site or ["mlp_out"],
         "batch_size": batch_size,
+        "batch_tokens": batch_tokens,
         "run_tokens": run_tokens,
         "texts_per_run": texts_per_run,
         "n_dummy": n_dummy,

@@ -1,11 +1,13 @@
 """The command that makes a table of confounds for every run."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmri.cli.console import Output, guarded, quote, records
 from lmri.cli.describe import Json, Quiet, SiteOption, StudyFolder
+from lmri.cli.interventions import DeviceMap, OffloadFolder, Pickle, Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +32,10 @@ def confounds(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Texts read at once.", show_default="as recorded")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    trust_remote_code: Trust = False,
+    allow_pickle: Pickle = False,
+    device_map: DeviceMap = None,
+    offload_folder: OffloadFolder = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -46,7 +51,9 @@ def confounds(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"--batch-size is {batch_size}; it must be at least 1.")
     recordings = _recordings(opened, corpus, site)
-    found = {} if no_model else _predictions(output, opened, recordings, model, batch_size, device, trust_remote_code)
+    loading = {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder}
+    place = _Place(model, device, trust_remote_code, loading)
+    found = {} if no_model else _predictions(output, opened, recordings, place, batch_size)
     written: list[Any] = []
     tables: list[pd.DataFrame] = []
     for recording in recordings:
@@ -84,16 +91,20 @@ def _recordings(study: "Study", corpora: list[str] | None, site: str | None) -> 
     return [study.recording(one.corpus, one.space.site) for one in wanted]  # refuses what is cut short
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where the model is, and how it is loaded."""
+
+    model: str | None
+    device: str
+    trust_remote_code: bool
+    loading: dict[str, Any]
+
+
 def _predictions(
-    output: Output,
-    study: "Study",
-    recordings: "list[Recording]",
-    model: str | None,
-    batch_size: int | None,
-    device: str,
-    trust_remote_code: bool,
+    output: Output, study: "Study", recordings: "list[Recording]", place: _Place, batch_size: int | None
 ) -> "dict[str, Predictions]":
-    """Ask the model about every corpus that has no predictions yet; it is loaded only if there is one."""
+    """Ask the model about every corpus that has no predictions yet; it is loaded if there is one, or was named."""
     from lmri.cli.requests import load_model_of
     from lmri.confounds import has_predictions, reasons
 
@@ -101,22 +112,39 @@ def _predictions(
     missing = {
         one.corpus: one
         for one in recordings
-        if not has_predictions(one) or (model is not None and "surprisal" in reasons(one))
+        if not has_predictions(one) or (place.model is not None and "surprisal" in reasons(one))
     }
-    if not missing:
+    if not missing and place.model is None:
         return {}
     with output.progress("Loading the model"):
         from lmri.surprisal import predictions
 
         try:
-            loaded, _ = load_model_of(study, model, device, trust_remote_code)
+            loaded, _ = load_model_of(study, place.model, place.device, place.trust_remote_code, place.loading)
         except ValueError as error:
             raise ValueError(f"{error} To do without surprisal and entropy: --no-model.") from error
+    _check_weights(loaded, [one for one in recordings if one.corpus not in missing])
     found = {}
     for corpus, recording in missing.items():
         with output.progress(f"Reading {corpus}") as progress:
             found[corpus] = predictions(loaded, recording, batch_size, progress)
     return found
+
+
+def _check_weights(model: Any, recordings: "list[Recording]") -> None:
+    """Refuse a model if other weights made the predictions that are stored, and will not be made again."""
+    from lmri.confounds import predicted_by
+    from lmri.exceptions import StudyError
+    from lmri.models import fingerprint
+
+    given = fingerprint(model, head=True)
+    for one in recordings:
+        if others := predicted_by(one) - {given}:
+            raise StudyError(
+                f"Surprisal and entropy of {one.corpus!r} are stored, by weights {', '.join(map(str, others))}; this "
+                f"model has {given}. Nothing was written. Keep them: leave out --model. Make them again: delete "
+                f"*_task-{one.corpus}_*_desc-confounds_timeseries.* first."
+            )
 
 
 def _summary(recording: "Recording") -> "pd.DataFrame":

@@ -155,8 +155,10 @@ def _time_courses(study: Path, decomposition: str | None, site: str | None) -> t
     networks = opened.decomposition(decomposition, site)
     recordings = {corpus: opened.recording(corpus, networks.space.site) for corpus, _, _ in courses}
     # With surprisal and the like beside them, if `lmri confounds` has made these.
-    tables = {corpus: joined([recording]) for corpus, recording in recordings.items()}
-    events = [tables[corpus][run - 1] for corpus, run, _ in courses]
+    # All corpora at once: what one of them lacks would be a gap in its tables.
+    tables = iter(joined(list(recordings.values())))
+    own = {corpus: [next(tables) for _ in recording.runs] for corpus, recording in recordings.items()}
+    events = [own[corpus][run - 1] for corpus, run, _ in courses]
     return networks.names, [table.to_numpy() for _, _, table in courses], events
 
 

@@ -74,6 +74,13 @@ StopAfter = Annotated[
 Spare = Annotated[
     str | None, typer.Option(help="sinks: leave the first token of every text alone.", show_default="none")
 ]
+Positions = Annotated[
+    str | None,
+    typer.Option(
+        help="Change these tokens only: prompt, generated or last, where answers are generated, or places such as 0,1.",
+        show_default="all",
+    ),
+]
 Seeds = Annotated[int, typer.Option(help="With --baseline resample:CORPUS, seeds of donors that are put together.")]
 PaperModel = Annotated[
     str | None,
@@ -103,6 +110,16 @@ OffloadFolder = Annotated[Path | None, typer.Option(help="For weights that are p
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse other weights than those recorded.")]
 
 
+def _only(positions: str | None) -> dict[str, str | list[int]]:
+    """Read what ``--positions`` says."""
+    if positions is None:
+        return {}
+    parts = [part.strip() for part in positions.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        return {"positions": positions}  # a word, which is checked where it is used
+    return {"positions": [int(part) for part in parts]}
+
+
 @guarded
 def lesion(
     study: StudyFolder,
@@ -128,6 +145,7 @@ def lesion(
     baseline: Baseline = "zero",
     n_seeds: Seeds = 1,
     spare: Spare = None,
+    positions: Positions = None,
     site: SiteOption = None,
     model: Model = None,
     text_column: TextColumn = "text",
@@ -150,7 +168,7 @@ def lesion(
     output = Output(quiet, json)
     check_new("--out", out)
     if paper:
-        if baseline != "zero" or spare or controls or stop_after:
+        if baseline != "zero" or spare or positions or controls or stop_after:
             raise ValueError("--paper decides baseline, positions and controls. Leave these out, or leave out --paper.")
         if networks is None:
             from lmri.cli.stages import decompose_as_paper
@@ -161,7 +179,7 @@ def lesion(
         raise ValueError("There is nothing to lesion. Give --networks, or --paper.")
     request = Request(
         "lesion",
-        {"baseline": baseline} | ({"spare": spare} if spare else {}),
+        {"baseline": baseline} | ({"spare": spare} if spare else {}) | _only(positions),
         networks,
         task or [],
         0 if paper else n_controls,

@@ -5,9 +5,9 @@ gives those that a decomposition or a localizer is to regress out. Surprisal and
 `lmri.surprisal.predictions`; nothing here loads one.
 """
 
-from lmri.confounds.columns import COLUMNS, MASSIVE, SITE_COLUMNS, TEXT_COLUMNS, Predictions, sentence_starts
+from lmri.confounds.columns import COLUMNS, MASSIVE, SITE_COLUMNS, TEXT_COLUMNS, Predictions
 from lmri.confounds.selection import joined, select
-from lmri.confounds.tables import compute, has_predictions, has_site, has_text, reasons, write
+from lmri.confounds.tables import compute, has_predictions, has_site, has_text, predicted_by, reasons, write
 
 __all__ = [
     "COLUMNS",
@@ -20,8 +20,8 @@ __all__ = [
     "has_site",
     "has_text",
     "joined",
+    "predicted_by",
     "reasons",
     "select",
-    "sentence_starts",
     "write",
 ]

@@ -1,7 +1,6 @@
 """The columns: what each of them is, and how it is computed from a recording."""
 
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from lmri.annotation.features import token_features
 from lmri.recording import Recording
+from lmri.texts import sentence_starts
 
 MASSIVE = (100.0, 1000.0)
 """Least size of a massive activation, and how many times it is the median size of its layer at that token [1]_.
@@ -23,33 +23,41 @@ NO_SPANS = "The tokenizer cannot tell which part of the text a token stands for.
 
 TEXT_COLUMNS: dict[str, dict[str, str]] = {
     "position": {
-        "Description": "Place of the token in its text, counted from 0, dummies and special tokens included",
+        "Description": "Place of the token in its text, counted from 0, dummies and special tokens included; of a word "
+        "or sentence, that of its first token",
         "Units": "token",
     },
     "sentence_position": {
         "Description": "Place of the token in its sentence, counted from 0, dummies included, tokens that stand for "
         "no part of the text not. A sentence ends behind . ! ? or … and closing quotes or brackets where a blank "
-        "follows, behind 。！？, and at a line end",
+        "follows, behind 。！？, and at a line end. Of a word or sentence, that of its first token",
         "Units": "token",
     },
-    "sentence_index": {"Description": "Number of the sentence in its text, counted from 0", "Units": "sentence"},
+    "sentence_index": {
+        "Description": "Number of the sentence in its text, counted from 0; of a word or sentence, that of its first "
+        "token",
+        "Units": "sentence",
+    },
     "log_frequency": {
-        "Description": "Natural logarithm of the share of this token_id among all volumes of the corpus",
+        "Description": "Natural logarithm of the share of this token_id among all volumes of the corpus; words and "
+        "sentences have ids of their own",
         "Units": "nat",
     },
     "token_length": {
-        "Description": "Characters of the part of the text that the token stands for, without blanks around it",
+        "Description": "Characters of the part of the text that the token stands for, without blanks around it; of "
+        "the whole word or sentence",
         "Units": "character",
     },
     "surprisal": {
         "Description": "Minus the natural logarithm of the probability that the model itself gave the token, from all "
         "tokens before it in its text, special ones included; n/a for the first token of a text. Of a word or "
-        "sentence, the sum over its tokens",
+        "sentence, the sum over its tokens; n/a if it holds the first token of its text",
         "Units": "nat",
     },
     "entropy": {
         "Description": "Entropy of the model's prediction of this token, made one token before; n/a for the first "
-        "token of a text",
+        "token of a text. Of a word or sentence, that of its first token, not the sum; n/a if it holds the first token "
+        "of its text",
         "Units": "nat",
     },
 }
@@ -73,11 +81,6 @@ COLUMNS = (*TEXT_COLUMNS, *SITE_COLUMNS)
 PREDICTED = ("surprisal", "entropy")
 """Columns for which the model has to read the texts once more."""
 
-# Possessive, so that a closing mark at the end of a text is never given back to begin a sentence of its own.
-_END = re.compile(
-    r"""(?:[.!?…]++["'”’»)\]]*+(?=\s)|[。！？]++["'”’»」』)\]]*+|[\n\r])\s*+(?=\S)""",
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -97,17 +100,6 @@ class Predictions:
     tables: list[pd.DataFrame]
     weights: str
     reason: str = ""
-
-
-def sentence_starts(text: str) -> np.ndarray:
-    r"""Give the first character of every sentence but the first.
-
-    Examples
-    --------
-    >>> sentence_starts('Is it 3.14? "Yes." So\n\nbe it.').tolist()
-    [12, 19, 23]
-    """
-    return np.array([match.end() for match in _END.finditer(text)], dtype=np.int64)
 
 
 def sentences(text: str, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -66,15 +66,14 @@ def write(layout: Layout, recording: Recording, predictions: Predictions | None 
     list of Path
         The tables that were written.
     """
-    needs_text = not has_text(recording)
-    if predictions is not None and not needs_text:
-        regained = not predictions.reason and "surprisal" in reasons(recording)
-        needs_text = not has_predictions(recording) or regained
-    needs_site = not has_site(recording)
-    if not (needs_text or needs_site):
+    if not any(_needs(recording, predictions)):  # a study that is whole may lie where nothing can be written
         return []
     written: list[Path] = []
     with storage.writing(layout.root):
+        needs_text, needs_site = _needs(recording, predictions)  # another command may have written before this one did
+        vars(recording).pop("confounds", None)  # what was read before
+        if not (needs_text or needs_site):
+            return []
         storage.ignore_in_bids(layout)
         if needs_text:
             about = {**_text_identity(recording), **_source(predictions)}
@@ -86,8 +85,16 @@ def write(layout: Layout, recording: Recording, predictions: Predictions | None 
             for run, table in zip(recording.runs, site_columns(recording), strict=True):
                 written.append(_write(storage.confounds_beside(run.img), table, SITE_COLUMNS, about, {}))
         storage.log(layout, "confounds", corpus=recording.corpus, site=recording.space.site)
-    vars(recording).pop("confounds", None)  # what was read before
     return written
+
+
+def _needs(recording: Recording, predictions: Predictions | None) -> tuple[bool, bool]:
+    """Say whether the columns that all sites share are to be made, and those of the site."""
+    needs_text = not has_text(recording)
+    if predictions is not None and not needs_text:
+        regained = not predictions.reason and "surprisal" in reasons(recording)
+        needs_text = not has_predictions(recording) or regained
+    return needs_text, not has_site(recording)
 
 
 def _reasons(table: pd.DataFrame, predictions: Predictions | None) -> dict[str, str]:
@@ -127,8 +134,13 @@ def has_text(recording: Recording) -> bool:
 
 def has_predictions(recording: Recording) -> bool:
     """Say whether they are stored, and a model was asked for its predictions, be it one that makes none."""
+    return has_text(recording) and None not in predicted_by(recording)
+
+
+def predicted_by(recording: Recording) -> set[str | None]:
+    """Give the hashes of the weights that were asked, of runs whose tables are stored; None where none were."""
     beside = [storage.sidecar(storage.confounds_beside(run.events)) for run in recording.runs]
-    return has_text(recording) and all(storage.read_json(path)["LMRI"]["weights"] is not None for path in beside)
+    return {storage.read_json(path)["LMRI"]["weights"] for path in beside}
 
 
 def has_site(recording: Recording) -> bool:

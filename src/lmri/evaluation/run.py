@@ -17,7 +17,7 @@ from lmri.evaluation.store import ItemStore, Rows
 from lmri.exceptions import DataWarning
 from lmri.interventions import Intervention
 from lmri.layers import stack_of
-from lmri.models import alterations, describe_model, hashes
+from lmri.models import alterations, describe_model, hashes, look_closely
 from lmri.scores import INTACT, Design, Scores, TaskInfo, values_of
 from lmri.significance import at_least_as_bad
 from lmri.tasks import Task
@@ -76,6 +76,7 @@ def evaluate(
     lesions of deep layers cost less. The numbers are the same.
     """
     tasks = list(tasks)
+    look_closely(model)
     _check(tasks, conditions, stop_after)
     _warn_of_overlap(tasks, conditions)
     altered = alterations(model)

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from lmri.comparison import compare, compare_time_courses
-from lmri.confounds import select
+from lmri.confounds import COLUMNS, select
 from lmri.decomposition import METHODS, build
-from lmri.exceptions import ConvergenceWarning, LMRIError
+from lmri.decomposition.nuisance import Nuisance
+from lmri.exceptions import ConvergenceWarning, DataWarning, LMRIError, StudyError
 from lmri.networks import Network, NetworkSet
 from lmri.study import Baseline, Study
 from lmri.thresholds import THRESHOLDS, needs_null, value_name
@@ -209,7 +211,13 @@ class Specifications:
         seeds: Sequence[int] = SEEDS,
         methods: Sequence[str] = OTHER_METHODS,
     ) -> list[Choice]:
-        """List the base, and all choices that differ from it in one thing; nothing is fitted yet."""
+        """List the base, and all choices that differ from it in one thing; nothing is fitted yet.
+
+        Raises
+        ------
+        StudyError
+            If a choice needs another fit, and the confounds of the base's are not those that the study has.
+        """
         vary = list(dict.fromkeys(vary))
         _check_known("vary", vary, KINDS)
         _check_known("methods", methods, METHODS)
@@ -236,6 +244,8 @@ class Specifications:
                 self.notes.append(f"{kind} was not varied: there is no other than that of the base")
             # A choice that was named twice is one choice.
             made.extend(one for place, one in enumerate(own) if one not in own[:place])
+        if any(self._key(one) not in self._made for one in made):
+            self._confounds(base.site)  # fails now if what was taken out of the base cannot be taken out again
         return made
 
     # -- what they give -----------------------------------------------------------------------------------------------
@@ -271,7 +281,7 @@ class Specifications:
     def _fit(self, choice: Choice) -> Maps:
         known = dict(self.networks.info["parameters"])
         known |= {"n_components": len(self.networks), "random_state": choice.seed}
-        confounds = known.pop("confounds", None)  # of the data, not of the method
+        known.pop("confounds", None)  # of the data, not of the method
         held = ("n_components", "random_state", "standardize", "scope")
         # Another method has parameters of its own; those that say what the data are stay the same.
         names = [name for name in known if name != "kind"] if choice.method == self.base.method else held
@@ -280,13 +290,32 @@ class Specifications:
         estimator = build(choice.method, recordings[0].space, **parameters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it stands in the row
-            estimator.fit(
-                [img for recording in recordings for img in recording.imgs],
-                confounds=select(recordings, confounds) if confounds else None,
-            )
+            imgs = [img for recording in recordings for img in recording.imgs]
+            estimator.fit(imgs, confounds=self._confounds(choice.site))
         if needs_null(choice.threshold[0]):
             estimator.surrogate_null(int(self.networks.info["threshold"]["n_surrogates"]))
         return Maps(NetworkSet.from_estimator(estimator), list(estimator.time_courses_))
+
+    def _confounds(self, site: str) -> list[pd.DataFrame] | None:
+        """Give what was taken out of the base's data, at any site; refuse it if that is not what the study has."""
+        inputs = self.study.entries.find("decompositions", self.source, self.site).info["inputs"]
+        names, digest = list(self.networks.info["parameters"].get("confounds") or []), inputs.get("confounds_sha256")
+        if digest is None and not names:
+            return None
+        known = bool(names) and set(names) <= set(COLUMNS)
+        own = None
+        if known:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # it was said when the base was fitted
+                own = select(self.study.group(self.base.site, self.corpora), names)
+        if own is None or (digest is not None and Nuisance.read(own).digest != digest):
+            what = f"the confounds {', '.join(names)}" if names else "confounds without names"
+            raise StudyError(
+                f"{self.source!r} was fitted with {what}, whose values are not those that the study's tables hold, so "
+                "that nothing else can be fitted as it was. Vary threshold, baseline, sinks and controls only (--vary), "
+                "or fit it again: lmri decompose STUDY --confounds NAME."
+            )
+        return own if site == self.base.site else select(self.study.group(site, self.corpora), names)
 
     def _thresholded(self, maps: NetworkSet, choice: Choice) -> NetworkSet:
         by, values = choice.threshold

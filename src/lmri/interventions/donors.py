@@ -77,6 +77,7 @@ class Donors:
         """
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 donor is needed.")
+        check_tokens(recording)
         rng = np.random.default_rng([seed, 0])
         chosen = np.sort(rng.choice(recording.n_volumes, size=min(n, recording.n_volumes), replace=False))
         values = np.empty((len(chosen), recording.space.n_neurons), dtype=np.float32)
@@ -113,6 +114,16 @@ class Donors:
         by_position, by_token = self._tables
         # Each of the two is uniform, and so is their sum modulo n, for any pair of position and token.
         return (by_position[positions % _TABLE] + by_token[ids % _TABLE]) % len(self.values)
+
+
+def check_tokens(recording: Recording) -> None:
+    """Refuse a recording of words or sentences, whose volumes are means: a lesion writes at single tokens."""
+    per = recording.info.get("parameters", {}).get("per", "token")
+    if per != "token":
+        raise ValueError(
+            f"The recording of {recording.corpus!r} has a volume a {per}, and a lesion writes at single tokens. Record "
+            "tokens for a baseline: without --per."
+        )
 
 
 class Reading:

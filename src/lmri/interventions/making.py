@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmri.interventions.base import Intervention, along
-from lmri.interventions.donors import Donors
+from lmri.interventions.donors import Donors, check_tokens
 from lmri.interventions.positions import Spare, make_spare
 from lmri.networks import Network, NetworkSet
 from lmri.space import NeuronSpace
@@ -43,8 +43,9 @@ def lesion(
         Leave tokens of these ids alone, such as ``[tokenizer.bos_token_id]``.
     positions : {"prompt", "generated", "last"} or iterable of int, optional
         Change only these tokens: while text is generated, those of the prompt, those that were generated, or the last
-        of each forward pass; or these places of every text. All, if it is not given. A text that is scored is read at
-        once, and all of it counts as prompt.
+        of each forward pass; or these places of every text. All, if it is not given. What is read with a cache of keys
+        and values is generated: a text that is scored is read at once, and all of it counts as prompt, and so does all
+        that is generated with ``use_cache=False``.
     """
     shift, label, donors = _baseline(network.space, baseline)
     spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
@@ -67,7 +68,7 @@ def preserve(
     spare_tokens: Iterable[int] | None = None,
     positions: str | Iterable[int] | None = None,
 ) -> Intervention:
-    """Silence all neurons but those of a network.
+    """Silence all neurons but those of a network; experts that were not recorded run on.
 
     Parameters
     ----------
@@ -162,6 +163,13 @@ def _baseline(space: NeuronSpace, baseline: "str | Recording | Donors") -> tuple
             )
         return _zeros(space), "zero", None
     space.check_same(baseline.space, f"The recording of {baseline.corpus!r}")
+    if any(layer.expert is not None for layer in space.layers):
+        raise ValueError(
+            f"The baseline is of {baseline.corpus!r}, but an expert does not run at tokens that are not routed to it, "
+            "so that its mean and its donors would be zeros for the most part. Take the baseline 'zero' for experts."
+        )
+    if not isinstance(baseline, Donors):
+        check_tokens(baseline)
     if isinstance(baseline, Donors):
         return _zeros(space), baseline.label, baseline
     return baseline.mean.astype(np.float32), f"mean of {baseline.corpus}", None

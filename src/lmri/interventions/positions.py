@@ -1,14 +1,17 @@
 """Tokens that an intervention leaves alone, such as the attention sink at the start of every text."""
 
+import contextlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from lmri.interventions.donors import Donors, Reading, _positions
+from lmri.sites import around
 from lmri.storage import digest
 
 SINKS = "sinks"
@@ -115,6 +118,20 @@ class SparingReading(Reading):
         self.spare = spare
         self._spared: torch.Tensor | None = None
         self._why = ""
+
+    @contextlib.contextmanager
+    def of(self, model: PreTrainedModel, path: str) -> Iterator[None]:
+        """Watch the model, if it can tell what is asked."""
+        parts = around(model, path)
+        if self.spare.only in ("prompt", "generated") and not any(
+            "past_key_values" in inspect.signature(part.forward).parameters for part in parts
+        ):
+            raise ValueError(
+                f"{type(model).__name__} keeps no keys and values, so what was generated cannot be told from its "
+                f"prompt, and positions={self.spare.only!r} means nothing. Name places: positions=[0, 1, 2]."
+            )
+        with super().of(model, path):
+            yield
 
     @property
     def spared(self) -> torch.Tensor:

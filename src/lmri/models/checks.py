@@ -82,8 +82,11 @@ def check_weights(model: PreTrainedModel, found: dict[str, Any], name: str) -> N
             DataWarning,
             stacklevel=3,
         )
-    known = {_numberless(key) for key, _ in model.named_parameters()}
-    beyond = sorted(key for key in found.get("unexpected_keys", []) if _numberless(key) in known)
+    # Checkpoints of a bare body, as GPT-2's on the hub, leave the prefix out that a model with a head has.
+    prefix = f"{model.base_model_prefix}."
+    known = {_numberless(key).removeprefix(prefix) for key, _ in model.named_parameters()}
+    unexpected = found.get("unexpected_keys", [])
+    beyond = sorted(key for key in unexpected if _numberless(key).removeprefix(prefix) in known)
     if beyond:
         warnings.warn(
             f"The checkpoint {name!r} holds more layers, or experts, than config.json counts: {_listed(beyond)} and "
@@ -143,14 +146,21 @@ def warn_of_unknown(tokenizer: Any, texts: Iterable[Iterable[int]], corpus: str)
     float
         Share of unknown tokens.
     """
-    unknown = tokenizer.unk_token_id
-    if unknown is None or unknown in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+    unknown = unknown_id(tokenizer)
+    if unknown is None:
         return 0.0
-    n_tokens = n_unknown = 0
-    for ids in texts:
-        own = list(ids)
-        n_tokens += len(own)
-        n_unknown += own.count(unknown)
+    counts = [(len(own), own.count(unknown)) for own in map(list, texts)]
+    return warn_of_unknown_share(tokenizer, sum(n for n, _ in counts), sum(n for _, n in counts), corpus)
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    """Give the id of the token for unknown words, unless it begins or ends texts too, or there is none."""
+    unknown = tokenizer.unk_token_id
+    return None if unknown in (None, tokenizer.bos_token_id, tokenizer.eos_token_id) else int(unknown)
+
+
+def warn_of_unknown_share(tokenizer: Any, n_tokens: int, n_unknown: int, corpus: str) -> float:
+    """Warn as `warn_of_unknown` does, of tokens that were counted."""
     share = n_unknown / n_tokens if n_tokens else 0.0
     if share > MOST_UNKNOWN:
         warnings.warn(

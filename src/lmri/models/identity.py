@@ -77,7 +77,35 @@ def fingerprint(model: PreTrainedModel, head: bool = False) -> str:
                 digest.update(f"{path}{tuple(values.shape)}{values.dtype}".encode())
                 digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         known[key] = digest.hexdigest()[:16]
+        _SUMS.setdefault(model, {})[head] = _sums(weights)
     return known[key]
+
+
+def look_closely(model: PreTrainedModel) -> None:
+    """Forget what is known of a model's weights if any value has changed, however it was changed.
+
+    An edit through ``.data`` of a few values is not seen at a glance; every value is looked at here, which takes as
+    long as reading the weights from memory once.
+    """
+    for head, before in _SUMS.get(model, {}).items():
+        if _sums(_weights(model if head else model.base_model)) != before:
+            _FINGERPRINTS.pop(model, None)
+            _SUMS.pop(model, None)
+            return
+
+
+_SUMS: weakref.WeakKeyDictionary[torch.nn.Module, dict[bool, list[tuple[float, float]]]] = weakref.WeakKeyDictionary()
+"""By whether the head counts: sum and sum of squares of every tensor, when it was hashed."""
+
+
+def _sums(weights: list[tuple[str, "torch.Tensor | OffloadedWeight"]]) -> list[tuple[float, float]]:
+    found = []
+    for name, weight in weights:
+        if not isinstance(weight, OffloadedWeight):
+            for _, values in _plain(name, weight):
+                flat = values.reshape(-1).double() if values.numel() < 2**24 else values.reshape(-1).float()
+                found.append((float(flat.sum(dtype=torch.float64)), float(flat.dot(flat))))
+    return found
 
 
 _FINGERPRINTS: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[bool, str], str]] = weakref.WeakKeyDictionary()

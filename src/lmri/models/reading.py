@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +162,7 @@ def hashes(texts: list[str]) -> frozenset[str]:
     return frozenset(text_hash(text) for text in texts)
 
 
-def bucket(lengths: list[int], batch_size: int, waste: float = math.inf) -> list[list[int]]:
+def bucket(lengths: list[int], batch_size: int, waste: float = math.inf, n_tokens: float = math.inf) -> list[list[int]]:
     """Plan batches of texts of like length, before the first forward pass.
 
     Parameters
@@ -173,6 +173,8 @@ def bucket(lengths: list[int], batch_size: int, waste: float = math.inf) -> list
         Texts in a batch, at most.
     waste : float, default=inf
         Pads in a batch for each of its tokens, at most: a short text read beside a long one costs as much as that one.
+    n_tokens : float, default=inf
+        Tokens in a batch, pads included, unless one text has more: more than a processor's caches hold are read slower.
 
     Examples
     --------
@@ -180,21 +182,34 @@ def bucket(lengths: list[int], batch_size: int, waste: float = math.inf) -> list
     [[0, 2], [3, 1]]
     >>> bucket([5, 90, 6, 80], batch_size=3, waste=0.25)
     [[0, 2], [3, 1]]
+    >>> bucket([5, 90, 6, 80], batch_size=3, n_tokens=100)
+    [[0, 2], [3], [1]]
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
     batches: list[list[int]] = []
-    n_tokens = 0
+    n_real = 0
     for text in sorted(range(len(lengths)), key=lambda text: lengths[text]):
         last = batches[-1] if batches else []
         # The text is the longest so far, so all are padded to its length.
-        n_pads = lengths[text] * (len(last) + 1) - n_tokens - lengths[text]
-        if not last or len(last) == batch_size or n_pads > waste * (n_tokens + lengths[text]):
+        n_all = lengths[text] * (len(last) + 1)
+        n_pads = n_all - n_real - lengths[text]
+        if not last or len(last) == batch_size or n_all > n_tokens or n_pads > waste * (n_real + lengths[text]):
             batches.append([])
-            n_tokens = 0
+            n_real = 0
         batches[-1].append(text)
-        n_tokens += lengths[text]
+        n_real += lengths[text]
     return batches
+
+
+AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1024}, 16_384
+"""Tokens in a batch of a recording: with more, activations of GPT-2's width leave the caches of a CPU."""
+
+
+def plan_batches(model: PreTrainedModel, lengths: list[int], parameters: Mapping[str, Any]) -> list[list[int]]:
+    """Plan the batches of a recording, by its parameters and the device: the same for whoever reads its texts again."""
+    at_once = parameters.get("batch_tokens") or AT_ONCE.get(input_device(model).type, AT_ONCE_ELSEWHERE)
+    return bucket(lengths, parameters["batch_size"], n_tokens=at_once)
 
 
 def right_pad(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -207,7 +222,8 @@ def right_pad(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor
         which runs tokens first can be told from one that runs texts first.
     """
     longest = max(len(row) for row in rows)
-    longest += len(rows) == longest > 1
+    if len(rows) > 1 and len(rows) in (longest, longest + 1):  # a decoder reads a start token more
+        longest = len(rows) + 1
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
     for place, row in enumerate(rows):

@@ -5,17 +5,23 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from lmri.layers import ROUTER
 from lmri.qc.robust import FEWEST, OUTLYING
-from lmri.qc.tokens import visible
+from lmri.qc.tokens import NOT_KEPT, visible
+from lmri.space import NeuronSpace
 
 N_NAMED = 5
 _MANY_SPIKES = 0.05
+_MEDIAN = "their layer's median |value|, zeros left out"
+_ALL_ZERO = "Check the site: no neuron is ever anything but 0."
 
 Finding = tuple[str, str, str]
 """Status (good, note, look), what was found, and what to do."""
 
 
-def find(tables: Mapping[str, pd.DataFrame], texts: pd.DataFrame, n_dummy: int | None) -> pd.DataFrame:
+def find(
+    tables: Mapping[str, pd.DataFrame], texts: pd.DataFrame, n_dummy: int | None, space: NeuronSpace
+) -> pd.DataFrame:
     """Answer one question a row: ``topic, status, finding, advice``.
 
     Parameters
@@ -26,11 +32,13 @@ def find(tables: Mapping[str, pd.DataFrame], texts: pd.DataFrame, n_dummy: int |
         Of the recording.
     n_dummy : int or None
         With which it was recorded, if that is known.
+    space : NeuronSpace
+        The neurons.
     """
     neurons, volumes = tables["neurons"], tables["volumes"]
     rows = {
-        "dead neurons": _dead(neurons, len(volumes)),
-        "massive activations": _large(neurons, "massive", "above 100 and 1,000 times their layer's median |value|"),
+        "dead neurons": _dead(neurons, len(volumes), _experts_without_tokens(neurons, space)),
+        "massive activations": _large(neurons, "massive", f"above 100 and 1,000 times {_MEDIAN}"),
         "extreme activations": _large(neurons, "extreme", "100 robust sd beyond their layer's median"),
         "variance": _dominant(neurons),
         "first tokens": _first_tokens(tables["positions"], tables["left_out"], n_dummy),
@@ -69,15 +77,35 @@ def _named(rows: pd.DataFrame) -> str:
     return ", ".join(shown) + (f" and {len(rows) - N_NAMED:,} more" if len(rows) > N_NAMED else "")
 
 
-def _dead(neurons: pd.DataFrame, n_volumes: int) -> Finding:
+def _experts_without_tokens(neurons: pd.DataFrame, space: NeuronSpace) -> pd.Series:
+    """Name the expert of every neuron that is 0 throughout because no token was routed to it."""
+    zero = neurons["share_zero"] == 1
+    if space.site.removesuffix(ROUTER) != space.site:  # neurons are experts
+        own = neurons[zero]
+        named = [f"{space.layers[row.layer].name} expert {row.neuron}" for row in own.itertuples()]
+        return pd.Series(named, own.index, dtype=object)
+    silent = zero.groupby(neurons["layer"]).all()
+    names = {z: one.name for z, one in enumerate(space.layers) if one.expert is not None and silent[z]}
+    return neurons["layer"].map(names).dropna()
+
+
+def _dead(neurons: pd.DataFrame, n_volumes: int, unused: pd.Series) -> Finding:
     if n_volumes < 2:
         return "note", "There is one volume: whether a neuron varies cannot be said.", "Record more text."
-    dead = neurons[neurons["dead"] == 1]
+    dead = neurons[(neurons["dead"] == 1) & ~neurons.index.isin(unused.index)]
+    idle = ""
+    if len(unused):
+        names = list(dict.fromkeys(unused))
+        more = f" and {len(names) - N_NAMED:,} more" if len(names) > N_NAMED else ""
+        their = f"{count(len(unused), 'neuron')} there, 0 throughout"
+        idle = f"No token was routed to {', '.join(names[:N_NAMED])}{more}: {their}."
+    if idle and not len(dead):
+        return "note", idle, "Record more text, or of other kinds; until then they belong to no network."
     if not len(dead):
         return "good", "No dead neurons.", ""
     layers = dead["layer"].value_counts()
     whole = layers.index[layers == neurons["layer"].value_counts().reindex(layers.index)]
-    found = f"{sentence(count(len(dead), 'neuron'))} of {len(neurons):,} do not vary ({_named(dead)})."
+    found = f"{sentence(count(len(dead), 'neuron'))} of {len(neurons):,} do not vary ({_named(dead)}). {idle}".rstrip()
     if len(whole):
         listed = ", ".join(str(layer) for layer in sorted(whole))
         return (
@@ -123,12 +151,9 @@ def _dominant(neurons: pd.DataFrame) -> Finding:
 
 
 def _first_tokens(positions: pd.DataFrame, left_out: pd.DataFrame, n_dummy: int | None) -> Finding:
-    if len(left_out):
-        places = sorted(left_out["position"].unique())
-        where = f"position {places[0]}" if len(places) == 1 else f"positions {places[0]} to {places[-1]}"
-        before = f"{sentence(count(int(left_out['n_texts'].sum()), 'token'))} are left out of the images, at {where}. "
-    else:
-        before = "No token is left out of the images. "
+    before = _left_out(left_out)
+    if not positions["relative_norm"].any():
+        return "note", f"{before}Every norm is 0: whether a position is a sink cannot be said.", _ALL_ZERO
     sinks = positions[positions["sink"] == 1]
     first = positions.iloc[0]
     start = int(first["position"])
@@ -150,11 +175,29 @@ def _first_tokens(positions: pd.DataFrame, left_out: pd.DataFrame, n_dummy: int 
     return "look", found, "They are not the first tokens, so n_dummy does not help: see which tokens stand there."
 
 
+def _left_out(table: pd.DataFrame) -> str:
+    """Say what is in no image: dummies and special tokens, and what --every passed over."""
+    if not len(table):
+        return "No token is left out of the images. "
+    passed = table["reason"] == NOT_KEPT
+    own, n_passed = table[~passed], int(table.loc[passed, "n_texts"].sum())
+    said = "No dummy or special token is left out of the images. "
+    if len(own):
+        n, places = int(own["n_texts"].sum()), sorted(own["position"].unique())
+        where = f"position {places[0]}" if len(places) == 1 else f"positions {places[0]} to {places[-1]}"
+        kind = "dummy or special token is" if n == 1 else "dummies and special tokens are"
+        said = f"{n:,} {kind} left out of the images, at {where}. "
+    are = "is" if n_passed == 1 else "are"
+    return said + (f"{sentence(count(n_passed, 'token'))} {are} {NOT_KEPT}. " if n_passed else "")
+
+
 def _sinks(tokens: pd.DataFrame, volumes: pd.DataFrame) -> Finding:
     n = int(volumes["sink"].sum())
     if not n:
         if len(volumes) < FEWEST:
             return "note", f"{sentence(count(len(volumes), 'volume'))}: too few to tell a sink.", "Record more text."
+        if not volumes["relative_norm"].any():
+            return "note", "Every norm is 0: whether there are sinks cannot be said.", _ALL_ZERO
         largest = volumes["relative_norm"].max()
         return "good", f"No sink: the largest norm of a volume is {largest:.1f} times the usual one.", ""
     sinks = tokens[tokens["sink"] == 1]

@@ -51,7 +51,7 @@ class Quality:
     positions, tokens : DataFrame
         A row a position in the text, and a row a token: how large the norm is there.
     left_out : DataFrame
-        Tokens in no image (dummies), by position.
+        Tokens in no image, by position, with the reason: dummies and special tokens, or not kept by ``--every``.
     volumes : DataFrame
         A row a volume: norm, global signal, DVARS, flags.
     carpets : tuple of Carpet
@@ -125,7 +125,8 @@ def _file(name: str) -> str:
 
 
 def _is_ours(name: str, ours: set[str]) -> bool:
-    return name.removeprefix(storage.PARTIAL) in ours
+    # What file managers leave is hidden (.DS_Store), and so is what a killed command left of ours.
+    return name.startswith(".") or name in ours
 
 
 def inspect(recording: Recording, progress: Callable[[int, int], None] | None = None) -> Quality:
@@ -172,7 +173,8 @@ def inspect(recording: Recording, progress: Callable[[int, int], None] | None = 
         parts.append(distances(_load(recording, number), recording.events[number - 1], moments, number))
         if progress is not None:
             progress(n_runs + number, 2 * n_runs)
-    volumes = mark_sinks(pd.concat(collected.volumes, ignore_index=True), np.concatenate(collected.layer_norms))
+    norms = np.concatenate(collected.layer_norms)
+    volumes = mark_sinks(pd.concat(collected.volumes, ignore_index=True), norms, space.blocks)
     tables = {
         "runs": pd.DataFrame(collected.rows),
         "neurons": _neurons(space, collected),
@@ -183,7 +185,7 @@ def inspect(recording: Recording, progress: Callable[[int, int], None] | None = 
         "volumes": volumes,
     }
     tables["layers"] = _layers(space, tables["neurons"])
-    findings = find(tables, recording.texts, recording.info.get("parameters", {}).get("n_dummy"))
+    findings = find(tables, recording.texts, recording.info.get("parameters", {}).get("n_dummy"), space)
     carpets = tuple(sorted(collected.carpets, key=lambda one: one.run))
     return Quality(findings=findings, **tables, carpets=carpets, info=_info(recording))
 

@@ -13,7 +13,8 @@ from lmri.space import NeuronSpace
 
 MASSIVE_VALUE, MASSIVE_RATIO = 100.0, 1000.0
 """A massive activation is above the first, and at least the second times the median |value| of its layer in its run
-[1]_.
+[1]_. Values that are 0 have no part in the median: most are behind a ReLU, or in an expert of a mixture, and any value
+is a thousand times 0.
 
 .. [1] Sun et al. (2024). Massive activations in large language models. Conference on Language Modeling.
 """
@@ -63,7 +64,7 @@ class RunFacts:
     n_massive, n_extreme : ndarray of shape (n_neurons,)
         How many values of each neuron are massive or extreme.
     peak : ndarray of shape (n_neurons,)
-        Largest |value| over the median |value| of the layer.
+        Largest |value| over the median |value| of the layer, of values that are not 0.
     layer_norms : ndarray of shape (n_volumes, n_layers)
         Euclidean norm of each layer at each token.
     volumes : DataFrame
@@ -164,21 +165,22 @@ def _norms(values: np.ndarray) -> np.ndarray:
 
 
 def _large_values(space: NeuronSpace, array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count massive and extreme values of every neuron, and give its peak over the layer's median |value|."""
+    """Count massive and extreme values of every neuron, and give its peak over the layer's median |value|.
+
+    Values that are 0, as of silent units (ReLU) and of experts that were not chosen, would make both scales 0.
+    """
     n_massive, n_extreme = np.zeros((2, space.n_neurons), dtype=np.int64)
     peak = np.zeros(space.n_neurons)
     for layer in range(space.n_layers):
         own = _layer(space, layer)
         values = array[:, own]
         size = np.abs(values)
-        typical = float(np.median(size))
-        n_massive[own] = ((size > MASSIVE_VALUE) & (size >= MASSIVE_RATIO * typical)).sum(axis=0)
-        # Silent units (ReLU) would make the scale 0.
         speaking = values[values != 0].astype(np.float64)
+        typical = float(np.median(np.abs(speaking))) if len(speaking) else 0.0
+        n_massive[own] = ((size > MASSIVE_VALUE) & (size >= MASSIVE_RATIO * typical)).sum(axis=0)
         scale = spread(speaking)
         if scale:
             n_extreme[own] = (np.abs(values - float(np.median(speaking))) > EXTREME * scale).sum(axis=0)
-        typical = typical or (float(np.median(np.abs(speaking))) if len(speaking) else 0.0)
         peak[own] = size.max(axis=0) / typical if typical else 0.0
     return n_massive, n_extreme, peak
 

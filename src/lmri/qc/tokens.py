@@ -12,32 +12,45 @@ SINK_RATIO = 5.0
 """A sink's norm is at least so many times the usual one, and beyond `OUTLYING` in robust z. Ordinary tokens of small
 trained models reach 3.5; sinks lie at tens or hundreds."""
 
+DUMMY, NOT_KEPT, ANY = "dummy or special token", "not kept by --every", "(any)"
+"""Why a token is in no image, and what stands for those that are only counted."""
+
 FEWEST_SEEN = 3
 """A position or token that was met less often is not called a sink: one volume is a volume, not a rule."""
 
 
-def mark_sinks(volumes: pd.DataFrame, layer_norms: np.ndarray) -> pd.DataFrame:
-    """Add to every volume how large its norm is, in the layer where it is largest beside that layer's usual one.
+def mark_sinks(volumes: pd.DataFrame, layer_norms: np.ndarray, blocks: Sequence[int]) -> pd.DataFrame:
+    """Add to every volume how large its norm is, in the block where it is largest beside that block's usual one.
+
+    The experts of a block are taken together: each is 0 at most tokens, and one to which nothing but sinks are routed
+    would make them the usual.
 
     Parameters
     ----------
     volumes : DataFrame
         A row a volume.
     layer_norms : ndarray of shape (n_volumes, n_layers)
-        Euclidean norms. Layers count alike, whatever their scale.
+        Euclidean norms.
+    blocks : sequence of int
+        Block of every layer, as `NeuronSpace.blocks`. Blocks count alike, whatever their scale.
 
     Returns
     -------
     DataFrame
-        With ``relative_norm`` (1 is the median volume), ``peak_layer`` and ``sink``.
+        With ``relative_norm`` (1 is the median volume; 0 everywhere if nothing is but 0), ``peak_layer`` and ``sink``.
     """
-    usual = np.median(layer_norms, axis=0)
-    ratios = np.divide(layer_norms, usual, out=np.zeros_like(layer_norms), where=usual > 0)
+    block_of = np.unique(np.asarray(blocks), return_inverse=True)[1]
+    squares = np.zeros((block_of.max() + 1, len(layer_norms)))
+    np.add.at(squares, block_of, layer_norms.T**2)
+    norms = np.sqrt(squares).T  # (n_volumes, n_blocks)
+    usual = np.array([np.median(own[own > 0]) if (own > 0).any() else 0.0 for own in norms.T])
+    ratios = np.divide(norms, usual, out=np.zeros_like(norms), where=usual > 0)
     peaks = ratios.max(axis=1)
     middle = float(np.median(peaks))
     relative = peaks / middle if middle else peaks
     table = volumes.copy()
-    table["relative_norm"], table["peak_layer"] = relative, ratios.argmax(axis=1)
+    own = np.where(block_of == ratios.argmax(axis=1)[:, None], layer_norms, -1.0)
+    table["relative_norm"], table["peak_layer"] = relative, own.argmax(axis=1)
     table["sink"] = ((relative >= SINK_RATIO) & (robust_z(relative) > OUTLYING)).astype(int)
     return table
 
@@ -75,14 +88,22 @@ def _is_sink(table: pd.DataFrame, volumes: pd.DataFrame) -> np.ndarray:
 
 
 def left_out_table(tokens: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """List the tokens that are in no image: ``position, token_id, token, n_texts``, the first positions first."""
-    columns = ["position", "token_id", "token"]
-    dummies = pd.concat([table.loc[table["dummy"] == 1, columns] for table in tokens], ignore_index=True)
-    if not len(dummies):
-        return pd.DataFrame({"position": [], "token_id": [], "token": [], "n_texts": []}).astype(
-            {"position": int, "token_id": int, "token": object, "n_texts": int}
-        )
-    counts = dummies.groupby(columns, sort=True).size().rename("n_texts").reset_index()
+    """List the tokens that are in no image: ``position, token_id, token, reason, n_texts``, the first positions first.
+
+    The reason is `DUMMY` or `NOT_KEPT`; of the latter there may be as many as words, so they are only counted.
+    """
+    columns = ["position", "token_id", "token", "reason"]
+    absent = pd.concat([table[table["volume"].isna()] for table in tokens], ignore_index=True)
+    dummy = absent["dummy"] == 1
+    absent = absent.assign(
+        token_id=absent["token_id"].where(dummy, -1),
+        token=absent["token"].where(dummy, ANY),
+        reason=np.where(dummy, DUMMY, NOT_KEPT),
+    )[columns]
+    if not len(absent):
+        kinds = {"position": int, "token_id": int, "token": object, "reason": object, "n_texts": int}
+        return pd.DataFrame({name: [] for name in kinds}).astype(kinds)
+    counts = absent.groupby(columns, sort=True).size().rename("n_texts").reset_index()
     return counts.sort_values(
         ["position", "n_texts", "token_id"], ascending=[True, False, True], kind="stable", ignore_index=True
     )

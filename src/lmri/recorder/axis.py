@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lmri.confounds import sentence_starts
 from lmri.models import Encoding
+from lmri.texts import sentence_starts
 
 UNITS = ("token", "word", "sentence")
 
@@ -103,8 +103,8 @@ def units_table(tokens: pd.DataFrame, text_of: Mapping[str, str]) -> pd.DataFram
     Returns
     -------
     DataFrame
-        A row a volume, with ``last_position`` behind ``position``. The id of several tokens is negative, and the same
-        for the same words.
+        A row a volume, with ``last_position`` behind ``position``. Ids are negative, and the same for the same words,
+        whatever tokens and blanks they are made of.
     """
     groups = tokens.groupby("volume", sort=True)
     first, last = groups.head(1).reset_index(drop=True), groups.tail(1).reset_index(drop=True)
@@ -112,10 +112,8 @@ def units_table(tokens: pd.DataFrame, text_of: Mapping[str, str]) -> pd.DataFram
     texts = first["text_id"].map(text_of)
     spans = zip(texts, first["start"], last["end"], joined, strict=True)
     words = [text[start:end] if 0 <= start < end else whole for text, start, end, whole in spans]
-    several = groups.size().to_numpy() > 1
-    known = zip(words, several, first["token_id"], strict=True)
-    ids = [_hash(word.strip()) if is_several else one for word, is_several, one in known]
-    made = first.assign(token=words, token_id=ids, end=last["end"])
+    # One of a single token has no id of the vocabulary: "The" and " The" are two tokens, and one word.
+    made = first.assign(token=words, token_id=[_hash(word.strip()) for word in words], end=last["end"])
     made.insert(made.columns.get_loc("position") + 1, "last_position", last["position"])
     return made
 

@@ -78,6 +78,8 @@ def record_on_cluster(
         from there.
     """
     distributed = _distributed()
+    if known := {"resume", "shard", "progress"} & set(options):
+        raise ValueError(f"{', '.join(sorted(known))} was given; a cluster is handed all shards, and always goes on.")
     kept = read_texts(texts)
     name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else str(model)
     with _client(distributed, scheduler) as client:

@@ -36,7 +36,8 @@ def commit(study: Study, plan: Plan, whole: Path, folder: Path) -> None:
             _move(image_path(whole, site, number), layout.bold(subject, corpus, number, site))
     write_recording_texts(layout, subject, corpus, plan.texts)
     for space in plan.spaces:
-        write_recording_site(layout, subject, space, corpus, plan.texts, plan.parameters["n_dummy"])
+        caveats = plan.caveats.get(space.site, [])
+        write_recording_site(layout, subject, space, corpus, plan.texts, plan.parameters, caveats)
     for space in plan.spaces:
         recording = Recording(space, corpus, _runs(study, plan, space.site), plan.texts, {})
         write_recording_index(layout, recording, plan.parameters, plan.made_of["versions"])

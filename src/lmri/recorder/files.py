@@ -76,7 +76,7 @@ class Files:
         """Remember a file that others have written, for `sync`."""
         self._dirty.add(path)
 
-    def write(self, space: int, text: int, content: bytes) -> None:
+    def write(self, space: int, text: int, content: bytes | memoryview) -> None:
         """Write the volumes of a text."""
         path, first, size = self.places[space][text]
         if len(content) != size:
@@ -173,14 +173,14 @@ def _image_head(space: NeuronSpace, n_volumes: int) -> bytes:
         return stream.getvalue().ljust(header.get_data_offset(), b"\0")
 
 
-def volume_bytes(space: NeuronSpace, rows: np.ndarray) -> bytes:
+def volume_bytes(space: NeuronSpace, rows: np.ndarray) -> memoryview:
     """Give the bytes of volumes, ``(n, n_neurons)``, as they stand in an image: [token, layer, neuron] in C order."""
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if not space.is_padded:
-        return rows.tobytes()
+        return rows.data.cast("B")
     padded = np.zeros((len(rows), space.inside.size), dtype=np.float32)
     padded[:, np.flatnonzero(space.inside)] = rows
-    return padded.tobytes()
+    return padded.data.cast("B")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import contextlib
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -74,46 +76,79 @@ def fill(
 def _read_batches(
     reading: Reading, plan: Plan, numbers: list[int], files: Files, journal: Journal, progress: Progress | None
 ) -> None:
-    """Read what is not done; memory holds one batch."""
+    """Read what is not done; while one batch is read the one before it is written, and memory holds the two."""
     sizes = {number: sum(plan.n_tokens[text] for text in plan.batches[number]) for number in numbers}
     n_all, n_done = sum(sizes.values()), sum(sizes[number] for number in numbers if number in journal.done)
-    n_unsynced = 0
-    with evaluation_mode(reading.model):
+    writer = _Writer(reading, plan, files, journal)
+    waiting: Future[None] | None = None
+    # A body that fails leaves the pool only when what it is writing is written, and listed.
+    with evaluation_mode(reading.model), ThreadPoolExecutor(1, "lmri-writer") as pool:
         for number in numbers:
             if number in journal.done:
                 continue
-            crc, n_bytes = _read_batch(reading, plan, plan.batches[number], files)
-            journal.add(number, crc)
-            n_unsynced += n_bytes
-            if n_unsynced >= _SYNC_EVERY:
-                files.sync()
-                journal.synced()
-                n_unsynced = 0
+            batch = _Batch.read(reading, plan, number)
+            if waiting is not None:
+                waiting.result()
+            waiting = pool.submit(writer.write, batch)
             n_done += sizes[number]
             if progress is not None:
                 progress(n_done, n_all)
+        if waiting is not None:
+            waiting.result()
 
 
-def _read_batch(reading: Reading, plan: Plan, batch: list[int], files: Files) -> tuple[int, int]:
-    """Let the model read a batch, and write it; give its checksum and its size in bytes."""
-    encodings = [reading.encode(text) for text in batch]
-    ids, mask = right_pad([encoding.ids for encoding in encodings], input_device(reading.model))
-    keep = torch.zeros(ids.shape, dtype=torch.bool)
-    volumes = [reading.volumes(text, encoding) for text, encoding in zip(batch, encodings, strict=True)]
-    for row, own in enumerate(volumes):
-        keep[row, : len(own)] = torch.from_numpy(own >= 0)
-    crc, n_bytes = 0, 0
-    for number, values in enumerate(capture(reading.model, plan.spaces, ids, mask, keep)):
-        first = 0
-        for row, (text, encoding) in enumerate(zip(batch, encodings, strict=True)):
-            kept = np.flatnonzero(keep[row].numpy())
-            rows = values[first : first + len(kept)]
-            _check_finite(plan.spaces[number], rows, encoding, kept, text)
-            content = volume_bytes(plan.spaces[number], averaged(rows, volumes[row][kept]))
-            files.write(number, text, content)
-            crc, n_bytes = zlib.crc32(content, crc), n_bytes + len(content)
-            first += len(kept)
-    return crc, n_bytes
+@dataclass(frozen=True)
+class _Batch:
+    """What was read of a few texts: their activity at the tokens that are in a volume, site by site."""
+
+    number: int
+    texts: list[int]
+    encodings: list[Encoding]
+    volumes: list[np.ndarray]
+    values: list[np.ndarray]
+
+    @classmethod
+    def read(cls, reading: Reading, plan: Plan, number: int) -> "_Batch":
+        """Let the model read a batch."""
+        texts = plan.batches[number]
+        encodings = [reading.encode(text) for text in texts]
+        volumes = [reading.volumes(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+        ids, mask = right_pad([encoding.ids for encoding in encodings], input_device(reading.model))
+        keep = torch.zeros(ids.shape, dtype=torch.bool)
+        for row, own in enumerate(volumes):
+            keep[row, : len(own)] = torch.from_numpy(own >= 0)
+        return cls(number, texts, encodings, volumes, capture(reading.model, plan.spaces, ids, mask, keep))
+
+
+@dataclass
+class _Writer:
+    """Writes batches to their places, and lists them in the journal."""
+
+    reading: Reading
+    plan: Plan
+    files: Files
+    journal: Journal
+    n_unsynced: int = 0
+
+    def write(self, batch: _Batch) -> None:
+        """Write one batch, and then say so."""
+        crc = 0
+        for number, (space, values) in enumerate(zip(self.plan.spaces, batch.values, strict=True)):
+            first = 0
+            for text, encoding, volumes in zip(batch.texts, batch.encodings, batch.volumes, strict=True):
+                kept = np.flatnonzero(volumes >= 0)
+                rows = values[first : first + len(kept)]
+                _check_finite(space, rows, encoding, kept, text)
+                content = volume_bytes(space, averaged(rows, volumes[kept]))
+                self.files.write(number, text, content)
+                crc = zlib.crc32(content, crc)
+                self.n_unsynced += len(content)
+                first += len(kept)
+        self.journal.add(batch.number, crc)
+        if self.n_unsynced >= _SYNC_EVERY:
+            self.files.sync()
+            self.journal.synced()
+            self.n_unsynced = 0
 
 
 def _check_finite(space: NeuronSpace, rows: np.ndarray, encoding: Encoding, kept: np.ndarray, text: int) -> None:

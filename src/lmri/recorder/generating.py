@@ -1,12 +1,17 @@
 """Generating: what a model writes on from a prompt, token by token, to be recorded with it."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
-from lmri.models import Encoding, context_length, encode, evaluation_mode, input_device
+from lmri.exceptions import DataWarning
+from lmri.models import Encoding, context_length, encode, evaluation_mode, input_device, read, reader
+from lmri.storage import text_hash
 
 _UNFINISHED = "\ufffd"  # what a part of a character is decoded as
 
@@ -20,9 +25,10 @@ class Generation:
     max_new_tokens : int
         It may stop earlier, by its end-of-text token.
     temperature : float, default=0.0
-        0 takes the likeliest token each time; more draws one.
+        0 takes the likeliest token each time; more draws one of all. Penalties and cuts that a checkpoint comes with do
+        not count.
     seed : int, default=0
-        Of the draws; each text has draws of its own, whatever comes before it.
+        Of the draws; each prompt has draws of its own, whatever other prompts there are.
     """
 
     max_new_tokens: int
@@ -42,6 +48,8 @@ class Written:
 
     Parameters
     ----------
+    prompt : str
+        As it was given.
     text : str
         Both.
     encoding : Encoding
@@ -50,14 +58,44 @@ class Written:
         Tokens of the prompt.
     """
 
+    prompt: str
     text: str
     encoding: Encoding
     n_prompt: int
 
 
+def write_all(
+    model: PreTrainedModel, tokenizer: Any, prompts: list[str], how: Generation, max_tokens: int | None = None
+) -> tuple[Written, ...]:
+    """Let a model write on from each of several prompts; those that leave no room are listed in a warning.
+
+    Raises
+    ------
+    ValueError
+        If none leaves room, or the model cannot write, or cannot be read again.
+    """
+    made = [write_on(model, tokenizer, prompt, how, max_tokens) for prompt in prompts]
+    written = tuple(one for one in made if one is not None)
+    full = [prompt for prompt, one in zip(prompts, made, strict=True) if one is None]
+    if not written:
+        raise ValueError(
+            f"None of the {len(prompts)} prompts leaves room for a token more (first: {prompts[0][:40]!r}). "
+            "Give shorter ones, or raise max_tokens."
+        )
+    check_causal(model, max((one.encoding.ids for one in written), key=len))
+    if full:
+        warnings.warn(
+            f"{len(full)} of {len(prompts)} prompts leave no room for a token more and are left out (first: "
+            f"{full[0][:40]!r}).",
+            DataWarning,
+            stacklevel=3,
+        )
+    return written
+
+
 def write_on(
-    model: PreTrainedModel, tokenizer: Any, prompt: str, how: Generation, number: int, max_tokens: int | None = None
-) -> Written:
+    model: PreTrainedModel, tokenizer: Any, prompt: str, how: Generation, max_tokens: int | None = None
+) -> Written | None:
     """Let a model write on from a prompt, with a cache of keys and values.
 
     Parameters
@@ -68,44 +106,72 @@ def write_on(
         Any text.
     how : Generation
         How far, and by which draws.
-    number : int
-        Of the text, which is part of its seed.
     max_tokens : int, optional
         Of prompt and continuation.
+
+    Returns
+    -------
+    Written or None
+        None if the prompt leaves no room for anything more.
 
     Raises
     ------
     ValueError
-        If the model writes no text, or the prompt leaves no room for any.
+        If the model writes no text.
     """
     if not model.can_generate() or getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(
             f"{type(model).__name__} writes no text behind its prompt, so nothing can be generated. Load a causal "
             "language model, or leave out generate."
         )
-    read = _open_ended(encode(model, tokenizer, prompt, max_tokens))
+    opened = _open_ended(encode(model, tokenizer, prompt, max_tokens))
     limits = [limit for limit in (context_length(model, tokenizer), max_tokens) if limit]
-    n_new = min([how.max_new_tokens, *(limit - len(read.ids) for limit in limits)])
-    if n_new < 1 or not read.ids:
-        raise ValueError(
-            f"The prompt {prompt[:40]!r} has {len(read.ids)} tokens, which leaves no room for others"
-            f"{f' below {min(limits)}' if limits else ''}. Give a shorter one that is not empty."
-        )
-    ids = torch.tensor([read.ids], device=input_device(model))
-    drawn = {"do_sample": True, "temperature": how.temperature} if how.temperature else {"do_sample": False}
+    n_new = min([how.max_new_tokens, *(limit - len(opened.ids) for limit in limits)])
+    if n_new < 1 or not opened.ids:
+        return None
+    ids = torch.tensor([opened.ids], device=input_device(model))
     with torch.random.fork_rng(), evaluation_mode(model):
-        torch.manual_seed(how.seed * 1_000_003 + number)
-        made = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=n_new, num_beams=1, pad_token_id=0, **drawn
+        torch.manual_seed(int(text_hash(f"{how.seed} {prompt}")[:15], 16))
+        with _writing_plainly(model, how, n_new):
+            made = model.generate(ids, attention_mask=torch.ones_like(ids))
+    new = [int(one) for one in made[0, len(opened.ids) :]]
+    return _put_together(tokenizer, prompt, opened, new)
+
+
+@contextlib.contextmanager
+def _writing_plainly(model: PreTrainedModel, how: Generation, n_new: int) -> Iterator[None]:
+    """Put the checkpoint's own way to generate aside: no penalty or cut of its own decides what is written."""
+    drawn: dict[str, Any] = {"do_sample": False}
+    if how.temperature:
+        drawn = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
+    own = model.generation_config
+    ends = getattr(own, "eos_token_id", None)
+    model.generation_config = GenerationConfig(
+        max_new_tokens=n_new, num_beams=1, use_cache=True, eos_token_id=ends, pad_token_id=0, **drawn
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def check_causal(model: PreTrainedModel, ids: list[int]) -> None:
+    """Refuse a model that reads otherwise what more is written behind: its activity could not be read again."""
+    device = input_device(model)
+    whole, part = torch.tensor([ids], device=device), torch.tensor([ids[:-1]], device=device)
+    with evaluation_mode(model):
+        read_whole, read_part = (read(reader(model), one, torch.ones_like(one)) for one in (whole, part))
+    if not torch.allclose(read_whole[:, :-1].float(), read_part.float(), atol=1e-3, rtol=1e-2):
+        raise ValueError(
+            f"{type(model).__name__} reads a token otherwise once others follow, so what it did while it wrote cannot "
+            "be read again. Record texts: leave out generate."
         )
-    new = [int(one) for one in made[0, len(read.ids) :]]
-    return _put_together(tokenizer, prompt, read, new)
 
 
 def _open_ended(read: Encoding) -> Encoding:
     """Leave out the end-of-text token that some tokenizers put behind every text."""
     n = len(read.ids)
-    while n > 1 and read.special[n - 1]:
+    while n > 1 and read.special[n - 1] and not 0 <= read.spans[n - 1][0] < read.spans[n - 1][1]:  # in no text
         n -= 1
     return Encoding(read.ids[:n], read.tokens[:n], read.spans[:n], read.special[:n], read.n_cut)
 
@@ -137,4 +203,4 @@ def _put_together(tokenizer: Any, prompt: str, read: Encoding, new: list[int]) -
     encoding = Encoding(
         [*read.ids, *seen], tokens, spans, [*read.special, *(one in special for one in seen)], read.n_cut
     )
-    return Written(kept + text, encoding, len(read.ids))
+    return Written(prompt, kept + text, encoding, len(read.ids))

@@ -5,7 +5,7 @@ batches as one that was made in one go; the same batches give the same bits. Dat
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Plan:
         All that the bytes of the recording are a function of, by name.
     location : str
         Where the model was loaded from; no byte depends on it.
+    caveats : mapping from str to list of str
+        Of every site, what stands between its neurons and the residual stream.
     """
 
     corpus: str
@@ -56,6 +58,7 @@ class Plan:
     parameters: Mapping[str, Any]
     made_of: Mapping[str, Any]
     location: str
+    caveats: Mapping[str, list[str]] = field(default_factory=dict)
 
     @cached_property
     def runs(self) -> list[list[int]]:
@@ -114,6 +117,7 @@ class Plan:
                 "parameters": dict(self.parameters),
                 "made_of": dict(self.made_of),
                 "location": self.location,
+                "caveats": dict(self.caveats),
             }
             storage.write_json(partial / "plan.json", content)
 
@@ -123,7 +127,7 @@ class Plan:
         content = storage.read_json(folder / "plan.json")
         spaces = tuple(NeuronSpace.from_dict(space) for space in content["spaces"])
         texts = storage.read_table(folder / "texts.tsv", TEXT_COLUMNS)
-        rest = {name: content[name] for name in ("batches", "parameters", "made_of", "location")}
+        rest = {name: content[name] for name in ("batches", "parameters", "made_of", "location", "caveats")}
         return cls(content["corpus"], spaces, texts, **rest)
 
     def check_same(self, folder: Path, next_step: str) -> None:

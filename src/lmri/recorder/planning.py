@@ -1,5 +1,6 @@
 """Making the plan of a recording: split, runs and batches of all texts, before the first of them is read."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,17 +8,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from transformers import PreTrainedModel
 
 from lmri import storage
 from lmri.exceptions import DataWarning
-from lmri.models import bucket, describe_model, input_device, location
+from lmri.layers import ROUTER
+from lmri.models import describe_model, input_device, location, plan_batches, warn_of_unknown_share
 from lmri.recorder.plan import Plan
 from lmri.recorder.reading import Reading
 from lmri.recording import pack
+from lmri.sites.caveats import caveats
 from lmri.space import NeuronSpace
 from lmri.study import Study
 from lmri.study.dataset import texts_digest
 from lmri.texts import split_texts
+
+logger = logging.getLogger(__name__)
 
 _MOST_VOLUMES = 32_767  # the longest axis of a NIfTI-1 image
 
@@ -59,9 +65,13 @@ def make_plan(request: Request, study: Study, spaces: Sequence[NeuronSpace]) -> 
         for other in study.recordings(space.site):
             # With another projection=, images of one shape would hold other neurons.
             other.space.check_same(space, f"Corpus {request.corpus!r}")
-    sides = split_texts(reading.texts, parameters["test_fraction"], parameters["seed"], study.known_split())
+    # What was written on from one prompt is on one side, whatever was written.
+    origins = [one.prompt for one in reading.written] or reading.texts
+    sides = split_texts(origins, parameters["test_fraction"], parameters["seed"], study.known_split())
     table = _text_table(reading, request.corpus, sides)
     _warn_of_cut_and_short(table, reading.n_dummy)
+    lengths = reading.lengths
+    warn_of_unknown_share(reading.tokenizer, sum(lengths.n_tokens), lengths.n_unknown, request.corpus)
     volumes = np.where(table["split"] == "fit", table["n_volumes"], 0).tolist()
     if not sum(volumes):
         raise ValueError(
@@ -79,12 +89,20 @@ def make_plan(request: Request, study: Study, spaces: Sequence[NeuronSpace]) -> 
     for number, run in enumerate(packed, start=1):
         table.loc[run, "run"] = number
     texts = [text for run in packed for text in run]
-    lengths = [reading.lengths.n_tokens[text] for text in texts]
-    batches = [[texts[place] for place in places] for places in bucket(lengths, parameters["batch_size"])]
+    own = [lengths.n_tokens[text] for text in texts]
+    batches = [[texts[place] for place in places] for places in plan_batches(reading.model, own, parameters)]
     made_of = _made_of(request, spaces, sides, batches)
-    return Plan(
-        request.corpus, tuple(spaces), table, batches, parameters, made_of, location(reading.model)
-    )  # fmt: skip
+    found = {space.site: _caveats(reading.model, space) for space in spaces}
+    where = location(reading.model)
+    return Plan(request.corpus, tuple(spaces), table, batches, parameters, made_of, where, found)
+
+
+def _caveats(model: PreTrainedModel, space: NeuronSpace) -> list[str]:
+    """Say what stands between neurons and the residual stream, in the log and in the sidecars."""
+    found = [] if space.site == ROUTER else caveats(model, space)
+    for sentence in found:
+        logger.info("%s: %s", space.site, sentence)
+    return found
 
 
 def _made_of(
@@ -122,6 +140,7 @@ def _text_table(reading: Reading, corpus: str, sides: list[str]) -> pd.DataFrame
             "n_cut": lengths.n_cut,
             "text": reading.texts,
         }
+        | ({"prompt_sha256": [storage.text_hash(one.prompt) for one in reading.written]} if reading.written else {})
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
 
-from lmri.models import Encoding, encode
+from lmri.models import Encoding, encode, unknown_id
 from lmri.recorder.axis import Axis, units_table
 from lmri.recorder.generating import Written
 
@@ -22,6 +22,8 @@ class Lengths:
     ----------
     n_tokens, n_volumes, n_cut : list of int
         Of each text: tokens that are read, those of them that become volumes, and tokens beyond the context.
+    n_unknown : int
+        Tokens that stand for words which the tokenizer does not know.
     digest : str
         Hash of all tokens and of which are kept: what the tokenizer and its settings made of the texts.
     """
@@ -29,6 +31,7 @@ class Lengths:
     n_tokens: list[int]
     n_volumes: list[int]
     n_cut: list[int]
+    n_unknown: int
     digest: str
 
 
@@ -79,16 +82,18 @@ class Reading:
     @cached_property
     def lengths(self) -> Lengths:
         """Lengths of all texts; they are tokenized once for it."""
-        n_tokens, n_volumes, n_cut, digest = [], [], [], hashlib.sha256()
+        n_tokens, n_volumes, n_cut, n_unknown, digest = [], [], [], 0, hashlib.sha256()
+        unknown = unknown_id(self.tokenizer)
         for text in range(len(self.texts)):
             encoding = self.encode(text)
             dummies, volumes = self.dummies(encoding), self.volumes(text, encoding)
             n_tokens.append(len(encoding.ids))
             n_volumes.append(int(volumes.max(initial=-1)) + 1)
             n_cut.append(encoding.n_cut)
+            n_unknown += encoding.ids.count(unknown) if unknown is not None else 0
             told = [len(encoding.ids), encoding.n_cut, *encoding.ids, *dummies, *volumes]
             digest.update(np.array(told, dtype="<i8").tobytes())
-        return Lengths(n_tokens, n_volumes, n_cut, digest.hexdigest()[:16])
+        return Lengths(n_tokens, n_volumes, n_cut, n_unknown, digest.hexdigest()[:16])
 
     def tables(self, corpus: str, run: list[int], text_ids: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Make the events (a row a volume) and the tokens (a row a token) of one run."""

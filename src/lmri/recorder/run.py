@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from lmri import storage
 from lmri.exceptions import LMRIWarning, StudyError
-from lmri.layers import is_input
-from lmri.models import alterations, describe_model
+from lmri.layers import has_experts, stack_of
+from lmri.models import alterations, context_length, describe_model, look_closely
 from lmri.recorder.axis import Axis
 from lmri.recorder.committing import commit, discard
 from lmri.recorder.files import explaining_a_full_disk
 from lmri.recorder.filling import Progress, fill, keeping_what_is_done
-from lmri.recorder.generating import Generation, Written, write_on
+from lmri.recorder.generating import Generation, Written, write_all
 from lmri.recorder.journal import journal_of
 from lmri.recorder.parts import n_shards_of
 from lmri.recorder.plan import Plan
@@ -40,6 +40,7 @@ def record(
     corpus: str = "texts",
     site: str | Sequence[str] = "mlp_out",
     batch_size: int = 8,
+    batch_tokens: int | None = None,
     run_tokens: int = 1024,
     texts_per_run: int | None = None,
     n_dummy: int = 1,
@@ -76,7 +77,10 @@ def record(
     site : str or sequence of str, default="mlp_out"
         As `find_sites` takes it; several are recorded in the same forward passes.
     batch_size : int, default=8
-        Texts read at once.
+        Texts read at once, at most.
+    batch_tokens : int, optional
+        Tokens read at once, pads included, at most, unless one text has more. By default 1,024 on a CPU, whose caches
+        hold no more, and 16,384 elsewhere.
     run_tokens : int, default=1024
         Volumes a run is to have, about.
     texts_per_run : int, optional
@@ -139,6 +143,8 @@ def record(
         raise ValueError(f"n_dummy is {n_dummy}; it must be at least 0.")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    if batch_tokens is not None and batch_tokens < 1:
+        raise ValueError(f"batch_tokens is {batch_tokens}; it must be at least 1.")
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
     check_shard(shard)
@@ -147,6 +153,7 @@ def record(
             f"The model is under an intervention ({'; '.join(alterations(model))}); its recording would pass for that "
             "of the intact model. Record outside of the with block."
         )
+    look_closely(model)
     kept = read_texts(texts)
     parameters: dict[str, Any] = {
         "run_tokens": run_tokens if texts_per_run is None else None,
@@ -161,16 +168,22 @@ def record(
     axis, chosen = Axis(per, every), None if experts is None else sorted(set(experts))
     # What is as usual is not named, so that older recordings stay what they are.
     unusual = {"experts": chosen, "per": axis.per, "every": axis.every, "generate": generate}
-    usual = {"experts": None, "per": "token", "every": 1, "generate": None}
+    unusual["batch_tokens"] = batch_tokens
+    usual = {"experts": None, "per": "token", "every": 1, "generate": None, "batch_tokens": None}
     parameters |= {name: value for name, value in unusual.items() if value != usual[name]}
+    if chosen is not None and not any(has_experts(one) for one in sites):
+        raise ValueError(
+            f"experts are {chosen}, but none of {', '.join(sites)} has any of its own. Record 'mlp_hidden' too."
+        )
+    how = Generation(generate, temperature, seed) if generate is not None else None
+    spaces = tuple(find_sites(model, one, projection, chosen if has_experts(one) else None) for one in sites)
+    longest = _longest(model, tokenizer, sites, max_tokens)
     written: tuple[Written, ...] = ()
-    if generate is not None:
-        how = Generation(generate, temperature, seed)
+    if how is not None:
         parameters["temperature"] = temperature
-        written = tuple(write_on(model, tokenizer, text, how, n, max_tokens) for n, text in enumerate(kept))
+        written = write_all(model, tokenizer, kept, how, longest)
         kept = [one.text for one in written]
-    spaces = tuple(find_sites(model, one, projection, chosen if is_input(one) else None) for one in sites)
-    reading = Reading(model, tokenizer, kept, max_tokens, n_dummy, axis, written)
+    reading = Reading(model, tokenizer, kept, longest, n_dummy, axis, written)
     request = Request(reading, corpus, spaces, parameters)
     if shard is not None:
         record_shard(request, out, shard, resume, progress)
@@ -178,6 +191,14 @@ def record(
     study = _record_whole(request, out, resume, progress)
     recordings = [study.recording(corpus=corpus, site=one) for one in sites]
     return recordings[0] if isinstance(site, str) else recordings
+
+
+def _longest(model: PreTrainedModel, tokenizer: Any, sites: Sequence[str], max_tokens: int | None) -> int | None:
+    """Give the tokens of a text that are read; a decoder beside an encoder reads its start token, too."""
+    context = context_length(model, tokenizer)
+    if context is None or all(stack_of(site) != "decoder" for site in sites):
+        return max_tokens
+    return min(context - 1, max_tokens or context)
 
 
 def _check_sites(site: str | Sequence[str]) -> list[str]:

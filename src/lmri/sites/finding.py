@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -62,7 +63,11 @@ def find_sites(
     chosen = None if experts is None else sorted(set(experts))
     stack = stack_of(site)
     finder = _Finder(model, site, projection, chosen)
-    layers = [layer for z, block in enumerate(blocks(model, stack)) for layer in finder.layers(block, z)]
+    found = [(z, layer) for z, block in enumerate(blocks(model, stack)) for layer in finder.layers(block, z)]
+    layers = [layer for _, layer in found]
+    if any(layer.expert is not None for layer in layers):
+        # With several slices in a block, no slice has the number of its block any more, a dense one neither.
+        layers = [replace(layer, block=z) for z, layer in found]
     if chosen is not None and not any(layer.expert is not None for layer in layers):
         raise SiteError(
             f"experts are {chosen}, but {model.config.model_type!r} has no experts to choose from at {site}. "
@@ -184,10 +189,10 @@ class _Finder:
                 f"(linear modules: {', '.join(map(repr, linear)) or 'none'}; hidden size {self.hidden_size}). "
                 "Name the module yourself: find_sites(model, 'attn_out', projection='attn.my_out'), or --projection."
             )
-        module = linear[self._last(linear, fitting)]  # queries, keys, values and gates come before
+        name = self._last(linear, fitting)  # queries, keys, values and gates come before
+        module = linear[name]
         width = features(module)[self.side]
-        n_heads = getattr(self.model.config.get_text_config(), "num_attention_heads", None)
-        heads = n_heads if self.side == 0 and isinstance(n_heads, int) and width % n_heads == 0 else None
+        heads = _n_heads(block, name, width) if self.side == 0 else None
         return Layer(f"layer {z}", self.paths[module], width, n_heads=heads)
 
     def _last(self, linear: dict[str, nn.Module], fitting: list[str]) -> str:
@@ -261,6 +266,25 @@ _NAME_IT = (
     "A linear map in it can be recorded alone: find_sites(model, projection='mlp.shared_expert.down_proj'), or "
     "--projection."
 )
+
+
+_HEAD_SIZES = ("head_v_dim", "v_head_dim", "head_dim", "attention_head_size", "head_size", "key_value_proj_dim")
+_HEAD_COUNTS = ("num_v_heads", "num_heads", "num_attention_heads", "n_heads", "n_head")
+
+
+def _n_heads(block: nn.Module, path: str, width: int) -> int | None:
+    """Ask the attention that a projection belongs to for its heads: layers of a model may differ in them."""
+    parts = path.split(".")[:-1]
+    above = [block.get_submodule(".".join(parts[:end])) for end in range(len(parts), 0, -1)]
+    for root in above:  # the innermost first; in BERT what knows the heads stands beside the projection's parent
+        for module in root.modules():
+            for size in _HEAD_SIZES:
+                if isinstance(found := getattr(module, size, None), int) and found > 0 and width % found == 0:
+                    return width // found
+            for count in _HEAD_COUNTS:
+                if isinstance(found := getattr(module, count, None), int) and found > 0 and width % found == 0:
+                    return found
+    return None
 
 
 def _is_below(block: nn.Module, path: str, pattern: re.Pattern[str], family: str) -> bool:

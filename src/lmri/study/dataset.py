@@ -12,7 +12,7 @@ from lmri.recording import Recording
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout, bids_label
 
-TEXT_COLUMNS = ("text_id", "sha256", "split", "text")
+TEXT_COLUMNS = ("text_id", "sha256", "split", "text", "prompt_sha256")
 SPLIT_COLUMNS = ("corpus", "text_id", "sha256", "split")
 
 README = """\
@@ -118,7 +118,13 @@ def write_recording_texts(layout: Layout, subject: str, corpus: str, texts: pd.D
 
 
 def write_recording_site(
-    layout: Layout, subject: str, space: NeuronSpace, corpus: str, texts: pd.DataFrame, n_dummy: int
+    layout: Layout,
+    subject: str,
+    space: NeuronSpace,
+    corpus: str,
+    texts: pd.DataFrame,
+    parameters: Mapping[str, Any],
+    caveats: Sequence[str] = (),
 ) -> None:
     """Write everything that a recording has of one site but its images and its index."""
     site = space.site
@@ -146,18 +152,19 @@ def write_recording_site(
         storage.write_json(
             storage.sidecar(layout.bold(subject, corpus, number, site)),
             {
-                "Description": f"Activation of {space.describe()}; one volume is one token",
+                "Description": f"Activation of {space.describe()}; one volume is one {parameters.get('per', 'token')}",
                 "TaskName": corpus,
                 "RepetitionTime": 1.0,
                 "StartTime": 0.5,
                 "SkullStripped": False,
                 "SpatialReference": reference,
-                "NumberOfVolumesDiscardedByUser": n_dummy,
+                "NumberOfVolumesDiscardedByUser": parameters["n_dummy"],
                 "NumberOfVolumesDiscardedNote": "In each text; also special tokens. They are in _tokens.tsv.",
                 "Texts": [
                     {"id": row.text_id, "sha256": row.sha256, "n_tokens": row.n_tokens, "n_cut": row.n_cut}
                     for row in own.itertuples()
                 ],
+                "Caveats": list(caveats),
                 "LMRI": space.to_dict(),
             },
         )

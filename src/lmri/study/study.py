@@ -157,7 +157,12 @@ class Study:
     def known_split(self) -> dict[str, str]:
         """Give the side, ``"fit"`` or ``"test"``, of every text hash that the study has seen."""
         # From what was recorded: split.tsv is there to be read, and an interrupted recording may have added to it.
-        return {sha: side for one in self.recordings() for sha, side in one.texts[["sha256", "split"]].to_numpy()}
+        known: dict[str, str] = {}
+        for one in self.recordings():
+            for column in ("sha256", "prompt_sha256"):
+                if column in one.texts:
+                    known |= dict(one.texts[[column, "split"]].to_numpy())
+        return known
 
     def check_apart(self, texts: Sequence[str], what: str) -> None:
         """Refuse texts of which some are fitted in this study.
