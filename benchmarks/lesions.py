@@ -1,6 +1,6 @@
 """Lesions: what an intervention costs beside the intact model, and how long a whole table takes.
 
-    python benchmarks/lesions.py MODEL TEXTS          # all rows; about 40 minutes on 2 cores
+    python benchmarks/lesions.py MODEL TEXTS          # all rows; about 30 minutes on 2 cores
     python benchmarks/lesions.py MODEL TEXTS forward  # a lesioned evaluation beside the intact one
     python benchmarks/lesions.py MODEL TEXTS deep     # networks of deep layers: blocks below them are not run
     python benchmarks/lesions.py MODEL TEXTS table    # 20 networks and their union, 100 controls each

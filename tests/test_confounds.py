@@ -1,5 +1,6 @@
 """Confounds: columns are what they say, surprisal is the model's own, and what is taken out is gone."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -317,9 +318,10 @@ def test_files_are_named_described_and_nothing_the_validators_mind(demo):
     assert table["mlp_out", "global_signal"]["mean"] != table["mlp_hidden", "global_signal"]["mean"]
 
 
-def test_the_same_command_again_writes_nothing_and_loads_no_model(copy):
+def test_the_same_command_again_writes_nothing_and_loads_no_model(copy, monkeypatch):
     before = {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()}
-    done = run("confounds", copy.root, "--model", "/nowhere", "--json")
+    monkeypatch.setattr("lmri.models.load_model", None)  # to call it would be an error
+    done = run("confounds", copy.root, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["written"] == []
     assert {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()} == before
@@ -381,6 +383,81 @@ def test_other_weights_are_refused_on_the_command_line(copy, tmp_path):
     assert not list(copy.layout.func(copy.subject).glob("*_timeseries.*"))
 
 
+def test_a_model_that_is_named_is_not_passed_over_though_predictions_are_stored(copy, tmp_path):
+    before = {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()}
+    model, tokenizer = lmri.load_model("lmri-demo")
+    for name in ("same", "other"):
+        (randomize(model, seed=5) if name == "other" else model).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    done = run("confounds", copy.root, "--model", tmp_path / "other")
+    assert done.exit_code == 1
+    assert "are stored, by weights" in done.output
+    done = run("confounds", copy.root, "--model", tmp_path / "same", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["written"] == []
+    assert {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()} == before
+
+
+def test_the_model_is_loaded_as_was_asked(copy, monkeypatch):
+    seen = {}
+
+    def load(place, **options):
+        seen.update(options)
+        raise ValueError("enough was seen.")
+
+    monkeypatch.setattr("lmri.models.load_model", load)
+    for path in copy.layout.func(copy.subject).glob("*_timeseries.*"):
+        path.unlink()
+    options = ["--allow-pickle", "--device-map", "auto", "--offload-folder", "disk", "--trust-remote-code"]
+    assert run("confounds", copy.root, *options).exit_code == 1
+    assert (seen["allow_pickle"], seen["device_map"], str(seen["offload_folder"])) == (True, "auto", "disk")
+    assert seen["trust_remote_code"]
+
+
+def test_what_another_command_wrote_meanwhile_stays(copy, monkeypatch):
+    recording, other = copy.recording("news", "mlp_out"), copy.recording("news", "mlp_out")
+    model, _ = lmri.load_model("lmri-demo")
+    known = predictions(model, recording)
+    for path in copy.layout.func(copy.subject).glob("*_timeseries.*"):
+        path.unlink()
+    original, n_held = storage.writing, []
+
+    @contextlib.contextmanager
+    def held(root, wait=0):
+        n_held.append(root)
+        if len(n_held) == 1:  # the other was here first
+            assert write(copy.layout, other, known)
+        with original(root, wait):
+            yield
+
+    monkeypatch.setattr(storage, "writing", held)
+    assert write(copy.layout, recording) == []  # without predictions
+    assert len(n_held) == 2
+    assert pd.concat(recording.confounds)["surprisal"].notna().all()
+
+
+def test_confounds_of_another_recording_or_version_are_refused(copy):
+    recording = copy.recording("news", "mlp_out")
+    assert "surprisal" in joined([recording])[0]
+    for img in (False, True):
+        run_of = recording.runs[-1]
+        path = storage.confounds_beside(run_of.img if img else run_of.events)
+        beside, table = storage.sidecar(path), path.read_bytes()
+        content = beside.read_bytes()
+        about = json.loads(content)
+        for key, value in (("made_of", "0" * 16), ("definitions", 0)):
+            storage.write_json(beside, {**about, "LMRI": {**about["LMRI"], key: value}})
+            for use in (lambda: select(copy.group("mlp_out"), ["position"]), lambda: joined(copy.group("mlp_out"))):
+                with pytest.raises(StudyError, match=r"another recording or an older version.*lmri confounds STUDY"):
+                    use()
+        beside.write_bytes(content)
+        path.write_bytes(table.rstrip() + b"1\n")  # another last number
+        with pytest.raises(StudyError, match="another recording"):
+            joined(copy.group("mlp_out"))
+        path.write_bytes(table)
+    assert len(select(copy.recording("news", "mlp_out"), ["position"]))
+
+
 def test_a_recording_without_confounds_says_how_to_make_them(copy):
     for path in copy.layout.func(copy.subject).glob("*space-mlpout*_timeseries.*"):
         path.unlink()
@@ -425,6 +502,33 @@ def test_gaps_get_the_mean_of_their_run_and_are_counted(tmp_path, gpt2):
         assert np.array_equal(table.loc[~gaps, "surprisal"], raw.loc[~gaps, "surprisal"])
         # After centring it is 0: the volume stays as it is.
         assert np.allclose(basis(table[["surprisal"]])[gaps], 0, atol=1e-12)
+        X = np.random.default_rng(0).normal(size=(len(table), 3)).astype(np.float32)
+        np.testing.assert_allclose(without(X, table[["surprisal"]].to_numpy())[gaps], X[gaps], atol=1e-6)
+        # So it is alone only.
+        assert np.abs(without(X, table.to_numpy())[gaps] - X[gaps]).max() > 1e-3
+
+
+def test_a_word_has_the_sum_of_its_surprisal_and_the_entropy_of_its_first_token(tmp_path, gpt2):
+    model = build_model("gpt2", vocab_size=320)
+    texts = [f"start {text}" for text in texts_of(6)]
+    options = {"tokenizer": byte_tokenizer(), "n_dummy": 0}
+    tokens = record(model, tmp_path / "tokens", texts, **options)
+    words = record(model, tmp_path / "words", texts, per="word", **options)
+    single = pd.concat([pd.concat([a, b.drop(columns="position")], axis=1) for a, b in zip(
+        tokens.events, compute(tokens, predictions(model, tokens)), strict=True)])  # fmt: skip
+    events, found = pd.concat(words.events), pd.concat(compute(words, predictions(model, words)))
+    assert (events["last_position"] > events["position"]).any()
+    for event, own in zip(events.itertuples(), found.itertuples(), strict=True):
+        inside = single["position"].between(event.position, event.last_position)
+        parts = single[inside & (single["text_id"] == event.text_id)]
+        np.testing.assert_allclose(own.surprisal, parts["surprisal"].sum(skipna=False), rtol=1e-6)
+        np.testing.assert_allclose(own.entropy, parts["entropy"].iloc[0], rtol=1e-6)
+        assert np.isnan(own.surprisal) == np.isnan(own.entropy) == (event.position == 0)
+        assert own.token_length == len(event.token.strip())
+        assert own.sentence_position == parts["sentence_position"].iloc[0]
+    shares = events["token"].str.strip().map(events["token"].str.strip().value_counts(normalize=True))
+    np.testing.assert_allclose(found["log_frequency"], np.log(shares))
+    assert "first token, not the sum" in TEXT_COLUMNS["entropy"]["Description"]
 
 
 @pytest.mark.parametrize(
@@ -600,6 +704,31 @@ def test_robustness_takes_the_same_confounds_out(copy):
     assert np.abs(matched(maps.networks.weights, ica.components_)[1]).min() > 0.999
 
 
+@pytest.mark.parametrize("kind", ["arrays", "other names", "other values"])
+def test_robustness_refuses_confounds_that_it_cannot_take_out_again(copy, kind):
+    from lmri.experiments.specifications import Specifications
+
+    recordings = copy.group("mlp_out")
+    chosen = select(recordings, ["position"])
+    chosen = {
+        "arrays": [table.to_numpy() for table in chosen],
+        "other names": [table.rename(columns={"position": "mine"}) for table in chosen],
+        "other values": [table**2 for table in chosen],
+    }[kind]
+    ica = lmri.NeuronICA(recordings[0].space, 2, n_init=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ica.fit(recordings[0].imgs, confounds=chosen)
+        copy.save_decomposition(ica, recordings, "clean")
+        copy.save_networks(copy.decomposition("clean", "mlp_out").threshold("z", z=2.0), "clean")
+    found = Specifications(copy, "clean", "mlp_out")
+    options = {"seeds": [0, 1], "methods": [], "baselines": ["zero"]}
+    for vary in (["seed"], ["site"]):
+        with pytest.raises(StudyError, match="nothing else can be fitted as it was"):
+            found.choices(vary, thresholds=[], **options)
+    assert len(found.choices(["threshold"], thresholds=[("z", {"z": 2.5})], **options)) == 2  # no other fit
+
+
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
@@ -613,6 +742,43 @@ def test_networks_are_correlated_with_the_columns_that_are_there(demo):
     assert np.isnan(found["r_massive_activation"]).all()  # it does not vary
     assert set(confound_correlations(courses, plain)) == {"network", "r_position", "r_token_length", "r_log_frequency"}
     assert [list(table["token"]) for table in events] == [list(table["token"]) for table in plain]
+
+
+def test_gaps_of_a_column_have_no_part_in_its_correlation(demo):
+    recording = demo[0].recording("news", "mlp_out")
+    events = joined([recording])
+    courses = [table[["surprisal", "entropy"]].to_numpy() for table in recording.confounds]
+    alone = confound_correlations(courses[:1], events[:1])
+    lacking = [events[0], *(table.assign(surprisal=np.nan) for table in events[1:])]
+    found = confound_correlations(courses, lacking)
+    np.testing.assert_allclose(found["r_surprisal"], alone["r_surprisal"], rtol=1e-9)
+    whole = confound_correlations(courses, events)
+    assert np.abs(whole["r_surprisal"] - found["r_surprisal"]).max() > 1e-4
+    pd.testing.assert_series_equal(found["r_entropy"], whole["r_entropy"])
+
+
+def test_networks_of_two_corpora_are_described_by_what_both_have(copy):
+    from lmri.cli.describe import _time_courses
+
+    model, tokenizer = lmri.load_model("lmri-demo")
+    lmri.record(model, tokenizer, generate("code", 8, 3), copy.root, corpus="code", run_tokens=250)
+    recordings = copy.group("mlp_out")
+    ica = lmri.NeuronICA(recordings[0].space, 2, n_init=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ica.fit([img for one in recordings for img in one.imgs])
+        copy.save_decomposition(ica, recordings, "both")
+    own = [table for one in recordings for table in one.events]
+    _, courses, events = _time_courses(copy.root, "both", "mlp_out")
+    assert all("surprisal" not in table for table in events)  # of code there is none
+    done = run("describe", copy.root, "both", "--site", "mlp_out", "--n-permutations", "20", "--json")
+    assert done.exit_code == 0, done.output
+    assert run("confounds", copy.root, "--corpus", "code", "--site", "mlp_out").exit_code == 0
+    _, courses, events = _time_courses(copy.root, "both", "mlp_out")
+    assert all(table["surprisal"].notna().all() for table in events)
+    for course, table, other in zip(courses, events, own, strict=True):
+        assert len(course) == len(table)
+        assert table["token"].tolist() == other["token"].tolist()
 
 
 # -- localizers -------------------------------------------------------------------------------------------------------

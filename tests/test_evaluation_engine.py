@@ -19,7 +19,7 @@ from lmri.evaluation.prefix import Prefix
 from lmri.evaluation.run import first_layer
 from lmri.interventions import Donors, preserve
 from lmri.scores import Design
-from tiny_models import build, sentences
+from tiny_models import albert, build, sentences
 
 TEXTS = sentences(8)
 
@@ -449,3 +449,11 @@ def test_conditions_may_be_repetitions(gpt2):
     sets = NetworkSet(space, one.weights[None], one.members[None], "set")
     made = conditions_of(sets, lambda target: [lesion(target), lesion(target)])
     assert [len(own) for own in made.values()] == [2, 2, 2]
+
+
+def test_layers_that_share_their_blocks_are_run_whole():
+    model = albert(4, 2)
+    space = find_sites(model, "mlp_out")
+    for z in range(4):
+        network = Network.from_members(space, space.layer_of == z)
+        assert first_layer(lesion(network)) == 0

@@ -338,7 +338,7 @@ def test_what_fails_stands_in_its_row(study, model, tokenizer, task, monkeypatch
         made = built(method, space, **parameters)
         if parameters["random_state"] == 1:
             fit = made.fit
-            made.fit = lambda imgs: (fit(imgs), made.info_["convergence"].update(n_converged=0, n_starts=3))
+            made.fit = lambda imgs, **_: (fit(imgs), made.info_["convergence"].update(n_converged=0, n_starts=3))
         return made
 
     monkeypatch.setattr(specifications, "build", failing)

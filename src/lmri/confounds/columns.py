@@ -70,7 +70,7 @@ SITE_COLUMNS: dict[str, dict[str, str]] = {
     },
     "massive_activation": {
         "Description": f"1 if a neuron exceeds {MASSIVE[0]:g} in size and is at least {MASSIVE[1]:g} times the median "
-        "size of its layer at this token (Sun et al., 2024), else 0",
+        "size of its layer at this token, zeros left out (Sun et al., 2024), else 0",
         "Units": "flag",
     },
 }
@@ -199,7 +199,9 @@ def site_columns(recording: Recording) -> Iterator[pd.DataFrame]:
             size = np.abs(array[:, first:last])
             largest = size.max(axis=1)
             rows = np.flatnonzero(largest > least)  # medians take long, and hardly any volume needs one
-            massive[rows] |= largest[rows] >= times * np.median(size[rows], axis=1)
+            for row in rows:
+                # Units of a ReLU, or of experts that were not chosen, are 0 for the most part.
+                massive[row] |= largest[row] >= times * np.median(size[row][size[row] > 0])
         yield pd.DataFrame(
             {"global_signal": array.mean(axis=1, dtype=np.float64), "massive_activation": massive.astype(np.int64)}
         )

@@ -232,8 +232,8 @@ def _named(rows: Rows, condition: str, task: Task) -> Rows:
 def first_layer(intervention: Intervention) -> int:
     """Give the first block in which an intervention changes anything; 0 if none, or if others run before the first."""
     changed, space = np.flatnonzero(intervention.changed), intervention.space
-    if stack_of(space.site) == "decoder":
-        return 0
+    if stack_of(space.site) == "decoder" or any(layer.call is not None for layer in space.layers):
+        return 0  # a block that several layers share runs again behind a lesion
     return space.blocks[space.layer_of[changed[0]]] if changed.size else 0
 
 

@@ -312,7 +312,7 @@ class Specifications:
             what = f"the confounds {', '.join(names)}" if names else "confounds without names"
             raise StudyError(
                 f"{self.source!r} was fitted with {what}, whose values are not those that the study's tables hold, so "
-                "that nothing else can be fitted as it was. Vary threshold, baseline, sinks and controls only (--vary), "
+                "that nothing else can be fitted as it was. Vary only threshold, baseline, sinks and controls (--vary) "
                 "or fit it again: lmri decompose STUDY --confounds NAME."
             )
         return own if site == self.base.site else select(self.study.group(site, self.corpora), names)

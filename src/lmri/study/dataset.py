@@ -41,7 +41,9 @@ EVENT_COLUMNS = {
     "token": {
         "Description": "Part of the text that the token stands for; backslash escapes for tabs, quotes, line ends"
     },
-    "token_id": {"Description": "Number of the token in the model's vocabulary"},
+    "token_id": {
+        "Description": "Number of the token in the model's vocabulary; of a word or sentence a negative one, a hash of it"
+    },
     "position": {"Description": "Place of the token in its text, counted from 0, dummies included"},
     "last_position": {"Description": "Place of the last token, where a volume is a word or sentence"},
     "phase": {"Description": "Whether the token was in a prompt or generated from it, where texts were generated"},
