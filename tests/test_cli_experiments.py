@@ -293,7 +293,7 @@ def test_a_lesion_can_be_written_up_another_way(study, tmp_path):
 def test_a_lesion_keeps_to_the_places_that_are_named(study):
     whole = scored(study, "everywhere", "--controls", "layer").summary()
     first = scored(study, "first-only", "--controls", "layer", "--positions", "0").summary()
-    assert "zero, position 0 only" in set(open_study(study).scores("first-only").conditions["intervention"])
+    assert made_of(study, "first-only")["parameters"]["positions"] == [0]
     own = [one[(one["condition"] == "canica-union")].set_index("task")["value"] for one in (whole, first)]
     assert (own[0] != own[1]).all()
     done = run("lesion", study, "--networks", "canica", "--name", "bad", "--positions", "middle", "--n-controls", "1")

@@ -371,6 +371,7 @@ def die_once(marker):
     filling.capture = capture
 
 
+@pytest.mark.slow
 def test_a_cluster_of_which_a_worker_is_killed_records_what_one_process_records(news, tmp_path):
     distributed = pytest.importorskip("distributed")
     marker, out, told = tmp_path / "killed", tmp_path / "study", []

@@ -42,7 +42,7 @@ EVENT_COLUMNS = {
         "Description": "Part of the text that the token stands for; backslash escapes for tabs, quotes, line ends"
     },
     "token_id": {
-        "Description": "Number of the token in the model's vocabulary; of a word or sentence a negative one, a hash of it"
+        "Description": "Number of the token in the vocabulary of the model; of a word or sentence a negative hash"
     },
     "position": {"Description": "Place of the token in its text, counted from 0, dummies included"},
     "last_position": {"Description": "Place of the last token, where a volume is a word or sentence"},
