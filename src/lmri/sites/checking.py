@@ -245,8 +245,9 @@ def _weights(module: nn.Module, layer: Layer, site: str, neuron: int) -> list[to
 def _linear(module: Any, site: str, neuron: int) -> list[torch.Tensor]:
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     # A quantized weight may call itself a floating-point tensor, and cannot be sliced.
-    plain = isinstance(weight, torch.Tensor) and type(weight.data) is torch.Tensor and weight.is_floating_point()
-    if not plain or weight.ndim != 2:
+    if not isinstance(weight, torch.Tensor) or type(weight.data) is not torch.Tensor:
+        return []
+    if weight.ndim != 2 or not weight.is_floating_point():
         return []
     # Linear keeps (out, in), Conv1D (in, out).
     rows = (not is_input(site)) != isinstance(module, Conv1D)
