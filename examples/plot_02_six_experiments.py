@@ -44,7 +44,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("model", help="folder of the model")
 parser.add_argument("texts", type=Path, help="folder that holds heldout_KIND.jsonl")
 parser.add_argument("out", type=Path, help="folder of the study")
-parser.add_argument("--site", choices=lmri.sites.SITES, default="mlp_hidden")
+parser.add_argument("--site", choices=["mlp_out", "mlp_hidden"], default="mlp_hidden")
 parser.add_argument("--n-texts", type=int, default=60, help="of each kind; a third is held out")
 parser.add_argument("--n-words", type=int, default=24, help="of each held-out text that are scored")
 parser.add_argument("--n-controls", type=int, default=39, help="by layer, for every lesion")
@@ -79,7 +79,7 @@ for kind in KINDS:
     source = texts / f"{kind}-recorded.jsonl"
     lines = (options.texts / f"heldout_{kind}.jsonl").read_text(encoding="utf-8").split("\n")
     source.write_text("".join(f"{line}\n" for line in lines if line.strip()), encoding="utf-8")
-    for one in lmri.sites.SITES:
+    for one in ("mlp_out", "mlp_hidden"):
         run(
             "record", options.model, source, "--out", out, "--corpus", kind, "--site", one,
             "--limit", options.n_texts, "--test-fraction", 1 / 3, "--max-tokens", 128,
