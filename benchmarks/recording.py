@@ -23,7 +23,7 @@ import torch
 import transformers
 
 import lmri
-from lmri.models import bucket, encode, evaluation_mode, right_pad
+from lmri.models import bucket, encode, evaluation_mode, plan_batches, right_pad
 
 HERE = Path(__file__).parent
 SHORTEST, LONGEST = 20, 400
@@ -53,10 +53,13 @@ def make_texts(folder: Path, tokenizer, n: int) -> list[str]:
     raise ValueError(f"There are no texts in {folder}.")
 
 
-def bare(model, rows: list[list[int]], batch_size: int) -> float:
+def bare(model, rows: list[list[int]], batch_size: int, as_lmri: bool = False) -> float:
+    """Seconds of the base model alone; on request on the very batches that a recording would read."""
     start = time.perf_counter()
+    lengths = [len(row) for row in rows]
+    batches = plan_batches(model, lengths, {"batch_size": 8}) if as_lmri else bucket(lengths, batch_size)
     with evaluation_mode(model):
-        for batch in bucket([len(row) for row in rows], batch_size):
+        for batch in batches:
             ids, mask = right_pad([rows[text] for text in batch], torch.device("cpu"))
             model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     return time.perf_counter() - start
@@ -176,6 +179,7 @@ def speed(model, tokenizer, texts, rows, scratch, folder, options) -> None:
     ways = {
         "bare base model, batched": lambda: bare(model, rows, 8),
         "bare base model, one by one": lambda: bare(model, rows, 1),
+        "bare, lmri's own batches": lambda: bare(model, rows, 8, as_lmri=True),
         "lmri": lambda: recorded(model, tokenizer, texts, scratch),
         "the paper's way": lambda: paper(model, rows, scratch),
     }

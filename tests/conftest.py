@@ -66,9 +66,19 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> "Study":
     """Give a study of the embedded model that went all the way; for reading, so copy its folder to write."""
     import warnings
 
+    from filelock import FileLock
+
+    import lmri
     from walking import walk
 
-    root = tmp_path_factory.mktemp("walked") / "study"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whether a decomposition converges is another test's business
-        return walk(root)
+    # Processes that run tests beside each other share one.
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.mktemp("walked")
+    root, done = folder / "walked-study", folder / "walked-study.done"
+    with FileLock(folder / "walked-study.lock"):
+        if not done.is_file():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # whether a decomposition converges is another test's business
+                walk(root)
+            done.touch()
+    return lmri.open_study(root)

@@ -26,6 +26,7 @@ from lmri.experiments.amplification import (
 from lmri.scores import Scores, TaskInfo
 from lmri.space import NeuronSpace
 from tiny_models import sentences
+from walking import two_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmri.exceptions.LMRIWarning")
 
@@ -304,11 +305,13 @@ def study(walked, tmp_path_factory):
     """Give a copy of the walked study, to write into."""
     root = tmp_path_factory.mktemp("amplified") / "study"
     shutil.copytree(walked.root, root)
+    opened = open_study(root)
+    opened.save_networks(two_of(opened.networks("canica")), "canica", "pair")
     return root
 
 
 def test_a_grid_of_doses_is_scored_on_two_halves_that_share_no_text(study, tmp_path):
-    command = ("amplify", study, "--networks", "canica", "--gain", 1, "--gain", 2, "--offset", 0.5, "--n-controls", 2)
+    command = ("amplify", study, "--networks", "pair", "--gain", 1, "--gain", 2, "--offset", 0.5, "--n-controls", 2)
     done = run(*command, "--out", tmp_path / "out", "--json")
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)
@@ -335,7 +338,7 @@ def test_a_grid_of_doses_is_scored_on_two_halves_that_share_no_text(study, tmp_p
 
 
 def test_on_one_split_there_is_no_best_dose(study):
-    done = run("amplify", study, "--networks", "canica", "--gain", 0.5, "--gain", 2, "--n-controls", 1,
+    done = run("amplify", study, "--networks", "pair", "--gain", 0.5, "--gain", 2, "--n-controls", 1,
                "--split", "test", "--name", "one", "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)
@@ -347,7 +350,7 @@ def test_classification_files_are_halved_too(study, tmp_path):
     file = tmp_path / "moods.csv"
     rows = [f"text number {number} is,{'good' if number % 2 else 'bad'}" for number in range(12)]
     file.write_text("\n".join(["prompt,label", *rows]))
-    done = run("amplify", study, "--networks", "canica", "--gain", 0.5, "--gain", 2, "--n-controls", 0,
+    done = run("amplify", study, "--networks", "pair", "--gain", 0.5, "--gain", 2, "--n-controls", 0,
                "--task", f"classification:{file}", "--name", "moods", "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
     clusters = open_study(study).scores("moods").items.groupby("task")["cluster"].agg(set)
@@ -375,28 +378,28 @@ def test_named_tasks_keep_the_splits_that_they_have_and_empty_networks_are_rows(
 
 
 def test_a_dry_run_says_the_cost_of_all_doses(study):
-    done = run("amplify", study, "--networks", "canica", "--gain", 1, "--gain", 7, "--n-controls", 3, "--dry-run",
+    done = run("amplify", study, "--networks", "pair", "--gain", 1, "--gain", 7, "--n-controls", 3, "--dry-run",
                "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)
     assert content["n_conditions"] == 2 * 5
     # Gain 1 changes nothing and costs nothing.
-    assert content["cost"][0]["n_evaluations"] == 1 + 5 * 4
+    assert content["cost"][0]["n_evaluations"] == 1 + 3 * 4
     assert len(content["cost"]) == 4
 
 
 def test_one_dose_is_scored_as_ever(study):
-    done = run("amplify", study, "--networks", "canica", "--gain", 2, "--n-controls", 1, "--json")
+    done = run("amplify", study, "--networks", "pair", "--gain", 2, "--n-controls", 1, "--json")
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)
-    assert content["name"] == "amplify-canica"
+    assert content["name"] == "amplify-pair"
     assert content["summary"][0]["task"] == "perplexity-code"
     conditions = list(dict.fromkeys(row["condition"] for row in content["summary"]))
-    assert conditions == ["intact", *(f"canica-0{number}" for number in range(4)), "canica-union", "random-15%"]
+    assert conditions == ["intact", *(f"pair-0{number}" for number in range(4)), "pair-union", "random-15%"]
 
 
 def test_bad_requests_are_explained(study, tmp_path):
-    one = ("amplify", study, "--networks", "canica")
+    one = ("amplify", study, "--networks", "pair")
     assert "exactly one of --gain" in fails(*one)
     assert "gain 2 comes twice" in fails(*one, "--gain", 2, "--gain", 2)
     assert "made of a grid" in fails(*one, "--gain", 2, "--out", tmp_path / "out")

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import lmri
 from lmri import record
+from lmri.exceptions import EntryExistsError
 from lmri.models import Encoding, evaluation_mode
+from lmri.recorder import generating
 from lmri.recorder.axis import Axis, averaged
 from lmri.recorder.generating import Generation, check_causal, write_all, write_on
 from lmri.sites import attach, projections
@@ -232,6 +234,69 @@ def test_one_prompt_is_on_one_side_whatever_was_written_on_from_it(tmp_path):
     assert sides[0] == sides[1] == sides[2]
     assert sides[0].count("test") == 4
     assert tables["cold"]["sha256"].tolist() != tables["hot"]["sha256"].tolist()
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """Count what is generated; `stop_at` interrupts."""
+    made = []
+    original = generating._write
+
+    def write(model, prompt, *rest):
+        if len(made) == made_until[0]:
+            raise KeyboardInterrupt
+        made.append(prompt)
+        return original(model, prompt, *rest)
+
+    made_until = [None]
+    monkeypatch.setattr(generating, "_write", write)
+    return made, made_until
+
+
+def bytes_of(root):
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.suffix not in (".json", ".lmri-lock") and path.name != "log.jsonl"
+    }
+
+
+def test_what_was_written_is_not_written_again(tmp_path, generated):
+    made, stop_at = generated
+    model, tokenizer, prompts = build("gpt2"), word_tokenizer(), sentences(6, 2, 4)
+    options = {"generate": 5, "temperature": 1.0, "test_fraction": 0, "corpus": "made"}
+    record(model, tokenizer, prompts, tmp_path / "whole", **options)
+    assert made == prompts
+    again = record(model, tokenizer, prompts, tmp_path / "whole", **options)  # it is recorded
+    assert (again.corpus, made) == ("made", prompts)
+    for changed in ({"temperature": 0.5}, {"generate": 6}):
+        with pytest.raises(EntryExistsError, match="already recorded"):
+            record(model, tokenizer, prompts, tmp_path / "whole", **(options | changed))
+    with pytest.raises(EntryExistsError, match="other texts"):
+        record(model, tokenizer, prompts[1:], tmp_path / "whole", **options)
+    assert made == prompts
+    assert not (tmp_path / "whole" / "lmri" / ".generated").exists()
+    # Interrupted after four, with a fifth half written down.
+    made.clear()
+    stop_at[0] = 4
+    with pytest.raises(KeyboardInterrupt, match="4 prompts is kept"):
+        record(model, tokenizer, prompts, tmp_path / "part", **options)
+    [file] = (tmp_path / "part" / "lmri" / ".generated" / "made").glob("*.jsonl")
+    with file.open("ab") as stream:
+        stream.write(b'{"of": "half a li')
+    stop_at[0] = None
+    record(model, tokenizer, prompts, tmp_path / "part", **options)
+    assert made == prompts
+    assert bytes_of(tmp_path / "part") == bytes_of(tmp_path / "whole")
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match="writes no text"):
+        record(build("bert"), word_tokenizer(), ["the cat sits"], tmp_path / "study", generate=3)
+    full = "the cat " * 40
+    with pytest.raises(ValueError, match="leaves room"):
+        record(build("gpt2"), word_tokenizer(), [full], tmp_path / "study", generate=3)
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_special_token_that_stands_in_the_prompt_stays():

@@ -12,6 +12,7 @@ from lmri import EnergyMatchedControls
 from lmri.cli.app import app
 from lmri.sites import projections
 from lmri.study import open_study
+from walking import two_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -22,14 +23,16 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def study(walked, tmp_path_factory):
-    """Give a copy of the walked study, to write into."""
+    """Give a copy of the walked study, to write into, with two networks that are cheap to lesion."""
     root = tmp_path_factory.mktemp("experiments") / "study"
     shutil.copytree(walked.root, root)
+    opened = open_study(root)
+    opened.save_networks(two_of(opened.networks("canica")), "canica", "pair")
     return root
 
 
 def scored(study, name, *options, kind="lesion"):
-    done = run(kind, study, "--networks", "canica", "--n-controls", "2", "--name", name, *options, "--json")
+    done = run(kind, study, "--networks", "pair", "--n-controls", "2", "--name", name, *options, "--json")
     assert done.exit_code == 0, done.output
     return open_study(study).scores(name)
 
@@ -66,7 +69,7 @@ def test_energy_controls_are_measured_on_the_fitted_corpora_and_against_the_lesi
         "measured",
         classmethod(lambda cls, *given: made.append(measured(cls, *given)) or made[-1]),
     )
-    done = run("lesion", study, "--networks", "canica", "--controls", "energy", "--n-controls", "1", "--baseline",
+    done = run("lesion", study, "--networks", "pair", "--controls", "energy", "--n-controls", "1", "--baseline",
                baseline, "--name", f"by-number-{baseline.replace(':', '-')}", "--quiet")  # fmt: skip
     assert done.exit_code == 0, done.output
     opened = open_study(study)
@@ -85,25 +88,25 @@ def test_energy_controls_are_measured_on_the_fitted_corpora_and_against_the_lesi
 
 
 def test_a_family_that_means_nothing_at_a_site_is_refused_before_anything_is_scored(study):
-    done = run("lesion", study, "--networks", "canica", "--controls", "index", "--n-controls", "2", "--name", "index")
+    done = run("lesion", study, "--networks", "pair", "--controls", "index", "--n-controls", "2", "--name", "index")
     assert done.exit_code != 0
     assert "mlp_out" in " ".join(done.output.split())
     with pytest.raises(Exception, match="index"):
         open_study(study).scores("index")
-    done = run("lesion", study, "--networks", "canica", "--controls", "size")
+    done = run("lesion", study, "--networks", "pair", "--controls", "size")
     assert "--controls is 'size'; accepted are layer, energy, index" in " ".join(done.output.split())
 
 
 def test_silenced_neurons_can_give_what_they_gave_at_another_token(study):
     one, other = (scored(study, f"donor{seed}", "--baseline", f"resample:news:{seed}") for seed in (0, 1))
     intact, lesioned = (
-        one.items[one.items["condition"] == name]["value"].to_numpy() for name in ("intact", "canica-00")
+        one.items[one.items["condition"] == name]["value"].to_numpy() for name in ("intact", "pair-00")
     )
     assert (intact != lesioned).any()
     assert len(other.items) == len(one.items)
     assert conditions(study, "donor0") != conditions(study, "donor1")
     for bad in ("resample:", "resample:news:x", "resample:poems"):
-        done = run("lesion", study, "--networks", "canica", "--baseline", bad, "--name", "bad")
+        done = run("lesion", study, "--networks", "pair", "--baseline", bad, "--name", "bad")
         assert done.exit_code != 0
 
 
@@ -124,7 +127,7 @@ def test_named_tasks_are_scored_as_asked_and_on_their_split(study, tmp_path):
     file = tmp_path / "own.jsonl"
     rows = [{"sentence": f"code {n} news", "label": n % 2} for n in range(40)]
     file.write_text("\n".join(json.dumps(row) for row in rows))
-    task = ["--task", f"sst2:{file}", "--n-controls", "0", "--networks", "canica"]
+    task = ["--task", f"sst2:{file}", "--n-controls", "0", "--networks", "pair"]
     for name, split, scoring in (("whole", "", "loglikelihood"), ("part", "test", "loglikelihood/token")):
         done = run("lesion", study, *task, "--name", name, "--split", split, "--scoring", scoring)
         assert done.exit_code == 0, done.output
@@ -145,7 +148,7 @@ def test_a_classifier_is_not_scored_on_what_it_has_learned(study, tmp_path):
     assert done.exit_code == 0, done.output
     task = [
         "--networks",
-        "canica",
+        "pair",
         "--model",
         child,
         "--task",
@@ -166,12 +169,12 @@ def test_a_classifier_is_not_scored_on_what_it_has_learned(study, tmp_path):
 def test_a_dry_run_counts_what_would_be_scored_and_stores_nothing(study):
     before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.name != "log.jsonl"}
     done = run(
-        "lesion", study, "--networks", "canica", "--baseline", "code", "--n-controls", "7", "--name", "dry",
+        "lesion", study, "--networks", "pair", "--baseline", "code", "--n-controls", "7", "--name", "dry",
         "--dry-run", "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     cost = json.loads(done.stdout)
-    networks = open_study(study).networks("canica")
+    networks = open_study(study).networks("pair")
     filled = int(networks.members.any(axis=1).sum())
     assert {row["task"] for row in cost["cost"]} == {"perplexity-code", "perplexity-news"}
     # The intact model, each network and their union with their controls, and the paper's random share.
@@ -188,7 +191,7 @@ def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing
         "lesion",
         study,
         "--networks",
-        "canica",
+        "pair",
         "--n-controls",
         "19",
         "--name",
@@ -199,7 +202,7 @@ def test_dissociations_are_found_among_stored_lesions_or_it_says_what_is_missing
     )
     assert done.exit_code == 0, done.output
     out = tmp_path / "tables"
-    done = run("dissociate", study, "many", "--out", out, "--network", "canica-00", "--network", "canica-01", "--json")
+    done = run("dissociate", study, "many", "--out", out, "--network", "pair-00", "--network", "pair-01", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert len(found["dissociations"]) == 1
@@ -212,7 +215,7 @@ def test_several_families_seeds_and_spared_tokens_are_asked_for_at_once(study):
     options = ("--controls", "layer", "--controls", "energy", "--baseline", "resample:news", "--n-seeds", "3")
     scores = scored(study, "many-ways", *options, "--spare", "sinks")
     summary = scores.summary()
-    own = summary[(summary["condition"] == "canica-00") & (summary["task"] == "perplexity-code")]
+    own = summary[(summary["condition"] == "pair-00") & (summary["task"] == "perplexity-code")]
     assert own["control_family"].tolist() == ["layer+size", "layer+size+energy"]
     assert own["n_repeats"].tolist() == [3, 3]
     assert (own["sd_repeats"] > 0).all()
@@ -224,7 +227,7 @@ def test_several_families_seeds_and_spared_tokens_are_asked_for_at_once(study):
         (("--stop-after", "-2"), "--stop-after is -2"),
         (("--spare", "ends"), "ends"),
     ):
-        done = run("lesion", study, "--networks", "canica", "--name", "bad", *bad)
+        done = run("lesion", study, "--networks", "pair", "--name", "bad", *bad)
         assert done.exit_code != 0
         assert said in " ".join(done.output.split())
 
@@ -235,7 +238,7 @@ def test_a_lesion_is_written_up_beside_its_scores(study, tmp_path):
     outcome = open_study(study).experiment("written")
     assert "Controls have as many neurons in every layer" in outcome.text
     assert {path.suffix for path in out.iterdir()} == {".tsv", ".md", ".svg", ".png", ".json"}
-    again = run("lesion", study, "--networks", "canica", "--n-controls", "2", "--name", "written", "--stop-after", "1",
+    again = run("lesion", study, "--networks", "pair", "--n-controls", "2", "--name", "written", "--stop-after", "1",
                 "--out", out)  # fmt: skip
     assert again.exit_code != 0  # nothing is overwritten
     assert "exists" in again.output
@@ -243,9 +246,9 @@ def test_a_lesion_is_written_up_beside_its_scores(study, tmp_path):
 
 def test_more_controls_cost_only_themselves(study):
     scored(study, "few", "--seed", "7")
-    dry = ("lesion", study, "--networks", "canica", "--seed", "7", "--name", "more", "--dry-run", "--json")
+    dry = ("lesion", study, "--networks", "pair", "--seed", "7", "--name", "more", "--dry-run", "--json")
     cost = json.loads(run(*dry, "--n-controls", "5").stdout)["cost"]
-    n_networks = int(open_study(study).networks("canica").members.any(axis=1).sum()) + 1
+    n_networks = int(open_study(study).networks("pair").members.any(axis=1).sum()) + 1
     assert {row["n_evaluations"] for row in cost} == {1 + 3 * n_networks}
 
 
@@ -260,7 +263,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     assert opened.experiment("lesion-paper-parity").title.startswith("Paper parity")
     for options, said in (
         (("--paper", "--controls", "layer"), "--paper decides"),
-        (("--paper", "--networks", "canica"), "was not made as in the paper"),
+        (("--paper", "--networks", "pair"), "was not made as in the paper"),
         ((), "There is nothing to lesion"),
     ):
         done = run("lesion", study, *options)
@@ -274,7 +277,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
 
 def test_controls_that_stopped_early_or_are_larger_tell_no_dissociation(study):
     for name, options in (("early", ("--stop-after", "1")), ("shared", ("--controls", "shared"))):
-        done = run("lesion", study, "--networks", "canica", "--n-controls", "19", "--name", name, *options, "--quiet")
+        done = run("lesion", study, "--networks", "pair", "--n-controls", "19", "--name", name, *options, "--quiet")
         assert done.exit_code == 0, done.output
     said = " ".join(run("dissociate", study, "early").output.split())
     assert "stopped early" in said
@@ -283,7 +286,7 @@ def test_controls_that_stopped_early_or_are_larger_tell_no_dissociation(study):
 
 
 def test_a_lesion_can_be_written_up_another_way(study, tmp_path):
-    words = ("lesion", study, "--networks", "canica", "--n-controls", "2", "--name", "another-way", "--json")
+    words = ("lesion", study, "--networks", "pair", "--n-controls", "2", "--name", "another-way", "--json")
     assert run(*words).exit_code == 0
     again = run(*words, "--paper-model", "gpt2", "--out", tmp_path / "out")
     assert again.exit_code == 0, again.output
@@ -294,8 +297,8 @@ def test_a_lesion_keeps_to_the_places_that_are_named(study):
     whole = scored(study, "everywhere", "--controls", "layer").summary()
     first = scored(study, "first-only", "--controls", "layer", "--positions", "0").summary()
     assert made_of(study, "first-only")["parameters"]["positions"] == [0]
-    own = [one[(one["condition"] == "canica-union")].set_index("task")["value"] for one in (whole, first)]
+    own = [one[(one["condition"] == "pair-union")].set_index("task")["value"] for one in (whole, first)]
     assert (own[0] != own[1]).all()
-    done = run("lesion", study, "--networks", "canica", "--name", "bad", "--positions", "middle", "--n-controls", "1")
+    done = run("lesion", study, "--networks", "pair", "--name", "bad", "--positions", "middle", "--n-controls", "1")
     assert done.exit_code != 0
     assert "positions is 'middle'" in " ".join(done.output.split())

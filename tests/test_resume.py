@@ -122,9 +122,9 @@ def attempt(name, lines, notes):
 
         original, add = filling._Batch.read, Journal.add
 
-        def read(reading, plan, number):
+        def read(reading, plan, number, into):
             noted("read", number)
-            return original(reading, plan, number)
+            return original(reading, plan, number, into)
 
         def done(self, batch, crc):
             add(self, batch, crc)
@@ -423,7 +423,7 @@ def test_the_disk_is_waited_for_before_a_batch_counts_as_safe(tmp_path, reads, m
     monkeypatch.setattr(filling, "_SYNC_EVERY", 1)
     for kind, name in ((filling.Files, "sync"), (Journal, "add"), (Journal, "synced"), (Journal, "whole")):
         original = getattr(kind, name)
-        monkeypatch.setattr(kind, name, lambda *a, o=original, n=name: events.append(n) or o(*a))
+        monkeypatch.setattr(kind, name, lambda *a, o=original, n=name, **k: events.append(n) or o(*a, **k))
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
     assert events == ["add", "sync", "synced"] * BATCHES + ["sync", "whole"]
 

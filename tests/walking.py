@@ -1,11 +1,12 @@
 """The whole walk in small: the embedded model reads two corpora, and every kind of entry is made."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
 import lmri
-from lmri import CanICA, FastICA, MatchedControls, Study
+from lmri import CanICA, FastICA, MatchedControls, NetworkSet, Study
 from lmri.demo.texts import generate
 from lmri.tasks import Classification, Perplexity
 
@@ -53,3 +54,10 @@ def _walk(root: Path) -> Study:
         study.save_scores(scores, f"lesion-{name}", "mlp_hidden", name, {"intervention": "lesion"})
     study.report()
     return study
+
+
+def two_of(networks: NetworkSet) -> NetworkSet:
+    """Empty all networks but the first two: what is empty need not be scored."""
+    mask = networks.members.copy()
+    mask[2:] = False
+    return replace(networks, mask=mask)

@@ -19,6 +19,7 @@ def capture(
     ids: torch.Tensor,
     mask: torch.Tensor,
     keep: torch.Tensor,
+    into: Sequence[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Run one forward pass and keep what neurons do at the tokens in `keep`.
 
@@ -32,11 +33,13 @@ def capture(
         As `lmri.models.right_pad` gives them.
     keep : Tensor of bool, shape (n_texts, n_tokens)
         Tokens to keep; on the CPU.
+    into : sequence of ndarray of float32, shape (at least n_kept, n_neurons), optional
+        Memory to use, one array a space: getting it from the system anew for each pass takes longer than filling it.
 
     Returns
     -------
     list of ndarray of float32, shape (n_kept, n_neurons)
-        One a space, tokens in the order of texts.
+        One a space, tokens in the order of texts; the first rows of `into` where that is given.
 
     Raises
     ------
@@ -44,7 +47,10 @@ def capture(
         If a layer was not called exactly once.
     """
     kept = keep.flatten().nonzero().flatten()
-    made = [torch.empty((int(keep.sum()), space.n_neurons), dtype=torch.float32) for space in spaces]
+    stretches = _stretches(kept)
+    if into is None:
+        into = [np.empty((len(kept), space.n_neurons), dtype=np.float32) for space in spaces]
+    made = [torch.from_numpy(own[: len(kept)]) for own in into]
     calls = [[0] * space.n_layers for space in spaces]
 
     def copier(number: int, z: int) -> Callable[[torch.Tensor], None]:
@@ -55,9 +61,13 @@ def capture(
         def copy(activation: torch.Tensor) -> None:
             calls[number][z] += 1
             by_token = by_text(activation, ids.shape[0], ids.shape[1] + n_before)[:, n_before:]
-            # A copy, not a view: Falcon overwrites this tensor in place a moment later.
-            rows = by_token.reshape(ids.numel(), -1).index_select(0, kept.to(activation.device))
-            made[number][:, columns].copy_(rows)
+            rows = by_token.reshape(ids.numel(), -1)
+            # Copies, not views: Falcon overwrites this tensor in place a moment later.
+            if activation.device.type == "cpu":
+                for start, end, place in stretches:
+                    made[number][place : place + end - start, columns].copy_(rows[start:end])
+            else:
+                made[number][:, columns].copy_(rows.index_select(0, kept.to(activation.device)))
 
         return copy
 
@@ -70,3 +80,14 @@ def capture(
             if count != 1:
                 raise SiteError(f"{layer.module!r} was called {count} times in a forward pass; once was expected.")
     return [values.numpy() for values in made]
+
+
+def _stretches(kept: torch.Tensor) -> list[tuple[int, int, int]]:
+    """Part ascending places into stretches without a gap: first, behind the last, and where it goes."""
+    if not len(kept):
+        return []
+    places = kept.numpy()
+    breaks = np.flatnonzero(np.diff(places) != 1) + 1
+    starts = np.concatenate([[0], breaks])
+    ends = np.concatenate([breaks, [len(places)]])
+    return [(int(places[start]), int(places[end - 1]) + 1, int(start)) for start, end in zip(starts, ends, strict=True)]

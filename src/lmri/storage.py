@@ -162,6 +162,10 @@ class Layout:
         """Recordings that are being made, or were interrupted."""
         return self.own / ".unfinished"
 
+    def drafts(self, corpus: str) -> Path:
+        """Give the folder of what a model has written for a corpus that is not recorded yet."""
+        return self.own / ".generated" / corpus
+
     def unfinished_recording(self, corpus: str, sites: Sequence[str], n_shards: int | None = None) -> Path:
         """Give the folder in which a recording is made, by one process or in shards."""
         shards = "" if n_shards is None else f"_shards-{n_shards}"
@@ -174,6 +178,18 @@ class Layout:
     def atlas(self, site: str) -> Path:
         """Give the folder of layer names as viewers take them."""
         return self.own / "atlas" / bids_label(site)
+
+    def export(self, site: str, name: str) -> Path:
+        """Give the folder or file of networks as another program takes them; `name` has its ending."""
+        return self.own / "export" / bids_label(site) / check_name(name)
+
+    def roi(self, site: str, name: str) -> Path:
+        """Give the image of a region of interest; its sidecar is written last."""
+        return self.own / "rois" / bids_label(site) / f"{check_name(name)}.nii.gz"
+
+    def rois(self) -> list[Path]:
+        """List the images of all regions of interest."""
+        return sorted((self.own / "rois").glob("*/*.nii.gz"))
 
     def entry(self, kind: str, site: str, name: str) -> Path:
         """Folder of a decomposition, network set, comparison, score table or experiment."""
@@ -215,7 +231,7 @@ class Layout:
 
     def confounds(self, subject: str, corpus: str, run: int, site: str | None = None) -> Path:
         """Give the confounds of a run: those of a site or, without one, those that all sites share."""
-        return with_suffix(self.stem(subject, corpus, run, site), CONFOUNDS)
+        return with_suffix(self.stem(subject, corpus, run, site), CONFOUNDS if site is None else SITE_CONFOUNDS)
 
     def mask(self, subject: str, corpus: str, site: str) -> Path:
         """Give the mask image."""
@@ -231,16 +247,22 @@ class Layout:
 
 
 CONFOUNDS = "_desc-confounds_timeseries.tsv"
+"""fMRIPrep's name: nilearn takes these tables as the confounds of a run, and wants one a run."""
 
-CONFOUNDS_IGNORED = "**/*_desc-confounds_timeseries.*"
-"""fMRIPrep's name, which BIDS has no derivative of yet (BEP012)."""
+SITE_CONFOUNDS = "_desc-siteconfounds_timeseries.tsv"
+"""Another name, so that it does not: it would count one for all sites and one for each."""
+
+CONFOUNDS_IGNORED = "**/*confounds_timeseries.*"
+"""BIDS has no derivative of that name yet (BEP012)."""
 
 BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{CONFOUNDS_IGNORED}\n{LOCK}\n"
 
 
 def confounds_beside(path: Path) -> Path:
     """Give the confounds table beside an image (those of its site) or beside events (those that all sites share)."""
-    return path.with_name(path.name.removesuffix("_bold.nii").removesuffix("_events.tsv") + CONFOUNDS)
+    if path.name.endswith("_bold.nii"):
+        return path.with_name(path.name.removesuffix("_bold.nii") + SITE_CONFOUNDS)
+    return path.with_name(path.name.removesuffix("_events.tsv") + CONFOUNDS)
 
 
 def ignore_in_bids(layout: Layout) -> None:

@@ -176,3 +176,8 @@ def check_new_figure(option: str, path: Path | None) -> None:
     check_new(option, path)
     if path is not None and path.suffix.lower() != ".svg":
         raise ValueError(f"{option} is {path}; figures are SVG. Give it a name that ends in .svg.")
+
+
+def counted(n: int, noun: str) -> str:
+    """Count things in words: 1 run, 2 runs."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmri.cli.console import Output, check_new, check_new_figure, guarded, quote, records
+from lmri.cli.console import Output, check_new, check_new_figure, counted, guarded, quote, records
 from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ def order(
     if len(table) <= MOST_ROWS:
         output.table(table.rename(columns={"n_volumes": "volumes", "parallel": "parallel analysis", "mdl": "MDL"}))
     else:
-        output.table(found.distribution, f"Over {len(names) - 1} runs")
-    over = "all runs together" if scope == "group" else f"the median of {len(names) - 1} runs"
+        output.table(found.distribution, f"Over {counted(len(names) - 1, 'run')}")
+    over = "all runs together" if scope == "group" else f"the median of {counted(len(names) - 1, 'run')}"
     if found.recommended:
         output.say(f"Recommended: {found.recommended} components, by parallel analysis, {over}.")
     else:

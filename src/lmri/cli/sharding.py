@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmri.cli.console import Output, guarded, quote
+from lmri.cli.console import Output, counted, guarded, quote
 
 if TYPE_CHECKING:
     from lmri.recording import Recording
@@ -97,8 +97,10 @@ def say_recordings(output: Output, out: Path, recordings: Sequence["Recording"])
     for recording in recordings:
         n_test = len(recording.test_texts)
         output.say(
-            f"Recorded {recording.corpus} at {recording.space.site}: {len(recording.texts) - n_test} texts ({n_test} "
-            f"held out), {recording.n_volumes} volumes in {len(recording.runs)} runs, {recording.space.describe()}."
+            f"Recorded {recording.corpus} at {recording.space.site}: "
+            f"{counted(len(recording.texts) - n_test, 'text')} ({n_test} held out), "
+            f"{counted(recording.n_volumes, 'volume')} in {counted(len(recording.runs), 'run')}, "
+            f"{recording.space.describe()}."
         )
     site = recordings[0].space.site
     output.say(f"Next: lmri decompose {quote(out)} --n-components 20{site_hint(out, site)}")

@@ -104,11 +104,16 @@ class Files:
             return None
         return crc
 
-    def sync(self) -> None:
-        """See to it that all that was written is on the disk."""
+    def sync(self, keep_in_memory: bool = True) -> None:
+        """See to it that all that was written is on the disk, and need not be in the system's memory as well.
+
+        A long recording would push everything else out of it, and new pages cost more than the copying into them.
+        """
         for path in self._dirty:
             with path.open("r+b") as stream:
                 os.fsync(stream.fileno())
+                if not keep_in_memory and hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         self._dirty.clear()
 
 

@@ -1,6 +1,7 @@
 """Filling the files of a recording: the model reads batch by batch, and what it gives is written to its place."""
 
 import contextlib
+import itertools
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,8 +27,11 @@ from lmri.space import NeuronSpace
 Progress = Callable[[int, int], None]
 """Called with how much is done, and how much there is."""
 
-_SYNC_EVERY = 2**28
-"""Bytes after which the disk is waited for: what a loss of power can cost, beside what is checked by its checksum."""
+_SYNC_EVERY = 2**26
+"""Bytes after which the disk is waited for: what a loss of power can cost, beside what is checked by its checksum.
+
+Smaller recordings stay in the system's memory, where the next step finds them.
+"""
 
 
 def fill(
@@ -81,12 +85,16 @@ def _read_batches(
     n_all, n_done = sum(sizes.values()), sum(sizes[number] for number in numbers if number in journal.done)
     writer = _Writer(reading, plan, files, journal)
     waiting: Future[None] | None = None
+    left = [number for number in numbers if number not in journal.done]
+    longest = max((sum(plan.n_tokens[text] for text in plan.batches[number]) for number in left), default=0)
+    # One is filled while the other is written.
+    memory = itertools.cycle(
+        [[np.empty((longest, space.n_neurons), dtype=np.float32) for space in plan.spaces] for _ in range(2)]
+    )
     # A body that fails leaves the pool only when what it is writing is written, and listed.
     with evaluation_mode(reading.model), ThreadPoolExecutor(1, "lmri-writer") as pool:
-        for number in numbers:
-            if number in journal.done:
-                continue
-            batch = _Batch.read(reading, plan, number)
+        for number in left:
+            batch = _Batch.read(reading, plan, number, next(memory))
             if waiting is not None:
                 waiting.result()
             waiting = pool.submit(writer.write, batch)
@@ -108,8 +116,8 @@ class _Batch:
     values: list[np.ndarray]
 
     @classmethod
-    def read(cls, reading: Reading, plan: Plan, number: int) -> "_Batch":
-        """Let the model read a batch."""
+    def read(cls, reading: Reading, plan: Plan, number: int, into: list[np.ndarray]) -> "_Batch":
+        """Let the model read a batch; what it gives is put into the first rows of `into`."""
         texts = plan.batches[number]
         encodings = [reading.encode(text) for text in texts]
         volumes = [reading.volumes(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
@@ -117,7 +125,7 @@ class _Batch:
         keep = torch.zeros(ids.shape, dtype=torch.bool)
         for row, own in enumerate(volumes):
             keep[row, : len(own)] = torch.from_numpy(own >= 0)
-        return cls(number, texts, encodings, volumes, capture(reading.model, plan.spaces, ids, mask, keep))
+        return cls(number, texts, encodings, volumes, capture(reading.model, plan.spaces, ids, mask, keep, into))
 
 
 @dataclass
@@ -146,14 +154,16 @@ class _Writer:
                 first += len(kept)
         self.journal.add(batch.number, crc)
         if self.n_unsynced >= _SYNC_EVERY:
-            self.files.sync()
+            self.files.sync(keep_in_memory=False)
             self.journal.synced()
             self.n_unsynced = 0
 
 
 def _check_finite(space: NeuronSpace, rows: np.ndarray, encoding: Encoding, kept: np.ndarray, text: int) -> None:
-    if np.isfinite(rows).all():
-        return
+    # A sum costs less, and is finite only if all is; where it is not, it may only be too large.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(rows.sum()) or np.isfinite(rows).all():
+            return
     row, neuron = np.argwhere(~np.isfinite(rows))[0]
     raise NonFiniteError(
         f"The activation of layer {space.layer_of[neuron]}, neuron {space.neuron_of[neuron]} is {rows[row, neuron]} "

@@ -2,9 +2,9 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -64,17 +64,34 @@ class Written:
     n_prompt: int
 
 
+class Kept(Protocol):
+    """What was written before, found by the tokens of the prompt and by how many more there may be."""
+
+    def get(self, prompt: str, ids: Sequence[int], n_new: int) -> list[int] | None:
+        """Give it, None if there is none."""
+
+    def add(self, prompt: str, ids: Sequence[int], n_new: int, new: list[int]) -> None:
+        """Keep it."""
+
+
 def write_all(
-    model: PreTrainedModel, tokenizer: Any, prompts: list[str], how: Generation, max_tokens: int | None = None
+    model: PreTrainedModel,
+    tokenizer: Any,
+    prompts: list[str],
+    how: Generation,
+    max_tokens: int | None = None,
+    drafts: Kept | None = None,
 ) -> tuple[Written, ...]:
     """Let a model write on from each of several prompts; those that leave no room are listed in a warning.
+
+    What `drafts` has is not written again, and what is written is put there.
 
     Raises
     ------
     ValueError
         If none leaves room, or the model cannot write, or cannot be read again.
     """
-    made = [write_on(model, tokenizer, prompt, how, max_tokens) for prompt in prompts]
+    made = [write_on(model, tokenizer, prompt, how, max_tokens, drafts) for prompt in prompts]
     written = tuple(one for one in made if one is not None)
     full = [prompt for prompt, one in zip(prompts, made, strict=True) if one is None]
     if not written:
@@ -93,8 +110,32 @@ def write_all(
     return written
 
 
-def write_on(
+def check_can_write(model: PreTrainedModel) -> None:
+    """Refuse a model that writes no text behind a prompt."""
+    if not model.can_generate() or getattr(model.config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"{type(model).__name__} writes no text behind its prompt, so nothing can be generated. Load a causal "
+            "language model, or leave out generate."
+        )
+
+
+def room(
     model: PreTrainedModel, tokenizer: Any, prompt: str, how: Generation, max_tokens: int | None = None
+) -> tuple[Encoding, int]:
+    """Give a prompt as the model reads it to go on from it, and how many tokens it may write; 0 or less if none."""
+    opened = _open_ended(encode(model, tokenizer, prompt, max_tokens))
+    limits = [limit for limit in (context_length(model, tokenizer), max_tokens) if limit]
+    n_new = min([how.max_new_tokens, *(limit - len(opened.ids) for limit in limits)])
+    return opened, n_new if opened.ids else 0
+
+
+def write_on(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    prompt: str,
+    how: Generation,
+    max_tokens: int | None = None,
+    drafts: Kept | None = None,
 ) -> Written | None:
     """Let a model write on from a prompt, with a cache of keys and values.
 
@@ -108,6 +149,8 @@ def write_on(
         How far, and by which draws.
     max_tokens : int, optional
         Of prompt and continuation.
+    drafts : Kept, optional
+        What was written before.
 
     Returns
     -------
@@ -119,23 +162,25 @@ def write_on(
     ValueError
         If the model writes no text.
     """
-    if not model.can_generate() or getattr(model.config, "is_encoder_decoder", False):
-        raise ValueError(
-            f"{type(model).__name__} writes no text behind its prompt, so nothing can be generated. Load a causal "
-            "language model, or leave out generate."
-        )
-    opened = _open_ended(encode(model, tokenizer, prompt, max_tokens))
-    limits = [limit for limit in (context_length(model, tokenizer), max_tokens) if limit]
-    n_new = min([how.max_new_tokens, *(limit - len(opened.ids) for limit in limits)])
-    if n_new < 1 or not opened.ids:
+    check_can_write(model)
+    opened, n_new = room(model, tokenizer, prompt, how, max_tokens)
+    if n_new < 1:
         return None
+    new = drafts.get(prompt, opened.ids, n_new) if drafts is not None else None
+    if new is None:
+        new = _write(model, prompt, opened, n_new, how)
+        if drafts is not None:
+            drafts.add(prompt, opened.ids, n_new, new)
+    return _put_together(tokenizer, prompt, opened, new)
+
+
+def _write(model: PreTrainedModel, prompt: str, opened: Encoding, n_new: int, how: Generation) -> list[int]:
     ids = torch.tensor([opened.ids], device=input_device(model))
     with torch.random.fork_rng(), evaluation_mode(model):
         torch.manual_seed(int(text_hash(f"{how.seed} {prompt}")[:15], 16))
         with _writing_plainly(model, how, n_new):
             made = model.generate(ids, attention_mask=torch.ones_like(ids))
-    new = [int(one) for one in made[0, len(opened.ids) :]]
-    return _put_together(tokenizer, prompt, opened, new)
+    return [int(one) for one in made[0, len(opened.ids) :]]
 
 
 @contextlib.contextmanager

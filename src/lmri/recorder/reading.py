@@ -13,6 +13,9 @@ from lmri.models import Encoding, encode, unknown_id
 from lmri.recorder.axis import Axis, units_table
 from lmri.recorder.generating import Written
 
+_REMEMBERED = 50_000
+"""Tokens whose encodings are kept, some 10 MB: small recordings tokenize once, long ones thrice in little memory."""
+
 
 @dataclass(frozen=True)
 class Lengths:
@@ -33,6 +36,19 @@ class Lengths:
     n_cut: list[int]
     n_unknown: int
     digest: str
+
+
+@dataclass
+class _Remembered:
+    """Encodings of the first texts that were asked for, as many as there is room for."""
+
+    encodings: dict[int, Encoding] = field(default_factory=dict)
+    n_tokens: int = 0
+
+    def take(self, text: int, encoding: Encoding) -> None:
+        if self.n_tokens + len(encoding.ids) <= _REMEMBERED:
+            self.encodings[text] = encoding
+            self.n_tokens += len(encoding.ids)
 
 
 @dataclass(frozen=True)
@@ -62,12 +78,18 @@ class Reading:
     n_dummy: int
     axis: Axis = field(default_factory=Axis)
     written: tuple[Written, ...] = ()
+    _remembered: _Remembered = field(default_factory=_Remembered, init=False, repr=False, compare=False)
 
     def encode(self, text: int) -> Encoding:
-        """Tokenize one text."""
+        """Tokenize one text; the first are remembered."""
         if self.written:
             return self.written[text].encoding
-        return encode(self.model, self.tokenizer, self.texts[text], self.max_tokens)
+        known = self._remembered.encodings.get(text)
+        if known is not None:
+            return known
+        encoding = encode(self.model, self.tokenizer, self.texts[text], self.max_tokens)
+        self._remembered.take(text, encoding)
+        return encoding
 
     def volumes(self, text: int, encoding: Encoding) -> np.ndarray:
         """Give the volume of every token, counted in its text; -1 of those that are in none."""

@@ -14,18 +14,20 @@ from lmri.layers import has_experts, stack_of
 from lmri.models import alterations, context_length, describe_model, look_closely
 from lmri.recorder.axis import Axis
 from lmri.recorder.committing import commit, discard
+from lmri.recorder.drafts import FOREVER, Wanted, written_in
 from lmri.recorder.files import explaining_a_full_disk
 from lmri.recorder.filling import Progress, fill, keeping_what_is_done
-from lmri.recorder.generating import Generation, Written, write_all
+from lmri.recorder.generating import Generation, Written
 from lmri.recorder.journal import journal_of
 from lmri.recorder.parts import n_shards_of
 from lmri.recorder.plan import Plan
 from lmri.recorder.planning import Request, make_plan
 from lmri.recorder.reading import Reading
 from lmri.recorder.shards import check_shard, record_shard
+from lmri.recording import Recording
 from lmri.sites import find_sites
 from lmri.space import NeuronSpace
-from lmri.study import Study, writing_to
+from lmri.study import Study, open_study, writing_to
 from lmri.texts import read_texts
 
 logger = logging.getLogger(__name__)
@@ -181,16 +183,24 @@ def record(
     written: tuple[Written, ...] = ()
     if how is not None:
         parameters["temperature"] = temperature
-        written = write_all(model, tokenizer, kept, how, longest)
-        kept = [one.text for one in written]
+        wanted = Wanted(corpus, tuple(sites), parameters, longest)
+        made = written_in(out, model, tokenizer, kept, how, wanted, FOREVER if shard is not None else 0)
+        if made is None:
+            logger.info("%s is already recorded at %s", corpus, ", ".join(sites))
+            return None if shard is not None else _recorded(open_study(out), corpus, site)
+        written, kept = made, [one.text for one in made]
     reading = Reading(model, tokenizer, kept, longest, n_dummy, axis, written)
     request = Request(reading, corpus, spaces, parameters)
     if shard is not None:
         record_shard(request, out, shard, resume, progress)
         return None
-    study = _record_whole(request, out, resume, progress)
-    recordings = [study.recording(corpus=corpus, site=one) for one in sites]
-    return recordings[0] if isinstance(site, str) else recordings
+    return _recorded(_record_whole(request, out, resume, progress), corpus, site)
+
+
+def _recorded(study: Study, corpus: str, site: str | Sequence[str]) -> Recording | list[Recording]:
+    if isinstance(site, str):
+        return study.recording(corpus=corpus, site=site)
+    return [study.recording(corpus=corpus, site=one) for one in site]
 
 
 def _longest(model: PreTrainedModel, tokenizer: Any, sites: Sequence[str], max_tokens: int | None) -> int | None:

@@ -222,9 +222,10 @@ class Study:
             names = [*parameters, *(name for name in old["parameters"] if name not in parameters)]
             changed = [name for name in names if old["parameters"].get(name) != parameters.get(name)]
             if old["texts_sha256"] != digest or changed:
-                what = "other texts" if old["texts_sha256"] != digest else f"another {', '.join(changed)}"
+                ways = [f"{name} = {old['parameters'].get(name)!r}, not {parameters.get(name)!r}" for name in changed]
+                what = "from other texts" if old["texts_sha256"] != digest else f"with {'; '.join(ways)}"
                 raise EntryExistsError(
-                    f"{corpus!r} is already recorded in {self.root}, from {what}. A corpus is one set of texts, read "
+                    f"{corpus!r} is already recorded in {self.root}, {what}. A corpus is one set of texts, read "
                     "one way: give the new one another name (--corpus), or use another study (--out)."
                 )
             if recording.space.site == site:
@@ -731,7 +732,8 @@ def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[
         try:
             yield study
         except BaseException:
-            if is_new and not study.recordings() and not study.unfinished():
+            begun = study.unfinished() or layout.drafts("").is_dir()
+            if is_new and not study.recordings() and not begun:
                 for path in layout.root.iterdir():
                     storage.remove(path)
                 if not was_there:
