@@ -1,10 +1,11 @@
 """Mixtures of experts: units of fused experts, recorded and lesioned exactly."""
 
+import numpy as np
 import pytest
 import torch
 
 import lmri
-from lmri import find_sites, record
+from lmri import find_sites, record, storage
 from lmri.capture import capture
 from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode
@@ -297,6 +298,41 @@ def test_routing_is_recorded_beside_the_units_in_one_pass(tmp_path):
     assert units.n_volumes == router.n_volumes == 3
     assert {layer.expert for layer in units.space.layers} == {0, 2}
     assert router.space.n_neurons == 4 * N_LAYERS
+
+
+@pytest.mark.parametrize("kind", ["Qwen3Moe", "Mixtral"])
+def test_a_routing_table_stands_beside_chosen_experts(tmp_path, kind):
+    texts = ["the cat sits", "a dog", "the dog sits on a cat"]
+    options = {"test_fraction": 0, "experts": [0, 2]}
+    _, router = record(
+        mixture(kind), word_tokenizer(), texts, tmp_path / "both", site=["mlp_hidden", "router"], **options
+    )
+    assert not list((tmp_path / "both").rglob("*desc-routing*"))  # there it is an image
+    units = record(mixture(kind), word_tokenizer(), texts, tmp_path / "one", site="mlp_hidden", **options)
+    study = lmri.open_study(tmp_path / "one")
+    assert [one.space.site for one in study.recordings()] == ["mlp_hidden"]
+    assert study.orphans() == study.unfinished() == []
+    [path] = (tmp_path / "one").rglob("*desc-routing_timeseries.tsv")
+    assert storage.sidecar(path).is_file()
+    table = storage.read_table(path, text=[layer.name for layer in router.space.layers])
+    assert list(table) == [layer.name for layer in router.space.layers]
+    assert len(table) == units.n_volumes == router.n_volumes
+    found = np.zeros((len(table), router.space.n_neurons))
+    for z, name in enumerate(table):
+        for row, cell in enumerate(table[name]):
+            pairs = [(int(expert), float(weight)) for expert, weight in (one.split(":") for one in cell.split())]
+            assert [weight for _, weight in pairs] == sorted((weight for _, weight in pairs), reverse=True)
+            for expert, weight in pairs:
+                found[row, router.space.offsets[z] + expert] = weight
+    [expected] = router.arrays()
+    np.testing.assert_allclose(found, expected, atol=5e-5)
+    assert ((found != 0).sum(axis=1) == 2 * router.space.n_layers).all()
+    for number in (1, 2):
+        record(
+            mixture(kind), word_tokenizer(), texts, tmp_path / "two", site="mlp_hidden", shard=(number, 2), **options
+        )
+    lmri.merge(tmp_path / "two")
+    assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
 
 
 def test_a_dense_model_has_no_router(gpt2):

@@ -233,6 +233,10 @@ class Layout:
         """Give the confounds of a run: those of a site or, without one, those that all sites share."""
         return with_suffix(self.stem(subject, corpus, run, site), CONFOUNDS if site is None else SITE_CONFOUNDS)
 
+    def routing(self, subject: str, corpus: str, run: int, site: str) -> Path:
+        """Give the table of which experts of a mixture a volume was given to; `site` is that of the router."""
+        return with_suffix(self.stem(subject, corpus, run, site), ROUTING)
+
     def mask(self, subject: str, corpus: str, site: str) -> Path:
         """Give the mask image."""
         return with_suffix(self.stem(subject, corpus, site=site), "_mask.nii.gz")
@@ -255,7 +259,11 @@ SITE_CONFOUNDS = "_desc-siteconfounds_timeseries.tsv"
 CONFOUNDS_IGNORED = "**/*confounds_timeseries.*"
 """BIDS has no derivative of that name yet (BEP012)."""
 
-BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{CONFOUNDS_IGNORED}\n{LOCK}\n"
+ROUTING = "_desc-routing_timeseries.tsv"
+
+ROUTING_IGNORED = f"**/*{ROUTING.removesuffix('tsv')}*"
+
+BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{CONFOUNDS_IGNORED}\n{ROUTING_IGNORED}\n{LOCK}\n"
 
 
 def confounds_beside(path: Path) -> Path:
@@ -265,11 +273,11 @@ def confounds_beside(path: Path) -> Path:
     return path.with_name(path.name.removesuffix("_events.tsv") + CONFOUNDS)
 
 
-def ignore_in_bids(layout: Layout) -> None:
-    """Let the BIDS validator pass over confounds, also in a study that was made before there were any."""
+def ignore_in_bids(layout: Layout, pattern: str = CONFOUNDS_IGNORED) -> None:
+    """Let the BIDS validator pass over a kind of file, also in a study that was made before there were any."""
     known = layout.bidsignore.read_text(encoding="utf-8") if layout.bidsignore.is_file() else BIDSIGNORE
-    if CONFOUNDS_IGNORED not in known.splitlines():
-        write_text(layout.bidsignore, f"{known.rstrip()}\n{CONFOUNDS_IGNORED}\n")
+    if pattern not in known.splitlines():
+        write_text(layout.bidsignore, f"{known.rstrip()}\n{pattern}\n")
 
 
 def with_suffix(stem: Path, suffix: str) -> Path:

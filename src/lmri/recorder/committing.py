@@ -6,7 +6,9 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.recorder.files import image_path, table_paths
 from lmri.recorder.plan import Plan
+from lmri.recorder.routing import write_routing
 from lmri.recording import Recording, Run
+from lmri.space import NeuronSpace
 from lmri.study import Study
 from lmri.study.dataset import write_recording_index, write_recording_site, write_recording_texts
 
@@ -28,12 +30,18 @@ def commit(study: Study, plan: Plan, whole: Path, folder: Path) -> None:
     """
     layout, subject, corpus = study.layout, study.subject, plan.corpus
     layout.func(subject).mkdir(parents=True, exist_ok=True)
+    if plan.beside:
+        storage.ignore_in_bids(layout, storage.ROUTING_IGNORED)
     for number in range(1, len(plan.runs) + 1):
         events, tokens = table_paths(whole, number)
         _move(events, layout.events(subject, corpus, number))
         _move(tokens, layout.tokens(subject, corpus, number))
         for site in plan.sites:
             _move(image_path(whole, site, number), layout.bold(subject, corpus, number, site))
+        for space in plan.beside:
+            _put_beside(
+                space, image_path(whole, space.site, number), layout.routing(subject, corpus, number, space.site)
+            )
     write_recording_texts(layout, subject, corpus, plan.texts)
     for space in plan.spaces:
         caveats = plan.caveats.get(space.site, [])
@@ -44,6 +52,13 @@ def commit(study: Study, plan: Plan, whole: Path, folder: Path) -> None:
         storage.log(layout, "record", corpus=corpus, site=space.site, model=plan.location)
     discard(layout.drafts(corpus))
     discard(folder)
+
+
+def _put_beside(space: NeuronSpace, hidden: Path, path: Path) -> None:
+    if hidden.is_file():
+        write_routing(space, hidden, path)
+    elif not path.is_file():
+        raise StudyError(f"{hidden} is missing. Delete {hidden.parent}, and record again.")
 
 
 def discard(folder: Path) -> None:

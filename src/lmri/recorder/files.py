@@ -131,7 +131,7 @@ def _reserve(number: int, size: int) -> None:
 def image_files(plan: Plan, folder: Path) -> Files:
     """Lay out the images of all runs, under their hidden names in `folder`."""
     files = Files()
-    for space in plan.spaces:
+    for space in plan.read:
         places: dict[int, Place] = {}
         volume = 4 * space.inside.size
         for number, run in enumerate(plan.runs, start=1):
@@ -149,7 +149,7 @@ def row_files(plan: Plan, folder: Path, shard: tuple[int, int]) -> Files:
     """Lay out the rows of one shard: a file a site."""
     files = Files()
     texts = [text for batch in plan.own_batches(shard) for text in plan.batches[batch]]
-    for space in plan.spaces:
+    for space in plan.read:
         path = folder / f"space-{storage.bids_label(space.site)}_rows.bin"
         shares = text_shares(texts, plan.n_volumes, 4 * space.inside.size)
         files.places.append({text: (path, first, size) for text, first, size in shares})

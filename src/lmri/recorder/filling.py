@@ -89,7 +89,7 @@ def _read_batches(
     longest = max((sum(plan.n_tokens[text] for text in plan.batches[number]) for number in left), default=0)
     # One is filled while the other is written.
     memory = itertools.cycle(
-        [[np.empty((longest, space.n_neurons), dtype=np.float32) for space in plan.spaces] for _ in range(2)]
+        [[np.empty((longest, space.n_neurons), dtype=np.float32) for space in plan.read] for _ in range(2)]
     )
     # A body that fails leaves the pool only when what it is writing is written, and listed.
     with evaluation_mode(reading.model), ThreadPoolExecutor(1, "lmri-writer") as pool:
@@ -125,7 +125,7 @@ class _Batch:
         keep = torch.zeros(ids.shape, dtype=torch.bool)
         for row, own in enumerate(volumes):
             keep[row, : len(own)] = torch.from_numpy(own >= 0)
-        return cls(number, texts, encodings, volumes, capture(reading.model, plan.spaces, ids, mask, keep, into))
+        return cls(number, texts, encodings, volumes, capture(reading.model, plan.read, ids, mask, keep, into))
 
 
 @dataclass
@@ -141,7 +141,7 @@ class _Writer:
     def write(self, batch: _Batch) -> None:
         """Write one batch, and then say so."""
         crc = 0
-        for number, (space, values) in enumerate(zip(self.plan.spaces, batch.values, strict=True)):
+        for number, (space, values) in enumerate(zip(self.plan.read, batch.values, strict=True)):
             first = 0
             for text, encoding, volumes in zip(batch.texts, batch.encodings, batch.volumes, strict=True):
                 kept = np.flatnonzero(volumes >= 0)

@@ -49,6 +49,8 @@ class Plan:
         Where the model was loaded from; no byte depends on it.
     caveats : mapping from str to list of str
         Of every site, what stands between its neurons and the residual stream.
+    beside : tuple of NeuronSpace
+        Routers, which are read in the same passes and become tables.
     """
 
     corpus: str
@@ -59,6 +61,7 @@ class Plan:
     made_of: Mapping[str, Any]
     location: str
     caveats: Mapping[str, list[str]] = field(default_factory=dict)
+    beside: tuple[NeuronSpace, ...] = ()
 
     @cached_property
     def runs(self) -> list[list[int]]:
@@ -80,6 +83,11 @@ class Plan:
         return [int(count) for count in self.texts["n_tokens"]]
 
     @property
+    def read(self) -> tuple[NeuronSpace, ...]:
+        """Everything that is read."""
+        return (*self.spaces, *self.beside)
+
+    @property
     def sites(self) -> list[str]:
         """Names of the sites."""
         return [space.site for space in self.spaces]
@@ -93,7 +101,7 @@ class Plan:
     def n_bytes(self) -> int:
         """Bytes of all volumes."""
         n_volumes = sum(self.n_volumes[text] for run in self.runs for text in run)
-        return sum(4 * space.inside.size * n_volumes for space in self.spaces)
+        return sum(4 * space.inside.size * n_volumes for space in self.read)
 
     def own_batches(self, shard: tuple[int, int] | None) -> list[int]:
         """Choose the numbers of the batches of a shard, given as (number from 1, how many), or of all."""
@@ -118,6 +126,7 @@ class Plan:
                 "made_of": dict(self.made_of),
                 "location": self.location,
                 "caveats": dict(self.caveats),
+                "beside": [space.to_dict() for space in self.beside],
             }
             storage.write_json(partial / "plan.json", content)
 
@@ -128,7 +137,8 @@ class Plan:
         spaces = tuple(NeuronSpace.from_dict(space) for space in content["spaces"])
         texts = storage.read_table(folder / "texts.tsv", TEXT_COLUMNS)
         rest = {name: content[name] for name in ("batches", "parameters", "made_of", "location", "caveats")}
-        return cls(content["corpus"], spaces, texts, **rest)
+        beside = tuple(NeuronSpace.from_dict(space) for space in content.get("beside", []))
+        return cls(content["corpus"], spaces, texts, **rest, beside=beside)
 
     def check_same(self, folder: Path, next_step: str) -> None:
         """Refuse to go on with a recording of another plan.

@@ -11,12 +11,13 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri import storage
-from lmri.exceptions import DataWarning
-from lmri.layers import ROUTER
+from lmri.exceptions import DataWarning, SiteError
+from lmri.layers import DECODER, ROUTER, stack_of
 from lmri.models import describe_model, input_device, location, plan_batches, warn_of_unknown_share
 from lmri.recorder.plan import Plan
 from lmri.recorder.reading import Reading
 from lmri.recording import pack
+from lmri.sites import find_sites
 from lmri.sites.caveats import caveats
 from lmri.space import NeuronSpace
 from lmri.study import Study
@@ -94,7 +95,27 @@ def make_plan(request: Request, study: Study, spaces: Sequence[NeuronSpace]) -> 
     made_of = _made_of(request, spaces, sides, batches)
     found = {space.site: _caveats(reading.model, space) for space in spaces}
     where = location(reading.model)
-    return Plan(request.corpus, tuple(spaces), table, batches, parameters, made_of, where, found)
+    beside = _routers_beside(reading.model, tuple(spaces))
+    return Plan(request.corpus, tuple(spaces), table, batches, parameters, made_of, where, found, beside)
+
+
+def _routers_beside(model: PreTrainedModel, spaces: tuple[NeuronSpace, ...]) -> tuple[NeuronSpace, ...]:
+    """Find the routers of the mixtures whose experts are recorded, unless they are asked for as well.
+
+    A mixture whose router cannot be read, as one that decides behind closed doors, has none.
+    """
+    names = {
+        DECODER * (stack_of(space.site) == "decoder") + ROUTER
+        for space in spaces
+        if any(layer.expert is not None for layer in space.layers)
+    }
+    found = []
+    for name in sorted(names - {space.site for space in spaces}):
+        try:
+            found.append(find_sites(model, name))
+        except SiteError:
+            continue
+    return tuple(found)
 
 
 def _caveats(model: PreTrainedModel, space: NeuronSpace) -> list[str]:

@@ -187,7 +187,9 @@ class Study:
         """List images and tables of runs that no index names, as an interrupted recording leaves them."""
         named = {path for one in self.recordings() for run in one.runs for path in (run.img, run.events, run.tokens)}
         named |= {storage.confounds_beside(path) for path in named}
-        found = self.layout.func(self.subject).glob("*_run-*")
+        found = [
+            one for one in self.layout.func(self.subject).glob("*_run-*") if not one.name.endswith(storage.ROUTING)
+        ]
         return sorted(path for path in found if path.suffix in (".nii", ".tsv") and path not in named)
 
     def unfinished(self) -> list[Path]:
