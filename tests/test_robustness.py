@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import lmri
 from lmri import MatchedControls, NeuronICA, lesion, record
 from lmri.cli.app import app
-from lmri.exceptions import DataWarning
+from lmri.exceptions import DataWarning, StudyError
 from lmri.experiments import Robustness, robustness, specifications
 from lmri.experiments.robustness import COLUMNS, HOLDS, STATUSES, _judged
 from lmri.experiments.specifications import KINDS, Choice, Specifications, Variant, threshold_label
@@ -366,6 +366,14 @@ def test_what_fails_stands_in_its_row(study, model, tokenizer, task, monkeypatch
     figure = robustness_figure(found.table)  # rows without numbers have a line of their own, too
     shown = [text.get_text() for text in figure.axes[0].texts]
     assert {"empty", "no controls", "no network"} <= set(shown)
+
+
+def test_networks_that_a_person_chose_cannot_be_chosen_again(study):
+    networks = study.networks("ica", "mlp_hidden")
+    info = {**networks.info, "threshold": {"method": "accepted", "description": "by hand"}}
+    study.save_networks(dataclasses.replace(networks, info=info), "ica", "by-hand")
+    with pytest.raises(StudyError, match="'by-hand' were chosen by 'accepted'.*lmri threshold"):
+        Specifications(study, "by-hand", "mlp_hidden")
 
 
 def test_bad_choices_are_refused_before_anything_is_run(study):

@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 
-INTENTS = {"none": 0, "t": 3, "z": 5, "estimate": 1001, "label": 1002}
+INTENTS = {"none": 0, "t": 3, "p": 22, "z": 5, "estimate": 1001, "label": 1002}
 """Kinds of image, with their NIfTI intent codes."""
 
 
@@ -18,7 +18,7 @@ def stamp(
         Changed in place, and returned.
     affine : ndarray of shape (4, 4)
         For both sform and qform, with code 1: code 0 makes readers disagree, and 4 would mean a brain's standard space.
-    intent : {"none", "z", "t", "estimate", "label"}
+    intent : {"none", "z", "t", "p", "estimate", "label"}
         What the numbers are.
     extension : str, optional
         Text of a header extension; others are removed.

@@ -204,7 +204,7 @@ class NeuronSpace:
         ----------
         values : ndarray of shape (n_neurons,) or (n, n_neurons)
             In (layer, neuron) order. Booleans become uint8, integers int16 if they fit, all else float32.
-        intent : {"none", "z", "t", "estimate", "label"}
+        intent : {"none", "z", "t", "p", "estimate", "label"}
             What the numbers are, for the header.
 
         Returns

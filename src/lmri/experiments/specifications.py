@@ -178,6 +178,11 @@ class Specifications:
         self.number = None if self.network == UNION else self._number(self.network)
         info, made = self.networks.info, self.networks.info["threshold"]
         by = made["method"]
+        if by not in THRESHOLDS:
+            raise StudyError(
+                f"The networks {entry.name!r} were chosen by {by!r}, which cannot be done again with other maps; accepted "
+                f"are thresholds ({', '.join(THRESHOLDS)}). Give a set that lmri threshold made."
+            )
         threshold = (by, {key: made[key] for key in [value_name(by)] if key is not None})
         seed = int(info["parameters"].get("random_state") or 0)
         self.base = Choice(BASE, "as stored", entry.site, str(info["method"]), seed, threshold, controls=self.controls)

@@ -301,7 +301,7 @@ class Localizer:
         self.mask_img_ = space.mask_img
         self.extra_imgs_ = {
             "effect.nii.gz": space.to_img(test.effect.astype(np.float32), "estimate"),
-            "p.nii.gz": space.to_img(test.p().astype(np.float32)),
+            "p.nii.gz": space.to_img(test.p().astype(np.float32), "p"),
         }
         self.fit_texts_by_run_ = [storage.texts_of([img]) for img in runs.imgs]
         used = {name for names in self.units_.values() for name in names} if self._by_text else set(rows.used)
