@@ -6,7 +6,7 @@ DATA := $(abspath ../shared)
 export LMRI_TEST_DATA ?= $(if $(wildcard $(DATA)/models),$(DATA),)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-all lint wheel clean
+.PHONY: demo test test-all browser clients lint docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/lmri demo --out lmri-demo
@@ -18,11 +18,25 @@ test: .venv/installed
 test-all: .venv/installed
 	$(BIN)/python -m pytest
 
+# What tests of pages drive, and programs that read our files; where they are not, tests are skipped and say so.
+browser:
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+clients: .venv/installed
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends nifti-bin mrtrix3 connectome-workbench
+	$(BIN)/python -m pip install --quiet fslpy pybids SimpleITK
+
 lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site; every warning is an error, and so is a link that leads nowhere.
+docs: .venv/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	$(BIN)/python docs/check.py docs/_build/html
+	@echo "Open docs/_build/html/index.html"
 
 # The wheel as a user gets it: in an environment of its own, run from an empty folder.
 wheel: .venv/installed
@@ -39,5 +53,10 @@ wheel: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+# Only who builds the site needs what builds it.
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv build dist lmri-demo
+	rm -rf .venv build dist lmri-demo docs/_build docs/gallery docs/api/generated

@@ -1,22 +1,36 @@
 """The report is one whole page, says what the data say, and runs nothing that a text contains."""
 
 import base64
+import dataclasses
+import hashlib
+import json
+import re
 import shutil
+import warnings
 from html import escape
 from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import lmri
 from lmri import storage
 from lmri.outcome import Drawing, Outcome
+from lmri.report.citing import Methods
+from lmri.report.quality import write_page
+from lmri.report.references import REFERENCES
+from lmri.reproducibility import reproducibility, volume_texts
+from lmri.space import ModelInfo
 from lmri.study import open_study
+from lmri.study.study import writing_to
 from walking import NASTY
 
 
 class Page(HTMLParser):
-    """Elements and visible text of a page."""
+    """Elements and visible text of a page, without our own script and its data."""
 
     def __init__(self, html):
         super().__init__()
@@ -26,10 +40,10 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes.extend((tag, *attribute) for attribute in attrs)
-        self._hidden += tag == "style"
+        self._hidden += tag in ("style", "script")
 
     def handle_endtag(self, tag):
-        self._hidden -= tag == "style"
+        self._hidden -= tag in ("style", "script")
 
     def handle_data(self, data):
         self.text += "" if self._hidden else data
@@ -40,24 +54,37 @@ def page(walked):
     return Page(walked.layout.report.read_text())
 
 
+def only_our_scripts(html):
+    """Give the data of the page, after a look that our code is the only one that may run."""
+    data, code = re.findall(r'<script(?: type="application/json" id="data")?>(.*?)</script>', html, re.DOTALL)
+    assert code == (resources.files("lmri.report") / "templates/report.js").read_text()
+    allowed = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'" in html
+    assert html.count("<script") == html.count("</script") == 2
+    assert data.isascii()
+    assert not set("<>&") & set(data)
+    return json.loads(data)
+
+
 def test_nothing_is_loaded_from_elsewhere(page):
     for tag, name, value in page.attributes:
         if name in ("src", "href", "xlink:href", "data") and value:
             assert value.startswith(("data:", "#")), (tag, value)
     assert "link" not in page.tags
+    assert not [one for one in page.attributes if one[1].startswith("on")]
 
 
 def test_texts_are_escaped(walked, tmp_path, monkeypatch):
-    def nasty(courses, recordings):
+    def nasty(courses, recordings, networks):
         top = {"before": NASTY, "token": NASTY, "after": "</table>", "value": 1.0, "corpus": "news"}
-        return [[top]] * courses[0][2].shape[1]
+        return [[top]] * len(networks)
 
-    monkeypatch.setattr("lmri.report.page.top_tokens", nasty)
+    monkeypatch.setattr("lmri.report.sections.courses.top_tokens", nasty)
     html = walked.report(tmp_path / "r.html").read_text()
-    page = Page(html)
-    assert "script" not in page.tags
-    assert "<script" not in html
-    assert NASTY in page.text  # shown as it is, template marks and entities included
+    data = only_our_scripts(html)
+    assert NASTY in Page(html).text  # shown as it is, template marks and entities included
+    tokens = [token for corpus in data["tokens"].values() for run in corpus for token in run["tokens"]]
+    assert "script" in "".join(tokens)
 
 
 def test_every_network_recording_and_score_is_there(page, walked):
@@ -83,6 +110,7 @@ def test_methods_name_versions_settings_and_sources(page):
     versions = storage.versions()
     for name in ("lmri", "nilearn", "numpy"):
         assert f"{name} {versions[name]}" in page.text
+    assert "@article{liu2025," in page.text
     assert "arXiv:2502.20408" in page.text
     assert "n_components = 4" in page.text
 
@@ -127,7 +155,7 @@ def test_lightboxes_show_every_member_once(walked):
 
 
 def test_top_tokens_are_those_of_the_time_course(walked):
-    from lmri.report.page import top_tokens
+    from lmri.report.sections.courses import top_tokens
 
     recordings = {one.corpus: one for one in walked.group()}
     courses = walked.time_courses("canica")
@@ -138,6 +166,9 @@ def test_top_tokens_are_those_of_the_time_course(walked):
     )
     assert tops[0][0]["token"] == recordings[best[1]].events[best[2] - 1]["token"].iloc[best[3]]
     assert [top["value"] for top in tops[0]] == sorted((top["value"] for top in tops[0]), reverse=True)
+    # Where it says that it is.
+    top = tops[0][0]
+    assert (top["corpus"], top["run"], top["volume"]) == best[1:]
 
 
 def test_open_study_reports_too(walked, tmp_path):
@@ -159,9 +190,7 @@ def test_experiments_are_shown_whole_and_nothing_in_them_runs(walked, tmp_path):
     copy.save_experiment(outcome, "kept", "mlp_hidden", {"networks": "canica"}, {"what": close})
     html = copy.report().read_text()
     page = Page(html)
-    assert "script" not in page.tags
-    assert "<script" not in html
-    assert not [one for one in page.attributes if one[1].startswith("on")]
+    only_our_scripts(html)
     test_nothing_is_loaded_from_elsewhere(page)
     for text in (f"Title {close}", f"One {NASTY}.", f"Two {close}.", f"Caption {close}", f"what = {close}"):
         assert text in page.text
@@ -178,4 +207,194 @@ def test_experiments_are_shown_whole_and_nothing_in_them_runs(walked, tmp_path):
 
 
 def test_a_study_without_experiments_says_nothing_of_them(page):
-    assert "xperiment" not in page.text
+    assert "Experiment" not in page.text
+    assert "experiments" not in [value for _, name, value in page.attributes if name == "id"]
+
+
+# -- what stands where ------------------------------------------------------------------------------------------------
+
+
+def test_sections_stand_in_order_and_the_navigation_leads_to_them(page, walked):
+    ids = [value for tag, name, value in page.attributes if tag == "section" and name == "id"]
+    sets = [f"set-mlp_hidden-{one.name}" for one in walked.entries.list("networks")]
+    assert ids == ["summary", "quality", "stability", *sets, "compared", "scores", "methods", "limits"]
+    every = [value for _, name, value in page.attributes if name == "id"]
+    assert len(every) == len(set(every))
+    links = {value[1:] for tag, name, value in page.attributes if tag == "a" and name == "href"}
+    assert set(ids) <= links <= set(every)
+
+
+def test_the_summary_says_what_was_found_and_what_was_not_done(page, walked, recorded, tmp_path):
+    comparison = walked.comparison()
+    above = int(comparison.table["above_null"].sum())
+    assert f"canica and fastica-temporal: {above} of 4 matched pairs exceed their null" in page.text
+    assert "nothing at mlp_hidden: 4 maps explain" in page.text
+    assert "none has neurons beyond z" in page.text
+    assert "with 3 controls nothing can be significant (the smallest possible p is 0.250)" in page.text
+    assert "What was not done" not in page.text
+    bare = Page(recorded.report(tmp_path / "r.html").read_text()).text
+    for words in ("There are no networks", "No methods were compared", "Nothing was lesioned"):
+        assert words in bare
+
+
+def test_quality_is_computed_or_as_it_was_stored_and_linked_where_there_is_a_page(recorded, tmp_path):
+    copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
+    computed = Page(copy.report().read_text())
+    quality = lmri.qc.inspect(copy.recording("words", "mlp_out"))
+    for finding in quality.findings["finding"]:
+        assert finding in computed.text
+    assert computed.text.count("Computed for this report") == 2
+    folder = quality.write(copy.layout.quality("mlp_out", "words"))
+    write_page(quality, folder / "qc.html")
+    stored = Page(copy.report().read_text())
+    links = [value for tag, name, value in stored.attributes if tag == "a" and name == "href" and value[0] != "#"]
+    assert links == ["lmri/qc/mlpout/words/qc.html"]
+    assert (copy.root / links[0]).is_file()
+    # The same numbers, whether they were stored or not: the pages differ in where they come from alone.
+    source = re.compile(r"Computed for this report.*STUDY\.|Carpets, neurons.*in the study\.")
+    assert len(source.findall(stored.text)) == len(source.findall(computed.text)) == 2
+    assert source.sub("", stored.text) == source.sub("", computed.text)
+    # Elsewhere a link would lead nowhere.
+    apart = Page(copy.report(tmp_path / "r.html").read_text())
+    assert "lmri/qc/mlpout/words/qc.html" in apart.text
+    assert not [value for tag, name, value in apart.attributes if tag == "a" and name == "href" and value[0] != "#"]
+
+
+def test_quality_of_another_recording_is_not_shown(recorded, tmp_path):
+    copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
+    quality = lmri.qc.inspect(copy.recording("words", "mlp_out"))
+    findings = quality.findings.assign(finding="made up")
+    info = {**quality.info, "n_volumes": 7}
+    folder = dataclasses.replace(quality, findings=findings, info=info).write(copy.layout.quality("mlp_out", "words"))
+    text = Page(copy.report().read_text()).text
+    assert f"{folder} holds is of another recording" in text
+    assert "made up" not in text
+    assert text.count("Computed for this report") == 2
+
+
+def test_large_recordings_are_not_inspected_for_the_report_and_it_says_so(recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr("lmri.report.sections.recorded.MOST_VALUES", 10)
+    text = Page(recorded.report(tmp_path / "r.html").read_text()).text
+    assert "Not looked at, as it would take longer than the rest of this report: words at mlp_hidden, words at" in text
+    assert "Computed for this report" not in text
+
+
+def test_order_and_stability_are_shown_where_they_were_asked_for(recorded, tmp_path):
+    copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
+    one = copy.recording(site="mlp_out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = lmri.NeuronICA(one.space, "auto", n_init=2, random_state=0).fit(one.imgs)
+        found = reproducibility(fitted, volume_texts([one]), n_bootstraps=2, n_splits=2)
+        copy.save_decomposition(fitted, [one], reproducibility=found)
+        plain = lmri.FastICA(one.space, 2).fit(one.imgs)
+    copy.save_decomposition(plain, [one], "plain")
+    page = Page(copy.report().read_text())
+    assert f"The number of maps was estimated: {fitted.order_.recommended} by parallel analysis" in page.text
+    halves = found.metrics["split_half_r"]
+    assert f"halves of the texts: median {halves.median():.2f}" in page.text
+    beyond = int((halves > found.metrics["split_half_null"]).sum())
+    assert f"{beyond} of {len(halves)} maps come back from halves of the texts" in page.text
+    assert "All runs together" in page.text  # in the figure of the order
+    assert page.text.count("What other texts would give was not asked") == 1
+    assert page.text.count("The number of maps was given, not estimated") == 1
+
+
+def test_methods_cite_what_was_used_and_nothing_else(walked, page):
+    for cited in ("Varoquaux", "Hyvärinen & Oja", "Kuhn", "Phipson"):
+        assert cited in page.text
+    for other in ("Mensch", "Horn", "Saxe", "Himberg"):
+        assert other not in page.text
+    n = len(set(re.findall(r"@\w+{(\w+),", page.text)))
+    ids = [value for tag, name, value in page.attributes if tag == "li" and name == "id"]
+    links = [value[1:] for tag, name, value in page.attributes if name == "href" and value.startswith("#ref-")]
+    assert len(ids) == n
+    assert set(links) == set(ids)
+    settings = walked.entries.find("decompositions", "canica").info["parameters"]
+    assert f"n_init = {settings['n_init']}" in page.text
+
+
+def test_somebodys_own_words_cite_nothing_and_are_escaped():
+    made = Methods()
+    made.add("a", "x [@horn1965,nobody] [@nobody] <b> [@horn1965]")
+    assert made.cited == ["horn1965"]
+    assert str(made.paragraphs[0][1]) == 'x [@horn1965,nobody] [@nobody] &lt;b&gt; [<a href="#ref-horn1965">1</a>]'
+
+
+@pytest.mark.parametrize("key", REFERENCES)
+def test_every_reference_is_a_whole_bibtex_entry(key):
+    text = REFERENCES[key].bibtex(key)
+    assert text.count("{") == text.count("}")
+    assert text.isascii() or REFERENCES[key].title in text
+    for name in ("author", "title", "year"):
+        assert f"  {name} = {{" in text
+
+
+# -- studies that are not whole ---------------------------------------------------------------------------------------
+
+
+def damaged(walked, tmp_path, damage):
+    """Damage a copy, write its report, and give its text; comparisons take long to draw, and are left out."""
+    left_out = shutil.ignore_patterns("comparisons")
+    copy = open_study(shutil.copytree(walked.root, tmp_path / "study", ignore=left_out))
+    damage(copy.layout)
+    return Page(open_study(copy.root).report().read_text()).text
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def file_of(layout, kind, name, suffix):
+    folder = layout.entry(kind, "mlp_hidden", name)
+    return next(folder.glob(f"*{suffix}")) if suffix else folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "suffix", "damage", "lost"),
+    [
+        ("networks", "canica", "_members.nii.gz", Path.unlink, "Networks 'canica'"),
+        ("networks", "canica", "_weights.nii.gz", cut, "Networks 'canica'"),
+        ("networks", "canica", "entry.json", cut, "networks 'canica'"),
+        ("scores", "lesion-canica", "_items.tsv.gz", cut, "Scores 'lesion-canica'"),
+        ("decompositions", "canica", "task-code_run-001_mixing.tsv", Path.unlink, "Time courses of 'canica'"),
+        ("decompositions", "canica", "", shutil.rmtree, "Networks 'canica'"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_named_and_the_rest_is_shown(walked, tmp_path, kind, name, suffix, damage, lost):
+    text = damaged(walked, tmp_path, lambda layout: damage(file_of(layout, kind, name, suffix)))
+    assert "could not be read" in text
+    assert lost in text
+    assert "Networks: fastica-temporal at mlp_hidden" in text
+    assert ("Networks: canica at mlp_hidden" in text) == (kind == "scores")
+    assert "What this does not show" in text
+
+
+@pytest.mark.parametrize("what", ["index", "image", "everything"])
+def test_a_study_without_a_whole_recording_says_so(walked, tmp_path, what):
+    def damage(layout):
+        if what == "index":
+            cut(layout.recording("mlp_hidden", "news"))
+        elif what == "image":
+            cut(next(layout.root.glob("sub-*/func/*_bold.nii")))
+        else:
+            shutil.rmtree(layout.own / "recordings")
+
+    text = damaged(walked, tmp_path, damage)
+    assert "could not be read" in text
+    assert "What this does not show" in text
+
+
+def test_a_recording_that_was_begun_is_named(recorded, tmp_path):
+    copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
+    (copy.layout.unfinished / "more_mlpout").mkdir(parents=True)
+    assert "is not finished (more_mlpout)" in Page(copy.report().read_text()).text
+
+
+def test_an_empty_study_has_a_page_that_says_so(tmp_path):
+    with writing_to(tmp_path / "study", ModelInfo("<b>m</b>", None, "00", "gpt2", "float32")) as study:
+        pass
+    page = Page(study.report().read_text())
+    assert "Nothing is recorded" in page.text
+    assert "Functional networks of <b>m</b>" in page.text
+    assert "What this does not show" in page.text

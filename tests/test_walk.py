@@ -28,8 +28,8 @@ def test_every_image_of_a_study_opens_in_nilearn_unmodified(walked):
     mask = walked.recording("news").mask_img
     images = [*walked.root.rglob("*.nii"), *walked.root.rglob("*.nii.gz")]
     kinds = {path.name.split("_")[-1] for path in images}
-    assert kinds == {"bold.nii", "mask.nii.gz", "dseg.nii.gz", "components.nii.gz", "weights.nii.gz", "members.nii.gz",
-                     "statmap.nii.gz"}  # fmt: skip
+    assert kinds == {"bold.nii", "mask.nii.gz", "dseg.nii.gz", "layers.nii.gz", "components.nii.gz", "mean.nii.gz",
+                     "weights.nii.gz", "members.nii.gz", "statmap.nii.gz"}  # fmt: skip
     for path in images:
         values = NiftiMasker(mask, standardize=None).fit().transform(path)
         assert np.isfinite(values).all()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lmri.recorder import record as record
     from lmri.recorder import record_on_cluster as record_on_cluster
     from lmri.recording import Recording as Recording
+    from lmri.rois import read_roi as read_roi
     from lmri.scores import Scores as Scores
     from lmri.sites import find_sites as find_sites
     from lmri.space import NeuronSpace as NeuronSpace
@@ -84,6 +85,7 @@ _HOME = {
     "merge": "recorder",
     "open_study": "study",
     "preserve": "interventions",
+    "read_roi": "rois",
     "read_texts": "texts",
     "record": "recorder",
     "record_on_cluster": "recorder",

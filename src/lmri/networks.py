@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,10 @@ import pandas as pd
 from lmri.exceptions import NotThresholdedError, SpaceMismatchError
 from lmri.space import Img, NeuronSpace
 from lmri.thresholds import DESCRIPTIONS, THRESHOLDS, SurrogateNull, needs_null, z_scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +131,24 @@ class Network:
     def layer_profile(self) -> np.ndarray:
         """Count the members in every layer, ``(n_layers,)``."""
         return self.space.count_per_layer(self.members)
+
+    def view(self, **options: Any) -> Any:
+        """Show the z map in a notebook: of the members, or of all neurons before a threshold.
+
+        Parameters
+        ----------
+        **options
+            As for `nilearn.plotting.view_img`, such as ``threshold=3``.
+
+        Returns
+        -------
+        StatMapView
+            nilearn's: a notebook shows it, ``save_as_html(path)`` and ``open_in_browser()`` do elsewhere.
+        """
+        from lmri.plotting import view  # nilearn and matplotlib take seconds to load
+
+        values = self.z if self.mask is None else np.where(self.mask, self.z, 0)
+        return view(self.space.to_img(values, "z"), self.name, **options)
 
     def __repr__(self) -> str:
         size = "not thresholded" if self.mask is None else f"{self.n_neurons} neurons"
@@ -310,6 +333,41 @@ class NetworkSet(Sequence[Network]):
         )
         extra = self.metrics.drop(columns=[name for name in self.metrics if name in own])
         return pd.concat([own, extra.reset_index(drop=True)], axis=1)
+
+    def plot(
+        self,
+        axes: "Axes | None" = None,
+        figure: "Figure | None" = None,
+        output_file: str | Path | None = None,
+        title: str | None = None,
+        vmax: float | None = None,
+        cmap: str = "RdBu_r",
+    ) -> "Figure | None":
+        """Draw the z maps as a mosaic: a row a network, a column a layer; of members only after a threshold.
+
+        Parameters
+        ----------
+        axes, figure : matplotlib's, optional
+            Where to draw; by default in a new figure.
+        output_file : str or Path, optional
+            Where to save the figure, which is closed then.
+        title : str, optional
+            What stands above it.
+        vmax : float, optional
+            Where the colours end; by default at the largest ``|z|``.
+        cmap : str
+            Any diverging one of matplotlib.
+
+        Returns
+        -------
+        Figure or None
+            None if it was saved, as in nilearn.
+        """
+        from lmri.plotting import plot_maps  # matplotlib takes a second to load
+
+        z = z_scores(self.weights)
+        values = z if self.mask is None else np.where(self.mask, z, 0)
+        return plot_maps(self.space, values, self.names, axes, figure, output_file, title, vmax, cmap)
 
     def __len__(self) -> int:
         return len(self.weights)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +13,10 @@ import pandas as pd
 from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
 from lmri.storage import confounds_beside, read_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TOKEN_TEXT = ("text_id", "token", "phase")
 EVENT_NUMBERS = ("onset", "duration", "token_id", "position", "last_position", "start", "end")
@@ -142,6 +146,39 @@ class Recording:
         for array in self.arrays():
             total += array.sum(axis=0, dtype=np.float64)
         return total / self.n_volumes
+
+    def plot_carpet(
+        self,
+        run: int = 1,
+        axes: "Axes | None" = None,
+        figure: "Figure | None" = None,
+        output_file: str | Path | None = None,
+        **options: Any,
+    ) -> "Figure | None":
+        """Draw all neurons of a run over its volumes, layer by layer, each detrended and z-scored.
+
+        Parameters
+        ----------
+        run : int, default=1
+            Counted from 1.
+        axes, figure : matplotlib's, optional
+            Where to draw; by default in a new figure.
+        output_file : str or Path, optional
+            Where to save the figure, which is closed then.
+        **options
+            As for `nilearn.plotting.plot_carpet`.
+
+        Returns
+        -------
+        Figure or None
+            None if it was saved, as in nilearn.
+        """
+        from lmri.plotting import plot_carpet  # nilearn and matplotlib take seconds to load
+
+        if not 1 <= run <= len(self.runs):
+            raise ValueError(f"run is {run}; accepted are 1 to {len(self.runs)}.")
+        title = f"{self.corpus}, run {run}"
+        return plot_carpet(self.space, self.imgs[run - 1], title, axes, figure, output_file, **options)
 
     def __repr__(self) -> str:
         return (

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.confounds import confounds
-from lmri.cli.console import Output, guarded, quote, records
+from lmri.cli.console import Output, counted, guarded, quote, records
 from lmri.cli.describe import connectivity, describe, label
 from lmri.cli.experiments import dissociate, templates
+from lmri.cli.export import accept, export
 from lmri.cli.finetune import finetune
 from lmri.cli.grids import amplify, preserve
 from lmri.cli.individuals import dual_regression, order
@@ -18,6 +19,7 @@ from lmri.cli.phantom import phantom
 from lmri.cli.quality import qc
 from lmri.cli.robustness import robustness
 from lmri.cli.sharding import merge, parse_experts, parse_shard, record_here, record_there, say_recordings, say_shard
+from lmri.cli.view import view
 
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet
@@ -321,7 +323,8 @@ def _say_networks(output: Output, study: Path, networks: "NetworkSet", label: st
 
     info = networks.info
     output.say(
-        f"{label}, {networks.space.site}: {len(networks)} maps of {info['n_volumes']} volumes ({info['n_runs']} runs); "
+        f"{label}, {networks.space.site}: {counted(len(networks), 'map')} of {counted(info['n_volumes'], 'volume')} "
+        f"({counted(info['n_runs'], 'run')}); "
         f"{info['convergence']['n_converged']} of {info['convergence']['n_starts']} starts converged. "
         f"Threshold: {info['threshold']['description']}."
     )
@@ -420,6 +423,8 @@ app.command()(describe)
 app.command()(label)
 app.command()(connectivity)
 app.command()(dual_regression)
+app.command()(export)
+app.command()(accept)
 
 app.command()(lesion)
 app.command()(preserve)
@@ -429,6 +434,9 @@ app.command()(localize)
 app.command()(templates)
 app.command()(dissociate)
 app.command()(robustness)
+
+
+app.command()(view)
 
 
 @app.command()

@@ -124,7 +124,15 @@ def _only(positions: str | None) -> dict[str, str | list[int]]:
 def lesion(
     study: StudyFolder,
     networks: Annotated[
-        str | None, typer.Option(help="Name of the network set; not needed with --paper.", show_default=False)
+        str | None, typer.Option(help="Name of the network set; not needed with --paper or --roi.", show_default=False)
+    ] = None,
+    roi: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image of the neurons to lesion instead, as lmri view saves it or any viewer draws it: all voxels "
+            "that are not 0. May be repeated.",
+            show_default=False,
+        ),
     ] = None,
     task: Tasks = None,
     n_controls: Controls = 20,
@@ -162,11 +170,13 @@ def lesion(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Silence each network, and their union, and score the model beside matched controls."""
+    """Silence each network, and their union, or regions of interest, and score the model beside matched controls."""
     from lmri.cli.requests import Beside, Request, intervene
 
     output = Output(quiet, json)
     check_new("--out", out)
+    if roi and (networks is not None or paper):
+        raise ValueError("--roi goes with neither --networks nor --paper: its neurons are lesioned. Leave these out.")
     if paper:
         if baseline != "zero" or spare or positions or controls or stop_after:
             raise ValueError("--paper decides baseline, positions and controls. Leave these out, or leave out --paper.")
@@ -175,12 +185,12 @@ def lesion(
             from lmri.study import open_study
 
             _, networks = decompose_as_paper(open_study(study), site, seed=seed, output=output)
-    if networks is None:
-        raise ValueError("There is nothing to lesion. Give --networks, or --paper.")
+    if networks is None and not roi:
+        raise ValueError("There is nothing to lesion. Give --networks, --roi, or --paper.")
     request = Request(
         "lesion",
         {"baseline": baseline} | ({"spare": spare} if spare else {}) | _only(positions),
-        networks,
+        networks or "",
         task or [],
         0 if paper else n_controls,
         text_column,
@@ -191,6 +201,7 @@ def lesion(
         split,
         n_seeds,
         stop_after,
+        roi or (),
     )
     beside = Beside(out, paper_model, paper)
     loading = {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder}

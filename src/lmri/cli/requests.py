@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lmri.cli.console import Output, quote, records
+from lmri.cli.regions import open_rois, said_of, targets_of, written_of
 from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls, SharedControls
 from lmri.exceptions import EntryExistsError
 from lmri.layers import is_input
 from lmri.networks import Network, NetworkSet
+from lmri.rois import RoiSet
 from lmri.scores import Scores
-from lmri.storage import text_hash
+from lmri.storage import check_name, text_hash
 from lmri.study import Baseline, Study, open_study
 from lmri.texts import read_texts
 
 if TYPE_CHECKING:
     from lmri.controls import Controls
     from lmri.evaluation import ItemStore
+    from lmri.evaluation.plan import Conditions
     from lmri.interventions import Intervention
     from lmri.tasks import Task
 
@@ -35,7 +38,7 @@ class Request:
     options : dict
         Of the intervention: ``baseline``, or ``gain`` and ``offset``.
     networks : str
-        Name of the network set.
+        Name of the network set; empty where there are `rois`.
     tasks : list of str
         As on the command line.
     n_controls : int
@@ -56,6 +59,8 @@ class Request:
         Seeds of donor tokens, over which each condition is repeated.
     stop_after : int, default=0
         Controls at least as bad after which no more are drawn; 0 to draw all.
+    rois : sequence of Path
+        Images of regions of interest, in place of networks.
     """
 
     kind: str
@@ -71,6 +76,7 @@ class Request:
     split: str = ""
     n_seeds: int = 1
     stop_after: int = 0
+    rois: Sequence[Path] = ()
 
     @property
     def families(self) -> list[str]:
@@ -108,7 +114,7 @@ def intervene(
 ) -> None:
     """Carry out a request, unless its scores are there, and show them; or only say what it would cost."""
     study = open_study(folder)
-    networks = study.networks(request.networks, site)
+    networks = open_rois(study, request.rois, site) if request.rois else study.networks(request.networks, site)
     beside = beside or Beside()
     if beside.parity:
         from lmri.experiments.parity import check_parity
@@ -119,7 +125,8 @@ def intervene(
     check_options(study, request, networks)
     tasks = build_tasks(study, request)  # fails now on a bad task, rather than when the model is loaded
     check_not_learned(model, tasks)
-    label, at = name or f"{request.kind}-{request.networks}", networks.space.site
+    label, at = name or f"{request.kind}-{networks.method}", networks.space.site
+    check_name(label)
     with output.progress("Loading the model"):
         loaded, tokenizer = load_model_of(study, model, device, trust_remote_code, loading)
     if dry_run:
@@ -135,7 +142,7 @@ def intervene(
         f"{request.n_controls} controls",
     )
     if not networks.members.any():
-        output.say(f"Every network of {request.networks} is empty: there was nothing to {request.kind}.")
+        output.say(f"Every network of {networks.method} is empty: there was nothing to {request.kind}.")
     labels = scores.label_counts()
     if len(labels):
         output.table(labels.round(3), "Labels")
@@ -146,7 +153,7 @@ def intervene(
         )
     if request.kind == "lesion":
         balance = _balance(study, request, networks, loaded)
-        _write_up(output, study, request, label, at, scores, beside, balance)
+        _write_up(output, study, request, networks, label, scores, beside, balance)
     output.result(
         {"name": label, "site": at, "p_floor": scores.p_floor, "summary": records(summary), "labels": records(labels)}
     )
@@ -176,7 +183,7 @@ def _balance(study: Study, request: Request, networks: NetworkSet, model: Any) -
     if "energy" not in request.families or not request.n_controls:
         return None
     controls = _energy_controls(study, request, networks, model)
-    filled = [one for one in [*networks, networks.union()] if one.n_neurons]
+    filled = [one for one in targets_of(networks) if one.n_neurons]
     return pd.DataFrame([controls.balance(one).row() for one in filled]) if filled else None
 
 
@@ -184,8 +191,8 @@ def _write_up(
     output: Output,
     study: Study,
     request: Request,
+    networks: NetworkSet,
     label: str,
-    site: str,
     scores: Scores,
     beside: Beside,
     balance: pd.DataFrame | None,
@@ -193,13 +200,14 @@ def _write_up(
     """Store a lesion as an experiment, in the paper's layout, and write it to a folder if one is given."""
     from lmri.experiments.lesions import lesion_outcome
 
-    outcome = lesion_outcome(scores, request.networks, beside.paper_model, beside.parity, balance)
+    outcome = lesion_outcome(scores, networks.method, beside.paper_model, beside.parity, balance)
     parameters = {**request.shown(), "seed": request.seed, "paper_model": beside.paper_model, "parity": beside.parity}
+    parameters |= written_of(networks)
     if beside.out is not None:
         outcome.write(beside.out)
         output.say(f"Tables and figures: {quote(beside.out)}")
     try:
-        study.save_experiment(outcome, label, site, {"scores": label}, parameters)
+        study.save_experiment(outcome, label, networks.space.site, {"scores": label}, parameters)
     except EntryExistsError as error:  # the scores are the same, and only their write-up is another
         output.say(f"This write-up was not stored in the study, which has one of another kind: {error}")
 
@@ -215,20 +223,20 @@ def score_networks(
     strict: bool = False,
 ) -> Scores:
     """Evaluate a set of networks unless exactly that is stored, store it, and give it."""
-    from lmri.evaluation import conditions_of, evaluate, identity
+    from lmri.evaluation import evaluate, identity
 
     at, tasks = networks.space.site, build_tasks(study, request)
-    conditions = conditions_of(networks, intervention_maker(study, request, at), request.seed)
+    conditions = make_conditions(study, request, networks)
     controls = make_controls(study, request, networks, model) if request.n_controls else []
     made_of = identity(model, tasks, conditions, controls, request.seed, request.stop_after)
-    inputs = study.scores_inputs(request.networks, at, made_of)
-    if not study.entries.has("scores", at, label, inputs, {**request.shown(), "seed": request.seed}):
+    inputs, shown = study.scores_inputs(request.networks or None, at, made_of), {**request.shown(), **said_of(networks)}
+    if not study.entries.has("scores", at, label, inputs, {**shown, "seed": request.seed}):
         with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
             scores = evaluate(
                 model, tokenizer, tasks, conditions, controls, request.seed, strict, progress,
                 store=item_store(study), stop_after=request.stop_after,
             )  # fmt: skip
-        study.save_scores(scores, label, at, request.networks, request.shown())
+        study.save_scores(scores, label, at, request.networks or None, shown)
     return study.scores(label, at)
 
 
@@ -242,9 +250,9 @@ def _say_cost(
     tasks: "list[Task]",
 ) -> None:
     """Estimate how long a request would take, and store nothing."""
-    from lmri.evaluation import conditions_of, estimate_cost
+    from lmri.evaluation import estimate_cost
 
-    conditions = conditions_of(networks, intervention_maker(study, request, networks.space.site), request.seed)
+    conditions = make_conditions(study, request, networks)
     controls = make_controls(study, request, networks, model) if request.n_controls else []
     with output.progress("Scoring the intact model"):
         cost = estimate_cost(model, tokenizer, tasks, conditions, controls, request.seed, item_store(study))
@@ -278,7 +286,7 @@ def _family(name: str, study: Study, request: Request, networks: NetworkSet, mod
     if name == "index":
         return PermutedControls(request.n_controls)
     if name == "shared":
-        return SharedControls([*networks, networks.union()], request.n_controls)
+        return SharedControls(targets_of(networks), request.n_controls)
     return _energy_controls(study, request, networks, model)
 
 
@@ -343,6 +351,16 @@ def intervention_maker(study: Study, request: Request, site: str) -> Any:
         return made[0] if len(made) == 1 else made
 
     return make
+
+
+def make_conditions(study: Study, request: Request, networks: NetworkSet) -> "dict[str, Conditions]":
+    """Make the conditions of a request: of regions of interest these neurons and no others."""
+    from lmri.evaluation import conditions_of
+
+    make = intervention_maker(study, request, networks.space.site)
+    if isinstance(networks, RoiSet):
+        return {one.name: make(one) for one in targets_of(networks)}
+    return conditions_of(networks, make, request.seed)
 
 
 def build_tasks(study: Study, request: Request) -> "list[Task]":

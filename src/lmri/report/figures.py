@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 
 from lmri.comparison import AnyComparison, Comparison, Consensus, CourseComparison
 from lmri.individuals import TemplateOverlap
@@ -69,7 +69,7 @@ def png(values: np.ndarray) -> str:
     # Members are never fainter than this, however far the strongest is ahead of them.
     rgba[..., 3] = np.where(values != 0, 0.45 + 0.55 * np.abs(values), 0)
     stream = io.BytesIO()
-    imsave(stream, rgba, format="png", metadata={"Software": ""})
+    Image.fromarray((255 * rgba + 0.5).astype(np.uint8)).save(stream, "png")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

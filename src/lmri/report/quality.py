@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from lmri.exceptions import StudyError
 from lmri.qc import Quality
-from lmri.qc.tokens import FEWEST_SEEN, visible
+from lmri.qc.tokens import FEWEST_SEEN
 from lmri.report import quality_figures as figures
-from lmri.report.page import number
+from lmri.report.environment import encodable, environment
 from lmri.storage import write_text
 
 _GENERATOR = '<meta name="generator" content="lmri qc">'
@@ -42,15 +41,8 @@ def write_page(quality: Quality, path: str | Path) -> Path:
     """
     path = Path(path)
     check_page(path)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lmri.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "token": visible}
-    write_text(path, environment.get_template("quality.html.j2").render(_content(quality)))
+    html = environment().get_template("quality.html.j2").render(_content(quality))
+    write_text(path, encodable(html))
     return path
 
 

@@ -1,6 +1,8 @@
 """The BIDS side of a study: what makes a folder a dataset, and what lies beside the images of a recording."""
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -30,6 +32,10 @@ layer is the voxel x = n % nx, y = n // nx.
 - `lmri/texts`, `lmri/split.tsv`: the texts, and which of them are held out for tests.
 - `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`, `lmri/experiments`: results; each folder's
   `entry.json` says what it was made from, with which parameters and versions.
+- `lmri/atlas`: the layers as an image of labels, with their names and colours for FSLeyes (`.lut`), MRIcroGL and
+  MRIcron (`.txt`), NiiVue (`.json`), MRtrix and Connectome Workbench.
+- `lmri/export`, if made: networks as other programs take them, such as an `.ica` folder for FSLeyes.
+- `lmri/rois`, if made: sets of neurons that were drawn or picked in a viewer.
 - `lmri/labels.tsv`: what people call the networks; part of no result.
 - `lmri/log.jsonl`: when and where things were made; the only file with times and paths.
 - `report.html`: all of it to look at.
@@ -214,20 +220,47 @@ def texts_digest(texts: Sequence[str] | pd.Series) -> str:
 
 
 def write_atlas(layout: Layout, space: NeuronSpace) -> None:
-    """Write the names and colours of the layers as viewers take them: FSLeyes, MRIcroGL and NiiVue."""
-    table = space.labels_table
+    """Write the label image of the layers once more, beside their names and colours as each viewer takes them."""
+    folder = layout.atlas(space.site)
+    # Viewers that know no BIDS look for names beside the image, under its name.
+    storage.save_img(space.labels_img, folder / "layers.nii.gz")
+    for name, text in atlas_files(space.labels_table).items():
+        storage.write_text(folder / name, text)
+
+
+def atlas_files(table: pd.DataFrame) -> dict[str, str]:
+    """Say names and colours of labels in the words of each viewer.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``index, name, color`` (``#rrggbb``), as `NeuronSpace.labels_table`.
+
+    Returns
+    -------
+    dict of str to str
+        Content by file name: FSLeyes (``.lut``), MRIcroGL and MRIcron (``.txt``), NiiVue (``.json``), MRtrix and
+        Connectome Workbench.
+    """
     rgb = [tuple(int(color[place : place + 2], 16) for place in (1, 3, 5)) for color in table["color"]]
-    rows = list(zip(table["index"], table["name"], rgb, strict=True))
-    lut = [f"{index} {r / 255:.5f} {g / 255:.5f} {b / 255:.5f} {name}" for index, name, (r, g, b) in rows]
-    mricrogl = [f"{index} {name.replace(' ', '_')}" for index, name, _ in rows]
+    rows = [
+        (int(index), str(name), color) for index, name, color in zip(table["index"], table["name"], rgb, strict=True)
+    ]
+    plain = {index: re.sub(r"\s+", "_", name) for index, name, _ in rows}
     niivue = {
         "R": [0, *(color[0] for color in rgb)],
         "G": [0, *(color[1] for color in rgb)],
         "B": [0, *(color[2] for color in rgb)],
         "A": [0, *(255 for _ in rgb)],
-        "I": [0, *(int(index) for index in table["index"])],
-        "labels": ["", *table["name"]],
+        "I": [0, *(index for index, _, _ in rows)],
+        "labels": ["", *(name for _, name, _ in rows)],
     }
-    storage.write_text(layout.atlas(space.site) / "layers.lut", "\n".join(lut) + "\n")
-    storage.write_text(layout.atlas(space.site) / "layers.txt", "\n".join(mricrogl) + "\n")
-    storage.write_json(layout.atlas(space.site) / "layers.json", niivue)
+    lines = {
+        "layers.lut": [f"{index} {r / 255:.5f} {g / 255:.5f} {b / 255:.5f} {name}" for index, name, (r, g, b) in rows],
+        "layers.txt": [f"{index} {plain[index]}" for index, _, _ in rows],
+        "layers.json": [json.dumps(niivue, indent=2, ensure_ascii=False)],
+        # MRtrix tells the short name, here of the slice, from the long one by its length.
+        "layers_mrtrix.txt": [f"{index} z{index - 1} {plain[index]} {r} {g} {b} 255" for index, _, (r, g, b) in rows],
+        "layers_workbench.txt": [f"{name}\n{index} {r} {g} {b} 255" for index, name, (r, g, b) in rows],
+    }
+    return {name: "\n".join(content) + "\n" for name, content in lines.items()}

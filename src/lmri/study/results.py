@@ -15,13 +15,14 @@ from lmri import storage
 from lmri.annotation import confound_correlations
 from lmri.confounds import joined
 from lmri.connectivity import spectra, spectral_peak
+from lmri.headers import INTENTS
 from lmri.networks import NetworkSet
 from lmri.recording import Recording
 from lmri.reproducibility import Reproducibility
 from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Design, Scores, TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.study.dataset import recording_digest
-from lmri.thresholds import SurrogateNull
+from lmri.thresholds import SurrogateNull, z_scores
 
 File = Callable[[str], Path]
 
@@ -89,9 +90,17 @@ def decomposition_metrics(
 def write_decomposition(
     file: File, estimator: Any, recordings: Sequence[Recording], name: str, found: Reproducibility | None
 ) -> None:
-    """Write maps, metrics, time courses and, where they were made, surrogates and the reliability curve."""
-    space = recordings[0].space
-    storage.save_img(space.to_img(estimator.components_, "estimate"), file("components.nii.gz"))
+    """Write maps, metrics, time courses and, where they were made, surrogates and the reliability curve.
+
+    Viewers get each map as a 3D image too, and the mean of what was recorded to lay it on.
+    """
+    space, maps = recordings[0].space, estimator.components_
+    is_t = int(estimator.components_img_.header["intent_code"]) == INTENTS["t"]  # a localizer's
+    storage.save_img(space.to_img(maps, "t" if is_t else "estimate"), file("components.nii.gz"))
+    stat, shown = ("t", maps) if is_t else ("z", z_scores(maps))
+    for number, volume in enumerate(shown):
+        storage.save_img(space.to_img(volume, stat), file(f"component-{number:02d}_stat-{stat}_statmap.nii.gz"))
+    storage.save_img(space.to_img(mean_of(recordings)), file("mean.nii.gz"))
     for suffix, img in getattr(estimator, "extra_imgs_", {}).items():  # such as a localizer's effects and p
         storage.save_img(img, file(suffix))
     metrics = decomposition_metrics(estimator, recordings, found)
@@ -109,6 +118,12 @@ def write_decomposition(
         for run in range(1, len(recording.runs) + 1):
             course = pd.DataFrame(next(courses), columns=list(metrics["network"]))
             storage.write_table(file(_mixing(recording.corpus, run)), course)
+
+
+def mean_of(recordings: Sequence[Recording]) -> np.ndarray:
+    """Average the volumes of all recordings, ``(n_neurons,)``: what maps are laid on in a viewer."""
+    total = sum(one.mean * one.n_volumes for one in recordings)
+    return np.asarray(total / sum(one.n_volumes for one in recordings))
 
 
 def read_decomposition(

@@ -1,0 +1,91 @@
+"""
+Do decompositions agree, and would any?
+=======================================
+
+NeuronICA, nilearn's CanICA and scikit-learn's FastICA look for networks in the same recording. Their maps are matched
+one to one. A high correlation alone says little: all look into nearly the same few dimensions, in which any two bases
+resemble each other. So every match stands beside arbitrary unmixings of the same data.
+"""
+
+# %%
+# Record and decompose
+# --------------------
+# Two kinds of text, the hidden units of the MLPs, and eight maps from each method. Spatial ICA makes maps independent
+# of each other, temporal ICA time courses.
+import tempfile
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import lmri
+from lmri.demo.texts import generate
+
+folder = tempfile.TemporaryDirectory(prefix="lmri-")
+model, tokenizer = lmri.load_model("lmri-demo")
+recordings = [
+    lmri.record(model, tokenizer, generate(kind, 12, seed=7), folder.name, corpus=kind, site="mlp_hidden")
+    for kind in ("code", "news")
+]
+space = recordings[0].space
+imgs = [img for recording in recordings for img in recording.imgs]
+methods = {
+    "NeuronICA": lmri.NeuronICA(space, n_components=8),
+    "CanICA": lmri.CanICA(space, n_components=8),
+    "NeuronICA, temporal": lmri.NeuronICA(space, n_components=8, kind="temporal"),
+    "FastICA, temporal": lmri.FastICA(space, n_components=8),
+}
+maps = {name: lmri.NetworkSet.from_estimator(method.fit(imgs)) for name, method in methods.items()}
+for name, own in maps.items():
+    start = own.info["convergence"]
+    print(f"{name}: {start['n_converged']} of {start['n_starts']} starts converged")
+
+# %%
+# Match them
+# ----------
+# `lmri.compare` matches the maps of two sets one to one, and does the same with 200 arbitrary unmixings of either set.
+pairs = [
+    ("NeuronICA", "CanICA"),
+    ("NeuronICA, temporal", "FastICA, temporal"),
+    ("NeuronICA", "FastICA, temporal"),
+]
+found = {pair: lmri.compare(maps[pair[0]], maps[pair[1]]) for pair in pairs}
+for (first, second), one in found.items():
+    above = int(one.table["above_null"].sum())
+    print(
+        f"{first} and {second}: mean |r| {one.mean_r:.2f}; arbitrary unmixings {one.null_mean:.2f} "
+        f"(95 %: {one.null_95:.2f}); {above} of {len(one.table)} pairs beyond"
+    )
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 3.3), sharey=True, layout="constrained")
+for axis, ((first, second), one) in zip(axes, found.items(), strict=True):
+    table = one.table
+    rank = np.arange(1, len(table) + 1)
+    axis.stairs(table["r_null_95"], np.append(rank - 0.5, rank[-1] + 0.5), fill=True, color="#e4e7ea")
+    axis.plot(rank, table["r"].abs(), "o-", color="#cc3821", lw=0.8, mfc="white")
+    beyond = table["above_null"] == 1
+    axis.plot(rank[beyond], table["r"].abs()[beyond], "o", color="#cc3821")
+    axis.set(title=f"{first}\nand {second}", xlabel="matched pair, best first", ylim=(0, 1.03), xticks=rank)
+axes[0].set_ylabel("|r| over neurons")
+axes[0].text(1, 0.06, "95 % of arbitrary unmixings", color="#5a636d", fontsize=8)
+plt.show()
+
+# %%
+# Two programs that do the same agree: both spatial ones, and both temporal ones. Spatial and temporal ICA of this
+# recording resemble each other as arbitrary bases of it do. Neither is wrong; they answer different questions.
+
+# %%
+# The same with nothing but a rotation
+# ------------------------------------
+# Here is one such arbitrary unmixing: the maps of NeuronICA, turned at random. No network is left in it, but it still
+# "agrees" with the maps that it was made of.
+rng = np.random.default_rng(0)
+turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+turned = lmri.NetworkSet(space, turn @ maps["NeuronICA"].weights, method="turned")
+nothing = lmri.compare(maps["NeuronICA"], turned)
+print(f"Turned at random: mean |r| {nothing.mean_r:.2f} (95 % of such turns: {nothing.null_95:.2f})")
+
+# %%
+# What this does not show
+# -----------------------
+# That maps on which methods agree are networks that the model uses: methods may share a mistake, as they share the
+# recording. A lesion asks the model (:doc:`plot_05_lesion_with_controls`).

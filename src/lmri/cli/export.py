@@ -1,0 +1,93 @@
+"""Commands for other programs: networks written as they take them, and labels taken back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmri.cli.console import Output, guarded, quote, records
+from lmri.cli.describe import Json, Quiet, SiteOption, StudyFolder
+
+_NEXT = {
+    "melodic": "Open it: fsleyes {folder}/melodic_IC.nii.gz. Save labels in its Classification panel, then: "
+    "lmri accept {study} {name} {folder}/labels.txt --name accepted{hint}",
+    "workbench": "Open it: wb_view {folder}/*.nii",
+    "strip": "Open any of its images; x is the neuron, y the layer.",
+}
+
+
+@guarded
+def export(
+    study: StudyFolder,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Network set or decomposition; needed if there are several.", show_default=False
+        ),
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="melodic (an .ica folder for FSLeyes), workbench (CIFTI) or strip (a row a layer).")
+    ] = "melodic",
+    site: SiteOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder to write.", show_default="lmri/export in the study")
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Write networks as another program takes them: FSLeyes, Connectome Workbench, or a strip of layers."""
+    from lmri.cli.stages import site_hint
+    from lmri.export import export as write
+    from lmri.export.writing import opened as find
+    from lmri.study import open_study
+
+    output, opened = Output(quiet, json), open_study(study)
+    with output.progress("Writing"):
+        folder = write(opened, name, to, site, out)
+    entry = find(opened, name, site).entry
+    output.say(f"{entry.name} at {entry.site}: {folder}")
+    hint = site_hint(study, entry.site)
+    output.say(_NEXT[to].format(folder=quote(folder), study=quote(study), name=entry.name, hint=hint))
+    output.result({"folder": str(folder), "name": entry.name, "site": entry.site, "format": to})
+
+
+@guarded
+def accept(
+    study: StudyFolder,
+    networks: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
+    labels: Annotated[
+        Path, typer.Argument(help="File of labels, as FSLeyes, Melview and FIX save it.", show_default=False)
+    ],
+    name: Annotated[str, typer.Option(help="Name of the networks to make.", show_default=False)],
+    site: SiteOption = None,
+    reject_unknown: Annotated[
+        bool, typer.Option("--reject-unknown", help="Reject components that nobody decided on, too.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Keep the networks that a person accepted in FSLeyes, as a set that can be lesioned."""
+    from lmri.cli.stages import brief, site_hint
+    from lmri.export import accept as keep
+    from lmri.study import open_study
+
+    output = Output(quiet, json)
+    found = keep(open_study(study), networks, labels, name, site, reject_unknown)
+    at = found.networks.space.site
+    output.say(
+        f"{name} at {at}: rejected {', '.join(found.rejected) or 'none'}; they keep their number, and are empty."
+    )
+    if found.unknown and not reject_unknown:
+        output.say(f"Nobody decided on {', '.join(found.unknown)}; they were kept (--reject-unknown rejects them).")
+    output.table(brief(found.networks))
+    output.say(f"Next: lmri lesion {quote(study)} --networks {name} --n-controls 20{site_hint(study, at)}")
+    output.result(
+        {
+            "name": name,
+            "site": at,
+            "rejected": found.rejected,
+            "unknown": found.unknown,
+            "labelled": found.labelled,
+            "networks": records(found.networks.table),
+        }
+    )

@@ -1,0 +1,78 @@
+"""An ``.ica`` folder as FSL's MELODIC leaves it, which FSLeyes opens with time courses, spectra and labels."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lmri import storage
+from lmri.export.labels import RESERVED, UNKNOWN, format_labels
+from lmri.study.results import mean_of
+
+if TYPE_CHECKING:
+    from lmri.export.writing import Exported
+
+LABELS = "labels.txt"
+
+
+def write_melodic(found: "Exported", folder: Path) -> None:
+    """Write maps, time courses, spectra, mask, mean and labels.
+
+    Parameters
+    ----------
+    found : Exported
+        The networks. Maps are z over neurons and not thresholded; with members, thresholded ones stand in ``stats``.
+    folder : Path
+        An empty folder.
+    """
+    space, study, site = found.space, found.study, found.entry.site
+    recordings = study.group(site, found.corpora)
+    storage.save_img(space.to_img(found.z, "z"), folder / "melodic_IC.nii.gz")
+    storage.save_img(space.mask_img, folder / "mask.nii.gz")
+    storage.save_img(space.to_img(mean_of(recordings)), folder / "mean.nii.gz")
+    runs = study.time_courses(found.decomposition, site)
+    courses = np.concatenate([table.to_numpy() for _, _, table in runs])
+    storage.write_text(folder / "melodic_mix", _matrix(courses))
+    storage.write_text(folder / "melodic_FTmix", _matrix(power(courses)))
+    if found.networks.is_thresholded:
+        for number, network in enumerate(found.networks, start=1):
+            shown = np.where(network.members, network.z, 0)
+            storage.save_img(space.to_img(shown, "z"), folder / "stats" / f"thresh_zstat{number}.nii.gz")
+    known = [[one] if one and one.lower() not in RESERVED else [] for one in found.labels]
+    storage.write_text(folder / LABELS, format_labels([[*one, UNKNOWN] for one in known]))
+    storage.write_table(folder / "components.tsv", found.table)
+    storage.write_table(folder / "volumes.tsv", _volumes(found))
+
+
+def power(courses: np.ndarray) -> np.ndarray:
+    """Compute the power spectra that MELODIC calls FTmix.
+
+    Parameters
+    ----------
+    courses : ndarray of shape (n_volumes, n_networks)
+        Time courses.
+
+    Returns
+    -------
+    ndarray of shape (n_volumes // 2, n_networks)
+        Squared magnitude; row ``k`` is the frequency ``(k + 1) / n_volumes`` cycles a token, the mean is left out.
+    """
+    return np.asarray(np.abs(np.fft.rfft(courses, axis=0))[1:] ** 2)
+
+
+def _matrix(values: np.ndarray) -> str:
+    """Write a matrix so that every number reads back exactly."""
+    return "".join("  ".join(map(repr, row)) + "\n" for row in values.tolist())
+
+
+def _volumes(found: "Exported") -> pd.DataFrame:
+    """Say which token each volume of the time courses is: FSLeyes counts them from 0 through all runs."""
+    tables = [
+        table[["text_id", "token"]].assign(corpus=corpus, run=number)
+        for corpus in found.corpora
+        for number, table in enumerate(found.study.recording(corpus, found.entry.site).events, start=1)
+    ]
+    joined = pd.concat(tables, ignore_index=True)
+    joined.insert(0, "volume", np.arange(len(joined)))
+    return joined[["volume", "corpus", "run", "text_id", "token"]]

@@ -1,0 +1,65 @@
+"""How pages are made of templates: one environment for all of them, and numbers as tables show them."""
+
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from lmri.qc.tokens import visible
+
+
+def environment() -> jinja2.Environment:
+    """Make the environment of all pages: whatever is put into a template is escaped, and nothing may be missing."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("lmri.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"number": number, "token": visible, "plural": plural}
+    return made
+
+
+def asset(name: str) -> Markup:
+    """Read a style sheet or script of ours, which goes into a page as it is."""
+    return Markup(files("lmri.report").joinpath("templates", name).read_text(encoding="utf-8"))
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Show a number as tables do: a dash where there is none.
+
+    Examples
+    --------
+    >>> number(1234), number(-0.5), number(float("nan"))
+    ('1,234', '−0.500', '–')
+    """
+    if value is None or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return "–"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def plural(n: int, noun: str) -> str:
+    """Write a number with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "set"), plural(1200, "set")
+    ('1 set', '1,200 sets')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def encodable(html: str) -> str:
+    r"""Write lone surrogates, which no file can hold, as escapes.
+
+    Examples
+    --------
+    >>> encodable("a\ud800")
+    'a\\ud800'
+    """
+    return html.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,303 @@
+"""Methods: a paragraph for every stage that was run, from what the entries say of themselves, with its references."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lmri import storage
+from lmri.layers import DECODER
+from lmri.qc.findings import sentence
+from lmri.report.citing import Methods
+from lmri.report.environment import plural
+from lmri.report.reading import Shelf
+from lmri.report.sections.stability import LOCALIZER
+from lmri.scores import ALPHA, N_BOOTSTRAP
+from lmri.study import Entry
+
+SITES = {
+    "mlp_out": "the output of each MLP's final projection",
+    "mlp_hidden": "the input of each MLP's final projection",
+    "attn_out": "the output of each attention's final projection",
+    "attn_heads": "the input of each attention's final projection, which its heads give",
+    "router": "how much weight each expert is given",
+}
+
+_LIVE = ("lmri", "torch", "transformers")
+"""What a result depends on where the model runs; all versions stand below the methods."""
+
+
+def methods(shelf: Shelf, quality: Sequence[Mapping[str, Any]]) -> Methods:
+    """Write the methods of a study.
+
+    Parameters
+    ----------
+    shelf : Shelf
+        The study.
+    quality : sequence of mapping
+        What the report shows of quality control.
+    """
+    made = Methods()
+    _recording(made, shelf)
+    if any(one["tables"] for one in quality):
+        _quality(made)
+    decompositions = shelf.entries["decompositions"]
+    for entry in decompositions:
+        if entry.info["parameters"].get("method") != LOCALIZER:
+            _decomposition(made, entry, _sets_of(shelf, entry))
+    if shelf.entries["networks"]:
+        made.add(
+            "Time courses and spectra",
+            "Time courses are those of the decomposition, in standard deviations of the whole time course. Power "
+            "spectra are by Welch's method [@welch1967] with Hann windows that overlap by half, text by text, and "
+            "averaged over texts.",
+        )
+    if shelf.entries["comparisons"]:
+        _comparisons(made, shelf.entries["comparisons"])
+    for entry in shelf.entries["scores"]:
+        _evaluation(made, entry)
+    for entry in shelf.entries["experiments"]:
+        _experiment(made, entry)
+    for entry in decompositions:
+        if entry.info["parameters"].get("method") == LOCALIZER:
+            _localizer(made, entry, _sets_of(shelf, entry))
+    return made
+
+
+def _sets_of(shelf: Shelf, source: Entry) -> list[Entry]:
+    """Find the sets of networks that were thresholded from a decomposition."""
+    return [
+        one
+        for one in shelf.entries["networks"]
+        if (one.info["inputs"].get("decomposition"), one.site) == (source.name, source.site)
+    ]
+
+
+def listed(values: Mapping[str, Any], without: Sequence[str] = ()) -> str:
+    """Write settings as ``name = value``; lists by their parts."""
+    shown = {name: value for name, value in values.items() if name not in without and value not in ("", None, [], {})}
+    return ", ".join(f"{name} = {_value(value)}" for name, value in shown.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}: {_value(one)}" for name, one in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(_value, value)) if isinstance(value, list) else str(value)
+
+
+def _site(site: str) -> str:
+    own = SITES.get(site.removeprefix(DECODER), site)
+    return own + " in the decoder" if site.startswith(DECODER) else own
+
+
+def _recording(made: Methods, shelf: Shelf) -> None:
+    model = shelf.study.model
+    recordings = shelf.recordings
+    revision = f", revision {model.revision}" if model.revision else ""
+    about = f"{model.id} ({model.model_type}, {model.dtype}{revision}, weights {model.fingerprint})"
+    if not recordings:
+        made.add("Recording", f"Nothing that is whole was recorded of {about}. The design is that of [@liu2025].")
+        return
+    sites = " and ".join(f"{site} ({_site(site)})" for site in sorted({one.space.site for one in recordings}))
+    versions = _same(one.info["versions"] for one in recordings)
+    per = " or a ".join(sorted({str(one.info["parameters"].get("per", "token")) for one in recordings}))
+    text = (
+        f"Activations of {about} at {sites} were recorded with "
+        f"{_software(versions, _LIVE)} while the model read each text on its own, and "
+        f"stored as 4D NIfTI images with one volume a {per} [@liu2025], "
+        "as a derivative dataset after BIDS [@gorgolewski2016]. "
+    )
+    for n in sorted({one.info["parameters"]["n_dummy"] for one in recordings}):
+        if n:
+            text += f"{'The first token' if n == 1 else f'The first {n} tokens'} of each text and special tokens were "
+            text += "left out of the images. "
+        else:
+            text += "Special tokens were left out of the images. "
+    groups: dict[str, list[str]] = {}
+    for one in recordings:
+        settings = listed(one.info["parameters"])
+        own = groups.setdefault(settings, [])
+        if one.corpus not in own:
+            own.append(one.corpus)
+    text += "Settings: " + "; ".join(f"{', '.join(names)}: {settings}" for settings, names in groups.items()) + "."
+    made.add("Recording", text)
+
+
+def _same(versions: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Put versions together: several of one package are all named."""
+    found: dict[str, list[str]] = {}
+    for own in versions:
+        for name, version in own.items():
+            found.setdefault(name, [])
+            if version not in found[name]:
+                found[name].append(version)
+    return {name: " and ".join(sorted(several)) for name, several in found.items()}
+
+
+def _software(versions: Mapping[str, str], names: Sequence[str]) -> str:
+    known = [f"{name} {versions[name]}" for name in names if name in versions]
+    return ", ".join(known) if known else "lmri"
+
+
+def _quality(made: Methods) -> None:
+    made.add(
+        "Quality control",
+        "Recordings were looked at before anything was made of them, and nothing was removed. DVARS is the root mean "
+        "square, over z-scored neurons, of the difference from the volume before in the same text [@power2012]; a "
+        "spike is an outlying one in its run, by robust z. A massive activation is a |value| above 100 and 1,000 times "
+        f"the median |value| of its layer [@sun2024]. Made with lmri {storage.versions()['lmri']}, or read as stored.",
+    )
+
+
+_SOURCES = {
+    "ica": "[@hyvarinen1999,smith2014,himberg2004]",
+    "ica-temporal": "[@hyvarinen1999,smith2014,himberg2004]",
+    "canica": "[@varoquaux2010]",
+    "dictlearning": "[@mensch2016]",
+}
+
+
+def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
+    parameters, results, versions = entry.info["parameters"], entry.info["results"], entry.info["versions"]
+    method = parameters["method"]
+    starts, n_runs = results["convergence"], results["n_runs"]
+    text = (
+        f"At {entry.site}, {method} (n_components = {parameters.get('n_components')}, standardize = "
+        f"{parameters.get('standardize')} within {parameters.get('scope')}, seed {parameters.get('random_state')}) of "
+        f"{', '.join(entry.info['inputs']['corpora'])} ({results['n_volumes']:,} volumes in "
+        f"{plural(n_runs, 'run')}) gave the maps of {entry.name}: {_how(method, parameters, versions)} "
+        f"{_SOURCES.get(method, '[@hyvarinen2000]')}. Of {plural(starts['n_starts'], 'start')}, "
+        f"{starts['n_converged']} converged. Maps are signed so that the heavier tail is positive. "
+    )
+    if parameters.get("confounds"):
+        text += f"Confounds were regressed out of every run: {', '.join(parameters['confounds'])}. "
+    if "order" in results:
+        text += (
+            f"The number of maps was estimated as {results['order']['recommended']} by parallel analysis [@horn1965], "
+            "against neurons that were shifted circularly on their own, beside the minimum description length "
+            "[@wax1985]. "
+        )
+    text += _repeats(parameters)
+    text += "".join(_threshold(one) for one in sets)
+    rest = listed(parameters, ("method", "n_components", "standardize", "scope", "random_state", "label", "confounds"))
+    made.add(f"Decomposition {entry.name}", f"{text}Further settings: {rest}.")
+
+
+def _how(method: str, parameters: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """Say in words what the method does; those of others by their package."""
+    if method == "canica":
+        return f"nilearn {versions.get('nilearn')}, {parameters.get('n_init')} starts, no smoothing, detrending or CCA"
+    if method in ("ica", "ica-temporal"):
+        reduced = ", after an incremental group PCA" if method == "ica" else ""
+        solver = parameters.get("solver")
+        cited = " [@ablin2018]" if solver == "picard" else ""
+        return (
+            f"lmri {versions.get('lmri')}, {solver}{cited} with {parameters.get('fun')}, {parameters.get('n_init')} "
+            f"starts clustered by ICASSO{reduced}"
+        )
+    if method == "dictlearning":
+        return f"nilearn {versions.get('nilearn')}, alpha = {parameters.get('alpha')}, no smoothing or detrending"
+    return f"scikit-learn {versions.get('scikit-learn')}, {parameters.get('fun')}"
+
+
+def _repeats(parameters: Mapping[str, Any]) -> str:
+    text = ""
+    if parameters.get("n_surrogates"):
+        text += (
+            f"The whole pipeline was repeated on {parameters['n_surrogates']} surrogates, in which every neuron was "
+            "shifted circularly on its own within its run. "
+        )
+    if parameters.get("n_bootstraps"):
+        text += (
+            f"Stability over texts is the cluster index Iq of {parameters['n_bootstraps']} bootstraps of the texts "
+            "[@himberg2004]. "
+        )
+    if parameters.get("n_splits"):
+        text += (
+            f"Split-half reproducibility is over {parameters['n_splits']} random halves of the texts [@yang2008], "
+            "beside arbitrary unmixings of the same data. "
+        )
+    return text
+
+
+def _threshold(entry: Entry) -> str:
+    parameters = entry.info["parameters"]
+    method = parameters["method"]
+    cited = " [@benjamini1995]" if "fdr" in method else " [@beckmann2004]" if method == "mixture" else ""
+    values = listed(parameters, ("method", "description", "label"))
+    return (
+        f"Networks {entry.name} were thresholded by {method}{f' ({values})' if values else ''}: "
+        f"{parameters.get('description', '')}{cited}. "
+    )
+
+
+def _comparisons(made: Methods, entries: Sequence[Entry]) -> None:
+    seeds = sorted({str(one.info["parameters"].get("seed")) for one in entries})
+    made.add(
+        "Comparison of methods",
+        "Maps of two methods were matched one to one by the Hungarian algorithm on |r| [@kuhn1955]. The null is an "
+        "arbitrary unmixing of the subspace of either method, matched again; the stricter of the two counts. "
+        f"Compared: {', '.join(f'{one.name} at {one.site}' for one in entries)} (seed {', '.join(seeds)}; "
+        f"{_software(_same(one.info['versions'] for one in entries), ('lmri', 'numpy', 'scipy'))}).",
+    )
+
+
+def _evaluation(made: Methods, entry: Entry) -> None:
+    parameters, results = entry.info["parameters"], entry.info["results"]
+    scored = results.get("model")
+    tasks = ", ".join(
+        f"{task['name']} ({task['metric'].replace('_', ' ')}, "
+        f"{'more' if task['higher_is_better'] else 'less'} is better)"
+        for task in results.get("tasks", [])
+    )
+    what = sentence(str(parameters.get("intervention", "intervention")))
+    text = (
+        f"{what} of {entry.info['inputs'].get('networks', 'neurons')} at {entry.site} was made with hooks on the live "
+        f"model{' ' + scored['id'] if scored else ''}, and scored on "
+        f"{tasks or 'no task'}; no text that was fitted was scored. Intervals are percentiles of {N_BOOTSTRAP:,} "
+        "bootstrap samples of texts. "
+    )
+    if results.get("p_floor", 1.0) < 1:
+        design = results.get("design", {})
+        text += (
+            "Controls were matched to each network in every layer; p, one-sided, towards worse, is "
+            "(1 + controls at least as bad) / (1 + controls) [@phipson2010]"
+        )
+        text += (
+            " or, where draws stopped early, that of sequential tests [@besag1991]" if design.get("stop_after") else ""
+        )
+        text += (
+            f", and q the false discovery rate over all conditions of a task, metric and family of controls "
+            f"[@benjamini1995], given where the smallest possible p could reach {ALPHA}. "
+        )
+    else:
+        text += "There were no matched controls. "
+    settings = listed(parameters, ("intervention", "networks"))
+    versions = entry.info["versions"]
+    made.add(f"Evaluation {entry.name}", f"{text}Settings: {settings}. {_software(versions, _LIVE)}.")
+
+
+def _experiment(made: Methods, entry: Entry) -> None:
+    inputs = entry.info["inputs"]
+    sources = {name: value for name, value in inputs.items() if f"{name}_sha256" in inputs}
+    of = f", made of {listed(sources)}" if sources else ""
+    versions = entry.info["versions"]
+    made.add(
+        f"Experiment {entry.name}",
+        f"{entry.info['results'].get('title', entry.name)} at {entry.site}{of}. Settings: "
+        f"{listed(entry.info['parameters']) or 'none'}. {_software(versions, ('lmri',))}.",
+    )
+
+
+def _localizer(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
+    parameters, results, versions = entry.info["parameters"], entry.info["results"], entry.info["versions"]
+    if parameters["test"] == "parametric":
+        how = f"by nilearn's second level (nilearn {versions.get('nilearn')})"
+    else:
+        how = f"by permutation (seed {parameters['random_state']}) [@nichols2002]"
+    made.add(
+        f"Localizer {entry.name}",
+        f"At {entry.site}, the contrast {parameters['contrast']} was tested {results.get('level', '')} texts {how}, a "
+        f"functional localizer [@saxe2006]. {''.join(_threshold(one) for one in sets)}Settings: "
+        f"{listed(parameters, ('method', 'contrast'))}. {_software(versions, ('lmri', 'nilearn'))}.",
+    )

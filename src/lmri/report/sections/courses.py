@@ -1,0 +1,212 @@
+"""Time courses as the page carries them: drawn once, and with values and tokens for whoever looks closer."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri.connectivity import Spectra, spectra, spectral_peak
+from lmri.qc.tokens import visible
+from lmri.recording import Recording
+from lmri.report.charts import course_chart, course_range, spectrum_chart
+
+MOST_VALUES, MOST_VALUES_TOGETHER = 40_000, 4_000_000
+"""Of longer time courses the page carries the range of every few volumes."""
+
+MOST_TOKENS = 200_000
+"""Of more tokens in all recordings the page carries none: they would outweigh all else."""
+
+N_TOP = 8
+CONTEXT = 8
+
+TimeCourses = Sequence[tuple[str, int, pd.DataFrame]]
+"""Corpus, run (from 1) and a table with a row a volume and a column a network."""
+
+
+@dataclass(frozen=True)
+class Courses:
+    """The time courses of one decomposition.
+
+    Parameters
+    ----------
+    tables : sequence of tuple
+        As `lmri.study.Study.time_courses` gives them; not empty.
+    recordings : mapping of str to Recording
+        By corpus, of the same site.
+    most : int
+        Values of a time course that the page may carry.
+    """
+
+    tables: TimeCourses
+    recordings: Mapping[str, Recording]
+    most: int = MOST_VALUES
+
+    @cached_property
+    def scaled(self) -> np.ndarray:
+        """In standard deviations of each network's whole time course, ``(n_volumes, n_networks)``."""
+        return _scaled(self.tables)
+
+    def tops(self, networks: Sequence[int]) -> list[list[dict[str, Any]]]:
+        """Find the top tokens of some networks."""
+        return top_tokens(self.tables, self.recordings, networks)
+
+    @cached_property
+    def spectra(self) -> Spectra:
+        """Power spectra, text by text."""
+        events = [self.recordings[corpus].events[run - 1] for corpus, run, _ in self.tables]
+        texts = [(table["trial_type"] + "/" + table["text_id"].astype(str)).tolist() for table in events]
+        return spectra([table.to_numpy(dtype=float) for _, _, table in self.tables], texts)
+
+    @cached_property
+    def peaks(self) -> np.ndarray:
+        """Frequency of every network's peak; NaN where there is none."""
+        return spectral_peak(self.spectra)
+
+    @property
+    def step(self) -> int:
+        """Volumes that one value of the page stands for."""
+        return -(-len(self.scaled) // self.most)
+
+    def about(self) -> dict[str, Any]:
+        """Say what the page has to know of all networks: the runs, and how many volumes a value stands for."""
+        runs = [[corpus, run, len(table)] for corpus, run, table in self.tables]
+        return {"runs": runs, "step": self.step, "n": len(self.scaled)}
+
+    def corpora(self) -> list[tuple[str, int]]:
+        """Volumes of each corpus, in order."""
+        counts: dict[str, int] = {}
+        for corpus, _, table in self.tables:
+            counts[corpus] = counts.get(corpus, 0) + len(table)
+        return list(counts.items())
+
+    def course(self, network: int) -> dict[str, Any]:
+        """Draw one time course, and pack its values in bytes from its lowest (0) to its highest (255) value."""
+        values = self.scaled[:, network]
+        low, high = course_range(values)
+        packed = [values]
+        if self.step > 1:
+            places = np.arange(0, len(values), self.step)
+            packed = [np.minimum.reduceat(values, places), np.maximum.reduceat(values, places)]
+        whole = np.concatenate(packed)
+        quantized = np.round((whole - low) / (high - low) * 255).astype(np.uint8)
+        bounds = np.cumsum([len(table) for _, _, table in self.tables])[:-1]
+        return {
+            "chart": course_chart(values, bounds.tolist()),
+            "low": low,
+            "high": high,
+            "grain": (high - low) / 255,
+            "values": base64.b64encode(quantized.tobytes()).decode(),
+        }
+
+    def spectrum(self, network: int) -> dict[str, Any]:
+        """Draw one power spectrum."""
+        peak = float(self.peaks[network])
+        return {"chart": spectrum_chart(self.spectra.frequencies, self.spectra.power[network], peak), "peak": peak}
+
+
+def token_data(recordings: Sequence[Recording]) -> dict[str, list[dict[str, Any]]] | None:
+    """Give the tokens of every volume by corpus, a run each, and where texts begin; None if there are too many.
+
+    Sites share the tokens of a corpus. What has no ink, or could turn the writing around, is spelled out.
+    """
+    by_corpus = {one.corpus: one for one in recordings}
+    if sum(one.n_volumes for one in by_corpus.values()) > MOST_TOKENS:
+        return None
+    shown: dict[str, str] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for corpus, recording in by_corpus.items():
+        found[corpus] = []
+        for events in recording.events:
+            tokens = events["token"].tolist()
+            for token in {*tokens} - shown.keys():
+                shown[token] = _inked(token)
+            starts = _text_bounds(events)[:-1].tolist()
+            found[corpus].append({"tokens": [shown[token] for token in tokens], "starts": starts})
+    return found
+
+
+def _inked(token: str) -> str:
+    """Spell out what has no ink, but leave blanks at the ends, which part words."""
+    own = visible(token)
+    inner = own.strip("␣")
+    return " " * (len(own) - len(own.lstrip("␣"))) + inner + " " * (len(own) - len(own.rstrip("␣"))) if inner else own
+
+
+def _text_bounds(events: pd.DataFrame) -> np.ndarray:
+    """Find the first volume of every text, and the number of volumes."""
+    ids = events["text_id"].to_numpy()
+    return np.r_[0, 1 + np.flatnonzero(ids[1:] != ids[:-1]), len(ids)]
+
+
+def top_tokens(
+    courses: TimeCourses, recordings: Mapping[str, Recording], networks: Sequence[int] | None = None
+) -> list[list[dict[str, Any]]]:
+    """Find, for every network, the tokens at which its time course is highest, with the text around them.
+
+    Parameters
+    ----------
+    courses : sequence of tuple
+        As `lmri.study.Study.time_courses` gives them.
+    recordings : mapping of str to Recording
+        By corpus.
+    networks : sequence of int, optional
+        Columns of the time courses; by default all.
+
+    Returns
+    -------
+    list of list of dict
+        ``before, token, after, value, corpus, run, volume``; values in standard deviations of the network's whole time
+        course; `run` counts from 1, and `volume`, within it, from 0.
+    """
+    starts = np.r_[0, np.cumsum([len(table) for _, _, table in courses])]
+    scaled, read = _scaled(courses), {}
+    found = []
+    for number in range(scaled.shape[1]) if networks is None else networks:
+        column, tops = scaled[:, number], []
+        for place in np.argsort(-column, kind="stable")[:N_TOP]:
+            own = int(np.searchsorted(starts, place, side="right")) - 1
+            corpus, run, _ = courses[own]
+            row = int(place - starts[own])
+            if own not in read:
+                read[own] = _Text(recordings[corpus], recordings[corpus].events[run - 1])
+            before, token, after = read[own].around(row)
+            tops.append(
+                {
+                    "before": before, "token": token, "after": after, "value": float(column[place]),
+                    "corpus": corpus, "run": run, "volume": row,
+                }
+            )  # fmt: skip
+        found.append(tops)
+    return found
+
+
+def _scaled(courses: TimeCourses) -> np.ndarray:
+    stacked = np.concatenate([table.to_numpy(dtype=float) for _, _, table in courses])  # (n_volumes, n_networks)
+    sd = stacked.std(axis=0)
+    return np.divide(stacked, sd, out=np.zeros_like(stacked), where=sd > 0)
+
+
+class _Text:
+    """The texts of a run, from which tokens are cut out."""
+
+    def __init__(self, recording: Recording, events: pd.DataFrame) -> None:
+        self.ids, self.bounds = events["text_id"].to_numpy(dtype=object), _text_bounds(events)
+        self.tokens = events["token"].tolist()
+        self.start, self.end = (events[name].to_numpy(dtype=int) for name in ("start", "end"))
+        self.texts = dict(zip(recording.texts["text_id"], recording.texts["text"], strict=True))
+
+    def around(self, row: int) -> tuple[str, str, str]:
+        """Cut a token out of its text, with a few tokens on either side."""
+        number = int(np.searchsorted(self.bounds, row, side="right")) - 1
+        first = max(int(self.bounds[number]), row - CONTEXT)
+        last = min(int(self.bounds[number + 1]), row + CONTEXT + 1)
+        start, end = int(self.start[row]), int(self.end[row])
+        if (self.start[first:last] < 0).any() or start == end:  # a tokenizer that cannot tell where a token stands
+            words = self.tokens
+            return " ".join(words[first:row]), words[row], " ".join(words[row + 1 : last])
+        text = self.texts[self.ids[row]]
+        return text[int(self.start[first]) : start], text[start:end], text[end : int(self.end[last - 1])]

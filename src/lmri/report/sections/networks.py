@@ -1,0 +1,207 @@
+"""Networks: a table of each set, and for every network its picture, time course, spectrum, layers and neurons."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri.networks import Network, NetworkSet
+from lmri.report import figures
+from lmri.report.charts import profile_chart, sparkline
+from lmri.report.reading import Shelf
+from lmri.report.sections.courses import MOST_VALUES, MOST_VALUES_TOGETHER, Courses
+from lmri.study import Entry
+
+N_NEURONS = 8
+
+MOST_CARDS = 240
+FEWEST_CARDS = 12
+"""Of more networks than `MOST_CARDS` on the page, each set shows its part of these, but so many at least."""
+
+METRICS = {
+    "variance": "share of the variance of the standardized data that the map alone explains; maps that overlap share",
+    "skewness": "of the map over neurons, around 0 if both tails are alike; the heavier tail is positive",
+    "sign_determined": "1 if the data decide which tail is the heavier one",
+    "kurtosis": "of the map over neurons, in excess of a Gaussian's",
+    "sparsity": "of the map: 0 if all weights are equal, 1 if one neuron has all (Hoyer)",
+    "layer_centre": "mean layer, by squared weight, of the whole map",
+    "layer_entropy": "0 if one layer has all of the squared weight, 1 if all have the same",
+    "top_token_share": "share of the time course's energy in its largest token; near 1, a map is one token",
+    "iq": "cluster index over the starts of the decomposition (ICASSO), at most 1",
+    "iq_texts": "the same over bootstraps of the texts",
+    "split_half_r": "median |r| between maps from halves of the texts",
+    "split_half_null": "95th percentile of the same for arbitrary unmixings of both halves",
+    "spectral_peak": "cycles per token at which the spectrum most exceeds red noise; none if nothing does",
+    "converged": "share of the starts that converged",
+    "max_abs_t": "the largest |t| over neurons",
+    "p_min": "the smallest p over neurons",
+    "r_position": "correlation, within texts, of the time course with the place of the token",
+    "r_token_length": "the same with the length of the token",
+    "r_log_frequency": "the same with the logarithm of the token's frequency",
+    "r_surprisal": "the same with the token's surprisal",
+}
+"""What the columns of the tables say."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A set of networks that could be read, with what it was made from."""
+
+    entry: Entry
+    source: Entry
+    networks: NetworkSet
+    courses: Courses
+
+
+def opened(shelf: Shelf) -> list[Opened]:
+    """Open every set of networks that is whole; sets of one decomposition share its time courses."""
+    n_cards = sum(int(one.info["results"].get("n_networks", 0)) for one in shelf.entries["networks"])
+    most = min(MOST_VALUES, MOST_VALUES_TOGETHER // max(1, min(n_cards, MOST_CARDS)))
+    courses: dict[tuple[str, str], Courses | None] = {}
+    found = []
+    for entry in shelf.entries["networks"]:
+        what = f"Networks {entry.name!r} at {entry.site}"
+        networks = shelf.attempt(what, partial(shelf.study.networks, entry.name, entry.site))
+        if networks is None:
+            continue
+        source = shelf.study.entries.find("decompositions", entry.info["inputs"]["decomposition"], entry.site)
+        key = (source.name, source.site)
+        if key not in courses:
+            courses[key] = shelf.attempt(
+                f"Time courses of {key[0]!r} at {key[1]}", partial(_courses, shelf, *key, most)
+            )
+        own = courses[key]
+        if own is not None:
+            found.append(Opened(entry, source, networks, own))
+    return found
+
+
+def _courses(shelf: Shelf, name: str, site: str, most: int) -> Courses:
+    return Courses(shelf.study.time_courses(name, site), shelf.recordings_at(site), most)
+
+
+def network_sets(sets: Sequence[Opened]) -> list[dict[str, Any]]:
+    """Lay out all sets for the template."""
+    total = sum(len(one.networks) for one in sets)
+    most = total if total <= MOST_CARDS else max(FEWEST_CARDS, MOST_CARDS // len(sets))
+    return [_network_set(one, most) for one in sets]
+
+
+def _network_set(one: Opened, most: int) -> dict[str, Any]:
+    entry, networks, courses = one.entry, one.networks, one.courses
+    anchor = f"set-{entry.site}-{entry.name}"
+    threshold = dict(entry.info["parameters"])
+    table = networks.table
+    shown = _shown(networks, most)
+    first_shown = next((number for number in shown if networks.members[number].any()), shown[0] if shown else -1)
+    records = table.to_dict("records")
+    tops = dict(zip(shown, courses.tops(shown), strict=True))
+    cards = [
+        _card(networks[number], records[number], courses, number, anchor)
+        | {"is_open": number == first_shown, "tops": tops[number]}
+        for number in shown
+    ]
+    metrics = networks.metrics.drop(columns=["network", "label"], errors="ignore").dropna(axis="columns", how="all")
+    sizes = table["n_neurons"].to_numpy()
+    return {
+        "anchor": anchor,
+        "name": entry.name,
+        "site": entry.site,
+        "method": networks.info["method"],
+        "threshold": threshold.pop("method"),
+        "label": threshold.pop("label", ""),
+        "description": threshold.pop("description"),
+        "threshold_values": ", ".join(f"{name} = {_plain(value)}" for name, value in threshold.items()),
+        "results": networks.info,
+        "parameters": networks.info["parameters"],
+        "corpora": courses.corpora(),
+        "n_volumes": len(courses.scaled),
+        "courses": courses.about(),
+        "window": courses.spectra.window,
+        "n_segments": courses.spectra.n_segments,
+        "cards": cards,
+        "rows": _rows(networks, records, metrics, anchor, set(shown)),
+        "metric_columns": list(metrics.columns),
+        "meanings": {name: METRICS[name] for name in metrics.columns if name in METRICS},
+        "has_labels": "label" in table,
+        "n_networks": len(networks),
+        "n_empty": int((sizes == 0).sum()),
+        "median_size": float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0,
+        "iq": _median(metrics, "iq"),
+        "columns": max(1, min(networks.space.n_layers, 12)),
+    }
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _median(metrics: pd.DataFrame, name: str) -> float | None:
+    return float(metrics[name].median()) if name in metrics else None
+
+
+def _shown(networks: NetworkSet, most: int) -> list[int]:
+    """Choose the networks that get a picture: of too many, the first that are not empty, and then the first others."""
+    numbers = list(range(len(networks)))
+    if len(numbers) <= most:
+        return numbers
+    filled = np.asarray(networks.members.any(axis=1))
+    return sorted(sorted(numbers, key=lambda number: (not filled[number], number))[:most])
+
+
+def _rows(
+    networks: NetworkSet, records: Sequence[Mapping[str, Any]], metrics: pd.DataFrame, anchor: str, shown: set[int]
+) -> list[dict[str, Any]]:
+    """Lay out the table: a row a network, its metrics with their exact values to sort by."""
+    profiles = networks.space.count_per_layer(networks.members)
+    # Column by column, so that whole numbers stay whole.
+    values = list(zip(*(metrics[column].tolist() for column in metrics), strict=True)) or [()] * len(networks)
+    return [
+        {
+            "name": row["network"],
+            "anchor": f"{anchor}-{number:02d}" if number in shown else "",
+            "label": row.get("label", ""),
+            "spark": sparkline(profiles[number]),
+            "n_neurons": row["n_neurons"],
+            "n_positive": row["n_positive"],
+            "mean_layer": row["mean_layer"],
+            "values": values[number],
+        }
+        for number, row in enumerate(records)
+    ]
+
+
+def _card(network: Network, row: Mapping[str, Any], courses: Courses, number: int, anchor: str) -> dict[str, Any]:
+    profile = network.layer_profile()
+    card = {
+        "anchor": f"{anchor}-{number:02d}",
+        "number": f"{number:02d}",
+        "name": network.name,
+        "label": row.get("label", ""),
+        "n_neurons": network.n_neurons,
+        "share": row["share"],
+        "n_positive": row["n_positive"],
+        "mean_layer": row["mean_layer"],
+        "variance": row.get("variance"),
+        "iq": row.get("iq"),
+        "split_half_r": row.get("split_half_r"),
+        "sign_determined": bool(row.get("sign_determined", 1)),
+        "course": courses.course(number),
+        "spectrum": courses.spectrum(number),
+    }
+    if network.n_neurons:
+        z, positive = network.z, network.space.count_per_layer(network.members & (network.weights > 0))
+        card |= {
+            "layers": [
+                {"name": layer.name, "img": img, "count": int(count)}
+                for layer, img, count in zip(network.space.layers, figures.lightbox(network), profile, strict=True)
+            ],
+            "strip": figures.strip(network),
+            "neurons": network.neurons().head(N_NEURONS).to_dict("records"),
+            "max_z": float(np.abs(z[network.members]).max()),
+            "profile": profile_chart(positive, profile - positive),
+        }
+    return card

@@ -1,0 +1,187 @@
+"""Comparisons, evaluations and experiments."""
+
+import base64
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from lmri import storage
+from lmri.comparison import AnyComparison, Consensus, CourseComparison
+from lmri.controls import FAMILIES
+from lmri.outcome import Drawing, Outcome
+from lmri.report import figures
+from lmri.report.reading import Shelf
+from lmri.scores import ALPHA, INTACT, Scores
+from lmri.space import ModelInfo
+from lmri.study import Entry
+
+N_ROWS = 200
+"""More rows of a table are left to its file."""
+
+_ID = re.compile(r'(\bid="|url\(#|xlink:href="#)')
+
+
+def apart(svg: str, prefix: str) -> str:
+    """Give the names within a figure a prefix of its own: figures of one page share them otherwise.
+
+    Examples
+    --------
+    >>> apart('<g id="a"/><use xlink:href="#a"/>', "f1-")
+    '<g id="f1-a"/><use xlink:href="#f1-a"/>'
+    """
+    return _ID.sub(lambda match: match[1] + prefix, svg)
+
+
+def comparisons(shelf: Shelf) -> list[dict[str, Any]]:
+    """Lay out every comparison."""
+    found = []
+    for entry in shelf.entries["comparisons"]:
+        what = f"Comparison {entry.name!r} at {entry.site}"
+        comparison = shelf.attempt(what, partial(shelf.study.comparison, entry.name, entry.site))
+        if comparison is not None:
+            found.append(_comparison(entry, comparison))
+    return found
+
+
+def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
+    own = {
+        "anchor": f"cmp-{entry.site}-{entry.name}",
+        "name": entry.name,
+        "site": entry.site,
+        "figure": apart(figures.comparison_figure(comparison), f"cmp-{entry.site}-{entry.name}-"),
+    }
+    if isinstance(comparison, Consensus):
+        return own | {
+            "kind": "consensus",
+            "names": comparison.names,
+            "n_networks": len(comparison.table),
+            "n_found_by_all": comparison.n_found_by_all,
+            "rows": [
+                row | {"maps": [row[name] for name in comparison.names]} for row in comparison.table.to_dict("records")
+            ],
+            "sets": comparison.overview.to_dict("records"),
+        }
+    return own | {
+        "kind": "time courses" if isinstance(comparison, CourseComparison) else "maps",
+        "first": comparison.first.method,
+        "second": comparison.second.method,
+        "mean_r": comparison.mean_r,
+        "null_mean": comparison.null_mean,
+        "null_95": comparison.null_95,
+        "n_above": int(comparison.table["above_null"].sum()),
+        "rows": comparison.table.to_dict("records"),
+        "has_members": "iou" in comparison.table,
+    }
+
+
+# -- evaluations ------------------------------------------------------------------------------------------------------
+
+
+def evaluations(shelf: Shelf) -> list[dict[str, Any]]:
+    """Lay out every evaluation; those that an experiment of the same name shows whole say so."""
+    experiments_ = shelf.entries["experiments"]
+    written_up = {(one.site, one.name) for one in experiments_ if one.info["inputs"].get("scores") == one.name}
+    found = []
+    for entry in shelf.entries["scores"]:
+        what = f"Scores {entry.name!r} at {entry.site}"
+        scores = shelf.attempt(what, partial(shelf.study.scores, entry.name, entry.site))
+        if scores is not None:
+            found.append(_scores(entry, scores, (entry.site, entry.name) in written_up))
+    return found
+
+
+def _scores(entry: Entry, scores: Scores, is_written_up: bool) -> dict[str, Any]:
+    summary = scores.summary()
+    lesioned = summary[summary["condition"] != INTACT]
+    tested = lesioned[lesioned["p"].notna()]
+    anchor = f"sc-{entry.site}-{entry.name}"
+    draws = bool(len(lesioned)) and not is_written_up
+    return {
+        "anchor": anchor,
+        "name": entry.name,
+        "site": entry.site,
+        "is_written_up": is_written_up,
+        "intervention": entry.info["parameters"].get("intervention", "intervention"),
+        "networks": entry.info["inputs"].get("networks", "other neurons"),
+        "figure": apart(figures.scores_figure(scores), anchor + "-") if draws else "",
+        "rows": summary.to_dict("records"),
+        "labels": scores.label_counts().to_dict("records"),
+        "families": [FAMILIES.get(name, name) for name in lesioned["control_family"].unique() if name],
+        "notes": lesioned.loc[lesioned["note"] != "", ["condition", "note"]].drop_duplicates().to_dict("records"),
+        "model": scores.model,
+        "p_floor": scores.p_floor,
+        "controls_needed": scores.controls_needed,
+        "floor_too_high": bool(len(tested)) and scores.p_floor > ALPHA,
+        "n_tested": len(tested),
+        "n_q": int((tested["q"] <= ALPHA).sum()),
+        "n_controls": int(tested["n_controls"].max()) if len(tested) else 0,
+        "tasks": [one.name for one in scores.tasks],
+        "n_conditions": int(lesioned["condition"].nunique()),
+        "seed": scores.seed,
+    }
+
+
+# -- experiments ------------------------------------------------------------------------------------------------------
+
+
+def experiments(shelf: Shelf) -> list[dict[str, Any]]:
+    """Lay out every experiment."""
+    found = []
+    for entry in shelf.entries["experiments"]:
+        what = f"Experiment {entry.name!r} at {entry.site}"
+        outcome = shelf.attempt(what, partial(shelf.study.experiment, entry.name, entry.site))
+        if outcome is not None:
+            other = _other_weights(entry, shelf.entries["scores"], shelf.study.model)
+            found.append(_experiment(entry, outcome, other))
+    return found
+
+
+def _other_weights(experiment: Entry, scores: Sequence[Entry], recorded: ModelInfo) -> str:
+    """Say which other weights than the recorded ones an experiment scored, if it did."""
+    for one in scores:
+        scored = one.info["results"].get("model")
+        is_own = (one.site, one.name) == (experiment.site, experiment.info["inputs"].get("scores"))
+        if is_own and scored and scored["fingerprint"] != recorded.fingerprint:
+            return (
+                f"Scored was {scored['id']}, whose weights ({scored['fingerprint']}) are not those that were recorded."
+            )
+    return ""
+
+
+def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str, Any]:
+    """Show an outcome: words, figures and layouts at once, its main table as well, further tables folded."""
+    tables = [_table(stem, table) for stem, table in outcome.tables.items()]
+    return {
+        "anchor": f"exp-{entry.site}-{entry.name}",
+        "name": entry.name,
+        "site": entry.site,
+        "experiment": outcome.experiment,
+        "title": outcome.title,
+        "paragraphs": [part for part in [other_weights, *outcome.text.split("\n\n")] if part.strip()],
+        "parameters": ", ".join(f"{key} = {value}" for key, value in entry.info["parameters"].items() if value != ""),
+        "figures": [_figure(one) for one in outcome.figures.values()],
+        "layouts": [_table(stem, table) for stem, table in outcome.layouts.items()],
+        "main": tables[0] if tables else None,
+        "others": tables[1:],
+        "folder": f"lmri/experiments/{storage.bids_label(entry.site)}/{entry.name}",
+    }
+
+
+def _figure(figure: Drawing) -> dict[str, str]:
+    # As an image: whatever a stored file may hold, a browser runs nothing in it and loads nothing for it.
+    address = "data:image/svg+xml;base64," + base64.b64encode(figure.svg.encode()).decode()
+    return {"address": address, "caption": figure.caption}
+
+
+def _table(stem: str, table: pd.DataFrame) -> dict[str, Any]:
+    """Lay a table out for the page; columns of text are set flush left."""
+    text = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
+    return {
+        "stem": stem,
+        "columns": list(zip(table.columns, text, strict=True)),
+        "rows": [list(zip(row, text, strict=True)) for row in table.head(N_ROWS).itertuples(index=False)],
+        "n_left_out": max(0, len(table) - N_ROWS),
+    }

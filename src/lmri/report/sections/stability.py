@@ -1,0 +1,82 @@
+"""Order selection and stability: how many maps, why so many, and how much of them comes back."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri import storage
+from lmri.networks import NetworkSet
+from lmri.report import figures
+from lmri.report.charts import stability_chart
+from lmri.report.reading import Shelf
+from lmri.study import Entry
+
+LOCALIZER = "localizer"
+"""Method of what is stored as a decomposition, and is a contrast."""
+
+MEASURES = {
+    "iq": "Iq over starts",
+    "iq_texts": "Iq over bootstraps of the texts",
+    "split_half_r": "|r| between halves of the texts",
+}
+
+
+def stability(shelf: Shelf) -> list[dict[str, Any]]:
+    """Lay out every decomposition: its order, its starts, and what other texts give."""
+    found = []
+    for entry in shelf.entries["decompositions"]:
+        if entry.info["parameters"].get("method") == LOCALIZER:
+            continue
+        what = f"Decomposition {entry.name!r} at {entry.site}"
+        maps = shelf.attempt(what, partial(shelf.study.decomposition, entry.name, entry.site))
+        if maps is not None:
+            found.append(_laid_out(shelf, entry, maps))
+    return found
+
+
+def _laid_out(shelf: Shelf, entry: Entry, maps: NetworkSet) -> dict[str, Any]:
+    parameters, results, metrics = entry.info["parameters"], entry.info["results"], maps.metrics
+    curves = shelf.attempt(f"Order of {entry.name!r} at {entry.site}", partial(_order, shelf, entry))
+    curve = shelf.attempt(
+        f"Reliability of {entry.name!r} at {entry.site}", partial(shelf.study.reliability, entry.name, entry.site)
+    )
+    known = [name for name in MEASURES if name in metrics and metrics[name].notna().any()]
+    null = metrics["split_half_null"].to_numpy(dtype=float) if "split_half_r" in known else None
+    order = results.get("order", {})
+    return {
+        "anchor": f"dec-{entry.site}-{entry.name}",
+        "name": entry.name,
+        "site": entry.site,
+        "method": parameters["method"],
+        "n_maps": len(maps),
+        "asked": parameters.get("n_components", ""),
+        "order": order,
+        "scree": None if curves is None else figures.order_figure(curves),
+        "convergence": results["convergence"],
+        "n_bootstraps": parameters.get("n_bootstraps", 0),
+        "n_splits": parameters.get("n_splits", 0),
+        "measures": [(name, MEASURES[name], *_spread(metrics[name])) for name in known],
+        "null": None if null is None or not np.isfinite(null).any() else float(np.nanmedian(null)),
+        "n_beyond": _n_beyond(metrics) if null is not None else 0,
+        "chart": stability_chart([(name, metrics[name].to_numpy(dtype=float)) for name in known], null)
+        if known
+        else "",
+        "reliability": None if curve is None or not len(curve) else figures.reliability_figure(curve),
+    }
+
+
+def _order(shelf: Shelf, entry: Entry) -> pd.DataFrame | None:
+    """Read the curves of the order's estimate, if the number of maps was estimated."""
+    layout, subject = shelf.study.layout, shelf.study.subject
+    path = layout.in_entry(entry.folder, subject, entry.site, entry.name, "order.tsv")
+    return storage.read_table(path) if path.is_file() else None
+
+
+def _spread(values: pd.Series) -> tuple[float, float, float]:
+    return float(values.median()), float(values.min()), float(values.max())
+
+
+def _n_beyond(metrics: pd.DataFrame) -> int:
+    return int((metrics["split_half_r"] > metrics["split_half_null"]).sum())

@@ -1,0 +1,130 @@
+"""The summary: what was recorded and what was found, in plain sentences and a few numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmri.report.environment import number, plural
+from lmri.report.reading import Shelf
+
+Section = Sequence[Mapping[str, Any]]
+
+MOST_SENTENCES = 12
+"""More sets, comparisons or evaluations than this are counted, and told where they stand."""
+
+
+def summary(shelf: Shelf, parts: Mapping[str, Section]) -> dict[str, Any]:
+    """Sum up the report.
+
+    Parameters
+    ----------
+    shelf : Shelf
+        The study.
+    parts : mapping of str to sequence of mapping
+        What the sections show: ``recordings, quality, sets, localizers, comparisons, evaluations, experiments``.
+
+    Returns
+    -------
+    dict
+        ``tiles`` (a number and what it is), ``found`` (sentences, with the anchor of what they sum up), ``missing``
+        (what was not done).
+    """
+    found = [
+        *_of(parts["quality"], _quality, "quality"),
+        *_of(parts["sets"], _networks, "sets of networks"),
+        *_of(parts["comparisons"], _comparison, "comparisons"),
+        *_of(parts["evaluations"], _evaluation, "evaluations"),
+        *_of(parts["experiments"], lambda one: f"{one['title']}.", "experiments"),
+        *_of(parts["localizers"], _networks, "localizers"),
+    ]
+    return {"tiles": _tiles(parts), "found": found, "missing": _missing(shelf, parts)}
+
+
+def _of(section: Section, sentence: Any, what: str) -> list[tuple[str, str, str]]:
+    """Make a sentence of each, and one of all that are too many: anchor, name and words."""
+    found = [(one.get("anchor", "quality"), one.get("name", ""), sentence(one)) for one in section]
+    found = [one for one in found if one[2]]
+    if len(found) > MOST_SENTENCES:
+        rest = f"{len(found) - MOST_SENTENCES:,} more {what} stand below."
+        found = [*found[:MOST_SENTENCES], ("", "", rest)]
+    return found
+
+
+def _tiles(parts: Mapping[str, Section]) -> list[tuple[str, str]]:
+    """Give the numbers of the heading."""
+    recordings, sets = parts["recordings"], parts["sets"]
+    corpora = {one["corpus"]: one for one in recordings}
+    sites = {one["site"]: one for one in recordings}
+    tiles = [
+        (number(sum(one["n_fit"] for one in corpora.values())), "texts in the images"),
+        (number(sum(one["n_volumes"] for one in corpora.values())), "volumes (tokens)"),
+    ]
+    tiles += [(number(one["n_neurons"]), f"neurons at {site}") for site, one in list(sites.items())[:3]]
+    if sets:
+        n, n_empty = (sum(one[key] for one in sets) for key in ("n_networks", "n_empty"))
+        tiles.append((f"{n - n_empty:,} of {n:,}", "networks are not empty"))
+    tested = sum(one["n_tested"] for one in parts["evaluations"])
+    if tested:
+        tiles.append((f"{sum(one['n_q'] for one in parts['evaluations']):,} of {tested:,}", "tests have q ≤ 0.05"))
+    return tiles
+
+
+def _quality(one: Mapping[str, Any]) -> str:
+    if not one["tables"]:
+        return ""
+    looks = [row["topic"] for row in one["findings"] if row["status"] == "look"]
+    asks = f"look at {', '.join(looks)}" if looks else "nothing asks you to look"
+    return f"Quality of {one['corpus']} at {one['site']}: {asks}."
+
+
+def _networks(one: Mapping[str, Any]) -> str:
+    n, filled = one["n_networks"], one["n_networks"] - one["n_empty"]
+    start = f"{one['name']} at {one['site']}: "
+    if one["method"] == "localizer":
+        size = f"{one['median_size']:,.0f} neurons" if filled else "no neuron"
+        return f"{start}{size} of the contrast {one['parameters']['contrast']} beyond {one['threshold']}."
+    share = one["results"].get("variance_explained_together")
+    explained = "" if share is None else f" explain{'s' if n == 1 else ''} {100 * share:.1f} % of the variance"
+    found = "none has neurons" if not filled else f"{filled} {'has' if filled == 1 else 'have'} neurons"
+    median = f" (median {one['median_size']:,.0f})" if filled else ""
+    iq = "" if one["iq"] is None or number(one["iq"]) == "–" else f"; median Iq {one['iq']:.2f}"
+    return f"{start}{plural(n, 'map')}{explained}; {found} beyond {one['threshold']}{median}{iq}."
+
+
+def _comparison(one: Mapping[str, Any]) -> str:
+    if one["kind"] == "consensus":
+        return (
+            f"{', '.join(one['names'])} at {one['site']}: {plural(one['n_networks'], 'network')} found by two or more, "
+            f"{one['n_found_by_all']} by all."
+        )
+    return (
+        f"{one['first']} and {one['second']}: {one['n_above']} of {len(one['rows'])} matched pairs exceed their null; "
+        f"mean |r| {number(one['mean_r'], 2)}, null {number(one['null_95'], 2)} at most in 95 %."
+    )
+
+
+def _evaluation(one: Mapping[str, Any]) -> str:
+    start = f"{one['name']} at {one['site']}: {one['intervention']} of {one['networks']}, "
+    conditions = plural(one["n_conditions"], "condition")
+    if not one["n_tested"]:
+        return f"{start}{conditions}, without matched controls."
+    if one["floor_too_high"]:
+        return (
+            f"{start}{conditions}; with {plural(one['n_controls'], 'control')} nothing can be significant "
+            f"(the smallest possible p is {number(one['p_floor'])})."
+        )
+    return f"{start}{conditions}; {one['n_q']} of {one['n_tested']} tests beside matched controls have q ≤ 0.05."
+
+
+def _missing(shelf: Shelf, parts: Mapping[str, Section]) -> list[str]:
+    """Say what a reader could miss, and how it is made."""
+    found = []
+    if shelf.unfinished:
+        names = ", ".join(shelf.unfinished)
+        found.append(f"A recording was begun and is not finished ({names}): it is in no part of this report.")
+    steps = {
+        "recordings": "Nothing is recorded: lmri record MODEL TEXTS --out STUDY.",
+        "sets": "There are no networks: lmri decompose STUDY.",
+        "comparisons": "No methods were compared: lmri compare STUDY FIRST SECOND.",
+        "evaluations": "Nothing was lesioned, so nothing is known of what networks do: lmri lesion STUDY.",
+    }
+    return found + [words for part, words in steps.items() if not parts[part]]

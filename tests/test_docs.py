@@ -1,0 +1,163 @@
+"""The documentation is true as far as this can be had cheaply: commands parse, names exist, links lead somewhere."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+import lmri
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "generated", "gallery"} & {*path.parts}),
+]
+UsageError = typer.BadParameter.__base__  # typer comes with a click of its own
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(path, language):
+    return [body for name, body in _BLOCK.findall(path.read_text(encoding="utf-8")) if name == language]
+
+
+def _checker():
+    spec = importlib.util.spec_from_file_location("docs_check", ROOT / "docs" / "check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _parse(line):
+    """Parse a command as the shell and typer would, running nothing."""
+    from lmri.cli.app import app
+
+    group = typer.main.get_command(app)
+    name, *arguments = shlex.split(line, comments=True)[1:]
+    command = group.get_command(typer.Context(group), name)
+    if command is None:
+        raise UsageError(f"no command {name}")
+    return command.make_context(name, arguments, parent=typer.Context(group, info_name="lmri"))
+
+
+def _commands(path):
+    lines = [line.strip() for body in _blocks(path, "") for line in body.replace("\\\n", " ").splitlines()]
+    # Of a shell script only the lines that begin with the command; generic synopses are not commands.
+    return [line for line in lines if line.startswith("lmri ") and "[OPTIONS]" not in line and "..." not in line]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_command_that_is_shown_can_be_given(path):
+    for line in _commands(path):
+        if "--help" in line or line.split()[1].startswith("-"):
+            continue
+        try:
+            _parse(line)
+        except UsageError as error:
+            pytest.fail(f"{path.name}: {line}: {error.format_message()}")
+
+
+def test_an_option_that_is_not_there_would_be_noticed():
+    assert len(_commands(ROOT / "docs" / "start.md")) >= 10
+    with pytest.raises(UsageError, match="No such option"):
+        _parse("lmri report study --nonsense")
+    with pytest.raises(UsageError, match="no command"):
+        _parse("lmri nonsense study")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_python_that_is_shown_is_python_and_its_names_are_there(path):
+    for body in _blocks(path, "python"):
+        _check_names(body, path)
+
+
+SCRIPTS = sorted(path for folder in ("examples", "benchmarks", "tools") for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_names_that_scripts_use_are_there(path):
+    _check_names(path.read_text(encoding="utf-8"), path)
+
+
+def test_a_name_that_has_moved_would_be_noticed():
+    for body in ("print(lmri.sites.SITES)", "from lmri.sites import SITES", "import lmri.nowhere"):
+        with pytest.raises((AssertionError, ModuleNotFoundError)):
+            _check_names(body, ROOT / "script.py")
+
+
+def _check_names(body, path):
+    """Resolve all names of the package that a piece of Python uses."""
+    for node in ast.walk(ast.parse(body, str(path))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lmri":
+            for one in node.names:
+                assert hasattr(importlib.import_module(node.module), one.name) or _resolve(
+                    [*node.module.split(".")[1:], one.name]
+                ), f"{path.name}: {node.module}.{one.name}"
+        elif isinstance(node, ast.Import):
+            for one in node.names:
+                if one.name.split(".")[0] == "lmri":
+                    importlib.import_module(one.name)
+        elif isinstance(node, ast.Attribute) and (chain := _chain(node)) and chain[0] == "lmri":
+            _resolve(chain[1:])
+
+
+def _chain(node):
+    """Give the names of ``a.b.c``, nothing for what begins with anything else than a name."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+
+
+def _resolve(parts):
+    found = lmri
+    for number, part in enumerate(parts):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            found = importlib.import_module(".".join(["lmri", *parts[: number + 1]]))
+    return found
+
+
+def test_the_reference_has_every_public_name():
+    shown = set(re.findall(r"^   ([\w.]+)$", (ROOT / "docs" / "api" / "index.md").read_text(), re.MULTILINE))
+    modules = {"qc", "tasks"}  # of these, what they hold
+    assert set(lmri.__all__) - modules <= shown
+    assert all(any(name.startswith(f"{module}.") for name in shown) for module in modules)
+    for name in shown:
+        assert _resolve(name.split(".")).__doc__, name
+
+
+def test_links_between_pages_lead_somewhere(tmp_path):
+    check = _checker()
+    assert check.check_markdown() == []
+    # and what leads nowhere is found
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("[a](docs/b.md#there) [b](docs/b.md#nowhere) [c](docs/c.md) `[d](e.md)`\n")
+    (tmp_path / "docs" / "b.md").write_text("# There\n")
+    assert [problem.split(" links to ")[1].split(",")[0] for problem in check.check_markdown(tmp_path)] == [
+        "docs/b.md#nowhere",
+        "docs/c.md",
+    ]
+
+
+def test_pages_that_ask_the_network_are_found(tmp_path):
+    (tmp_path / "good.html").write_text('<p id="x"><a href="#x">x</a><a href="https://example.org">out</a>')
+    (tmp_path / "bad.html").write_text(
+        '<script src="https://cdn.example.org/a.js"></script><a href="good.html#y">y</a><img src="none.png">'
+    )
+    (tmp_path / "bad.css").write_text("@import 'https://fonts.example.org/a.css';")
+    found = "\n".join(_checker().check_site(tmp_path))
+    assert len(found.splitlines()) == 4
+    for what in (
+        "cdn.example.org/a.js from the network",
+        "#y, and there is no such",
+        "none.png",
+        "bad.css loads",
+    ):
+        assert what in found
