@@ -1,0 +1,139 @@
+/** What the server says: one function an address, each answer asked for once. */
+
+/** An answer that is no answer: the words are the server's, for a person. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const KEPT = 96;
+const kept = new Map();
+const slots = new Map();
+const watchers = [];
+let lost = false;
+
+/** Be told when the server is lost (true) and found again (false). */
+export const onConnection = (watch) => watchers.push(watch);
+
+function setLost(now) {
+  if (now === lost) return;
+  lost = now;
+  for (const watch of watchers) watch(lost);
+}
+
+/** Give the signal of the newest request of its kind; whatever was under way in this slot is dropped. */
+export function newest(slot) {
+  slots.get(slot)?.abort();
+  const control = new AbortController();
+  slots.set(slot, control);
+  return control.signal;
+}
+
+/** Whether an error only says that somebody went on before the answer came. */
+export const isStale = (error) => error?.name === "AbortError";
+
+function address(path, names) {
+  const query = new URLSearchParams(Object.entries(names).filter(([, value]) => value !== null && value !== undefined));
+  return `/api/${path}${query.size ? `?${query}` : ""}`;
+}
+
+async function ask(url, options) {
+  let response;
+  try {
+    response = await fetch(url, options);
+  } catch (error) {
+    if (!isStale(error)) setLost(true);
+    throw isStale(error) ? error : new ApiError(0, "The server does not answer.");
+  }
+  setLost(false);
+  if (response.ok) return response;
+  const words = await response.json().then((body) => body.error, () => null);
+  throw new ApiError(response.status, words || `The server answered ${response.status} to ${url}.`);
+}
+
+async function remember(url, signal, read) {
+  if (!kept.has(url)) {
+    const found = await read(await ask(url, { signal }));
+    kept.set(url, found);
+    if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+  }
+  if (signal?.aborted) throw new DOMException("dropped", "AbortError");
+  return kept.get(url);
+}
+
+const json = (path, names = {}, slot = null) =>
+  remember(address(path, names), slot && newest(slot), (response) => response.json());
+
+export const study = () => ask("/api/study", {}).then((response) => response.json());
+export const networks = (site, set, slot = "networks") => json("networks", { site, set }, slot);
+export const tokens = (site, corpus, run) => json("tokens", { site, corpus, run }, "tokens");
+export const course = (site, set, network, corpus, run) =>
+  json("course", { site, set, network, corpus, run }, "course");
+export const tops = (site, set, network) => json("tops", { site, set, network }, "tops");
+export const neuron = (site, layer, place, corpus, run) =>
+  json("neuron", { site, layer, neuron: place, corpus, run }, "neuron");
+export const scores = (site, set, network) => json("scores", { site, set, network }, "scores");
+export const matches = (site, first, second) => json("matches", { site, first, second }, "matches");
+export const rois = () => ask("/api/rois", {}).then((response) => response.json());
+
+/** Store a set of neurons, given as [layer, neuron] pairs. */
+export async function saveRoi(site, name, neurons) {
+  const body = JSON.stringify({ site, name, neurons });
+  const response = await ask("/api/rois", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  return response.json();
+}
+
+const FILES = { map: "map.nii.gz", members: "members.nii.gz", mean: "mean.nii.gz", volume: "volume.nii" };
+let asSlices = false;
+
+/** Ask for plain lists of numbers instead of images from now on. */
+export function useSlices() {
+  asSlices = true;
+}
+
+/**
+ * Fetch one image: its shape, and its values with x fastest and z slowest.
+ *
+ * @param {"map"|"members"|"mean"|"volume"} kind
+ * @param {object} names what the image is of: site, set, network, corpus, run, volume
+ * @param {string} slot drop an older request of this slot
+ * @returns {Promise<{shape: number[], values: Float32Array}>}
+ */
+export function image(kind, names, slot) {
+  const url = asSlices ? address("slices", { kind, ...names }) : address(FILES[kind], names);
+  const read = asSlices ? (response) => response.json().then(fromSlices) : (response) => response.arrayBuffer().then(decode);
+  return remember(url, newest(slot), read);
+}
+
+function fromSlices({ shape, values }) {
+  const [nx, ny, nz] = shape;
+  const found = new Float32Array(nx * ny * nz);
+  values.forEach((layer, z) => layer.forEach((value, place) => { found[z * nx * ny + place] = value ?? 0; }));
+  return { shape, values: found };
+}
+
+const TYPES = { 2: ["getUint8", 1], 4: ["getInt16", 2], 8: ["getInt32", 4], 16: ["getFloat32", 4], 64: ["getFloat64", 8] };
+
+/** Read a NIfTI-1 file of one volume, compressed or not. */
+export async function decode(buffer) {
+  const start = new Uint8Array(buffer, 0, Math.min(2, buffer.byteLength));
+  if (start[0] === 0x1f && start[1] === 0x8b) {
+    const stream = new Blob([buffer]).stream().pipeThrough(new DecompressionStream("gzip"));
+    buffer = await new Response(stream).arrayBuffer();
+  }
+  const view = new DataView(buffer);
+  const type = buffer.byteLength > 348 && view.getInt32(0, true) === 348 ? TYPES[view.getInt16(70, true)] : null;
+  if (!type) throw new ApiError(0, "The server sent an image that is no NIfTI-1 file of numbers.");
+  const shape = [42, 44, 46].map((at) => Math.max(1, view.getInt16(at, true)));
+  const [first, slope, intercept] = [108, 112, 116].map((at) => view.getFloat32(at, true));
+  const n = shape[0] * shape[1] * shape[2];
+  if (buffer.byteLength < first + n * type[1]) throw new ApiError(0, "The server sent an image that is cut short.");
+  const values = new Float32Array(n);
+  for (let place = 0; place < n; place++) {
+    const value = view[type[0]](first + place * type[1], true);
+    values[place] = slope && Number.isFinite(slope) ? value * slope + intercept : value;
+  }
+  return { shape, values };
+}

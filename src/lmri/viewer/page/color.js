@@ -1,0 +1,76 @@
+/** Colours: red above 0 and blue below it, as in the report, on paper or on black. */
+
+const STOPS = {
+  light: { positive: ["#efb3a3", "#cc3821", "#7d1407"], negative: ["#aecaea", "#2166bd", "#0a2f68"], grey: ["#f1f3f5", "#a3adb7"] },
+  dark: { positive: ["#7c2d1e", "#ea5b40", "#ffd5c4"], negative: ["#1c4170", "#4c92e6", "#d3e7ff"], grey: ["#1d2328", "#77828d"] },
+};
+const media = matchMedia("(prefers-color-scheme: dark)");
+const watchers = [];
+const root = document.documentElement;
+
+/** "light" or "dark", as it is shown now. */
+export const theme = () => root.dataset.theme || (media.matches ? "dark" : "light");
+
+/** Be told when light turns into dark, or back. */
+export const onTheme = (act) => watchers.push(act);
+
+const resolved = new Map();
+
+function tell() {
+  resolved.clear();
+  for (const act of watchers) act();
+}
+
+/** Change between light and dark, and remember it in this browser. */
+export function toggleTheme() {
+  const next = theme() === "dark" ? "light" : "dark";
+  root.dataset.theme = next;
+  try {
+    localStorage.setItem("lmri-theme", next);
+  } catch { /* a browser that keeps nothing forgets it */ }
+  tell();
+}
+
+try {
+  const stored = localStorage.getItem("lmri-theme");
+  if (stored === "light" || stored === "dark") root.dataset.theme = stored;
+} catch { /* as above */ }
+media.addEventListener("change", tell);
+
+const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+
+function table(stops) {
+  const points = stops.map(channels);
+  const found = new Uint8ClampedArray(256 * 3);
+  for (let place = 0; place < 256; place++) {
+    const at = (place / 255) * (points.length - 1);
+    const low = Math.min(Math.floor(at), points.length - 2);
+    for (let c = 0; c < 3; c++) found[place * 3 + c] = points[low][c] + (at - low) * (points[low + 1][c] - points[low][c]);
+  }
+  return found;
+}
+
+const tables = Object.fromEntries(
+  Object.entries(STOPS).map(([name, own]) => [name, Object.fromEntries(Object.entries(own).map(([k, v]) => [k, table(v)]))]),
+);
+
+/** 256 colours each for "positive", "negative" and "grey", as red, green, blue. */
+export const scales = () => tables[theme()];
+
+/** The same as a CSS gradient; "negative" runs from the strongest to the weakest. */
+export function gradient(name) {
+  const stops = [...STOPS[theme()][name]];
+  return `linear-gradient(to right, ${(name === "negative" ? stops.reverse() : stops).join(", ")})`;
+}
+
+/** Resolve a colour of the stylesheet, for canvases. */
+export function css(name) {
+  if (resolved.has(name)) return resolved.get(name);
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  resolved.set(name, found);
+  return found;
+}

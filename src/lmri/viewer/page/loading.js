@@ -1,0 +1,230 @@
+/** Which answers are asked for when something else is looked at, and where they go. */
+
+import * as api from "./api.js";
+import { Comparison } from "./compare.js";
+import { Chart, standardized } from "./course.js";
+import { attempt, current, data, fail, names, of, partnerNames, run, volume } from "./data.js";
+import { showNetwork, showNeuron, slot, topTokens } from "./details.js";
+import { $, command, el, number, say } from "./dom.js";
+import { goTo, toToken } from "./going.js";
+import { showScores } from "./lesions.js";
+import { mark, render } from "./scene.js";
+import { state, update } from "./state.js";
+import { Grid } from "./table.js";
+import { Strip } from "./text.js";
+
+const COLUMNS = [
+  {
+    key: "name", label: "Network", text: true,
+    cell: (row) => el("span", {}, el("bdi", { text: row.name }), row.label ? el("small", {}, el("bdi", { text: row.label })) : ""),
+  },
+  { key: "n_neurons", label: "n", title: "neurons", digits: 0 },
+  { key: "mean_layer", label: "layer", title: "mean layer of its neurons", digits: 1 },
+  { key: "variance", label: "var", title: "share of the variance", digits: 3 },
+  { key: "iq", label: "Iq", title: "stability over starts: 1 is perfect", digits: 2 },
+  { key: "max_z", label: "max", title: "largest |z|", digits: 1 },
+];
+export const table = new Grid($("table-pane"), {
+  name: "Networks", noun: "network", columns: COLUMNS, key: (row) => row.name, words: (row) => `${row.name} ${row.label ?? ""}`,
+  quiet: (row) => !row.n_neurons, select: (row) => update({ network: row.name, panel: state.panel === "neuron" ? "network" : state.panel }),
+});
+export const comparison = new Comparison($("compare-pane"), {
+  choose: (second) => update({ second, partner: null }), select: (pair) => update({ network: pair.first, partner: pair.second }),
+});
+const strip = new Strip($("tokens"), { select: toToken });
+const chart = new Chart($("course"), { select: toToken });
+const lesions = slot("lesions", "…");
+const tops = slot("network-tops", "…");
+
+export function loadNetworks() {
+  Object.assign(data, { rows: [], info: {}, map: null, members: null });
+  if (!state.set) {
+    table.setRows([]);
+    say($("panel-network"), "There are no networks at this site yet. Find some:", "note");
+    $("panel-network").append(command("lmri decompose STUDY"));
+    return render();
+  }
+  return attempt(async () => {
+    const found = await api.networks(state.site, state.set);
+    Object.assign(data, { rows: found.networks, info: found });
+    table.setRows(found.networks);
+    loadNetwork();
+  });
+}
+
+export function loadNetwork() {
+  const row = data.rows.find((one) => one.name === state.network);
+  table.select(state.network);
+  if (!row) {
+    // Of another set, or of none: the first that is not empty.
+    const first = data.rows.find((one) => one.n_neurons) ?? data.rows[0];
+    return first && update({ network: first.name });
+  }
+  showNetwork($("panel-network"), row, data.site, { lesions, tops });
+  const own = names();
+  const drawn = (map, members) => {
+    Object.assign(data, { map, members });
+    render();
+    if (state.layer !== null) neuronPanel();
+  };
+  attempt(async () => {
+    const [map, members] = await Promise.all([api.image("map", own, "map"), api.image("members", own, "members")]);
+    drawn(of(own, map), of(own, members));
+  }, (error) => { drawn(null, null); fail(error); });
+  for (const node of [lesions, tops]) say(node, "…");
+  attempt(async () => showScores(lesions, await api.scores(...Object.values(own)), own), (error) => say(lesions, error.message, "bad"));
+  attempt(async () => {
+    const found = await api.tops(...Object.values(own));
+    tops.replaceChildren(topTokens(found, "sd", goTo));
+  }, (error) => say(tops, error.message, "bad"));
+}
+
+export function loadCourse() {
+  if (!state.network || !state.corpus) return showCourse(null, state.set ? "" : "There are no networks yet, so there is no time course.");
+  const what = { ...names(), ...run() };
+  strip.wait(); // the colours may stay until the next ones come, but no number of theirs
+  showVolume();
+  return attempt(async () => {
+    const found = await api.course(state.site, state.set, state.network, state.corpus, state.run);
+    showCourse(of(what, found), "");
+  }, (error) => showCourse(null, error.message));
+}
+
+const currentCourse = () => current(data.course, { ...names(), ...run() })?.values ?? null;
+
+function showCourse(course, words) {
+  data.course = course;
+  $("course-note").textContent = words;
+  $("course-note").hidden = !words;
+  showLines();
+  showVolume();
+}
+
+function showLines() {
+  const lines = [];
+  const legend = [];
+  const add = (name, values, kind) => {
+    lines.push({ name, values });
+    legend.push(el("i", { class: `line ${kind}` }), el("bdi", { text: name }));
+  };
+  const tokens = current(data.tokens, run());
+  const course = tokens && currentCourse();
+  strip.setValues(course);
+  if (course) add(state.network, course.map((one) => one ?? NaN), "first");
+  const neuron = tokens && currentNeuron();
+  if (neuron) {
+    if (!lines.length) lines.push({ name: "no network", values: [] });
+    add(`${neuron.layer_name} · ${neuron.neuron}`, standardized(neuron.values, neuron.mean, neuron.sd), "second");
+  }
+  $("course-legend").replaceChildren(...legend, el("span", { class: "soft", text: legend.length ? "in sd" : "" }));
+  chart.setLines(lines);
+  $("course").setAttribute("aria-label", `Time course of ${lines.map((line) => line.name).join(" and ") || "nothing"}, by token`);
+}
+
+export function loadTokens() {
+  if (!state.corpus) return undefined;
+  const own = run();
+  const show = (found) => {
+    data.tokens = found;
+    strip.setTokens(found);
+    chart.setRun(found.tokens, found.text_starts);
+    showLines();
+    showVolume();
+  };
+  return attempt(async () => show(of(own, await api.tokens(state.site, state.corpus, state.run))),
+    (error) => { show({ tokens: [], text_ids: [], text_starts: [] }); fail(error); });
+}
+
+export function showVolume() {
+  strip.select(state.volume);
+  chart.select(state.volume);
+  const n = data.tokens?.tokens.length ?? 0;
+  const value = currentCourse()?.[state.volume];
+  $("strip-note").replaceChildren(el("span", { text: n ? `volume ${state.volume} of ${n.toLocaleString("en")}` : "" }),
+    el("span", { id: "token-value", text: Number.isFinite(value) ? ` · ${number(value)} sd` : "" }));
+  if (state.layer !== null) neuronPanel();
+}
+
+export function loadMean() {
+  data.mean = null;
+  if (!state.corpus) return undefined;
+  return attempt(async () => {
+    data.mean = await api.image("mean", { site: state.site, corpus: state.corpus }, "mean");
+    render();
+  });
+}
+
+export function loadVolume() {
+  if (!state.corpus || (state.underlay !== "volume" && state.overlay !== "volume")) return undefined;
+  return attempt(async () => {
+    const own = volume();
+    data.volume = of(own, await api.image("volume", own, "volume"));
+    render();
+  }, (error) => { data.volume = null; render(); fail(error); });
+}
+
+export function loadNeuron() {
+  mark({ selected: state.layer === null ? null : { layer: state.layer, neuron: state.neuron } });
+  if (state.layer === null || !state.corpus) {
+    data.neuron = null;
+    neuronPanel();
+    return showLines();
+  }
+  return attempt(async () => {
+    const own = { ...run(), layer: state.layer, neuron: state.neuron };
+    neuronPanel();
+    data.neuron = of(own, await api.neuron(state.site, state.layer, state.neuron, state.corpus, state.run));
+    neuronPanel();
+    showLines();
+  }, (error) => { data.neuron = null; showLines(); fail(error); });
+}
+
+const currentNeuron = () => current(data.neuron, { ...run(), layer: state.layer, neuron: state.neuron });
+
+export function neuronPanel() {
+  if (!data.site) return;
+  const neuron = currentNeuron();
+  const place = state.layer === null ? 0 : state.layer * data.site.shape[0] * data.site.shape[1] + state.neuron;
+  const z = current(data.map, names())?.values[place];
+  const member = current(data.members, names())?.values[place];
+  const facts = [
+    [`z in ${state.network ?? "–"}`, `${number(z)}${member === undefined ? "" : member ? ", a member" : ", no member"}`],
+    [`at volume ${state.volume}`, number(neuron?.values[state.volume], 3)],
+    ["mean over the corpus", number(neuron?.mean, 3)], ["sd over the corpus", number(neuron?.sd, 3)],
+  ];
+  const list = neuron ? topTokens(neuron.tops, "activation", goTo) : el("p", { class: "soft", text: "…" });
+  showNeuron($("panel-neuron"), { layer: state.layer, neuron: state.neuron, space: data.site, facts, tops: list, pick: (layer, own) => update({ layer, neuron: own }) });
+}
+
+export function loadComparison() {
+  const comparing = state.view === "compare";
+  $("table-pane").hidden = comparing;
+  $("compare-pane").hidden = !comparing;
+  $("view-networks").setAttribute("aria-pressed", String(!comparing));
+  $("view-compare").setAttribute("aria-pressed", String(comparing));
+  document.body.dataset.view = state.view;
+  if (!comparing || !data.site) return render();
+  const second = state.set ? comparison.offer(data.site, state.set, state.second) : null;
+  if (second !== state.second) return update({ second, partner: null });
+  return attempt(async () => {
+    const pairs = await comparison.load(state.site, state.set, second);
+    const lacking = comparison.stored ? `${state.network} has no match in ${second}.` : `${state.set} and ${second} were not compared yet.`;
+    data.unmatched = second ? lacking : "There is no second set at this site.";
+    const pair = pairs.find((one) => one.first === state.network) ?? null;
+    if (pair && pair.second !== state.partner) update({ partner: pair.second });
+    else if (!pair && state.partner) update({ partner: null });
+    else loadPartner();
+  });
+}
+
+export function loadPartner() {
+  data.partner = null;
+  comparison.pairs.select(`${state.network}\n${state.partner}`);
+  if (state.view !== "compare" || !state.partner) return render();
+  return attempt(async () => {
+    const own = partnerNames();
+    const [map, members] = await Promise.all([api.image("map", own, "map2"), api.image("members", own, "members2")]);
+    data.partner = { map: of(own, map), members: of(own, members) };
+    render();
+  });
+}

@@ -1,0 +1,212 @@
+/** The page: what is on it, what leads where, and how it starts. */
+
+import * as api from "./api.js";
+import { onTheme, theme, toggleTheme } from "./color.js";
+import { attempt, data } from "./data.js";
+import { $, command, count, el, hideTip, say, showTip } from "./dom.js";
+import { choose, toToken } from "./going.js";
+import { listen } from "./keys.js";
+import * as load from "./loading.js";
+import { describe, mosaics, render, roi, showHovered } from "./scene.js";
+import { fromAddress, on, state, update } from "./state.js";
+
+function fill() {
+  const options = (node, list, value) => {
+    node.replaceChildren(...list.map(([key, text]) => el("option", { value: key, text })));
+    node.disabled = list.length < 1;
+    node.value = value ?? "";
+  };
+  const { sites } = data.study;
+  options($("site"), sites.map((one) => [one.site, one.site]), state.site);
+  const empty = (one) => (one.n_empty ? `, ${one.n_empty} empty` : "");
+  options($("set"), data.site.sets.map((one) => [one.name, `${one.name} · ${one.n_networks}${empty(one)} · ${one.threshold}`]), state.set);
+  if (!data.site.sets.length) options($("set"), [["", "none"]], "");
+  options($("corpus"), data.site.corpora.map((one) => [one.corpus, one.corpus]), state.corpus);
+  const runs = data.site.corpora.find((one) => one.corpus === state.corpus)?.runs ?? [];
+  options($("run"), runs.map((n, place) => [place + 1, `${place + 1} of ${runs.length} · ${count(n, "token")}`]), state.run);
+  $("set").title = data.site.sets.find((one) => one.name === state.set)?.description ?? "";
+}
+
+function showPanel() {
+  for (const name of ["network", "neuron", "roi"]) {
+    const own = state.panel === name;
+    $(`tab-${name}`).setAttribute("aria-selected", String(own));
+    $(`tab-${name}`).tabIndex = own ? 0 : -1;
+    $(`panel-${name}`).hidden = !own;
+  }
+}
+
+// -- wiring -----------------------------------------------------------------------------------------------------------
+
+on(Object.keys(state), () => { $("failed").hidden = true; });
+on(["site", "set", "corpus", "run"], fill);
+on(["site"], () => { roi.setSpace(state.site, data.site); render(); });
+on(["site", "set"], load.loadNetworks);
+on(["network"], load.loadNetwork);
+on(["site", "set", "network", "corpus", "run"], load.loadCourse);
+on(["site", "corpus", "run"], load.loadTokens);
+on(["site", "corpus"], load.loadMean);
+on(["site", "corpus", "run", "volume", "underlay", "overlay"], load.loadVolume);
+on(["volume"], load.showVolume);
+on(["site", "layer", "neuron", "corpus", "run"], load.loadNeuron);
+on(["underlay", "overlay", "threshold", "zoom"], () => { controls(); render(); });
+on(["view", "site", "set", "second", "network", "partner"], (changed) => {
+  if (changed.has("partner") && changed.size === 1) load.loadPartner();
+  else load.loadComparison();
+});
+on(["site", "set", "network", "partner", "corpus", "run", "volume", "underlay", "overlay"], showHovered);
+on(["panel"], showPanel);
+on(["tool"], () => {
+  roi.setTool(state.tool);
+  document.body.dataset.tool = state.tool;
+  if (state.tool !== "inspect") update({ panel: "roi" });
+});
+
+function controls() {
+  $("underlay").value = state.underlay;
+  $("overlay").value = state.overlay;
+  $("zoom").setAttribute("aria-pressed", String(state.zoom !== null));
+  $("zoom").textContent = state.zoom === null ? "enlarge" : "all layers";
+}
+
+const act = {
+  token: (step) => toToken(Math.min(Math.max(0, state.volume + step), Math.max(0, (data.tokens?.tokens.length ?? 1) - 1))),
+  end: (last) => toToken(last ? Math.max(0, (data.tokens?.tokens.length ?? 1) - 1) : 0),
+  text(step) {
+    const starts = data.tokens?.text_starts ?? [];
+    const next = step > 0 ? starts.find((one) => one > state.volume) : starts.findLast((one) => one < state.volume);
+    if (next !== undefined) toToken(next);
+  },
+  network: (step) => (state.view === "compare" ? load.comparison.pairs : load.table).move(step),
+  threshold(step) {
+    const input = $("threshold");
+    if (input.disabled) return;
+    const next = Number(input.value) + step * Math.max(Number(input.step), Number(input.max) / 40);
+    update({ threshold: Math.min(Number(input.max), Math.max(0, next)) });
+  },
+  stored: () => update({ threshold: null }),
+  members: () => update({ overlay: state.overlay === "members" ? "map" : "members" }),
+  underlay: () => update({ underlay: { mean: "mask", mask: "volume", volume: "mean" }[state.underlay] }),
+  zoom: () => update({ zoom: state.zoom === null ? state.layer ?? 0 : null }),
+  compare: () => update({ view: state.view === "compare" ? "networks" : "compare" }),
+  panel: (panel) => update({ panel }),
+  nextPanel(step) {
+    const all = ["network", "neuron", "roi"];
+    update({ panel: all[(all.indexOf(state.panel) + step + 3) % 3] });
+    $(`tab-${state.panel}`).focus();
+  },
+  tool() {
+    const all = ["inspect", "pick", "paint", "box"];
+    update({ tool: all[(all.indexOf(state.tool) + 1) % all.length] });
+  },
+  theme: toggleTheme,
+  filter: () => (state.view === "compare" ? load.comparison.pairs : load.table).filter.focus(),
+  undo: () => roi.undo(),
+  enter() {
+    if (state.layer === null) update({ layer: 0, neuron: 0 });
+    else if (state.tool !== "inspect") roi.toggle({ layer: state.layer, neuron: state.neuron });
+    else update({ panel: "neuron" });
+  },
+  escape() {
+    if (state.tool !== "inspect") update({ tool: "inspect" });
+    else if (state.zoom !== null) update({ zoom: null });
+    else if (state.layer !== null) update({ layer: null, neuron: null });
+  },
+  voxel(dx, dy, dz) {
+    if (!data.site) return;
+    const [nx] = data.site.shape;
+    if (state.layer === null) return update({ layer: state.zoom ?? 0, neuron: 0 });
+    const layer = state.layer + dz;
+    const x = (state.neuron % nx) + dx;
+    const neuron = state.neuron + dx + dy * nx;
+    if (x < 0 || x >= nx || neuron < 0 || neuron >= (data.site.layers[layer]?.width ?? 0)) return;
+    update({ layer, neuron, zoom: state.zoom === null ? null : layer });
+    $("readout").textContent = describe({ layer, neuron }, 0).join(" · ");
+  },
+};
+
+function wire() {
+  for (const name of ["site", "set", "corpus"]) $(name).addEventListener("change", () => choose({ [name]: $(name).value, ...(name === "set" ? { network: null } : {}) }));
+  $("run").addEventListener("change", () => choose({ run: Number($("run").value) }));
+  $("underlay").addEventListener("change", () => update({ underlay: $("underlay").value }));
+  $("overlay").addEventListener("change", () => {
+    const unit = (name) => (name === "volume" ? "activation" : "z");
+    const same = unit($("overlay").value) === unit(state.overlay);
+    update({ overlay: $("overlay").value, threshold: same ? state.threshold : null });
+  });
+  $("threshold").addEventListener("input", () => update({ threshold: Number($("threshold").value) }));
+  $("threshold-reset").addEventListener("click", act.stored);
+  $("zoom").addEventListener("click", act.zoom);
+  $("view-networks").addEventListener("click", () => update({ view: "networks" }));
+  $("view-compare").addEventListener("click", () => update({ view: "compare" }));
+  $("theme").addEventListener("click", toggleTheme);
+  for (const name of ["network", "neuron", "roi"]) $(`tab-${name}`).addEventListener("click", () => update({ panel: name }));
+  window.addEventListener("hashchange", () => data.study?.sites.length && choose(fromAddress()));
+  const themed = () => {
+    $("theme").textContent = theme() === "dark" ? "Light" : "Dark";
+    if (data.site) render();
+  };
+  onTheme(themed);
+  themed();
+  listen(act);
+}
+
+api.onConnection((lost) => {
+  $("lost").hidden = !lost;
+  if (!lost) return loadAgain();
+  $("lost").replaceChildren("Connection lost: the server does not answer. Is ", el("code", { text: "lmri view" }),
+    " still running? What you drew is still here; this page tries again by itself.");
+  const retry = () => api.study().catch(() => setTimeout(retry, 3000));
+  setTimeout(retry, 3000);
+});
+
+function loadAgain() {
+  if (!data.study) return start();
+  load.loadTokens();
+  load.loadMean();
+  load.loadVolume();
+  load.loadNeuron();
+  load.loadCourse();
+  load.loadNetworks();
+  load.loadComparison();
+  roi.refresh();
+}
+
+function showProblems(problems) {
+  const node = $("problems");
+  node.hidden = !problems.length;
+  if (!problems.length) return;
+  node.replaceChildren(el("summary", { text: `${count(problems.length, "part")} of this study could not be read; the rest is shown.` }),
+    el("ul", {}, ...problems.map((text) => el("li", { text }))));
+}
+
+async function start() {
+  await attempt(async () => {
+    data.study = await api.study();
+    const { study } = data;
+    $("study-name").textContent = study.name;
+    $("study-model").textContent = `${study.model}`;
+    $("study-model").title = `weights ${study.fingerprint}, lmri ${study.version}`;
+    document.title = `${study.name} · lmri view`;
+    showProblems(study.problems);
+    if (!study.sites.length) {
+      for (const id of ["site", "set", "corpus", "run", "view-compare", "view-networks"]) $(id).disabled = true;
+      mosaics[0].say("There is no recording in this study that can be read, so there is nothing to look at yet.");
+      mosaics[1].stage.parentElement.hidden = true;
+      say($("panel-network"), "Record a model first:", "note");
+      $("panel-network").append(command("lmri record MODEL TEXTS --out STUDY"));
+      return;
+    }
+    choose(fromAddress());
+    roi.setTool(state.tool);
+    controls();
+    showPanel();
+    load.neuronPanel();
+    roi.refresh();
+  });
+}
+
+wire();
+showTip(0, 0);
+hideTip();
+start();

@@ -1,0 +1,244 @@
+/** What is painted: underlay, overlay and their colours, on one mosaic or on two, and what the pointer does there. */
+
+import { useSlices } from "./api.js";
+import { gradient } from "./color.js";
+import { current, data, names, partnerNames, volume } from "./data.js";
+import { $, count, el, hideTip, number, showTip } from "./dom.js";
+import { hasWebGL2 } from "./painters.js";
+import { Roi } from "./roi.js";
+import { ceiling, grey, quantile, reach, shownAt } from "./slices.js";
+import { state, update } from "./state.js";
+import { Mosaic } from "./volume.js";
+
+export const mosaics = [
+  new Mosaic($("mosaics"), "Mosaic of layers", pointer(0)), new Mosaic($("mosaics"), "Mosaic of the second set", pointer(1)),
+];
+/** Draw something on top of the mosaics. */
+export const mark = (changes) => mosaics.forEach((mosaic) => mosaic.mark(changes));
+export const roi = new Roi($("panel-roi"), {
+  changed: (keys) => mark({ roi: keys }), tool: (tool) => update({ tool }), members: shownMembers,
+});
+
+let webgl = null;
+const later = window.requestIdleCallback?.bind(window) ?? ((act) => setTimeout(act, 60));
+
+/** Go over to NiiVue. Asking for WebGL can take a second, so that it is done when the first picture stands. */
+function startNiivue(mosaic) {
+  webgl ??= hasWebGL2();
+  if (webgl) return mosaic.promote().catch(noNiivue);
+  mosaic.promoted = true;
+  useSlices();
+  $("no-webgl").textContent =
+    "This browser has no WebGL2, which NiiVue needs: the mosaic is drawn on a plain canvas. Everything else works.";
+  $("no-webgl").hidden = false;
+  return undefined;
+}
+
+let waiting = false;
+
+/** Paint the mosaics, once, however many things have come since. */
+export function render() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    if (data.site) paint();
+  });
+}
+
+function underlay() {
+  const values = { mean: data.mean?.values, volume: data.volume?.values }[state.underlay];
+  if (!values || values.length !== data.mask.length) return (data.plain ??= grey(null, data.mask));
+  if (!data.greys.has(values)) data.greys.set(values, grey(values, data.mask));
+  return data.greys.get(values);
+}
+
+/** What the overlay is: its values, where it starts by itself, and the unit it is in. */
+function layerOf({ map, members }) {
+  if (state.overlay === "volume") {
+    const values = data.volume?.values ?? null;
+    return { values, start: values ? quantile(Float32Array.from(values, Math.abs), 0.9) : 0, unit: "activation" };
+  }
+  const values = state.overlay === "none" ? null : (state.overlay === "map" ? map : members)?.values ?? null;
+  const own = members ? reach(members.values) : { low: 0, high: 0 };
+  const start = own.high ? own.low : Math.min(data.info.z ?? 3, map ? reach(map.values).high : 3);
+  return { values, start, unit: "z" };
+}
+
+function paint() {
+  const { mask } = data;
+  const first = layerOf(data);
+  const fits = first.values?.length === mask.length;
+  const most = fits ? reach(first.values).high : 1;
+  const step = most > 1 ? 0.01 : 10 ** Math.floor(Math.log10((most || 1) / 100));
+  // Rounded down, so that what is just at the threshold stays.
+  const start = Math.floor(first.start / step + 1e-6) * step;
+  const low = state.threshold ?? start;
+  const top = fits ? ceiling(first.values, low) : { high: 1, clipped: false };
+  slider({ low, most, step, start, unit: first.unit, on: fits });
+  legend(fits ? { low, ...top, unit: first.unit } : null);
+  const comparing = state.view === "compare";
+  const own = { space: data.site, underlay: underlay() };
+  const shown = fits ? first.values : null;
+  show(mosaics[0], { ...own, overlay: shown, low, high: top.high }, comparing && state.network ? titled(state.set, state.network) : null);
+  mosaics[0].say(emptyWords(shown, low, state.network));
+  mosaics[1].stage.parentElement.hidden = !comparing;
+  if (comparing) {
+    const second = data.partner && layerOf(data.partner);
+    const values = second?.values?.length === mask.length ? second.values : null;
+    // Each set has its own stored members, but one scale: a colour means the same on both sides.
+    const floor = state.threshold ?? (state.overlay === "members" ? Math.min(low, second?.start ?? low) : low);
+    show(mosaics[1], { ...own, overlay: values, low: floor, high: Math.max(top.high, floor + 1e-3) }, state.partner ? titled(state.second, state.partner) : "");
+    mosaics[1].say(state.partner ? emptyWords(values, floor, state.partner) : data.unmatched);
+  }
+  tell(shown ? shownAt(shown, low) : null);
+  showHovered(); // what is under the pointer may have come just now
+}
+
+// Most networks are called by their set and a number.
+const titled = (set, network) => (network.startsWith(set) ? network : `${set} · ${network}`);
+
+function show(mosaic, content, title) {
+  mosaic.title.textContent = title ?? "";
+  mosaic.title.hidden = title === null;
+  mosaic.zoom = state.zoom;
+  mosaic.show(content).then(() => {
+    if (!content.overlay && state.set) return;
+    if (!performance.getEntriesByName("lmri-mosaic").length) performance.mark("lmri-mosaic");
+    // The plain canvas is there at once; NiiVue takes over when it has started.
+    if (!mosaic.promoted) later(() => startNiivue(mosaic));
+  });
+}
+
+function emptyWords(values, low, network) {
+  if (!network || !values) return null;
+  const { positive, negative } = shownAt(values, low);
+  if (positive + negative) return null;
+  if (state.overlay !== "members" || reach(values).high) return "No neuron is beyond this threshold.";
+  return `${network} is empty: no neuron passes the threshold ${data.info.threshold ?? ""}. That is a result. Its whole map: press m.`;
+}
+
+function slider({ low, most, step, start, unit, on: shown }) {
+  const input = $("threshold");
+  input.max = Math.max(most, low);
+  input.step = step;
+  input.value = low;
+  input.disabled = !shown;
+  const digits = Math.min(6, Math.max(2, -Math.floor(Math.log10(step))));
+  $("threshold-name").textContent = unit === "z" ? "|z| ≥" : "|value| ≥";
+  $("threshold-value").textContent = shown ? number(low, digits) : "–";
+  input.setAttribute("aria-valuetext", number(low, digits));
+  input.dataset.start = start;
+  $("threshold-reset").disabled = state.threshold === null;
+}
+
+function legend(range) {
+  const bar = $("colorbar");
+  bar.hidden = !range;
+  if (!range) return;
+  const { low, high, clipped, unit } = range;
+  const digits = high < 1 ? 3 : high < 100 ? 1 : 0;
+  const [near, far] = [number(low, Math.max(digits, 2)), number(high, digits)];
+  const ramp = (name) => {
+    const node = el("i", { class: "ramp" });
+    node.style.background = gradient(name);
+    return node;
+  };
+  const end = clipped ? "≥ " : "";
+  bar.replaceChildren(el("span", { text: `${clipped ? "≤ " : ""}−${far}` }), ramp("negative"), el("span", { text: `−${near}` }),
+    el("span", { class: "unit", text: unit }), el("span", { text: near }), ramp("positive"), el("span", { text: `${end}${far}` }));
+  bar.setAttribute("aria-label", `Colour scale: ${unit} from ${near} to ${far} in red, from −${near} to −${far} in blue`);
+}
+
+let resting = "";
+
+function tell(shown) {
+  const all = data.site.n_neurons.toLocaleString("en");
+  resting = shown ? `${count(shown.positive + shown.negative, "neuron")} shown (${shown.positive} above 0, ${shown.negative} below) of ${all}` : `${all} neurons`;
+  $("readout").textContent = resting;
+}
+
+const placeOf = ({ layer, neuron }) => layer * data.site.shape[0] * data.site.shape[1] + neuron;
+
+/** Say what is known of a voxel of the first mosaic (0) or of the second (1). */
+export function describe(under, side) {
+  const values = (side ? current(data.partner?.map, partnerNames()) : current(data.map, names()))?.values;
+  const base = { mean: data.mean, volume: current(data.volume, volume()) }[state.overlay === "volume" ? "volume" : state.underlay];
+  const parts = [`${data.site.layers[under.layer].name} · neuron ${under.neuron}`];
+  if (values) parts.push(`z ${number(values[placeOf(under)])}`);
+  if (base) parts.push(`${base === data.mean ? "mean" : "activation"} ${number(base.values[placeOf(under)], 3)}`);
+  return parts;
+}
+
+let hovered = null;
+
+/** Say anew what is under the pointer: without a number until one has come. */
+export function showHovered() {
+  if (!hovered) return;
+  const { under, side, x, y } = hovered;
+  const [name, ...rest] = describe(under, side);
+  showTip(x, y, el("b", { text: name }), ...rest.map((text) => el("span", { text })));
+  $("readout").textContent = [name, ...rest].join(" · ");
+}
+
+/** What the pointer does on a mosaic: look, or make a set. */
+function pointer(side) {
+  const box = (from, to) => ({ layer: from.layer, x0: Math.min(from.x, to.x), y0: Math.min(from.y, to.y), x1: Math.max(from.x, to.x), y1: Math.max(from.y, to.y) });
+  let last = null;
+  return {
+    hover(under, event) {
+      hovered = under && { under, side, x: event.clientX, y: event.clientY };
+      if (under) return showHovered();
+      hideTip();
+      $("readout").textContent = resting;
+    },
+    press(under, event) {
+      last = under;
+      if (state.tool === "pick") roi.toggle(under);
+      if (state.tool === "paint") {
+        roi.begin();
+        roi.stroke(under.layer, under.x, under.y, under.x, under.y, event.shiftKey);
+      }
+    },
+    drag(from, under, event) {
+      if (state.tool === "box") mark({ band: box(from, under) });
+      if (state.tool !== "paint" || under.layer !== from.layer) return;
+      // Fast pointers skip voxels; a line has none left out.
+      const steps = Math.max(Math.abs(under.x - last.x), Math.abs(under.y - last.y), 1);
+      for (let step = 1; step <= steps; step++) {
+        const [x, y] = ["x", "y"].map((axis) => Math.round(last[axis] + ((under[axis] - last[axis]) * step) / steps));
+        roi.stroke(under.layer, x, y, x, y, event.shiftKey);
+      }
+      last = under;
+    },
+    release(from, to, event) {
+      if (state.tool === "box" && to) {
+        const { layer, x0, y0, x1, y1 } = box(from, to);
+        roi.begin();
+        roi.stroke(layer, x0, y0, x1, y1, event.shiftKey);
+      }
+      mark({ band: null });
+      if (state.tool === "inspect") update({ layer: from.layer, neuron: from.neuron, panel: "neuron" });
+    },
+    open(under) {
+      if (state.tool === "inspect") update({ zoom: state.zoom === null ? under.layer : null });
+    },
+  };
+}
+
+/** Find the members that are shown now, as places in the volume. */
+function shownMembers() {
+  const values = current(data.members, names())?.values;
+  if (!values) return [];
+  const low = state.overlay === "volume" ? 0 : state.threshold ?? 0;
+  const found = [];
+  values.forEach((value, place) => {
+    if (value !== 0 && Math.abs(value) >= low && data.mask[place]) found.push(place);
+  });
+  return found;
+}
+
+function noNiivue(error) {
+  $("no-webgl").textContent = `NiiVue did not start (${error.message}); the mosaic is drawn on a plain canvas. Everything else works.`;
+  $("no-webgl").hidden = false;
+}

@@ -1,0 +1,72 @@
+/** From numbers to what is painted: the mask, the grey of the underlay, and the range of the overlay. */
+
+/** Mark the voxels that hold a neuron: 1 inside and 0 outside, x fastest and z slowest. */
+export function inside({ shape: [nx, ny, nz], layers }) {
+  const found = new Uint8Array(nx * ny * nz);
+  for (let z = 0; z < nz; z++) found.fill(1, z * nx * ny, z * nx * ny + layers[z].width);
+  return found;
+}
+
+/** Find the value below which a share of numbers lies; of many numbers, by a sample of them. */
+export function quantile(values, share) {
+  if (!values.length) return NaN;
+  const step = Math.max(1, Math.floor(values.length / 20000));
+  const sample = [];
+  for (let place = 0; place < values.length; place += step) sample.push(values[place]);
+  sample.sort((a, b) => a - b);
+  return sample[Math.min(sample.length - 1, Math.floor(share * sample.length))];
+}
+
+/** Scale an underlay to 1 to 255 between its 2nd and 98th percentile, and to 0 outside the mask; null is a plain mask. */
+export function grey(values, mask) {
+  const found = new Float32Array(mask.length);
+  if (!values) {
+    for (let place = 0; place < mask.length; place++) found[place] = mask[place] ? 40 : 0;
+    return found;
+  }
+  const own = values.filter((_, place) => mask[place]);
+  const [low, high] = [quantile(own, 0.02), quantile(own, 0.98)];
+  const span = high > low ? high - low : 1;
+  for (let place = 0; place < mask.length; place++) {
+    if (mask[place]) found[place] = 1 + 254 * Math.min(1, Math.max(0, (values[place] - low) / span));
+  }
+  return found;
+}
+
+/** Find where members begin and how far they reach: the smallest and the largest |value| that is not 0. */
+export function reach(values) {
+  let [low, high] = [Infinity, 0];
+  for (const value of values) {
+    const size = Math.abs(value);
+    if (size > 0 && size < low) low = size;
+    if (size > high) high = size;
+  }
+  return { low: Number.isFinite(low) ? low : 0, high };
+}
+
+/**
+ * Choose where the colour scale ends: at the largest value, unless a few lie far ahead of all others.
+ *
+ * @returns {{high: number, clipped: boolean}}
+ */
+export function ceiling(values, low) {
+  const shown = [];
+  for (const value of values) if (Math.abs(value) >= Math.max(low, 1e-9)) shown.push(Math.abs(value));
+  if (!shown.length) return { high: low + 1, clipped: false };
+  let most = 0;
+  for (const value of shown) if (value > most) most = value;
+  const usual = quantile(shown, 0.98);
+  const high = usual > low && most > 1.5 * usual ? usual : most;
+  return { high: Math.max(high, low + 1e-3), clipped: high < most };
+}
+
+/** Count neurons that an overlay shows, above and below 0. */
+export function shownAt(values, low) {
+  let [positive, negative] = [0, 0];
+  const floor = Math.max(low, 1e-9);
+  for (const value of values) {
+    if (value >= floor) positive++;
+    else if (value <= -floor) negative++;
+  }
+  return { positive, negative };
+}
