@@ -99,9 +99,7 @@ def test_a_family_that_means_nothing_at_a_site_is_refused_before_anything_is_sco
 
 def test_silenced_neurons_can_give_what_they_gave_at_another_token(study):
     one, other = (scored(study, f"donor{seed}", "--baseline", f"resample:news:{seed}") for seed in (0, 1))
-    intact, lesioned = (
-        one.items[one.items["condition"] == name]["value"].to_numpy() for name in ("intact", "pair-00")
-    )
+    intact, lesioned = (one.items[one.items["condition"] == name]["value"].to_numpy() for name in ("intact", "pair-00"))
     assert (intact != lesioned).any()
     assert len(other.items) == len(one.items)
     assert conditions(study, "donor0") != conditions(study, "donor1")

@@ -372,7 +372,7 @@ def test_networks_that_a_person_chose_cannot_be_chosen_again(study):
     networks = study.networks("ica", "mlp_hidden")
     info = {**networks.info, "threshold": {"method": "accepted", "description": "by hand"}}
     study.save_networks(dataclasses.replace(networks, info=info), "ica", "by-hand")
-    with pytest.raises(StudyError, match="'by-hand' were chosen by 'accepted'.*lmri threshold"):
+    with pytest.raises(StudyError, match=r"'by-hand' were chosen by 'accepted'.*lmri threshold"):
         Specifications(study, "by-hand", "mlp_hidden")
 
 

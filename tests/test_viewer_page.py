@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import shutil
 import warnings
 from contextlib import contextmanager
@@ -617,7 +618,7 @@ def test_stored_lesions_stand_beside_their_network(page, study):
     assert f"{row['n_controls']:.0f}, layer+size" in words
     page.click("#table-pane tbody tr:nth-child(2)")
     page.wait_for_selector("#lesions .command")
-    assert "lmri lesion STUDY --networks ica" in page.inner_text("#lesions")
+    assert f"lmri lesion {shlex.quote(str(study.root))} --networks ica" in page.inner_text("#lesions")
 
 
 # -- what may go wrong ------------------------------------------------------------------------------------------------

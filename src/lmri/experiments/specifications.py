@@ -180,8 +180,8 @@ class Specifications:
         by = made["method"]
         if by not in THRESHOLDS:
             raise StudyError(
-                f"The networks {entry.name!r} were chosen by {by!r}, which cannot be done again with other maps; accepted "
-                f"are thresholds ({', '.join(THRESHOLDS)}). Give a set that lmri threshold made."
+                f"The networks {entry.name!r} were chosen by {by!r}, which cannot be done again with other maps; "
+                f"accepted are thresholds ({', '.join(THRESHOLDS)}). Give a set that lmri threshold made."
             )
         threshold = (by, {key: made[key] for key in [value_name(by)] if key is not None})
         seed = int(info["parameters"].get("random_state") or 0)

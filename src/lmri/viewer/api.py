@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ def study(holdings: Holdings, query: Query) -> dict[str, Any]:
     problems = [*found.problems, *(one.problem for one in rois if one.problem)]
     return {
         "name": holdings.layout.root.resolve().name,
+        "folder": shlex.quote(str(holdings.layout.root)),
         "model": holdings.study.model.id,
         "fingerprint": holdings.study.model.fingerprint,
         "version": importlib.metadata.version("lmri"),

@@ -99,8 +99,16 @@ export function say(node, words, kind = "soft") {
   node.replaceChildren(el("p", { class: kind, text: words }));
 }
 
+let folder = "STUDY";
+
+/** Say how the study is called on the command line, for commands that are shown. */
+export function nameFolder(text) {
+  folder = text;
+}
+
 /** Write words with what stands in backquotes, and a command that ends them, as code that can be copied. */
-export function command(text) {
+export function command(words) {
+  const text = words.replace(/ STUDY(?= |$)/, () => ` ${folder}`);
   const code = el("code", { text });
   const button = el("button", { type: "button", class: "plain copy", text: "copy", "aria-label": `Copy ${text}` });
   button.addEventListener("click", async () => {

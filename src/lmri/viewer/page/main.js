@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { onTheme, theme, toggleTheme } from "./color.js";
 import { attempt, data } from "./data.js";
-import { $, command, count, el, hideTip, say, showTip } from "./dom.js";
+import { $, command, count, el, hideTip, nameFolder, say, showTip } from "./dom.js";
 import { choose, toToken } from "./going.js";
 import { listen } from "./keys.js";
 import * as load from "./loading.js";
@@ -188,6 +188,7 @@ async function start() {
     $("study-model").textContent = `${study.model}`;
     $("study-model").title = `weights ${study.fingerprint}, lmri ${study.version}`;
     document.title = `${study.name} · lmri view`;
+    nameFolder(study.folder);
     showProblems(study.problems);
     if (!study.sites.length) {
       for (const id of ["site", "set", "corpus", "run", "view-compare", "view-networks"]) $(id).disabled = true;
