@@ -275,7 +275,11 @@ def test_what_was_written_is_not_written_again(tmp_path, generated):
     with pytest.raises(EntryExistsError, match="other texts"):
         record(model, tokenizer, prompts[1:], tmp_path / "whole", **options)
     assert made == prompts
-    assert not (tmp_path / "whole" / "lmri" / ".generated").exists()
+    record(model, tokenizer, prompts, tmp_path / "whole", **(options | {"site": "mlp_hidden"}))
+    assert made == prompts  # the same words at another site
+    with pytest.raises(ValueError, match="leaves room"):
+        record(model, tokenizer, ["the cat " * 40], tmp_path / "whole", **(options | {"corpus": "other"}))
+    assert [path.name for path in (tmp_path / "whole" / "lmri" / ".generated").iterdir()] == ["made"]
     # Interrupted after four, with a fifth half written down.
     made.clear()
     stop_at[0] = 4
@@ -286,6 +290,7 @@ def test_what_was_written_is_not_written_again(tmp_path, generated):
         stream.write(b'{"of": "half a li')
     stop_at[0] = None
     record(model, tokenizer, prompts, tmp_path / "part", **options)
+    record(model, tokenizer, prompts, tmp_path / "part", **(options | {"site": "mlp_hidden"}))
     assert made == prompts
     assert bytes_of(tmp_path / "part") == bytes_of(tmp_path / "whole")
 
@@ -343,4 +348,7 @@ def test_a_model_that_reads_both_ways_is_refused():
     model = build("bert", head="BertLMHeadModel", is_decoder=False)
     with pytest.raises(ValueError, match="otherwise once others follow"):
         check_causal(model, [5, 6, 7, 8])
-    check_causal(build("gpt2"), [5, 6, 7, 8])
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        check_causal(build("gpt2").to(dtype), [5, 6, 7, 8])
+    check_causal(build("gpt2"), [5])
+    check_causal(build("gpt2"), [])

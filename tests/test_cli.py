@@ -205,7 +205,7 @@ def test_bad_recordings_end_in_a_message(texts, tmp_path, study):
     (tmp_path / "full" / "thesis.doc").write_text("mine")
     assert "Nothing was written" in fails("record", "lmri-demo", texts, "--out", tmp_path / "full")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.doc"]
-    assert "another run_tokens" in fails("record", "lmri-demo", texts, "--out", study, "--corpus", "news")
+    assert "with run_tokens = 500, not 1024" in fails("record", "lmri-demo", texts, "--out", study, "--corpus", "news")
 
 
 def test_bad_decompositions_end_in_a_message(study, tmp_path):

@@ -333,6 +333,9 @@ def test_a_routing_table_stands_beside_chosen_experts(tmp_path, kind):
         )
     lmri.merge(tmp_path / "two")
     assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+    for site in ("mlp_hidden", "router"):  # whose name the table bears, though it belongs to the experts
+        record(mixture(kind), word_tokenizer(), texts, tmp_path / "all", site=site, test_fraction=0)
+    assert (tmp_path / "all" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
 
 
 def test_a_dense_model_has_no_router(gpt2):

@@ -67,7 +67,8 @@ INTENT_OF = {
     r"desc-(?!contrast)\w+_components\.nii\.gz$": "estimate",
     r"desc-contrast_components\.nii\.gz$": "t",
     r"_(weights|effect)\.nii\.gz$": "estimate",
-    r"(_members|_p|_?mean)\.nii\.gz$": "none",
+    r"(_members|_?mean)\.nii\.gz$": "none",
+    r"_p\.nii\.gz$": "p",
 }
 
 

@@ -363,7 +363,7 @@ def test_the_navigation_follows(browser, hostile):
         assert page.locator("nav li > a[aria-current]").inner_text() == "Summary"
         for name, anchor in (("Methods", "methods"), ("ica · mlp_hidden", "set-mlp_hidden-ica")):
             page.evaluate(f"document.getElementById('{anchor}').scrollIntoView()")
-            page.wait_for_function(f"document.querySelector('nav a[aria-current]').textContent === '{name}'")
+            page.locator("nav a[aria-current]", has_text=name).wait_for()
         assert page.locator(".chips a:visible").count() == 5
 
 

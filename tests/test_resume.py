@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import random
 import re
 import resource
@@ -466,6 +467,28 @@ def test_too_little_room_is_an_error_before_anything_is_read(tmp_path, reads):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not reads
     assert not (tmp_path / "study").exists()
+
+
+def test_a_file_system_that_reserves_by_writing_will_do(tmp_path, whole, monkeypatch):
+    """Where the system knows no fallocate, its library reads and writes a byte in every block instead."""
+
+    def by_hand(number, first, size):
+        for place in range(first, first + size, 4096):
+            os.pwrite(number, os.pread(number, 1, place) or b"\0", place)
+
+    monkeypatch.setattr("os.posix_fallocate", by_hand)
+    record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
+    assert files_of(tmp_path) == whole
+
+
+def test_what_an_earlier_process_wrote_is_waited_for_too(tmp_path):
+    def made():
+        return filling.Files({tmp_path / "a": b"head"}, {tmp_path / "a": 100})
+
+    made().create()
+    again = made()
+    assert again.create() == set()
+    assert again._dirty == {tmp_path / "a"}
 
 
 def test_a_file_system_that_reserves_nothing_will_do(tmp_path, whole, monkeypatch):

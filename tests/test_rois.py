@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import warnings
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +14,8 @@ import lmri
 from lmri import NeuronSpace, SpaceMismatchError, storage
 from lmri.cli.app import app
 from lmri.cli.regions import open_rois
-from lmri.exceptions import EntryExistsError, NonFiniteError
+from lmri.exceptions import EntryExistsError, NonFiniteError, OtherWeightsWarning
+from lmri.layers import ModelInfo
 from lmri.rois import RoiSet, members_of, read_roi, save, stored
 from lmri.storage import Layout
 
@@ -128,6 +131,16 @@ def test_other_neurons_on_the_same_grid_are_refused(tmp_path, members):
         read_roi(path, other)
     storage.sidecar(path).unlink()
     assert places(read_roi(path, other)) == NEURONS  # nothing says otherwise
+
+
+def test_a_region_of_other_weights_is_told(tmp_path, members):
+    one, other = (replace(SPACE, model=ModelInfo("gpt2", None, print_, "gpt2", "float32")) for print_ in ("aa", "bb"))
+    path = save(Layout(tmp_path), one, "mine", members)
+    with pytest.warns(OtherWeightsWarning, match="other weights"):
+        read_roi(path, other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_roi(path, one)
 
 
 def test_a_name_comes_from_the_sidecar_or_the_file(tmp_path, members):

@@ -1,6 +1,7 @@
 """Regions of interest: neurons that a person picked or drew, as a mask image, and as a network that can be lesioned."""
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from lmri import storage
-from lmri.exceptions import EntryExistsError, NonFiniteError, SpaceMismatchError, StudyError
+from lmri.exceptions import EntryExistsError, NonFiniteError, OtherWeightsWarning, SpaceMismatchError, StudyError
 from lmri.networks import Network, NetworkSet
 from lmri.space import Img, NeuronSpace
 from lmri.storage import Layout
@@ -161,6 +162,14 @@ def _check_neurons(loaded: nib.Nifti1Image, img: Img, space: NeuronSpace, what: 
             f"{what} is of neurons at {site}, as the sidecar beside it says; needed are {space.describe()}. "
             f"Choose the site: --site {site}."
         )
+    weights, own = about.get("weights"), space.model.fingerprint if space.model else None
+    if None not in (weights, own) and weights != own:
+        warnings.warn(
+            f"{what} was picked in a model with other weights ({weights}; here {own}): the same places, not the same "
+            "neurons.",
+            OtherWeightsWarning,
+            stacklevel=4,
+        )
 
 
 def _about(img: Img) -> dict[str, Any]:
@@ -263,6 +272,7 @@ def save(layout: Layout, space: NeuronSpace, name: str, members: np.ndarray) -> 
                 "site": space.site,
                 "n_neurons": int(members.sum()),
                 "geometry": space.geometry,
+                "weights": space.model.fingerprint if space.model else None,
                 "sha256": storage.file_hash(path),
                 "versions": storage.versions(),
             },

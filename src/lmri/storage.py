@@ -163,7 +163,7 @@ class Layout:
         return self.own / ".unfinished"
 
     def drafts(self, corpus: str) -> Path:
-        """Give the folder of what a model has written for a corpus that is not recorded yet."""
+        """Give the folder of what a model has written for a corpus."""
         return self.own / ".generated" / corpus
 
     def unfinished_recording(self, corpus: str, sites: Sequence[str], n_shards: int | None = None) -> Path:

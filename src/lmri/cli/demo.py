@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from lmri.cli.console import Output, records
+from lmri.cli.console import Output, quote, records
+from lmri.cli.quality import look_at
 from lmri.cli.requests import Request, score_networks, wide
 from lmri.cli.stages import Repeats, Threshold, decompose_study
 from lmri.comparison import compare
@@ -15,6 +16,9 @@ from lmri.study import Study, open_study
 
 SITES = ("mlp_hidden", "mlp_out")
 METHODS = ("ica", "fastica-temporal")
+CHOSEN = "ica-z3"
+"""Neurons beyond |z| > 3, which is descriptive: what fdr keeps is often nothing, and controls decide about a lesion."""
+
 N_TEXTS = 20
 N_COMPONENTS = 5
 N_CONTROLS = 20
@@ -47,6 +51,8 @@ def walk(out: Path, output: Output) -> None:
             texts = generate(kind, N_TEXTS, SEED)
             with output.progress(f"Recording {kind} at {site}") as progress:
                 recording = record(model, tokenizer, texts, out, corpus=kind, site=site, progress=progress)
+            opened = open_study(out)
+            look_at(output, opened, recording, opened.layout.quality(site, kind) / "qc.html")
         output.say(
             f"\n{site}: {recording.space.describe()}; {N_TEXTS} texts of each kind ({', '.join(KINDS)}), "
             f"{len(recording.test_texts)} of them held out."
@@ -55,12 +61,12 @@ def walk(out: Path, output: Output) -> None:
     study = open_study(out)
     with output.progress("Writing the report"):
         path = study.report()
-    output.say(f"\nReport: {path}")
+    output.say(f"\nReport: {path}\nLook at it: lmri view {quote(out)}")
     output.result({"study": str(out), "report": str(path), "scores": {site: _summary(study, site) for site in SITES}})
 
 
 def _summary(study: Study, site: str) -> list[dict[str, object]]:
-    return records(study.scores("lesion-ica", site).summary())
+    return records(study.scores(f"lesion-{CHOSEN}", site).summary())
 
 
 def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Output) -> None:
@@ -83,11 +89,14 @@ def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Outpu
         f"  matched one to one: mean |r| {found.mean_r:.2f}, random rotations {found.null_mean:.2f} "
         f"(95 %: {found.null_95:.2f}); {int(found.table['above_null'].sum())} of {len(found.table)} pairs above."
     )
-    request = Request("lesion", {"baseline": "zero"}, "ica", ["perplexity"], N_CONTROLS, "text", 8, 0)
-    networks = study.networks("ica", site)
-    scores = score_networks(output, study, request, networks, "lesion-ica", model, tokenizer)
+    study.save_networks(study.decomposition("ica", site).threshold("z", z=3.0), "ica", CHOSEN)
+    request = Request("lesion", {"baseline": "zero"}, CHOSEN, ["perplexity"], N_CONTROLS, "text", 8, 0)
+    networks = study.networks(CHOSEN, site)
+    scores = score_networks(output, study, request, networks, f"lesion-{CHOSEN}", model, tokenizer)
     summary = scores.summary()
-    output.table(wide(summary), "  Lesions: nats per token more than intact, and p beside matched controls")
+    output.table(
+        wide(summary), "  Lesions of neurons beyond |z| > 3: nats per token more than intact, p beside controls"
+    )
     lesioned = summary[(summary["condition"] != INTACT) & summary["p"].notna()]
     output.say(
         f"  {_count(lesioned)} (the smallest possible p is {scores.p_floor:.3f}; "

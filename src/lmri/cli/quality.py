@@ -8,6 +8,7 @@ import typer
 from lmri.cli.console import Output, guarded, records
 
 if TYPE_CHECKING:
+    from lmri.qc import Quality
     from lmri.recording import Recording
     from lmri.study import Study
 
@@ -47,21 +48,27 @@ def _chosen(study: "Study", corpus: str | None, site: str | None) -> list["Recor
     return [study.recording(one.corpus, one.space.site) for one in found]
 
 
-def _look(output: Output, study: "Study", recording: "Recording", out: Path | None) -> dict[str, Any]:
-    """Look at one recording, write tables and page, and say what was found."""
+def look_at(output: Output, study: "Study", recording: "Recording", page: Path) -> "Quality":
+    """Look at one recording, and write tables into the study and a page."""
     from lmri.qc import inspect
     from lmri.report.quality import check_page, write_page
     from lmri.storage import writing
 
+    check_page(page)
+    with output.progress(f"Looking at {recording.corpus} at {recording.space.site}") as progress:
+        quality = inspect(recording, progress)
+        with writing(study.root):
+            quality.write(study.layout.quality(recording.space.site, recording.corpus))
+            write_page(quality, page)
+    return quality
+
+
+def _look(output: Output, study: "Study", recording: "Recording", out: Path | None) -> dict[str, Any]:
+    """Look at one recording, write tables and page, and say what was found."""
     site = recording.space.site
     folder = study.layout.quality(site, recording.corpus)
     page = out or folder / "qc.html"
-    check_page(page)
-    with output.progress(f"Looking at {recording.corpus} at {site}") as progress:
-        quality = inspect(recording, progress)
-        with writing(study.root):
-            quality.write(folder)
-            write_page(quality, page)
+    quality = look_at(output, study, recording, page)
     output.table(quality.findings[["topic", "status", "finding"]], f"{recording.corpus} at {site}")
     for row in quality.findings[quality.findings["status"] == "look"].itertuples():
         output.say(f"{row.topic}: {row.advice}")

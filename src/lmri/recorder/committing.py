@@ -50,7 +50,6 @@ def commit(study: Study, plan: Plan, whole: Path, folder: Path) -> None:
         recording = Recording(space, corpus, _runs(study, plan, space.site), plan.texts, {})
         write_recording_index(layout, recording, plan.parameters, plan.made_of["versions"])
         storage.log(layout, "record", corpus=corpus, site=space.site, model=plan.location)
-    discard(layout.drafts(corpus))
     discard(folder)
 
 

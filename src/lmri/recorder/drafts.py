@@ -1,4 +1,7 @@
-"""What a model has written, kept in the study until it is recorded: writing takes longer than all that follows."""
+"""What a model has written, kept in the study: writing takes longer than all that follows.
+
+An interrupted command goes on from there, and another site is recorded of the same words.
+"""
 
 import json
 import os
@@ -114,12 +117,13 @@ def written_in(
         left = [prompt for prompt in prompts if room(model, tokenizer, prompt, how, request.max_tokens)[1] > 0]
         if _is_recorded(study, left, request):
             return None
-        made_by = [info.fingerprint, info.dtype, how.temperature, how.seed, storage.versions()]
+        made_by = [info.fingerprint, info.dtype, how.temperature, how.seed]
         drafts = Drafts(study.layout.drafts(request.corpus) / f"{storage.digest(made_by)}.jsonl")
         try:
             return write_all(model, tokenizer, prompts, how, request.max_tokens, drafts)
-        except ValueError:  # of what cannot be recorded nothing is kept
-            discard(drafts.path.parent)
+        except ValueError:
+            if not any(drafts.path.parent.glob("*")):  # or the study that was made for it would stay, empty
+                discard(drafts.path.parent)
             raise
         except KeyboardInterrupt:
             raise KeyboardInterrupt(

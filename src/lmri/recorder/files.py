@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ import nibabel as nib
 import numpy as np
 
 from lmri import storage
-from lmri.recorder.journal import write_all
+from lmri.recorder.journal import checksum, write_all
 from lmri.recorder.plan import Plan, text_shares
 from lmri.space import NeuronSpace
 
@@ -27,7 +26,7 @@ Place = tuple[Path, int, int]
 """File, first byte and number of bytes of a text's volumes."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}  # file systems that know no such thing
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF}  # file systems that know no such thing
 
 
 @dataclass
@@ -58,12 +57,13 @@ class Files:
         """Make the files that are not there as they should be, with room reserved; give those that were made."""
         made = {path for path in self.sizes if not self._is_there(path)}
         for path, size in self.sizes.items():
-            with path.open("wb" if path in made else "r+b") as stream:
+            with path.open("w+b" if path in made else "r+b") as stream:
                 if path in made:
                     stream.write(self.heads[path])
                     stream.truncate(size)
-                    self._dirty.add(path)
                 _reserve(stream.fileno(), size)
+        # What an earlier process wrote may not have reached the disk, and is vouched for together with the rest.
+        self._dirty.update(self.sizes)
         return made
 
     def _is_there(self, path: Path) -> bool:
@@ -99,7 +99,7 @@ class Files:
         try:
             for space in range(len(self.places)):
                 for text in texts:
-                    crc = zlib.crc32(self.read(space, text), crc)
+                    crc = checksum(self.read(space, text), crc)
         except OSError:
             return None
         return crc

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from lmri.models import Encoding, evaluation_mode, input_device, right_pad
 from lmri.recorder.axis import averaged
 from lmri.recorder.committing import discard
 from lmri.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths, volume_bytes
-from lmri.recorder.journal import Journal
+from lmri.recorder.journal import Journal, checksum
 from lmri.recorder.plan import Plan
 from lmri.recorder.reading import Reading
 from lmri.space import NeuronSpace
@@ -27,7 +26,7 @@ from lmri.space import NeuronSpace
 Progress = Callable[[int, int], None]
 """Called with how much is done, and how much there is."""
 
-_SYNC_EVERY = 2**26
+_SYNC_EVERY = 2**24
 """Bytes after which the disk is waited for: what a loss of power can cost, beside what is checked by its checksum.
 
 Smaller recordings stay in the system's memory, where the next step finds them.
@@ -149,7 +148,7 @@ class _Writer:
                 _check_finite(space, rows, encoding, kept, text)
                 content = volume_bytes(space, averaged(rows, volumes[kept]))
                 self.files.write(number, text, content)
-                crc = zlib.crc32(content, crc)
+                crc = checksum(content, crc)
                 self.n_unsynced += len(content)
                 first += len(kept)
         self.journal.add(batch.number, crc)

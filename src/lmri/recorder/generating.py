@@ -91,6 +91,7 @@ def write_all(
     ValueError
         If none leaves room, or the model cannot write, or cannot be read again.
     """
+    check_causal(model, max((room(model, tokenizer, prompt, how, max_tokens)[0].ids for prompt in prompts), key=len))
     made = [write_on(model, tokenizer, prompt, how, max_tokens, drafts) for prompt in prompts]
     written = tuple(one for one in made if one is not None)
     full = [prompt for prompt, one in zip(prompts, made, strict=True) if one is None]
@@ -99,7 +100,6 @@ def write_all(
             f"None of the {len(prompts)} prompts leaves room for a token more (first: {prompts[0][:40]!r}). "
             "Give shorter ones, or raise max_tokens."
         )
-    check_causal(model, max((one.encoding.ids for one in written), key=len))
     if full:
         warnings.warn(
             f"{len(full)} of {len(prompts)} prompts leave no room for a token more and are left out (first: "
@@ -201,12 +201,17 @@ def _writing_plainly(model: PreTrainedModel, how: Generation, n_new: int) -> Ite
 
 
 def check_causal(model: PreTrainedModel, ids: list[int]) -> None:
-    """Refuse a model that reads otherwise what more is written behind: its activity could not be read again."""
+    """Refuse a model that reads otherwise what more is written behind: its activity could not be read again.
+
+    Lengths differ, and so may the kernels and their rounding: what counts is the difference as a share of the whole.
+    """
     device = input_device(model)
+    ids = (ids * 4)[: max(4, len(ids))] or [0] * 4
     whole, part = torch.tensor([ids], device=device), torch.tensor([ids[:-1]], device=device)
     with evaluation_mode(model):
         read_whole, read_part = (read(reader(model), one, torch.ones_like(one)) for one in (whole, part))
-    if not torch.allclose(read_whole[:, :-1].float(), read_part.float(), atol=1e-3, rtol=1e-2):
+    difference = (read_whole[:, :-1].float() - read_part.float()).norm() / read_part.float().norm()
+    if not difference <= (1e-3 if read_part.dtype in (torch.float32, torch.float64) else 3e-2):
         raise ValueError(
             f"{type(model).__name__} reads a token otherwise once others follow, so what it did while it wrote cannot "
             "be read again. Record texts: leave out generate."

@@ -7,9 +7,12 @@ behind the last line that says *synced* are believed only if the data agree with
 
 import json
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lmri import storage
 from lmri.exceptions import StudyError
@@ -102,6 +105,19 @@ class Journal:
                 os.fsync(stream.fileno())
         self._end += len(lines)
         self._take(content)
+
+
+def checksum(content: bytes | memoryview, before: int = 0) -> int:
+    """Give the checksum of some bytes behind others: the CRC of the sums of every 4 KiB, read as 64-bit integers.
+
+    A block that did not reach the disk, or a byte that has changed, changes the sum of its block; as a CRC of sums it
+    costs a tenth of a CRC of everything, on a processor that is to read a model.
+    """
+    words = np.frombuffer(content, dtype=np.uint64, count=len(content) // 8)
+    n_whole = len(words) // 512 * 512
+    sums = words[:n_whole].reshape(-1, 512).sum(axis=1, dtype=np.uint64)
+    rest = memoryview(content).cast("B")[8 * n_whole :]
+    return zlib.crc32(rest, zlib.crc32(sums.tobytes(), before))
 
 
 def write_all(stream: Any, content: Any) -> None:

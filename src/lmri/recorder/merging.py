@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.recorder.committing import commit, discard
 from lmri.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths
-from lmri.recorder.journal import Journal, journal_of, read_header
+from lmri.recorder.journal import Journal, checksum, journal_of, read_header
 from lmri.recorder.parts import lock_path, n_shards_of, part_path, whole_path
 from lmri.recorder.plan import Plan
 from lmri.recording import Recording
@@ -141,7 +140,7 @@ def _copy(texts: list[int], rows: Files, images: Files, crc: int, part: Path, ag
     for space in range(len(rows.places)):
         for text in texts:
             content = rows.read(space, text)
-            found = zlib.crc32(content, found)
+            found = checksum(content, found)
             if len(content) == rows.places[space][text][2]:
                 images.write(space, text, content)
     if found != crc:

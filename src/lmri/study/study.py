@@ -203,7 +203,9 @@ class Study:
         # The tables of another site's recording are the same ones, and stay.
         pattern = f"*_task-{corpus}_*" + (f"space-{storage.bids_label(site)}_*" if others else "")
         for path in [*self.layout.func(self.subject).glob(pattern)]:
-            storage.remove(path)
+            # A routing table bears the name of the router, and belongs to the experts.
+            if not (others and storage.ROUTING.removesuffix("tsv") in path.name):
+                storage.remove(path)
 
     def check_new_recording(
         self, corpus: str, site: str, texts: Sequence[str], parameters: Mapping[str, Any]
