@@ -34,36 +34,36 @@ def opened(browser: Browser, url: str, scheme: str) -> Iterator[Page]:
 
 
 def view(browser: Browser, study: Path) -> None:
-    """Show a network with its text, and a neuron that was clicked, in the dark."""
-    network = largest(study)
+    """Show a network with its text, and one of its neurons, in the dark."""
+    network = widest(study)
     with serving(study) as url:
         address = f"{url}#site={SITE}&set={NETWORKS}&network={network}&corpus=code&run=1&volume=40"
-        for scheme, name, tab in (("light", "view.png", ""), ("dark", "view-neuron.png", "neuron")):
-            with opened(browser, address, scheme) as page:
-                page.wait_for_selector("[data-drawn]", state="attached", timeout=60_000)
-                if tab:
-                    page.mouse.click(*middle(page))
+        for scheme, name, more in (("light", "view.png", ""), ("dark", "view-neuron.png", strongest(study))):
+            with opened(browser, address + more, scheme) as page:
+                page.wait_for_selector("[data-painter=niivue]", state="attached", timeout=60_000)
+                if more:
+                    page.get_by_role("tab", name="Neuron").click()
                 page.wait_for_load_state("networkidle")
                 page.wait_for_timeout(3000)
                 page.screenshot(path=OUT / name)
 
 
-def middle(page: Page) -> tuple[float, float]:
-    """Give a place within the first layer."""
-    box = page.locator("canvas").first.bounding_box()
-    return box["x"] + 0.2 * box["width"], box["y"] + 0.3 * box["height"]
+def widest(study: Path) -> str:
+    """Name the network that is spread most evenly over the layers."""
+    networks = open_study(study).networks(NETWORKS, SITE)
+    return min(networks, key=lambda one: max(one.layer_profile()) / max(1, one.n_neurons)).name
 
 
-def largest(study: Path) -> str:
-    """Name the network that has the most neurons."""
-    table = open_study(study).networks(NETWORKS, SITE).table
-    return str(table.loc[table["n_neurons"].idxmax(), "name"])
+def strongest(study: Path) -> str:
+    """Give the neuron that weighs most in it, as a part of an address."""
+    neuron = open_study(study).networks(NETWORKS, SITE)[widest(study)].neurons().iloc[0]
+    return f"&layer={neuron['layer']:.0f}&neuron={neuron['neuron']:.0f}"
 
 
 def report(browser: Browser, study: Path) -> None:
     """Show a network in the report."""
     with opened(browser, (study / "report.html").resolve().as_uri(), "light") as page:
-        card = page.locator(f"details:has(summary:has-text('{largest(study)}'))").first
+        card = page.locator(f"details:has(summary:has-text('{widest(study)}'))").first
         card.evaluate("element => { element.open = true; element.scrollIntoView(); }")
         page.wait_for_timeout(1000)
         page.screenshot(path=OUT / "report.png")
