@@ -86,7 +86,7 @@ def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Outpu
         found = compare(study.networks(METHODS[0], site), study.networks(METHODS[1], site))
         study.save_comparison(found, 0)
     output.say(
-        f"  matched one to one: mean |r| {found.mean_r:.2f}, random rotations {found.null_mean:.2f} "
+        f"  matched one to one: mean |r| {found.mean_r:.2f}, arbitrary unmixings {found.null_mean:.2f} "
         f"(95 %: {found.null_95:.2f}); {int(found.table['above_null'].sum())} of {len(found.table)} pairs above."
     )
     study.save_networks(study.decomposition("ica", site).threshold("z", z=3.0), "ica", CHOSEN)

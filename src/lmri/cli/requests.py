@@ -92,10 +92,16 @@ class Request:
             **self.options,
             "n_controls": self.n_controls,
             "controls": families[0] if len(families) == 1 else families,
-            "tasks": tasks,
+            "tasks": [without_folder(task) for task in tasks],
             **({"n_seeds": self.n_seeds} if self.n_seeds > 1 else {}),
             **({"stop_after": self.stop_after} if self.stop_after else {}),
         }
+
+
+def without_folder(task: str) -> str:
+    """Name a task by its kind and the name of its file: where that lies on this machine is nobody's business."""
+    kind, colon, file = task.partition(":")
+    return f"{kind}{colon}{Path(file).name}" if file else task
 
 
 def intervene(

@@ -107,7 +107,7 @@ def robustness(
     outcome = found.to_outcome()
     _say(output, found)
     shown = {"network": network, "n_controls": n_controls, "controls": controls, "seed": seed, "alpha": found.alpha}
-    shown |= {"tasks": request.tasks or ["perplexity"], "choices": [one.name for one in choices]}
+    shown |= {"tasks": request.shown()["tasks"], "choices": [one.name for one in choices]}
     if hasattr(opened, "save_experiment"):
         inputs = {"networks": found.networks, "evaluations": [dict(one) for one in found.made_of]}
         opened.save_experiment(outcome, label, found.site, inputs, shown)

@@ -276,7 +276,7 @@ def say_comparison(output: Output, found: AnyComparison) -> None:
         _say_consensus(output, found)
         return
     above = int(found.table["above_null"].sum())
-    what = "random orders and unmixings" if isinstance(found, CourseComparison) else "random rotations"
+    what = "random orders and unmixings" if isinstance(found, CourseComparison) else "arbitrary unmixings"
     output.say(
         f"Mean matched |r| of {found.first.method} and {found.second.method}: {found.mean_r:.3f}; "
         f"{what} give {found.null_mean:.3f} (95 %: {found.null_95:.3f}). "

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lmri import storage
+from lmri.decomposition.base import SURROGATE_ITERATIONS
 from lmri.layers import DECODER
 from lmri.qc.findings import sentence
 from lmri.report.citing import Methods
-from lmri.report.environment import plural
+from lmri.report.environment import plural, volume_meaning
 from lmri.report.reading import Shelf
 from lmri.report.sections.stability import LOCALIZER
 from lmri.scores import ALPHA, N_BOOTSTRAP
@@ -46,9 +47,12 @@ def methods(shelf: Shelf, quality: Sequence[Mapping[str, Any]]) -> Methods:
     if shelf.entries["networks"]:
         made.add(
             "Time courses and spectra",
-            "Time courses are those of the decomposition, in standard deviations of the whole time course. Power "
-            "spectra are by Welch's method [@welch1967] with Hann windows that overlap by half, text by text, and "
-            "averaged over texts.",
+            "Time courses are those of the whole maps of the decomposition, not of the members of a network, in "
+            "standard deviations of the whole time course. Power spectra are by Welch's method [@welch1967] with Hann "
+            "windows that overlap by half, text by text, averaged over texts; texts that are shorter than a window (a "
+            "power of two that half of the texts reach, 16 to 256 volumes) are left out. A peak exceeds red noise, an "
+            "autoregression of order 1 fitted by Whittle's likelihood [@gilman1963], beyond what chance gives in any "
+            "of the networks (chi-squared, Bonferroni, 5 %).",
         )
     if shelf.entries["comparisons"]:
         _comparisons(made, shelf.entries["comparisons"])
@@ -100,11 +104,12 @@ def _recording(made: Methods, shelf: Shelf) -> None:
         return
     sites = " and ".join(f"{site} ({_site(site)})" for site in sorted({one.space.site for one in recordings}))
     versions = _same(one.info["versions"] for one in recordings)
-    per = " or a ".join(sorted({str(one.info["parameters"].get("per", "token")) for one in recordings}))
+    meaning = volume_meaning(recordings)
+    per = f" (a volume is {meaning if meaning.startswith('every') else f'a {meaning}'})" if meaning else ""
     text = (
         f"Activations of {about} at {sites} were recorded with "
         f"{_software(versions, _LIVE)} while the model read each text on its own, and "
-        f"stored as 4D NIfTI images with one volume a {per} [@liu2025], "
+        f"stored as 4D NIfTI images{per} [@liu2025], "
         "as a derivative dataset after BIDS [@gorgolewski2016]. "
     )
     for n in sorted({one.info["parameters"]["n_dummy"] for one in recordings}):
@@ -142,7 +147,7 @@ def _software(versions: Mapping[str, str], names: Sequence[str]) -> str:
 def _quality(made: Methods) -> None:
     made.add(
         "Quality control",
-        "Recordings were looked at before anything was made of them, and nothing was removed. DVARS is the root mean "
+        "Recordings were looked at, and nothing was removed. DVARS is the root mean "
         "square, over z-scored neurons, of the difference from the volume before in the same text [@power2012]; a "
         "spike is an outlying one in its run, by robust z. A massive activation is a |value| above 100 and 1,000 times "
         f"the median |value| of its layer [@sun2024]. Made with lmri {storage.versions()['lmri']}, or read as stored.",
@@ -166,9 +171,14 @@ def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
         f"{parameters.get('standardize')} within {parameters.get('scope')}, seed {parameters.get('random_state')}) of "
         f"{', '.join(entry.info['inputs']['corpora'])} ({results['n_volumes']:,} volumes in "
         f"{plural(n_runs, 'run')}) gave the maps of {entry.name}: {_how(method, parameters, versions)} "
-        f"{_SOURCES.get(method, '[@hyvarinen2000]')}. Of {plural(starts['n_starts'], 'start')}, "
-        f"{starts['n_converged']} converged. Maps are signed so that the heavier tail is positive. "
+        f"{_SOURCES.get(method, '[@hyvarinen2000]')}. "
     )
+    if method != "dictlearning":  # whose solver does not say
+        text += f"Of {plural(starts['n_starts'], 'start')}, {starts['n_converged']} converged. "
+    if parameters.get("signs", "skewness") == "skewness":
+        text += "Maps are signed so that the heavier tail is positive. "
+    else:
+        text += f"Signs of the maps are as the {parameters['signs']} gave them. "
     if parameters.get("confounds"):
         text += f"Confounds were regressed out of every run: {', '.join(parameters['confounds'])}. "
     if "order" in results:
@@ -177,7 +187,7 @@ def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
             "against neurons that were shifted circularly on their own, beside the minimum description length "
             "[@wax1985]. "
         )
-    text += _repeats(parameters)
+    text += _repeats(method, parameters)
     text += "".join(_threshold(one) for one in sets)
     rest = listed(parameters, ("method", "n_components", "standardize", "scope", "random_state", "label", "confounds"))
     made.add(f"Decomposition {entry.name}", f"{text}Further settings: {rest}.")
@@ -186,7 +196,10 @@ def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
 def _how(method: str, parameters: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """Say in words what the method does; those of others by their package."""
     if method == "canica":
-        return f"nilearn {versions.get('nilearn')}, {parameters.get('n_init')} starts, no smoothing, detrending or CCA"
+        return (
+            f"nilearn {versions.get('nilearn')}, {parameters.get('n_init')} starts, {_smoothing(parameters)}, no "
+            "detrending or CCA"
+        )
     if method in ("ica", "ica-temporal"):
         reduced = ", after an incremental group PCA" if method == "ica" else ""
         solver = parameters.get("solver")
@@ -196,16 +209,26 @@ def _how(method: str, parameters: Mapping[str, Any], versions: Mapping[str, str]
             f"starts clustered by ICASSO{reduced}"
         )
     if method == "dictlearning":
-        return f"nilearn {versions.get('nilearn')}, alpha = {parameters.get('alpha')}, no smoothing or detrending"
+        return (
+            f"nilearn {versions.get('nilearn')}, alpha = {parameters.get('alpha')}, {_smoothing(parameters)}, no "
+            "detrending"
+        )
     return f"scikit-learn {versions.get('scikit-learn')}, {parameters.get('fun')}"
 
 
-def _repeats(parameters: Mapping[str, Any]) -> str:
+def _smoothing(parameters: Mapping[str, Any]) -> str:
+    fwhm = parameters.get("smoothing_fwhm")
+    return f"smoothed by {fwhm:g} mm over neighbouring neuron numbers" if fwhm else "no smoothing"
+
+
+def _repeats(method: str, parameters: Mapping[str, Any]) -> str:
     text = ""
     if parameters.get("n_surrogates"):
+        other = ", by lmri's own temporal ICA" if method == "fastica-temporal" else ""
         text += (
             f"The whole pipeline was repeated on {parameters['n_surrogates']} surrogates, in which every neuron was "
-            "shifted circularly on its own within its run. "
+            f"shifted circularly on its own within its run{other}; one start each, of {SURROGATE_ITERATIONS} "
+            "iterations at most. "
         )
     if parameters.get("n_bootstraps"):
         text += (
@@ -236,7 +259,10 @@ def _comparisons(made: Methods, entries: Sequence[Entry]) -> None:
     made.add(
         "Comparison of methods",
         "Maps of two methods were matched one to one by the Hungarian algorithm on |r| [@kuhn1955]. The null is an "
-        "arbitrary unmixing of the subspace of either method, matched again; the stricter of the two counts. "
+        "arbitrary unmixing of the subspace of either method, matched again; the stricter of the two counts, at 5 % "
+        "for the pair of each rank, without correction for their number. Between sites, time courses were matched "
+        "instead, and texts in random order are a second null. A consensus of several sets takes pairs that exceed "
+        "their null at 5 % over all comparisons together. "
         f"Compared: {', '.join(f'{one.name} at {one.site}' for one in entries)} (seed {', '.join(seeds)}; "
         f"{_software(_same(one.info['versions'] for one in entries), ('lmri', 'numpy', 'scipy'))}).",
     )
@@ -254,7 +280,7 @@ def _evaluation(made: Methods, entry: Entry) -> None:
     text = (
         f"{what} of {entry.info['inputs'].get('networks', 'neurons')} at {entry.site} was made with hooks on the live "
         f"model{' ' + scored['id'] if scored else ''}, and scored on "
-        f"{tasks or 'no task'}; no text that was fitted was scored. Intervals are percentiles of {N_BOOTSTRAP:,} "
+        f"{tasks or 'no task'}. Intervals are percentiles of {N_BOOTSTRAP:,} "
         "bootstrap samples of texts. "
     )
     if results.get("p_floor", 1.0) < 1:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lmri import storage
 from lmri.exceptions import StudyError
-from lmri.report.environment import asset, encodable, environment
+from lmri.report.environment import asset, encodable, environment, volume_meaning
 from lmri.report.methods import SITES, methods
 from lmri.report.reading import Shelf
 from lmri.report.sections import networks, recorded, results
@@ -56,6 +56,13 @@ def write_report(study: Study, path: Path) -> Path:
     return path
 
 
+def _volume_is(shelf: Shelf) -> str:
+    if not shelf.recordings:
+        return "a token"
+    meaning = volume_meaning(shelf.recordings) or "token, word or sentence, as its recording says"
+    return meaning if meaning.startswith("every") else f"a {meaning}"
+
+
 def _content(shelf: Shelf, path: Path) -> dict[str, Any]:
     opened = networks.opened(shelf)
     laid_out = networks.network_sets(opened)
@@ -74,6 +81,7 @@ def _content(shelf: Shelf, path: Path) -> dict[str, Any]:
     return {
         **parts,
         "model": shelf.study.model,
+        "volume_is": _volume_is(shelf),
         "summary": summary(shelf, parts),
         "n_evaluations": len(parts["evaluations"]),
         "scores": [one for one in parts["evaluations"] if not one["is_written_up"]],

@@ -282,6 +282,16 @@ REFERENCES: dict[str, Reference] = {
         number="1",
         pages="1--25",
     ),
+    "gilman1963": _article(
+        "Gilman, Fuglister & Mitchell",
+        "On the power spectrum of “red noise”",
+        "1963",
+        "Journal of the Atmospheric Sciences, 20, 182–184",
+        "Gilman, Donald L. and Fuglister, Frederick J. and Mitchell, John Murray",
+        journal="Journal of the Atmospheric Sciences",
+        volume="20",
+        pages="182--184",
+    ),
 }
 """By the key that methods cite."""
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmri.report.environment import number, plural
+from lmri.report.environment import number, plural, volume_unit
 from lmri.report.reading import Shelf
+from lmri.scores import ALPHA
 
 Section = Sequence[Mapping[str, Any]]
 
@@ -36,7 +37,7 @@ def summary(shelf: Shelf, parts: Mapping[str, Section]) -> dict[str, Any]:
         *_of(parts["experiments"], lambda one: f"{one['title']}.", "experiments"),
         *_of(parts["localizers"], _networks, "localizers"),
     ]
-    return {"tiles": _tiles(parts), "found": found, "missing": _missing(shelf, parts)}
+    return {"tiles": _tiles(shelf, parts), "found": found, "missing": _missing(shelf, parts)}
 
 
 def _of(section: Section, sentence: Any, what: str) -> list[tuple[str, str, str]]:
@@ -49,14 +50,14 @@ def _of(section: Section, sentence: Any, what: str) -> list[tuple[str, str, str]
     return found
 
 
-def _tiles(parts: Mapping[str, Section]) -> list[tuple[str, str]]:
+def _tiles(shelf: Shelf, parts: Mapping[str, Section]) -> list[tuple[str, str]]:
     """Give the numbers of the heading."""
     recordings, sets = parts["recordings"], parts["sets"]
     corpora = {one["corpus"]: one for one in recordings}
     sites = {one["site"]: one for one in recordings}
     tiles = [
         (number(sum(one["n_fit"] for one in corpora.values())), "texts in the images"),
-        (number(sum(one["n_volumes"] for one in corpora.values())), "volumes (tokens)"),
+        (number(sum(one["n_volumes"] for one in corpora.values())), _volumes(shelf)),
     ]
     tiles += [(number(one["n_neurons"]), f"neurons at {site}") for site, one in list(sites.items())[:3]]
     if sets:
@@ -64,8 +65,23 @@ def _tiles(parts: Mapping[str, Section]) -> list[tuple[str, str]]:
         tiles.append((f"{n - n_empty:,} of {n:,}", "networks are not empty"))
     tested = sum(one["n_tested"] for one in parts["evaluations"])
     if tested:
-        tiles.append((f"{sum(one['n_q'] for one in parts['evaluations']):,} of {tested:,}", "tests have q ≤ 0.05"))
+        able = [one for one in parts["evaluations"] if one["n_tested"] and not _too_few(one)]
+        n_able = sum(one["n_tested"] for one in able)
+        if n_able:
+            tiles.append((f"{sum(one['n_q'] for one in able):,} of {n_able:,}", "tests have q ≤ 0.05"))
+        if n_able < tested:
+            tiles.append((f"{tested - n_able:,}", "tests have too few controls for a q ≤ 0.05 of one alone"))
     return tiles
+
+
+def _volumes(shelf: Shelf) -> str:
+    units = volume_unit(shelf.recordings)[1]
+    return "volumes" if units == "volumes" else f"volumes ({units})"
+
+
+def _too_few(one: Mapping[str, Any]) -> bool:
+    """Say whether a single network, however harmful, could not have q ≤ 0.05 beside so many others."""
+    return bool(one["floor_too_high"]) or one["p_floor"] * one["n_tested"] > ALPHA
 
 
 def _quality(one: Mapping[str, Any]) -> str:
@@ -85,9 +101,10 @@ def _networks(one: Mapping[str, Any]) -> str:
     share = one["results"].get("variance_explained_together")
     explained = "" if share is None else f" explain{'s' if n == 1 else ''} {100 * share:.1f} % of the variance"
     found = "none has neurons" if not filled else f"{filled} {'has' if filled == 1 else 'have'} neurons"
+    limit = f"{one['threshold']} ({one['threshold_values']})" if one["threshold_values"] else one["threshold"]
     median = f" (median {one['median_size']:,.0f})" if filled else ""
     iq = "" if one["iq"] is None or number(one["iq"]) == "–" else f"; median Iq {one['iq']:.2f}"
-    return f"{start}{plural(n, 'map')}{explained}; {found} beyond {one['threshold']}{median}{iq}."
+    return f"{start}{plural(n, 'map')}{explained}; {found} beyond {limit}{median}{iq}."
 
 
 def _comparison(one: Mapping[str, Any]) -> str:
@@ -96,9 +113,10 @@ def _comparison(one: Mapping[str, Any]) -> str:
             f"{', '.join(one['names'])} at {one['site']}: {plural(one['n_networks'], 'network')} found by two or more, "
             f"{one['n_found_by_all']} by all."
         )
+    at = f" at {one['site']}" if one["kind"] == "maps" else ""
     return (
-        f"{one['first']} and {one['second']}: {one['n_above']} of {len(one['rows'])} matched pairs exceed their null; "
-        f"mean |r| {number(one['mean_r'], 2)}, null {number(one['null_95'], 2)} at most in 95 %."
+        f"{one['first']} and {one['second']}{at}: {one['n_above']} of {len(one['rows'])} matched pairs exceed their "
+        f"null; mean |r| {number(one['mean_r'], 2)}, null {number(one['null_95'], 2)} at most in 95 %."
     )
 
 
@@ -111,6 +129,11 @@ def _evaluation(one: Mapping[str, Any]) -> str:
         return (
             f"{start}{conditions}; with {plural(one['n_controls'], 'control')} nothing can be significant "
             f"(the smallest possible p is {number(one['p_floor'])})."
+        )
+    if _too_few(one):
+        return (
+            f"{start}{conditions}; {one['n_q']} of {one['n_tested']} tests have q ≤ 0.05, which with so few controls "
+            f"no single one could have (that takes {number(one['controls_needed'])})."
         )
     return f"{start}{conditions}; {one['n_q']} of {one['n_tested']} tests beside matched controls have q ≤ 0.05."
 
