@@ -1,5 +1,6 @@
 """The viewer's server: its numbers are those of the library, and it gives away nothing but the study."""
 
+import dataclasses
 import http.client
 import json
 import shutil
@@ -24,7 +25,8 @@ from lmri.outcome import Outcome
 from lmri.rois import members_of, read_roi, save
 from lmri.scores import INTACT
 from lmri.study import dataset, results
-from lmri.viewer import images, server
+from lmri.viewer import guard, images, server
+from lmri.viewer import holdings as holdings_module
 from lmri.viewer.api import ANSWERS, plain
 from lmri.viewer.holdings import Holdings, read_numbers
 from lmri.viewer.kept import Kept
@@ -38,7 +40,8 @@ class Page:
     """What asks as the page does."""
 
     def __init__(self, root):
-        self.client = TestClient(server.make_app(root), base_url=HERE, raise_server_exceptions=False)
+        app = server.make_app(root, fresh=0)
+        self.client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
 
     def ask(self, name, status=200, /, **parameters):
         answer = self.client.get(f"/api/{name}", params=parameters)
@@ -51,7 +54,15 @@ class Page:
         content = self.ask(name, **parameters)
         return nib.Nifti1Image.from_bytes(__import__("gzip").decompress(content) if name.endswith("gz") else content)
 
+    def draw(self, content, site=0):
+        """What the page sends: the neurons, and what they were drawn on."""
+        said = self.ask("study")
+        shown = {"root": said["root"], "fingerprint": said["fingerprint"], "geometry": said["sites"][site]["geometry"]}
+        return {**shown, **content}
+
     def post(self, content, **headers):
+        if isinstance(content, dict):
+            content = self.draw(content)
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         return self.client.post(
             "/api/rois", content=data, headers={"Origin": HERE, "Content-Type": "application/json", **headers}
@@ -157,7 +168,7 @@ def test_tables_of_numbers_are_read_to_the_last_bit_or_not_at_all(tmp_path):
             read_numbers(path)
 
 
-def test_top_tokens_are_the_highest_volumes_in_their_text(page, walked):
+def test_top_tokens_are_the_highest_and_the_lowest_volumes_in_their_text(page, walked):
     recordings = {one.corpus: one for one in walked.recordings()}
     rows = [
         {"corpus": corpus, "run": run, "volume": volume, "value": values}
@@ -167,11 +178,12 @@ def test_top_tokens_are_the_highest_volumes_in_their_text(page, walked):
     for number in range(4):
         asked = {**CHOICE, "network": f"canica-{number:02d}"}
         said = page.ask("tops", **asked)
-        highest = sorted(rows, key=lambda row: -row["value"][number])[:8]
-        assert [{key: one[key] for key in ("corpus", "run", "volume")} for one in said] == [
-            {key: one[key] for key in ("corpus", "run", "volume")} for one in highest
-        ]
-        for one in said:
+        for end, sign in (("highest", -1), ("lowest", 1)):
+            extreme = sorted(rows, key=lambda row, sign=sign: sign * row["value"][number])[:8]
+            assert [{key: one[key] for key in ("corpus", "run", "volume")} for one in said[end]] == [
+                {key: one[key] for key in ("corpus", "run", "volume")} for one in extreme
+            ]
+        for one in said["highest"] + said["lowest"]:
             place = {"corpus": one["corpus"], "run": one["run"]}
             assert page.ask("course", **asked, **place)["values"][one["volume"]] == one["value"]
             recording = recordings[one["corpus"]]
@@ -196,9 +208,41 @@ def test_a_neuron_is_its_column_of_the_recording(page, walked):
             assert said["values"] == array[:, column].tolist()
             np.testing.assert_allclose([said["mean"], said["sd"]], [whole.mean(), whole.std()], rtol=1e-12)
             assert said["layer_name"] == space.layers[layer].name
-        assert [one["value"] for one in said["tops"]] == np.sort(whole)[::-1][:8].tolist()
-        for one in said["tops"]:
+        assert [one["value"] for one in said["highest"]] == np.sort(whole)[::-1][:8].tolist()
+        assert [one["value"] for one in said["lowest"]] == np.sort(whole)[:8].tolist()
+        for one in said["highest"] + said["lowest"]:
             assert arrays[one["run"] - 1][one["volume"], column] == one["value"]
+
+
+def test_a_neuron_beside_a_network_is_scaled_by_the_same_corpora(page, walked):
+    corpora = walked.entries.find("decompositions", "canica").info["inputs"]["corpora"]
+    assert len(corpora) == 2
+    arrays = {one.corpus: np.concatenate(list(one.arrays())) for one in walked.recordings()}
+    column = walked.space().index(1, 7)
+    asked = {"site": SITE, "layer": 1, "neuron": 7, "corpus": "code", "run": 1}
+    for given, names in (({"set": "canica"}, corpora), ({}, ["code"])):
+        base = np.concatenate([arrays[name][:, column] for name in names]).astype(np.float64)
+        said = page.ask("neuron", **asked, **given)["baseline"]
+        assert said["corpora"] == names
+        np.testing.assert_allclose([said["mean"], said["sd"]], [base.mean(), base.std()], rtol=1e-12)
+
+
+def test_a_neuron_of_a_corpus_that_was_not_decomposed_is_scaled_by_that_alone(page, monkeypatch):
+    contents = Holdings.contents
+
+    def fewer(self, now=False):
+        found = contents(self, now)
+        entries = {key: dataclasses.replace(one, info=json.loads(json.dumps(one.info))) for key, one in
+                   found.entries["decompositions"].items()}  # fmt: skip
+        for one in entries.values():
+            one.info["inputs"]["corpora"] = ["news"]
+        return dataclasses.replace(found, entries={**found.entries, "decompositions": entries})
+
+    monkeypatch.setattr(Holdings, "contents", fewer)
+    asked = {"site": SITE, "layer": 1, "neuron": 7, "run": 1, "set": "canica"}
+    for corpus in ("code", "news"):
+        said = page.ask("neuron", **asked, corpus=corpus)
+        assert said["baseline"] == {"corpora": [corpus], "mean": said["mean"], "sd": said["sd"]}
 
 
 def test_volumes_masks_and_means_are_the_recordings(page, walked):
@@ -426,19 +470,53 @@ def test_static_files_are_those_of_the_page(page, monkeypatch, tmp_path):
 )
 def test_only_the_own_page_on_this_machine_may_ask(host, origin, status):
     headers = [(b"host", host.encode())] + ([] if origin is None else [(b"Origin", origin.encode())])
-    found = server.refusal("GET", headers)
+    found = guard.refusal("GET", headers)
     assert (found and found[0]) == status
+
+
+@pytest.mark.parametrize(("origin", "status"), [("cross-site", 403), ("same-site", 403), ("Cross-Site", 403),
+                                                ("same-origin", None), ("none", None)])  # fmt: skip
+def test_other_pages_of_this_machine_may_not_ask_either(origin, status):
+    headers = [(b"host", b"localhost:8765"), (b"Sec-Fetch-Site", origin.encode())]
+    found = guard.refusal("GET", headers, "/api/volume.nii")
+    assert (found and found[0]) == status
+    assert guard.refusal("GET", headers, "/") is None  # a link in another page may lead here
+
+
+def test_without_the_token_of_the_address_nothing_is_given_away(walked):
+    def client(token="right", base=HERE):
+        return TestClient(server.make_app(walked.root, token), base_url=base)
+
+    page = client()
+    for path in ("/", "/?token=wrong", "/?token=", "/?token=righ", "/page/main.js", "/niivue.umd.js", "/api/study",
+                 "/api/study?token=right", "/nothing"):  # fmt: skip
+        answer = page.get(path)
+        assert answer.status_code == 403, path
+        assert "Open the address that lmri view printed" in answer.text, path
+        assert "set-cookie" not in answer.headers, path
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert page.get("/api/study").json()["closed"] is True
+    assert page.post("/api/rois", headers={"Origin": HERE}).status_code == 403
+    first = page.get("/?token=right")
+    assert first.status_code == 200
+    words = first.headers["set-cookie"]
+    assert words == "lmri-view-8765=right; Path=/; HttpOnly; SameSite=Strict"
+    for path in ("/", "/page/main.js", "/api/study"):  # a second tab, and loading it anew
+        assert page.get(path).status_code == 200, path
+    for cookie in ("lmri-view-8766=right", "lmri-view-8765=wrong", "lmri-view-8765=", "x=right", "\xff"):
+        assert client().get("/api/study", headers={"Cookie": cookie.encode("latin-1")}).status_code == 403, cookie
+    also = {"Cookie": "theme=dark; lmri-view-8765=right"}
+    assert client().get("/api/study", headers=also).status_code == 200
+    assert page.get("/?token=right", headers={"Host": "evil.example"}).status_code == 421
 
 
 def test_doubtful_headers_are_refused():
     host = (b"host", b"localhost")
-    assert server.refusal("GET", [])[0] == 400
-    assert server.refusal("GET", [host, (b"host", b"evil.example")])[0] == 400
-    assert (
-        server.refusal("GET", [host, (b"origin", b"http://localhost"), (b"origin", b"http://evil.example")])[0] == 400
-    )
-    assert server.refusal("POST", [host])[0] == 403  # a form of another page may leave it out, a script may not
-    assert server.refusal("POST", [host, (b"origin", b"http://localhost")]) is None
+    assert guard.refusal("GET", [])[0] == 400
+    assert guard.refusal("GET", [host, (b"host", b"evil.example")])[0] == 400
+    assert guard.refusal("GET", [host, (b"origin", b"http://localhost"), (b"origin", b"http://evil.example")])[0] == 400
+    assert guard.refusal("POST", [host])[0] == 403  # a form of another page may leave it out, a script may not
+    assert guard.refusal("POST", [host, (b"origin", b"http://localhost")]) is None
 
 
 def test_refusals_reach_the_client_and_all_answers_bind_the_page(page):
@@ -503,6 +581,19 @@ def test_regions_that_make_no_sense_are_refused(page, walked, content, status):
     answer = page.post(content)
     assert answer.status_code == status, answer.text
     assert len(answer.json()["error"]) > 10
+    assert not walked.layout.rois()
+
+
+@pytest.mark.parametrize("key", ["root", "fingerprint", "geometry"])
+def test_neurons_that_were_drawn_on_another_study_are_refused(page, walked, key):
+    answer = page.post({"site": SITE, "name": "mine", "neurons": [[0, 1]], key: "other"})
+    assert answer.status_code == 409
+    assert "Load the page again" in answer.json()["error"]
+    content = page.draw({"site": SITE, "name": "mine", "neurons": [[0, 1]]})
+    del content[key]
+    answer = page.post(json.dumps(content).encode())
+    assert answer.status_code == 400
+    assert "geometry" in answer.json()["error"]
     assert not walked.layout.rois()
 
 
@@ -583,7 +674,7 @@ def test_a_recording_alone_is_shown(copy):
     page = Page(copy.root)
     said = page.ask("study")
     assert (said["problems"], said["sites"][0]["sets"], said["sites"][0]["comparisons"]) == ([], [], [])
-    page.ask("neuron", **EVERYTHING)
+    page.ask("neuron", **{key: value for key, value in EVERYTHING.items() if key != "set"})
     page.ask("networks", 404, **EVERYTHING)
 
 
@@ -739,8 +830,41 @@ def test_two_who_ask_at_once_read_once():
     assert (found, len(n_read)) == (["it"] * 4, 1)
 
 
+def test_the_state_changes_with_whatever_is_made(copy):
+    page, states = Page(copy.root), []
+
+    def state():
+        states.append(page.ask("study")["state"])
+        return states[-1]
+
+    assert state() == state()
+    copy.label("canica-02", "verbs")
+    state()
+    copy.save_scores(copy.scores("lesion-canica"), "more", SITE, None, {"intervention": "amplify"})
+    state()
+    shutil.rmtree(copy.entries.find("networks", "nothing").folder)
+    state()
+    assert len(set(states)) == 4
+
+
+def test_one_click_looks_once_what_there_is(walked, monkeypatch):
+    clock, looks = [100.0], []
+    look = Holdings._look
+    monkeypatch.setattr(holdings_module, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Holdings, "_look", lambda self: looks.append(1) or look(self))
+    page = TestClient(server.make_app(walked.root), base_url=HERE)
+    for name in ("tops", "course", "scores", "map.nii.gz", "members.nii.gz", "tokens"):
+        assert page.get(f"/api/{name}", params=EVERYTHING).status_code == 200
+    assert len(looks) == 1
+    page.get("/api/study")  # what the page compares with is what there is
+    assert len(looks) == 2
+    clock[0] += 2
+    page.get("/api/scores", params=EVERYTHING)
+    assert len(looks) == 3
+
+
 def test_holdings_read_small_things_once(walked, monkeypatch):
-    holdings = Holdings(walked.root)
+    holdings = Holdings(walked.root, fresh=0)
     holdings.contents()
     monkeypatch.setattr(storage, "read_json", lambda path: pytest.fail(f"{path} is read again"))
     assert len(holdings.contents().recordings) == 2
@@ -788,8 +912,9 @@ def test_the_port_is_the_usual_one_or_any_that_is_free(monkeypatch):
 
 
 def raw(url, path, **headers):
-    """Ask for exactly this address: other clients tidy it up first."""
+    """Ask for exactly this address, as a browser that was let in: other clients tidy it up first."""
     place = urlsplit(url)
+    headers = {"Cookie": f"lmri-view-{place.port}={place.query.partition('=')[2]}", **headers}
     connection = http.client.HTTPConnection(place.hostname, place.port)
     connection.putrequest("GET", path, skip_host="Host" in headers)
     for name, value in headers.items():
@@ -805,6 +930,10 @@ def test_a_real_server_answers_and_is_gone_afterwards(walked):
     with server.serving(walked.root) as url:
         status, body = raw(url, "/api/study")
         assert (status, json.loads(body)["name"]) == (200, walked.root.name)
+        assert raw(url, "/api/study", Cookie="")[0] == 403
+        with server.serving(walked.root) as other:
+            assert other.partition("=")[2] != url.partition("=")[2]
+            assert len(url.partition("=")[2]) >= 32
         for path in (
             "/page/../server.py", "/page/%2e%2e/server.py", "/page/..%2fserver.py", "/page//etc/passwd", "//etc/passwd",
             "/../../../../etc/passwd", "/page/%00", "/api/../lmri/study.json", "/%2e%2e/study.json",
@@ -836,8 +965,11 @@ def test_the_command_prints_its_address_and_ends_with_ctrl_c(walked):
 def test_looking_at_a_study_loads_no_torch(walked):
     asked = [f"/api/{name}?{urlencode(EVERYTHING)}" for name in sorted(set(ANSWERS) - {"roi.nii.gz"})]
     code = (
-        "import urllib.request\nfrom lmri.viewer import serving\n"
+        "import http.cookiejar, urllib.request\nfrom lmri.viewer import serving\n"
+        "jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())\n"
+        "go = urllib.request.build_opener(jar).open\n"
         f"with serving({str(walked.root)!r}) as url:\n"
-        f"    for one in {asked!r}: urllib.request.urlopen(url + one[1:]).read()"
+        f"    go(url).read()\n"
+        f"    for one in {asked!r}: go(url.partition('?')[0] + one[1:]).read()"
     )
     assert _loaded(code) == set()

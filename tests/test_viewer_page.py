@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -139,7 +139,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(study):
     with serving(study.root) as found:
-        yield found.rstrip("/")
+        yield found
 
 
 # -- browsers ---------------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def shared(browser, address):
 
 @pytest.fixture
 def page(shared, address):
-    shared.goto(f"{address}/#from=start")
+    shared.goto(f"{address.partition('?')[0]}#from=start")  # goes nowhere else, as the page is there already
     shared.mouse.move(2, 2)
     says(shared, "#table-pane tr[aria-selected=true]", "ica-00")
     drawn(shared)
@@ -349,6 +349,98 @@ def test_an_empty_network_says_so(browser, address):
         page.wait_for_selector(".over >> nth=0", state="hidden")
 
 
+CROWDED = (8100,) * 16  # 90 × 90 voxels a layer
+
+
+def test_where_neurons_share_a_pixel_the_strongest_is_painted_and_named(browser, tmp_path):
+    rng = np.random.default_rng(3)
+    spikes = {(int(layer), int(neuron)): sign for layer, neuron, sign in zip(
+        rng.integers(0, 16, 60), rng.integers(0, 8100, 60), rng.choice([-1, 1], 60), strict=True)}  # fmt: skip
+
+    def draw(n):
+        values = rng.normal(size=(n, 16 * 8100))
+        for (layer, neuron), sign in spikes.items():
+            values[:, layer * 8100 + neuron] = sign * 20
+        return values
+
+    space = NeuronSpace.build(CROWDED, "mlp_hidden", ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
+    with writing_to(tmp_path / "crowded", space.model) as crowded:
+        record(crowded, space, "news", [tokens_of(8)], draw)
+    with serving(crowded.root) as url, opened(
+        browser, f"{url}#overlay=volume&underlay=mask&threshold=12", ready="#panel-network .command",
+        viewport={"width": 900, "height": 520},
+    ) as page:  # fmt: skip
+        drawn(page, None)
+        says(page, "#coarse", "several neurons a pixel: enlarge a layer")
+        page.evaluate("""import('/page/scene.js').then(({mosaics: [one]}) => new Promise(done => {
+          const look = () => (one.painter === one.flat ? requestAnimationFrame(look) : done()); look(); }))""")
+        page.keyboard.press("z")  # enlarged, every neuron has its pixels, and NiiVue draws
+        page.wait_for_selector(".stage[data-painter=niivue]")
+        assert page.locator("#coarse").is_hidden()
+        page.keyboard.press("z")
+        drawn(page, None)
+        assert page.locator("#coarse").is_visible()
+        page.mouse.move(2, 2)
+        found, slices = pixels(page), [tile(page, layer) for layer in range(16)]
+        assert slices[0][2] < 90
+        share = lambda place, n: next(one for one in range(n) if place < (one + 1) * 90 // n)  # noqa: E731
+        wanted = {}
+        for (layer, neuron), sign in spikes.items():
+            left, top, wide, high = map(round, slices[layer])
+            wanted[left + share(neuron % 90, wide), top + share(89 - neuron // 90, high)] = (layer, neuron, sign)
+        for (x, y), (layer, neuron, sign) in wanted.items():
+            red, _, blue = found[y, x]
+            assert (red - blue > 0.08, blue - red > 0.08) == (sign > 0, sign < 0), (layer, neuron)
+            page.mouse.move(x, y)
+            assert f"layer {layer} · neuron {neuron}\n" in page.inner_text("#tip")
+        for left, top, wide, high in slices:
+            inside = found[round(top) : round(top + high), round(left) : round(left + wide)]
+            coloured = np.abs(inside[..., 0] - inside[..., 2]) > 0.08
+            assert coloured.sum() == sum(
+                round(left) <= x < round(left + wide) and round(top) <= y < round(top + high) for x, y in wanted
+            )
+
+
+def test_hundreds_of_layers_scroll_at_a_size_that_can_be_seen(browser, tmp_path):
+    deep = plant(tmp_path / "deep", (16,) * 400, {"news": [tokens_of(30)]}, n_networks=2)
+    with (
+        serving(deep.root) as url,
+        opened(browser, f"{url}#layer=300&neuron=5", ready="#panel-network .command", script=NO_WEBGL) as page,
+    ):
+        page.wait_for_selector(".stage[data-painted] .tile")
+        tiles = page.locator(".stage").first.locator(".tile")
+        layers = lambda: tiles.evaluate_all("all => all.map(one => Number(one.dataset.layer))")  # noqa: E731
+        assert 300 in layers()  # the one that is selected is in sight
+        assert len(layers()) < 400
+        box = tile(page, 300)
+        assert min(box[2:]) >= 30
+        page.mouse.move(*voxel(page, deep.space(), 300, 9))
+        assert "layer 300 · neuron 9" in page.inner_text("#tip")
+        page.focus(".stage >> nth=0")
+        for _ in range(40):
+            page.keyboard.press("Shift+PageDown")
+        playwright.expect(tiles.filter(has_text="layer 340")).to_have_count(1)
+        page.locator(".stage").first.evaluate("one => { one.scrollTop = one.scrollHeight; }")
+        playwright.expect(tiles.filter(has_text="layer 399")).to_have_count(1)
+        page.mouse.move(*voxel(page, deep.space(), 399, 15))
+        assert "layer 399 · neuron 15" in page.inner_text("#tip")
+
+
+def test_a_threshold_stays_behind_where_the_unit_changes(own, study):
+    own.select_option("#overlay", "volume")
+    own.locator("#threshold").fill("1.5")
+    assert "threshold=1.5" in own.url
+    own.keyboard.press("m")
+    assert (state(own).overlay, "threshold" in own.url) == ("members", False)
+    own.locator("#threshold").fill("3")
+    own.keyboard.press("m")
+    assert state(own).threshold == "3"
+    own.select_option("#overlay", "none")
+    own.keyboard.press("3")
+    own.click("#roi-members")  # nothing is shown by a threshold, so none is meant
+    assert own.inner_text("#roi-count").startswith(f"{study.networks('ica')[0].members.sum()} neurons")
+
+
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
@@ -445,8 +537,39 @@ def test_a_corpus_that_was_not_decomposed_says_so(browser, address):
         assert page.locator(".token").count() == 75
 
 
+def test_both_ends_of_a_time_course_are_called_what_they_are(own, study):
+    own.mouse.click(*voxel(own, study.space(), 0, 3))
+    says(own, "#neuron-name", "neuron 3")
+    network = asked(own, "tops", site="mlp_hidden", set="ica", network="ica-00")
+    neuron = asked(own, "neuron", site="mlp_hidden", layer=0, neuron=3, corpus="news", run=1)
+    for panel, said in (("neuron", neuron), ("network", network)):
+        own.click(f"#tab-{panel}")
+        own.wait_for_selector(f"#panel-{panel} .tops")
+        heads = own.locator(f"#panel-{panel} h3").all_inner_texts()[-2:]
+        assert heads == ["Highest at", "Lowest at"]
+        for place, end in enumerate(("highest", "lowest")):
+            shown = own.locator(f"#panel-{panel} .tops").nth(place).locator(".value").all_inner_texts()
+            assert shown == [in_words(one["value"], 1) for one in said[end]]
+
+
+def test_a_neuron_is_drawn_in_the_unit_of_the_network_beside_it(browser, address):
+    def answer(route):
+        assert "set=ica" in route.request.url
+        found = route.fetch().json()
+        route.fulfill(json={**found, "baseline": {"corpora": ["news", "more"], "mean": 3.0, "sd": 0.5}})
+
+    link = f"{address}#layer=0&neuron=3"
+    with opened(browser, link, script=NO_WEBGL, routes={"**/api/neuron*": answer}) as page:
+        says(page, "#course-legend", "in sd over news, more")
+        values = asked(page, "neuron", site="mlp_hidden", layer=0, neuron=3, corpus="news", run=1)["values"]
+        box = page.locator("#course").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        volume = int(re.search(r"volume (\d+)", page.inner_text("#tip"))[1])
+        assert f"layer 0 · 3: {in_words((values[volume] - 3) / 0.5)} sd" in page.inner_text("#tip")
+
+
 def test_top_tokens_lead_to_their_place(page):
-    top = asked(page, "tops", site="mlp_hidden", set="ica", network="ica-00")[1]
+    top = asked(page, "tops", site="mlp_hidden", set="ica", network="ica-00")["highest"][1]
     page.click(".tops li:nth-child(2) button")
     page.wait_for_selector(f"#token-{top['volume']}[aria-selected=true]")
     assert (state(page).run, state(page).volume) == (str(top["run"]), str(top["volume"]))
@@ -531,6 +654,22 @@ def test_two_sets_stand_side_by_side_with_their_pairs(page, study):
     index = int(np.argmax(np.abs(network.z)))
     page.mouse.move(*voxel(page, space, space.layer_of[index], space.neuron_of[index], mosaic=1))
     assert f"z {in_words(network.z[index])}" in page.inner_text("#tip")
+
+
+def test_both_sides_have_one_scale(browser, address, study):
+    """Whichever side a set is on, a colour means the same: the scale of what is shown is that of both."""
+    row = study.comparison().table.iloc[0]
+    sides, said = [("ica", row["first"]), ("other", row["second"])], []
+    for (first, network), (second, partner) in (sides, sides[::-1]):
+        link = f"{address}#view=compare&set={first}&network={network}&second={second}&partner={partner}"
+        with opened(browser, link, ready="#compare-pane tr[aria-selected=true]", script=NO_WEBGL) as page:
+            page.wait_for_selector(".mosaic:nth-child(2) .stage[data-painted]")
+            page.wait_for_load_state("networkidle")
+            said.append((page.get_attribute("#colorbar", "aria-label"), page.input_value("#threshold")))
+    assert said[0] == said[1]
+    low = min(np.abs(one.z[one.members]).min() for one in
+              (study.networks(name)[study.networks(name).names.index(network)] for name, network in sides))  # fmt: skip
+    assert float(said[0][1]) <= low < float(said[0][1]) + 0.01
 
 
 def test_sets_that_were_not_compared_come_with_the_command(browser, address):
@@ -621,6 +760,40 @@ def test_stored_lesions_stand_beside_their_network(page, study):
     assert f"lmri lesion {shlex.quote(str(study.root))} --networks ica" in page.inner_text("#lesions")
 
 
+def test_doses_of_one_network_are_told_apart(browser, address):
+    row = {"name": "doses", "intervention": "amplify", "task": "perplexity", "metric": "nats_per_token", "diff": 0.1}
+    rows = [{**row, "condition": f"ica-00@{dose}", "split": "test"} for dose in (0, 2)]
+    rows.append({**row, "name": "alone", "condition": "ica-00", "split": "test"})
+    routes = {"**/api/scores*": lambda route: route.fulfill(json=rows)}
+    with opened(browser, address, script=NO_WEBGL, routes=routes) as page:
+        page.wait_for_selector(".score")
+        cards = [page.locator(".score").nth(place) for place in range(3)]
+        assert [one.locator(".condition").all_inner_texts() for one in cards] == [["ica-00@0"], ["ica-00@2"], []]
+
+
+def test_what_is_made_meanwhile_appears(browser, study, tmp_path):
+    shutil.copytree(study.root, tmp_path / "study")
+    entries, aside = tmp_path / "study" / "lmri", tmp_path / "aside"
+    [scores] = entries.glob("scores/*/lesion-ica")
+    [nothing] = entries.glob("networks/*/nothing")
+    shutil.move(scores, aside / "scores")
+    shutil.move(nothing, aside / "nothing")
+    with serving(tmp_path / "study") as url, opened(browser, url, script=NO_WEBGL) as page:
+        drawn(page, None)
+        says(page, "#lesions", "No lesion of ica-00 is stored")
+        assert page.locator("#set option").count() == 2
+        shutil.move(aside / "scores", scores)
+        asked(page, "study")  # looks at once
+        page.keyboard.press("ArrowDown")
+        says(page, "#lesions", "No lesion of ica-01 is stored")
+        page.keyboard.press("ArrowUp")
+        page.wait_for_selector(".score")
+        shutil.move(aside / "nothing", nothing)
+        with page.expect_request("**/api/slices?kind=members*"):  # what is kept may be of what was there before
+            page.evaluate("window.dispatchEvent(new Event('focus'))")
+        playwright.expect(page.locator("#set option")).to_have_count(3)
+
+
 # -- what may go wrong ------------------------------------------------------------------------------------------------
 
 
@@ -692,6 +865,50 @@ def test_a_server_that_is_gone_is_noticed(browser, study):
         page.unroute("**/api/**")
         page.wait_for_selector("#lost", state="hidden")  # it tries again by itself
         page.wait_for_selector("#lesions .command, #lesions .score")
+
+
+def test_a_page_that_was_left_open_never_mixes_two_studies(browser, study, tmp_path):
+    other = plant(tmp_path / "another", corpora={"news": [tokens_of(30)]}, seed=1)
+    with ExitStack() as stack:
+        server = stack.enter_context(ExitStack())
+        url = server.enter_context(serving(study.root))
+        port = int(re.search(r":(\d+)/", url)[1])
+        page = stack.enter_context(opened(browser, url, allowed=("ERR_", "403"), script=NO_WEBGL))
+        drawn(page, None)
+        assert "token" not in page.url
+        page.keyboard.press("3")
+        page.click("#roi-members")
+        drawn_there = page.inner_text("#roi-count")
+        page.evaluate("window.marker = true")
+
+        def again(root):
+            server.close()
+            found = server.enter_context(serving(root, port))
+            page.evaluate("window.dispatchEvent(new Event('focus'))")
+            says(page, "#lost", "open the address that it printed")
+            with opened_beside(page, found) as second:
+                says(second, "#study-name", root.name)
+
+        again(study.root)
+        page.wait_for_selector("#lost", state="hidden")
+        assert page.evaluate("window.marker")
+        assert page.inner_text("#roi-count") == drawn_there  # the same study: what was drawn is still there
+        again(other.root)
+        says(page, "#study-name", "another")
+        page.wait_for_selector("#panel-network .command")
+        assert page.evaluate("window.marker") is None
+        assert page.inner_text("#roi-count") == "No neuron is in yet."
+
+
+@contextmanager
+def opened_beside(page, url):
+    """Open an address in a second tab."""
+    second = page.context.new_page()
+    try:
+        second.goto(url)
+        yield second
+    finally:
+        second.close()
 
 
 # -- the page as a whole ----------------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ import numpy as np
 from starlette.exceptions import HTTPException
 
 from lmri import rois as regions
+from lmri import storage
+from lmri.recording import Recording
 from lmri.space import NeuronSpace
 from lmri.study import Entry
 from lmri.thresholds import value_name, z_scores
 from lmri.viewer import images, words
-from lmri.viewer.asking import Answer, Query, network_of, networks_of, recording_of, run_of, space_of
+from lmri.viewer.asking import Answer, Query, network_of, networks_of, recording_of, run_of, set_of, space_of
 from lmri.viewer.holdings import Contents, Holdings, source_of
 from lmri.viewer.outcomes import is_of_maps, matches, roi_img, rois, scores
 
@@ -39,12 +41,14 @@ def plain(content: Any) -> Any:
 
 def study(holdings: Holdings, query: Query) -> dict[str, Any]:
     """Say what is in the study."""
-    found = holdings.contents()
+    found = holdings.contents(now=True)  # the page compares it with what it shows
     rois = regions.stored(holdings.layout)
     problems = [*found.problems, *(one.problem for one in rois if one.problem)]
     return {
         "name": holdings.layout.root.resolve().name,
         "folder": shlex.quote(str(holdings.layout.root)),
+        "root": str(holdings.layout.root.resolve()),
+        "state": holdings.state(found),
         "model": holdings.study.model.id,
         "fingerprint": holdings.study.model.fingerprint,
         "version": importlib.metadata.version("lmri"),
@@ -57,6 +61,7 @@ def _site(found: Contents, site: str) -> dict[str, Any]:
     space = found.spaces[site]
     return {
         "site": site,
+        "geometry": storage.digest(space.to_dict()),
         "shape": list(space.shape),
         "layers": [{"name": layer.name, "width": layer.width} for layer in space.layers],
         "n_neurons": space.n_neurons,
@@ -157,8 +162,8 @@ def course(holdings: Holdings, query: Query) -> dict[str, Any]:
     return {"values": holdings.courses(found, entry)[run][:, number], "unit": "sd", "network": own.names[number]}
 
 
-def tops(holdings: Holdings, query: Query) -> list[dict[str, Any]]:
-    """Give the tokens at which the time course of a network is highest, over all runs, in their text."""
+def tops(holdings: Holdings, query: Query) -> dict[str, list[dict[str, Any]]]:
+    """Give the tokens at which the time course of a network is highest, and lowest, over all runs, in their text."""
     found = holdings.contents()
     entry, own, number = network_of(holdings, found, query)
     courses = [(run, values[:, number]) for run, values in holdings.courses(found, entry).items()]
@@ -216,17 +221,26 @@ def tokens(holdings: Holdings, query: Query) -> dict[str, Any]:
 
 
 def neuron(holdings: Holdings, query: Query) -> dict[str, Any]:
-    """Give the time course of one neuron in one run; mean, sd and top tokens are over all runs of the corpus."""
+    """Give the time course of one neuron in one run; mean, sd and top tokens are over all runs of the corpus.
+
+    ``baseline`` is what its course is to be scaled by: if a set is named, over the corpora that the courses of its
+    networks are scaled by.
+    """
     found = holdings.contents()
     recording = recording_of(found, query)
     space, number = recording.space, run_of(recording, query)
     layer = query.number("layer", 0, space.n_layers - 1)
     place = query.number("neuron", 0, space.widths[layer] - 1)
-    courses = [
-        (words.Run(recording.corpus, one), images.course_of(space, run.img, layer, place, run.n_volumes))
-        for one, run in enumerate(recording.runs, start=1)
-    ]
-    stacked = np.concatenate([values for _, values in courses]).astype(np.float64)
+
+    def read(recording: Recording) -> list[np.ndarray]:
+        return [images.course_of(space, run.img, layer, place, run.n_volumes) for run in recording.runs]
+
+    values = read(recording)
+    courses = [(words.Run(recording.corpus, one), own) for one, own in enumerate(values, start=1)]
+    stacked = np.concatenate(values).astype(np.float64)
+    corpora = _scaled_by(found, query, recording)
+    others = [read(found.recordings[space.site, corpus]) for corpus in corpora if corpus != recording.corpus]
+    base = np.concatenate([stacked, *(own for runs in others for own in runs)])
     return {
         "layer": layer,
         "layer_name": space.layers[layer].name,
@@ -234,8 +248,18 @@ def neuron(holdings: Holdings, query: Query) -> dict[str, Any]:
         "values": courses[number - 1][1],
         "mean": stacked.mean(),
         "sd": stacked.std(),
-        "tops": words.tops(courses, holdings.around(found, space.site)),
+        "baseline": {"corpora": corpora, "mean": base.mean(), "sd": base.std()},
+        **words.tops(courses, holdings.around(found, space.site)),
     }
+
+
+def _scaled_by(found: Contents, query: Query, recording: Recording) -> list[str]:
+    """List the corpora that time courses are scaled by; the one shown alone, where the set has no course there."""
+    if not query.has("set"):
+        return [recording.corpus]
+    corpora = list(source_of(found, set_of(found, query)).info["inputs"]["corpora"])
+    whole = all((recording.space.site, corpus) in found.recordings for corpus in corpora)
+    return corpora if recording.corpus in corpora and whole else [recording.corpus]
 
 
 ANSWERS: dict[str, Answer] = {

@@ -30,6 +30,10 @@ class Query:
             raise HTTPException(400, f"{name} is missing; the address has to say it: ...?{name}=...")
         return self._given[name]
 
+    def has(self, name: str) -> bool:
+        """Say whether a parameter is there."""
+        return name in self._given
+
     def number(self, name: str, first: int, last: int) -> int:
         """Give a whole number from `first` to `last`."""
         text = self.text(name)

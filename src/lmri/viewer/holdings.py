@@ -1,12 +1,14 @@
 """What a study holds, read piece by piece: what cannot be read is named, and keeps nothing else from being shown."""
 
 import io
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,12 +26,15 @@ from lmri.study.dataset import TEXT_COLUMNS, recording_digest
 from lmri.study.entries import stale
 from lmri.thresholds import z_scores
 from lmri.viewer import words
-from lmri.viewer.kept import Kept
+from lmri.viewer.kept import Kept, stamp
 
 Read = TypeVar("Read")
 
 DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, zlib.error, ImageFileError)
 """What reading raises where a file is missing, cut short or something else."""
+
+FRESH = 1.0
+"""Seconds: one click asks for half a dozen things, and to look what there is touches every file of the study."""
 
 KINDS = ("decompositions", "networks", "comparisons", "scores", "experiments")
 
@@ -80,6 +85,8 @@ class Holdings:
     ----------
     root : str or Path
         Its folder.
+    fresh : float, default 1
+        How many seconds it is remembered what there is. What is read of it is read anew as soon as its files change.
 
     Raises
     ------
@@ -87,7 +94,9 @@ class Holdings:
         If there is no study.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, fresh: float = FRESH) -> None:
+        self.fresh = fresh
+        self._looking, self._seen = threading.Lock(), (-np.inf, Contents())
         self.study = open_study(root)
         self.layout = self.study.layout
         self._root = self.layout.root.resolve()
@@ -95,8 +104,22 @@ class Holdings:
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
-    def contents(self) -> Contents:
-        """Look what there is now."""
+    def contents(self, now: bool = False) -> Contents:
+        """Look what there is, or with `now`, what there is at this moment."""
+        with self._looking:  # who asks meanwhile waits for the same look
+            if now or monotonic() - self._seen[0] >= self.fresh:
+                found = self._look()
+                self._seen = monotonic(), found
+            return self._seen[1]
+
+    def state(self, found: Contents) -> str:
+        """Hash which recordings, entries and labels there are, and when each was written."""
+        files = [self.layout.recording(*key) for key in found.recordings]
+        files += [entry.folder / "entry.json" for entries in found.entries.values() for entry in entries.values()]
+        files.append(self.layout.network_labels)
+        return storage.digest([[self.layout.relative(path), stamp(path)] for path in files])
+
+    def _look(self) -> Contents:
         found = Contents()
         self._list_recordings(found)
         for kind in KINDS:

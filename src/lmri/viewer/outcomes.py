@@ -45,7 +45,7 @@ def _scored_by_experiments(found: Contents, entry: Entry) -> set[str]:
 
 
 _SHOWN = (
-    "condition", "task", "metric", "value", "diff", "ci_low", "ci_high", "control_mean", "effect", "p", "q",
+    "condition", "split", "task", "metric", "value", "diff", "ci_low", "ci_high", "control_mean", "effect", "p", "q",
     "n_controls", "control_family",
 )  # fmt: skip
 
@@ -131,14 +131,25 @@ def save_roi(holdings: Holdings, body: bytes) -> dict[str, Any]:
     try:
         asked = json.loads(body)
         site, name, neurons = asked["site"], asked["name"], asked["neurons"]
+        shown = [asked[key] for key in ("root", "fingerprint", "geometry")]
     except (ValueError, LookupError, TypeError, RecursionError):
         raise HTTPException(
-            400, 'The content is not {"site": ..., "name": ..., "neurons": [[layer, neuron], ...]}.'
+            400,
+            'The content is not {"site": ..., "name": ..., "neurons": [[layer, neuron], ...], "root": ..., '
+            '"fingerprint": ..., "geometry": ...}, the last three as /api/study says them.',
         ) from None
     if not isinstance(site, str) or not isinstance(name, str) or not isinstance(neurons, list):
         raise HTTPException(400, "site and name are text, and neurons a list of [layer, neuron].")
-    found = holdings.contents()
+    found = holdings.contents(now=True)
     space = found.spaces[one_of("site", site, found.spaces)]
+    # A page that was left open may show another study than is served at its address now.
+    root = holdings.layout.root.resolve()
+    if shown != [str(root), holdings.study.model.fingerprint, storage.digest(space.to_dict())]:
+        raise HTTPException(
+            409,
+            f"The neurons were drawn on another study than {root}, or on a site of it that was recorded anew since."
+            " Load the page again.",
+        )
     try:
         regions.check_label(storage.check_name(name))
         members = regions.members_of(space, neurons)

@@ -5,11 +5,11 @@ import importlib.metadata
 import importlib.resources
 import json
 import os
-import re
+import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from starlette.routing import Route
 from lmri.exceptions import LMRIError, StudyError
 from lmri.viewer import api, outcomes
 from lmri.viewer.asking import Answer, Query
-from lmri.viewer.holdings import Holdings
+from lmri.viewer.guard import ASGIApp, guarded
+from lmri.viewer.holdings import FRESH, Holdings
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -40,22 +41,6 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
 }
-
-HEADERS = {
-    # NiiVue takes its fonts from data: addresses, decodes them through blob: ones and compiles WebAssembly.
-    "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
-Scope = dict[str, Any]
-ASGIApp = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
 def niivue_path() -> Path:
@@ -78,20 +63,24 @@ def niivue_path() -> Path:
 # -- the application --------------------------------------------------------------------------------------------------
 
 
-def make_app(study: str | Path) -> ASGIApp:
+def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH) -> ASGIApp:
     """Make the application that shows a study.
 
     Parameters
     ----------
     study : str or Path
         Its folder.
+    token : str, optional
+        Who does not know it is refused; by default whoever asks from this machine is answered.
+    fresh : float, default 1
+        As for `Holdings`.
 
     Raises
     ------
     StudyError
         If there is no study.
     """
-    holdings = Holdings(study)
+    holdings = Holdings(study, fresh)
     routes = [
         Route("/", lambda request: _file(PAGE / "index.html")),
         Route("/page/{name}", _page),
@@ -109,7 +98,7 @@ def make_app(study: str | Path) -> ASGIApp:
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False  # an address is one that there is, or none
-    return guarded(app)
+    return guarded(app, token)
 
 
 def _page(request: Request) -> Response:
@@ -179,63 +168,6 @@ def _fault(request: Request, error: Exception) -> Response:
     return _json({"error": f"{type(error).__name__}: {error}. This is a fault of lmri, or the study is damaged."}, 500)
 
 
-# -- who may ask ------------------------------------------------------------------------------------------------------
-
-
-def guarded(app: ASGIApp) -> ASGIApp:
-    """Refuse requests that another site makes a browser send, and give every answer the headers that bind the page."""
-
-    async def guard(scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        problem = refusal(scope["method"], scope["headers"])
-
-        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *own]}
-            await send(message)
-
-        if problem is not None:
-            status, words = problem
-            await _json({"error": words}, status)(scope, receive, send_with_headers)
-        else:
-            await app(scope, receive, send_with_headers)
-
-    return guard
-
-
-def refusal(method: str, headers: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:
-    """Say with which status and words a request is refused; None if it is welcome.
-
-    A page elsewhere may send requests here through the browser of whoever looks at the study. Its own name stands in
-    ``Origin``; if it has its name resolved to this machine, that name stands in ``Host``.
-    """
-    hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
-    origins = [value.decode("latin-1") for name, value in headers if name.lower() == b"origin"]
-    if len(hosts) != 1 or len(origins) > 1:
-        return (
-            400,
-            f"The request names {len(hosts)} hosts and {len(origins)} origins; accepted are one and at most one.",
-        )
-    host = hosts[0].strip().lower()
-    if not is_loopback(host):
-        return 421, f"The host is {host!r}; accepted are 127.0.0.1, localhost and [::1], with a port."
-    if origins and origins[0].strip().lower() != f"http://{host}":
-        return 403, f"The origin is {origins[0]!r}; accepted is the viewer's own page, http://{host}."
-    if method not in ("GET", "HEAD") and not origins:
-        return 403, "The request has no origin; the viewer's own page names itself when it saves."
-    return None
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a ``Host`` header names this machine to itself, with a port or without.
-
-    Any port: behind a tunnel (``ssh -L``) the browser knows another one than the server.
-    """
-    return re.fullmatch(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", host) is not None
-
-
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
@@ -279,9 +211,9 @@ def _listening(port: int) -> socket.socket:
     return made
 
 
-def address(listening: socket.socket) -> str:
-    """Give the address of a server's page."""
-    return f"http://{HOST}:{listening.getsockname()[1]}/"
+def address(listening: socket.socket, token: str) -> str:
+    """Give the address of a server's page, with the token that lets a browser in."""
+    return f"http://{HOST}:{listening.getsockname()[1]}/?token={token}"
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
@@ -315,7 +247,7 @@ def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
     Yields
     ------
     str
-        The address of the page, such as ``"http://127.0.0.1:40123/"``; it answers from now on.
+        The address of the page, such as ``"http://127.0.0.1:40123/?token=..."``; it answers from now on.
 
     Raises
     ------
@@ -324,13 +256,14 @@ def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
     OSError
         If the port is in use.
     """
-    app = make_app(study)
+    token = secrets.token_urlsafe(24)
+    app = make_app(study, token)
     listening = bound(port)
     server = _server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        yield address(listening)
+        yield address(listening, token)
     finally:
         server.should_exit = True
         thread.join()
@@ -350,10 +283,11 @@ def serve(study: str | Path, port: int | None = None, ready: Callable[[str], Non
         Called with the address as soon as it answers, such as `open_browser`.
     """
     niivue_path()  # fails now if it is missing, rather than in the browser
-    app = make_app(study)
+    token = secrets.token_urlsafe(24)
+    app = make_app(study, token)
     with contextlib.closing(bound(port)) as listening:
         if ready is not None:
-            ready(address(listening))
+            ready(address(listening, token))
         # uvicorn ends in order, and then raises the signal once more.
         with contextlib.suppress(KeyboardInterrupt):
             _server(app).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Tokens in their text: which of them a time course is highest at, and what stands around these."""
+"""Tokens in their text: at which of them a time course is highest or lowest, and what stands around these."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ class Run(NamedTuple):
 
 def tops(
     courses: Sequence[tuple[Run, np.ndarray]], around: Callable[[Run, int], tuple[str, str, str]]
-) -> list[dict[str, Any]]:
-    """Find the volumes at which a time course is highest, over all of its runs.
+) -> dict[str, list[dict[str, Any]]]:
+    """Find the volumes at which a time course is highest, and those at which it is lowest, over all of its runs.
 
     Parameters
     ----------
@@ -32,30 +32,26 @@ def tops(
 
     Returns
     -------
-    list of dict
-        ``before, token, after, value, corpus, run, volume``, the highest first.
+    dict of str to list of dict
+        ``highest`` and ``lowest``: ``before, token, after, value, corpus, run, volume``, the most extreme first.
     """
     values = np.concatenate([values for _, values in courses]) if courses else np.zeros(0)
     starts = np.cumsum([0, *(len(values) for _, values in courses)])
-    found = []
-    for place in np.argsort(-values, kind="stable")[:N_TOP]:  # NaN comes last
-        if np.isnan(values[place]):
-            break
-        number = int(np.searchsorted(starts, place, side="right")) - 1
-        run, volume = courses[number][0], int(place - starts[number])
-        before, token, after = around(run, volume)
-        found.append(
-            {
-                "before": before,
-                "token": token,
-                "after": after,
-                "value": float(values[place]),
-                "corpus": run.corpus,
-                "run": run.number,
-                "volume": volume,
-            }
-        )
-    return found
+
+    def extreme(order: np.ndarray) -> list[dict[str, Any]]:
+        found = []
+        for place in order[:N_TOP]:  # NaN comes last
+            if np.isnan(values[place]):
+                break
+            number = int(np.searchsorted(starts, place, side="right")) - 1
+            run, volume = courses[number][0], int(place - starts[number])
+            before, token, after = around(run, volume)
+            told = {"before": before, "token": token, "after": after, "value": float(values[place])}
+            found.append({**told, "corpus": run.corpus, "run": run.number, "volume": volume})
+        return found
+
+    highest, lowest = np.argsort(-values, kind="stable"), np.argsort(values, kind="stable")
+    return {"highest": extreme(highest), "lowest": extreme(lowest)}
 
 
 def in_context(events: pd.DataFrame, texts: Mapping[str, str], volume: int) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-/** What the server says: one function an address, each answer asked for once. */
+/** What the server says: one function an address. Images are kept for another look; results may change, and are not. */
 
 /** An answer that is no answer: the words are the server's, for a person. */
 export class ApiError extends Error {
@@ -12,9 +12,9 @@ const KEPT = 96;
 const kept = new Map();
 const slots = new Map();
 const watchers = [];
-let lost = false;
+let lost = null;
 
-/** Be told when the server is lost (true) and found again (false). */
+/** Be told when the server is "gone" or "closed" to this browser, and when it is found again (null). */
 export const onConnection = (watch) => watchers.push(watch);
 
 function setLost(now) {
@@ -44,14 +44,20 @@ async function ask(url, options) {
   try {
     response = await fetch(url, options);
   } catch (error) {
-    if (!isStale(error)) setLost(true);
+    if (!isStale(error)) setLost("gone");
     throw isStale(error) ? error : new ApiError(0, "The server does not answer.");
   }
-  setLost(false);
-  if (response.ok) return response;
-  const words = await response.json().then((body) => body.error, () => null);
-  throw new ApiError(response.status, words || `The server answered ${response.status} to ${url}.`);
+  if (response.ok) {
+    setLost(null);
+    return response;
+  }
+  const said = await response.json().catch(() => null);
+  setLost(said?.closed ? "closed" : null);
+  throw new ApiError(said?.closed ? 0 : response.status, said?.error || `The server answered ${response.status} to ${url}.`);
 }
+
+/** Drop the images that are kept: the study has changed. */
+export const forget = () => kept.clear();
 
 async function remember(url, signal, read) {
   if (!kept.has(url)) {
@@ -63,8 +69,12 @@ async function remember(url, signal, read) {
   return kept.get(url);
 }
 
-const json = (path, names = {}, slot = null) =>
-  remember(address(path, names), slot && newest(slot), (response) => response.json());
+async function json(path, names, slot) {
+  const signal = newest(slot);
+  const found = await (await ask(address(path, names), { signal })).json();
+  if (signal.aborted) throw new DOMException("dropped", "AbortError");
+  return found;
+}
 
 export const study = () => ask("/api/study", {}).then((response) => response.json());
 export const networks = (site, set, slot = "networks") => json("networks", { site, set }, slot);
@@ -72,15 +82,20 @@ export const tokens = (site, corpus, run) => json("tokens", { site, corpus, run 
 export const course = (site, set, network, corpus, run) =>
   json("course", { site, set, network, corpus, run }, "course");
 export const tops = (site, set, network) => json("tops", { site, set, network }, "tops");
-export const neuron = (site, layer, place, corpus, run) =>
-  json("neuron", { site, layer, neuron: place, corpus, run }, "neuron");
+export const neuron = (site, set, layer, place, corpus, run) =>
+  json("neuron", { site, set, layer, neuron: place, corpus, run }, "neuron");
 export const scores = (site, set, network) => json("scores", { site, set, network }, "scores");
 export const matches = (site, first, second) => json("matches", { site, first, second }, "matches");
 export const rois = () => ask("/api/rois", {}).then((response) => response.json());
 
-/** Store a set of neurons, given as [layer, neuron] pairs. */
-export async function saveRoi(site, name, neurons) {
-  const body = JSON.stringify({ site, name, neurons });
+/**
+ * Store a set of neurons, given as [layer, neuron] pairs.
+ *
+ * @param {{root: string, fingerprint: string, geometry: string}} shown what they were drawn on; the server refuses it
+ *   if it is another study by now
+ */
+export async function saveRoi(site, name, neurons, { root, fingerprint, geometry }) {
+  const body = JSON.stringify({ site, name, neurons, root, fingerprint, geometry });
   const response = await ask("/api/rois", { method: "POST", headers: { "Content-Type": "application/json" }, body });
   return response.json();
 }

@@ -4,7 +4,7 @@ import { count, el, fill, number, say, spell } from "./dom.js";
 
 /** Write tokens in their context, each a button that leads there. */
 export function topTokens(tops, unit, go) {
-  if (!tops.length) return el("p", { class: "soft", text: "No token stands out." });
+  if (!tops.length) return el("p", { class: "soft", text: "No token has a value." });
   return el("ol", { class: "tops" }, ...tops.map((top) => el("li", {}, el("button", {
     type: "button", title: `${top.corpus}, run ${top.run}, volume ${top.volume}`, on: { click: () => go(top) },
     data: { volume: top.volume, run: top.run, corpus: top.corpus },
@@ -12,6 +12,11 @@ export function topTokens(tops, unit, go) {
   el("span", { class: "value", text: number(top.value, 1), title: unit }),
   el("span", { class: "context" }, spell(top.before ?? ""), el("mark", {}, spell(top.token, true)), spell(top.after ?? ""))))));
 }
+
+/** Write the tokens at which a time course is highest, and those at which it is lowest. */
+export const bothEnds = ({ highest, lowest }, unit, go) => [
+  el("h3", { text: "Highest at" }), topTokens(highest, unit, go), el("h3", { text: "Lowest at" }), topTokens(lowest, unit, go),
+];
 
 /** Write what the table knows of a network, its layers, and where lesions and tokens are to come. */
 export function showNetwork(host, row, space, overlay) {
@@ -27,7 +32,7 @@ export function showNetwork(host, row, space, overlay) {
     el("dl", {}, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })])),
     el("h3", { text: "Neurons a layer" }), profile(row.profile ?? [], space),
     el("h3", { text: "Lesions" }), overlay.lesions,
-    el("h3", { text: "Strongest tokens" }), overlay.tops,
+    overlay.tops,
   );
 }
 
@@ -60,13 +65,13 @@ export function showNeuron(host, { layer, neuron, space, facts, tops, pick }) {
   });
   inputs[1].addEventListener("input", () => inputs[1].setCustomValidity(""));
   if (layer === null) {
-    host.replaceChildren(form, el("p", { class: "soft", text: "Click a voxel of the mosaic: it is one neuron. Its time course joins the network's below, and its strongest tokens stand here." }));
+    host.replaceChildren(form, el("p", { class: "soft", text: "Click a voxel of the mosaic: it is one neuron. Its time course joins the network's below, and the tokens at which it is highest and lowest stand here." }));
     return;
   }
   host.replaceChildren(
     el("h2", { id: "neuron-name", text: `${space.layers[layer].name} · neuron ${neuron}` }),
     el("dl", { id: "neuron-facts" }, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })])),
-    form, el("h3", { text: "Strongest tokens" }), tops,
+    form, ...[tops].flat(),
   );
 }
 

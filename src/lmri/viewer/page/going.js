@@ -30,7 +30,7 @@ export function choose(wanted) {
   const moved = state.site !== site.site;
   if (moved) Object.assign(data, { site, mask: inside(site), plain: null, mean: null, volume: null, map: null, members: null, partner: null, neuron: null });
   update({
-    ...wanted, site: site.site, set: set?.name ?? null, corpus: corpus?.corpus ?? null, run: run_,
+    ...wanted, ...(set ? {} : { network: null, partner: null }), site: site.site, set: set?.name ?? null, corpus: corpus?.corpus ?? null, run: run_,
     volume: Math.min(Math.round(next.volume), last), layer, neuron: layer === null ? null : next.neuron,
     zoom: next.zoom !== null && next.zoom < site.layers.length ? next.zoom : null,
   });

@@ -1,9 +1,13 @@
 /** Where the slices of a mosaic lie, and which neuron is under a point. */
 
+/** CSS pixels that the longer side of a slice has at least; where they do not all fit then, the mosaic scrolls. */
+const LEAST = 36;
+
 /**
  * Place slices of nx × ny voxels, as large as fits, each with room for a label above it.
  *
- * @returns {{scale: number, tiles: {layer: number, x: number, y: number, w: number, h: number}[]}} in CSS pixels
+ * @returns {{scale: number, height: number, tiles: {layer: number, x: number, y: number, w: number, h: number}[]}} in CSS
+ *   pixels; the height is more than there is where slices would be too small to see
  */
 export function place([nx, ny], layers, width, height, { label, gap, dpr }) {
   let best = { scale: 0, columns: 1 };
@@ -14,8 +18,12 @@ export function place([nx, ny], layers, width, height, { label, gap, dpr }) {
   }
   // Voxels of whole pixels are even; where that costs much size, uneven ones are the lesser evil.
   const whole = Math.floor(best.scale * dpr) / dpr;
-  const scale = whole > 0.84 * best.scale ? whole : Math.max(best.scale, 1 / nx);
-  const { columns } = best;
+  let scale = whole > 0.84 * best.scale ? whole : best.scale;
+  let { columns } = best;
+  if (scale * Math.max(nx, ny) < LEAST) {
+    scale = LEAST / Math.max(nx, ny);
+    columns = Math.max(1, Math.floor((width + gap) / (nx * scale + gap)));
+  }
   const rows = Math.ceil(layers.length / columns);
   const snap = (value) => Math.round(value * dpr) / dpr;
   const [w, h] = [Math.max(1, snap(nx * scale)), Math.max(1, snap(ny * scale))];
@@ -23,22 +31,78 @@ export function place([nx, ny], layers, width, height, { label, gap, dpr }) {
   const top = Math.max(0, snap((height - rows * (h + label) - (rows - 1) * gap) / 2));
   const tiles = layers.map((layer, index) => ({
     layer,
-    x: left + (index % columns) * (w + gap),
-    y: top + Math.floor(index / columns) * (h + label + gap) + label,
+    x: snap(left + (index % columns) * (w + gap)),
+    y: snap(top + Math.floor(index / columns) * (h + label + gap) + label),
     w,
     h,
   }));
-  return { scale, tiles };
+  return { scale, tiles, height: rows * (h + label) + (rows - 1) * gap };
+}
+
+/** Give the pixels of the screen that a slice has: left, top, width and height. */
+export const pixels = ({ x, y, w, h }, dpr) => [x, y, w, h].map((one) => Math.round(one * dpr));
+
+/** Whether any slice has fewer pixels than voxels, so that several neurons share one. */
+export const isCoarse = (tiles, [nx, ny], dpr) => tiles.some((tile) => {
+  const [, , wide, high] = pixels(tile, dpr);
+  return wide < nx || high < ny;
+});
+
+/**
+ * Share the voxels of a slice out among its pixels, where it has fewer: a pixel shows the strongest of its neurons, on
+ * the mean of what lies under them.
+ *
+ * @returns {{wide: number, high: number, winners: Int32Array, under: Float32Array}} by pixel, from the upper left:
+ *   the place of the winner in the layer, -1 where there is no neuron, and the mean of the underlay
+ */
+export function shared([nx, ny], layer, wide, high, underlay, overlay) {
+  const winners = new Int32Array(wide * high).fill(-1);
+  const under = new Float32Array(wide * high);
+  const range = (place, n, all) => {
+    const first = Math.floor((place * all) / n);
+    return [first, Math.max(first + 1, Math.floor(((place + 1) * all) / n))];
+  };
+  for (let row = 0; row < high; row++) {
+    const [top, bottom] = range(row, high, ny);
+    for (let column = 0; column < wide; column++) {
+      const [left, right] = range(column, wide, nx);
+      let [best, most, sum, n] = [-1, -1, 0, 0];
+      for (let line = top; line < bottom; line++) {
+        for (let x = left; x < right; x++) {
+          const place = (ny - 1 - line) * nx + x;
+          const from = layer * nx * ny + place;
+          if (!underlay[from]) continue;
+          const size = overlay ? Math.abs(overlay[from]) : 0;
+          if (best < 0 || size > most) [best, most] = [place, size];
+          sum += underlay[from];
+          n++;
+        }
+      }
+      winners[row * wide + column] = best;
+      under[row * wide + column] = n ? sum / n : 0;
+    }
+  }
+  return { wide, high, winners, under };
 }
 
 /**
- * Find the neuron at a point: neuron n of a layer is the voxel x = n % nx, y = n // nx, and y goes up.
+ * Find the neuron that is painted at a point: neuron n of a layer is the voxel x = n % nx, y = n // nx, and y goes up.
  *
+ * @param {Map} coarse by layer, what `shared` found, where it did
  * @returns {{layer: number, neuron: number, x: number, y: number}|null} null between slices and outside the mask
  */
-export function at(tiles, [nx, ny], widths, px, py) {
+export function at(tiles, [nx, ny], widths, px, py, dpr = 1, coarse = null) {
+  // What a pixel shows is what lies under its middle.
+  [px, py] = [px, py].map((one) => (Math.floor(one * dpr) + 0.5) / dpr);
   const tile = tiles.find((one) => px >= one.x && px < one.x + one.w && py >= one.y && py < one.y + one.h);
   if (!tile) return null;
+  const own = coarse?.get(tile.layer);
+  if (own) {
+    const [left, top] = pixels(tile, dpr);
+    const [column, row] = [Math.floor(px * dpr) - left, Math.floor(py * dpr) - top];
+    const neuron = own.winners[row * own.wide + column] ?? -1;
+    return neuron < 0 ? null : { layer: tile.layer, neuron, x: neuron % nx, y: Math.floor(neuron / nx) };
+  }
   const x = Math.min(nx - 1, Math.floor(((px - tile.x) / tile.w) * nx));
   const y = Math.max(0, ny - 1 - Math.floor(((py - tile.y) / tile.h) * ny));
   const neuron = x + y * nx;

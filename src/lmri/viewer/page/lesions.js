@@ -20,13 +20,18 @@ export function showScores(host, rows, { set, network }) {
     const [low, high] = scales.get(key) ?? [0, 0];
     scales.set(key, [Math.min(low, ...own), Math.max(high, ...own)]);
   }
-  const cards = rows.map((row) => card(row, scales.get(`${row.task}\n${row.metric}`)));
+  // Doses of one network differ in nothing but what their condition, or the part of the data, is called.
+  const heading = (row) => [row.task, row.metric, row.intervention, row.name].join("\n");
+  const alike = (row) => rows.filter((one) => heading(one) === heading(row));
+  const differs = (row, key) => row[key] && new Set(alike(row).map((one) => one[key])).size > 1;
+  const about = (row) => ["condition", "split"].filter((key) => differs(row, key)).map((key) => row[key]).join(" · ");
+  const cards = rows.map((row) => card(row, scales.get(`${row.task}\n${row.metric}`), about(row)));
   const legend = el("p", { class: "key soft" },
     el("i", { class: "dot" }), "this network, with its 95 % interval", el("i", { class: "tick" }), "mean of its controls");
   host.replaceChildren(legend, ...cards);
 }
 
-function card(row, scale) {
+function card(row, scale, about) {
   const metric = String(row.metric ?? "").replaceAll("_", " ");
   const head = el("div", { class: "score-head" }, el("b", { text: row.task }), el("span", { class: "soft", text: `${row.intervention} · ${row.name}` }));
   const controls = row.n_controls
@@ -41,8 +46,9 @@ function card(row, scale) {
     ["number of controls", `${row.n_controls ?? 0}${row.control_family ? `, ${row.control_family}` : ""}`],
   ];
   const list = el("dl", {}, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]));
-  const label = `${row.task}: ${metric} differs from intact by ${number(row.diff, 4)}; ${controls}`;
-  return el("div", { class: "score", data: { task: row.task, entry: row.name } }, head, el("p", { class: "soft", text: metric }), plot(row, scale, label), list);
+  const label = `${row.task}${about ? `, ${about}` : ""}: ${metric} differs from intact by ${number(row.diff, 4)}; ${controls}`;
+  return el("div", { class: "score", data: { task: row.task, entry: row.name } }, head,
+    about ? el("p", { class: "condition" }, el("bdi", { text: about })) : null, el("p", { class: "soft", text: metric }), plot(row, scale, label), list);
 }
 
 function plot(row, [low, high], label) {

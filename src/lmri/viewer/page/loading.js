@@ -4,11 +4,11 @@ import * as api from "./api.js";
 import { Comparison } from "./compare.js";
 import { Chart, standardized } from "./course.js";
 import { attempt, current, data, fail, names, of, partnerNames, run, volume } from "./data.js";
-import { showNetwork, showNeuron, slot, topTokens } from "./details.js";
+import { bothEnds, showNetwork, showNeuron, slot } from "./details.js";
 import { $, command, el, number, say } from "./dom.js";
 import { goTo, toToken } from "./going.js";
 import { showScores } from "./lesions.js";
-import { mark, render } from "./scene.js";
+import { mark, mosaics, render } from "./scene.js";
 import { state, update } from "./state.js";
 import { Grid } from "./table.js";
 import { Strip } from "./text.js";
@@ -75,7 +75,7 @@ export function loadNetwork() {
   attempt(async () => showScores(lesions, await api.scores(...Object.values(own)), own), (error) => say(lesions, error.message, "bad"));
   attempt(async () => {
     const found = await api.tops(...Object.values(own));
-    tops.replaceChildren(topTokens(found, "sd", goTo));
+    tops.replaceChildren(...bothEnds(found, "sd", goTo));
   }, (error) => say(tops, error.message, "bad"));
 }
 
@@ -114,9 +114,12 @@ function showLines() {
   const neuron = tokens && currentNeuron();
   if (neuron) {
     if (!lines.length) lines.push({ name: "no network", values: [] });
-    add(`${neuron.layer_name} · ${neuron.neuron}`, standardized(neuron.values, neuron.mean, neuron.sd), "second");
+    add(`${neuron.layer_name} · ${neuron.neuron}`, standardized(neuron.values, neuron.baseline.mean, neuron.baseline.sd), "second");
   }
-  $("course-legend").replaceChildren(...legend, el("span", { class: "soft", text: legend.length ? "in sd" : "" }));
+  // Both lines are scaled by the same corpora: those that the networks were found in, if this one is among them.
+  const corpora = neuron?.baseline.corpora ?? data.site.sets.find((one) => one.name === state.set)?.corpora ?? [];
+  const unit = legend.length ? `in sd over ${corpora.join(", ")}` : "";
+  $("course-legend").replaceChildren(...legend, el("span", { class: "soft", text: unit }));
   chart.setLines(lines);
   $("course").setAttribute("aria-label", `Time course of ${lines.map((line) => line.name).join(" and ") || "nothing"}, by token`);
 }
@@ -165,21 +168,23 @@ export function loadVolume() {
 
 export function loadNeuron() {
   mark({ selected: state.layer === null ? null : { layer: state.layer, neuron: state.neuron } });
+  if (state.layer !== null) mosaics.forEach((mosaic) => mosaic.reveal(state.layer));
   if (state.layer === null || !state.corpus) {
     data.neuron = null;
     neuronPanel();
     return showLines();
   }
   return attempt(async () => {
-    const own = { ...run(), layer: state.layer, neuron: state.neuron };
+    const own = neuronNames();
     neuronPanel();
-    data.neuron = of(own, await api.neuron(state.site, state.layer, state.neuron, state.corpus, state.run));
+    data.neuron = of(own, await api.neuron(state.site, state.set, state.layer, state.neuron, state.corpus, state.run));
     neuronPanel();
     showLines();
   }, (error) => { data.neuron = null; showLines(); fail(error); });
 }
 
-const currentNeuron = () => current(data.neuron, { ...run(), layer: state.layer, neuron: state.neuron });
+const neuronNames = () => ({ ...run(), set: state.set, layer: state.layer, neuron: state.neuron });
+const currentNeuron = () => current(data.neuron, neuronNames());
 
 export function neuronPanel() {
   if (!data.site) return;
@@ -192,7 +197,7 @@ export function neuronPanel() {
     [`at volume ${state.volume}`, number(neuron?.values[state.volume], 3)],
     ["mean over the corpus", number(neuron?.mean, 3)], ["sd over the corpus", number(neuron?.sd, 3)],
   ];
-  const list = neuron ? topTokens(neuron.tops, "activation", goTo) : el("p", { class: "soft", text: "…" });
+  const list = neuron ? bothEnds(neuron, "activation", goTo) : el("p", { class: "soft", text: "…" });
   showNeuron($("panel-neuron"), { layer: state.layer, neuron: state.neuron, space: data.site, facts, tops: list, pick: (layer, own) => update({ layer, neuron: own }) });
 }
 

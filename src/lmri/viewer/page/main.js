@@ -7,7 +7,7 @@ import { $, command, count, el, hideTip, nameFolder, say, showTip } from "./dom.
 import { choose, toToken } from "./going.js";
 import { listen } from "./keys.js";
 import * as load from "./loading.js";
-import { describe, mosaics, render, roi, showHovered } from "./scene.js";
+import { describe, mosaics, render, roi, showHovered, showOverlay } from "./scene.js";
 import { fromAddress, on, state, update } from "./state.js";
 
 function fill() {
@@ -48,7 +48,7 @@ on(["site", "corpus", "run"], load.loadTokens);
 on(["site", "corpus"], load.loadMean);
 on(["site", "corpus", "run", "volume", "underlay", "overlay"], load.loadVolume);
 on(["volume"], load.showVolume);
-on(["site", "layer", "neuron", "corpus", "run"], load.loadNeuron);
+on(["site", "set", "layer", "neuron", "corpus", "run"], load.loadNeuron);
 on(["underlay", "overlay", "threshold", "zoom"], () => { controls(); render(); });
 on(["view", "site", "set", "second", "network", "partner"], (changed) => {
   if (changed.has("partner") && changed.size === 1) load.loadPartner();
@@ -85,7 +85,7 @@ const act = {
     update({ threshold: Math.min(Number(input.max), Math.max(0, next)) });
   },
   stored: () => update({ threshold: null }),
-  members: () => update({ overlay: state.overlay === "members" ? "map" : "members" }),
+  members: () => showOverlay(state.overlay === "members" ? "map" : "members"),
   underlay: () => update({ underlay: { mean: "mask", mask: "volume", volume: "mean" }[state.underlay] }),
   zoom: () => update({ zoom: state.zoom === null ? state.layer ?? 0 : null }),
   compare: () => update({ view: state.view === "compare" ? "networks" : "compare" }),
@@ -129,11 +129,7 @@ function wire() {
   for (const name of ["site", "set", "corpus"]) $(name).addEventListener("change", () => choose({ [name]: $(name).value, ...(name === "set" ? { network: null } : {}) }));
   $("run").addEventListener("change", () => choose({ run: Number($("run").value) }));
   $("underlay").addEventListener("change", () => update({ underlay: $("underlay").value }));
-  $("overlay").addEventListener("change", () => {
-    const unit = (name) => (name === "volume" ? "activation" : "z");
-    const same = unit($("overlay").value) === unit(state.overlay);
-    update({ overlay: $("overlay").value, threshold: same ? state.threshold : null });
-  });
+  $("overlay").addEventListener("change", () => showOverlay($("overlay").value));
   $("threshold").addEventListener("input", () => update({ threshold: Number($("threshold").value) }));
   $("threshold-reset").addEventListener("click", act.stored);
   $("zoom").addEventListener("click", act.zoom);
@@ -153,15 +149,47 @@ function wire() {
 
 api.onConnection((lost) => {
   $("lost").hidden = !lost;
-  if (!lost) return loadAgain();
-  $("lost").replaceChildren("Connection lost: the server does not answer. Is ", el("code", { text: "lmri view" }),
-    " still running? What you drew is still here; this page tries again by itself.");
-  const retry = () => api.study().catch(() => setTimeout(retry, 3000));
-  setTimeout(retry, 3000);
+  if (!lost) return lookAgain(true);
+  const name = el("code", { text: "lmri view" });
+  $("lost").replaceChildren(...(lost === "closed"
+    ? [name, " was started again since, or this browser was never let in: open the address that it printed, all of it." +
+      " What you drew is still here; this page goes on by itself if it is the same study."]
+    : ["Connection lost: the server does not answer. Is ", name,
+      " still running? What you drew is still here; this page tries again by itself."]));
+  clearTimeout(trying);
+  trying = setTimeout(retry, 3000);
 });
 
+let trying = null;
+const retry = () => api.study().catch(() => { trying = setTimeout(retry, 3000); });
+
+/** Whether what the server shows now is not what this page shows: another study, or other neurons. */
+const isOther = (now, next) => now.root !== next.root || now.fingerprint !== next.fingerprint ||
+  now.sites.length === 0 !== (next.sites.length === 0) ||
+  now.sites.some(({ site, geometry }) => next.sites.find((one) => one.site === site)?.geometry !== geometry);
+
+/** See whether the server still shows this study, and whether anything was made in it meanwhile. */
+function lookAgain(reconnected = false) {
+  if (!data.study) return reconnected ? start() : undefined;
+  return attempt(async () => {
+    const next = await api.study();
+    if (isOther(data.study, next)) return location.reload();
+    const same = next.state === data.study.state;
+    showStudy(next);
+    if (!data.site) return;
+    roi.refresh();
+    if (same && !reconnected) return;
+    api.forget();
+    data.site = next.sites.find((one) => one.site === state.site);
+    choose({});
+    fill();
+    loadAgain();
+  });
+}
+
+window.addEventListener("focus", () => lookAgain());
+
 function loadAgain() {
-  if (!data.study) return start();
   load.loadTokens();
   load.loadMean();
   load.loadVolume();
@@ -169,7 +197,6 @@ function loadAgain() {
   load.loadCourse();
   load.loadNetworks();
   load.loadComparison();
-  roi.refresh();
 }
 
 function showProblems(problems) {
@@ -180,16 +207,20 @@ function showProblems(problems) {
     el("ul", {}, ...problems.map((text) => el("li", { text }))));
 }
 
+function showStudy(study) {
+  data.study = study;
+  $("study-name").textContent = study.name;
+  $("study-model").textContent = `${study.model}`;
+  $("study-model").title = `weights ${study.fingerprint}, lmri ${study.version}`;
+  document.title = `${study.name} · lmri view`;
+  nameFolder(study.folder);
+  showProblems(study.problems);
+}
+
 async function start() {
   await attempt(async () => {
-    data.study = await api.study();
+    showStudy(await api.study());
     const { study } = data;
-    $("study-name").textContent = study.name;
-    $("study-model").textContent = `${study.model}`;
-    $("study-model").title = `weights ${study.fingerprint}, lmri ${study.version}`;
-    document.title = `${study.name} · lmri view`;
-    nameFolder(study.folder);
-    showProblems(study.problems);
     if (!study.sites.length) {
       for (const id of ["site", "set", "corpus", "run", "view-compare", "view-networks"]) $(id).disabled = true;
       mosaics[0].say("There is no recording in this study that can be read, so there is nothing to look at yet.");
@@ -207,6 +238,8 @@ async function start() {
   });
 }
 
+// The token has done its work, and is not for links that are passed on: the browser was given a cookie for it.
+if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 wire();
 showTip(0, 0);
 hideTip();

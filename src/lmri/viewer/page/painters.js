@@ -1,10 +1,11 @@
 /** Two ways to paint the same slices at the same places: NiiVue on WebGL2, or a plain canvas without it. */
 
 import { scales } from "./color.js";
+import { isCoarse, pixels, shared } from "./layout.js";
 
 /** What a painter is given. `underlay` is 0 outside the mask and 1 to 255 inside; `overlay` is shown from low on.
  * @typedef {{shape: number[], tiles: object[], width: number, height: number, dpr: number, underlay: Float32Array,
- *   overlay: Float32Array|null, low: number, high: number}} Scene */
+ *   overlay: Float32Array|null, low: number, high: number, coarse?: Map}} Scene; `coarse` is noted by the painter */
 
 /** Whether this browser can draw with WebGL2. */
 export function hasWebGL2() {
@@ -40,13 +41,36 @@ export class CanvasPainter {
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     context.imageSmoothingEnabled = false;
     const top = indices(scene);
+    scene.coarse = isCoarse(scene.tiles, scene.shape, scene.dpr) ? new Map() : null;
     if (this.sheet.width !== nx || this.sheet.height !== ny) [this.sheet.width, this.sheet.height] = [nx, ny];
     for (const { layer, x, y, w, h } of scene.tiles) {
       if (layer >= nz) continue;
+      const [left, up, wide, high] = pixels({ x, y, w, h }, scene.dpr);
+      if (scene.coarse) {
+        const own = shared(scene.shape, layer, wide, high, scene.underlay, scene.overlay);
+        scene.coarse.set(layer, own);
+        context.putImageData(strongest(own, top, layer * nx * ny), left, up);
+        continue;
+      }
       this.sheet.getContext("2d").putImageData(colors(scene, top, layer), 0, 0);
-      context.drawImage(this.sheet, ...[x, y, w, h].map((one) => Math.round(one * scene.dpr)));
+      context.drawImage(this.sheet, left, up, wide, high);
     }
   }
+}
+
+function strongest({ wide, high, winners, under }, top, first) {
+  const found = new ImageData(wide, high);
+  winners.forEach((winner, pixel) => {
+    if (winner >= 0) found.data.set(color(top[first + winner], under[pixel]), 4 * pixel);
+  });
+  return found;
+}
+
+function color(index, grey_) {
+  const { positive, negative, grey } = scales();
+  const table = index ? (index > 0 ? positive : negative) : grey;
+  const place = 3 * (Math.abs(index) || Math.round(grey_));
+  return [table[place], table[place + 1], table[place + 2], 255];
 }
 
 /**
@@ -67,18 +91,13 @@ function indices({ overlay, underlay, low, high }) {
 }
 
 function colors({ shape: [nx, ny], underlay }, top, layer) {
-  const { positive, negative, grey } = scales();
   const found = new ImageData(nx, ny);
   for (let y = 0; y < ny; y++) {
     for (let x = 0; x < nx; x++) {
       const from = layer * nx * ny + y * nx + x;
       const to = 4 * ((ny - 1 - y) * nx + x);
       if (underlay[from] < 1) continue;
-      const index = top[from];
-      const table = index ? (index > 0 ? positive : negative) : grey;
-      const place = Math.abs(index) || Math.round(underlay[from]);
-      for (let c = 0; c < 3; c++) found.data[to + c] = table[3 * place + c];
-      found.data[to + 3] = 255;
+      found.data.set(color(top[from], underlay[from]), to);
     }
   }
   return found;

@@ -13,7 +13,7 @@ const UNDO = 200;
 
 /** The set being made, and the panel that it is made in. */
 export class Roi {
-  /** @param {{changed: Function, tool: Function, members: Function}} acts */
+  /** @param {{changed: Function, tool: Function, members: Function, shown: Function}} acts */
   constructor(host, acts) {
     this.acts = acts;
     this.site = null;
@@ -132,7 +132,7 @@ export class Roi {
     }
     this.button.disabled = true;
     try {
-      const found = await saveRoi(this.site, name, this.neurons());
+      const found = await saveRoi(this.site, name, this.neurons(), this.acts.shown());
       this.result.replaceChildren(
         el("p", {}, `Saved ${count(found.n_neurons, "neuron")} as `, el("code", { id: "roi-path", text: found.path })),
         el("p", { class: "soft", text: "To silence them and see what the model loses:" }), command(found.command));

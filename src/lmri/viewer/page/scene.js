@@ -10,6 +10,7 @@ import { ceiling, grey, quantile, reach, shownAt } from "./slices.js";
 import { state, update } from "./state.js";
 import { Mosaic } from "./volume.js";
 
+const crowded = [false, false];
 export const mosaics = [
   new Mosaic($("mosaics"), "Mosaic of layers", pointer(0)), new Mosaic($("mosaics"), "Mosaic of the second set", pointer(1)),
 ];
@@ -17,6 +18,7 @@ export const mosaics = [
 export const mark = (changes) => mosaics.forEach((mosaic) => mosaic.mark(changes));
 export const roi = new Roi($("panel-roi"), {
   changed: (keys) => mark({ roi: keys }), tool: (tool) => update({ tool }), members: shownMembers,
+  shown: () => ({ root: data.study.root, fingerprint: data.study.fingerprint, geometry: data.site.geometry }),
 });
 
 let webgl = null;
@@ -53,46 +55,60 @@ function underlay() {
   return data.greys.get(values);
 }
 
+/** The unit of what an overlay shows, which its threshold is in as well. */
+const unitOf = (overlay) => (overlay === "volume" ? "activation" : "z");
+
+/** Change the overlay; a threshold of another unit stays behind. */
+export const showOverlay = (overlay) =>
+  update({ overlay, threshold: unitOf(overlay) === unitOf(state.overlay) ? state.threshold : null });
+
 /** What the overlay is: its values, where it starts by itself, and the unit it is in. */
 function layerOf({ map, members }) {
   if (state.overlay === "volume") {
     const values = data.volume?.values ?? null;
-    return { values, start: values ? quantile(Float32Array.from(values, Math.abs), 0.9) : 0, unit: "activation" };
+    return { values, start: values ? quantile(Float32Array.from(values, Math.abs), 0.9) : 0 };
   }
   const values = state.overlay === "none" ? null : (state.overlay === "map" ? map : members)?.values ?? null;
   const own = members ? reach(members.values) : { low: 0, high: 0 };
   const start = own.high ? own.low : Math.min(data.info.z ?? 3, map ? reach(map.values).high : 3);
-  return { values, start, unit: "z" };
+  return { values, start };
 }
 
 function paint() {
   const { mask } = data;
-  const first = layerOf(data);
-  const fits = first.values?.length === mask.length;
-  const most = fits ? reach(first.values).high : 1;
-  const step = most > 1 ? 0.01 : 10 ** Math.floor(Math.log10((most || 1) / 100));
-  // Rounded down, so that what is just at the threshold stays.
-  const start = Math.floor(first.start / step + 1e-6) * step;
-  const low = state.threshold ?? start;
-  const top = fits ? ceiling(first.values, low) : { high: 1, clipped: false };
-  slider({ low, most, step, start, unit: first.unit, on: fits });
-  legend(fits ? { low, ...top, unit: first.unit } : null);
   const comparing = state.view === "compare";
-  const own = { space: data.site, underlay: underlay() };
-  const shown = fits ? first.values : null;
-  show(mosaics[0], { ...own, overlay: shown, low, high: top.high }, comparing && state.network ? titled(state.set, state.network) : null);
+  const fitting = (one) => ({ ...one, values: one?.values?.length === mask.length ? one.values : null });
+  const sides = [data, comparing ? data.partner : null].map((one) => fitting(one && layerOf(one)));
+  const scale = commonScale(sides.filter((one) => one.values), sides[0].start);
+  const { low, high } = scale;
+  const unit = unitOf(state.overlay);
+  slider({ ...scale, unit, on: Boolean(sides[0].values) });
+  legend(sides.some((one) => one.values) ? { ...scale, unit } : null);
+  const own = { space: data.site, underlay: underlay(), low, high };
+  const shown = sides[0].values;
+  show(mosaics[0], { ...own, overlay: shown }, comparing && state.network ? titled(state.set, state.network) : null);
   mosaics[0].say(emptyWords(shown, low, state.network));
   mosaics[1].stage.parentElement.hidden = !comparing;
   if (comparing) {
-    const second = data.partner && layerOf(data.partner);
-    const values = second?.values?.length === mask.length ? second.values : null;
-    // Each set has its own stored members, but one scale: a colour means the same on both sides.
-    const floor = state.threshold ?? (state.overlay === "members" ? Math.min(low, second?.start ?? low) : low);
-    show(mosaics[1], { ...own, overlay: values, low: floor, high: Math.max(top.high, floor + 1e-3) }, state.partner ? titled(state.second, state.partner) : "");
-    mosaics[1].say(state.partner ? emptyWords(values, floor, state.partner) : data.unmatched);
+    show(mosaics[1], { ...own, overlay: sides[1].values }, state.partner ? titled(state.second, state.partner) : "");
+    mosaics[1].say(state.partner ? emptyWords(sides[1].values, low, state.partner) : data.unmatched);
   }
   tell(shown ? shownAt(shown, low) : null);
   showHovered(); // what is under the pointer may have come just now
+}
+
+/** One scale for all that is shown at once, so that a colour means the same on both sides: where it starts and ends. */
+function commonScale(shown, otherwise) {
+  const most = Math.max(0, ...shown.map((one) => reach(one.values).high)) || 1;
+  const step = most > 1 ? 0.01 : 10 ** Math.floor(Math.log10(most / 100));
+  // Each set has its own stored members; a set without any has no say.
+  const starts = shown.filter((one) => reach(one.values).high).map((one) => one.start);
+  const first = starts.length ? Math.min(...starts) : otherwise;
+  // Rounded down, so that what is just at the threshold stays.
+  const start = Math.floor(first / step + 1e-6) * step;
+  const low = state.threshold ?? start;
+  const top = shown.length ? ceiling(shown.map((one) => one.values), low) : { high: 1, clipped: false };
+  return { low, start, most, step, ...top };
 }
 
 // Most networks are called by their set and a number.
@@ -106,7 +122,7 @@ function show(mosaic, content, title) {
     if (!content.overlay && state.set) return;
     if (!performance.getEntriesByName("lmri-mosaic").length) performance.mark("lmri-mosaic");
     // The plain canvas is there at once; NiiVue takes over when it has started.
-    if (!mosaic.promoted) later(() => startNiivue(mosaic));
+    if (!mosaic.promoted) later(() => startNiivue(mosaic), { timeout: 2000 });
   });
 }
 
@@ -152,6 +168,11 @@ function legend(range) {
 
 let resting = "";
 
+function tellCoarse(side, now) {
+  crowded[side] = now;
+  $("coarse").hidden = !crowded.some(Boolean);
+}
+
 function tell(shown) {
   const all = data.site.n_neurons.toLocaleString("en");
   resting = shown ? `${count(shown.positive + shown.negative, "neuron")} shown (${shown.positive} above 0, ${shown.negative} below) of ${all}` : `${all} neurons`;
@@ -186,6 +207,7 @@ function pointer(side) {
   const box = (from, to) => ({ layer: from.layer, x0: Math.min(from.x, to.x), y0: Math.min(from.y, to.y), x1: Math.max(from.x, to.x), y1: Math.max(from.y, to.y) });
   let last = null;
   return {
+    coarse: (now) => tellCoarse(side, now && (side === 0 || state.view === "compare")),
     hover(under, event) {
       hovered = under && { under, side, x: event.clientX, y: event.clientY };
       if (under) return showHovered();
@@ -230,7 +252,7 @@ function pointer(side) {
 function shownMembers() {
   const values = current(data.members, names())?.values;
   if (!values) return [];
-  const low = state.overlay === "volume" ? 0 : state.threshold ?? 0;
+  const low = ["members", "map"].includes(state.overlay) ? state.threshold ?? 0 : 0;
   const found = [];
   values.forEach((value, place) => {
     if (value !== 0 && Math.abs(value) >= low && data.mask[place]) found.push(place);

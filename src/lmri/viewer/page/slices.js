@@ -45,13 +45,14 @@ export function reach(values) {
 }
 
 /**
- * Choose where the colour scale ends: at the largest value, unless a few lie far ahead of all others.
+ * Choose where the colour scale of all that is shown ends: at the largest value, unless a few lie far ahead of all others.
  *
+ * @param {Float32Array[]} arrays
  * @returns {{high: number, clipped: boolean}}
  */
-export function ceiling(values, low) {
+export function ceiling(arrays, low) {
   const shown = [];
-  for (const value of values) if (Math.abs(value) >= Math.max(low, 1e-9)) shown.push(Math.abs(value));
+  for (const values of arrays) for (const value of values) if (Math.abs(value) >= Math.max(low, 1e-9)) shown.push(Math.abs(value));
   if (!shown.length) return { high: low + 1, clipped: false };
   let most = 0;
   for (const value of shown) if (value > most) most = value;

@@ -2,7 +2,7 @@
 
 import { css, onTheme } from "./color.js";
 import { el } from "./dom.js";
-import { at, box, place } from "./layout.js";
+import { at, box, isCoarse, place } from "./layout.js";
 import { CanvasPainter, NiivuePainter, fit } from "./painters.js";
 
 /** One mosaic in an element of the page. */
@@ -10,7 +10,7 @@ export class Mosaic {
   /**
    * @param {HTMLElement} host
    * @param {string} name what it is, for those who hear the page
-   * @param {{hover: Function, press: Function, drag: Function, release: Function, open: Function}} acts
+   * @param {{hover: Function, press: Function, drag: Function, release: Function, open: Function, coarse: Function}} acts
    */
   constructor(host, name, acts) {
     this.acts = acts;
@@ -21,14 +21,18 @@ export class Mosaic {
     this.marks = el("canvas", { class: "layer marks", "aria-hidden": "true" });
     this.words = el("p", { class: "over", role: "status", hidden: true });
     const layers = [this.plain, el("div", { class: "layer" }, this.gl), this.labels, this.marks];
-    this.stage = el("div", { class: "stage", tabindex: "0", role: "application", "aria-label": name }, ...layers);
+    this.frame = el("div", { class: "frame" }, ...layers);
+    this.room = el("div"); // what the frame, which stays in sight, scrolls along
+    this.stage = el("div", { class: "stage", tabindex: "0", role: "application", "aria-label": name }, this.frame, this.room);
     host.append(el("div", { class: "mosaic" }, this.title, this.words, this.stage));
-    this.painter = new CanvasPainter(this.plain);
+    this.flat = new CanvasPainter(this.plain);
+    this.painter = this.flat;
     this.drawn = { roi: null, selected: null, hover: null, band: null };
     this.tiles = [];
     this.zoom = null;
     this.#listen();
     new ResizeObserver(() => this.paint()).observe(this.stage);
+    this.stage.addEventListener("scroll", () => this.paint());
     onTheme(() => this.paint());
   }
 
@@ -41,17 +45,32 @@ export class Mosaic {
     this.gl.addEventListener("webglcontextlost", () => this.#demote());
     this.painter = painter;
     await this.paint();
-    this.gl.hidden = false;
-    this.plain.hidden = true;
-    this.stage.dataset.painter = "niivue";
   }
 
   #demote() {
-    this.painter = new CanvasPainter(this.plain);
-    this.gl.hidden = true;
-    this.plain.hidden = false;
-    delete this.stage.dataset.painter;
+    this.painter = this.flat;
     this.paint();
+  }
+
+  /** Show what was painted on, and note whether several neurons share a pixel there. */
+  #present(painter, scene) {
+    const flat = painter === this.flat;
+    this.gl.hidden = flat;
+    this.plain.hidden = !flat;
+    if (flat) delete this.stage.dataset.painter;
+    else this.stage.dataset.painter = "niivue";
+    this.acts.coarse?.(Boolean(scene.coarse));
+  }
+
+  /** Scroll until a layer is in sight, if slices are so many that they scroll. */
+  reveal(layer) {
+    this.wanted = this.places ? null : layer; // before the first picture nothing has its place
+    const tile = this.places?.find((one) => one.layer === layer);
+    if (!tile || !this.stage.classList.contains("scrolls")) return;
+    const { scrollTop, clientHeight } = this.stage;
+    const label = tile.label + 2;
+    if (tile.y - label < scrollTop) this.stage.scrollTop = tile.y - label;
+    else if (tile.y + tile.h > scrollTop + clientHeight) this.stage.scrollTop = tile.y + tile.h + 2 - clientHeight;
   }
 
   /** @param {{space: object, underlay: Float32Array, overlay: Float32Array|null, low: number, high: number}} content */
@@ -75,15 +94,29 @@ export class Mosaic {
   #scene() {
     if (!this.content) return null;
     const { space, underlay, overlay, low, high } = this.content;
-    const { width, height } = this.stage.getBoundingClientRect();
+    let { width } = this.stage.getBoundingClientRect();
+    const { height } = this.stage.getBoundingClientRect();
     if (width < 8 || height < 8) return null;
     const dpr = window.devicePixelRatio || 1;
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     const all = space.layers.map((_, layer) => layer);
     const layers = this.zoom !== null && this.zoom < all.length ? [this.zoom] : all;
     const room = { label: Math.round(1.25 * rem), gap: Math.round(0.5 * rem), dpr };
-    const { tiles } = place(space.shape, layers, width, height, room);
-    return { shape: space.shape, tiles, width, height, dpr, underlay, overlay, low, high };
+    let found = place(space.shape, layers, width, height, room);
+    const scrolls = found.height > height + 1;
+    this.stage.classList.toggle("scrolls", scrolls);
+    if (scrolls) {
+      width = this.stage.clientWidth; // the scroll bar takes some
+      found = place(space.shape, layers, width, height, room);
+    }
+    this.room.style.height = `${scrolls ? found.height - height : 0}px`;
+    this.frame.style.height = scrolls ? `${height}px` : "";
+    this.places = found.tiles.map((tile) => ({ ...tile, label: room.label }));
+    if (Number.isInteger(this.wanted)) this.reveal(this.wanted);
+    const past = scrolls ? Math.round(this.stage.scrollTop * dpr) / dpr : 0;
+    const tiles = found.tiles.map((tile) => ({ ...tile, y: tile.y - past }))
+      .filter((tile) => !scrolls || (tile.y + tile.h > 0 && tile.y - room.label < height));
+    return { shape: space.shape, tiles, width, height, dpr, underlay, overlay, low, high, scrolls };
   }
 
   /** Paint everything anew, at the size that there is now. */
@@ -94,12 +127,16 @@ export class Mosaic {
     this.scene = scene;
     this.#label();
     this.mark({});
-    const { painter } = this;
+    // NiiVue shows one neuron a pixel, whichever lies under its middle, and would leave out its neighbours.
+    const painter = scene.scrolls || isCoarse(scene.tiles, scene.shape, scene.dpr) ? this.flat : this.painter;
     await painter.paint(scene);
-    if (painter.tiles && this.scene === scene) {
-      this.tiles = painter.tiles(scene);
-      this.#label();
-      this.mark({});
+    if (this.scene === scene) {
+      this.#present(painter, scene);
+      if (painter.tiles) {
+        this.tiles = painter.tiles(scene);
+        this.#label();
+        this.mark({});
+      }
     }
     this.stage.dataset.painted = String(Number(this.stage.dataset.painted ?? 0) + 1);
   }
@@ -142,7 +179,9 @@ export class Mosaic {
     context.beginPath();
     for (const key of roi) {
       const tile = tiles.get(Math.floor(key / n));
-      if (tile) context.rect(...box(tile, shape, key % shape[0], Math.floor((key % n) / shape[0])));
+      if (!tile) continue;
+      const [x, y, w, h] = box(tile, shape, key % shape[0], Math.floor((key % n) / shape[0]));
+      context.rect(x, y, Math.max(w, 1 / this.scene.dpr), Math.max(h, 1 / this.scene.dpr));
     }
     context.fillStyle = css("--gold");
     context.fill();
@@ -164,7 +203,10 @@ export class Mosaic {
   /** Find the neuron under a pointer event; with `clamp`, the nearest voxel of that slice. */
   #at(event, clamp = null) {
     if (!this.scene) return null;
-    const { left, top } = this.stage.getBoundingClientRect();
+    const { dpr } = this.scene;
+    const stage = this.stage.getBoundingClientRect();
+    // A stage that begins between two pixels is painted from the nearest one on.
+    const [left, top] = [stage.left, stage.top].map((one) => Math.round(one * dpr) / dpr);
     let [x, y] = [event.clientX - left, event.clientY - top];
     const { shape, layers } = this.content.space;
     const widths = layers.map((layer) => layer.width);
@@ -172,9 +214,9 @@ export class Mosaic {
     if (tile) {
       x = Math.min(Math.max(x, tile.x), tile.x + tile.w - 0.01);
       y = Math.min(Math.max(y, tile.y), tile.y + tile.h - 0.01);
-      return at([tile], shape, widths.map(() => Infinity), x, y);
+      return at([tile], shape, widths.map(() => Infinity), x, y, this.scene.dpr, this.scene.coarse);
     }
-    return at(this.tiles, shape, widths, x, y);
+    return at(this.tiles, shape, widths, x, y, this.scene.dpr, this.scene.coarse);
   }
 
   #listen() {
