@@ -232,8 +232,11 @@ def in_words(value, digits=2):
 
 def tile(page, layer, mosaic=0):
     """The slice of a layer on the screen: left, top, width and height."""
-    box = page.locator(".stage").nth(mosaic).locator(f'.tile[data-layer="{layer}"]').bounding_box()
-    return box["x"], box["y"], box["width"], box["height"]
+    found = page.locator(".stage").nth(mosaic).locator(f'.tile[data-layer="{layer}"]')
+    # It waits for a slice that is being laid out anew, which bounding_box() does not.
+    return tuple(
+        found.evaluate("one => { const at = one.getBoundingClientRect(); return [at.x, at.y, at.width, at.height]; }")
+    )
 
 
 def voxel(page, space, layer, neuron, mosaic=0, slices=None):
@@ -422,7 +425,11 @@ def test_hundreds_of_layers_scroll_at_a_size_that_can_be_seen(browser, tmp_path)
         playwright.expect(tiles.filter(has_text="layer 340")).to_have_count(1)
         page.locator(".stage").first.evaluate("one => { one.scrollTop = one.scrollHeight; }")
         playwright.expect(tiles.filter(has_text="layer 399")).to_have_count(1)
-        page.mouse.move(*voxel(page, deep.space(), 399, 15))
+        for _ in range(60):  # slices are laid out anew by the frame, as they scroll
+            page.mouse.move(*voxel(page, deep.space(), 399, 15))
+            if "layer 399 · neuron 15" in page.inner_text("#tip"):
+                break
+            page.evaluate("() => new Promise((done) => requestAnimationFrame(done))")
         assert "layer 399 · neuron 15" in page.inner_text("#tip")
 
 

@@ -9,7 +9,7 @@ export function topTokens(tops, unit, go) {
     type: "button", title: `${top.corpus}, run ${top.run}, volume ${top.volume}`, on: { click: () => go(top) },
     data: { volume: top.volume, run: top.run, corpus: top.corpus },
   },
-  el("span", { class: "value", text: number(top.value, 1), title: unit }),
+  el("span", { class: "value", text: number(top.value, unit === "activation" ? 3 : 1), title: unit }),
   el("span", { class: "context" }, spell(top.before ?? ""), el("mark", {}, spell(top.token, true)), spell(top.after ?? ""))))));
 }
 
