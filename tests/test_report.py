@@ -11,6 +11,7 @@ from html import escape
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ import lmri
 from lmri import storage
 from lmri.outcome import Drawing, Outcome
 from lmri.report.citing import Methods
+from lmri.report.environment import environment, p_value, volume_meaning, volume_unit
 from lmri.report.quality import write_page
 from lmri.report.references import REFERENCES
 from lmri.reproducibility import reproducibility, volume_texts
@@ -76,7 +78,7 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 def test_texts_are_escaped(walked, tmp_path, monkeypatch):
     def nasty(courses, recordings, networks):
-        top = {"before": NASTY, "token": NASTY, "after": "</table>", "value": 1.0, "corpus": "news"}
+        top = {"side": "lowest", "before": NASTY, "token": NASTY, "after": "</table>", "value": 1.0, "corpus": "news"}
         return [[top]] * len(networks)
 
     monkeypatch.setattr("lmri.report.sections.courses.top_tokens", nasty)
@@ -154,21 +156,71 @@ def test_lightboxes_show_every_member_once(walked):
     assert rows[layer, neuron]
 
 
-def test_top_tokens_are_those_of_the_time_course(walked):
-    from lmri.report.sections.courses import top_tokens
+def test_top_tokens_are_those_of_both_ends_of_the_time_course(walked):
+    from lmri.report.sections.courses import N_TOP, top_tokens
 
     recordings = {one.corpus: one for one in walked.group()}
     courses = walked.time_courses("canica")
-    tops = top_tokens(courses, recordings)
-    best = max(
-        ((table.iloc[:, 0].max(), corpus, run, table.iloc[:, 0].idxmax()) for corpus, run, table in courses),
-        key=lambda one: one[0],
-    )
-    assert tops[0][0]["token"] == recordings[best[1]].events[best[2] - 1]["token"].iloc[best[3]]
-    assert [top["value"] for top in tops[0]] == sorted((top["value"] for top in tops[0]), reverse=True)
-    # Where it says that it is.
-    top = tops[0][0]
-    assert (top["corpus"], top["run"], top["volume"]) == best[1:]
+    for network, tops in enumerate(top_tokens(courses, recordings)):
+        places = [
+            (value, corpus, run, volume)
+            for corpus, run, table in courses
+            for volume, value in enumerate(table.iloc[:, network])
+        ]
+        sd = np.std([value for value, *_ in places])
+        for side, sign in (("highest", -1), ("lowest", 1)):
+            ordered = sorted(places, key=lambda one: sign * one[0])
+            own = [top for top in tops if top["side"] == side]
+            # Where they say that they are, signed, the furthest first.
+            found = [(top["value"] * sd, top["corpus"], top["run"], top["volume"]) for top in own]
+            assert [one[1:] for one in found] == [one[1:] for one in ordered[:N_TOP]]
+            assert [one[0] for one in found] == pytest.approx([one[0] for one in ordered[:N_TOP]])
+            for top in own:
+                events = recordings[top["corpus"]].events[top["run"] - 1]
+                assert top["token"] == events["token"].iloc[top["volume"]]
+        assert tops[N_TOP]["side"] == "lowest"
+        assert tops[N_TOP]["value"] < 0 < tops[0]["value"]
+
+
+def test_no_volume_is_at_both_ends_and_a_course_that_does_not_vary_has_none():
+    from lmri.report.sections.courses import _ends
+
+    found = _ends(np.array([3.0, -1.0, 2.0, 2.0, 0.0, -4.0, 1.0]))
+    assert found[:5] == [("highest", place) for place in (0, 2, 3, 6, 4)]
+    assert found[5:] == [("lowest", place) for place in (5, 1)]
+    assert _ends(np.full(7, 0.5)) == []
+
+
+def made_with(**parameters):
+    return SimpleNamespace(info={"parameters": {"n_dummy": 1, **parameters}})
+
+
+@pytest.mark.parametrize(
+    ("recordings", "unit", "meaning"),
+    [
+        ([made_with()], "token", "token"),
+        ([made_with(), made_with(per="token", every=1)], "token", "token"),
+        ([made_with(per="word")], "word", "word"),
+        ([made_with(per="sentence"), made_with(per="sentence")], "sentence", "sentence"),
+        ([made_with(every=2), made_with(every=2)], "volume", "every 2nd token"),
+        ([made_with(every=11)], "volume", "every 11th token"),
+        ([made_with(every=23)], "volume", "every 23rd token"),
+        ([made_with(per="word"), made_with()], "volume", ""),
+        ([made_with(every=2), made_with(every=3)], "volume", ""),
+        ([made_with(per="line")], "volume", ""),
+        ([], "volume", ""),
+    ],
+)
+def test_what_a_volume_is_follows_from_the_recordings(recordings, unit, meaning):
+    assert volume_unit(recordings) == (unit, f"{unit}s")
+    assert volume_meaning(iter(recordings)) == meaning
+
+
+def test_a_small_p_is_never_shown_as_0():
+    shown = {0.0: "< 0.001", 0.0004999: "< 0.001", 0.0005: "0.001", 0.0496: "0.050", 1.0: "1.000"}
+    assert {value: p_value(np.float64(value)) for value in shown} == shown
+    assert p_value(None) == p_value(np.nan) == "–"
+    assert environment().from_string("{{ 0.0001 | p_value }}").render() == "&lt; 0.001"
 
 
 def test_open_study_reports_too(walked, tmp_path):
@@ -227,9 +279,9 @@ def test_sections_stand_in_order_and_the_navigation_leads_to_them(page, walked):
 def test_the_summary_says_what_was_found_and_what_was_not_done(page, walked, recorded, tmp_path):
     comparison = walked.comparison()
     above = int(comparison.table["above_null"].sum())
-    assert f"canica and fastica-temporal: {above} of 4 matched pairs exceed their null" in page.text
+    assert f"canica and fastica-temporal at mlp_hidden: {above} of 4 matched pairs exceed their null" in page.text
     assert "nothing at mlp_hidden: 4 maps explain" in page.text
-    assert "none has neurons beyond z" in page.text
+    assert "none has neurons beyond z (z = " in page.text
     assert "with 3 controls nothing can be significant (the smallest possible p is 0.250)" in page.text
     assert "What was not done" not in page.text
     bare = Page(recorded.report(tmp_path / "r.html").read_text()).text

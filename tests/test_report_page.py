@@ -1,6 +1,7 @@
 """The report in a real browser: it opens without an error or a serious barrier, sorts, moves, reads out and prints."""
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -11,10 +12,13 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lmri import NetworkSet, compare, storage
+from lmri.annotation.features import MORE_CONFOUNDS
 from lmri.outcome import Outcome
 from lmri.recording import Recording, Run
+from lmri.report.charts import spectrum_chart
 from lmri.report.sections import courses as course_section
 from lmri.report.sections.networks import MOST_CARDS
 from lmri.scores import TaskInfo
@@ -41,16 +45,23 @@ QUIET = (
 # -- planted studies --------------------------------------------------------------------------------------------------
 
 
-def planted(root, widths=(60, 48, 60), n_networks=4, runs=(120, 90), words=WORDS, corpus="news", name="ica", z=2.0):
-    """Write a study of one corpus and one set of networks, without a model; images hold nothing, as none is read."""
+def planted(
+    root, widths=(60, 48, 60), n_networks=4, runs=(120, 90), words=WORDS, corpus="news", name="ica", z=2.0, axis=(),
+    found=(), shift=0.0, more=None,
+):  # fmt: skip
+    """Write a study of one corpus and one set of networks, without a model; images hold nothing, as none is read.
+
+    `axis` are parameters of the recording, `found` results of the decomposition, `more` further metrics.
+    """
     rng = np.random.default_rng(0)
     space = NeuronSpace.build(widths, SITE, ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
-    maps = rng.laplace(size=(n_networks, space.n_neurons)).astype(np.float32)
+    maps = (rng.laplace(size=(n_networks, space.n_neurons)) + shift).astype(np.float32)
     with writing_to(root, space.model) as study:
-        recording = _recorded(study, space, corpus, runs, words)
+        recording = _recorded(study, space, corpus, runs, words, dict(axis))
     courses = [rng.laplace(size=(n, n_networks)) for n in runs]
     names = [f"{name}-{number:02d}" for number in range(n_networks)]
     metrics = pd.DataFrame({"network": names, "variance": rng.random(n_networks), "iq": rng.random(n_networks)})
+    metrics = metrics.assign(**(more or {}))
     about = {"name": name, "site": SITE, "inputs": {"corpora": [corpus], "recordings_sha256": [_digest(study)]}}
     settings = {"n_components": n_networks, "standardize": "zscore", "scope": "run", "random_state": 0}
 
@@ -64,11 +75,12 @@ def planted(root, widths=(60, 48, 60), n_networks=4, runs=(120, 90), words=WORDS
             table = pd.DataFrame(course, columns=names)
             storage.write_table(file(f"task-{corpus}_run-{run:03d}_mixing.tsv"), table)
 
-    found = {
+    results = {
         "method": "ica", "parameters": settings, "n_runs": len(runs), "n_volumes": sum(runs), "n_dead_neurons": 0,
         "dead_neurons": [], "variance_explained_together": 0.5, "convergence": {"n_starts": 10, "n_converged": 10},
-    }  # fmt: skip
-    study.entries.write("decompositions", SITE, name, about["inputs"], {"method": "ica", **settings}, found, write)
+    } | dict(found)  # fmt: skip
+    parameters = {"method": results["method"], **results["parameters"]}
+    study.entries.write("decompositions", SITE, name, about["inputs"], parameters, results, write)
     if z:
         _thresholded(study, space, maps, metrics, name, z)
     return open_study(recording.root)
@@ -98,7 +110,7 @@ def _digest(study):
     return recording_digest(open_study(study.root).recordings()[0])
 
 
-def _recorded(study, space, corpus, lengths, words):
+def _recorded(study, space, corpus, lengths, words, axis):
     layout, rows, found = study.layout, [], []
     for number, n in enumerate(lengths, start=1):
         tokens = [words[place % len(words)] for place in range(n)]
@@ -126,7 +138,8 @@ def _recorded(study, space, corpus, lengths, words):
     columns = ["text_id", "sha256", "split", "run", "n_tokens", "n_volumes", "n_cut", "text"]
     whole = dict.fromkeys(("run", "n_tokens", "n_volumes", "n_cut"), int)
     # As objects: texts may hold what pandas' own strings cannot.
-    texts, parameters = pd.DataFrame(rows, columns=columns, dtype=object).astype(whole), {"n_dummy": 1}
+    texts = pd.DataFrame(rows, columns=columns, dtype=object).astype(whole)
+    parameters = {"n_dummy": 1, **axis}
     write_recording_texts(layout, study.subject, corpus, texts)
     write_recording_site(layout, study.subject, space, corpus, texts, parameters)
     write_recording_index(layout, Recording(space, corpus, tuple(found), texts, {}), parameters, storage.versions())
@@ -192,8 +205,93 @@ def test_a_long_time_course_is_carried_as_ranges_that_hold_every_value(tmp_path,
 def test_with_too_many_tokens_the_page_says_that_it_has_no_text(tmp_path, monkeypatch):
     monkeypatch.setattr(course_section, "MOST_TOKENS", 200)
     html = planted(tmp_path / "study").report().read_text(encoding="utf-8")
-    assert "too many tokens for the page" in html
+    assert "too many volumes for the page" in html
     assert '"tokens":{}' in html
+
+
+@pytest.mark.parametrize(
+    ("axis", "unit", "meaning"),
+    [
+        ({}, "token", ""), ({"per": "word"}, "word", ""), ({"per": "sentence"}, "sentence", ""),
+        ({"every": 2}, "volume", " (every 2nd token)"),
+    ],
+)  # fmt: skip
+def test_volumes_are_called_what_they_are(tmp_path, axis, unit, meaning):
+    courses = {"spectral_peak": [0.25], "r_position": [0.5], "r_surprisal": [0.1]}
+    html = planted(tmp_path / "study", n_networks=1, axis=axis, more=courses).report().read_text(encoding="utf-8")
+    own = html[html.index('id="set-mlp_hidden-ica"') : html.index('id="methods"')]
+    assert f"Time course of the whole map over 210 {unit}s{meaning}, in" in own
+    assert f"Variance per cycle per {unit}, over cycles per {unit}, in windows of 32 {unit}s of" in own
+    assert f"<h3>Top {unit}s of the whole map</h3>" in own
+    assert "<h3>Power spectrum of the whole map</h3>" in own
+    assert f"<dd>cycles per {unit} at which" in own
+    noun = "token" if unit == "volume" else unit
+    assert f"the logarithm of the place of the {noun} in its text: log(1 + place)" in own
+    assert ("summed over its tokens" in own) == (unit in ("word", "sentence"))
+    others = {"token", "word", "sentence", "volume"} - {unit}
+    assert not re.findall(rf"\b(?:per|210|32|Top) ({'|'.join(others)})s?\b", own)
+    assert str(spectrum_chart(np.arange(6) / 10, np.ones(6), 0.25, unit)).count(f"0.250 cycles per {unit}") == 1
+
+
+def test_both_ends_of_a_time_course_stand_in_the_table(tmp_path):
+    study = planted(tmp_path / "study", n_networks=1)
+    html = study.report().read_text(encoding="utf-8")
+    table = html[html.index('<table class="tokens">') :].split("</table>")[0]
+    assert re.findall(r'<th colspan="3"[^>]*>(\w+)</th>', table) == ["Highest", "Lowest"]
+    shown = re.findall(r"<td>([−\d.]+)</td>", table)
+    values = np.sort(planted_values(study))
+    assert shown == [f"{one:.1f}".replace("-", "−") for one in [*values[::-1][:5], *values[:5]]]
+
+
+CONTRAST = {
+    "method": "localizer", "level": "between",
+    "parameters": {"contrast": "a - b", "column": "trial_type", "test": "max_t", "random_state": 0},
+    "n_units": {"a": 3, "b": 3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_t", [True, False])
+def test_a_localizer_is_shown_by_its_t_and_a_map_by_its_z(tmp_path, is_t):
+    # Far from 0 in the mean, so that z over neurons has other signs than t.
+    more = {"p_min": [0.0001], "max_abs_t": [9.0], "skewness": [0.2], "sign_determined": [1]}
+    found = CONTRAST if is_t else {}
+    study = planted(tmp_path / "study", n_networks=1, z=1.5, shift=3.0, found=found, more=more)
+    network = study.networks("ica")[0]
+    strength = network.weights if is_t else network.z
+    members = network.members
+    assert (np.sign(network.z) != np.sign(network.weights))[members].any()
+    html = study.report().read_text(encoding="utf-8")
+    own = html[html.index('id="set-mlp_hidden-ica"') :]
+    name = "t" if is_t else "z"
+    assert f"strength as |{name}| up to {np.abs(strength[members]).max():.1f}." in own
+    table = own[own.index("<h3>Top neurons</h3>") :].split("</table>")[0]
+    assert f"<th>{name}</th>" in table
+    rows = re.findall(r"<tr><td>(\d+)</td><td>(\d+)</td><td>([−\d.]+)</td></tr>", table)
+    layers, neurons = network.space.layer_of, network.space.neuron_of
+    for layer, neuron, value in rows:
+        place = np.flatnonzero((layers == int(layer)) & (neurons == int(neuron)))[0]
+        assert value == f"{strength[place]:.1f}".replace("-", "−")
+    # Red where it is above 0, blue where it is below.
+    strip = own[own.index('class="strip"') :].split("base64,")[1].split('"')[0]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(strip))))[layers, neurons]
+    assert ((pixels[:, 3] > 0) == members).all()
+    assert ((pixels[:, 0] > pixels[:, 2]) == (strength > 0))[members].all()
+    # p is small, and not 0.
+    assert '<td data-v="0.0001">&lt; 0.001</td>' in own
+    assert ("signs are those of the contrast" in own) == is_t
+    assert ("signed so that the heavier tail is positive" in own.split('id="methods"')[0]) == (not is_t)
+
+
+def test_columns_say_whose_signs_the_maps_have(tmp_path):
+    found = {"parameters": {"standardize": "zscore", "scope": "run", "random_state": 0, "signs": "solver"}}
+    more = {"skewness": [0.2], **{f"r_{name}": [0.1] for name in MORE_CONFOUNDS}}
+    html = planted(tmp_path / "study", n_networks=1, found=found, more=more).report().read_text(encoding="utf-8")
+    own = html[html.index('id="set-mlp_hidden-ica"') : html.index('id="methods"')]
+    assert "signs do not follow it" in own
+    assert "heavier tail is positive" not in own
+    # All correlations with confounds that a decomposition may have are explained.
+    for name in more:
+        assert re.search(rf"<dt>{name.replace('_', ' ')}</dt><dd>[^{{]+</dd>", own)
 
 
 def _courses(html):

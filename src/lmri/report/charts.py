@@ -61,8 +61,8 @@ def _svg(content: str, width: int, height: int, stretched: bool = False, label: 
     return Markup(f'<svg viewBox="0 0 {width} {height}"{shape}{named}>{content}</svg>')
 
 
-def spectrum_chart(frequencies: np.ndarray, power: np.ndarray, peak: float) -> Markup:
-    """Draw a power spectrum on a logarithmic axis, from 0 to 0.5 cycles per token.
+def spectrum_chart(frequencies: np.ndarray, power: np.ndarray, peak: float, unit: str) -> Markup:
+    """Draw a power spectrum on a logarithmic axis, from 0 to 0.5 cycles per volume.
 
     Parameters
     ----------
@@ -70,6 +70,8 @@ def spectrum_chart(frequencies: np.ndarray, power: np.ndarray, peak: float) -> M
         As `lmri.connectivity.Spectra` has them; frequency 0 is left out, because means are.
     peak : float
         Frequency to mark; NaN if there is none.
+    unit : {"token", "word", "sentence", "volume"}
+        What a volume is, as `lmri.report.environment.volume_unit` says it.
     """
     left, right, top, bottom = 40, 392, 8, 118
     shown = (frequencies > 0) & (power > 0)
@@ -95,7 +97,7 @@ def spectrum_chart(frequencies: np.ndarray, power: np.ndarray, peak: float) -> M
     if np.isfinite(peak):
         at = round(left + peak / 0.5 * (right - left))
         parts.append(f'<path class="peak" d="M{at},{top}V{bottom}"/>')
-    marked = f", peak at {peak:.3f} cycles per token" if np.isfinite(peak) else ""
+    marked = f", peak at {peak:.3f} cycles per {unit}" if np.isfinite(peak) else ""
     return _svg("".join(parts), 400, 138, label=f"Power spectrum{marked}")
 
 

@@ -13,6 +13,7 @@ from lmri.connectivity import Spectra, spectra, spectral_peak
 from lmri.qc.tokens import visible
 from lmri.recording import Recording
 from lmri.report.charts import course_chart, course_range, spectrum_chart
+from lmri.report.environment import volume_meaning, volume_unit
 
 MOST_VALUES, MOST_VALUES_TOGETHER = 40_000, 4_000_000
 """Of longer time courses the page carries the range of every few volumes."""
@@ -20,7 +21,9 @@ MOST_VALUES, MOST_VALUES_TOGETHER = 40_000, 4_000_000
 MOST_TOKENS = 200_000
 """Of more tokens in all recordings the page carries none: they would outweigh all else."""
 
-N_TOP = 8
+N_TOP = 5
+"""Of either end of a time course."""
+
 CONTEXT = 8
 
 TimeCourses = Sequence[tuple[str, int, pd.DataFrame]]
@@ -50,8 +53,23 @@ class Courses:
         """In standard deviations of each network's whole time course, ``(n_volumes, n_networks)``."""
         return _scaled(self.tables)
 
+    @cached_property
+    def own(self) -> list[Recording]:
+        """The recordings that these are time courses of."""
+        return [self.recordings[corpus] for corpus in dict.fromkeys(corpus for corpus, _, _ in self.tables)]
+
+    @cached_property
+    def unit(self) -> tuple[str, str]:
+        """What a volume is, and several."""
+        return volume_unit(self.own)
+
+    @cached_property
+    def meaning(self) -> str:
+        """What a volume is, where volumes are spoken of; empty if it is not known."""
+        return volume_meaning(self.own)
+
     def tops(self, networks: Sequence[int]) -> list[list[dict[str, Any]]]:
-        """Find the top tokens of some networks."""
+        """Find the top volumes of some networks."""
         return top_tokens(self.tables, self.recordings, networks)
 
     @cached_property
@@ -72,9 +90,9 @@ class Courses:
         return -(-len(self.scaled) // self.most)
 
     def about(self) -> dict[str, Any]:
-        """Say what the page has to know of all networks: the runs, and how many volumes a value stands for."""
+        """Say what the page has to know of all networks: the runs, what volumes are, and how many a value is of."""
         runs = [[corpus, run, len(table)] for corpus, run, table in self.tables]
-        return {"runs": runs, "step": self.step, "n": len(self.scaled)}
+        return {"runs": runs, "step": self.step, "n": len(self.scaled), "units": self.unit[1]}
 
     def corpora(self) -> list[tuple[str, int]]:
         """Volumes of each corpus, in order."""
@@ -105,7 +123,8 @@ class Courses:
     def spectrum(self, network: int) -> dict[str, Any]:
         """Draw one power spectrum."""
         peak = float(self.peaks[network])
-        return {"chart": spectrum_chart(self.spectra.frequencies, self.spectra.power[network], peak), "peak": peak}
+        chart = spectrum_chart(self.spectra.frequencies, self.spectra.power[network], peak, self.unit[0])
+        return {"chart": chart, "peak": peak}
 
 
 def token_data(recordings: Sequence[Recording]) -> dict[str, list[dict[str, Any]]] | None:
@@ -145,7 +164,10 @@ def _text_bounds(events: pd.DataFrame) -> np.ndarray:
 def top_tokens(
     courses: TimeCourses, recordings: Mapping[str, Recording], networks: Sequence[int] | None = None
 ) -> list[list[dict[str, Any]]]:
-    """Find, for every network, the tokens at which its time course is highest, with the text around them.
+    """Find, for every network, the volumes at which its time course is highest and lowest, with the text around them.
+
+    Which end of a time course is the positive one follows from the sign of the map, and that is often a matter of
+    convention: one end alone would be half of what there is to see.
 
     Parameters
     ----------
@@ -159,15 +181,17 @@ def top_tokens(
     Returns
     -------
     list of list of dict
-        ``before, token, after, value, corpus, run, volume``; values in standard deviations of the network's whole time
-        course; `run` counts from 1, and `volume`, within it, from 0.
+        ``side, before, token, after, value, corpus, run, volume``: first those of the side ``"highest"``, from the
+        highest on, then those of ``"lowest"``, from the lowest on; no volume is in both. Values are signed, in standard
+        deviations of the network's whole time course; `run` counts from 1, and `volume`, within it, from 0. Nothing of
+        a time course that does not vary.
     """
     starts = np.r_[0, np.cumsum([len(table) for _, _, table in courses])]
     scaled, read = _scaled(courses), {}
     found = []
     for number in range(scaled.shape[1]) if networks is None else networks:
         column, tops = scaled[:, number], []
-        for place in np.argsort(-column, kind="stable")[:N_TOP]:
+        for side, place in _ends(column):
             own = int(np.searchsorted(starts, place, side="right")) - 1
             corpus, run, _ = courses[own]
             row = int(place - starts[own])
@@ -176,12 +200,21 @@ def top_tokens(
             before, token, after = read[own].around(row)
             tops.append(
                 {
-                    "before": before, "token": token, "after": after, "value": float(column[place]),
+                    "side": side, "before": before, "token": token, "after": after, "value": float(column[place]),
                     "corpus": corpus, "run": run, "volume": row,
                 }
             )  # fmt: skip
         found.append(tops)
     return found
+
+
+def _ends(values: np.ndarray) -> list[tuple[str, int]]:
+    """Find the places of the highest and of the lowest values; of few values, none is both."""
+    if np.ptp(values) == 0:
+        return []
+    highest = np.argsort(-values, kind="stable")[:N_TOP].tolist()
+    lowest = [place for place in np.argsort(values, kind="stable")[: 2 * N_TOP].tolist() if place not in highest]
+    return [*(("highest", place) for place in highest), *(("lowest", place) for place in lowest[:N_TOP])]
 
 
 def _scaled(courses: TimeCourses) -> np.ndarray:

@@ -13,6 +13,7 @@ from lmri.report import figures
 from lmri.report.charts import profile_chart, sparkline
 from lmri.report.reading import Shelf
 from lmri.report.sections.courses import MOST_VALUES, MOST_VALUES_TOGETHER, Courses
+from lmri.report.sections.stability import LOCALIZER
 from lmri.study import Entry
 
 N_NEURONS = 8
@@ -23,8 +24,8 @@ FEWEST_CARDS = 12
 
 METRICS = {
     "variance": "share of the variance of the standardized data that the map alone explains; maps that overlap share",
-    "skewness": "of the map over neurons, around 0 if both tails are alike; the heavier tail is positive",
-    "sign_determined": "1 if the data decide which tail is the heavier one",
+    "skewness": "size of the skewness of the map over neurons: around 0 if both tails are alike; {signs}",
+    "sign_determined": "{determined}",
     "kurtosis": "of the map over neurons, in excess of a Gaussian's",
     "sparsity": "of the map: 0 if all weights are equal, 1 if one neuron has all (Hoyer)",
     "layer_centre": "mean layer, by squared weight, of the whole map",
@@ -34,16 +35,24 @@ METRICS = {
     "iq_texts": "the same over bootstraps of the texts",
     "split_half_r": "median |r| between maps from halves of the texts",
     "split_half_null": "95th percentile of the same for arbitrary unmixings of both halves",
-    "spectral_peak": "cycles per token at which the spectrum most exceeds red noise; none if nothing does",
+    "spectral_peak": "cycles per {unit} at which the spectrum most exceeds red noise; none if nothing does",
     "converged": "share of the starts that converged",
     "max_abs_t": "the largest |t| over neurons",
     "p_min": "the smallest p over neurons",
-    "r_position": "correlation, within texts, of the time course with the place of the token",
-    "r_token_length": "the same with the length of the token",
-    "r_log_frequency": "the same with the logarithm of the token's frequency",
-    "r_surprisal": "the same with the token's surprisal",
+    "r_position": "correlation, within texts, of the time course with the logarithm of the place of the {noun} in its "
+    "text: log(1 + place), counted in tokens from 0",
+    "r_token_length": "the same with the length of the {noun}, in characters",
+    "r_log_frequency": "the same with the logarithm of the {noun}'s frequency in the recordings",
+    "r_sentence_position": "the same with the place of the {noun} in its sentence, counted in tokens from 0",
+    "r_surprisal": "the same with the surprisal of the {noun}: minus the logarithm of the probability that the model "
+    "gave it{summed}",
+    "r_entropy": "the same with the entropy of the model's prediction{first}, made one token before it",
+    "r_global_signal": "the same with the mean activation over all neurons of the site",
+    "r_massive_activation": "the same with whether a neuron has a massive activation (1) or none has (0)",
 }
-"""What the columns of the tables say."""
+"""What the columns of the tables say, where braces are filled as `_meanings` does."""
+
+P_VALUES = ("p_min",)
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
     records = table.to_dict("records")
     tops = dict(zip(shown, courses.tops(shown), strict=True))
     cards = [
-        _card(networks[number], records[number], courses, number, anchor)
+        _card(_drawn(networks, number), records[number], courses, number, anchor)
         | {"is_open": number == first_shown, "tops": tops[number]}
         for number in shown
     ]
@@ -125,7 +134,12 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "cards": cards,
         "rows": _rows(networks, records, metrics, anchor, set(shown)),
         "metric_columns": list(metrics.columns),
-        "meanings": {name: METRICS[name] for name in metrics.columns if name in METRICS},
+        "p_columns": P_VALUES,
+        "meanings": _meanings(networks, courses, metrics.columns),
+        "unit": courses.unit[0],
+        "units": courses.unit[1],
+        "meaning": courses.meaning if courses.unit[0] == "volume" else "",
+        "strength": "t" if _is_t(networks) else "z",
         "has_labels": "label" in table,
         "n_networks": len(networks),
         "n_empty": int((sizes == 0).sum()),
@@ -133,6 +147,44 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "iq": _median(metrics, "iq"),
         "columns": max(1, min(networks.space.n_layers, 12)),
     }
+
+
+def _is_t(networks: NetworkSet) -> bool:
+    """Say whether the maps are t, as a localizer's are, which no scaling over neurons may change."""
+    return bool(networks.info["method"] == LOCALIZER)
+
+
+class _OfT(Network):
+    """A network of a map of t, which is shown as it is: z over its neurons would move its 0, and so change signs."""
+
+    @property
+    def z(self) -> np.ndarray:
+        """The stored t."""
+        return self.weights
+
+
+def _drawn(networks: NetworkSet, number: int) -> Network:
+    """Give a network whose strength is what the page shows: z, or t of a localizer."""
+    one = networks[number]
+    return _OfT(one.space, one.weights, one.mask, one.name, one.fit_texts, one.kind) if _is_t(networks) else one
+
+
+def _meanings(networks: NetworkSet, courses: Courses, columns: Sequence[str]) -> dict[str, str]:
+    """Say what the columns of this set mean: they follow its signs, and what its volumes are."""
+    unit, is_t = courses.unit[0], _is_t(networks)
+    by_skewness = networks.info["parameters"].get("signs", "skewness") == "skewness"
+    signs = "the map is signed so that the heavier tail is positive" if by_skewness else "signs do not follow it"
+    determined = "1 if the data decide which tail is the heavier one"
+    means = unit in ("word", "sentence")
+    words = {
+        "unit": unit,
+        "noun": "token" if courses.meaning.startswith("every ") else unit,
+        "signs": "signs are those of the contrast" if is_t else signs,
+        "determined": "1: the contrast decides the sign" if is_t else determined,
+        "summed": ", summed over its tokens" if means else "",
+        "first": f" of the first token of the {unit}" if means else "",
+    }
+    return {name: METRICS[name].format(**words) for name in columns if name in METRICS}
 
 
 def _plain(value: Any) -> str:
@@ -193,7 +245,7 @@ def _card(network: Network, row: Mapping[str, Any], courses: Courses, number: in
         "spectrum": courses.spectrum(number),
     }
     if network.n_neurons:
-        z, positive = network.z, network.space.count_per_layer(network.members & (network.weights > 0))
+        positive = network.space.count_per_layer(network.members & (network.weights > 0))
         card |= {
             "layers": [
                 {"name": layer.name, "img": img, "count": int(count)}
@@ -201,7 +253,7 @@ def _card(network: Network, row: Mapping[str, Any], courses: Courses, number: in
             ],
             "strip": figures.strip(network),
             "neurons": network.neurons().head(N_NEURONS).to_dict("records"),
-            "max_z": float(np.abs(z[network.members]).max()),
+            "strongest": float(np.abs(network.z[network.members]).max()),
             "profile": profile_chart(positive, profile - positive),
         }
     return card

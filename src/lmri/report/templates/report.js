@@ -209,7 +209,7 @@
       const own = data.tokens[corpus]?.[run - 1];
       const amount = this.at(place).toFixed(1).replace("-", "−");
       const where = `${corpus}, run ${run}, volume ${within}`;
-      const what = this.about.step > 1 ? `${amount} sd at most in ${this.about.step} tokens` : `${amount} sd`;
+      const what = this.about.step > 1 ? `${amount} sd at most in ${this.about.step} ${this.about.units}` : `${amount} sd`;
       this.cursor.hidden = false;
       this.cursor.style.left = `${((place + 0.5) / this.n) * 100}%`;
       this.plot.setAttribute("aria-valuenow", String(place));
