@@ -77,8 +77,8 @@ plt.show()
 
 # %%
 # No network does more harm than its controls do: as many random neurons of the same layers are missed as much, or more.
-# That |z| > 3 looks like a network is one thing, that the model misses it another. A set of neurons that the model does
-# miss is in :doc:`plot_06_localizer`.
+# That ``|z| > 3`` looks like a network is one thing, that the model misses it another. A set of neurons that the model
+# does miss is in :doc:`plot_06_localizer`.
 
 # %%
 # Which neurons were silenced
