@@ -113,14 +113,15 @@ class Peer:
 def memory(folder: Path, texts_file: Path, n: int) -> float:
     """Peak resident memory, in MB, of a process that records the first `n` texts, each repeated under other names."""
     code = (
-        "import json, resource, sys, tempfile, lmri\n"
+        "import json, sys, tempfile, lmri\n"
         "folder, file, n, scratch = sys.argv[1:]\n"
         "model, tokenizer = lmri.load_model(folder)\n"
         "texts = json.load(open(file))\n"
         "texts = [f'{i} {texts[i % len(texts)]}' for i in range(int(n))]\n"
         "with tempfile.TemporaryDirectory(dir=scratch) as out:\n"
         "    lmri.record(model, tokenizer, texts, f'{out}/study', test_fraction=0)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        # Not ru_maxrss, which a process inherits from the one that started it.
+        "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder), str(texts_file), str(n), str(texts_file.parent)],
