@@ -144,14 +144,16 @@ def test_lightboxes_show_every_member_once(walked):
     from lmri.report.figures import lightbox, strip
 
     network = walked.networks("canica")[0]
-    lit = [imread(io.BytesIO(base64.b64decode(uri.split(",")[1])))[..., 3] > 0 for uri in lightbox(network)]
+    values = np.where(network.members, network.z, 0)
+    images = lightbox(network.space, values)
+    lit = [imread(io.BytesIO(base64.b64decode(uri.split(",")[1])))[..., 3] > 0 for uri in images]
     assert [int(layer.sum()) for layer in lit] == network.layer_profile().tolist()
     # Viewers draw y upwards: neuron 0 is the lower left pixel.
     nx, ny, _ = network.space.shape
     first = network.neurons().iloc[0]
     layer, neuron = int(first["layer"]), int(first["neuron"])
     assert lit[layer][ny - 1 - neuron // nx, neuron % nx]
-    rows = imread(io.BytesIO(base64.b64decode(strip(network).split(",")[1])))[..., 3] > 0
+    rows = imread(io.BytesIO(base64.b64decode(strip(network.space, values).split(",")[1])))[..., 3] > 0
     assert rows.sum() == network.n_neurons
     assert rows[layer, neuron]
 
@@ -180,15 +182,6 @@ def test_top_tokens_are_those_of_both_ends_of_the_time_course(walked):
                 assert top["token"] == events["token"].iloc[top["volume"]]
         assert tops[N_TOP]["side"] == "lowest"
         assert tops[N_TOP]["value"] < 0 < tops[0]["value"]
-
-
-def test_no_volume_is_at_both_ends_and_a_course_that_does_not_vary_has_none():
-    from lmri.report.sections.courses import _ends
-
-    found = _ends(np.array([3.0, -1.0, 2.0, 2.0, 0.0, -4.0, 1.0]))
-    assert found[:5] == [("highest", place) for place in (0, 2, 3, 6, 4)]
-    assert found[5:] == [("lowest", place) for place in (5, 1)]
-    assert _ends(np.full(7, 0.5)) == []
 
 
 def made_with(**parameters):

@@ -149,7 +149,7 @@ def _recorded(study, space, corpus, lengths, words, axis):
 def planted_values(study, network=0):
     """Give a time course as the page has it: in standard deviations of the whole."""
     course = np.concatenate([table.to_numpy() for _, _, table in study.time_courses("ica")])[:, network]
-    return course / course.std()
+    return (course - course.mean()) / course.std()
 
 
 # -- without a browser ------------------------------------------------------------------------------------------------

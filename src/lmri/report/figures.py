@@ -15,9 +15,9 @@ from PIL import Image
 
 from lmri.comparison import AnyComparison, Comparison, Consensus, CourseComparison
 from lmri.individuals import TemplateOverlap
-from lmri.networks import Network
 from lmri.outcome import Drawing
 from lmri.scores import INTACT, Scores
+from lmri.space import NeuronSpace
 
 POSITIVE, NEGATIVE, NEUTRAL = (0.80, 0.22, 0.13), (0.13, 0.40, 0.74), "#7a7f87"
 BAND, SOFT = "#e4e7ea", "#e3a59b"
@@ -38,26 +38,32 @@ STYLE: Any = {
 }
 
 
-def lightbox(network: Network) -> list[str]:
-    """Draw every layer of a network as it lies in the image: one pixel a neuron, ``y`` upwards as viewers show it.
+def lightbox(space: NeuronSpace, values: np.ndarray) -> list[str]:
+    """Draw every layer as it lies in the image: one pixel a neuron, ``y`` upwards as viewers show it.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons.
+    values : ndarray of shape (n_neurons,)
+        0 where nothing is to be drawn.
 
     Returns
     -------
     list of str
         A ``data:`` address of a PNG for each layer.
     """
-    nx, ny, nz = network.space.shape
+    nx, ny, nz = space.shape
     volume = np.zeros((nz, ny * nx))
-    volume[network.space.layer_of, network.space.neuron_of] = np.where(network.members, network.z, 0)
+    volume[space.layer_of, space.neuron_of] = values
     scale = np.abs(volume).max() or 1.0
     return [png(volume[z].reshape(ny, nx)[::-1] / scale) for z in range(nz)]
 
 
-def strip(network: Network) -> str:
-    """Draw a network as the paper's Figure 2 does: a row a layer, the first at the top, a column a neuron."""
-    space = network.space
+def strip(space: NeuronSpace, values: np.ndarray) -> str:
+    """Draw values as the paper's Figure 2 does: a row a layer, the first at the top, a column a neuron."""
     image = np.zeros((space.n_layers, max(space.widths)))
-    image[space.layer_of, space.neuron_of] = np.where(network.members, network.z, 0)
+    image[space.layer_of, space.neuron_of] = values
     return png(image / (np.abs(image).max() or 1.0))
 
 

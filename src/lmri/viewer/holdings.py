@@ -16,6 +16,7 @@ import pandas as pd
 from nibabel.filebasedimages import ImageFileError
 
 from lmri import storage
+from lmri.courses import RunText, scaled
 from lmri.exceptions import StudyError
 from lmri.networks import NetworkSet
 from lmri.recording import Recording, Run, check_whole
@@ -24,7 +25,6 @@ from lmri.study import Entry, open_study, results
 from lmri.study import labels as label_table
 from lmri.study.dataset import TEXT_COLUMNS, recording_digest
 from lmri.study.entries import stale
-from lmri.thresholds import z_scores
 from lmri.viewer import words
 from lmri.viewer.kept import Kept, stamp
 
@@ -250,9 +250,8 @@ class Holdings:
         def read() -> dict[words.Run, np.ndarray]:
             file = self._file(source)
             tables = [read_numbers(file(f"task-{run.corpus}_run-{run.number:03d}_mixing.tsv")) for run in runs]
-            z = z_scores(np.concatenate(tables).T).T
-            ends = np.cumsum([len(table) for table in tables])
-            return dict(zip(runs, np.split(z, ends[:-1]), strict=True))
+            borders = np.cumsum([len(table) for table in tables])
+            return dict(zip(runs, np.split(scaled(tables), borders[:-1]), strict=True))
 
         return self._large.get(("courses", source.folder, *runs), [source.folder / "entry.json"], read)
 
@@ -285,7 +284,7 @@ class Holdings:
             recording = found.recordings.get((site, run.corpus))
             if recording is None:
                 return "", "", ""
-            return words.in_context(self.events(recording, run.number), self.texts(run.corpus), volume)
+            return RunText(self.events(recording, run.number), self.texts(run.corpus)).around(volume)
 
         return look
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.connectivity import Spectra, spectra, spectral_peak
+from lmri.courses import RunText, ends, scaled, text_bounds
 from lmri.qc.tokens import visible
 from lmri.recording import Recording
 from lmri.report.charts import course_chart, course_range, spectrum_chart
@@ -23,8 +24,6 @@ MOST_TOKENS = 200_000
 
 N_TOP = 5
 """Of either end of a time course."""
-
-CONTEXT = 8
 
 TimeCourses = Sequence[tuple[str, int, pd.DataFrame]]
 """Corpus, run (from 1) and a table with a row a volume and a column a network."""
@@ -50,8 +49,8 @@ class Courses:
 
     @cached_property
     def scaled(self) -> np.ndarray:
-        """In standard deviations of each network's whole time course, ``(n_volumes, n_networks)``."""
-        return _scaled(self.tables)
+        """Z-scored over each network's whole time course, ``(n_volumes, n_networks)``."""
+        return scaled([table.to_numpy() for _, _, table in self.tables])
 
     @cached_property
     def own(self) -> list[Recording]:
@@ -143,7 +142,7 @@ def token_data(recordings: Sequence[Recording]) -> dict[str, list[dict[str, Any]
             tokens = events["token"].tolist()
             for token in {*tokens} - shown.keys():
                 shown[token] = _inked(token)
-            starts = _text_bounds(events)[:-1].tolist()
+            starts = text_bounds(events["text_id"])[:-1].tolist()
             found[corpus].append({"tokens": [shown[token] for token in tokens], "starts": starts})
     return found
 
@@ -155,19 +154,10 @@ def _inked(token: str) -> str:
     return " " * (len(own) - len(own.lstrip("␣"))) + inner + " " * (len(own) - len(own.rstrip("␣"))) if inner else own
 
 
-def _text_bounds(events: pd.DataFrame) -> np.ndarray:
-    """Find the first volume of every text, and the number of volumes."""
-    ids = events["text_id"].to_numpy()
-    return np.r_[0, 1 + np.flatnonzero(ids[1:] != ids[:-1]), len(ids)]
-
-
 def top_tokens(
     courses: TimeCourses, recordings: Mapping[str, Recording], networks: Sequence[int] | None = None
 ) -> list[list[dict[str, Any]]]:
     """Find, for every network, the volumes at which its time course is highest and lowest, with the text around them.
-
-    Which end of a time course is the positive one follows from the sign of the map, and that is often a matter of
-    convention: one end alone would be half of what there is to see.
 
     Parameters
     ----------
@@ -182,21 +172,23 @@ def top_tokens(
     -------
     list of list of dict
         ``side, before, token, after, value, corpus, run, volume``: first those of the side ``"highest"``, from the
-        highest on, then those of ``"lowest"``, from the lowest on; no volume is in both. Values are signed, in standard
-        deviations of the network's whole time course; `run` counts from 1, and `volume`, within it, from 0. Nothing of
+        highest on, then those of ``"lowest"``, from the lowest on; no volume is in both. Values are z-scored over the
+        network's whole time course; `run` counts from 1, and `volume`, within it, from 0. Nothing of
         a time course that does not vary.
     """
     starts = np.r_[0, np.cumsum([len(table) for _, _, table in courses])]
-    scaled, read = _scaled(courses), {}
+    values, read = scaled([table.to_numpy() for _, _, table in courses]), {}
     found = []
-    for number in range(scaled.shape[1]) if networks is None else networks:
-        column, tops = scaled[:, number], []
-        for side, place in _ends(column):
+    for number in range(values.shape[1]) if networks is None else networks:
+        column, tops = values[:, number], []
+        for side, place in [(side, place) for side, places in ends(column, N_TOP).items() for place in places]:
             own = int(np.searchsorted(starts, place, side="right")) - 1
             corpus, run, _ = courses[own]
             row = int(place - starts[own])
             if own not in read:
-                read[own] = _Text(recordings[corpus], recordings[corpus].events[run - 1])
+                texts = recordings[corpus].texts
+                by_id = dict(zip(texts["text_id"], texts["text"], strict=True))
+                read[own] = RunText(recordings[corpus].events[run - 1], by_id)
             before, token, after = read[own].around(row)
             tops.append(
                 {
@@ -206,40 +198,3 @@ def top_tokens(
             )  # fmt: skip
         found.append(tops)
     return found
-
-
-def _ends(values: np.ndarray) -> list[tuple[str, int]]:
-    """Find the places of the highest and of the lowest values; of few values, none is both."""
-    if np.ptp(values) == 0:
-        return []
-    highest = np.argsort(-values, kind="stable")[:N_TOP].tolist()
-    lowest = [place for place in np.argsort(values, kind="stable")[: 2 * N_TOP].tolist() if place not in highest]
-    return [*(("highest", place) for place in highest), *(("lowest", place) for place in lowest[:N_TOP])]
-
-
-def _scaled(courses: TimeCourses) -> np.ndarray:
-    stacked = np.concatenate([table.to_numpy(dtype=float) for _, _, table in courses])  # (n_volumes, n_networks)
-    sd = stacked.std(axis=0)
-    return np.divide(stacked, sd, out=np.zeros_like(stacked), where=sd > 0)
-
-
-class _Text:
-    """The texts of a run, from which tokens are cut out."""
-
-    def __init__(self, recording: Recording, events: pd.DataFrame) -> None:
-        self.ids, self.bounds = events["text_id"].to_numpy(dtype=object), _text_bounds(events)
-        self.tokens = events["token"].tolist()
-        self.start, self.end = (events[name].to_numpy(dtype=int) for name in ("start", "end"))
-        self.texts = dict(zip(recording.texts["text_id"], recording.texts["text"], strict=True))
-
-    def around(self, row: int) -> tuple[str, str, str]:
-        """Cut a token out of its text, with a few tokens on either side."""
-        number = int(np.searchsorted(self.bounds, row, side="right")) - 1
-        first = max(int(self.bounds[number]), row - CONTEXT)
-        last = min(int(self.bounds[number + 1]), row + CONTEXT + 1)
-        start, end = int(self.start[row]), int(self.end[row])
-        if (self.start[first:last] < 0).any() or start == end:  # a tokenizer that cannot tell where a token stands
-            words = self.tokens
-            return " ".join(words[first:row]), words[row], " ".join(words[row + 1 : last])
-        text = self.texts[self.ids[row]]
-        return text[int(self.start[first]) : start], text[start:end], text[end : int(self.end[last - 1])]

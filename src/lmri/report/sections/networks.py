@@ -109,7 +109,7 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
     records = table.to_dict("records")
     tops = dict(zip(shown, courses.tops(shown), strict=True))
     cards = [
-        _card(_drawn(networks, number), records[number], courses, number, anchor)
+        _card(networks[number], _strength(networks, number), records[number], courses, number, anchor)
         | {"is_open": number == first_shown, "tops": tops[number]}
         for number in shown
     ]
@@ -154,19 +154,10 @@ def _is_t(networks: NetworkSet) -> bool:
     return bool(networks.info["method"] == LOCALIZER)
 
 
-class _OfT(Network):
-    """A network of a map of t, which is shown as it is: z over its neurons would move its 0, and so change signs."""
-
-    @property
-    def z(self) -> np.ndarray:
-        """The stored t."""
-        return self.weights
-
-
-def _drawn(networks: NetworkSet, number: int) -> Network:
-    """Give a network whose strength is what the page shows: z, or t of a localizer."""
+def _strength(networks: NetworkSet, number: int) -> np.ndarray:
+    """Give what the page shows of a map, 0 outside its network: z over neurons, or t, whose 0 no scaling may move."""
     one = networks[number]
-    return _OfT(one.space, one.weights, one.mask, one.name, one.fit_texts, one.kind) if _is_t(networks) else one
+    return np.where(one.members, one.weights if _is_t(networks) else one.z, 0)
 
 
 def _meanings(networks: NetworkSet, courses: Courses, columns: Sequence[str]) -> dict[str, str]:
@@ -226,7 +217,9 @@ def _rows(
     ]
 
 
-def _card(network: Network, row: Mapping[str, Any], courses: Courses, number: int, anchor: str) -> dict[str, Any]:
+def _card(
+    network: Network, strength: np.ndarray, row: Mapping[str, Any], courses: Courses, number: int, anchor: str
+) -> dict[str, Any]:
     profile = network.layer_profile()
     card = {
         "anchor": f"{anchor}-{number:02d}",
@@ -245,15 +238,18 @@ def _card(network: Network, row: Mapping[str, Any], courses: Courses, number: in
         "spectrum": courses.spectrum(number),
     }
     if network.n_neurons:
-        positive = network.space.count_per_layer(network.members & (network.weights > 0))
+        space = network.space
+        positive = space.count_per_layer(network.members & (network.weights > 0))
+        strongest = network.neurons().head(N_NEURONS)
+        shown = strength[space.offsets[strongest["layer"]] + strongest["neuron"]]
         card |= {
             "layers": [
                 {"name": layer.name, "img": img, "count": int(count)}
-                for layer, img, count in zip(network.space.layers, figures.lightbox(network), profile, strict=True)
+                for layer, img, count in zip(space.layers, figures.lightbox(space, strength), profile, strict=True)
             ],
-            "strip": figures.strip(network),
-            "neurons": network.neurons().head(N_NEURONS).to_dict("records"),
-            "strongest": float(np.abs(network.z[network.members]).max()),
+            "strip": figures.strip(space, strength),
+            "neurons": strongest.assign(strength=shown).to_dict("records"),
+            "strongest": float(np.abs(strength).max()),
             "profile": profile_chart(positive, profile - positive),
         }
     return card
