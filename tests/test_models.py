@@ -1,5 +1,6 @@
 """Models: loaded as asked for, told apart by their weights, and texts turned into tokens and batches."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import ByT5Tokenizer
@@ -17,6 +18,7 @@ from lmri.models import (
     reader,
     right_pad,
 )
+from lmri.models.identity import _row_and_column_sums
 from tiny_models import (
     ARCHITECTURES,
     CONTEXT,
@@ -278,14 +280,52 @@ def test_hashes_tell_texts_apart():
     assert not hashes(["the cat"]) & hashes(["the cat "])
 
 
-@pytest.mark.parametrize("how", ["row", "two that cancel"])
+@pytest.mark.parametrize("how", ["row", "two that cancel", "two in a row that change places", "two rows"])
 def test_an_edit_past_the_version_counter_is_seen_before_a_recording(gpt2, tmp_path, how):
     record(gpt2, word_tokenizer(), ["the cat sits", "a dog runs"], tmp_path, test_fraction=0)
     weight = gpt2.transformer.h[0].mlp.c_proj.weight.data
     if how == "row":
         weight[30] = 0
-    else:
+    elif how == "two that cancel":
         weight[3, 4] += 0.25
         weight[5, 6] -= 0.25
+    elif how == "two rows":
+        weight[[3, 5]] = weight[[5, 3]]
+    else:
+        weight[3, [4, 6]] = weight[3, [6, 4]]
     with pytest.raises(ValueError, match="One study is of one model"):
         record(gpt2, word_tokenizer(), ["the moon"], tmp_path, corpus="other", test_fraction=0)
+
+
+def test_an_edit_that_was_taken_back_is_none(gpt2, tmp_path):
+    record(gpt2, word_tokenizer(), ["the cat sits", "a dog runs"], tmp_path, test_fraction=0)
+    weight = gpt2.transformer.h[0].mlp.c_proj.weight.data
+    before = weight[3, 4].clone()
+    weight[3, 4] = 7
+    weight[3, 4] = before
+    record(gpt2, word_tokenizer(), ["the moon"], tmp_path, corpus="other", test_fraction=0)
+
+
+@pytest.mark.parametrize(
+    "name", ["float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int8", "uint8", "bool"]
+)
+@pytest.mark.parametrize("offset", [0, 1])
+def test_sums_tell_any_value_and_any_two_that_change_places(name, offset):
+    bits = torch.randint(0, 2, (9001,), generator=torch.Generator().manual_seed(0))
+    dtype = getattr(torch, name)
+    values = bits.to(dtype)[offset:]
+    before = _row_and_column_sums(values)
+    assert _row_and_column_sums(values.clone()) == before
+    for place in (0, 7, 511, 512, 4095, 8191, 8192, len(values) - 1):
+        changed = values.clone()
+        changed[place] = (1 - bits[offset:][place]).to(dtype)
+        assert _row_and_column_sums(changed) != before
+        other = int(np.flatnonzero(bits[offset:].numpy() != int(bits[offset:][place]))[place // 3])
+        changed = values.clone()
+        changed[[place, other]] = values[[other, place]]
+        assert _row_and_column_sums(changed) != before
+    if offset == 0:  # whole rows of the sums
+        content = values.view(torch.uint8)
+        n = min(4096, len(content) // 4096 // 2 * 4096)
+        turned = torch.cat([content[n : 2 * n], content[:n], content[2 * n :]])
+        assert _row_and_column_sums(turned) != before
