@@ -31,7 +31,8 @@ def by_hand(module, states, indices):
 
 def captured(model, space, ids=IDS):
     with evaluation_mode(model):
-        [values] = capture(model, [space], ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
+        made = capture(model, [space], ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
+    [values] = made.values()
     return torch.from_numpy(values)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lmri import storage
-from lmri.capture import capture
+from lmri.capture import Arrivals, capture
 from lmri.exceptions import LMRIWarning, NonFiniteError
 from lmri.models import Encoding, evaluation_mode, input_device, right_pad
 from lmri.recorder.axis import averaged
@@ -87,9 +87,7 @@ def _read_batches(
     left = [number for number in numbers if number not in journal.done]
     longest = max((sum(plan.n_tokens[text] for text in plan.batches[number]) for number in left), default=0)
     # One is filled while the other is written.
-    memory = itertools.cycle(
-        [[np.empty((longest, space.n_neurons), dtype=np.float32) for space in plan.read] for _ in range(2)]
-    )
+    memory = itertools.cycle([Arrivals(plan.read, longest) for _ in range(2)])
     # A body that fails leaves the pool only when what it is writing is written, and listed.
     with evaluation_mode(reading.model), ThreadPoolExecutor(1, "lmri-writer") as pool:
         for number in left:
@@ -112,11 +110,11 @@ class _Batch:
     texts: list[int]
     encodings: list[Encoding]
     volumes: list[np.ndarray]
-    values: list[np.ndarray]
+    arrivals: Arrivals
 
     @classmethod
-    def read(cls, reading: Reading, plan: Plan, number: int, into: list[np.ndarray]) -> "_Batch":
-        """Let the model read a batch; what it gives is put into the first rows of `into`."""
+    def read(cls, reading: Reading, plan: Plan, number: int, into: Arrivals) -> "_Batch":
+        """Let the model read a batch."""
         texts = plan.batches[number]
         encodings = [reading.encode(text) for text in texts]
         volumes = [reading.volumes(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
@@ -140,7 +138,7 @@ class _Writer:
     def write(self, batch: _Batch) -> None:
         """Write one batch, and then say so."""
         crc = 0
-        for number, (space, values) in enumerate(zip(self.plan.read, batch.values, strict=True)):
+        for number, (space, values) in enumerate(zip(self.plan.read, batch.arrivals.values(), strict=True)):
             first = 0
             for text, encoding, volumes in zip(batch.texts, batch.encodings, batch.volumes, strict=True):
                 kept = np.flatnonzero(volumes >= 0)
