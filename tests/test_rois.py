@@ -18,6 +18,7 @@ from lmri.exceptions import EntryExistsError, NonFiniteError, OtherWeightsWarnin
 from lmri.layers import ModelInfo
 from lmri.rois import RoiSet, members_of, read_roi, save, stored
 from lmri.storage import Layout
+from lmri.study.validation import validate
 
 SPACE = NeuronSpace.build([40, 37, 40])  # folded 8 × 5; the second layer leaves three voxels empty
 NEURONS = [[0, 3], [1, 36], [2, 0], [2, 39]]
@@ -249,3 +250,20 @@ def test_the_command_says_what_is_wrong(copy, tmp_path):
         done = run("lesion", copy.root, *arguments)
         assert done.exit_code == 1
         assert words in " ".join(done.stderr.split())
+
+
+def test_validation_looks_at_regions(copy):
+    space = copy.space()
+    members = copy.networks("canica")[0].members
+    whole = save(copy.layout, space, "whole", members)
+    assert not validate(copy).problems
+    image = whole.read_bytes()
+    whole.write_bytes(image[:-20])
+    [problem] = validate(copy).problems
+    assert "'whole'" in problem
+    assert "changed since it was saved" in problem
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), dtype=np.uint8), np.eye(4)), whole)
+    about = json.loads(storage.sidecar(whole).read_text())
+    storage.write_json(storage.sidecar(whole), about | {"sha256": storage.file_hash(whole)})
+    [problem] = validate(copy).problems
+    assert "has shape (2, 2, 2)" in problem

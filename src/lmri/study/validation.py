@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmri import rois
 from lmri.recording import Recording, check_whole
 from lmri.storage import PARTIAL
 from lmri.study.study import Study
@@ -41,8 +42,8 @@ class Findings:
 def validate(study: Study) -> Findings:
     """Check a study.
 
-    Recordings are read to their end: geometry, finiteness, rows of both tables. Entries are opened. Then the BIDS
-    validator runs, if it is installed.
+    Recordings are read to their end: geometry, finiteness, rows of both tables. Entries are opened, and regions
+    of interest read. Then the BIDS validator runs, if it is installed.
     """
     found = Findings()
     recordings: list[Recording] = []
@@ -77,6 +78,7 @@ def validate(study: Study) -> Findings:
         )
     for path in study.root.rglob(f"{PARTIAL}*"):
         found.problems.append(f"{path} is left over from an interrupted command. Delete it.")
+    _check_rois(study, recordings, found)
     _check_bids(study.root, found)
     found.problems[:] = dict.fromkeys(found.problems)
     return found
@@ -97,6 +99,17 @@ def _check_recording(study: Study, recording: Recording, found: Findings) -> Non
                 f"{run.img} has {len(values)} volumes, its index says {run.n_volumes}, its events {len(events)} "
                 f"and its tokens {n_kept}. Record again."
             )
+
+
+def _check_rois(study: Study, recordings: list[Recording], found: Findings) -> None:
+    spaces = {recording.space.site: recording.space for recording in recordings}
+    for roi in rois.stored(study.layout):
+        if roi.problem:
+            found.problems.append(roi.problem)
+        elif roi.site in spaces:
+            found.attempt(lambda roi=roi: rois.read_roi(roi.path, spaces[roi.site]))  # type: ignore[misc]
+        else:
+            found.notes.append(f"Region {roi.name!r} was not checked: nothing is recorded at {roi.site}.")
 
 
 def _check_bids(root: Path, found: Findings) -> None:
