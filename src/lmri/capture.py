@@ -34,7 +34,8 @@ class Arrivals:
 
     def __init__(self, spaces: Sequence[NeuronSpace], n_rows: int) -> None:
         self.spaces, self.n_rows = spaces, n_rows
-        self._made = [torch.from_numpy(np.empty((n_rows, space.n_neurons), dtype=np.float32)) for space in spaces]
+        with torch.inference_mode(False):  # what is under way may arrive outside of it
+            self._made = [torch.from_numpy(np.empty((n_rows, space.n_neurons), dtype=np.float32)) for space in spaces]
         self._pinned: dict[tuple[int, int], torch.Tensor] = {}
         self._streams: dict[torch.device, Any] = {}
         self._kept = torch.zeros(0, dtype=torch.long)
