@@ -10,6 +10,7 @@ from nilearn.decomposition import CanICA as NilearnCanICA
 from sklearn.base import clone
 from sklearn.decomposition import FastICA as SklearnFastICA
 
+from lmri.cli.console import told_starts
 from lmri.decomposition import METHODS, CanICA, DictLearning, FastICA, build
 from lmri.decomposition.base import signs_by_skewness
 from lmri.decomposition.fastica import leading_singular
@@ -292,6 +293,15 @@ def test_too_few_volumes_for_temporal_ica_warn_of_overlearning():
     noise = gaussian_noise(SPACE, n_runs=1, n_volumes=60)
     with _no_check(), pytest.warns(DataWarning, match="overlearns"):
         FastICA(SPACE, K + 2).fit(noise)
+
+
+def test_a_solver_that_does_not_say_whether_it_converged_is_not_made_to(phantom):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        found = build("dictlearning", SPACE, n_components=K).fit(phantom.imgs)
+    assert found.info_["convergence"]["n_starts"] == found.info_["convergence"]["n_converged"] == 0
+    assert told_starts(found.info_["convergence"]) == "convergence is not told"
+    assert told_starts({"n_starts": 3, "n_converged": 2}) == "2 of 3 starts converged"
 
 
 def test_starts_that_do_not_converge_are_counted(phantom):

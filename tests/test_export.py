@@ -18,6 +18,7 @@ from lmri.exceptions import DataWarning, EntryExistsError, StudyError
 from lmri.export import accept, export, format_labels, read_labels
 from lmri.export.melodic import power
 from lmri.headers import INTENTS
+from lmri.networks import NetworkSet
 from lmri.study.dataset import atlas_files
 
 SITE = "mlp_hidden"
@@ -62,8 +63,8 @@ INTENT_OF = {
     r"_bold\.nii$": "none",
     r"_?mask\.nii\.gz$": "none",
     r"(_dseg|layers)\.nii\.gz$": "label",
-    r"(stat-z_statmap|melodic_IC|thresh_zstat\d+|_strip)\.nii\.gz$": "z",
-    r"stat-t_statmap\.nii\.gz$": "t",
+    r"(stat-z_statmap|melodic_IC|thresh_zstat\d+|ica-\d+_strip)\.nii\.gz$": "z",
+    r"(stat-t_statmap|contrast-\d+_strip)\.nii\.gz$": "t",
     r"desc-(?!contrast)\w+_components\.nii\.gz$": "estimate",
     r"desc-contrast_components\.nii\.gz$": "t",
     r"_(weights|effect)\.nii\.gz$": "estimate",
@@ -143,7 +144,33 @@ def test_maps_lie_beside_each_other_whole_and_thresholded_and_with_their_mean(ma
 def test_maps_of_a_localizer_are_t_and_so_they_say(made):
     entry = made.entries.find("decompositions", "contrast", SITE)
     (path,) = entry.folder.glob("*_component-00_stat-t_statmap.nii.gz")
-    assert np.array_equal(made.space(SITE).from_img(path), made.decomposition("contrast", SITE).weights[0])
+    t = made.decomposition("contrast", SITE).weights[0]
+    space, network = made.space(SITE), made.decomposition("contrast", SITE).threshold("top", share=0.1)[0]
+    assert np.array_equal(space.from_img(path), t)
+    assert not np.allclose(network.z, t)
+    assert np.array_equal(network.strength, t)
+    assert np.array_equal(network.neurons()["t"], network.neurons()["weight"])
+    (cut,) = made.entries.find("networks", "contrast", SITE).folder.glob("*_network-00_stat-t_statmap.nii.gz")
+    members = made.networks("contrast", SITE).members[0]
+    assert np.array_equal(space.from_img(cut), np.where(members, t, 0))
+    export(made, "contrast", "workbench", SITE)
+    dense = nib.load(made.root / f"lmri/export/{SITE.replace('_', '')}/contrast_workbench/maps_stat-t.dscalar.nii")
+    assert np.isin(dense.get_fdata().ravel(), t).all()
+
+
+def test_signs_that_are_counted_are_those_that_are_painted(made):
+    """Whatever the mean of a map: counted from the same 0."""
+    space, rng = made.space(SITE), np.random.default_rng(0)
+    shifted = rng.normal(3, 1, (1, space.n_neurons)).astype(np.float32)
+    sparse = np.where(rng.random((1, space.n_neurons)) < 0.2, np.abs(shifted) * 0.1, 0).astype(np.float32)
+    sparse[0, :3] = 5, -0.01, 8
+    for weights, threshold in ((shifted, "z"), (sparse, "support")):
+        networks = NetworkSet(space, weights).threshold(threshold, **({"z": 1.0} if threshold == "z" else {}))
+        [row] = networks.table.to_dict("records")
+        painted = np.where(networks.members[0], networks[0].strength, 0)
+        assert row["n_positive"] == (painted > 0).sum()
+        assert row["n_neurons"] - row["n_positive"] == (painted < 0).sum()
+    assert row["n_neurons"] - row["n_positive"] == 1  # of the sparse map, whose mean is above most of its weights
 
 
 # -- names and colours of layers --------------------------------------------------------------------------------------
@@ -341,6 +368,11 @@ def test_what_a_person_rejected_is_empty_and_the_rest_can_be_lesioned(study):
     assert kept.info["threshold"]["method"] == "accepted"
     assert kept.info["threshold"]["z"] == 1.5
     assert "ica-01" in kept.info["threshold"]["description"]
+    page = study.report().read_text(encoding="utf-8")
+    assert "1 of 3 networks were rejected by a person" in page
+    assert page.count("Rejected by a person.") == 1
+    assert "were thresholded by z (z = 1.5, )" not in page
+    assert "Networks accepted were thresholded by z (z = 1.5)" in page
     conditions = lmri.conditions_of(kept, lmri.lesion)
     assert conditions["accepted-01"].target.n_neurons == 0
     assert conditions["accepted-00"].target.n_neurons > 0

@@ -45,8 +45,8 @@ def test_nothing_that_needs_members_works_before_a_threshold(maps):
 def test_neurons_are_listed_by_layer_and_neuron_with_their_signs(maps):
     network = maps.threshold("top", share=0.04)[0]
     table = network.neurons()
-    assert table[["layer", "neuron"]].to_numpy().tolist() == [[0, 2], [1, 10], [2, 10]]
-    assert table["weight"].tolist() == [15, -15, 12]
+    assert table[["layer", "neuron"]].to_numpy().tolist() == [[1, 10], [0, 2], [2, 10]]  # by |z|
+    assert table["weight"].tolist() == [-15, 15, 12]
     assert network.layer_profile().tolist() == [1, 1, 1]
     shown = SPACE.from_img(network.img)
     assert np.array_equal(shown, np.where(network.members, network.weights, 0))

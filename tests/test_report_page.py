@@ -8,6 +8,7 @@ import shutil
 from contextlib import contextmanager
 from importlib import resources
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,11 +22,14 @@ from lmri.recording import Recording, Run
 from lmri.report.charts import spectrum_chart
 from lmri.report.sections import courses as course_section
 from lmri.report.sections.networks import MOST_CARDS
+from lmri.report.sections.recorded import _marks
+from lmri.report.sections.results import _n_together, scored_neurons
 from lmri.scores import TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.study import open_study
 from lmri.study.dataset import write_recording_index, write_recording_site, write_recording_texts
 from lmri.study.study import writing_to
+from lmri.thresholds import q_values
 from test_scores import _scores
 
 HOSTILE = (
@@ -182,7 +186,7 @@ def test_of_too_many_networks_those_that_are_not_empty_are_shown(tmp_path, monke
     filled = np.flatnonzero(study.networks("ica").members.any(axis=1))
     assert 0 < len(filled) < 6
     html = study.report().read_text(encoding="utf-8")
-    cards = [int(number) for number in re.findall(r'<details class="network" id="set-mlp_hidden-ica-(\d+)"', html)]
+    cards = [int(number) for number in re.findall(r'<details class="network" id="set-mlp_hidden-ica--(\d+)"', html)]
     assert len(cards) == 3
     assert set(filled[:3]) <= set(cards)
 
@@ -450,7 +454,7 @@ def test_keys_move_through_the_networks_and_links_open_them(browser, hostile):
         page.keyboard.press("k")  # there is none before the first
         assert is_open() == ["ica-00"]
         page.locator("table.networks a", has_text="ica-03").first.click()
-        page.wait_for_function("document.getElementById('set-mlp_hidden-ica-03').open")
+        page.wait_for_function("document.getElementById('set-mlp_hidden-ica--03').open")
         assert is_open() == ["ica-03"]
         page.keyboard.press("Control+j")
         assert is_open() == ["ica-03"]
@@ -517,3 +521,42 @@ def test_the_bibliography_can_be_copied(browser, hostile):
         page.locator(".copy").click()
         page.wait_for_function("document.querySelector('.copy').textContent !== 'Copy'")
         assert page.evaluate("getSelection().toString()").lstrip().startswith("@article{liu2025,")
+
+
+# -- what is said of scores, and of spikes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_networks", "n_controls", "too_few"), [(2, 39, False), (2, 38, True), (6, 119, False)])
+def test_a_single_test_has_to_stand_out_among_those_of_its_task_alone(n_networks, n_controls, too_few):
+    """Benjamini and Hochberg's procedure runs within a task, metric and family; more tasks take no more controls."""
+    rows = [
+        {"task": task, "metric": "loss", "control_family": "layer+size", "condition": f"n-{number}"}
+        for task in ("news", "code", "maths")
+        for number in range(n_networks)
+    ]
+    p = 1 / (1 + n_controls)
+    assert (p * _n_together(pd.DataFrame(rows)) > 0.05 + 1e-12) == too_few
+    p_values = np.r_[p, np.ones(n_networks - 1)]
+    assert (q_values(p_values).min() > 0.05 + 1e-12) == too_few  # what it means
+
+
+def entry_of(name, inputs, **parameters):
+    return SimpleNamespace(name=name, site=SITE, info={"inputs": inputs, "parameters": parameters})
+
+
+def test_scores_say_whose_neurons_were_changed():
+    doses = entry_of("doses", {"networks": ["ica", "canica"], "scores": "amplified"})
+    other = entry_of("other", {"networks": "else", "scores": "else"})
+    assert scored_neurons(entry_of("lesion", {"networks": "ica"}), [doses]) == "ica"
+    assert scored_neurons(entry_of("amplified", {}), [other, doses]) == "ica, canica"
+    assert scored_neurons(entry_of("lesion-mine", {}, rois=[{"name": "mine"}, {"name": "yours"}]), []) == "mine, yours"
+    assert scored_neurons(entry_of("lesion-15%", {}), [doses]) == "other neurons"
+
+
+def test_marks_of_spikes_lie_over_the_whole_time_course():
+    few = _marks(np.array([0, 999]), 1000)
+    assert few == [0.1, 99.9]
+    many = _marks(np.arange(0, 100_000, 2), 100_000)
+    assert len(many) == 500
+    assert min(many) < 1
+    assert max(many) > 99

@@ -12,11 +12,14 @@ import pandas as pd
 
 from lmri.exceptions import NotThresholdedError, SpaceMismatchError
 from lmri.space import Img, NeuronSpace
-from lmri.thresholds import DESCRIPTIONS, THRESHOLDS, SurrogateNull, needs_null, z_scores
+from lmri.thresholds import DESCRIPTIONS, THRESHOLDS, SurrogateNull, map_scores, needs_null
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+LOCALIZER = "localizer"
+"""The method whose maps are t."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,8 @@ class Network:
         Hashes of the texts it was found in.
     kind : {"network", "union", "random", "control"}
         What it is to an evaluation: only networks and unions get matched controls.
+    stat : {"z", "t"}
+        What the map is shown as: z over neurons or, as for a localizer, whose 0 means no difference, its t.
     """
 
     space: NeuronSpace
@@ -45,6 +50,7 @@ class Network:
     name: str = "network"
     fit_texts: frozenset[str] = frozenset()
     kind: str = "network"
+    stat: str = "z"
 
     def __post_init__(self) -> None:
         for what, values in (("weights", self.weights), ("mask", self.mask)):
@@ -112,19 +118,24 @@ class Network:
 
     @property
     def z(self) -> np.ndarray:
-        """Weights z-scored over all neurons, ``(n_neurons,)``."""
-        return z_scores(self.weights[None])[0]
+        """Weights z-scored over all neurons, ``(n_neurons,)``; of a map that is mostly 0, counted from 0."""
+        return map_scores(self.weights[None])[0]
+
+    @property
+    def strength(self) -> np.ndarray:
+        """What images and pages show of the map, ``(n_neurons,)``: z, or t; see `stat`."""
+        return self.z if self.stat == "z" else np.asarray(self.weights, dtype=np.float64)
 
     def neurons(self) -> pd.DataFrame:
-        """Table of the members: ``layer, neuron, weight, z``, the largest absolute weight first."""
-        places = np.flatnonzero(self.members)
-        places = places[np.argsort(-np.abs(self.weights[places]), kind="stable")]
+        """Table of the members: ``layer, neuron, weight, z`` (or ``t``), the largest absolute z (or t) first."""
+        places, strength = np.flatnonzero(self.members), self.strength
+        places = places[np.argsort(-np.abs(strength[places]), kind="stable")]
         return pd.DataFrame(
             {
                 "layer": self.space.layer_of[places],
                 "neuron": self.space.neuron_of[places],
                 "weight": self.weights[places],
-                "z": self.z[places],
+                self.stat: strength[places],
             }
         )
 
@@ -133,7 +144,7 @@ class Network:
         return self.space.count_per_layer(self.members)
 
     def view(self, **options: Any) -> Any:
-        """Show the z map in a notebook: of the members, or of all neurons before a threshold.
+        """Show the map in a notebook, as z or t: of the members, or of all neurons before a threshold.
 
         Parameters
         ----------
@@ -147,8 +158,8 @@ class Network:
         """
         from lmri.plotting import view  # nilearn and matplotlib take seconds to load
 
-        values = self.z if self.mask is None else np.where(self.mask, self.z, 0)
-        return view(self.space.to_img(values, "z"), self.name, **options)
+        values = self.strength if self.mask is None else np.where(self.mask, self.strength, 0)
+        return view(self.space.to_img(values, self.stat), self.name, **options)
 
     def __repr__(self) -> str:
         size = "not thresholded" if self.mask is None else f"{self.n_neurons} neurons"
@@ -223,6 +234,16 @@ class NetworkSet(Sequence[Network]):
             fit_texts=getattr(estimator, "fit_texts_", frozenset()),
             null=getattr(estimator, "null_", None) or _null_of(estimator),
         )
+
+    @property
+    def stat(self) -> str:
+        """What the maps are shown as: ``"t"`` of a localizer, else ``"z"``."""
+        return "t" if self.info.get("method") == LOCALIZER else "z"
+
+    @property
+    def strength(self) -> np.ndarray:
+        """What images and pages show of the maps, ``(n_networks, n_neurons)``: z over neurons, or t; see `stat`."""
+        return map_scores(self.weights) if self.stat == "z" else np.asarray(self.weights, dtype=np.float64)
 
     @property
     def is_thresholded(self) -> bool:
@@ -304,8 +325,9 @@ class NetworkSet(Sequence[Network]):
         largest = np.abs(self.weights).argmax(axis=0)
         weights = np.take_along_axis(self.weights, largest[None], axis=0)[0]
         return Network(
-            self.space, weights, np.asarray(self.members.any(axis=0)), f"{self.method}-union", self.fit_texts, "union"
-        )
+            self.space, weights, np.asarray(self.members.any(axis=0)), f"{self.method}-union", self.fit_texts, "union",
+            self.stat,
+        )  # fmt: skip
 
     @property
     def img(self) -> nib.Nifti1Image:
@@ -327,7 +349,7 @@ class NetworkSet(Sequence[Network]):
                 "network": self.names,
                 "n_neurons": sizes,
                 "share": sizes / self.space.n_neurons,
-                "n_positive": (self.members & (self.weights > 0)).sum(axis=1),
+                "n_positive": (self.members & (self.strength > 0)).sum(axis=1),
                 "mean_layer": depth,
             }
         )
@@ -343,7 +365,7 @@ class NetworkSet(Sequence[Network]):
         vmax: float | None = None,
         cmap: str = "RdBu_r",
     ) -> "Figure | None":
-        """Draw the z maps as a mosaic: a row a network, a column a layer; of members only after a threshold.
+        """Draw the maps as a mosaic, as z or t: a row a network, a column a layer; of members only after a threshold.
 
         Parameters
         ----------
@@ -354,7 +376,7 @@ class NetworkSet(Sequence[Network]):
         title : str, optional
             What stands above it.
         vmax : float, optional
-            Where the colours end; by default at the largest ``|z|``.
+            Where the colours end; by default at the largest absolute value.
         cmap : str
             Any diverging one of matplotlib.
 
@@ -365,9 +387,8 @@ class NetworkSet(Sequence[Network]):
         """
         from lmri.plotting import plot_maps  # matplotlib takes a second to load
 
-        z = z_scores(self.weights)
-        values = z if self.mask is None else np.where(self.mask, z, 0)
-        return plot_maps(self.space, values, self.names, axes, figure, output_file, title, vmax, cmap)
+        values = self.strength if self.mask is None else np.where(self.mask, self.strength, 0)
+        return plot_maps(self.space, values, self.names, axes, figure, output_file, title, vmax, cmap, self.stat)
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -387,7 +408,7 @@ class NetworkSet(Sequence[Network]):
         if not 0 <= number < len(self):
             raise IndexError(f"There is no network {key}; there are {len(self)}, counted from 0.")
         mask = None if self.mask is None else self.mask[number]
-        return Network(self.space, self.weights[number], mask, self.names[number], self.fit_texts)
+        return Network(self.space, self.weights[number], mask, self.names[number], self.fit_texts, stat=self.stat)
 
     def __iter__(self) -> Iterator[Network]:
         return (self[number] for number in range(len(self)))

@@ -32,7 +32,7 @@ def view(img: nib.Nifti1Image, title: str, **options: Any) -> Any:
     Parameters
     ----------
     img : Nifti1Image
-        3D, of z values.
+        3D, of z or t.
     title : str
         What stands above it.
     **options
@@ -116,6 +116,7 @@ def plot_maps(
     title: str | None = None,
     vmax: float | None = None,
     cmap: str = COLOURS,
+    label: str = "z",
 ) -> "Figure | None":
     """Draw maps as a mosaic, all on one scale of colours; see `mosaic`, and `NetworkSet.plot` for the parameters."""
     import matplotlib.pyplot as plt
@@ -143,7 +144,7 @@ def plot_maps(
         spine.set_visible(False)
     if title:
         axes.set_title(title, loc="left", parse_math=False)
-    drawn_in.colorbar(image, ax=axes, label="z", shrink=0.8, pad=0.01)
+    drawn_in.colorbar(image, ax=axes, label=label, shrink=0.8, pad=0.01)
     return _given(drawn_in, output_file)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.confounds import confounds
-from lmri.cli.console import Output, counted, guarded, quote, records
+from lmri.cli.console import Output, counted, guarded, quote, records, told_starts
 from lmri.cli.describe import connectivity, describe, label
 from lmri.cli.experiments import dissociate, templates
 from lmri.cli.export import accept, export
@@ -325,7 +325,7 @@ def _say_networks(output: Output, study: Path, networks: "NetworkSet", label: st
     output.say(
         f"{label}, {networks.space.site}: {counted(len(networks), 'map')} of {counted(info['n_volumes'], 'volume')} "
         f"({counted(info['n_runs'], 'run')}); "
-        f"{info['convergence']['n_converged']} of {info['convergence']['n_starts']} starts converged. "
+        f"{told_starts(info['convergence'])}. "
         f"Threshold: {info['threshold']['description']}."
     )
     output.table(brief(networks))

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -176,6 +176,12 @@ def check_new_figure(option: str, path: Path | None) -> None:
     check_new(option, path)
     if path is not None and path.suffix.lower() != ".svg":
         raise ValueError(f"{option} is {path}; figures are SVG. Give it a name that ends in .svg.")
+
+
+def told_starts(convergence: Mapping[str, Any]) -> str:
+    """Say how many starts of a fit converged, if its solver says so."""
+    n_starts = convergence["n_starts"]
+    return f"{convergence['n_converged']} of {n_starts} starts converged" if n_starts else "convergence is not told"
 
 
 def counted(n: int, noun: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmri.cli.console import Output, quote, records
+from lmri.cli.console import Output, quote, records, told_starts
 from lmri.cli.quality import look_at
 from lmri.cli.requests import Request, score_networks, wide
 from lmri.cli.stages import Repeats, Threshold, decompose_study
@@ -78,7 +78,7 @@ def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Outpu
         descriptive = study.decomposition(method, site).threshold("z", z=3.0).members.sum(axis=1)
         start = networks.info["convergence"]
         output.say(
-            f"  {method}: {len(networks)} maps, {start['n_converged']} of {start['n_starts']} starts converged; "
+            f"  {method}: {len(networks)} maps, {told_starts(start)}; "
             f"neurons beyond {ALPHA:.0%} FDR, by surrogates: {', '.join(map(str, sizes))}; {(sizes > 0).sum()} are not "
             f"empty (|z| > 3, which controls nothing, would keep {', '.join(map(str, descriptive))})."
         )

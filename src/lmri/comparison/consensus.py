@@ -274,6 +274,7 @@ def _overview(sets: Sequence[NetworkSet], labels: Sequence[str], table: pd.DataF
     rows = []
     for one, label in zip(sets, labels, strict=True):
         convergence = one.info.get("convergence", {})
+        convergence = convergence if convergence.get("n_starts") else {}  # solvers that do not say
         rows.append(
             {
                 "set": label,

@@ -20,7 +20,7 @@ from lmri.outcome import Outcome
 from lmri.report.curves import preservation_figure
 from lmri.scores import ALPHA, INTACT, Scores
 from lmri.space import NeuronSpace
-from lmri.thresholds import z_scores
+from lmri.thresholds import map_scores
 
 if TYPE_CHECKING:  # torch takes seconds, and tables need none
     from lmri.interventions import Donors, Intervention
@@ -86,7 +86,7 @@ def strongest(maps: NetworkSet, share: float) -> Network:
         raise ValueError(f"share is {share}, which is none of {n_all} neurons; give at least {1 / n_all:.2g}.")
     if not len(maps):
         raise ValueError(f"{maps.method!r} has no maps, so no neuron stands out of any. Name another decomposition.")
-    z = z_scores(maps.weights)
+    z = map_scores(maps.weights)
     largest = np.take_along_axis(z, np.abs(z).argmax(axis=0)[None], axis=0)[0]
     members = np.zeros(n_all, dtype=bool)
     members[np.argsort(-np.abs(largest), kind="stable")[:n_kept]] = True

@@ -84,7 +84,8 @@ def accept(
     threshold = {
         **{key: value for key, value in before.items() if key != "label"},
         "method": ACCEPTED,
-        "n_rejected": len(out),
+        "by": before["method"],
+        "rejected": [int(number) for number in np.flatnonzero(rejected)],
         "description": f"{before['description']} ({before['method']}); of {found.method}, a person rejected "
         + (", ".join(out) or "none"),
     }

@@ -22,13 +22,14 @@ def write_melodic(found: "Exported", folder: Path) -> None:
     Parameters
     ----------
     found : Exported
-        The networks. Maps are z over neurons and not thresholded; with members, thresholded ones stand in ``stats``.
+        The networks. Maps are z over neurons, or t of a localizer, and not thresholded; with members, thresholded ones
+        stand in ``stats``.
     folder : Path
         An empty folder.
     """
     space, study, site = found.space, found.study, found.entry.site
     recordings = study.group(site, found.corpora)
-    storage.save_img(space.to_img(found.z, "z"), folder / "melodic_IC.nii.gz")
+    storage.save_img(space.to_img(found.strength, found.networks.stat), folder / "melodic_IC.nii.gz")
     storage.save_img(space.mask_img, folder / "mask.nii.gz")
     storage.save_img(space.to_img(mean_of(recordings)), folder / "mean.nii.gz")
     runs = study.time_courses(found.decomposition, site)
@@ -37,8 +38,9 @@ def write_melodic(found: "Exported", folder: Path) -> None:
     storage.write_text(folder / "melodic_FTmix", _matrix(power(courses)))
     if found.networks.is_thresholded:
         for number, network in enumerate(found.networks, start=1):
-            shown = np.where(network.members, network.z, 0)
-            storage.save_img(space.to_img(shown, "z"), folder / "stats" / f"thresh_zstat{number}.nii.gz")
+            shown = np.where(network.members, network.strength, 0)
+            # The name is MELODIC's, whatever the statistic.
+            storage.save_img(space.to_img(shown, network.stat), folder / "stats" / f"thresh_zstat{number}.nii.gz")
     known = [[one] if one and one.lower() not in RESERVED else [] for one in found.labels]
     storage.write_text(folder / LABELS, format_labels([[*one, UNKNOWN] for one in known]))
     storage.write_table(folder / "components.tsv", found.table)

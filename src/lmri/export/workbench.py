@@ -39,10 +39,11 @@ def write_workbench(found: "Exported", folder: Path) -> None:
         with storage.whole(folder / name) as partial:
             nib.save(img, partial)
 
-    save(found.z, cifti2.ScalarAxis(labelled), "maps_stat-z.dscalar.nii")
+    stat = found.networks.stat
+    save(found.strength, cifti2.ScalarAxis(labelled), f"maps_stat-{stat}.dscalar.nii")
     if found.networks.is_thresholded:
-        members = np.where(found.networks.members, found.z, 0)
-        save(members, cifti2.ScalarAxis(labelled), "networks_stat-z.dscalar.nii")
+        members = np.where(found.networks.members, found.strength, 0)
+        save(members, cifti2.ScalarAxis(labelled), f"networks_stat-{stat}.dscalar.nii")
     table = space.labels_table
     key = {0: ("???", (0.0, 0.0, 0.0, 0.0))}
     for number, name, color in zip(table["index"], table["name"], table["color"], strict=True):

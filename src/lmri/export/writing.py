@@ -59,9 +59,9 @@ class Exported:
         return list(self.source.info["inputs"]["corpora"])
 
     @property
-    def z(self) -> np.ndarray:
-        """Unthresholded maps, ``(n_networks, n_neurons)``."""
-        return np.stack([network.z for network in self.networks])
+    def strength(self) -> np.ndarray:
+        """Unthresholded maps, ``(n_networks, n_neurons)``: z, or t of a localizer."""
+        return self.networks.strength
 
     @property
     def labels(self) -> list[str]:
@@ -163,11 +163,11 @@ def _check_same(folder: Path, about: dict) -> None:
 
 
 def write_strips(found: Exported, folder: Path) -> None:
-    """Write an image a network, ``x`` its neurons and ``y`` its layers: z of members or, without, of all neurons."""
-    for network, z in zip(found.networks, found.z, strict=True):
-        shown = z if network.mask is None else np.where(network.mask, z, 0)
+    """Write an image a network, ``x`` its neurons and ``y`` its layers: of members or, without, of all neurons."""
+    for network, strength in zip(found.networks, found.strength, strict=True):
+        shown = strength if network.mask is None else np.where(network.mask, strength, 0)
         img = found.space.to_strip_img(shown)
-        storage.save_img(stamp(img, img.affine, "z"), folder / f"{network.name}_strip.nii.gz")
+        storage.save_img(stamp(img, img.affine, network.stat), folder / f"{network.name}_strip.nii.gz")
 
 
 FORMATS: dict[str, tuple[str, Callable[[Exported, Path], None]]] = {

@@ -27,6 +27,9 @@ DOMINANT, TIMES_ITS_SHARE = 0.05, 20.0
 MOST_CARPETS = 12
 """Of more runs, those with the largest share of spikes are kept."""
 
+RECORDED = ("parameters", "texts_sha256", "versions")
+"""What tells the recording that was looked at from one that has replaced it."""
+
 _MARKER = "qc.json"
 _FILES = {"neurons": ".tsv.gz", "volumes": ".tsv.gz"}
 _TABLES = ("findings", "runs", "layers", "neurons", "texts", "positions", "tokens", "left_out", "volumes")
@@ -280,7 +283,7 @@ _QUANTILES: Sequence[tuple[str, float]] = (
 
 
 def _info(recording: Recording) -> dict[str, Any]:
-    kept = {"parameters", "versions"} & set(recording.info)
+    kept = set(RECORDED) & set(recording.info)
     model = recording.space.model
     return {
         "corpus": recording.corpus,

@@ -109,13 +109,15 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in every if low - 1e-9 <= np.log10(tick) <= high + 1e-9]
 
 
-def profile_chart(positive: np.ndarray, negative: np.ndarray) -> Markup:
+def profile_chart(positive: np.ndarray, negative: np.ndarray, what: str = "layer") -> Markup:
     """Draw how many members every layer has, positive ones above negative ones.
 
     Parameters
     ----------
     positive, negative : ndarray of int, shape (n_layers,)
         Counts.
+    what : str
+        What a slice is called.
     """
     n, most = len(positive), int((positive + negative).max())
     left, right, top, bottom = 40, 392, 8, 118
@@ -137,7 +139,7 @@ def profile_chart(positive: np.ndarray, negative: np.ndarray) -> Markup:
     parts.append(f'<text x="{left - 5}" y="{bottom}" class="end">0</text>')
     for layer in range(0, n, -(-n // 16)):
         parts.append(f'<text x="{left + step * (layer + 0.5):.0f}" y="{bottom + 15}" class="mid">{layer}</text>')
-    counts = ", ".join(f"{up + down} in layer {layer}" for layer, (up, down) in _both(positive, negative))
+    counts = ", ".join(f"{up + down} in {what} {layer}" for layer, (up, down) in _both(positive, negative))
     return _svg("".join(parts), 400, 138, label=f"Members: {counts}")
 
 

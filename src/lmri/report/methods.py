@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lmri import storage
+from lmri.controls import FAMILIES, SHARED
 from lmri.decomposition.base import SURROGATE_ITERATIONS
 from lmri.layers import DECODER
+from lmri.networks import LOCALIZER
 from lmri.qc.findings import sentence
 from lmri.report.citing import Methods
 from lmri.report.environment import plural, volume_meaning
 from lmri.report.reading import Shelf
-from lmri.report.sections.stability import LOCALIZER
+from lmri.report.sections.results import scored_neurons
 from lmri.scores import ALPHA, N_BOOTSTRAP
 from lmri.study import Entry
 
@@ -21,6 +23,9 @@ SITES = {
     "attn_heads": "the input of each attention's final projection, which its heads give",
     "router": "how much weight each expert is given",
 }
+
+_FAMILIES = {"layer": "layer+size", "energy": "layer+size+energy", "index": "layer+size+index", "shared": SHARED}
+"""Families of controls by the names that commands have for them."""
 
 _LIVE = ("lmri", "torch", "transformers")
 """What a result depends on where the model runs; all versions stand below the methods."""
@@ -48,16 +53,17 @@ def methods(shelf: Shelf, quality: Sequence[Mapping[str, Any]]) -> Methods:
         made.add(
             "Time courses and spectra",
             "Time courses are those of the whole maps of the decomposition, not of the members of a network, in "
-            "standard deviations of the whole time course. Power spectra are by Welch's method [@welch1967] with Hann "
-            "windows that overlap by half, text by text, averaged over texts; texts that are shorter than a window (a "
-            "power of two that half of the texts reach, 16 to 256 volumes) are left out. A peak exceeds red noise, an "
+            "standard deviations from the mean of the whole time course. Power spectra are by Welch's method "
+            "[@welch1967] with Hann windows that overlap by half, text by text, averaged over texts; texts that are "
+            "shorter than a window (a power of two that half of the texts reach, 16 to 256 volumes) are left out. A "
+            "peak exceeds red noise, an "
             "autoregression of order 1 fitted by Whittle's likelihood [@gilman1963], beyond what chance gives in any "
             "of the networks (chi-squared, Bonferroni, 5 %).",
         )
     if shelf.entries["comparisons"]:
         _comparisons(made, shelf.entries["comparisons"])
     for entry in shelf.entries["scores"]:
-        _evaluation(made, entry)
+        _evaluation(made, entry, scored_neurons(entry, shelf.entries["experiments"]))
     for entry in shelf.entries["experiments"]:
         _experiment(made, entry)
     for entry in decompositions:
@@ -89,7 +95,8 @@ def _value(value: Any) -> str:
     return ", ".join(map(_value, value)) if isinstance(value, list) else str(value)
 
 
-def _site(site: str) -> str:
+def site_words(site: str) -> str:
+    """Say what a site is."""
     own = SITES.get(site.removeprefix(DECODER), site)
     return own + " in the decoder" if site.startswith(DECODER) else own
 
@@ -102,7 +109,7 @@ def _recording(made: Methods, shelf: Shelf) -> None:
     if not recordings:
         made.add("Recording", f"Nothing that is whole was recorded of {about}. The design is that of [@liu2025].")
         return
-    sites = " and ".join(f"{site} ({_site(site)})" for site in sorted({one.space.site for one in recordings}))
+    sites = " and ".join(f"{site} ({site_words(site)})" for site in sorted({one.space.site for one in recordings}))
     versions = _same(one.info["versions"] for one in recordings)
     meaning = volume_meaning(recordings)
     per = f" (a volume is {meaning if meaning.startswith('every') else f'a {meaning}'})" if meaning else ""
@@ -156,7 +163,7 @@ def _quality(made: Methods) -> None:
 
 _SOURCES = {
     "ica": "[@hyvarinen1999,smith2014,himberg2004]",
-    "ica-temporal": "[@hyvarinen1999,smith2014,himberg2004]",
+    "ica-temporal": "[@hyvarinen1999,himberg2004]",
     "canica": "[@varoquaux2010]",
     "dictlearning": "[@mensch2016]",
 }
@@ -173,7 +180,7 @@ def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
         f"{plural(n_runs, 'run')}) gave the maps of {entry.name}: {_how(method, parameters, versions)} "
         f"{_SOURCES.get(method, '[@hyvarinen2000]')}. "
     )
-    if method != "dictlearning":  # whose solver does not say
+    if starts["n_starts"]:  # else the solver does not say
         text += f"Of {plural(starts['n_starts'], 'start')}, {starts['n_converged']} converged. "
     if parameters.get("signs", "skewness") == "skewness":
         text += "Maps are signed so that the heavier tail is positive. "
@@ -245,9 +252,9 @@ def _repeats(method: str, parameters: Mapping[str, Any]) -> str:
 
 def _threshold(entry: Entry) -> str:
     parameters = entry.info["parameters"]
-    method = parameters["method"]
+    method = parameters.get("by") or parameters["method"]  # a person may have rejected some since
     cited = " [@benjamini1995]" if "fdr" in method else " [@beckmann2004]" if method == "mixture" else ""
-    values = listed(parameters, ("method", "description", "label"))
+    values = listed(parameters, ("method", "description", "label", "by", "rejected"))
     return (
         f"Networks {entry.name} were thresholded by {method}{f' ({values})' if values else ''}: "
         f"{parameters.get('description', '')}{cited}. "
@@ -256,19 +263,24 @@ def _threshold(entry: Entry) -> str:
 
 def _comparisons(made: Methods, entries: Sequence[Entry]) -> None:
     seeds = sorted({str(one.info["parameters"].get("seed")) for one in entries})
+    between = several = ""
+    if any("second_site" in one.info["inputs"] for one in entries):
+        between = "Between sites, time courses were matched instead, and texts in random order are a second null. "
+    if any("first" not in one.info["inputs"] for one in entries):
+        several = (
+            "A consensus of several sets takes pairs that exceed their null at 5 % over all comparisons together. "
+        )
     made.add(
         "Comparison of methods",
         "Maps of two methods were matched one to one by the Hungarian algorithm on |r| [@kuhn1955]. The null is an "
         "arbitrary unmixing of the subspace of either method, matched again; the stricter of the two counts, at 5 % "
-        "for the pair of each rank, without correction for their number. Between sites, time courses were matched "
-        "instead, and texts in random order are a second null. A consensus of several sets takes pairs that exceed "
-        "their null at 5 % over all comparisons together. "
+        f"for the pair of each rank, without correction for their number. {between}{several}"
         f"Compared: {', '.join(f'{one.name} at {one.site}' for one in entries)} (seed {', '.join(seeds)}; "
         f"{_software(_same(one.info['versions'] for one in entries), ('lmri', 'numpy', 'scipy'))}).",
     )
 
 
-def _evaluation(made: Methods, entry: Entry) -> None:
+def _evaluation(made: Methods, entry: Entry, of: str) -> None:
     parameters, results = entry.info["parameters"], entry.info["results"]
     scored = results.get("model")
     tasks = ", ".join(
@@ -278,7 +290,7 @@ def _evaluation(made: Methods, entry: Entry) -> None:
     )
     what = sentence(str(parameters.get("intervention", "intervention")))
     text = (
-        f"{what} of {entry.info['inputs'].get('networks', 'neurons')} at {entry.site} was made with hooks on the live "
+        f"{what} of {of} at {entry.site} was made with hooks on the live "
         f"model{' ' + scored['id'] if scored else ''}, and scored on "
         f"{tasks or 'no task'}. Intervals are percentiles of {N_BOOTSTRAP:,} "
         "bootstrap samples of texts. "
@@ -286,7 +298,7 @@ def _evaluation(made: Methods, entry: Entry) -> None:
     if results.get("p_floor", 1.0) < 1:
         design = results.get("design", {})
         text += (
-            "Controls were matched to each network in every layer; p, one-sided, towards worse, is "
+            f"{_controls(parameters)}; p, one-sided, towards worse, is "
             "(1 + controls at least as bad) / (1 + controls) [@phipson2010]"
         )
         text += (
@@ -298,9 +310,16 @@ def _evaluation(made: Methods, entry: Entry) -> None:
         )
     else:
         text += "There were no matched controls. "
-    settings = listed(parameters, ("intervention", "networks"))
+    settings = listed(parameters, ("intervention", "networks", "rois"))
     versions = entry.info["versions"]
     made.add(f"Evaluation {entry.name}", f"{text}Settings: {settings}. {_software(versions, _LIVE)}.")
+
+
+def _controls(parameters: Mapping[str, Any]) -> str:
+    """Say what controls have in common with their network, by the families that were asked for."""
+    named = parameters.get("controls") or []
+    known = [_FAMILIES[one] for one in ([named] if isinstance(named, str) else named) if one in _FAMILIES]
+    return f"Controls have {'; or '.join(FAMILIES[one] for one in known)}" if known else "Controls are matched neurons"
 
 
 def _experiment(made: Methods, entry: Entry) -> None:

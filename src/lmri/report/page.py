@@ -11,12 +11,13 @@ from markupsafe import Markup
 
 from lmri import storage
 from lmri.exceptions import StudyError
+from lmri.networks import LOCALIZER
 from lmri.report.environment import asset, encodable, environment, volume_meaning
-from lmri.report.methods import SITES, methods
+from lmri.report.methods import methods, site_words
 from lmri.report.reading import Shelf
 from lmri.report.sections import networks, recorded, results
 from lmri.report.sections.courses import token_data
-from lmri.report.sections.stability import LOCALIZER, stability
+from lmri.report.sections.stability import stability
 from lmri.report.sections.summary import summary
 from lmri.study import Entry, Study
 
@@ -85,7 +86,8 @@ def _content(shelf: Shelf, path: Path) -> dict[str, Any]:
         "summary": summary(shelf, parts),
         "n_evaluations": len(parts["evaluations"]),
         "scores": [one for one in parts["evaluations"] if not one["is_written_up"]],
-        "sites": {one.space.site: SITES.get(one.space.site, "") for one in shelf.recordings},
+        "has_slices": any(one["slice"] == "slice" for one in parts["recordings"]),
+        "sites": {one.space.site: site_words(one.space.site) for one in shelf.recordings},
         "methods": methods(shelf, parts["quality"]),
         "version": storage.versions()["lmri"],
         "version_groups": _by_versions([entry for kind in storage.ENTRY_KINDS for entry in shelf.entries[kind]]),

@@ -1,6 +1,6 @@
 """Experiments in a study: outcomes, what they were made of, and whether that is still there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,27 @@ KINDS = {
 """Inputs that name things of the study, and what these are."""
 
 SHA = "_sha256"
+
+
+def scored_sets(scores: Entry, experiments: Iterable[Entry]) -> list[str]:
+    """Name the sets of networks that scores are of; those of an experiment, such as of several doses, do not say it.
+
+    Parameters
+    ----------
+    scores : Entry
+        The scores.
+    experiments : iterable of Entry
+        Of their study.
+    """
+    if named := scores.info["inputs"].get("networks"):
+        return [str(named)]
+    found: list[str] = []
+    for one in experiments:
+        inputs = one.info["inputs"]
+        if (one.site, inputs.get("scores")) == (scores.site, scores.name):
+            networks = inputs.get("networks") or []
+            found += [networks] if isinstance(networks, str) else networks
+    return list(dict.fromkeys(found))
 
 
 def with_digests(study: "Study", inputs: Mapping[str, Any], site: str) -> dict[str, Any]:

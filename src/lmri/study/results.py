@@ -15,6 +15,7 @@ from lmri import storage
 from lmri.annotation import confound_correlations
 from lmri.confounds import joined
 from lmri.connectivity import spectra, spectral_peak
+from lmri.exceptions import StudyError
 from lmri.headers import INTENTS
 from lmri.networks import NetworkSet
 from lmri.recording import Recording
@@ -22,7 +23,7 @@ from lmri.reproducibility import Reproducibility
 from lmri.scores import CONDITION_TEXT, ITEM_TEXT, Design, Scores, TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.study.dataset import recording_digest
-from lmri.thresholds import SurrogateNull, z_scores
+from lmri.thresholds import SurrogateNull, map_scores
 
 File = Callable[[str], Path]
 
@@ -82,7 +83,7 @@ def decomposition_metrics(
     start = estimator.info_["convergence"]
     last = {
         "spectral_peak": spectral_peak(spectra(courses, texts)),
-        "converged": start["n_converged"] / start["n_starts"],
+        "converged": start["n_converged"] / start["n_starts"] if start["n_starts"] else np.nan,
     }
     return pd.concat([*tables, pd.DataFrame(last)], axis=1)
 
@@ -97,7 +98,7 @@ def write_decomposition(
     space, maps = recordings[0].space, estimator.components_
     is_t = int(estimator.components_img_.header["intent_code"]) == INTENTS["t"]  # a localizer's
     storage.save_img(space.to_img(maps, "t" if is_t else "estimate"), file("components.nii.gz"))
-    stat, shown = ("t", maps) if is_t else ("z", z_scores(maps))
+    stat, shown = ("t", maps) if is_t else ("z", map_scores(maps))
     for number, volume in enumerate(shown):
         storage.save_img(space.to_img(volume, stat), file(f"component-{number:02d}_stat-{stat}_statmap.nii.gz"))
     storage.save_img(space.to_img(mean_of(recordings)), file("mean.nii.gz"))
@@ -150,9 +151,22 @@ def read_reliability(file: File) -> pd.DataFrame | None:
     return storage.read_table(path) if path.is_file() else None
 
 
-def read_time_courses(file: File, corpus: str, run: int) -> pd.DataFrame:
-    """Read the time courses of one run: a row a volume, a column a network."""
-    return storage.read_table(file(_mixing(corpus, run)))
+def read_time_courses(file: File, corpus: str, run: int, n_volumes: int) -> pd.DataFrame:
+    """Read the time courses of one run: a row a volume, a column a network.
+
+    Raises
+    ------
+    StudyError
+        If there are more or fewer rows than volumes.
+    """
+    path = file(_mixing(corpus, run))
+    table = storage.read_table(path)
+    if len(table) != n_volumes:
+        raise StudyError(
+            f"{path} has {len(table)} rows, and run {run} of {corpus!r} has {n_volumes} volumes. Decompose again, "
+            "under another name."
+        )
+    return table
 
 
 def _mixing(corpus: str, run: int) -> str:
@@ -163,18 +177,18 @@ def _mixing(corpus: str, run: int) -> str:
 
 
 def write_networks(file: File, networks: NetworkSet, name: str) -> None:
-    """Write weights and members, z maps for viewers (4D, and 3D one by one), and tables."""
-    space = networks.space
+    """Write weights and members, maps of z (or t) for viewers (4D, and 3D one by one), and tables."""
+    space, stat = networks.space, networks.stat
     table = networks.table.assign(network=names(name, len(networks)))
-    shown = np.stack([np.where(network.members, network.z, 0) for network in networks])
+    shown = np.where(networks.members, networks.strength, 0)
     storage.save_img(space.to_img(networks.weights, "estimate"), file("weights.nii.gz"))
     storage.save_img(space.to_img(networks.members), file("members.nii.gz"))
-    storage.save_img(space.to_img(shown, "z"), file("stat-z_statmap.nii.gz"))
+    storage.save_img(space.to_img(shown, stat), file(f"stat-{stat}_statmap.nii.gz"))
     for number, volume in enumerate(shown):
-        storage.save_img(space.to_img(volume, "z"), file(f"network-{number:02d}_stat-z_statmap.nii.gz"))
+        storage.save_img(space.to_img(volume, stat), file(f"network-{number:02d}_stat-{stat}_statmap.nii.gz"))
     storage.write_table(file("networks.tsv"), table)
     neurons = [one.neurons().assign(network=label) for one, label in zip(networks, table["network"], strict=True)]
-    storage.write_table(file("neurons.tsv"), pd.concat(neurons)[["network", "layer", "neuron", "weight", "z"]])
+    storage.write_table(file("neurons.tsv"), pd.concat(neurons)[["network", "layer", "neuron", "weight", stat]])
 
 
 def read_networks(

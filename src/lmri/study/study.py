@@ -317,9 +317,9 @@ class Study:
         entry = self._decomposition_entry(name, site)
         file = self._file(entry.folder, entry.site, entry.name)
         return [
-            (corpus, run, results.read_time_courses(file, corpus, run))
+            (corpus, number, results.read_time_courses(file, corpus, number, run.n_volumes))
             for corpus in entry.info["inputs"]["corpora"]
-            for run in range(1, len(self.recording(corpus, entry.site).runs) + 1)
+            for number, run in enumerate(self.recording(corpus, entry.site).runs, start=1)
         ]
 
     def save_networks(self, networks: NetworkSet, decomposition: str, name: str | None = None) -> Entry:

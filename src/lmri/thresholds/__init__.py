@@ -12,6 +12,7 @@ import numpy as np
 from lmri.thresholds.descriptive import (
     auto,
     fdr_gaussian,
+    map_scores,
     q_values,
     robust_z,
     robust_z_scores,
@@ -32,6 +33,7 @@ __all__ = [
     "fdr",
     "fdr_gaussian",
     "fdr_set",
+    "map_scores",
     "mixture",
     "needs_null",
     "q_values",

@@ -21,6 +21,29 @@ def z_scores(maps: np.ndarray) -> np.ndarray:
     return _divide(centred, centred.std(axis=1, keepdims=True))
 
 
+def map_scores(maps: np.ndarray) -> np.ndarray:
+    """Z-score each map over its neurons as thresholds, images and tables do.
+
+    A map that is exactly 0 at most neurons, as those of dictionary learning are, is scaled from 0 and not from its
+    mean: nothing is where the weight is 0, and signs stay those of the weights.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n_maps, n_neurons)
+        Any units.
+
+    Returns
+    -------
+    ndarray of shape (n_maps, n_neurons)
+        Float64.
+    """
+    scores = z_scores(maps)
+    sparse = (maps == 0).mean(axis=1) > 0.5
+    own = np.asarray(maps[sparse], dtype=np.float64)
+    scores[sparse] = _divide(own, np.sqrt((own * own).mean(axis=1, keepdims=True)))
+    return scores
+
+
 def robust_z_scores(maps: np.ndarray) -> np.ndarray:
     """Z-score each map by its median and its median absolute deviation, scaled to match a Gaussian's sd."""
     maps = np.asarray(maps, dtype=np.float64)
@@ -36,13 +59,13 @@ def _divide(centred: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
     """Keep neurons whose z-score over the map is beyond `z` on either side."""
     _check_positive("z", z)
-    return np.abs(z_scores(maps)) > z
+    return np.abs(map_scores(maps)) > z
 
 
 def z_positive(maps: np.ndarray, z: float = 1.96) -> np.ndarray:
     """Keep neurons whose z-score over the map is above `z`, as the paper does: the sign of a map matters."""
     _check_positive("z", z)
-    return z_scores(maps) > z
+    return map_scores(maps) > z
 
 
 def robust_z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
@@ -92,7 +115,7 @@ def fdr_gaussian(maps: np.ndarray, alpha: float = 0.05) -> np.ndarray:
     Benjamini & Hochberg (1995). Controlling the false discovery rate. Journal of the Royal Statistical Society B, 57.
     """
     _check_share("alpha", alpha)
-    p = 2 * stats.norm.sf(np.abs(z_scores(maps)))
+    p = 2 * stats.norm.sf(np.abs(map_scores(maps)))
     return np.stack([q_values(row) <= alpha for row in p])
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lmri.thresholds.descriptive import _check_share, q_values, z_scores
+from lmri.thresholds.descriptive import _check_share, map_scores, q_values
 
 _EXACT = 20_000
 
@@ -43,7 +43,7 @@ class SurrogateNull:
     @classmethod
     def from_maps(cls, maps: list[np.ndarray]) -> "SurrogateNull":
         """Pool maps ``(n_maps, n_neurons)``, one array a surrogate."""
-        size = np.concatenate([np.abs(z_scores(one)) for one in maps])  # (n_surrogate_maps, n_neurons)
+        size = np.concatenate([np.abs(map_scores(one)) for one in maps])  # (n_surrogate_maps, n_neurons)
         pooled = size.ravel().copy()
         pooled[::-1].sort()  # the largest first, in place
         n = len(pooled)
@@ -151,7 +151,7 @@ def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarra
     Benjamini & Hochberg (1995). Controlling the false discovery rate. Journal of the Royal Statistical Society B, 57.
     """
     _check_share("alpha", alpha)
-    z = z_scores(maps)
+    z = map_scores(maps)
     found = np.stack([q_values(row) <= alpha for row in null.p(z)])
     return found & (q_values(null.p_of_maps(z)) <= alpha)[:, None] & (maps != 0)
 
@@ -162,5 +162,5 @@ def fdr_set(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.nd
     Stricter than `fdr` where few maps hold something: a map of which every surrogate has one like it keeps nothing.
     """
     _check_share("alpha", alpha)
-    p = null.p(z_scores(maps))
+    p = null.p(map_scores(maps))
     return (q_values(p.ravel()) <= alpha).reshape(p.shape) & (maps != 0)

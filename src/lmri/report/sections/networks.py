@@ -13,7 +13,7 @@ from lmri.report import figures
 from lmri.report.charts import profile_chart, sparkline
 from lmri.report.reading import Shelf
 from lmri.report.sections.courses import MOST_VALUES, MOST_VALUES_TOGETHER, Courses
-from lmri.report.sections.stability import LOCALIZER
+from lmri.space import NeuronSpace
 from lmri.study import Entry
 
 N_NEURONS = 8
@@ -108,8 +108,11 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
     first_shown = next((number for number in shown if networks.members[number].any()), shown[0] if shown else -1)
     records = table.to_dict("records")
     tops = dict(zip(shown, courses.tops(shown), strict=True))
+    rejected = set(threshold.pop("rejected", []))
+    by = threshold.pop("by", "")
     cards = [
-        _card(networks[number], _strength(networks, number), records[number], courses, number, anchor)
+        _card(networks[number], records[number], courses, number, anchor)
+        | {"is_rejected": number in rejected}
         | {"is_open": number == first_shown, "tops": tops[number]}
         for number in shown
     ]
@@ -120,7 +123,7 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "name": entry.name,
         "site": entry.site,
         "method": networks.info["method"],
-        "threshold": threshold.pop("method"),
+        "threshold": f"{threshold.pop('method')} of {by}" if by else threshold.pop("method"),
         "label": threshold.pop("label", ""),
         "description": threshold.pop("description"),
         "threshold_values": ", ".join(f"{name} = {_plain(value)}" for name, value in threshold.items()),
@@ -139,30 +142,26 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "unit": courses.unit[0],
         "units": courses.unit[1],
         "meaning": courses.meaning if courses.unit[0] == "volume" else "",
-        "strength": "t" if _is_t(networks) else "z",
+        "strength": networks.stat,
         "has_labels": "label" in table,
         "n_networks": len(networks),
         "n_empty": int((sizes == 0).sum()),
+        "n_rejected": len(rejected),
+        "slice": slice_word(networks.space),
         "median_size": float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0,
         "iq": _median(metrics, "iq"),
         "columns": max(1, min(networks.space.n_layers, 12)),
     }
 
 
-def _is_t(networks: NetworkSet) -> bool:
-    """Say whether the maps are t, as a localizer's are, which no scaling over neurons may change."""
-    return bool(networks.info["method"] == LOCALIZER)
-
-
-def _strength(networks: NetworkSet, number: int) -> np.ndarray:
-    """Give what the page shows of a map, 0 outside its network: z over neurons, or t, whose 0 no scaling may move."""
-    one = networks[number]
-    return np.where(one.members, one.weights if _is_t(networks) else one.z, 0)
+def slice_word(space: NeuronSpace) -> str:
+    """Say what a slice is: a layer, unless a layer has several, one for each expert."""
+    return "slice" if any(layer.block is not None for layer in space.layers) else "layer"
 
 
 def _meanings(networks: NetworkSet, courses: Courses, columns: Sequence[str]) -> dict[str, str]:
     """Say what the columns of this set mean: they follow its signs, and what its volumes are."""
-    unit, is_t = courses.unit[0], _is_t(networks)
+    unit, is_t = courses.unit[0], networks.stat == "t"
     by_skewness = networks.info["parameters"].get("signs", "skewness") == "skewness"
     signs = "the map is signed so that the heavier tail is positive" if by_skewness else "signs do not follow it"
     determined = "1 if the data decide which tail is the heavier one"
@@ -205,7 +204,7 @@ def _rows(
     return [
         {
             "name": row["network"],
-            "anchor": f"{anchor}-{number:02d}" if number in shown else "",
+            "anchor": f"{anchor}--{number:02d}" if number in shown else "",
             "label": row.get("label", ""),
             "spark": sparkline(profiles[number]),
             "n_neurons": row["n_neurons"],
@@ -217,12 +216,10 @@ def _rows(
     ]
 
 
-def _card(
-    network: Network, strength: np.ndarray, row: Mapping[str, Any], courses: Courses, number: int, anchor: str
-) -> dict[str, Any]:
+def _card(network: Network, row: Mapping[str, Any], courses: Courses, number: int, anchor: str) -> dict[str, Any]:
     profile = network.layer_profile()
     card = {
-        "anchor": f"{anchor}-{number:02d}",
+        "anchor": f"{anchor}--{number:02d}",
         "number": f"{number:02d}",
         "name": network.name,
         "label": row.get("label", ""),
@@ -239,17 +236,18 @@ def _card(
     }
     if network.n_neurons:
         space = network.space
-        positive = space.count_per_layer(network.members & (network.weights > 0))
-        strongest = network.neurons().head(N_NEURONS)
-        shown = strength[space.offsets[strongest["layer"]] + strongest["neuron"]]
+        strength = np.where(network.members, network.strength, 0)
+        positive = space.count_per_layer(strength > 0)
+        strongest = network.neurons().rename(columns={network.stat: "strength"}).head(N_NEURONS)
+        named = [space.layers[z].name.removeprefix("layer ") for z in strongest["layer"]]
         card |= {
             "layers": [
                 {"name": layer.name, "img": img, "count": int(count)}
                 for layer, img, count in zip(space.layers, figures.lightbox(space, strength), profile, strict=True)
             ],
             "strip": figures.strip(space, strength),
-            "neurons": strongest.assign(strength=shown).to_dict("records"),
+            "neurons": strongest.assign(layer=named).to_dict("records"),
             "strongest": float(np.abs(strength).max()),
-            "profile": profile_chart(positive, profile - positive),
+            "profile": profile_chart(positive, profile - positive, slice_word(space)),
         }
     return card

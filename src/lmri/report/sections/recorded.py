@@ -10,9 +10,11 @@ import pandas as pd
 
 from lmri import storage
 from lmri.qc import inspect
+from lmri.qc.quality import RECORDED
 from lmri.recording import Recording
 from lmri.report.charts import course_chart, course_range
 from lmri.report.reading import Shelf
+from lmri.report.sections.networks import slice_word
 from lmri.space import NeuronSpace
 
 MOST_VALUES, MOST_VALUES_TOGETHER = 2_000_000, 8_000_000
@@ -42,6 +44,7 @@ def _recording(recording: Recording) -> dict[str, Any]:
         "corpus": recording.corpus,
         "site": recording.space.site,
         "neurons": _widths(recording.space),
+        "slice": slice_word(recording.space),
         "n_neurons": recording.space.n_neurons,
         "grid": " × ".join(map(str, recording.space.shape)),
         "n_fit": int((texts["split"] == "fit").sum()),
@@ -107,7 +110,7 @@ def _page(page: Path, root: Path, out: Path) -> dict[str, str]:
 def _stored(folder: Path, recording: Recording) -> Tables:
     """Read the tables that were stored, if they are of this recording as it is now."""
     info = storage.read_json(folder / "qc.json")
-    kept = {name: recording.info[name] for name in ("parameters", "versions") if name in recording.info}
+    kept = {name: recording.info[name] for name in RECORDED if name in recording.info}
     own = {"n_volumes": recording.n_volumes, "n_runs": len(recording.runs), "recording": kept}
     if {name: info.get(name) for name in own} != own:
         raise ValueError(
@@ -140,5 +143,11 @@ def _laid_out(tables: Tables) -> dict[str, Any]:
         "autocorrelation": float(runs["autocorrelation"].median()),
         "chart": course_chart(known, np.cumsum(runs["n_volumes"])[:-1].tolist()),
         "high": course_range(known)[1],
-        "spikes": [round(100 * place / n_volumes, 2) for place in np.flatnonzero(volumes["spike"] == 1)[:500]],
+        "spikes": _marks(np.flatnonzero(volumes["spike"] == 1), n_volumes),
     }
+
+
+def _marks(places: np.ndarray, n_volumes: int) -> list[float]:
+    """Place marks over a time course, in per cent of its width: at most 500, over all of it."""
+    columns = np.unique(500 * places // n_volumes)
+    return [round(float(column + 0.5) / 5, 2) for column in columns]

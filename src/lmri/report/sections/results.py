@@ -17,6 +17,7 @@ from lmri.report.reading import Shelf
 from lmri.scores import ALPHA, INTACT, Scores
 from lmri.space import ModelInfo
 from lmri.study import Entry
+from lmri.study.experiments import scored_sets
 
 N_ROWS = 200
 """More rows of a table are left to its file."""
@@ -89,11 +90,19 @@ def evaluations(shelf: Shelf) -> list[dict[str, Any]]:
         what = f"Scores {entry.name!r} at {entry.site}"
         scores = shelf.attempt(what, partial(shelf.study.scores, entry.name, entry.site))
         if scores is not None:
-            found.append(_scores(entry, scores, (entry.site, entry.name) in written_up))
+            of = scored_neurons(entry, experiments_)
+            found.append(_scores(entry, scores, of, (entry.site, entry.name) in written_up))
     return found
 
 
-def _scores(entry: Entry, scores: Scores, is_written_up: bool) -> dict[str, Any]:
+def scored_neurons(entry: Entry, experiments: Sequence[Entry]) -> str:
+    """Say which neurons scores are of: sets of networks, or regions of interest."""
+    regions = [str(one["name"]) for one in entry.info["parameters"].get("rois", [])]
+    names = scored_sets(entry, experiments) or regions
+    return ", ".join(names) or "other neurons"
+
+
+def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[str, Any]:
     summary = scores.summary()
     lesioned = summary[summary["condition"] != INTACT]
     tested = lesioned[lesioned["p"].notna()]
@@ -105,7 +114,7 @@ def _scores(entry: Entry, scores: Scores, is_written_up: bool) -> dict[str, Any]
         "site": entry.site,
         "is_written_up": is_written_up,
         "intervention": entry.info["parameters"].get("intervention", "intervention"),
-        "networks": entry.info["inputs"].get("networks", "other neurons"),
+        "networks": of,
         "figure": apart(figures.scores_figure(scores), anchor + "-") if draws else "",
         "rows": summary.to_dict("records"),
         "labels": scores.label_counts().to_dict("records"),
@@ -115,6 +124,7 @@ def _scores(entry: Entry, scores: Scores, is_written_up: bool) -> dict[str, Any]
         "p_floor": scores.p_floor,
         "controls_needed": scores.controls_needed,
         "floor_too_high": bool(len(tested)) and scores.p_floor > ALPHA,
+        "too_few": bool(len(tested)) and scores.p_floor * _n_together(tested) > ALPHA + 1e-12,
         "n_tested": len(tested),
         "n_q": int((tested["q"] <= ALPHA).sum()),
         "n_controls": int(tested["n_controls"].max()) if len(tested) else 0,
@@ -122,6 +132,11 @@ def _scores(entry: Entry, scores: Scores, is_written_up: bool) -> dict[str, Any]
         "n_conditions": int(lesioned["condition"].nunique()),
         "seed": scores.seed,
     }
+
+
+def _n_together(tested: pd.DataFrame) -> int:
+    """Count the tests among which a single one has to stand out: q is over those of a task, metric and family."""
+    return int(tested.groupby(["task", "metric", "control_family"], dropna=False).size().max())
 
 
 # -- experiments ------------------------------------------------------------------------------------------------------

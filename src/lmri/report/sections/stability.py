@@ -7,14 +7,11 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
-from lmri.networks import NetworkSet
+from lmri.networks import LOCALIZER, NetworkSet
 from lmri.report import figures
 from lmri.report.charts import stability_chart
 from lmri.report.reading import Shelf
 from lmri.study import Entry
-
-LOCALIZER = "localizer"
-"""Method of what is stored as a decomposition, and is a contrast."""
 
 MEASURES = {
     "iq": "Iq over starts",

@@ -5,7 +5,6 @@ from typing import Any
 
 from lmri.report.environment import number, plural, volume_unit
 from lmri.report.reading import Shelf
-from lmri.scores import ALPHA
 
 Section = Sequence[Mapping[str, Any]]
 
@@ -65,7 +64,7 @@ def _tiles(shelf: Shelf, parts: Mapping[str, Section]) -> list[tuple[str, str]]:
         tiles.append((f"{n - n_empty:,} of {n:,}", "networks are not empty"))
     tested = sum(one["n_tested"] for one in parts["evaluations"])
     if tested:
-        able = [one for one in parts["evaluations"] if one["n_tested"] and not _too_few(one)]
+        able = [one for one in parts["evaluations"] if one["n_tested"] and not one["too_few"]]
         n_able = sum(one["n_tested"] for one in able)
         if n_able:
             tiles.append((f"{sum(one['n_q'] for one in able):,} of {n_able:,}", "tests have q ≤ 0.05"))
@@ -77,11 +76,6 @@ def _tiles(shelf: Shelf, parts: Mapping[str, Section]) -> list[tuple[str, str]]:
 def _volumes(shelf: Shelf) -> str:
     units = volume_unit(shelf.recordings)[1]
     return "volumes" if units == "volumes" else f"volumes ({units})"
-
-
-def _too_few(one: Mapping[str, Any]) -> bool:
-    """Say whether a single network, however harmful, could not have q ≤ 0.05 beside so many others."""
-    return bool(one["floor_too_high"]) or one["p_floor"] * one["n_tested"] > ALPHA
 
 
 def _quality(one: Mapping[str, Any]) -> str:
@@ -130,7 +124,7 @@ def _evaluation(one: Mapping[str, Any]) -> str:
             f"{start}{conditions}; with {plural(one['n_controls'], 'control')} nothing can be significant "
             f"(the smallest possible p is {number(one['p_floor'])})."
         )
-    if _too_few(one):
+    if one["too_few"]:
         return (
             f"{start}{conditions}; {one['n_q']} of {one['n_tested']} tests have q ≤ 0.05, which with so few controls "
             f"no single one could have (that takes {number(one['controls_needed'])})."
