@@ -1,6 +1,6 @@
 """Other people's programs read our files, and read the same numbers: validators, libraries and viewers' own tools.
 
-Those that are not installed are skipped, and say so; docs/viewers.md says how to install them.
+Those that are not installed are skipped, and say so; docs/viewers/index.md says how to install them.
 """
 
 import json

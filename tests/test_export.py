@@ -173,6 +173,18 @@ def test_signs_that_are_counted_are_those_that_are_painted(made):
     assert row["n_neurons"] - row["n_positive"] == 1  # of the sparse map, whose mean is above most of its weights
 
 
+@pytest.mark.parametrize("n", [100, 101])
+def test_spectra_have_as_many_frequencies_as_fsleyes_expects(n):
+    courses = 3 + np.random.default_rng(0).standard_normal((n, 2))
+    even = n + n % 2
+    found = power(courses)
+    assert len(found) == len(np.fft.rfftfreq(even)) - 1
+    whole = np.vstack([courses, np.broadcast_to(courses.mean(axis=0), (even - n, 2))])
+    k, t = np.arange(1, len(found) + 1), np.arange(even)
+    by_hand = np.abs(np.exp(-2j * np.pi * np.outer(k, t) / even) @ whole) ** 2
+    assert np.allclose(found, by_hand, atol=1e-8)
+
+
 # -- names and colours of layers --------------------------------------------------------------------------------------
 
 

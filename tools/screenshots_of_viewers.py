@@ -1,15 +1,23 @@
-"""Take the screenshots of docs/viewers.md: every viewer that is installed opens files of a study, unmodified.
+"""Take the screenshots of docs/viewers: every viewer that is installed opens files of a study, unmodified.
 
     python tools/screenshots_of_viewers.py STUDY NETWORKS [SITE [VIEWER ...]]
 
-Programs with windows run out of sight, on a display of their own (Debian: xvfb, imagemagick, mrtrix3; PyPI: fsleyes);
-NiiVue runs in Chromium, from the bundle that nilearn brings. What is not installed is left out.
+Programs with windows run out of sight, on a display of their own; NiiVue runs in Chromium, from the bundle that nilearn
+brings. What is not installed is left out. For all of them:
+
+    apt-get install xvfb matchbox-window-manager xdotool imagemagick chromium mrtrix3 mricron connectome-workbench
+    pip install fsleyes
+
+Clicks are at places of the versions that the pages name (Workbench 1.5, mrview 3.0, MRIcron 1.2): look at the pictures.
 """
 
 import contextlib
 import functools
+import gzip
 import http.server
+import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -24,18 +32,21 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 
 import lmri
 from lmri.export import export
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "viewers"
 SIZE = (1280, 720)
+MANAGER = "matchbox-window-manager"
 
 NIIVUE = """<!doctype html><meta charset="utf-8">
 <style>html, body {{ margin: 0; height: 100%; background: #000 }}</style>
 <canvas id="view"></canvas><script src="/niivue.umd.js"></script><script>
 (async () => {{
-  const nv = new niivue.Niivue({{ isNearestInterpolation: true, crosshairWidth: 0, isOrientationTextVisible: false }});
+  const nv = new niivue.Niivue({{ isNearestInterpolation: true, crosshairWidth: 0, centerMosaic: true,
+    isOrientationTextVisible: false }});
   await nv.attachTo("view");
   await nv.loadVolumes({volumes});
   {then}
@@ -54,12 +65,10 @@ class Scene:
         The mean of what was recorded, the z map of a network on it, and the layers.
     names : Path
         Folder of the names of the layers.
-    ica : Path
-        The networks as MELODIC leaves them.
-    n_layers : int
-        Slices.
-    bold : Path
-        A run.
+    ica, cifti, strip : Path
+        The networks as MELODIC leaves them, the folder of the same in CIFTI, and the one network with a row a layer.
+    number, n_layers : int
+        The network, counted from 0, and how many slices there are.
     """
 
     mean: Path
@@ -67,27 +76,32 @@ class Scene:
     labels: Path
     names: Path
     ica: Path
+    cifti: Path
+    strip: Path
+    number: int
     n_layers: int
-    bold: Path
 
 
 def scene(root: str, name: str, site: str | None) -> Scene:
-    """Find the files of a study, of the largest network."""
+    """Find the files of a study, of the network that has neurons in most layers."""
     study = lmri.open_study(root)
     networks = study.networks(name, site)
     at = networks.space.site
     entry = study.entries.find("networks", name, at)
     source = study.entries.find("decompositions", entry.info["inputs"]["decomposition"], at)
-    largest = int(networks.members.sum(axis=1).argmax())
+    reached = [(len(set(networks.space.layer_of[own])), own.sum()) for own in networks.members]
+    number = max(range(len(reached)), key=reached.__getitem__)
     atlas = study.layout.atlas(at)
     return Scene(
         next(source.folder.glob("*_mean.nii.gz")),
-        next(entry.folder.glob(f"*_network-{largest:02d}_stat-z_statmap.nii.gz")),
+        next(entry.folder.glob(f"*_network-{number:02d}_stat-z_statmap.nii.gz")),
         atlas / "layers.nii.gz",
         atlas,
         export(study, name, "melodic", at),
+        export(study, name, "workbench", at),
+        export(study, name, "strip", at) / f"{networks[number].name}_strip.nii.gz",
+        number,
         networks.space.n_layers,
-        study.recordings(at)[0].runs[0].img,
     )
 
 
@@ -147,76 +161,216 @@ def niivue(what: Scene) -> None:
 # -- programs with windows --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Screen:
+    """A display that nobody sees, with what it takes to use it.
+
+    Parameters
+    ----------
+    environment : dict
+        For programs that are to be seen on it.
+    """
+
+    environment: dict[str, str]
+
+    def call(self, *command: object) -> bytes:
+        """Run a command to its end, and give what it says."""
+        arguments = [str(part) for part in command]
+        return subprocess.run(arguments, env=self.environment, check=True, capture_output=True, timeout=180).stdout
+
+    def click(self, *places: tuple[int, int]) -> None:
+        """Click here and there, and let the program follow."""
+        for x, y in places:
+            self.call("xdotool", "mousemove", x, y, "click", 1)
+            time.sleep(1.5)
+
+    def type(self, x: int, y: int, words: str) -> None:
+        """Put words in a field, in place of what is there."""
+        self.call("xdotool", "mousemove", x, y, "click", "--repeat", 3, 1)
+        self.call("xdotool", "key", "ctrl+a")
+        self.call("xdotool", "type", words)
+        self.call("xdotool", "key", "Return")
+        time.sleep(1.5)
+
+    def press(self, *keys: str) -> None:
+        """Press one key after another, each when the program has followed the last."""
+        for key in keys:
+            self.call("xdotool", "key", key)
+            time.sleep(1)
+        time.sleep(1)
+
+    def settle(self, least: float, most: float = 120) -> None:
+        """Wait until a program has drawn: at least so many seconds, and then until nothing changes any more."""
+        begin, before, same = time.monotonic(), b"", 0
+        while time.monotonic() - begin < most and (same < 3 or time.monotonic() - begin < least):
+            time.sleep(2)
+            now = self.call("import", "-window", "root", "rgb:-")
+            same, before = (same + 1 if now == before else 0), now
+
+    def keep(self, name: str, part: tuple[int, int, int, int] | None = None, enlarged: int = 1) -> None:
+        """Keep what it shows as a picture of the documentation, or a part: left, top, right, bottom."""
+        picture = Image.open(io.BytesIO(self.call("import", "-window", "root", "png:-"))).convert("RGB").crop(part)
+        large = picture.resize((picture.width * enlarged, picture.height * enlarged), Image.Resampling.NEAREST)
+        large.quantize(256, dither=Image.Dither.NONE).save(OUT / f"{name}.png", optimize=True)
+
+
 @contextlib.contextmanager
-def display(size: tuple[int, int] = SIZE) -> Iterator[dict[str, str]]:
-    """Give the environment of a display that nobody sees, drawn by software, with a home of its own."""
+def display(size: tuple[int, int] = SIZE, titles: bool = False) -> Iterator[Screen]:
+    """Give a display drawn by software, with a home of its own, on which windows are as large as it is."""
+    if missing := [name for name in ("Xvfb", MANAGER, "xdotool", "import") if shutil.which(name) is None]:
+        raise FileNotFoundError(f"{', '.join(missing)} not found. Install what the head of {__file__} lists.")
     number = next(n for n in range(90, 200) if not Path(f"/tmp/.X11-unix/X{n}").exists())
     command = ["Xvfb", f":{number}", "-noreset", "-screen", "0", f"{size[0]}x{size[1]}x24"]
-    with tempfile.TemporaryDirectory() as home, open(os.devnull, "w") as nowhere:  # noqa: PTH123
-        server = subprocess.Popen(command, stderr=nowhere)
-        try:
-            for _ in range(300):
-                if Path(f"/tmp/.X11-unix/X{number}").exists():
-                    break
-                time.sleep(0.1)
-            else:
-                raise TimeoutError(
-                    f"Xvfb did not start display {number} in 30 s. Is it installed (apt-get install xvfb)?"
-                )
-            # FSLeyes asks for FSL, which it can do without, unless it believes that it is there.
-            yield {**os.environ, "DISPLAY": f":{number}", "LIBGL_ALWAYS_SOFTWARE": "1", "HOME": home, "FSLDIR": home}
-        finally:
-            server.terminate()
-            server.wait()
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        # FSLeyes asks for FSL, which it can do without, unless it believes that it is there.
+        own = {"DISPLAY": f":{number}", "LIBGL_ALWAYS_SOFTWARE": "1", "HOME": home, "FSLDIR": home}
+        environment = {**os.environ, **own, "XDG_RUNTIME_DIR": home}
+        stack.enter_context(running(command, environment))
+        for _ in range(300):
+            if Path(f"/tmp/.X11-unix/X{number}").exists():
+                break
+            time.sleep(0.1)
+        else:
+            raise TimeoutError(f"Xvfb did not start display {number} in 30 s. Try it: {' '.join(command)}")
+        stack.enter_context(running([MANAGER, "-use_titlebar", "yes" if titles else "no"], environment))
+        yield Screen(environment)
 
 
-def window(name: str, command: list[str], wait: float, size: tuple[int, int] = SIZE) -> None:
-    """Start a program, give it time to draw, and keep what the screen shows."""
-    with display(size) as environment, open(os.devnull, "w") as nowhere:  # noqa: PTH123
-        program = subprocess.Popen(command, env=environment, stdout=nowhere, stderr=nowhere)
+@contextlib.contextmanager
+def running(command: list[object], environment: dict[str, str]) -> Iterator[None]:
+    """Run a program beside us, and end it."""
+    program = subprocess.Popen(
+        [str(part) for part in command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        program.terminate()
         try:
-            time.sleep(wait)
-            path = OUT / f"{name}.png"
-            subprocess.run(["import", "-window", "root", "-colors", "256", path], env=environment, check=True)
-        finally:
-            program.terminate()
-            program.wait(timeout=30)
+            program.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait()
+
+
+@contextlib.contextmanager
+def window(command: list[object], least: float, size: tuple[int, int] = SIZE, titles: bool = False) -> Iterator[Screen]:
+    """Start a program on a screen of its own, and wait until it has drawn."""
+    with display(size, titles) as screen, running(command, screen.environment):
+        screen.settle(least)
+        yield screen
 
 
 def fsleyes(what: Scene) -> None:
-    """Show a network, the layers by name, and the MELODIC layout with time course, spectrum and labels."""
-    slices = f"--scene lightbox -zx Z -av -zr 0 {what.n_layers} -ss 1 -sp voxel -hc".split()
+    """Show a network, the layers by name, a row a layer, and the MELODIC layout with labels."""
+    slices = f"--scene lightbox -zx Z -av -zr 0 {what.n_layers} -ss 1 -sp voxel -sg -hc".split()
+    flat = ["--scene", "ortho", "-xh", "-yh", "-hc", "-hl", "-bg", "1", "1", "1"]
     colors = ["-cm", "red-yellow", "-nc", "blue-lightblue", "-un", "-dr", "3", "8"]
-    with display() as environment:
-        for name, overlays in (
-            ("fsleyes-network", [what.mean, what.network, *colors]),
-            ("fsleyes-layers", [what.labels, "-ot", "label", "-l", what.names / "layers.lut"]),
+    with display() as screen:
+        for name, size, scene_, overlays in (
+            ("fsleyes-network", SIZE, slices, [what.mean, what.network, *colors]),
+            ("fsleyes-layers", SIZE, slices, [what.labels, "-ot", "label", "-l", what.names / "layers.lut"]),
+            ("fsleyes-strip", (1280, 640), flat, [what.strip, *colors]),
         ):
-            command = ["fsleyes", "render", "-of", OUT / f"{name}.png", "-sz", *map(str, SIZE), *slices, *overlays]
-            done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-            if done.returncode:
-                raise RuntimeError(f"fsleyes render failed: {done.stderr[-500:]}")
-    window("fsleyes-melodic", ["fsleyes", "--scene", "melodic", str(what.ica / "melodic_IC.nii.gz")], 100, (1760, 990))
+            screen.call("fsleyes", "render", "-of", OUT / f"{name}.png", "-sz", *size, *scene_, *overlays)
+    melodic = ["fsleyes", "--scene", "melodic", *slices[2:], what.ica / "melodic_IC.nii.gz", *colors[:-2], "1", "6"]
+    with window(melodic, 45, (1760, 1200)) as screen:
+        screen.keep("fsleyes-melodic")
 
 
 def mrview(what: Scene) -> None:
-    """Show a network in the light box of MRtrix."""
-    overlay = "-overlay.threshold_min 3 -overlay.colourmap 1 -overlay.interpolation 0"
-    with display() as environment, tempfile.TemporaryDirectory() as folder:
-        command = [
-            "mrview", what.mean, "-mode", "4", "-interpolation", "0", "-size", ",".join(map(str, SIZE)),
-            "-voxel", "0,0,0",
-            "-overlay.load", what.network, *overlay.split(),
-            "-capture.folder", folder, "-capture.prefix", "shot", "-capture.grab", "-exit",
-        ]  # fmt: skip
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
-        shutil.copy(next(Path(folder).glob("*.png")), OUT / "mrview-network.png")
+    """Show a network in the light box of MRtrix, both its signs on one colour map."""
+    columns = math.ceil(what.n_layers**0.5)
+    colors = ["-overlay.colourmap", "3", "-overlay.intensity", "-6,6", "-overlay.interpolation", "0"]
+    command = ["mrview", what.mean, "-mode", "4", "-interpolation", "0", "-voxel", "0,0,0"]
+    for limit in (("-overlay.threshold_min", "3"), ("-overlay.threshold_max", "-3")):
+        command += ["-overlay.load", what.network, *limit, *colors]
+    with window(command, 5, (1600, 900)) as screen:
+        screen.call("xdotool", "key", "ctrl+F1")  # View options
+        time.sleep(2)
+        screen.type(1437, 337, str(math.ceil(what.n_layers / columns)))
+        screen.type(1437, 363, str(columns))
+        screen.type(1390, 128, str(round(1.2 * nib.load(what.mean).shape[0])))  # millimetres a slice
+        screen.settle(4)
+        screen.keep("mrview-network")
+
+
+def mricron(what: Scene) -> None:
+    """Show a network on a layer, all layers in the window Multislice, and a layer by name."""
+    high = np.percentile(np.asarray(nib.load(what.mean).dataobj), 95)
+    command = ["mricron", what.mean, "-h", f"{high:.3f}", "-s", "0", "-b", "0"]
+    for color, limits in (("-12", (3, 6)), ("-9", (-3, -6))):  # 5redyell and 2winter, by their place in the list
+        command += ["-o", what.network, "-c", color, "-l", limits[0], "-h", limits[1], "-z"]
+    axial = ["alt+v", "Right", *["Down"] * 4, "Return"]  # View, Display, Axial only
+    nx, ny, n_layers = nib.load(what.mean).shape
+    with tempfile.TemporaryDirectory() as folder:
+        slices = Path(folder) / "slices.ini"
+        numbers = ",".join(str(number + 1) for number in range(n_layers))
+        slices.write_text(f"[STR]\nSlices={numbers}\n[BOOL]\nOrthoView=0\nSliceLabel=0\n[INT]\nOrient=1\n")
+        with window([*command, "-m", slices], 6) as screen:
+            screen.call("xdotool", "search", "--name", "^MultiSlice$", "windowactivate")
+            screen.settle(4)
+            # A voxel is a pixel there.
+            screen.keep("mricron-multislice", (2, 25, 1 + n_layers * (nx + 1), 25 + ny), enlarged=6)
+        with window(command, 6, titles=True) as screen:
+            screen.press(*axial)
+            screen.keep("mricron-network")
+        # It takes compressed files from 348 bytes on only.
+        labels = Path(folder) / "layers.nii"
+        labels.write_bytes(gzip.decompress(what.labels.read_bytes()))
+        shutil.copy(what.names / "layers.txt", folder)
+        with window(["mricron", labels], 6, (800, 450), titles=True) as screen:
+            screen.press(*axial)
+            screen.click((400, 250))
+            screen.settle(4)
+            screen.keep("mricron-layers", (0, 0, 800, 425))
+
+
+def workbench(what: Scene) -> None:
+    """Show a network, and the layers by name, in the montage of Connectome Workbench."""
+    columns = math.ceil(what.n_layers**0.5)
+    for name, shown in (("network", "networks_stat-z.dscalar.nii"), ("layers", "layers.dlabel.nii")):
+        command = ["wb_view", "-no-splash", "-no-recent-files-dialog", what.cifti / shown, what.mean]
+        with window(command, 10, (1760, 990)) as screen:
+            screen.type(380, 74, str(math.ceil(what.n_layers / columns)))
+            screen.type(380, 98, str(columns))
+            screen.type(510, 133, str(what.n_layers // 2))  # slices stand on both sides of this one
+            screen.click((379, 185))  # On
+            for step in ("2", "1"):  # it takes the step as it is only when that has been changed
+                screen.type(380, 122, step)
+            screen.click((637, 867), (400, 830))  # the first file of the list
+            if name == "network":
+                screen.type(710, 866, str(what.number + 1))
+            screen.click((14, 866))
+            if name == "layers":
+                screen.click((880, 360))
+            screen.settle(4)
+            screen.keep(f"workbench-{name}")
+
+
+# -- libraries --------------------------------------------------------------------------------------------------------
+
+
+def nilearn(what: Scene) -> None:
+    """Draw a network with nilearn alone."""
+    from nilearn.plotting import plot_stat_map
+
+    layers = list(range(what.n_layers))
+    shown = plot_stat_map(
+        str(what.network), bg_img=str(what.mean), display_mode="z", cut_coords=layers, draw_cross=False, black_bg=True
+    )
+    shown.savefig(OUT / "nilearn-network.png", dpi=150)
+    shown.close()
 
 
 VIEWERS: dict[str, tuple[str, Callable[[Scene], None]]] = {
     "niivue": ("chromium", niivue),
     "fsleyes": ("fsleyes", fsleyes),
     "mrview": ("mrview", mrview),
+    "mricron": ("mricron", mricron),
+    "workbench": ("wb_view", workbench),
+    "nilearn": (sys.executable, nilearn),
 }
 
 

@@ -57,10 +57,13 @@ def power(courses: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (n_volumes // 2, n_networks)
-        Squared magnitude; row ``k`` is the frequency ``(k + 1) / n_volumes`` cycles a token, the mean is left out.
+    ndarray of shape ((n_volumes + 1) // 2, n_networks)
+        Squared magnitude; row ``k`` is the frequency ``(k + 1) / n`` cycles a token, the mean is left out. ``n`` is
+        the number of volumes or, if that is odd, one more: as in MELODIC a volume at the mean is appended then, and
+        FSLeyes draws no other spectrum.
     """
-    return np.asarray(np.abs(np.fft.rfft(courses, axis=0))[1:] ** 2)
+    even = len(courses) + len(courses) % 2
+    return np.asarray(np.abs(np.fft.rfft(courses - courses.mean(axis=0), n=even, axis=0))[1:] ** 2)
 
 
 def _matrix(values: np.ndarray) -> str:
