@@ -256,6 +256,7 @@ def test_validation_looks_at_regions(copy):
     space = copy.space()
     members = copy.networks("canica")[0].members
     whole = save(copy.layout, space, "whole", members)
+    nib.save(space.to_img(members), whole.with_name("put-there.nii.gz"))  # by a person, without a sidecar
     assert not validate(copy).problems
     image = whole.read_bytes()
     whole.write_bytes(image[:-20])

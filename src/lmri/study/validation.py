@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmri import rois
+from lmri import rois, storage
 from lmri.recording import Recording, check_whole
 from lmri.storage import PARTIAL
 from lmri.study.study import Study
@@ -102,14 +102,15 @@ def _check_recording(study: Study, recording: Recording, found: Findings) -> Non
 
 
 def _check_rois(study: Study, recordings: list[Recording], found: Findings) -> None:
-    spaces = {recording.space.site: recording.space for recording in recordings}
+    spaces = {storage.bids_label(recording.space.site): recording.space for recording in recordings}
     for roi in rois.stored(study.layout):
-        if roi.problem:
+        folder = roi.path.parent.name
+        if roi.problem and storage.sidecar(roi.path).exists():  # without one, a person has put the image there
             found.problems.append(roi.problem)
-        elif roi.site in spaces:
-            found.attempt(lambda roi=roi: rois.read_roi(roi.path, spaces[roi.site]))  # type: ignore[misc]
+        elif folder in spaces:
+            found.attempt(lambda roi=roi, space=spaces[folder]: rois.read_roi(roi.path, space))  # type: ignore[misc]
         else:
-            found.notes.append(f"Region {roi.name!r} was not checked: nothing is recorded at {roi.site}.")
+            found.notes.append(f"{roi.path} was not checked: nothing is recorded at {folder}.")
 
 
 def _check_bids(root: Path, found: Findings) -> None:
