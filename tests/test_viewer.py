@@ -3,8 +3,10 @@
 import dataclasses
 import http.client
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -439,6 +441,13 @@ def test_static_files_are_those_of_the_page(page, monkeypatch, tmp_path):
     assert "Install it again" in page.client.get("/").json()["error"]
 
 
+def test_the_page_asks_for_all_of_its_parts_at_once(page):
+    """A part that is only asked for by another part comes a round later."""
+    index = page.client.get("/").text
+    for path in server.PAGE.glob("*.js"):
+        assert f'"/page/{path.name}"' in index
+
+
 # -- who may ask ------------------------------------------------------------------------------------------------------
 
 
@@ -500,7 +509,7 @@ def test_without_the_token_of_the_address_nothing_is_given_away(walked):
     first = page.get("/?token=right")
     assert first.status_code == 200
     words = first.headers["set-cookie"]
-    assert words == "lmri-view-8765=right; Path=/; HttpOnly; SameSite=Strict"
+    assert words == "lmri-view-8765=right; Path=/; HttpOnly; SameSite=Lax"
     for path in ("/", "/page/main.js", "/api/study"):  # a second tab, and loading it anew
         assert page.get(path).status_code == 200, path
     for cookie in ("lmri-view-8766=right", "lmri-view-8765=wrong", "lmri-view-8765=", "x=right", "\xff"):
@@ -508,6 +517,62 @@ def test_without_the_token_of_the_address_nothing_is_given_away(walked):
     also = {"Cookie": "theme=dark; lmri-view-8765=right"}
     assert client().get("/api/study", headers=also).status_code == 200
     assert page.get("/?token=right", headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_a_ticket_is_good_once_and_for_the_own_account_only(walked, monkeypatch):
+    app = server.make_app(walked.root, "right", ticket="once")
+    client = lambda: TestClient(app, base_url=HERE)  # noqa: E731
+    own = [False]
+    monkeypatch.setattr(guard, "is_own", lambda *ends: own[0])
+    assert client().get("/?ticket=once").status_code == 403  # another account has read it
+    own[0] = True
+    for path in ("/?ticket=right", "/?ticket=", "/?token=once", "/api/study?ticket=once", "/page/main.js?ticket=once"):
+        assert client().get(path).status_code == 403, path
+    assert client().get("/?ticket=once", headers={"Host": "evil.example"}).status_code == 421
+    let_in = client()
+    first = let_in.get("/?ticket=once")
+    assert first.status_code == 200
+    assert first.headers["set-cookie"].startswith("lmri-view-8765=right; ")
+    for path in ("/", "/?ticket=once", "/api/study"):  # whoever is in stays in
+        assert let_in.get(path).status_code == 200, path
+    second = client().get("/?ticket=once")
+    assert second.status_code == 403
+    assert "Open the address that lmri view printed" in second.text
+    for _ in range(2):
+        assert client().get("/?token=right").status_code == 200
+    assert TestClient(server.make_app(walked.root, "right"), base_url=HERE).get("/?ticket=").status_code == 403
+
+
+@pytest.mark.skipif(not guard.CONNECTIONS[0].is_file(), reason="only Linux says whose a connection is")
+def test_whose_a_connection_is():
+    own = os.geteuid()
+    accounts = [own, 65534] if own == 0 else [own]  # only root can take another
+    for account in accounts:
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            os.seteuid(account)
+            try:
+                client = socket.create_connection(listening.getsockname())
+            finally:
+                os.seteuid(own)
+            with client:
+                ends = client.getsockname(), listening.getsockname()
+                assert guard.is_own(*ends) == (account == own)
+                assert not guard.is_own(("127.0.0.2", ends[0][1]), ends[1])
+            assert not guard.is_own(*ends)  # what is closed is nobody's
+
+
+def test_where_no_system_tells_a_connection_is_taken_for_the_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(guard, "CONNECTIONS", (tmp_path / "tcp", tmp_path / "tcp6"))
+    assert guard.is_own(("127.0.0.1", 1), ("127.0.0.1", 2))
+    (tmp_path / "tcp").write_text("sl\n")
+    assert not guard.is_own(("127.0.0.1", 1), ("127.0.0.1", 2))
+    row = "0: 0000000000000000FFFF0000{0}:0001 0000000000000000FFFF0000{0}:0002 01 0:0 0:0 0 {1} 0\n"
+    place = "0100007F" if sys.byteorder == "little" else "7F000001"
+    for account in (os.geteuid(), os.geteuid() + 1):
+        (tmp_path / "tcp6").write_text("sl\n" + row.format(place, account))
+        assert guard.is_own(("127.0.0.1", 1), ("127.0.0.1", 2)) == (account == os.geteuid())
 
 
 def test_doubtful_headers_are_refused():
@@ -713,6 +778,19 @@ def test_what_is_damaged_is_named_and_the_rest_is_shown(copy):
     fresh = Page(copy.root)
     assert "cannot be shown" in fresh.ask("map.nii.gz", 500, **CHOICE)["error"]
     fresh.ask("neuron", **EVERYTHING)
+
+
+def test_a_time_course_without_its_last_volumes_is_refused(copy):
+    """It would be scaled by what is left, and look whole."""
+    path = next(copy.entries.find("decompositions", "canica").folder.glob("*task-news_run-001_mixing.tsv"))
+    whole = path.read_text()
+    path.write_text(whole[: whole[:-1].rindex("\n") + 1])
+    n = copy.recording("news").runs[0].n_volumes
+    page = Page(copy.root)
+    for name, corpus in (("course", "news"), ("course", "code"), ("tops", "code")):
+        assert f"{n - 1} rows for {n} volumes" in page.ask(name, 404, **CHOICE, corpus=corpus, run=1)["error"]
+    path.write_text(whole)
+    assert len(Page(copy.root).ask("course", **CHOICE, corpus="news", run=1)["values"]) == n
 
 
 def test_what_was_made_of_something_else_is_not_shown(copy):
@@ -960,6 +1038,22 @@ def test_the_command_prints_its_address_and_ends_with_ctrl_c(walked):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_the_address_that_a_browser_is_started_with_is_worth_nothing_to_others(walked):
+    code = "from lmri.cli import main; main()"
+    command = [sys.executable, "-c", code, "view", str(walked.root), "--port", "0"]
+    environment = {**os.environ, "BROWSER": "/bin/echo %s"}  # prints what stands on its command line
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            printed, opened = (process.stdout.readline().strip() for _ in range(2))
+            assert printed.partition("=")[2] not in opened
+            printed, opened = urlsplit(printed), urlsplit(opened)
+            assert (opened.netloc, opened.query.partition("=")[0]) == (printed.netloc, "ticket")
+            for query, wanted in ((opened.query, [200, 403]), (printed.query, [200, 200])):
+                assert [raw(printed.geturl(), f"/?{query}", Cookie="")[0] for _ in range(2)] == wanted
+        finally:
+            process.send_signal(signal.SIGINT)
 
 
 def test_looking_at_a_study_loads_no_torch(walked):

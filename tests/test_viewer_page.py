@@ -23,6 +23,7 @@ from lmri.study import open_study
 from lmri.study.dataset import write_recording_index, write_recording_site, write_recording_texts
 from lmri.study.study import writing_to
 from lmri.viewer import serving
+from test_report_page import serious
 from test_scores import _scores
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -491,14 +492,19 @@ def test_a_token_that_is_clicked_is_the_volume_under_the_map(page, study):
     says(page, "#tip", f"activation {in_words(values[space.index(layer, neuron)], 3)}")
 
 
-HOLD = """const go = window.fetch; window.fetch = (url, ...rest) => window.held && /volume|map|members|course/.test(url)
-  ? new Promise(done => window.held.push(() => done(go(url, ...rest)))) : go(url, ...rest)"""
+def hold(what):
+    """A script that holds back answers from `window.held = []` on."""
+    return f"""const go = window.fetch; window.fetch = (url, ...rest) => window.held && /{what}/.test(url)
+      ? new Promise(done => window.held.push(() => done(go(url, ...rest)))) : go(url, ...rest)"""
+
+
+RELEASE = "(held => { window.held = null; held.forEach(go => go()); })(window.held)"
 
 
 def test_no_number_is_of_what_was_looked_at_before(browser, address, study):
     """While an answer is on its way, what is shown of the last one is not given out as the next one's."""
-    space = study.space()
-    with opened(browser, f"{address}#underlay=volume", script=f"{HOLD};{NO_WEBGL}") as page:
+    space, held = study.space(), hold("volume|map|members|course")
+    with opened(browser, f"{address}#underlay=volume", script=f"{held};{NO_WEBGL}") as page:
         drawn(page, None)
         page.mouse.move(*voxel(page, space, 2, 23))
         says(page, "#tip", "activation")
@@ -515,11 +521,118 @@ def test_no_number_is_of_what_was_looked_at_before(browser, address, study):
         page.hover("#token-9")
         assert page.inner_text("#tip").splitlines()[-1] == "volume 9 · …"
         page.mouse.move(*voxel(page, space, 2, 23))
-        page.evaluate("(held => { window.held = null; held.forEach(go => go()); })(window.held)")
+        page.evaluate(RELEASE)
         says(page, "#tip", f"z {in_words(study.networks('ica')[1].z[space.index(2, 23)])}")
         values = space.from_img(study.recording("news").imgs[0])[1]
         says(page, "#tip", f"activation {in_words(values[space.index(2, 23)], 3)}")
         says(page, "#course-legend", "ica-01")
+
+
+def test_an_answer_that_takes_long_leaves_nothing_of_the_last_one(browser, address, study):
+    """The picture, the colours and the line of another network go away, and nothing of them can be clicked."""
+    networks, held = study.networks("ica"), hold("map|members|course|tokens|networks[?]")
+    with opened(browser, f"{address}#underlay=mask", script=f"{held};{NO_WEBGL}") as page:
+        drawn(page, None)
+        page.mouse.move(2, 2)
+        coloured = lambda: int((np.ptp(picture(page), axis=-1) > 0.1).sum())  # noqa: E731
+        readout = playwright.expect(page.locator("#readout"))
+        assert coloured() > 100
+        page.evaluate("window.held = []")
+        page.keyboard.press("ArrowDown")
+        readout.not_to_contain_text("shown")
+        for key in ("z", "]", "m", "m", "z", "u", "u", "u"):
+            page.keyboard.press(key)
+        readout.not_to_contain_text("shown")
+        playwright.expect(page.locator(".stage >> nth=0").locator(".tile")).to_have_count(3)
+        playwright.expect(page.locator(".token.positive")).to_have_count(0)
+        assert page.inner_text("#course-legend") == ""
+        assert coloured() == 0
+        page.evaluate(RELEASE)
+        says(page, "#readout", f"{networks[1].members.sum()} neurons shown")
+        page.wait_for_selector(".token.positive")
+        assert coloured() > 100
+
+        page.evaluate("window.held = []")
+        page.click("#token-50")
+        page.evaluate("""() => { const run = document.getElementById('run'); run.value = '2';
+          run.dispatchEvent(new Event('change')); document.getElementById('token-100').click(); }""")
+        assert (state(page).run, state(page).volume) == ("2", "50")  # run 1 had a token 100, run 2 has 90
+        for key in ("End", "PageDown"):
+            page.keyboard.press(key)
+        assert state(page).volume == "89"
+        playwright.expect(page.locator(".token")).to_have_count(0)
+        says(page, "#strip-note", "volume 89 of 90")
+        page.evaluate(RELEASE)
+        playwright.expect(page.locator(".token")).to_have_count(90)
+        page.wait_for_selector("#token-89[aria-selected=true]")
+
+        page.evaluate("window.held = []")
+        page.select_option("#set", "other")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("c")
+        playwright.expect(page.locator("#table-pane tbody tr")).to_have_count(0)
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("c")
+        page.evaluate(RELEASE)
+        page.wait_for_selector("#table-pane tr[data-key=other-00][aria-selected=true]")
+        says(page, "#readout", f"{study.networks('other')[0].members.sum()} neurons shown")
+
+
+def picture(page):
+    """The first mosaic, as it is on the screen."""
+    return matplotlib.image.imread(io.BytesIO(page.locator(".stage").first.screenshot()))[..., :3]
+
+
+KEYS = "ArrowLeft ArrowRight PageUp PageDown Home End ArrowUp ArrowDown Shift+ArrowRight Shift+PageDown [ ] 0 m u z c 1 2 3 r Control+z Enter Space Escape / Escape t t ? ?"  # noqa: E501
+
+
+def test_what_is_pressed_before_there_is_a_study_goes_nowhere(browser, address):
+    held = []
+    routes = {"**/api/study": lambda route: held.append(route)}
+    link = f"{address}#network=ica-02&volume=7&layer=1&neuron=5&overlay=map"
+    with opened(browser, link, ready=None, script=NO_WEBGL, routes=routes) as page:
+        page.wait_for_selector("#help-table tr", state="attached")
+        page.focus(".stage >> nth=0")
+        for key in KEYS.split():
+            page.keyboard.press(key)
+        for button in ("#zoom", "#view-compare", "#tab-roi", "#tab-neuron", "#theme", "#theme"):
+            page.click(button)
+        page.locator(".stage").first.click()
+        while not held:
+            page.evaluate("1")
+        held.pop().continue_()
+        page.wait_for_selector("#table-pane tr[data-key=ica-02][aria-selected=true]")
+        says(page, "#neuron-name", "layer 1 · neuron 5")
+        now = state(page)
+        assert (now.network, now.volume, now.overlay, now.view) == ("ica-02", "7", "map", "networks")
+        assert not {"zoom", "threshold"} & vars(now).keys()
+
+
+def test_layers_are_enlarged_before_niivue_has_started(browser, address, study):
+    held = []
+    routes = {"**/niivue.umd.js": lambda route: held.append(route)}
+    space, network = study.space(), study.networks("ica")[1]
+    with opened(browser, f"{address}#underlay=mask", routes=routes) as page:
+        drawn(page, None)
+        page.wait_for_selector("script[src='/niivue.umd.js']", state="attached")
+        for key in ("z", "Shift+ArrowRight", "Shift+PageDown", "ArrowDown", "t", "t"):
+            page.keyboard.press(key)
+        says(page, "#readout", f"{network.members.sum()} neurons shown")
+        while not held:
+            page.evaluate("1")
+        held.pop().continue_()
+        for key in ("z", "z", "z", "z"):  # while it starts
+            page.keyboard.press(key)
+        drawn(page)
+        assert page.locator(".stage >> nth=0").locator(".tile").count() == 1
+        for neuron in (0, 13, 47):
+            page.mouse.move(*voxel(page, space, 1, neuron))
+            assert page.inner_text("#tip").startswith(f"layer 1 · neuron {neuron}")
+            assert f"z {in_words(network.z[space.index(1, neuron)])}" in page.inner_text("#tip")
+        page.keyboard.press("z")
+        playwright.expect(page.locator(".stage >> nth=0").locator(".tile")).to_have_count(3)
+        page.mouse.move(*voxel(page, space, 2, 59))
+        assert page.inner_text("#tip").startswith("layer 2 · neuron 59")
 
 
 def test_a_volume_as_overlay_has_the_colours_of_its_signs(page, study):
@@ -908,6 +1021,30 @@ def test_a_page_that_was_left_open_never_mixes_two_studies(browser, study, tmp_p
         assert page.inner_text("#roi-count") == "No neuron is in yet."
 
 
+def test_a_link_on_another_site_leads_here_and_the_page_loads_anew(browser, address):
+    plain = address.partition("?")[0]
+    links = f'<a id="first" href="{address}">look</a> <a id="again" href="{plain}#network=ica-01">again</a>'
+    routes = {"http://elsewhere.example/": lambda route: route.fulfill(content_type="text/html", body=links)}
+    context = browser.new_context(reduced_motion="reduce")
+    try:
+        context.add_init_script(NO_WEBGL)
+        for pattern, answer in routes.items():
+            context.route(pattern, answer)
+        page = context.new_page()
+        page.goto("http://elsewhere.example/")
+        page.click("#again")
+        says(page, "body", "This browser has not been let in")  # not yet
+        for link, network in (("#first", "ica-00"), ("#again", "ica-01")):
+            page.goto("http://elsewhere.example/")
+            page.click(link)
+            for _ in range(2):
+                page.wait_for_selector(f"#table-pane tr[data-key={network}][aria-selected=true]")
+                assert "token" not in page.url
+                page.reload()
+    finally:
+        context.close()
+
+
 @contextmanager
 def opened_beside(page, url):
     """Open an address in a second tab."""
@@ -961,6 +1098,7 @@ def test_everything_can_be_done_from_the_keyboard(own, study):
     assert page.evaluate("document.activeElement.className") == "skip"
     press("ArrowDown")
     assert state(page).network == "ica-01"
+    says(page, "#readout", f"{study.networks('ica')[1].members.sum()} neurons shown")
     press("ArrowRight")
     press("PageDown")
     assert (
@@ -1027,19 +1165,44 @@ def test_everything_can_be_done_from_the_keyboard(own, study):
     } <= reached
 
 
-def test_nothing_scrolls_at_1280_by_720_and_all_of_it_is_in_sight(page):
-    for view in ("networks", "compare"):
-        page.click(f"#view-{view}")
+def test_nothing_scrolls_at_1280_by_720_and_all_of_it_is_in_sight(own):
+    page = own
+    for view in ("networks", "compare", "long names"):
+        if view == "long names":
+            page.evaluate("""() => {
+              document.getElementById('study-name').textContent = 'a study of many words in its name '.repeat(3);
+              for (const id of ['set', 'corpus', 'second'])
+                document.getElementById(id).append(new Option('a name of many words '.repeat(4), '', true, true)); }""")
+        else:
+            page.click(f"#view-{view}")
         assert page.evaluate(
             "document.scrollingElement.scrollHeight <= 720 && document.scrollingElement.scrollWidth <= 1280"
         )
-        for part in (".bar", ".left", ".centre", ".right", ".stage", ".legend", "#tokens", "#course", "#help-open"):
+        if view != "networks":
+            right = [page.locator(part).bounding_box() for part in (".left", "#second")]
+            assert right[1]["x"] + right[1]["width"] < right[0]["x"] + right[0]["width"]
+        parts = [".bar", ".left", ".centre", ".right", ".stage", ".legend", "#tokens", "#course", "#help-open", "#run"]
+        for part in parts:
             box = page.locator(part).first.bounding_box()
             assert box["x"] >= 0, part
             assert box["y"] >= 0, part
             assert box["x"] + box["width"] <= 1280.5, part
             assert box["y"] + box["height"] <= 720.5, part
             assert min(box["width"], box["height"]) > 15, part
+
+
+def test_a_small_page_starts_at_its_top_and_scrolls(browser, address):
+    link, small = f"{address}#volume=100", {"width": 700, "height": 800}
+    with opened(browser, link, script=NO_WEBGL, viewport=small) as page:
+        page.wait_for_selector("#token-100[aria-selected=true]")
+        assert page.evaluate("scrollY") == 0
+        assert page.locator("#token-100").evaluate(
+            """one => { const [own, all] = [one, one.closest('#tokens')].map((at) => at.getBoundingClientRect());
+              return own.top > all.top - 1 && own.bottom < all.bottom + 1; }"""
+        )
+        page.locator("#course").scroll_into_view_if_needed()
+        assert page.evaluate("scrollY") > 0
+        assert page.evaluate("document.scrollingElement.scrollWidth") == 700
 
 
 def test_light_and_dark_follow_the_browser_and_the_button(browser, address):
@@ -1077,6 +1240,39 @@ def contrast(page, selector):
 
     low, high = sorted(map(luminance, colors))
     return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])
+def test_there_is_no_serious_barrier(browser, address, study, scheme, rules):
+    pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install axe-playwright-python")
+    with opened(browser, address, script=NO_WEBGL, color_scheme=scheme) as page:
+        page.wait_for_selector(".score")
+        drawn(page, None)
+        found = {"a network with lesions": serious(page, rules)}
+        page.keyboard.press("ArrowDown")
+        page.wait_for_selector("#lesions .command")
+        page.click("#token-9")
+        page.mouse.click(*voxel(page, study.space(), 2, 11))
+        page.wait_for_selector("#panel-neuron .tops button")
+        found["a neuron, a volume"] = serious(page, rules)
+        page.keyboard.press("3")
+        page.click("[data-tool=paint]")
+        page.click("#roi-members")
+        page.click("#panel-roi .strong")
+        found["a region"] = serious(page, rules)
+        page.keyboard.press("Escape")  # out of the field for its name
+        page.keyboard.press("c")
+        page.wait_for_selector("#compare-pane tr[aria-selected=true]")
+        found["two sets"] = serious(page, rules)
+        page.keyboard.press("?")
+        found["help"] = serious(page, rules)
+        assert {name: what for name, what in found.items() if what} == {}
+        # It would notice.
+        page.keyboard.press("Escape")
+        page.evaluate("document.getElementById('second').parentElement.replaceWith(document.getElementById('second'))")
+        page.evaluate("document.getElementById('compare-summary').style.color = 'var(--line)'")
+        rules = ("select-name", "color-contrast")
+        assert {rule for rule, _ in serious(page, rules)} == set(rules)
 
 
 @pytest.mark.slow

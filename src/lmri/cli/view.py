@@ -26,7 +26,7 @@ def view(
 
     The page is served to this machine only, and shows nothing outside the study.
     """
-    from lmri.viewer import open_browser, serve
+    from lmri.viewer import serve
 
     output = Output(quiet, json)
 
@@ -34,7 +34,5 @@ def view(
         output.say(url)
         output.result({"url": url})
         sys.stdout.flush()  # whoever reads it from a pipe waits for it
-        if not no_browser:
-            open_browser(url)
 
-    serve(study, port, ready)
+    serve(study, port, ready, browser=not no_browser)

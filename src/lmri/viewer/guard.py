@@ -1,9 +1,13 @@
 """Who may ask: the viewer's own page, in a browser that was given the address with the token."""
 
 import json
+import os
 import re
 import secrets
+import socket
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -32,7 +36,11 @@ CLOSED = (
 )
 
 
-def guarded(app: ASGIApp, token: str | None = None) -> ASGIApp:
+CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+"""Where Linux says whose a connection is."""
+
+
+def guarded(app: ASGIApp, token: str | None = None, ticket: str | None = None) -> ASGIApp:
     """Refuse who may not ask, and give every answer the headers that bind the page.
 
     Parameters
@@ -41,7 +49,24 @@ def guarded(app: ASGIApp, token: str | None = None) -> ASGIApp:
     token : str, optional
         Other accounts of this machine reach the port as well, and do not know it. The first page is given to whoever
         names it in the address, with a cookie; everything else to whoever brings that cookie.
+    ticket : str, optional
+        Does the same once, and only for the account that runs this: other accounts may read it, as they read with
+        which address a browser was started.
     """
+    unused = ticket is not None
+
+    def admitted(scope: Scope) -> bool:
+        nonlocal unused
+        if token is None or scope["path"] != "/":
+            return False
+        if _same(_named(scope["query_string"], "token"), token):
+            return True
+        if not unused or not _same(_named(scope["query_string"], "ticket"), str(ticket)):
+            return False
+        if not is_own(scope.get("client"), scope.get("server")):
+            return False
+        unused = False
+        return True
 
     async def guard(scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -50,8 +75,10 @@ def guarded(app: ASGIApp, token: str | None = None) -> ASGIApp:
         own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
         closed = False
         if problem is None and token is not None:
-            if scope["path"] == "/" and _same(_token_of(scope["query_string"]), token):
-                words = f"{_cookie_name(scope['headers'])}={token}; Path=/; HttpOnly; SameSite=Strict"
+            if admitted(scope):
+                # Lax, so that a link in a mail or in another page leads here as well; what such a page asks for by
+                # itself still comes without the cookie.
+                words = f"{_cookie_name(scope['headers'])}={token}; Path=/; HttpOnly; SameSite=Lax"
                 own.append((b"set-cookie", words.encode()))
             elif not _same(_cookie_of(scope["headers"]), token):
                 problem, closed = (403, CLOSED), True
@@ -107,6 +134,31 @@ def is_loopback(host: str) -> bool:
     return re.fullmatch(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", host) is not None
 
 
+def is_own(client: tuple[str, int] | None, server: tuple[str, int] | None) -> bool:
+    """Say whether a connection comes from the account that runs this; taken for granted where no system tells.
+
+    Parameters
+    ----------
+    client, server : tuple of (str, int), or None
+        Address and port of either end.
+    """
+    if client is None or server is None or not CONNECTIONS[0].is_file():
+        return True
+    far, near = _in_hex(client), _in_hex(server)
+    for path in CONNECTIONS:
+        for line in path.read_text().splitlines()[1:] if path.is_file() else ():
+            _, local, remote, state, *_, account = line.split()[:8]
+            # Those of IPv6 end as those of IPv4 do. 01 is established: what was closed counts as the root's.
+            if local.endswith(far) and remote.endswith(near) and state == "01":
+                return int(account) == os.geteuid()
+    return False
+
+
+def _in_hex(end: tuple[str, int]) -> str:
+    number = int.from_bytes(socket.inet_aton(end[0]), sys.byteorder)  # as the kernel has it in memory
+    return f"{number:08X}:{end[1]:04X}"
+
+
 def _all(headers: Headers, wanted: bytes) -> list[str]:
     return [value.decode("latin-1") for name, value in headers if name.lower() == wanted]
 
@@ -115,8 +167,8 @@ def _same(given: str, token: str) -> bool:
     return secrets.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 
-def _token_of(query: bytes) -> str:
-    return parse_qs(query.decode("latin-1")).get("token", [""])[0]
+def _named(query: bytes, name: str) -> str:
+    return parse_qs(query.decode("latin-1")).get(name, [""])[0]
 
 
 def _cookie_name(headers: Headers) -> str:

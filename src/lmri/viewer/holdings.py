@@ -248,8 +248,13 @@ class Holdings:
         ]
 
         def read() -> dict[words.Run, np.ndarray]:
-            file = self._file(source)
-            tables = [read_numbers(file(f"task-{run.corpus}_run-{run.number:03d}_mixing.tsv")) for run in runs]
+            file, tables = self._file(source), []
+            for run in runs:
+                path = file(f"task-{run.corpus}_run-{run.number:03d}_mixing.tsv")
+                tables.append(read_numbers(path))
+                n = found.recordings[entry.site, run.corpus].runs[run.number - 1].n_volumes
+                if len(tables[-1]) != n:
+                    raise StudyError(f"{path} has {len(tables[-1])} rows for {n} volumes. Decompose again.")
             borders = np.cumsum([len(table) for table in tables])
             return dict(zip(runs, np.split(scaled(tables), borders[:-1]), strict=True))
 

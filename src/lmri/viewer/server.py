@@ -63,7 +63,7 @@ def niivue_path() -> Path:
 # -- the application --------------------------------------------------------------------------------------------------
 
 
-def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH) -> ASGIApp:
+def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, ticket: str | None = None) -> ASGIApp:
     """Make the application that shows a study.
 
     Parameters
@@ -74,6 +74,8 @@ def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH) 
         Who does not know it is refused; by default whoever asks from this machine is answered.
     fresh : float, default 1
         As for `Holdings`.
+    ticket : str, optional
+        As for `guarded`.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH) 
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False  # an address is one that there is, or none
-    return guarded(app, token)
+    return guarded(app, token, ticket)
 
 
 def _page(request: Request) -> Response:
@@ -211,9 +213,9 @@ def _listening(port: int) -> socket.socket:
     return made
 
 
-def address(listening: socket.socket, token: str) -> str:
-    """Give the address of a server's page, with the token that lets a browser in."""
-    return f"http://{HOST}:{listening.getsockname()[1]}/?token={token}"
+def address(listening: socket.socket, secret: str, kind: str = "token") -> str:
+    """Give the address of a server's page, with the token (or the ticket) that lets a browser in."""
+    return f"http://{HOST}:{listening.getsockname()[1]}/?{kind}={secret}"
 
 
 def _server(app: ASGIApp) -> uvicorn.Server:
@@ -270,7 +272,12 @@ def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
         listening.close()
 
 
-def serve(study: str | Path, port: int | None = None, ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    study: str | Path,
+    port: int | None = None,
+    ready: Callable[[str], None] | None = None,
+    browser: bool = False,
+) -> None:
     """Serve a study until the process is interrupted (Ctrl-C).
 
     Parameters
@@ -280,14 +287,19 @@ def serve(study: str | Path, port: int | None = None, ready: Callable[[str], Non
     port : int, optional
         As for `bound`.
     ready : callable, optional
-        Called with the address as soon as it answers, such as `open_browser`.
+        Called with the address as soon as it answers.
+    browser : bool, default False
+        Whether to open the page in a browser. That one is started with a ticket, which is good once, as the list of
+        processes shows it to all accounts of this machine.
     """
     niivue_path()  # fails now if it is missing, rather than in the browser
-    token = secrets.token_urlsafe(24)
-    app = make_app(study, token)
+    token, ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24) if browser else None
+    app = make_app(study, token, ticket=ticket)
     with contextlib.closing(bound(port)) as listening:
         if ready is not None:
             ready(address(listening, token))
+        if ticket is not None:
+            open_browser(address(listening, ticket, "ticket"))
         # uvicorn ends in order, and then raises the signal once more.
         with contextlib.suppress(KeyboardInterrupt):
             _server(app).run(sockets=[listening])

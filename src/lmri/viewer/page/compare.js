@@ -52,6 +52,9 @@ export class Comparison {
         command("lmri decompose STUDY --method fastica-temporal"));
       return [];
     }
+    const key = [site, first, second].join("\n");
+    if (key !== this.key) this.#clear(el("p", { class: "soft", text: "…" })); // no pair of other sets can be chosen
+    this.key = key;
     try {
       const found = await matches(site, first, second);
       this.stored = true;

@@ -55,7 +55,17 @@ export class Chart {
     return Math.min(n - 1, Math.max(0, Math.round(place * (n - 1))));
   }
 
+  /** Paint once, however much changes until the next picture of the screen. */
   paint() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.#paint();
+    });
+  }
+
+  #paint() {
     const { canvas } = this;
     const { clientWidth: width, clientHeight: height } = canvas;
     if (!width || !height) return;

@@ -37,5 +37,23 @@ export const volume = () => ({ ...run(), volume: state.volume });
 /** Note on an answer what it is of: until the next one comes, the page must know that it is of something else. */
 export const of = (what, found) => ({ ...found, of: JSON.stringify(what) });
 
+const PATIENCE = 150;
+
+/**
+ * Wait for an answer. What was shown before may stay for a moment, as it flickers less; if the answer takes longer,
+ * `meanwhile` takes it away, because by then it is of something else than all around it says.
+ */
+export async function patiently(answer, meanwhile) {
+  const waiting = setTimeout(meanwhile, PATIENCE);
+  try {
+    return await answer;
+  } finally {
+    clearTimeout(waiting);
+  }
+}
+
+/** How many volumes the run has that is looked at, whether its tokens have come or not. */
+export const nVolumes = () => data.site?.corpora.find((one) => one.corpus === state.corpus)?.runs[state.run - 1] ?? 0;
+
 /** Give an answer if it is of what is looked at now, else null. */
 export const current = (found, what) => (found?.of === JSON.stringify(what) ? found : null);

@@ -109,7 +109,9 @@ export function nameFolder(text) {
 /** Write words with what stands in backquotes, and a command that ends them, as code that can be copied. */
 export function command(words) {
   const text = words.replace(/ STUDY(?= |$)/, () => ` ${folder}`);
-  const code = el("code", { text });
+  // A line must not end within "--name".
+  const word = (one) => (/^-.{1,30}$/.test(one) ? el("span", { text: one }) : one);
+  const code = el("code", {}, ...text.split(/( )/).map(word));
   const button = el("button", { type: "button", class: "plain copy", text: "copy", "aria-label": `Copy ${text}` });
   button.addEventListener("click", async () => {
     try {

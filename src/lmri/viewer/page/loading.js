@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Comparison } from "./compare.js";
 import { Chart, standardized } from "./course.js";
-import { attempt, current, data, fail, names, of, partnerNames, run, volume } from "./data.js";
+import { attempt, current, data, fail, names, nVolumes, of, partnerNames, patiently, run, volume } from "./data.js";
 import { bothEnds, showNetwork, showNeuron, slot } from "./details.js";
 import { $, command, el, number, say } from "./dom.js";
 import { goTo, toToken } from "./going.js";
@@ -26,13 +26,18 @@ const COLUMNS = [
 ];
 export const table = new Grid($("table-pane"), {
   name: "Networks", noun: "network", columns: COLUMNS, key: (row) => row.name, words: (row) => `${row.name} ${row.label ?? ""}`,
-  quiet: (row) => !row.n_neurons, select: (row) => update({ network: row.name, panel: state.panel === "neuron" ? "network" : state.panel }),
+  quiet: (row) => !row.n_neurons,
+  select(row) {
+    if (!data.rows.includes(row)) return; // of the set before: the next one is on its way
+    update({ network: row.name, panel: state.panel === "neuron" ? "network" : state.panel });
+  },
 });
 export const comparison = new Comparison($("compare-pane"), {
   choose: (second) => update({ second, partner: null }), select: (pair) => update({ network: pair.first, partner: pair.second }),
 });
-const strip = new Strip($("tokens"), { select: toToken });
-const chart = new Chart($("course"), { select: toToken });
+const select = (place) => current(data.tokens, run()) && toToken(place); // what is clicked may be of the run before
+const strip = new Strip($("tokens"), { select });
+const chart = new Chart($("course"), { select });
 const lesions = slot("lesions", "…");
 const tops = slot("network-tops", "…");
 
@@ -45,7 +50,7 @@ export function loadNetworks() {
     return render();
   }
   return attempt(async () => {
-    const found = await api.networks(state.site, state.set);
+    const found = await patiently(api.networks(state.site, state.set), () => { table.setRows([]); render(); });
     Object.assign(data, { rows: found.networks, info: found });
     table.setRows(found.networks);
     loadNetwork();
@@ -68,7 +73,8 @@ export function loadNetwork() {
     if (state.layer !== null) neuronPanel();
   };
   attempt(async () => {
-    const [map, members] = await Promise.all([api.image("map", own, "map"), api.image("members", own, "members")]);
+    const both = Promise.all([api.image("map", own, "map"), api.image("members", own, "members")]);
+    const [map, members] = await patiently(both, render);
     drawn(of(own, map), of(own, members));
   }, (error) => { drawn(null, null); fail(error); });
   for (const node of [lesions, tops]) say(node, "…");
@@ -85,8 +91,8 @@ export function loadCourse() {
   strip.wait(); // the colours may stay until the next ones come, but no number of theirs
   showVolume();
   return attempt(async () => {
-    const found = await api.course(state.site, state.set, state.network, state.corpus, state.run);
-    showCourse(of(what, found), "");
+    const answer = api.course(state.site, state.set, state.network, state.corpus, state.run);
+    showCourse(of(what, await patiently(answer, () => { showCourse(null, ""); strip.waiting = true; })), "");
   }, (error) => showCourse(null, error.message));
 }
 
@@ -134,14 +140,15 @@ export function loadTokens() {
     showLines();
     showVolume();
   };
-  return attempt(async () => show(of(own, await api.tokens(state.site, state.corpus, state.run))),
-    (error) => { show({ tokens: [], text_ids: [], text_starts: [] }); fail(error); });
+  const none = () => show({ tokens: [], text_ids: [], text_starts: [] });
+  return attempt(async () => show(of(own, await patiently(api.tokens(state.site, state.corpus, state.run), none))),
+    (error) => { none(); fail(error); });
 }
 
 export function showVolume() {
   strip.select(state.volume);
   chart.select(state.volume);
-  const n = data.tokens?.tokens.length ?? 0;
+  const n = nVolumes();
   const value = currentCourse()?.[state.volume];
   $("strip-note").replaceChildren(el("span", { text: n ? `volume ${state.volume} of ${n.toLocaleString("en")}` : "" }),
     el("span", { id: "token-value", text: Number.isFinite(value) ? ` · ${number(value)} sd` : "" }));
@@ -152,7 +159,7 @@ export function loadMean() {
   data.mean = null;
   if (!state.corpus) return undefined;
   return attempt(async () => {
-    data.mean = await api.image("mean", { site: state.site, corpus: state.corpus }, "mean");
+    data.mean = await patiently(api.image("mean", { site: state.site, corpus: state.corpus }, "mean"), render);
     render();
   });
 }
@@ -161,7 +168,7 @@ export function loadVolume() {
   if (!state.corpus || (state.underlay !== "volume" && state.overlay !== "volume")) return undefined;
   return attempt(async () => {
     const own = volume();
-    data.volume = of(own, await api.image("volume", own, "volume"));
+    data.volume = of(own, await patiently(api.image("volume", own, "volume"), render));
     render();
   }, (error) => { data.volume = null; render(); fail(error); });
 }
@@ -228,7 +235,8 @@ export function loadPartner() {
   if (state.view !== "compare" || !state.partner) return render();
   return attempt(async () => {
     const own = partnerNames();
-    const [map, members] = await Promise.all([api.image("map", own, "map2"), api.image("members", own, "members2")]);
+    const both = Promise.all([api.image("map", own, "map2"), api.image("members", own, "members2")]);
+    const [map, members] = await patiently(both, render);
     data.partner = { map: of(own, map), members: of(own, members) };
     render();
   });

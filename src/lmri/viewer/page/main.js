@@ -2,13 +2,13 @@
 
 import * as api from "./api.js";
 import { onTheme, theme, toggleTheme } from "./color.js";
-import { attempt, data } from "./data.js";
+import { attempt, current, data, nVolumes, run } from "./data.js";
 import { $, command, count, el, hideTip, nameFolder, say, showTip } from "./dom.js";
 import { choose, toToken } from "./going.js";
 import { listen } from "./keys.js";
 import * as load from "./loading.js";
 import { describe, mosaics, render, roi, showHovered, showOverlay } from "./scene.js";
-import { fromAddress, on, state, update } from "./state.js";
+import { begin, fromAddress, on, state, update } from "./state.js";
 
 function fill() {
   const options = (node, list, value) => {
@@ -70,10 +70,10 @@ function controls() {
 }
 
 const act = {
-  token: (step) => toToken(Math.min(Math.max(0, state.volume + step), Math.max(0, (data.tokens?.tokens.length ?? 1) - 1))),
-  end: (last) => toToken(last ? Math.max(0, (data.tokens?.tokens.length ?? 1) - 1) : 0),
+  token: (step) => toToken(Math.max(0, Math.min(state.volume + step, nVolumes() - 1))),
+  end: (last) => toToken(last ? Math.max(0, nVolumes() - 1) : 0),
   text(step) {
-    const starts = data.tokens?.text_starts ?? [];
+    const starts = current(data.tokens, run())?.text_starts ?? [];
     const next = step > 0 ? starts.find((one) => one > state.volume) : starts.findLast((one) => one < state.volume);
     if (next !== undefined) toToken(next);
   },
@@ -229,6 +229,7 @@ async function start() {
       $("panel-network").append(command("lmri record MODEL TEXTS --out STUDY"));
       return;
     }
+    begin();
     choose(fromAddress());
     roi.setTool(state.tool);
     controls();

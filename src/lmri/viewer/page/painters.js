@@ -60,17 +60,19 @@ export class CanvasPainter {
 
 function strongest({ wide, high, winners, under }, top, first) {
   const found = new ImageData(wide, high);
+  const tables = scales();
   winners.forEach((winner, pixel) => {
-    if (winner >= 0) found.data.set(color(top[first + winner], under[pixel]), 4 * pixel);
+    if (winner >= 0) tint(found.data, 4 * pixel, tables, top[first + winner], under[pixel]);
   });
   return found;
 }
 
-function color(index, grey_) {
-  const { positive, negative, grey } = scales();
+/** Write one colour where it belongs: by the overlay if it is shown there, else by the grey of the underlay. */
+function tint(data, to, { positive, negative, grey }, index, grey_) {
   const table = index ? (index > 0 ? positive : negative) : grey;
   const place = 3 * (Math.abs(index) || Math.round(grey_));
-  return [table[place], table[place + 1], table[place + 2], 255];
+  for (let channel = 0; channel < 3; channel++) data[to + channel] = table[place + channel];
+  data[to + 3] = 255;
 }
 
 /**
@@ -92,12 +94,13 @@ function indices({ overlay, underlay, low, high }) {
 
 function colors({ shape: [nx, ny], underlay }, top, layer) {
   const found = new ImageData(nx, ny);
+  const tables = scales(); // once: to ask a browser for its theme takes a while
   for (let y = 0; y < ny; y++) {
     for (let x = 0; x < nx; x++) {
       const from = layer * nx * ny + y * nx + x;
       const to = 4 * ((ny - 1 - y) * nx + x);
       if (underlay[from] < 1) continue;
-      found.data.set(color(top[from], underlay[from]), to);
+      tint(found.data, to, tables, top[from], underlay[from]);
     }
   }
   return found;
@@ -144,8 +147,9 @@ export class NiivuePainter {
   /** @param {Scene} scene */
   paint(scene) {
     this.next = scene;
-    this.busy = this.busy.then(() => this.next === scene && this.#paint(scene));
-    return this.busy;
+    const turn = this.busy.then(() => this.next === scene && this.#paint(scene));
+    this.busy = turn.catch(() => {}); // whoever asked for it is told; the next picture has its own chance
+    return turn;
   }
 
   async #paint(scene) {

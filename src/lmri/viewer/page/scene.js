@@ -49,7 +49,7 @@ export function render() {
 }
 
 function underlay() {
-  const values = { mean: data.mean?.values, volume: data.volume?.values }[state.underlay];
+  const values = { mean: data.mean, volume: current(data.volume, volume()) }[state.underlay]?.values;
   if (!values || values.length !== data.mask.length) return (data.plain ??= grey(null, data.mask));
   if (!data.greys.has(values)) data.greys.set(values, grey(values, data.mask));
   return data.greys.get(values);
@@ -65,7 +65,7 @@ export const showOverlay = (overlay) =>
 /** What the overlay is: its values, where it starts by itself, and the unit it is in. */
 function layerOf({ map, members }) {
   if (state.overlay === "volume") {
-    const values = data.volume?.values ?? null;
+    const values = current(data.volume, volume())?.values ?? null;
     return { values, start: values ? quantile(Float32Array.from(values, Math.abs), 0.9) : 0 };
   }
   const values = state.overlay === "none" ? null : (state.overlay === "map" ? map : members)?.values ?? null;
@@ -78,7 +78,8 @@ function paint() {
   const { mask } = data;
   const comparing = state.view === "compare";
   const fitting = (one) => ({ ...one, values: one?.values?.length === mask.length ? one.values : null });
-  const sides = [data, comparing ? data.partner : null].map((one) => fitting(one && layerOf(one)));
+  const layer = (one, what) => one && layerOf({ map: current(one.map, what), members: current(one.members, what) });
+  const sides = [layer(data, names()), comparing ? layer(data.partner, partnerNames()) : null].map(fitting);
   const scale = commonScale(sides.filter((one) => one.values), sides[0].start);
   const { low, high } = scale;
   const unit = unitOf(state.overlay);
@@ -87,12 +88,13 @@ function paint() {
   const own = { space: data.site, underlay: underlay(), low, high };
   const shown = sides[0].values;
   show(mosaics[0], { ...own, overlay: shown }, comparing && state.network ? titled(state.set, state.network) : null);
-  mosaics[0].say(emptyWords(shown, low, state.network));
   mosaics[1].stage.parentElement.hidden = !comparing;
   if (comparing) {
-    show(mosaics[1], { ...own, overlay: sides[1].values }, state.partner ? titled(state.second, state.partner) : "");
-    mosaics[1].say(state.partner ? emptyWords(sides[1].values, low, state.partner) : data.unmatched);
+    show(mosaics[1], { ...own, overlay: sides[1].values }, state.partner ? titled(state.second, state.partner) : "\u00a0");
   }
+  const other = state.partner ? emptyWords(sides[1].values, low, state.partner) : data.unmatched;
+  const words = [emptyWords(shown, low, state.network), comparing ? other : null];
+  mosaics.forEach((mosaic, side) => mosaic.say(words[side], words[1 - side])); // both sides stay of one size
   tell(shown ? shownAt(shown, low) : null);
   showHovered(); // what is under the pointer may have come just now
 }
@@ -197,6 +199,7 @@ let hovered = null;
 export function showHovered() {
   if (!hovered) return;
   const { under, side, x, y } = hovered;
+  if (under.neuron >= (data.site.layers[under.layer]?.width ?? 0)) return; // of another site, until the pointer moves
   const [name, ...rest] = describe(under, side);
   showTip(x, y, el("b", { text: name }), ...rest.map((text) => el("span", { text })));
   $("readout").textContent = [name, ...rest].join(" · ");
@@ -207,6 +210,7 @@ function pointer(side) {
   const box = (from, to) => ({ layer: from.layer, x0: Math.min(from.x, to.x), y0: Math.min(from.y, to.y), x1: Math.max(from.x, to.x), y1: Math.max(from.y, to.y) });
   let last = null;
   return {
+    failed: noNiivue,
     coarse: (now) => tellCoarse(side, now && (side === 0 || state.view === "compare")),
     hover(under, event) {
       hovered = under && { under, side, x: event.clientX, y: event.clientY };
@@ -261,6 +265,6 @@ function shownMembers() {
 }
 
 function noNiivue(error) {
-  $("no-webgl").textContent = `NiiVue did not start (${error.message}); the mosaic is drawn on a plain canvas. Everything else works.`;
+  $("no-webgl").textContent = `NiiVue does not draw (${error.message}); the mosaic is drawn on a plain canvas. Everything else works.`;
   $("no-webgl").hidden = false;
 }

@@ -17,6 +17,12 @@ const ALLOWED = {
   underlay: ["mean", "mask", "volume"], overlay: ["members", "map", "volume", "none"], view: ["networks", "compare"],
 };
 const watchers = [];
+let begun = false;
+
+/** From now on there is something to look at; what is pressed before goes nowhere, and the address stays as it came. */
+export function begin() {
+  begun = true;
+}
 
 /** Call `act` with the names that changed, whenever one of `names` did. */
 export function on(names, act) {
@@ -25,6 +31,7 @@ export function on(names, act) {
 
 /** Change something, write it into the address, and tell whoever watches it. */
 export function update(changes) {
+  if (!begun) return;
   const changed = new Set();
   for (const [name, value] of Object.entries(changes)) {
     if (state[name] !== value) {

@@ -77,13 +77,16 @@ export class Strip {
 
   /** Set the cursor on a token, and bring it into sight. */
   select(volume) {
+    if (volume === this.volume) return;
     if (this.volume !== null) this.cells[this.volume]?.setAttribute("aria-selected", "false");
     this.volume = volume;
     const cell = this.cells[volume];
     if (!cell) return;
     cell.setAttribute("aria-selected", "true");
     this.host.setAttribute("aria-activedescendant", cell.id);
+    const { scrollX, scrollY } = window;
     cell.scrollIntoView({ block: "nearest" });
+    window.scrollTo(scrollX, scrollY); // the strip has to scroll, a page that is too small for all of it must not
   }
 
   #tip(volume, x, y) {

@@ -10,7 +10,7 @@ export class Mosaic {
   /**
    * @param {HTMLElement} host
    * @param {string} name what it is, for those who hear the page
-   * @param {{hover: Function, press: Function, drag: Function, release: Function, open: Function, coarse: Function}} acts
+   * @param {{hover: Function, press: Function, drag: Function, release: Function, open: Function, coarse: Function, failed: Function}} acts
    */
   constructor(host, name, acts) {
     this.acts = acts;
@@ -49,7 +49,7 @@ export class Mosaic {
 
   #demote() {
     this.painter = this.flat;
-    this.paint();
+    return this.paint();
   }
 
   /** Show what was painted on, and note whether several neurons share a pixel there. */
@@ -85,10 +85,11 @@ export class Mosaic {
     return this.paint();
   }
 
-  /** Write words above the mosaic, as where there is nothing to see. */
-  say(words) {
-    this.words.textContent = words ?? "";
-    this.words.hidden = !words;
+  /** Write words above the mosaic, as where there is nothing to see, or leave the room that those beside it take. */
+  say(words, beside = null) {
+    this.words.textContent = words || beside || "";
+    this.words.hidden = !(words || beside);
+    this.words.style.visibility = words ? "" : "hidden";
   }
 
   #scene() {
@@ -129,7 +130,13 @@ export class Mosaic {
     this.mark({});
     // NiiVue shows one neuron a pixel, whichever lies under its middle, and would leave out its neighbours.
     const painter = scene.scrolls || isCoarse(scene.tiles, scene.shape, scene.dpr) ? this.flat : this.painter;
-    await painter.paint(scene);
+    try {
+      await painter.paint(scene);
+    } catch (error) {
+      if (painter === this.flat) throw error;
+      this.acts.failed?.(error);
+      return this.#demote();
+    }
     if (this.scene === scene) {
       this.#present(painter, scene);
       if (painter.tiles) {

@@ -1,0 +1,135 @@
+"""The viewer: seconds until the picture stands, for a study of GPT-2's size.
+
+    python benchmarks/viewer.py                  # about 5 minutes on 2 cores, most of them to make the study
+    python benchmarks/viewer.py --folder scratch # keeps the study there, for another time
+
+The study is made here: 12 layers of 3,072 hidden units, 1,000 volumes, 20 networks that were planted. It is shown by
+the server that `lmri view` runs, in headless Chromium, which needs ``pip install playwright``. "Cold" is a browser and
+a server that were started just now; "warm" is a new tab of both. Times begin where the address is opened.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from playwright.sync_api import sync_playwright
+
+import lmri
+from lmri import storage
+from lmri.recording import Recording, Run
+from lmri.space import ModelInfo, NeuronSpace
+from lmri.study.dataset import write_recording_index, write_recording_site, write_recording_texts
+from lmri.study.study import writing_to
+from lmri.viewer import serving
+
+WIDTHS, N_VOLUMES, N_NETWORKS = [3072] * 12, 1000, 20
+SITE, CORPUS, LENGTH = "mlp_hidden", "news", 50
+FLAGS = (
+    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+)  # fmt: skip
+NIIVUE = '.stage[data-painter="niivue"][data-painted]'
+
+
+def make_study(root: Path) -> None:
+    """Write a study in which networks were planted, and find them."""
+    rng = np.random.default_rng(0)
+    space = NeuronSpace.build(WIDTHS, SITE, ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
+    maps = rng.laplace(size=(N_NETWORKS, space.n_neurons)) * (rng.random((N_NETWORKS, space.n_neurons)) < 0.05)
+    activations = rng.laplace(size=(N_VOLUMES, N_NETWORKS)) @ maps + rng.normal(size=(N_VOLUMES, space.n_neurons))
+    with writing_to(root, space.model) as study:
+        record(study, space, activations.astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it need not converge to be looked at
+        fitted = lmri.FastICA(space, N_NETWORKS, max_iter=20).fit(study.recording(CORPUS).imgs)
+    study.save_decomposition(fitted, study.recordings(), "ica")
+    study.save_networks(study.decomposition("ica").threshold("z", z=3.0), "ica")
+
+
+def record(study, space: NeuronSpace, activations: np.ndarray) -> None:
+    """Write one run of texts of one length, as a recording."""
+    layout, n = study.layout, len(activations)
+    words = [f" word{place % 97}" for place in range(n)]
+    names = np.repeat([f"{CORPUS}-{number:03d}" for number in range(n // LENGTH)], LENGTH)
+    texts = ["".join(words[first : first + LENGTH]) for first in range(0, n, LENGTH)]
+    ends = np.concatenate([np.cumsum([len(one) for one in words[at : at + LENGTH]]) for at in range(0, n, LENGTH)])
+    events = pd.DataFrame({"onset": np.arange(n, dtype=float), "duration": 1.0, "trial_type": CORPUS, "text_id": names})
+    events = events.assign(token=words, token_id=np.arange(n), position=np.tile(np.arange(1, LENGTH + 1), n // LENGTH))
+    events = events.assign(start=ends - [len(one) for one in words], end=ends)
+    stem = (study.subject, CORPUS, 1)
+    run = Run(layout.bold(*stem, SITE), layout.events(*stem), layout.tokens(*stem), n)
+    run.img.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(space.to_img(activations), run.img)
+    storage.write_table(run.events, events)
+    storage.write_table(run.tokens, events.assign(dummy=0, volume=np.arange(n)))
+    table = pd.DataFrame({"text_id": pd.unique(names), "sha256": "0" * 64, "split": "fit", "run": 1})
+    table = table.assign(n_tokens=LENGTH, n_volumes=LENGTH, n_cut=0, text=texts)
+    write_recording_texts(layout, study.subject, CORPUS, table)
+    write_recording_site(layout, study.subject, space, CORPUS, table, {"n_dummy": 0})
+    recording = Recording(space, CORPUS, (run,), table, {})
+    write_recording_index(layout, recording, {"n_dummy": 0}, storage.versions())
+
+
+@contextmanager
+def launched(driver):
+    """Start a browser with nothing in its memory."""
+    browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+def seconds(browser, url: str, size: tuple[int, int]) -> dict[str, float]:
+    """Open the page once, and give the seconds from then on until each thing stands."""
+    context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)))
+    page = context.new_page()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector(NIIVUE)
+    times = page.evaluate(
+        """() => {
+      const at = (kind, name) => performance.getEntriesByType(kind).find((one) => one.name.startsWith(name));
+      const came = (name) => { const one = performance.getEntriesByType('resource').find((o) => o.name.includes(name));
+        return one ? one.responseEnd : NaN; };
+      return {
+        'first paint': at('paint', 'first-contentful-paint')?.startTime ?? NaN,
+        'study listed': came('/api/study'), 'networks listed': came('/api/networks'),
+        'map came': came('/api/map.nii.gz'), 'mean came': came('/api/mean.nii.gz'),
+        'mosaic stands': at('mark', 'lmri-mosaic').startTime, 'NiiVue took over': performance.now(),
+      }; }"""
+    )
+    context.close()
+    return {name: value / 1000 for name, value in times.items()}
+
+
+def main() -> None:
+    """Print the median of each time, cold and warm."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--size", type=int, nargs=2, default=(1280, 720))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as driver:
+        root = (options.folder or Path(scratch)) / "study"
+        if not root.is_dir():
+            make_study(root)
+        found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+        for _ in range(options.repeats):
+            with serving(root) as url, launched(driver) as browser:
+                found["cold"].append(seconds(browser, url, options.size))
+                found["warm"].append(seconds(browser, url, options.size))
+        for kind, rows in found.items():
+            medians = {name: round(statistics.median(row[name] for row in rows), 2) for name in rows[0]}
+            print(f"{kind}: seconds, medians of {len(rows)}: {json.dumps(medians)}")
+
+
+if __name__ == "__main__":
+    main()
