@@ -20,8 +20,9 @@ import pytest
 import lmri
 from lmri import storage
 from lmri.outcome import Drawing, Outcome
+from lmri.recording import volume_meaning, volume_unit
 from lmri.report.citing import Methods
-from lmri.report.environment import environment, p_value, volume_meaning, volume_unit
+from lmri.report.environment import environment, p_value
 from lmri.report.quality import write_page
 from lmri.report.references import REFERENCES
 from lmri.reproducibility import reproducibility, volume_texts

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from urllib.parse import urlencode, urlsplit
 
 import nibabel as nib
@@ -33,6 +34,7 @@ from lmri.viewer.api import ANSWERS, plain
 from lmri.viewer.holdings import Holdings, read_numbers
 from lmri.viewer.kept import Kept
 from test_imports import _loaded
+from test_report_page import CONTRAST, planted
 
 SITE = "mlp_hidden"
 HERE = "http://127.0.0.1:8765"
@@ -118,7 +120,7 @@ def test_networks_are_the_studys(page, walked, name):
     for row, network, wanted in zip(said["networks"], own, own.table.to_dict("records"), strict=True):
         assert row["name"] == network.name
         assert row["profile"] == network.layer_profile().tolist()
-        assert row["max_z"] == np.abs(network.z).max()
+        assert row["max"] == np.abs(network.strength).max()
         for column, value in wanted.items():
             if column != "network":
                 assert row[column] == (None if isinstance(value, float) and np.isnan(value) else value), column
@@ -135,6 +137,45 @@ def test_networks_are_the_studys(page, walked, name):
                 next((walked.entries.find("networks", name).folder).glob("*network-00_stat-z_statmap.nii.gz"))
             )
             np.testing.assert_array_equal(own.space.from_img(members), same)
+
+
+@pytest.mark.parametrize("is_t", [True, False])
+def test_a_localizer_is_shown_by_its_t(tmp_path, is_t):
+    # Far from 0 in the mean, so that z over neurons has other signs than t.
+    more = {"p_min": [0.0001], "max_abs_t": [9.0], "skewness": [0.2], "sign_determined": [1]}
+    study = planted(tmp_path / "study", n_networks=1, z=1.5, shift=3.0, found=CONTRAST if is_t else {}, more=more)
+    own, page = study.networks("ica"), Page(study.root)
+    assert own.stat == ("t" if is_t else "z")
+    assert page.ask("study")["sites"][0]["sets"][0]["stat"] == own.stat
+    strength = own.weights[0] if is_t else own[0].z
+    asked = {"site": SITE, "set": "ica", "network": "ica-00"}
+    [row] = page.ask("networks", site=SITE, set="ica")["networks"]
+    assert row["max"] == pytest.approx(np.abs(strength).max())
+    assert row["n_positive"] == (own.members[0] & (strength > 0)).sum()
+    img = page.img("map.nii.gz", **asked)
+    np.testing.assert_array_equal(own.space.from_img(img), strength.astype(np.float32))
+    assert int(img.header["intent_code"]) == (3 if is_t else 5)
+    shown = page.ask("slices", kind="members", **asked)
+    assert sum(value > 0 for layer in shown["values"] for value in layer if value is not None) == row["n_positive"]
+
+
+def test_what_a_person_rejected_is_said_to_be(copy):
+    networks = copy.networks("canica")
+    kept = replace(
+        networks,
+        mask=networks.members & (np.arange(len(networks)) != 1)[:, None],
+        info={**networks.info, "threshold": {"method": "accepted", "by": "z", "description": "", "rejected": [1]}},
+    )
+    copy.save_networks(kept, "canica", "accepted")
+    rows = Page(copy.root).ask("networks", site=SITE, set="accepted")["networks"]
+    assert [row["rejected"] for row in rows] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("per", "unit"), [("token", "token"), ("word", "word")])
+def test_volumes_are_called_what_they_are(tmp_path, per, unit):
+    study = planted(tmp_path / "study", n_networks=1, z=1.5, axis={} if per == "token" else {"per": per})
+    [corpus] = Page(study.root).ask("study")["sites"][0]["corpora"]
+    assert corpus["unit"] == unit
 
 
 def test_time_courses_are_z_scored_over_all_runs(page, walked):

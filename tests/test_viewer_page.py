@@ -717,7 +717,7 @@ def test_the_table_is_sorted_and_filtered_and_walked(own, study):
 
 
 def test_500_networks_are_listed_sorted_and_walked(browser, address):
-    fixed = {"label": "", "n_positive": 0, "iq": 0.9, "max_z": 3.0, "profile": [1, 0, 2]}
+    fixed = {"label": "", "n_positive": 0, "iq": 0.9, "max": 3.0, "rejected": False, "profile": [1, 0, 2]}
     rows = [
         {
             "name": f"n-{one:03d}",

@@ -1,6 +1,6 @@
 """Recordings: what a model did while it read, as images and tables on disk. Data only; nothing here loads a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -268,3 +268,37 @@ def _text_columns(path: Path) -> list[str]:
         return []  # whoever reads it says that it is missing
     with path.open(encoding="utf-8") as stream:
         return [name for name in stream.readline().rstrip("\n").split("\t") if name not in EVENT_NUMBERS]
+
+
+def volume_unit(recordings: Iterable[Recording]) -> tuple[str, str]:
+    """Say what one volume of some recordings is, and several: tokens, words or sentences.
+
+    They are ``("volume", "volumes")`` where recordings differ, where tokens were left out in between, where it is not
+    known, and where there is no recording: right of all of them, and a step from one to the next is no token.
+    """
+    found = volume_meaning(recordings)
+    return (found, f"{found}s") if found in ("token", "word", "sentence") else ("volume", "volumes")
+
+
+def volume_meaning(recordings: Iterable[Recording]) -> str:
+    """Say what the volumes of some recordings are: "token", "word", "sentence" or "every 2nd token"; "" if unknown.
+
+    Unknown is also what recordings do not share.
+    """
+    found = {_volume(one) for one in recordings}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _volume(recording: Recording) -> str:
+    """Read what a volume is from the parameters, which name it where it is no token."""
+    parameters = recording.info.get("parameters", {})
+    per, every = parameters.get("per", "token"), parameters.get("every", 1)
+    if every == 1:
+        return per if per in ("token", "word", "sentence") else ""
+    return f"every {_ordinal(every)} token" if per == "token" and isinstance(every, int) and every > 1 else ""
+
+
+def _ordinal(n: int) -> str:
+    """Write 2nd, 3rd, 11th."""
+    last = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{last}"

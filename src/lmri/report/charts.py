@@ -71,7 +71,7 @@ def spectrum_chart(frequencies: np.ndarray, power: np.ndarray, peak: float, unit
     peak : float
         Frequency to mark; NaN if there is none.
     unit : {"token", "word", "sentence", "volume"}
-        What a volume is, as `lmri.report.environment.volume_unit` says it.
+        What a volume is, as `lmri.recording.volume_unit` says it.
     """
     left, right, top, bottom = 40, 392, 8, 118
     shown = (frequencies > 0) & (power > 0)

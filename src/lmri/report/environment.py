@@ -1,6 +1,5 @@
 """How pages are made of templates: one environment for all of them, and numbers as tables show them."""
 
-from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from markupsafe import Markup
 
 from lmri.qc.tokens import visible
-from lmri.recording import Recording
 
 
 def environment() -> jinja2.Environment:
@@ -55,40 +53,6 @@ def p_value(value: Any) -> str:
     """
     shown = number(value)
     return shown if shown == "–" or not value < 0.0005 else "< 0.001"
-
-
-def volume_unit(recordings: Iterable[Recording]) -> tuple[str, str]:
-    """Say what one volume of some recordings is, and several: tokens, words or sentences.
-
-    They are ``("volume", "volumes")`` where recordings differ, where tokens were left out in between, where it is not
-    known, and where there is no recording: right of all of them, and a step from one to the next is no token.
-    """
-    found = volume_meaning(recordings)
-    return (found, f"{found}s") if found in ("token", "word", "sentence") else ("volume", "volumes")
-
-
-def volume_meaning(recordings: Iterable[Recording]) -> str:
-    """Say what the volumes of some recordings are: "token", "word", "sentence" or "every 2nd token"; "" if unknown.
-
-    Unknown is also what recordings do not share.
-    """
-    found = {_volume(one) for one in recordings}
-    return found.pop() if len(found) == 1 else ""
-
-
-def _volume(recording: Recording) -> str:
-    """Read what a volume is from the parameters, which name it where it is no token."""
-    parameters = recording.info.get("parameters", {})
-    per, every = parameters.get("per", "token"), parameters.get("every", 1)
-    if every == 1:
-        return per if per in ("token", "word", "sentence") else ""
-    return f"every {_ordinal(every)} token" if per == "token" and isinstance(every, int) and every > 1 else ""
-
-
-def _ordinal(n: int) -> str:
-    """Write 2nd, 3rd, 11th."""
-    last = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{last}"
 
 
 def plural(n: int, noun: str) -> str:

@@ -9,8 +9,9 @@ from lmri.decomposition.base import SURROGATE_ITERATIONS
 from lmri.layers import DECODER
 from lmri.networks import LOCALIZER
 from lmri.qc.findings import sentence
+from lmri.recording import volume_meaning
 from lmri.report.citing import Methods
-from lmri.report.environment import plural, volume_meaning
+from lmri.report.environment import plural
 from lmri.report.reading import Shelf
 from lmri.report.sections.results import scored_neurons
 from lmri.scores import ALPHA, N_BOOTSTRAP

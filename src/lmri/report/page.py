@@ -12,7 +12,8 @@ from markupsafe import Markup
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.networks import LOCALIZER
-from lmri.report.environment import asset, encodable, environment, volume_meaning
+from lmri.recording import volume_meaning
+from lmri.report.environment import asset, encodable, environment
 from lmri.report.methods import methods, site_words
 from lmri.report.reading import Shelf
 from lmri.report.sections import networks, recorded, results

@@ -133,6 +133,7 @@ def read_decomposition(
     """Read the maps, not thresholded, with their metrics and surrogates."""
     maps = np.atleast_2d(space.from_img(file("components.nii.gz")))
     metrics = storage.read_table(file("metrics.tsv"), ["network"]).drop(columns="network")
+    _check_rows(file("metrics.tsv"), metrics, len(maps))
     null = None
     if (about := info.get("null")) is not None:
         null = partial(read_null, file, **about)
@@ -198,8 +199,14 @@ def read_networks(
     weights = np.atleast_2d(space.from_img(file("weights.nii.gz")))
     members = np.atleast_2d(space.from_img(file("members.nii.gz"))) > 0
     table = storage.read_table(file("networks.tsv"), ["network"])
+    _check_rows(file("networks.tsv"), table, len(weights))
     metrics = table.drop(columns=[column for column in _TABLE_OF_MEMBERS if column in table])
     return NetworkSet(space, weights, members, name, metrics, info, fit_texts)
+
+
+def _check_rows(path: Path, table: pd.DataFrame, n_maps: int) -> None:
+    if len(table) != n_maps:
+        raise StudyError(f"{path} has {len(table)} rows for {n_maps} maps: it was cut short. Make the entry again.")
 
 
 # -- scores -----------------------------------------------------------------------------------------------------------

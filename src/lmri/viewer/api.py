@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 
 from lmri import rois as regions
 from lmri import storage
-from lmri.recording import Recording
+from lmri.networks import LOCALIZER
+from lmri.recording import Recording, volume_unit
 from lmri.space import NeuronSpace
 from lmri.study import Entry
-from lmri.thresholds import value_name, z_scores
+from lmri.thresholds import value_name
 from lmri.viewer import images, words
 from lmri.viewer.asking import Answer, Query, network_of, networks_of, recording_of, run_of, set_of, space_of
 from lmri.viewer.holdings import Contents, Holdings, source_of
@@ -66,7 +67,11 @@ def _site(found: Contents, site: str) -> dict[str, Any]:
         "layers": [{"name": layer.name, "width": layer.width} for layer in space.layers],
         "n_neurons": space.n_neurons,
         "corpora": [
-            {"corpus": corpus, "runs": [run.n_volumes for run in recording.runs]}
+            {
+                "corpus": corpus,
+                "runs": [run.n_volumes for run in recording.runs],
+                "unit": volume_unit([recording])[0],
+            }
             for (at, corpus), recording in found.recordings.items()
             if at == site
         ],
@@ -86,6 +91,7 @@ def _stored_set(found: Contents, entry: Entry) -> dict[str, Any]:
         "decomposition": source.name,
         "method": source.info["parameters"].get("method", source.name),
         "threshold": threshold_of(entry),
+        "stat": "t" if source.info["parameters"].get("method") == LOCALIZER else "z",
         "description": entry.info["parameters"].get("description", ""),
         "corpora": source.info["inputs"]["corpora"],
         "n_networks": entry.info["results"].get("n_networks"),
@@ -111,12 +117,16 @@ def networks(holdings: Holdings, query: Query) -> dict[str, Any]:
     """List the networks of a set with their metrics."""
     entry, found = networks_of(holdings, holdings.contents(), query)
     profiles = found.space.count_per_layer(found.members)
-    largest = np.abs(z_scores(found.weights)).max(axis=1, initial=0)
-    rows = [
-        {"label": "", "variance": None, "iq": None, **_numbers(row), "max_z": one, "profile": profile}
-        for row, one, profile in zip(found.table.to_dict("records"), largest, profiles, strict=True)
-    ]
+    largest = np.abs(found.strength).max(axis=1, initial=0)
     parameters = entry.info["parameters"]
+    rejected = parameters.get("rejected", [])
+    rows = [
+        {"label": "", "variance": None, "iq": None, **_numbers(row), "max": one, "profile": profile}
+        | {"rejected": number in rejected}
+        for number, (row, one, profile) in enumerate(
+            zip(found.table.to_dict("records"), largest, profiles, strict=True)
+        )
+    ]
     return {
         "networks": rows,
         "threshold": threshold_of(entry),
@@ -130,22 +140,24 @@ def _numbers(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {renamed.get(str(key), str(key)): value for key, value in row.items()}
 
 
-def _map_values(holdings: Holdings, found: Contents, query: Query, members: bool) -> tuple[NeuronSpace, np.ndarray]:
+def _map_values(
+    holdings: Holdings, found: Contents, query: Query, members: bool
+) -> tuple[NeuronSpace, np.ndarray, str]:
     _, one, number = network_of(holdings, found, query)
-    z = one[number].z
-    return one.space, np.where(one.members[number], z, 0) if members else z
+    strength = one[number].strength
+    return one.space, np.where(one.members[number], strength, 0) if members else strength, one.stat
 
 
 def map_img(holdings: Holdings, query: Query) -> bytes:
-    """Give the z map of a network, unthresholded."""
-    space, values = _map_values(holdings, holdings.contents(), query, members=False)
-    return images.packed(space.to_img(values, "z"))
+    """Give the map of a network, unthresholded: z, or t of a localizer."""
+    space, values, stat = _map_values(holdings, holdings.contents(), query, members=False)
+    return images.packed(space.to_img(values, stat))
 
 
 def members_img(holdings: Holdings, query: Query) -> bytes:
-    """Give the z map of a network's members, 0 elsewhere."""
-    space, values = _map_values(holdings, holdings.contents(), query, members=True)
-    return images.packed(space.to_img(values, "z"))
+    """Give the map of a network's members, 0 elsewhere: z, or t of a localizer."""
+    space, values, stat = _map_values(holdings, holdings.contents(), query, members=True)
+    return images.packed(space.to_img(values, stat))
 
 
 def course(holdings: Holdings, query: Query) -> dict[str, Any]:
@@ -201,7 +213,7 @@ def slices(holdings: Holdings, query: Query) -> dict[str, Any]:
     """Give the numbers of an image, slice by slice."""
     kind, found = query.text("kind"), holdings.contents()
     if kind in ("map", "members"):
-        space, values = _map_values(holdings, found, query, kind == "members")
+        space, values, _ = _map_values(holdings, found, query, kind == "members")
     elif kind == "mean":
         recording = recording_of(found, query)
         space, values = recording.space, holdings.mean(recording)

@@ -225,7 +225,8 @@ class Holdings:
         source = source_of(found, entry)
 
         def read() -> NetworkSet:
-            return results.read_networks(self._file(entry), found.spaces[entry.site], entry.name, {}, frozenset())
+            info = {"method": source.info["parameters"].get("method")}
+            return results.read_networks(self._file(entry), found.spaces[entry.site], entry.name, info, frozenset())
 
         files = [entry.folder / "entry.json", source.folder / "entry.json"]
         networks = self._sets.get(("networks", entry.folder), files, read)

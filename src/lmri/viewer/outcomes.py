@@ -12,8 +12,9 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.scores import INTACT, SUMMARY_TEXT
 from lmri.study import Entry
+from lmri.study.experiments import scored_sets
 from lmri.viewer.asking import Query, network_of, one_of, set_of
-from lmri.viewer.holdings import Contents, Holdings
+from lmri.viewer.holdings import Holdings
 
 # -- results ----------------------------------------------------------------------------------------------------------
 
@@ -26,22 +27,11 @@ def scores(holdings: Holdings, query: Query) -> list[dict[str, Any]]:
     found = holdings.contents()
     entry, own, number = network_of(holdings, found, query)
     rows: list[dict[str, Any]] = []
-    scored = _scored_by_experiments(found, entry)
-    for (site, name), one in found.entries["scores"].items():
-        if site == entry.site and (one.info["inputs"].get("networks") == entry.name or name in scored):
+    experiments = list(found.entries["experiments"].values())
+    for (site, _), one in found.entries["scores"].items():
+        if site == entry.site and entry.name in scored_sets(one, experiments):
             rows += _rows(one, holdings.table(one, "scores.tsv", SUMMARY_TEXT), own.names[number])
     return rows
-
-
-def _scored_by_experiments(found: Contents, entry: Entry) -> set[str]:
-    """Name the scores of experiments on a set, such as of several doses: the scores themselves do not name it."""
-    inputs = [one.info["inputs"] for (site, _), one in found.entries["experiments"].items() if site == entry.site]
-    named = [(one.get("networks", []), one.get("scores", [])) for one in inputs]
-    return {
-        scores
-        for networks, scores in named
-        if isinstance(scores, str) and entry.name in ([networks] if isinstance(networks, str) else networks)
-    }
 
 
 _SHOWN = (

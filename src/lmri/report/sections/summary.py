@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmri.report.environment import number, plural, volume_unit
+from lmri.recording import volume_unit
+from lmri.report.environment import number, plural
 from lmri.report.reading import Shelf
 
 Section = Sequence[Mapping[str, Any]]

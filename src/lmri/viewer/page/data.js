@@ -52,6 +52,9 @@ export async function patiently(answer, meanwhile) {
   }
 }
 
+/** What the maps of a set are: z over neurons, or the t of a localizer. */
+export const statOf = (set) => data.site?.sets.find((one) => one.name === set)?.stat ?? "z";
+
 /** How many volumes the run has that is looked at, whether its tokens have come or not. */
 export const nVolumes = () => data.site?.corpora.find((one) => one.corpus === state.corpus)?.runs[state.run - 1] ?? 0;
 

@@ -19,16 +19,16 @@ export const bothEnds = ({ highest, lowest }, unit, go) => [
 ];
 
 /** Write what the table knows of a network, its layers, and where lesions and tokens are to come. */
-export function showNetwork(host, row, space, overlay) {
+export function showNetwork(host, row, space, stat, overlay) {
   const signs = row.n_neurons ? ` (${row.n_positive} positive, ${row.n_neurons - row.n_positive} negative)` : "";
   const facts = [
     ["neurons", `${row.n_neurons.toLocaleString("en")}${signs}`], ["mean layer", number(row.mean_layer, 1)],
-    ["variance", number(row.variance, 3)], ["stability Iq", number(row.iq, 2)], ["max |z|", number(row.max_z, 1)],
+    ["variance", number(row.variance, 3)], ["stability Iq", number(row.iq, 2)], [`max |${stat}|`, number(row.max, 1)],
   ];
   fill(host,
     el("h2", {}, el("bdi", { text: row.name })),
     row.label ? el("p", { class: "label-text" }, spell(row.label)) : null,
-    row.n_neurons ? null : el("p", { class: "note", text: "No neuron passes the threshold. An empty network is a result; its whole map is there to look at: press m." }),
+    row.n_neurons ? null : el("p", { class: "note", text: row.rejected ? "Rejected by a person; its whole map is there to look at: press m." : "No neuron passes the threshold. An empty network is a result; its whole map is there to look at: press m." }),
     el("dl", {}, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })])),
     el("h3", { text: "Neurons a layer" }), profile(row.profile ?? [], space),
     el("h3", { text: "Lesions" }), overlay.lesions,

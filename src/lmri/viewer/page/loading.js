@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Comparison } from "./compare.js";
 import { Chart, standardized } from "./course.js";
-import { attempt, current, data, fail, names, nVolumes, of, partnerNames, patiently, run, volume } from "./data.js";
+import { attempt, current, data, fail, names, nVolumes, of, partnerNames, patiently, run, statOf, volume } from "./data.js";
 import { bothEnds, showNetwork, showNeuron, slot } from "./details.js";
 import { $, command, el, number, say } from "./dom.js";
 import { goTo, toToken } from "./going.js";
@@ -22,7 +22,7 @@ const COLUMNS = [
   { key: "mean_layer", label: "layer", title: "mean layer of its neurons", digits: 1 },
   { key: "variance", label: "var", title: "share of the variance", digits: 3 },
   { key: "iq", label: "Iq", title: "stability over starts: 1 is perfect", digits: 2 },
-  { key: "max_z", label: "max", title: "largest |z|", digits: 1 },
+  { key: "max", label: "max", title: "largest |z| (|t| of a localizer)", digits: 1 },
 ];
 export const table = new Grid($("table-pane"), {
   name: "Networks", noun: "network", columns: COLUMNS, key: (row) => row.name, words: (row) => `${row.name} ${row.label ?? ""}`,
@@ -65,7 +65,7 @@ export function loadNetwork() {
     const first = data.rows.find((one) => one.n_neurons) ?? data.rows[0];
     return first && update({ network: first.name });
   }
-  showNetwork($("panel-network"), row, data.site, { lesions, tops });
+  showNetwork($("panel-network"), row, data.site, statOf(state.set), { lesions, tops });
   const own = names();
   const drawn = (map, members) => {
     Object.assign(data, { map, members });
@@ -200,7 +200,7 @@ export function neuronPanel() {
   const z = current(data.map, names())?.values[place];
   const member = current(data.members, names())?.values[place];
   const facts = [
-    [`z in ${state.network ?? "–"}`, `${number(z)}${member === undefined ? "" : member ? ", a member" : ", no member"}`],
+    [`${statOf(state.set)} in ${state.network ?? "–"}`, `${number(z)}${member === undefined ? "" : member ? ", a member" : ", no member"}`],
     [`at volume ${state.volume}`, number(neuron?.values[state.volume], 3)],
     ["mean over the corpus", number(neuron?.mean, 3)], ["sd over the corpus", number(neuron?.sd, 3)],
   ];

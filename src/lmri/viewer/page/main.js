@@ -22,8 +22,8 @@ function fill() {
   options($("set"), data.site.sets.map((one) => [one.name, `${one.name} · ${one.n_networks}${empty(one)} · ${one.threshold}`]), state.set);
   if (!data.site.sets.length) options($("set"), [["", "none"]], "");
   options($("corpus"), data.site.corpora.map((one) => [one.corpus, one.corpus]), state.corpus);
-  const runs = data.site.corpora.find((one) => one.corpus === state.corpus)?.runs ?? [];
-  options($("run"), runs.map((n, place) => [place + 1, `${place + 1} of ${runs.length} · ${count(n, "token")}`]), state.run);
+  const { runs, unit } = data.site.corpora.find((one) => one.corpus === state.corpus) ?? { runs: [], unit: "volume" };
+  options($("run"), runs.map((n, place) => [place + 1, `${place + 1} of ${runs.length} · ${count(n, unit)}`]), state.run);
   $("set").title = data.site.sets.find((one) => one.name === state.set)?.description ?? "";
 }
 

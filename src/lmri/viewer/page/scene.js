@@ -2,7 +2,7 @@
 
 import { useSlices } from "./api.js";
 import { gradient } from "./color.js";
-import { current, data, names, partnerNames, volume } from "./data.js";
+import { current, data, names, partnerNames, statOf, volume } from "./data.js";
 import { $, count, el, hideTip, number, showTip } from "./dom.js";
 import { hasWebGL2 } from "./painters.js";
 import { Roi } from "./roi.js";
@@ -56,7 +56,11 @@ function underlay() {
 }
 
 /** The unit of what an overlay shows, which its threshold is in as well. */
-const unitOf = (overlay) => (overlay === "volume" ? "activation" : "z");
+const unitOf = (overlay) => {
+  if (overlay === "volume") return "activation";
+  const stats = [statOf(state.set), ...(state.view === "compare" && state.second ? [statOf(state.second)] : [])];
+  return [...new Set(stats)].join(" and ");
+};
 
 /** Change the overlay; a threshold of another unit stays behind. */
 export const showOverlay = (overlay) =>
@@ -133,6 +137,7 @@ function emptyWords(values, low, network) {
   const { positive, negative } = shownAt(values, low);
   if (positive + negative) return null;
   if (state.overlay !== "members" || reach(values).high) return "No neuron is beyond this threshold.";
+  if (data.rows.find((row) => row.name === network)?.rejected) return `${network} was rejected by a person. Its whole map: press m.`;
   return `${network} is empty: no neuron passes the threshold ${data.info.threshold ?? ""}. That is a result. Its whole map: press m.`;
 }
 
@@ -143,7 +148,7 @@ function slider({ low, most, step, start, unit, on: shown }) {
   input.value = low;
   input.disabled = !shown;
   const digits = Math.min(6, Math.max(2, -Math.floor(Math.log10(step))));
-  $("threshold-name").textContent = unit === "z" ? "|z| ≥" : "|value| ≥";
+  $("threshold-name").textContent = unit.length === 1 ? `|${unit}| ≥` : "|value| ≥";
   $("threshold-value").textContent = shown ? number(low, digits) : "–";
   input.setAttribute("aria-valuetext", number(low, digits));
   input.dataset.start = start;
@@ -188,7 +193,7 @@ export function describe(under, side) {
   const values = (side ? current(data.partner?.map, partnerNames()) : current(data.map, names()))?.values;
   const base = { mean: data.mean, volume: current(data.volume, volume()) }[state.overlay === "volume" ? "volume" : state.underlay];
   const parts = [`${data.site.layers[under.layer].name} · neuron ${under.neuron}`];
-  if (values) parts.push(`z ${number(values[placeOf(under)])}`);
+  if (values) parts.push(`${statOf(side ? state.second : state.set)} ${number(values[placeOf(under)])}`);
   if (base) parts.push(`${base === data.mean ? "mean" : "activation"} ${number(base.values[placeOf(under)], 3)}`);
   return parts;
 }
