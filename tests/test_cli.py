@@ -1,6 +1,7 @@
 """The command line does what the library does, and ends in a message where it cannot."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import lmri
 from lmri.cli.app import app
+from lmri.cli.console import told_p
 from lmri.cli.stages import parse_threshold
 from lmri.demo.texts import generate
 from lmri.study import open_study
@@ -53,6 +55,18 @@ def study(texts):
 @pytest.fixture
 def copy(study, tmp_path):
     return shutil.copytree(study, tmp_path / "study")
+
+
+def test_nothing_is_computed_for_a_study_that_cannot_be_written_to(study, monkeypatch):
+    monkeypatch.setattr("lmri.storage.os.access", lambda path, mode, **_: not mode & os.W_OK)
+    for command in (("decompose", study, "--name", "other"), ("lesion", study, "--networks", "canica")):
+        assert "cannot be written to (it is read-only for this account). Copy the study" in fails(*command)
+
+
+def test_p_and_convergence_are_said_as_they_are():
+    assert [told_p(p) for p in (0.0, 0.00004, 0.00005, 0.25, float("nan"))] == [
+        "< 0.0001", "< 0.0001", "0.0001", "0.2500", "–",
+    ]  # fmt: skip
 
 
 def test_compare_gives_the_librarys_numbers(study):

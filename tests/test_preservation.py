@@ -373,6 +373,14 @@ def test_one_set_is_scored_as_ever(study):
     assert conditions == ["intact", *(f"canica-0{number}" for number in range(4)), "canica-union", "random-15%"]
 
 
+def test_shares_are_of_the_decomposition_that_the_networks_came_from(study):
+    asked = ("preserve", study, "--networks", "fastica-temporal", "--share", 0.1, "--dry-run", "--json",
+             "--n-controls", 1, "--baseline", "news")  # fmt: skip
+    done = run(*asked)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["n_conditions"] == 3  # nothing, the union, a tenth of all neurons
+
+
 def test_bad_requests_are_explained(study, tmp_path):
     assert "nothing to preserve" in fails("preserve", study)
     assert "above 0 and at most 1" in fails("preserve", study, "--share", 1.5, "--decomposition", "canica")

@@ -108,6 +108,20 @@ def test_broken_files_are_named_with_the_next_step(tmp_path):
         storage.read_table(tmp_path / "cut.tsv.gz")
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_to_be(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(StudyError, match=r"file cannot be written to .* Copy the study"),
+        storage.locked(tmp_path / "file" / ".lock", "busy"),
+    ):
+        pass
+    storage.check_writable(tmp_path)
+    monkeypatch.setattr(storage.os, "access", lambda path, mode: False)
+    with pytest.raises(StudyError, match="read-only for this account"):
+        storage.check_writable(tmp_path)
+    storage.check_writable(tmp_path / "new")  # which is still to be made
+
+
 def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         storage.write_json(tmp_path / "x.json", {"x": float("nan")})

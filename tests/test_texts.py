@@ -7,7 +7,7 @@ import pytest
 
 from lmri.exceptions import DataWarning
 from lmri.storage import text_hash
-from lmri.texts import read_texts, split_texts
+from lmri.texts import first_line, read_texts, split_texts
 
 TEXTS = ["one", "NA", "null", "2004", "tab\there", 'quote " here', "two\nlines", "ünï 🙂"]
 
@@ -23,6 +23,12 @@ def test_every_table_format_gives_the_same_texts(tmp_path, ending):
     else:
         table.to_json(path, orient="records", lines=ending == "jsonl")
     assert read_texts(path) == TEXTS
+
+
+def test_of_an_error_of_others_the_first_line_is_shown():
+    assert first_line(ValueError("No data.\n" + "/a/path\n" * 1000)) == "No data"
+    assert first_line(KeyError()) == "KeyError"
+    assert len(first_line(ValueError("x" * 5000))) < 310
 
 
 def test_text_files_hold_a_text_a_line(tmp_path):

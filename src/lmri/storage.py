@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import os
 import platform
 import re
 import shutil
@@ -345,15 +346,31 @@ def writing(root: Path, wait: float = 0) -> Iterator[None]:
         yield
 
 
+def unwritable(folder: Path, why: str) -> StudyError:
+    """Say that nothing can be written to a folder."""
+    return StudyError(
+        f"{folder} cannot be written to ({why}). Copy the study to a folder of your own, or ask its owner; the report "
+        "can be written elsewhere: lmri report STUDY --out report.html."
+    )
+
+
+def check_writable(root: Path) -> None:
+    """Refuse a folder that cannot be written to, before anything is computed for it."""
+    if root.is_dir() and not os.access(root, os.W_OK | os.X_OK):
+        raise unwritable(root, "it is read-only for this account")
+
+
 @contextlib.contextmanager
 def locked(path: Path, message: str, wait: float = 0) -> Iterator[None]:
     """Hold the lock at `path` while the body runs; raise `StudyError` with `message` if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path, timeout=wait)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
         raise StudyError(message) from None
+    except OSError as error:
+        raise unwritable(path.parent, error.strerror or str(error)) from error
     try:
         yield
     finally:

@@ -147,6 +147,12 @@ def _load(
     return _load_dataset(str(source), column, config, split)
 
 
+def first_line(error: Exception) -> str:
+    """Give what an error says first: other libraries list hundreds of files behind it."""
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return words.rstrip(".") if len(words) <= 300 else f"{words[:300]} ..."
+
+
 def _load_dataset(name: str, column: str, config: str | None, split: str | None) -> tuple[list[str], str]:
     import datasets
 
@@ -156,7 +162,8 @@ def _load_dataset(name: str, column: str, config: str | None, split: str | None)
     except Exception as error:  # the library raises many kinds, for a bad name, configuration, split or connection
         raise ValueError(
             f"{name!r} is neither a file nor a dataset that could be loaded (configuration {config!r}, "
-            f"split {split!r}): {error}"
+            f"split {split!r}): {first_line(error)}. Give one file (.txt, .csv, .tsv, .jsonl, .parquet), a folder of "
+            ".txt files alone, or the name of a dataset."
         ) from error
     if column not in dataset.column_names:
         get_column(pd.DataFrame(columns=dataset.column_names), column, f"The dataset {name!r}")

@@ -178,6 +178,11 @@ def check_new_figure(option: str, path: Path | None) -> None:
         raise ValueError(f"{option} is {path}; figures are SVG. Give it a name that ends in .svg.")
 
 
+def told_p(p: float) -> str:
+    """Write a p or a q: one that is no 0 never looks like one."""
+    return "–" if p != p else "< 0.0001" if p < 0.00005 else f"{p:.4f}"
+
+
 def told_starts(convergence: Mapping[str, Any]) -> str:
     """Say how many starts of a fit converged, if its solver says so."""
     n_starts = convergence["n_starts"]

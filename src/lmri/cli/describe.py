@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lmri.cli.console import Output, check_new, guarded, quote, records
+from lmri.cli.console import Output, check_new, guarded, quote, records, told_p
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
 DecompositionName = Annotated[
@@ -115,7 +115,9 @@ def connectivity(
     table = found.table
     strongest = table.reindex(table["r"].abs().sort_values(ascending=False, kind="stable").index)
     output.table(
-        strongest.head(20)[["first", "second", "r", "ci_low", "ci_high", "p", "q"]].round(4),
+        strongest.head(20)[["first", "second", "r", "ci_low", "ci_high", "p", "q"]]
+        .assign(p=strongest["p"].map(told_p), q=strongest["q"].map(told_p))
+        .round(4),
         f"{kind.capitalize()} within texts, the strongest pairs of {len(table)}",
     )
     output.say(

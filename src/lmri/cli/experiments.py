@@ -179,7 +179,8 @@ def templates(
     output.say(
         f"Networks of single texts with IoU > {iou:g} to a template; in brackets, the 95 % level of random networks "
         f"with the same layer profiles. Of {found.n_individuals} texts, {found.n_not_converged} decompositions did not "
-        f"converge, and {found.n_nothing_found} found nothing."
+        f"converge, and {found.n_nothing_found} found nothing. Templates and networks of texts were made by this "
+        f"command ({method}, threshold {threshold}): they are no sets of the study."
     )
     corpora = [one.corpus for one in recordings]
     about: dict[str, Any] = {

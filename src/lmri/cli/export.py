@@ -75,7 +75,9 @@ def accept(
     found = keep(open_study(study), networks, labels, name, site, reject_unknown)
     at = found.networks.space.site
     output.say(
-        f"{name} at {at}: rejected {', '.join(found.rejected) or 'none'}; they keep their number, and are empty."
+        f"{name} at {at}: rejected {', '.join(found.rejected)}; they keep their number, and are empty."
+        if found.rejected
+        else f"{name} at {at}: none was rejected."
     )
     if found.unknown and not reject_unknown:
         output.say(f"Nobody decided on {', '.join(found.unknown)}; they were kept (--reject-unknown rejects them).")

@@ -238,6 +238,8 @@ def _preserve_grid(
     study = open_study(place.folder)
     at = place.site or _common_site(study, sets, decomposition if shares else None)
     opened = [study.networks(name, at) for name in sets]
+    if shares and decomposition is None and sets:  # that of the networks, which are kept beside its strongest neurons
+        decomposition = str(study.entries.find("networks", sets[0], at).info["inputs"]["decomposition"])
     maps = study.decomposition(decomposition, at) if shares else None
     grid = preservation_grid(opened, maps, shares)
     tasks = build_tasks(study, request)
@@ -395,9 +397,11 @@ class _Grid:
 def _run(output: Output, work: _Grid, place: _Place, make: "Callable[[Scores], Outcome]") -> None:
     """Score a grid unless its scores are there, store what came of it, and show it; or only say what it would cost."""
     from lmri.cli.requests import check_not_learned, check_options, load_model_of
-    from lmri.storage import check_name
+    from lmri.storage import check_name, check_writable
 
     check_name(work.label)
+    if not place.dry_run:
+        check_writable(work.study.root)
     if work.request.n_controls < 0:
         raise ValueError(f"--n-controls is {work.request.n_controls}; it must be at least 0.")
     if "shared" in work.request.families:

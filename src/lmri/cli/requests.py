@@ -15,7 +15,7 @@ from lmri.layers import is_input
 from lmri.networks import Network, NetworkSet
 from lmri.rois import RoiSet
 from lmri.scores import Scores
-from lmri.storage import check_name, text_hash
+from lmri.storage import check_name, check_writable, text_hash
 from lmri.study import Baseline, Study, open_study
 from lmri.texts import read_texts
 
@@ -120,6 +120,8 @@ def intervene(
 ) -> None:
     """Carry out a request, unless its scores are there, and show them; or only say what it would cost."""
     study = open_study(folder)
+    if not dry_run:
+        check_writable(study.root)
     networks = open_rois(study, request.rois, site) if request.rois else study.networks(request.networks, site)
     beside = beside or Beside()
     if beside.parity:
@@ -144,14 +146,16 @@ def intervene(
     better = "more is better" if scores.tasks[0].higher_is_better else "less is better"
     output.table(
         wide(summary),
-        f"{label} at {at}: {units} ({better}) of the intact model, and the difference from it; p beside "
-        f"{request.n_controls} controls",
+        f"{label} at {at}: {units} ({better}) of the intact model, and the difference from it"
+        + (f"; p beside {request.n_controls} controls" if request.n_controls else ""),
     )
     if not networks.members.any():
         output.say(f"Every network of {networks.method} is empty: there was nothing to {request.kind}.")
     labels = scores.label_counts()
     if len(labels):
         output.table(labels.round(3), "Labels")
+    if not request.n_controls:
+        output.say("Without controls a difference says nothing of these neurons: --n-controls 20.")
     if (scores.conditions["kind"] == "control").any():
         output.say(
             f"The smallest possible p is {scores.p_floor:.3g}; for one network alone to reach q ≤ 0.05, "
@@ -394,9 +398,10 @@ def build_tasks(study: Study, request: Request) -> "list[Task]":
             study.check_apart(named.texts, file or kind)
             tasks.append(named)
         else:
+            others = ", ".join(name for name in NAMES if name != "perplexity")
             raise ValueError(
                 f"The task is {text!r}; accepted are perplexity, perplexity:FILE, classification:FILE, NAME:FILE with "
-                f"NAME among {', '.join(NAMES)}, and a YAML file."
+                f"NAME among {others}, and a YAML file."
             )
     return tasks
 

@@ -19,13 +19,17 @@ from lmri.comparison import (
 )
 from lmri.exceptions import EntryExistsError
 from lmri.networks import NetworkSet
-from lmri.storage import ENTRY_KINDS
+from lmri.storage import ENTRY_KINDS, check_writable
 from lmri.study import Study, open_study
+from lmri.study.experiments import KINDS
 from lmri.study.results import decomposition_identity
 from lmri.thresholds import THRESHOLDS, SurrogateNull, needs_null, value_name
 
 if TYPE_CHECKING:
     pass
+
+NAMED = (*KINDS, "first", "second", "second_site", "sets")
+"""Inputs of an entry that have a name in the study."""
 
 Threshold = tuple[str | None, dict[str, float]]
 
@@ -93,6 +97,7 @@ def decompose_study(
     from lmri.decomposition import build
     from lmri.reproducibility import FEWEST_TEXTS, reproducibility, volume_texts
 
+    check_writable(study.root)
     recordings = study.group(site, corpora)
     space = recordings[0].space
     estimator = build(method, space, **parameters)
@@ -330,11 +335,7 @@ def study_contents(study: Study) -> pd.DataFrame:
     ]
     for kind in ENTRY_KINDS:
         for entry in study.entries.list(kind):
-            inputs = [
-                value
-                for key, value in entry.info["inputs"].items()
-                if key not in ("tasks", "model") and not key.endswith("_sha256")
-            ]
+            inputs = [value for key, value in entry.info["inputs"].items() if key in NAMED and value]
             made_of = ", ".join(", ".join(value) if isinstance(value, list) else str(value) for value in inputs)
             rows.append({"kind": kind, "name": entry.name, "site": entry.site, "made of": made_of})
     return pd.DataFrame(rows, columns=["kind", "name", "site", "made of"])

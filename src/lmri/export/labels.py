@@ -108,7 +108,7 @@ def read_labels(path: str | Path, n_components: int) -> ComponentLabels:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist. Save the labels in FSLeyes (Classification panel), or check it."
+            f"{path} does not exist. Save the labels in FSLeyes (Classification panel), or check the path."
         )
     try:
         content = path.read_text(encoding="utf-8-sig")

@@ -186,4 +186,6 @@ def ambiguous(
         )
     listed = "; ".join(", ".join(f"{key}={value!r}" for key, value in option.items()) for option in options)
     problem = "Several" if several else "None"
-    return AmbiguousChoiceError(f"{problem} of the {kind} in {layout.root} fit ({wish}). Choose from: {listed}.")
+    differ = [key for key in ("site", "corpus") if len({option.get(key) for option in options}) > 1]
+    how = f" On the command line: {' or '.join(f'--{key}' for key in differ)}." if differ else ""
+    return AmbiguousChoiceError(f"{problem} of the {kind} in {layout.root} fit ({wish}). Choose from: {listed}.{how}")

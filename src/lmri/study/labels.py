@@ -62,7 +62,9 @@ def resolve(entries: Entries, network: str, site: str | None) -> tuple[str, str,
     fitting = {one for one in fitting if site in (None, one[1])}
     if len(fitting) > 1:
         places = " and ".join("@".join(one) for one in sorted(fitting))
-        raise ValueError(f"{network!r} may be of {places}. Say the site, or take the name in the decomposition.")
+        raise ValueError(
+            f"{network!r} may be of {places}. Say the site (--site), or take the name in the decomposition."
+        )
     if not fitting:
         known = ", ".join(sorted(f"{one.name} at {one.site}" for one in decompositions)) or "none yet"
         raise ValueError(

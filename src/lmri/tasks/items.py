@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmri.splits import SPLITS, split_clusters
 from lmri.storage import text_hash
-from lmri.texts import FILE_ENDINGS, read_table_file
+from lmri.texts import FILE_ENDINGS, first_line, read_table_file
 
 TABLE_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending != ".txt")
 
@@ -174,7 +174,7 @@ def load_dataset(name: str, config: str | None = None, split: str | None = None)
     except Exception as error:  # the library raises many kinds, for a bad name, configuration, split or connection
         raise ValueError(
             f"{name!r} is neither a file nor a dataset that could be loaded (configuration {config!r}, "
-            f"split {split or 'validation'!r}): {error}"
+            f"split {split or 'validation'!r}): {first_line(error)}. Give one file, or the name of a dataset."
         ) from error
     return _to_table(loaded)
 

@@ -109,7 +109,7 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
     records = table.to_dict("records")
     tops = dict(zip(shown, courses.tops(shown), strict=True))
     rejected = set(threshold.pop("rejected", []))
-    by = threshold.pop("by", "")
+    by, method = threshold.pop("by", ""), threshold.pop("method")
     cards = [
         _card(networks[number], records[number], courses, number, anchor)
         | {"is_rejected": number in rejected}
@@ -123,7 +123,7 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "name": entry.name,
         "site": entry.site,
         "method": networks.info["method"],
-        "threshold": f"{threshold.pop('method')} of {by}" if by else threshold.pop("method"),
+        "threshold": by or method,
         "label": threshold.pop("label", ""),
         "description": threshold.pop("description"),
         "threshold_values": ", ".join(f"{name} = {_plain(value)}" for name, value in threshold.items()),
