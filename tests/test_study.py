@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -300,6 +301,16 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
     assert len(again.test_texts) == 3  # not the 0 of the one that was interrupted
     assert validate(open_study(tmp_path)).problems == []
     assert open_study(tmp_path).recording("code").texts.equals(first.texts)
+
+
+def test_it_is_said_where_no_text_is_left_for_tests(tmp_path, demo_model):
+    texts = generate("news", 2, 3)
+    with pytest.warns(lmri.exceptions.DataWarning, match="None of the 1 texts of 'one' is held out"):
+        lmri.record(*demo_model, texts[:1], tmp_path, corpus="one")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", lmri.exceptions.DataWarning)
+        assert not lmri.record(*demo_model, texts, tmp_path, corpus="wanted", test_fraction=0).test_texts
+        assert lmri.record(*demo_model, generate("code", 8, 3), tmp_path, corpus="enough").test_texts
 
 
 def test_a_first_recording_that_fails_leaves_the_folder_as_it_was(tmp_path, demo_model):

@@ -69,6 +69,14 @@ def make_plan(request: Request, study: Study, spaces: Sequence[NeuronSpace]) -> 
     # What was written on from one prompt is on one side, whatever was written.
     origins = [one.prompt for one in reading.written] or reading.texts
     sides = split_texts(origins, parameters["test_fraction"], parameters["seed"], study.known_split())
+    if parameters["test_fraction"] > 0 and "test" not in sides:
+        warnings.warn(
+            f"None of the {len(sides)} texts of {request.corpus!r} is held out for tests: they are too few for "
+            f"test_fraction={parameters['test_fraction']:g}, or were fitted before. Nothing can be scored on them: "
+            "record more texts.",
+            DataWarning,
+            stacklevel=4,
+        )
     table = _text_table(reading, request.corpus, sides)
     _warn_of_cut_and_short(table, reading.n_dummy)
     lengths = reading.lengths

@@ -46,7 +46,10 @@ def write_routing(space: NeuronSpace, img: Path, path: Path) -> None:
     """Write the table of a run beside its events, with a sidecar, from a hidden image; then delete that."""
     table = routing_table(space, img)
     about = {
-        name: {"Description": f"Experts that {name} gave the token to, as expert:weight, the heaviest first."}
+        name: {
+            "Description": f"Experts that {name} gave the token to (of a word or sentence: any of its tokens, with the "
+            "mean weight), as expert:weight, the heaviest first."
+        }
         for name in table
     }
     storage.write_table(path, table)
