@@ -221,10 +221,16 @@ def test_what_is_finished_is_kept_and_it_is_said(tmp_path, reads, error, whole):
     assert any("not finished" in note for note in validate(open_study(tmp_path)).notes)
 
 
-def test_without_resume_it_begins_anew_and_says_so(tmp_path, reads, whole):
+@pytest.mark.parametrize("options", [{}, {"n_dummy": 2}])
+def test_without_resume_nothing_that_is_finished_is_discarded(tmp_path, reads, whole, options):
     interrupted(tmp_path, reads, 4)
-    with pytest.warns(LMRIWarning, match="begun anew; with --resume"):
-        record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
+    before = files_of(tmp_path)
+    with pytest.raises(StudyError, match=r"was interrupted, and 4 of its batches are kept\. Go on with --resume"):
+        record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **(OPTIONS | options))
+    assert files_of(tmp_path) == before
+    assert not reads
+    storage.remove(unfinished(tmp_path))  # as the message says
+    record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
     assert len(reads) == BATCHES
     assert files_of(tmp_path) == whole
 
@@ -288,7 +294,7 @@ def test_another_plan_is_refused_with_what_differs(tmp_path, reads, whole, chang
     options = OPTIONS | changed
     texts, tokenizer = options.pop("texts", TEXTS), options.pop("tokenizer", word_tokenizer())
     if message is not None:
-        with pytest.raises(StudyError, match=rf"of another plan: .*{message}.*leave out --resume"):
+        with pytest.raises(StudyError, match=rf"of another plan: .*{message}.*delete .* to begin anew"):
             record(build("gpt2"), tokenizer, texts, tmp_path, resume=True, **options)
         assert files_of(tmp_path) == before
         assert not reads

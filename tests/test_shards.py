@@ -15,7 +15,7 @@ from lmri import merge, open_study, record, storage
 from lmri.cli.app import app
 from lmri.cli.sharding import parse_shard
 from lmri.demo.texts import generate
-from lmri.exceptions import AmbiguousChoiceError, LMRIWarning, StudyError
+from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.recorder import cluster, filling
 from lmri.study.validation import validate
 from test_resume import files_of
@@ -158,8 +158,11 @@ def test_a_shard_that_was_interrupted_goes_on_and_is_not_merged_before(copy, who
     merge(copy)
     assert files_of(copy) == whole
     n_reads.clear()
-    with pytest.warns(LMRIWarning, match="Shard 1/4 of 'words' was interrupted and is begun anew"):
+    with pytest.raises(StudyError, match="Shard 1/4 of 'words' was interrupted, and 1 of its batches are kept"):
         shard(other, 1)
+    assert not n_reads
+    shutil.rmtree(part(other, 1))  # as the message says
+    shard(other, 1)
     assert len(n_reads) == 2
     merge(other)
     assert files_of(other) == whole

@@ -297,6 +297,9 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
     assert [one.corpus for one in study.recordings()] == ["code"]
     if where == "write_recording_index":
         assert any("belongs to no recording" in problem for problem in validate(study).problems)
+    with pytest.raises(StudyError, match=r"was interrupted, and \d+ of its batches are kept"):
+        _record(demo_model, tmp_path)
+    shutil.rmtree(study.unfinished()[0])  # as the message says
     again = _record(demo_model, tmp_path)
     assert len(again.test_texts) == 3  # not the 0 of the one that was interrupted
     assert validate(open_study(tmp_path)).problems == []

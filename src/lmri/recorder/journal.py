@@ -5,6 +5,7 @@ machine that loses its power may keep the line and lose the data; so every line 
 behind the last line that says *synced* are believed only if the data agree with it.
 """
 
+import contextlib
 import json
 import os
 import zlib
@@ -133,6 +134,16 @@ def read_header(path: Path) -> dict[str, Any] | None:
         return None
     first, end, _ = path.read_bytes().partition(b"\n")
     return json.loads(first) if end else None
+
+
+def n_finished(folder: Path) -> int:
+    """Count the batches that the journal of a folder lists, of whichever plan they are."""
+    path, n = folder / "journal.jsonl", 0
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):  # a line that was cut short
+            content = json.loads(line)
+            n += isinstance(content, dict) and "batch" in content
+    return n
 
 
 def journal_of(folder: Path, digest: str, shard: tuple[int, int] | None) -> Journal:

@@ -1,7 +1,6 @@
 """Recording: the function that people call."""
 
 import logging
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lmri import storage
-from lmri.exceptions import LMRIWarning, StudyError
+from lmri.exceptions import StudyError
 from lmri.layers import has_experts, stack_of
 from lmri.models import alterations, context_length, describe_model, look_closely
 from lmri.recorder.axis import Axis
@@ -18,7 +17,7 @@ from lmri.recorder.drafts import FOREVER, Wanted, written_in
 from lmri.recorder.files import explaining_a_full_disk
 from lmri.recorder.filling import Progress, fill, keeping_what_is_done
 from lmri.recorder.generating import Generation, Written
-from lmri.recorder.journal import journal_of
+from lmri.recorder.journal import journal_of, n_finished
 from lmri.recorder.parts import n_shards_of
 from lmri.recorder.plan import Plan
 from lmri.recorder.planning import Request, make_plan
@@ -112,7 +111,8 @@ def record(
         Of `generate`: 0 takes the likeliest token, more draws one, by `seed`.
     resume : bool, default=False
         Go on with a recording that was interrupted: no batch that was finished is read again, and the files are those
-        of a recording that was not. If there is none, begin. By default, begin anew.
+        of a recording that was not. If there is none, begin. By default, what is finished of another is never
+        discarded: it is an error.
     shard : tuple of two ints, optional
         Record a part of it alone, such as ``(3, 16)``, the third of sixteen, for jobs that run side by side; `merge`
         puts them together.
@@ -261,15 +261,14 @@ def _what_is_left(request: Request, study: Study, resume: bool) -> tuple[Path, t
 def _begin(plan: Plan, study: Study, folder: Path, resume: bool) -> None:
     """Make the hidden folder of a recording, or make sure that it can be continued."""
     if folder.is_dir() and resume:
-        plan.check_same(folder, "leave out --resume (resume=True) to begin anew")
+        plan.check_same(folder, f"delete {folder} to begin anew")
         return
     if folder.is_dir():
-        warnings.warn(
-            f"A recording of {plan.corpus!r} was interrupted and is begun anew; with --resume (resume=True) it would "
-            "have gone on.",
-            LMRIWarning,
-            stacklevel=4,
-        )
+        if n := n_finished(folder):
+            raise StudyError(
+                f"A recording of {plan.corpus!r} at {', '.join(plan.sites)} was interrupted, and {n} of its batches "
+                f"are kept. Go on with --resume (resume=True), or delete {folder} to begin anew."
+            )
         discard(folder)
     elif resume:
         _check_no_other(plan, study)

@@ -1,10 +1,9 @@
 """Shards: parts of one recording, made side by side by processes that do not wait for each other."""
 
-import warnings
 from pathlib import Path
 
 from lmri import storage
-from lmri.exceptions import LMRIWarning, StudyError
+from lmri.exceptions import StudyError
 from lmri.models import describe_model
 from lmri.recorder.filling import Progress, fill, keeping_what_is_done
 from lmri.recorder.journal import journal_of
@@ -59,14 +58,10 @@ def _record_part(
         if journal.is_whole:
             return
         if journal.done and not resume:
-            warnings.warn(
-                f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} was interrupted and is begun anew; with --resume "
-                "(resume=True) it would have gone on.",
-                LMRIWarning,
-                stacklevel=4,
+            raise StudyError(
+                f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} was interrupted, and {len(journal.done)} of its "
+                f"batches are kept. Go on with --resume (resume=True), or delete {part} to begin it anew."
             )
-            storage.remove(part)
-            journal = journal_of(part, plan.digest, shard)
         part.mkdir(exist_ok=True)
         with keeping_what_is_done(part, journal, plan, shard):
             fill(request.reading, plan, shard, part, journal, progress)
