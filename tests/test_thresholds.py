@@ -13,6 +13,7 @@ from lmri.thresholds import (
     DESCRIPTIONS,
     THRESHOLDS,
     SurrogateNull,
+    map_scores,
     needs_null,
     q_values,
     robust_z_scores,
@@ -376,3 +377,29 @@ def test_a_mixture_takes_heavy_tails_for_members_which_its_description_says():
 def test_a_mixture_of_a_constant_map_finds_nothing():
     for constant in (0.0, 3.0, -1e-3, 1e6):
         assert not THRESHOLDS["mixture"](np.full((2, 300), constant)).any()
+
+
+# -- what maps are scaled from ----------------------------------------------------------------------------------------
+
+
+def test_a_sparse_map_is_scaled_from_0_and_any_other_from_its_mean():
+    rng = np.random.default_rng(0)
+    dense = rng.normal(3, 1, (2, 1000))
+    np.testing.assert_array_equal(map_scores(dense), z_scores(dense))
+    sparse = np.where(rng.random((2, 1000)) < 0.2, rng.normal(3, 1, (2, 1000)), 0.0)
+    found = map_scores(sparse)
+    np.testing.assert_array_equal(np.sign(found), np.sign(sparse))
+    np.testing.assert_allclose((found**2).mean(axis=1), 1)
+    assert (np.sign(z_scores(sparse)) != np.sign(sparse)).any()  # which is why
+    mixed = map_scores(np.stack([dense[0], sparse[0], np.zeros(1000)]))
+    np.testing.assert_array_equal(mixed[:2], [z_scores(dense[:1])[0], found[0]])
+    assert not mixed[2].any()
+
+
+def test_a_sparse_map_without_anything_that_stands_out_keeps_nothing():
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1.0, 1.0], (3, 1000))
+    even = np.where(rng.random((3, 1000)) < 0.3, signs, 0.0)
+    assert not THRESHOLDS["z"](even, z=3.0).any()
+    even[:, :5] = 40
+    assert (THRESHOLDS["z"](even, z=3.0).sum(axis=1) == 5).all()
