@@ -92,14 +92,14 @@ import torch
 
 torch.set_num_threads(1)
 from lmri import record
-from lmri.recorder import filling
+from lmri.recorder import direct, files, filling
 from lmri.recorder.journal import Journal
 from tiny_models import build, word_tokenizer
 
 job = json.loads(sys.argv[1])
-model, tokenizer, home = build("gpt2"), word_tokenizer(), Path(job["home"])
-NAMES = ("recorder/run.py", "recorder/filling.py", "recorder/files.py", "recorder/journal.py", "recorder/committing.py",
-         "recorder/plan.py", "lmri/storage.py", "study/dataset.py", "study/study.py")
+model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
+NAMES = ("recorder/run.py", "recorder/filling.py", "recorder/files.py", "recorder/direct.py", "recorder/journal.py",
+         "recorder/committing.py", "recorder/plan.py", "lmri/storage.py", "study/dataset.py", "study/study.py")
 
 
 def attempt(name, lines, notes):
@@ -143,6 +143,9 @@ def attempt(name, lines, notes):
 
 
 attempt("whole", -1, home / "whole.txt")
+if job["past_memory"]:
+    files._LARGE, direct._WORTH_IT = 0, 1
+    attempt("past_memory", -1, home / "past_memory.txt")
 n_lines = int((home / "lines").read_text())
 statuses = []
 for number, shares in enumerate(job["shares"]):
@@ -155,14 +158,16 @@ print(json.dumps({"n_lines": n_lines, "statuses": statuses}))
 """
 
 
+@pytest.mark.parametrize("past_memory", [False, True])
 @pytest.mark.parametrize("n_kills", [4, pytest.param(24, marks=pytest.mark.slow)])
-def test_killed_anywhere_and_resumed_it_is_the_same_and_no_batch_is_read_twice(tmp_path, whole, n_kills):
+def test_killed_anywhere_and_resumed_it_is_the_same_and_no_batch_is_read_twice(tmp_path, whole, n_kills, past_memory):
     chance = random.Random(0)
     shares = [[(number + chance.random()) / n_kills] for number in range(n_kills)]  # spread over the whole of it
     shares += [[0.999 - number / 50] for number in range(n_kills // 2)]  # and at the end, where files are moved
     shares += [[chance.random() for _ in range(n_kills // 2)] for _ in range(n_kills // 4)]  # again and again
     sites = ["mlp_out", "mlp_hidden"]
     job = {"home": str(tmp_path), "texts": TEXTS, "options": {**OPTIONS, "site": sites}, "shares": shares}
+    job |= {"past_memory": past_memory, "sizes": {"hidden": 2048} if past_memory else {}}  # several blocks a text
     done = subprocess.run(
         [sys.executable, "-c", KILLED, json.dumps(job)], capture_output=True, text=True, cwd=Path(__file__).parent
     )
@@ -173,7 +178,10 @@ def test_killed_anywhere_and_resumed_it_is_the_same_and_no_batch_is_read_twice(t
     assert killed.count(-9) >= n_kills
     assert set(killed) <= {-9, 0}
     expected = files_of(tmp_path / "whole")
-    assert {name: expected[name] for name in expected if "mlphidden" not in name} == whole
+    if past_memory:
+        assert files_of(tmp_path / "past_memory") == expected
+    else:
+        assert {name: expected[name] for name in expected if "mlphidden" not in name} == whole
     for number in range(len(shares)):
         assert files_of(tmp_path / str(number)) == expected
         finished = set()

@@ -12,12 +12,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from lmri import storage
+from lmri.recorder.direct import DirectWriter
 from lmri.recorder.journal import checksum, write_all
 from lmri.recorder.plan import Plan, text_shares
 from lmri.space import NeuronSpace
@@ -25,6 +27,8 @@ from lmri.space import NeuronSpace
 Place = tuple[Path, int, int]
 """File, first byte and number of bytes of a text's volumes."""
 
+_LARGE = 2**24
+"""Bytes of all files from which on they are not left in the system's memory, where the next step would find them."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF}  # file systems that know no such thing
 
@@ -47,8 +51,9 @@ class Files:
     sizes: dict[Path, int] = field(default_factory=dict)
     places: list[dict[int, Place]] = field(default_factory=list)
     _dirty: set[Path] = field(default_factory=set)
+    _direct: DirectWriter = field(default_factory=DirectWriter)
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
         """Bytes of all files."""
         return sum(self.sizes.values())
@@ -81,9 +86,12 @@ class Files:
         path, first, size = self.places[space][text]
         if len(content) != size:
             raise ValueError(f"Text {text} gave {len(content)} bytes where {size} were planned.")
-        with path.open("r+b", buffering=0) as stream:
-            stream.seek(first)
-            write_all(stream, content)
+        if self.n_bytes >= _LARGE:
+            self._direct.write(path, first, content)
+        else:
+            with path.open("r+b", buffering=0) as stream:
+                stream.seek(first)
+                write_all(stream, content)
         self._dirty.add(path)
 
     def read(self, space: int, text: int) -> bytes:

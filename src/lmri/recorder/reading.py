@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -119,28 +120,27 @@ class Reading:
 
     def tables(self, corpus: str, run: list[int], text_ids: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Make the events (a row a volume) and the tokens (a row a token) of one run."""
-        parts, first = [], 0
+        parts: list[dict[str, Any]] = []
+        first = 0
         for text in run:
             encoding = self.encode(text)
             volumes = self.volumes(text, encoding)
-            table = pd.DataFrame(
-                {
-                    "text_id": text_ids[text],
-                    "token": encoding.tokens,
-                    "token_id": encoding.ids,
-                    "position": np.arange(len(encoding.ids)),
-                    "start": [start for start, _ in encoding.spans],
-                    "end": [end for _, end in encoding.spans],
-                    "dummy": self.dummies(encoding).astype(int),
-                    "volume": np.where(volumes >= 0, volumes + first, np.nan),
-                }
-            )
+            positions = np.arange(len(encoding.ids))
+            part = {
+                "text_id": [text_ids[text]] * len(positions),
+                "token": encoding.tokens,
+                "token_id": encoding.ids,
+                "position": positions,
+                "start": [start for start, _ in encoding.spans],
+                "end": [end for _, end in encoding.spans],
+                "dummy": self.dummies(encoding).astype(int),
+                "volume": np.where(volumes >= 0, volumes + first, np.nan),
+            }
             if self.written:
-                is_new = np.arange(len(table)) >= self.written[text].n_prompt
-                table["phase"] = np.where(is_new, "generated", "prompt")
-            parts.append(table)
+                part["phase"] = np.where(positions >= self.written[text].n_prompt, "generated", "prompt")
+            parts.append(part)
             first += int(volumes.max(initial=-1)) + 1
-        tokens = pd.concat(parts, ignore_index=True)
+        tokens = pd.DataFrame({name: _joined([part[name] for part in parts]) for name in parts[0]})
         events = tokens[tokens["volume"].notna()]
         if self.axis.per != "token":
             text_of = dict(zip(text_ids, self.texts, strict=True))
@@ -150,3 +150,8 @@ class Reading:
         events.insert(1, "duration", 1.0)
         events.insert(2, "trial_type", corpus)
         return events, tokens
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Put columns behind each other: a table a text, and then all of them together, takes twice the time."""
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else list(chain.from_iterable(parts))
