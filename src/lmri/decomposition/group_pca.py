@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from scipy import linalg
-from scipy.linalg import lapack
+
+from lmri.decomposition.lapack import tridiagonal_eigen
 
 BATCH = 512
 """Volumes that are reduced together, at most: shorter runs together, longer ones in pieces of equal length. The cost of
@@ -139,28 +140,16 @@ def leading_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndar
         Of all eigenvalues.
     """
     n = len(squares)
-    if n >= _FEW * n_rows:
-        size = 64 * n
-        form, diagonal, off, tau, failed = lapack.dsytrd(squares, lower=1, lwork=size)
-        values, also_failed = lapack.dsterf(diagonal, off)
+    if n >= _FEW * n_rows and (found := tridiagonal_eigen(squares, n_rows)) is not None:
+        values, vectors = found
         leading = values[n - n_rows :]
-        block, split = np.ones(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
-        split[0] = n
-        if not failed and not also_failed and np.isfinite(leading).all():
-            vectors, failed = lapack.dstein(diagonal, off, leading, block, split)
-            turned, _, also_failed = lapack.dormqr(
-                "L", "N", np.asfortranarray(form[1:, :-1]), tau, np.asfortranarray(vectors[1:]), lwork=size
-            )
-            vectors[1:] = turned
-            # Equal eigenvalues and rows of zeros make inverse iteration give vectors that are not orthogonal.
-            rest = squares @ vectors - vectors * leading
-            if (
-                not failed
-                and not also_failed
-                and np.abs(vectors.T @ vectors - np.eye(n_rows)).max() < _EXACT_ENOUGH
-                and np.abs(rest).max() <= _EXACT_ENOUGH * max(abs(leading[-1]), np.finfo(float).tiny)
-            ):
-                return leading[::-1], vectors[:, ::-1], float(np.median(values))
+        # Equal eigenvalues and rows of zeros make inverse iteration give vectors that are not orthogonal.
+        rest = squares @ vectors - vectors * leading
+        if (
+            np.abs(vectors.T @ vectors - np.eye(n_rows)).max() < _EXACT_ENOUGH
+            and np.abs(rest).max() <= _EXACT_ENOUGH * max(abs(leading[-1]), np.finfo(float).tiny)
+        ):
+            return leading[::-1], vectors[:, ::-1], float(np.median(values))
     values, vectors = linalg.eigh(squares, check_finite=False, driver="evd")
     return values[::-1][:n_rows], vectors[:, ::-1][:, :n_rows], float(np.median(values))
 

@@ -1,0 +1,78 @@
+"""Eigenvectors by LAPACK, while other threads of Python go on.
+
+scipy's own wrappers hold Python's lock for as long as LAPACK works, so that threads wait for each other. Here the same
+routines of the same library are called by the addresses that scipy keeps for Cython, without the lock.
+"""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from scipy.linalg import cython_lapack
+
+_pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer_of.restype, _pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+_name_of = ctypes.pythonapi.PyCapsule_GetName
+_name_of.restype, _name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+
+
+def tridiagonal_eigen(squares: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Compute all eigenvalues of a symmetric matrix, and the vectors of the largest, through its tridiagonal form.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (n, n)
+        Symmetric, float64, finite.
+    n_vectors : int
+        How many vectors, from 1 to n.
+
+    Returns
+    -------
+    values : ndarray of shape (n,)
+        All, the largest last.
+    vectors : ndarray of shape (n, n_vectors)
+        Of the last values, in their order, by inverse iteration: not orthogonal where values are equal.
+    None
+        If a routine failed.
+    """
+    n = len(squares)
+    size = 64 * n
+    # dsytrd keeps what it needs to turn vectors back below the first subdiagonal of `form`.
+    form = np.array(squares, dtype=np.float64, order="F")
+    diagonal, off, turns, work = np.empty(n), np.empty(max(n - 1, 1)), np.empty(max(n - 1, 1)), np.empty(size)
+    if _call("dsytrd", b"L", n, form, n, diagonal, off, turns, work, size):
+        return None
+    values = diagonal.copy()
+    if _call("dsterf", n, values, off.copy()):
+        return None
+    leading = values[n - n_vectors :].copy()
+    if not np.isfinite(leading).all():
+        return None
+    block, split = np.ones(n, dtype=np.intc), np.zeros(n, dtype=np.intc)
+    split[0] = n
+    vectors = np.zeros((n, n_vectors), order="F")
+    places, unfinished = np.empty(n, dtype=np.intc), np.empty(n_vectors, dtype=np.intc)
+    if _call("dstein", n, diagonal, off, n_vectors, leading, block, split, vectors, n, work, places, unfinished):
+        return None
+    if n > 1 and _call("dormqr", b"L", b"N", n - 1, n_vectors, n - 1, form[1:], n, turns, vectors[1:], n, work, size):
+        return None
+    return values, vectors
+
+
+def _call(name: str, *arguments: Any) -> int:
+    """Call a routine; gives what it reports: 0 if it did what it should."""
+    status = ctypes.c_int(0)
+    _routine(name, len(arguments) + 1)(*(_reference(one) for one in arguments), ctypes.byref(status))
+    return status.value
+
+
+def _reference(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return ctypes.c_void_p(value.ctypes.data)
+    return ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.byref(ctypes.c_int(value))
+
+
+def _routine(name: str, n_arguments: int) -> Any:
+    capsule = cython_lapack.__pyx_capi__[name]
+    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)
+    return kind(_pointer_of(capsule, _name_of(capsule)))
