@@ -1,11 +1,15 @@
 """Streaming loses nothing that it is not asked to drop, and what it keeps is the leading part."""
 
+import select
+import sys
+import threading
 import warnings
 
 import numpy as np
 import pytest
 from scipy import linalg
 
+from lmri.decomposition import lapack
 from lmri.decomposition.group_pca import (
     GroupPCA,
     gram,
@@ -234,6 +238,38 @@ def test_leading_eigenvectors_are_those_of_a_full_decomposition(values):
     assert np.isclose(median, np.median(values), atol=1e-9 * max(largest[0], 1))
     assert np.allclose(vectors.T @ vectors, np.eye(30), atol=1e-8)
     assert np.allclose(squares @ vectors, vectors * found, atol=1e-8 * max(largest[0], 1))
+
+
+def test_other_threads_go_on_while_lapack_works(monkeypatch):
+    squares = with_spectrum(np.linspace(1, 300, 800))
+    count, ended = 0, threading.Event()
+    call, meanwhile = lapack._call, {}
+
+    def noted(name, *arguments):
+        before = count
+        status = call(name, *arguments)
+        meanwhile[name] = count - before
+        return status
+
+    def go_on():
+        nonlocal count
+        while not ended.is_set():
+            count += 1
+            select.select([], [], [], 0)  # lets go of Python, and asks for it again
+
+    other = threading.Thread(target=go_on)
+    monkeypatch.setattr(lapack, "_call", noted)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)  # nobody is interrupted: others run only where one lets them
+    try:
+        other.start()
+        assert lapack.tridiagonal_eigen(squares, 100) is not None
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+        other.join()
+    assert set(meanwhile) == {"dsytrd", "dsterf", "dstein", "dormqr"}
+    assert meanwhile["dsytrd"] > 0  # the longest: tens of milliseconds
 
 
 def test_a_matrix_of_blocks_has_orthogonal_eigenvectors_too():

@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmri.decomposition import ica
 from lmri.decomposition.group_pca import reduced
-from lmri.decomposition.threads import one_pool, one_thread
+from lmri.decomposition.threads import one_pool, one_thread, other_pool
 
 K, N_SAMPLES = 5, 4000
 
@@ -265,6 +265,23 @@ def test_limits_that_overlap_in_time_are_counted_whichever_ends_first(order):
             assert sorted(set(blas_threads())) == [1, 2]
         limits[order[1]].__exit__(None, None, None)
         assert set(blas_threads()) == {2}
+
+
+def test_other_pool_gives_scipy_the_threads_that_one_pool_took_from_it():
+    def threads(library):
+        return {one["num_threads"] for one in threadpool_info() if library in one["filepath"]}
+
+    if not (threads("numpy.libs") and threads("scipy.libs")):
+        pytest.skip("numpy and scipy share a BLAS here")
+    with threadpool_limits(2, user_api="blas"):
+        with one_pool():
+            assert (threads("numpy.libs"), threads("scipy.libs")) == ({2}, {1})
+            with other_pool():
+                assert (threads("numpy.libs"), threads("scipy.libs")) == ({1}, {2})
+                with one_thread():
+                    assert (threads("numpy.libs"), threads("scipy.libs")) == ({1}, {1})
+            assert (threads("numpy.libs"), threads("scipy.libs")) == ({2}, {1})
+        assert (threads("numpy.libs"), threads("scipy.libs")) == ({2}, {2})
 
 
 def test_one_pool_leaves_numpy_its_threads():

@@ -1,12 +1,13 @@
 """Surrogates keep each neuron and break what neurons do together; what the pipeline finds in them is the null."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from joblib import parallel_config
 
-from lmri.decomposition import FastICA, NeuronICA
+from lmri.decomposition import FastICA, NeuronICA, neuronica
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.decomposition.surrogates import ShiftedRuns, Shifter, generator
 from lmri.networks import NetworkSet
@@ -190,6 +191,43 @@ def test_a_null_is_reproducible_and_the_same_from_two_workers(kind):
     assert first.n_surrogates == 3
     assert first.n_values == 3 * K * SPACE.n_neurons
     assert len(first.smallest_q) == 3 * K
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "shares_memory", "n_bytes", "n_readings"),
+    [
+        (1, True, 2**30, 1),
+        (2, True, 2**30, 1),  # threads share what is read
+        (2, True, 1, 5),  # and read it once for each surrogate if memory holds no two
+        (2, False, 2**30, 2),  # a cluster cannot
+    ],
+)
+def test_how_often_surrogates_read_the_data(monkeypatch, n_jobs, shares_memory, n_bytes, n_readings):
+    imgs = gaussian_noise(SPACE, 5, 60)
+    estimator = fitted(imgs, n_init=2)
+    expected = fitted(imgs, n_init=2).surrogate_null(5).z
+    read, found = StandardizedRuns.read, []
+    monkeypatch.setattr(StandardizedRuns, "read", lambda self, number: found.append(number) or read(self, number))
+    monkeypatch.setattr(neuronica, "_SURROGATE_BYTES", n_bytes)
+    monkeypatch.setattr(
+        neuronica, "get_active_backend", lambda **_: (SimpleNamespace(supports_sharedmem=shares_memory), n_jobs)
+    )
+    with parallel_config(backend="threading"):
+        null = estimator.surrogate_null(5, n_jobs=n_jobs)
+    assert sorted(found) == sorted(list(range(5)) * n_readings)
+    assert np.allclose(null.z, expected, atol=1e-3)
+
+
+def test_memory_of_another_run_may_be_used_again_and_changes_nothing():
+    rng = np.random.default_rng(0)
+    first, second, longer = (rng.normal(size=(n, 300)).astype(np.float32) for n in (50, 40, 60))
+    before = Shifter(first)
+    again = Shifter(second, before)
+    assert np.array_equal(again(generator(0, 0, 1)), Shifter(second)(generator(0, 0, 1)))
+    assert np.shares_memory(again._windows, before._windows)
+    grown = Shifter(longer, again)
+    assert np.array_equal(grown(generator(0, 0, 2)), Shifter(longer)(generator(0, 0, 2)))
+    assert not np.shares_memory(grown._windows, again._windows)
 
 
 @pytest.mark.parametrize("kind", ["spatial", "temporal"])

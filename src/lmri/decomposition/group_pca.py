@@ -7,6 +7,7 @@ import numpy as np
 from scipy import linalg
 
 from lmri.decomposition.lapack import tridiagonal_eigen
+from lmri.decomposition.threads import other_pool
 
 BATCH = 512
 """Volumes that are reduced together, at most: shorter runs together, longer ones in pieces of equal length. The cost of
@@ -111,7 +112,8 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False) -> 
     if denoise and len(X) >= 2 * n_rows:  # of fewer volumes, signal is half
         vectors = vectors * np.sqrt(np.maximum(values - middle, 0) / np.maximum(values, np.finfo(float).tiny))
     weights = np.ascontiguousarray(vectors.T, dtype=np.float32)
-    rows = weights @ X
+    # Either way BLAS walks along the memory of `X`, which is laid out neuron by neuron where it comes from surrogates.
+    rows = weights @ X if X.flags.c_contiguous else (X.T @ weights.T).T
     if means is not None:
         rows -= (weights @ means)[:, None].astype(np.float32)
     return rows
@@ -144,13 +146,11 @@ def leading_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndar
         values, vectors = found
         leading = values[n - n_rows :]
         # Equal eigenvalues and rows of zeros make inverse iteration give vectors that are not orthogonal.
-        rest = squares @ vectors - vectors * leading
-        if (
-            np.abs(vectors.T @ vectors - np.eye(n_rows)).max() < _EXACT_ENOUGH
-            and np.abs(rest).max() <= _EXACT_ENOUGH * max(abs(leading[-1]), np.finfo(float).tiny)
-        ):
+        askew = np.abs(vectors.T @ vectors - np.eye(n_rows)).max()
+        rest = np.abs(squares @ vectors - vectors * leading).max()
+        if askew < _EXACT_ENOUGH and rest <= _EXACT_ENOUGH * max(abs(leading[-1]), np.finfo(float).tiny):
             return leading[::-1], vectors[:, ::-1], float(np.median(values))
-    values, vectors = linalg.eigh(squares, check_finite=False, driver="evd")
+    values, vectors = np.linalg.eigh(squares)  # scipy's would let other threads wait
     return values[::-1][:n_rows], vectors[:, ::-1][:, :n_rows], float(np.median(values))
 
 
@@ -184,7 +184,8 @@ def largest_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndar
     if n >= _LARGE and more <= n // 4:
         single = squares.astype(np.float32)
         if np.isfinite(single).all():
-            rough = linalg.eigh(single, subset_by_index=[n - more, n - 1], overwrite_a=True)[1]
+            with other_pool():
+                rough = linalg.eigh(single, subset_by_index=[n - more, n - 1], overwrite_a=True)[1]
             basis = np.linalg.qr(rough.astype(np.float64))[0]
             image = squares @ basis
             values, turn = np.linalg.eigh(basis.T @ image)
@@ -193,7 +194,8 @@ def largest_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndar
             rest = np.linalg.norm(image @ turn - vectors * values, axis=0)
             if (rest <= _SMALL_RESIDUAL * values[-1]).all():
                 return values, vectors
-    values, vectors = linalg.eigh(squares, subset_by_index=[n - n_rows, n - 1])
+    with other_pool():
+        values, vectors = linalg.eigh(squares, subset_by_index=[n - n_rows, n - 1])
     return values[::-1], vectors[:, ::-1]
 
 

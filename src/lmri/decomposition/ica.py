@@ -16,7 +16,7 @@ from lmri.decomposition.threads import one_thread
 FUNS = ("logcosh", "cube")
 SOLVERS = ("fastica", "picard")
 
-_BLOCK = 512
+_BLOCK = 1024
 _WARM_SAMPLES, _WARM_ITERATIONS = 2048, 100
 
 
@@ -129,9 +129,10 @@ def _step(Z: np.ndarray, fun: str) -> Step:
     def step(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         stacked = np.ascontiguousarray(W.reshape(-1, n_components), dtype=Z.dtype)
         correlation, slope = np.zeros(stacked.shape), np.zeros(len(stacked))
+        memory = np.empty((len(stacked), min(_BLOCK, n_samples)), dtype=Z.dtype)
         for first in range(0, n_samples, _BLOCK):
             part = Z[:, first : first + _BLOCK]
-            Y = stacked @ part
+            Y = np.matmul(stacked, part, out=memory[:, : part.shape[1]])
             if fun == "logcosh":
                 np.tanh(Y, out=Y)
                 slope += part.shape[1] - np.einsum("ij,ij->i", Y, Y)

@@ -2,11 +2,13 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
 from scipy import linalg
 from sklearn.base import BaseEstimator
 
@@ -296,8 +298,9 @@ class NeuronICA(Decomposition, BaseEstimator):
             from lmri.decomposition import torch_solver
 
             solve = partial(torch_solver.fastica, device=self.device)
-        self._unmixing = solve(Z, begin, fun=self.fun, max_iter=self.max_iter, tol=self.tol)
-        W, self._iq = stability.icasso(self._unmixing.W)
+        unmixing = solve(Z, begin, fun=self.fun, max_iter=self.max_iter, tol=self.tol)
+        W, iq = stability.icasso(unmixing.W)
+        self._unmixing, self._iq = unmixing, iq
         return W
 
     # -- surrogates ---------------------------------------------------------------------------------------------------
@@ -310,16 +313,16 @@ class NeuronICA(Decomposition, BaseEstimator):
         rows = 2 * n_kept(len(self.components_)) + min(volumes, BATCH)
         if self.scope == "study" or self.standardize == "none":
             rows += len(self._runs)  # means of each run
-        bytes_each = 4 * self.space.n_neurons * rows
-        together = max(1, min(_SURROGATE_BYTES // bytes_each, -(-n_surrogates // n_jobs)))
+        together = max(1, _SURROGATE_BYTES // (4 * self.space.n_neurons * rows))
+        # Threads read the data once for all of them; what a user has put in their place, such as a cluster, cannot.
+        shared = get_active_backend(prefer="threads")[0].supports_sharedmem
+        n_threads = effective_n_jobs(n_jobs) if shared else 1
+        if not shared:
+            together = min(together, -(-n_surrogates // effective_n_jobs(n_jobs)))
         parts = [range(n_surrogates)[first : first + together] for first in range(0, n_surrogates, together)]
-        jobs = (delayed(_surrogates)(self._again(), self._runs, part) for part in parts)
-        if n_jobs == 1:
-            with one_pool():
-                found = [function(*arguments) for function, arguments, _ in jobs]
-        else:  # threads: numpy leaves Python to the others while it works, and processes would have to start
-            with one_thread():
-                found = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
+        jobs = (delayed(_surrogates)(self._again(), self._runs, part, n_threads) for part in parts)
+        with one_pool() if n_threads == 1 else one_thread():
+            found = Parallel(n_jobs=1 if shared else n_jobs)(jobs)
         return [maps for part in found for maps in part]
 
 
@@ -332,21 +335,44 @@ def _reduced_group(
     return reduced_in_pieces(whole, kept, denoise, estimator._reduce, centre=denoise), list(seen)
 
 
-def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int]) -> list[np.ndarray]:
-    """Find the maps of several surrogates in one reading of the data."""
+def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int], n_threads: int) -> list[np.ndarray]:
+    """Find the maps of several surrogates in one reading of the data.
+
+    Several threads share it: numpy leaves Python to the others while it works, and processes would have to start.
+    """
     n_components = int(estimator.n_components)
     accumulated = [GroupPCA(n_kept(n_components), True, estimator._reduce, True) for _ in numbers]
     means = RunMeans(runs, estimator._seed)
     changes = [means.change(surrogate) for surrogate in numbers]
-    read = enumerate(runs)
-    for group in plan(runs.n_volumes):
-        shifters = [(number, Shifter(run)) for number, run in (next(read) for _ in group)]
-        for surrogate, change, pca in zip(numbers, changes, accumulated, strict=True):
-            shifted = [shift(generator(estimator._seed, surrogate, number)) for number, shift in shifters]
-            if change is not None:
-                shifted = [run + change[number] for run, (number, _) in zip(shifted, shifters, strict=True)]
-            pca.update(shifted[0] if len(shifted) == 1 else np.concatenate(shifted))
-    return [estimator._spatial(pca.rows, n_components) for pca in accumulated]
+    read = iter(runs)
+
+    def load(group: list[int], before: list[Shifter]) -> list[Shifter]:
+        return [Shifter(next(read), old) for _, old in zip(group, [*before, *[None] * len(group)], strict=False)]
+
+    def add(place: int, group: list[int], shifters: list[Shifter]) -> None:
+        sources = [generator(estimator._seed, numbers[place], number) for number in group]
+        shifted = [shift(source) for shift, source in zip(shifters, sources, strict=True)]
+        change = changes[place]
+        if change is not None:
+            shifted = [run + change[number] for run, number in zip(shifted, group, strict=True)]
+        accumulated[place].update(shifted[0] if len(shifted) == 1 else np.concatenate(shifted))
+
+    def found(place: int) -> np.ndarray:
+        maps: np.ndarray = estimator._spatial(accumulated[place].rows, n_components)
+        return maps
+
+    places, groups = range(len(numbers)), plan(runs.n_volumes)
+    with ThreadPoolExecutor(n_threads) as pool:
+        each = pool.map if n_threads > 1 else map
+        shifters, spare = load(groups[0], []), list[Shifter]()
+        for group, following in zip(groups, [*groups[1:], None], strict=True):
+            # One thread that read ahead would need the memory of two groups for nothing.
+            ahead = pool.submit(load, following, spare) if following and n_threads > 1 else None
+            for _ in each(partial(add, group=group, shifters=shifters), places):
+                pass
+            if following:
+                spare, shifters = shifters, ahead.result() if ahead else load(following, shifters)
+        return list(each(found, places))
 
 
 def _orthonormal(rows: np.ndarray) -> np.ndarray:

@@ -14,6 +14,9 @@ from lmri.decomposition.standardization import StandardizedRuns
 N_SURROGATES = 20
 
 
+_FEW_NEURONS = 256  # are in the cache together
+
+
 class Shifter:
     """Gives surrogates of one run, quickly.
 
@@ -21,14 +24,21 @@ class Shifter:
     ----------
     run : ndarray of shape (n_volumes, n_neurons)
         Standardized.
+    before : Shifter, optional
+        Of another run, which is needed no more: its memory is used again. New memory costs more than filling it.
     """
 
-    def __init__(self, run: np.ndarray) -> None:
+    def __init__(self, run: np.ndarray, before: "Shifter | None" = None) -> None:
         self.n_volumes, self.n_neurons = run.shape
+        size = 2 * run.size
+        reusable = before is not None and before._memory.dtype == run.dtype and len(before._memory) >= size
+        self._memory: np.ndarray = before._memory if before and reusable else np.empty(size, dtype=run.dtype)
         # Each series twice in a row: a shift is a window, and copying windows needs no arithmetic on places.
-        doubled = np.empty((self.n_neurons, 2 * self.n_volumes), dtype=run.dtype)
-        doubled[:, : self.n_volumes] = run.T
-        doubled[:, self.n_volumes :] = doubled[:, : self.n_volumes]
+        doubled = self._memory[:size].reshape(self.n_neurons, 2 * self.n_volumes)
+        for first in range(0, self.n_neurons, _FEW_NEURONS):
+            part = doubled[first : first + _FEW_NEURONS]
+            part[:, : self.n_volumes] = run[:, first : first + _FEW_NEURONS].T
+            part[:, self.n_volumes :] = part[:, : self.n_volumes]
         self._windows = sliding_window_view(doubled, self.n_volumes, axis=1)
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:

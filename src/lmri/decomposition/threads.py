@@ -18,7 +18,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-_callers = {"thread": 0, "pool": 0}
+_callers = {"thread": 0, "other pool": 0, "pool": 0}
 _before: list[tuple[Any, bool, int]] = []  # (library, whether it is numpy's, threads it had)
 
 
@@ -30,6 +30,11 @@ def one_thread() -> AbstractContextManager[None]:
 def one_pool() -> AbstractContextManager[None]:
     """Hold every BLAS but numpy's to one thread while any caller is inside; one that both share is left as it is."""
     return _limited("pool")
+
+
+def other_pool() -> AbstractContextManager[None]:
+    """Hold numpy's BLAS to one thread while any caller is inside, and no other: scipy's has long work to do."""
+    return _limited("other pool")
 
 
 @contextmanager
@@ -47,10 +52,13 @@ def _count(kind: str, change: int) -> None:
             libraries = [one for one in ThreadpoolController().lib_controllers if one.user_api == "blas"]
             _before[:] = [(one, _is_numpys(one.filepath), one.get_num_threads()) for one in libraries]
         _callers[kind] += change
-        several = any(is_numpys for _, is_numpys, _ in _before)
+        several = len({is_numpys for _, is_numpys, _ in _before}) > 1
         for library, is_numpys, n_threads in _before:
-            held = _callers["thread"] or (_callers["pool"] and several and not is_numpys)
-            library.set_num_threads(1 if held else n_threads)
+            if _callers["other pool"]:
+                held = several and is_numpys
+            else:
+                held = several and bool(_callers["pool"]) and not is_numpys
+            library.set_num_threads(1 if held or _callers["thread"] else n_threads)
 
 
 def _is_numpys(filepath: str) -> bool:
