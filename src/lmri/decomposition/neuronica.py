@@ -271,11 +271,10 @@ class NeuronICA(Decomposition, BaseEstimator):
             shape = (sum(runs.n_volumes), len(basis))
             scores: np.ndarray = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
             first, covariance = 0, np.zeros((len(basis), len(basis)))
-            for run in self._prepared(runs):
-                own = products(run, basis)
+            for own in self._projected(runs, basis):
                 covariance += own.T @ own
-                scores[first : first + len(run)] = own
-                first += len(run)
+                scores[first : first + len(own)] = own
+                first += len(own)
             squares, vectors = linalg.eigh(covariance)
             squares, vectors = squares[::-1], vectors[:, ::-1]
             check_rank(squares, n_components)
@@ -286,6 +285,12 @@ class NeuronICA(Decomposition, BaseEstimator):
             Z = np.ascontiguousarray((scores @ (leading * scale).astype(np.float32)).T)
         W = self._unmix(Z)
         return (W / scale) @ leading.T @ basis  # mixing: the regression of every neuron on the white time courses
+
+    def _projected(self, runs: Runs, basis: np.ndarray) -> Iterator[np.ndarray]:
+        """Multiply all runs by a basis: time courses ``(n_volumes, n_rows)``, float64, of every run."""
+        if isinstance(runs, StandardizedRuns):  # which need not standardize them once more
+            return (own for own, _ in runs.projected(basis))
+        return (products(run, basis) for run in self._prepared(runs))
 
     def _unmix(self, Z: np.ndarray) -> np.ndarray:
         """Run ICA from all starts, and choose one estimate of each component: ``(n_components, n_components)``."""

@@ -22,7 +22,7 @@ FLOOR = 1e-4
 """A neuron whose sd is below this share of the median neuron's counts as dead and becomes zero: scaled to unit
 variance, rounding noise would look like any other neuron."""
 
-_ROWS, _BLOCK, _WIDE = 64, 1024, 4096
+_ROWS, _BLOCK, _WIDE = 64, 4096, 4096
 
 _LARGEST_MEAN = 16.0
 """In sd. Beyond it, means are taken out before products in float32 and not after."""
