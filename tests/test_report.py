@@ -391,6 +391,10 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def shorten(path):
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
 def file_of(layout, kind, name, suffix):
     folder = layout.entry(kind, "mlp_hidden", name)
     return next(folder.glob(f"*{suffix}")) if suffix else folder
@@ -402,7 +406,9 @@ def file_of(layout, kind, name, suffix):
         ("networks", "canica", "_members.nii.gz", Path.unlink, "Networks 'canica'"),
         ("networks", "canica", "_weights.nii.gz", cut, "Networks 'canica'"),
         ("networks", "canica", "entry.json", cut, "networks 'canica'"),
-        ("scores", "lesion-canica", "_items.tsv.gz", cut, "Scores 'lesion-canica'"),
+        ("scores", "lesion-canica", "_items.tsv.gz", cut, "scores 'lesion-canica'"),
+        ("scores", "lesion-canica", "_conditions.tsv", shorten, "scores 'lesion-canica'"),
+        ("networks", "canica", "_neurons.tsv", shorten, "networks 'canica'"),
         ("decompositions", "canica", "task-code_run-001_mixing.tsv", Path.unlink, "Time courses of 'canica'"),
         ("decompositions", "canica", "", shutil.rmtree, "Networks 'canica'"),
     ],

@@ -834,6 +834,22 @@ def test_a_time_course_without_its_last_volumes_is_refused(copy):
     assert len(Page(copy.root).ask("course", **CHOICE, corpus="news", run=1)["values"]) == n
 
 
+@pytest.mark.parametrize(("kind", "ending"), [("scores", "_scores.tsv"), ("comparisons", "_matches.tsv")])
+def test_a_table_without_its_last_rows_is_refused(copy, kind, ending):
+    [entry, *_] = copy.entries.list(kind)
+    path = next(entry.folder.glob(f"*{ending}"))
+    whole = path.read_text()
+    ask = {"site": SITE, "first": "canica", "second": "fastica-temporal"} if kind == "comparisons" else CHOICE
+    name = "matches" if kind == "comparisons" else "scores"
+    shown = Page(copy.root).ask(name, **ask)
+    path.write_text(whole[: whole[:-1].rindex("\n") + 1])
+    answer = Page(copy.root).client.get(f"/api/{name}", params=ask)
+    assert answer.status_code >= 400
+    assert f"{path.name} is missing or was changed" in answer.json()["error"]
+    path.write_text(whole)
+    assert Page(copy.root).ask(name, **ask) == shown
+
+
 def test_what_was_made_of_something_else_is_not_shown(copy):
     path = copy.entries.find("decompositions", "canica").folder / "entry.json"
     content = storage.read_json(path)

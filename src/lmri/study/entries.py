@@ -42,11 +42,14 @@ class Entry:
 
     def check_files(self) -> list[str]:
         """List the files that are missing or not what was written."""
-        return [
-            f"{self.folder / name} is missing or was changed. Delete {self.folder} and make it again."
-            for name, known in self.info["files"].items()
-            if not (self.folder / name).is_file() or storage.file_hash(self.folder / name) != known
-        ]
+        return [found for name in self.info["files"] if (found := self.check_file(name))]
+
+    def check_file(self, name: str) -> str:
+        """Say what is wrong with one of the files; empty if nothing is."""
+        path = self.folder / name
+        if path.is_file() and storage.file_hash(path) == self.info["files"].get(name):
+            return ""
+        return f"{path} is missing or was changed. Delete {self.folder} and make it again."
 
 
 @dataclass(frozen=True)

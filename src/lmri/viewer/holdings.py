@@ -301,9 +301,15 @@ class Holdings:
         return self._large.get(("mean", *files), files, lambda: replace(recording).mean)
 
     def table(self, entry: Entry, suffix: str, text: tuple[str, ...]) -> pd.DataFrame:
-        """Open a table of an entry."""
+        """Open a table of an entry, if it is what was written: one that lost its last rows would look whole."""
         path = self._file(entry)(suffix)
-        return self._large.get(("table", path), [path], lambda: storage.read_table(path, text))
+
+        def read() -> pd.DataFrame:
+            if damaged := entry.check_file(path.name):
+                raise StudyError(damaged)
+            return storage.read_table(path, text)
+
+        return self._large.get(("table", path), [path], read)
 
 
 def read_numbers(path: Path) -> np.ndarray:
