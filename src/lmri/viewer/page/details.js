@@ -4,7 +4,7 @@ import { count, el, fill, number, say, spell } from "./dom.js";
 
 /** Write tokens in their context, each a button that leads there. */
 export function topTokens(tops, unit, go) {
-  if (!tops.length) return el("p", { class: "soft", text: "No token has a value." });
+  if (!tops.length) return el("p", { class: "soft", text: "No volume has a value." });
   return el("ol", { class: "tops" }, ...tops.map((top) => el("li", {}, el("button", {
     type: "button", title: `${top.corpus}, run ${top.run}, volume ${top.volume}`, on: { click: () => go(top) },
     data: { volume: top.volume, run: top.run, corpus: top.corpus },

@@ -3,9 +3,9 @@
 import { $, el } from "./dom.js";
 
 const KEYS = [
-  [["←", "→"], "one token back, or on"],
+  [["←", "→"], "one volume back, or on: a token, word or sentence"],
   [["Page Up", "Page Down"], "one text back, or on"],
-  [["Home", "End"], "first or last token of the run"],
+  [["Home", "End"], "first or last volume of the run"],
   [["↑", "↓"], "network (or pair) above, or below"],
   [["Shift", "← ↑ → ↓"], "neuron beside the one selected"],
   [["Shift", "Page Up/Down"], "same neuron, one layer down or up"],

@@ -127,7 +127,7 @@ function showLines() {
   const unit = legend.length ? `in sd over ${corpora.join(", ")}` : "";
   $("course-legend").replaceChildren(...legend, el("span", { class: "soft", text: unit }));
   chart.setLines(lines);
-  $("course").setAttribute("aria-label", `Time course of ${lines.map((line) => line.name).join(" and ") || "nothing"}, by token`);
+  $("course").setAttribute("aria-label", `Time course of ${lines.map((line) => line.name).join(" and ") || "nothing"}, by volume`);
 }
 
 export function loadTokens() {

@@ -24,6 +24,9 @@ function fill() {
   options($("corpus"), data.site.corpora.map((one) => [one.corpus, one.corpus]), state.corpus);
   const { runs, unit } = data.site.corpora.find((one) => one.corpus === state.corpus) ?? { runs: [], unit: "volume" };
   options($("run"), runs.map((n, place) => [place + 1, `${place + 1} of ${runs.length} · ${count(n, unit)}`]), state.run);
+  // A volume may be a word or a sentence.
+  for (const name of ["underlay", "overlay"]) $(name).querySelector('[value="volume"]').textContent = unit;
+  $("tokens").setAttribute("aria-label", `Text, ${unit} by ${unit}, coloured by the time course of the network`);
   $("set").title = data.site.sets.find((one) => one.name === state.set)?.description ?? "";
 }
 
