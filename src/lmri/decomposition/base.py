@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from lmri.storage import texts_of
 from lmri.thresholds import SurrogateNull, z_scores
 
 Runs = StandardizedRuns | ShiftedRuns
+
+Projected = Iterable[tuple[np.ndarray, float]]
+"""A run after the other: its products with maps, ``(n_volumes, n_maps)``, and its sum of squares."""
 
 SURROGATE_ITERATIONS = 40
 """Where there is nothing to be found, ICA hardly ever converges; the tails of its maps settle within 30 iterations."""
@@ -111,16 +114,18 @@ class Decomposition:
         runs: StandardizedRuns,
         convergence: dict[str, Any],
         extra: Mapping[str, np.ndarray] | None = None,
+        projected: Projected | None = None,
     ) -> None:
         """Sign by skewness, sort by explained variance, and set every attribute that comes from the maps.
 
-        `extra` holds more metrics, a value a map.
+        `extra` holds more metrics, a value a map; `projected` what `runs.projected(maps)` would give, if it is known.
         """
         maps = maps.astype(np.float64)
         signs, determined, skewness = signs_by_skewness(maps)
         if getattr(self, "signs", "skewness") == "skewness":
             maps *= signs[:, None]
-        alone, together, courses = explained_variance(maps, runs)
+            projected = None if projected is None else ((own * signs, squares) for own, squares in projected)
+        alone, together, courses = explained_variance(maps, runs, projected)
         order = np.argsort(-alone, kind="stable")
         self.time_courses_ = [course[:, order] for course in courses]
         self.fit_texts_by_run_ = [texts_of([img]) for img in runs.imgs]
@@ -365,11 +370,13 @@ def top_token_share(courses: Sequence[np.ndarray]) -> np.ndarray:
     return np.divide(largest, total, out=np.zeros(len(total)), where=total > 0)
 
 
-def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.ndarray, float, list[np.ndarray]]:
+def explained_variance(
+    maps: np.ndarray, runs: StandardizedRuns, projected: Projected | None = None
+) -> tuple[np.ndarray, float, list[np.ndarray]]:
     """Compute the share of the standardized data's variance that each map explains alone, and all together.
 
     Variance is around each neuron's mean, also where the data were not centred: a mean pattern would outweigh all else.
-    Time courses come from the same pass over the data.
+    Time courses come from the same pass over the data, which is not read if `projected` is what it would give.
 
     Returns
     -------
@@ -385,11 +392,11 @@ def explained_variance(maps: np.ndarray, runs: StandardizedRuns) -> tuple[np.nda
     alone, together, total = np.zeros(len(maps)), 0.0, 0.0
     courses = []
     mean = runs.moments.mean if runs.standardize == "none" else None  # the others leave no mean behind
-    for projected, squares in runs.projected(maps):
-        own = (projected if mean is None else projected + mean @ maps.T) @ inverse
+    for onto, squares in runs.projected(maps) if projected is None else projected:
+        own = (onto if mean is None else onto + mean @ maps.T) @ inverse
         courses.append(own.astype(np.float32))  # what grows with the number of runs
-        alone += (projected**2).sum(axis=0)
-        together += float(np.einsum("ti,ij,tj->", projected, inverse, projected, optimize=True))
+        alone += (onto**2).sum(axis=0)
+        together += float(np.einsum("ti,ij,tj->", onto, inverse, onto, optimize=True))
         total += squares
     total = total or 1.0
     shares = np.divide(alone, norms, out=np.zeros(len(maps)), where=norms > 0) / total

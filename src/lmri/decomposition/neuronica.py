@@ -13,7 +13,7 @@ from scipy import linalg
 from sklearn.base import BaseEstimator
 
 from lmri.decomposition import ica, stability
-from lmri.decomposition.base import Decomposition, Runs, check_components, warn_of_overlearning
+from lmri.decomposition.base import Decomposition, Projected, Runs, check_components, warn_of_overlearning
 from lmri.decomposition.group_pca import (
     BATCH,
     GroupPCA,
@@ -155,8 +155,11 @@ class NeuronICA(Decomposition, BaseEstimator):
         """
         self._check_parameters()
         runs = self._start(imgs, confounds)
+        self._onto_maps: list[tuple[np.ndarray, float]] | None = None
         maps, convergence = self._find(runs)
-        self._finish(maps, runs, convergence, {"iq": self._iq})
+        known, self._onto_maps = self._onto_maps, None
+        projected = None if known is None else ((own.astype(np.float64), squares) for own, squares in known)
+        self._finish(maps, runs, convergence, {"iq": self._iq}, projected)
         self.n_components_ = len(maps)
         self.variance_ = self.metrics_["variance"].to_numpy()
         self.stability_ = self.metrics_["iq"].to_numpy()
@@ -270,11 +273,12 @@ class NeuronICA(Decomposition, BaseEstimator):
         with tempfile.TemporaryFile(prefix="lmri-", suffix=".f4") as file:
             shape = (sum(runs.n_volumes), len(basis))
             scores: np.ndarray = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
-            first, covariance = 0, np.zeros((len(basis), len(basis)))
-            for own in self._projected(runs, basis):
+            first, covariance, sums = 0, np.zeros((len(basis), len(basis))), []
+            for own, squares in self._projected(runs, basis):
                 covariance += own.T @ own
                 scores[first : first + len(own)] = own
                 first += len(own)
+                sums.append(squares)
             squares, vectors = linalg.eigh(covariance)
             squares, vectors = squares[::-1], vectors[:, ::-1]
             check_rank(squares, n_components)
@@ -283,14 +287,19 @@ class NeuronICA(Decomposition, BaseEstimator):
             leading = leading * np.where(basis[:, 0] @ leading < 0, -1.0, 1.0)
             scale = np.sqrt(shape[0] / squares[:n_components])
             Z = np.ascontiguousarray((scores @ (leading * scale).astype(np.float32)).T)
-        W = self._unmix(Z)
-        return (W / scale) @ leading.T @ basis  # mixing: the regression of every neuron on the white time courses
+            W = self._unmix(Z)
+            mixing = (W / scale) @ leading.T  # of the basis: the regression of every neuron on the white time courses
+            if isinstance(runs, StandardizedRuns):
+                parts = np.split(scores, np.cumsum(runs.n_volumes)[:-1])
+                onto = ((own @ mixing.T).astype(np.float32) for own in parts)
+                self._onto_maps = list(zip(onto, sums, strict=True))
+        return mixing @ basis
 
-    def _projected(self, runs: Runs, basis: np.ndarray) -> Iterator[np.ndarray]:
-        """Multiply all runs by a basis: time courses ``(n_volumes, n_rows)``, float64, of every run."""
+    def _projected(self, runs: Runs, basis: np.ndarray) -> Projected:
+        """Multiply all runs by a basis."""
         if isinstance(runs, StandardizedRuns):  # which need not standardize them once more
-            return (own for own, _ in runs.projected(basis))
-        return (products(run, basis) for run in self._prepared(runs))
+            return runs.projected(basis)
+        return ((products(run, basis), np.nan) for run in self._prepared(runs))
 
     def _unmix(self, Z: np.ndarray) -> np.ndarray:
         """Run ICA from all starts, and choose one estimate of each component: ``(n_components, n_components)``."""
