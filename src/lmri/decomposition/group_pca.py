@@ -13,7 +13,7 @@ BATCH = 512
 """Volumes that are reduced together, at most: shorter runs together, longer ones in pieces of equal length. The cost of
 a volume grows with this; the noise floor is known the better the more volumes there are."""
 
-_BLOCK = 4096
+_BLOCK = 16384
 
 _MOST_CANCELLED = 1e-2
 """Where less than this share of a volume's sum of squares is around its mean, it is centred before the product."""
