@@ -121,6 +121,12 @@ def attempt(name, lines, notes):
             with open(notes, "a") as stream:
                 stream.write(f"{what} {number}\\n")
 
+        # What an attempt has listed and was killed before it could note it.
+        for path in (home / name).rglob("journal.jsonl"):
+            for line in path.read_bytes().split(b"\\n")[:-1]:
+                if b"batch" in line:
+                    noted("done", json.loads(line)["batch"])
+
         original, add = filling._Batch.read, Journal.add
 
         def read(reading, plan, number, into):
@@ -144,7 +150,7 @@ def attempt(name, lines, notes):
 
 attempt("whole", -1, home / "whole.txt")
 if job["past_memory"]:
-    files._LARGE, direct._WORTH_IT = 0, 1
+    files.LARGE, direct._WORTH_IT = 0, 1
     attempt("past_memory", -1, home / "past_memory.txt")
 n_lines = int((home / "lines").read_text())
 statuses = []

@@ -198,7 +198,7 @@ def test_a_null_is_reproducible_and_the_same_from_two_workers(kind):
     [
         (1, True, 2**30, 1),
         (2, True, 2**30, 1),  # threads share what is read
-        (2, True, 1, 5),  # and read it once for each surrogate if memory holds no two
+        (2, True, 1, 3),  # and read it again for every two of them if each may hold no more
         (2, False, 2**30, 2),  # a cluster cannot
     ],
 )
@@ -210,12 +210,47 @@ def test_how_often_surrogates_read_the_data(monkeypatch, n_jobs, shares_memory, 
     monkeypatch.setattr(StandardizedRuns, "read", lambda self, number: found.append(number) or read(self, number))
     monkeypatch.setattr(neuronica, "_SURROGATE_BYTES", n_bytes)
     monkeypatch.setattr(
-        neuronica, "get_active_backend", lambda **_: (SimpleNamespace(supports_sharedmem=shares_memory), n_jobs)
+        neuronica,
+        "get_active_backend",
+        lambda **_: (SimpleNamespace(supports_sharedmem=shares_memory, effective_n_jobs=lambda n: n), n_jobs),
     )
     with parallel_config(backend="threading"):
         null = estimator.surrogate_null(5, n_jobs=n_jobs)
     assert sorted(found) == sorted(list(range(5)) * n_readings)
     assert np.allclose(null.z, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "sequential"])
+def test_surrogates_are_found_where_a_user_has_put_others_in_the_place_of_threads(backend):
+    imgs = gaussian_noise(SPACE, 2, 60)
+    expected = fitted(imgs, n_init=2).surrogate_null(2).z
+    with parallel_config(backend=backend):  # one worker, which is none that has to start
+        assert np.allclose(fitted(imgs, n_init=2).surrogate_null(2, n_jobs=1).z, expected, atol=1e-3)
+
+
+def test_threads_leave_warnings_as_they_were():
+    estimator = fitted(gaussian_noise(SPACE, 2, 60), n_init=2, solver="picard")
+    before = list(warnings.filters), warnings._showwarnmsg_impl
+    estimator.surrogate_null(12, n_jobs=4)
+    assert (list(warnings.filters), warnings._showwarnmsg_impl) == before
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", UserWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "n_workers", "n_bytes", "expected"),
+    [
+        (4, 1, 2**30, 4),
+        (4, 1, 1, 1),  # there is no memory for more than one
+        (4, 2, 1, 2),  # or than were asked for
+    ],
+)
+def test_threads_have_memory_for_what_they_do(monkeypatch, wanted, n_workers, n_bytes, expected):
+    estimator = fitted(gaussian_noise(SPACE, 2, 60), n_init=1)
+    monkeypatch.setattr(neuronica, "_SURROGATE_BYTES", n_bytes)
+    threads, together = estimator._at_once(wanted, n_workers)
+    assert threads == expected
+    assert together >= threads
 
 
 def test_memory_of_another_run_may_be_used_again_and_changes_nothing():

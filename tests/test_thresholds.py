@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lmri import storage
+from lmri.exceptions import StudyError
 from lmri.networks import NetworkSet
 from lmri.space import NeuronSpace
+from lmri.study.results import read_null
 from lmri.thresholds import (
     DESCRIPTIONS,
     THRESHOLDS,
@@ -197,6 +200,18 @@ def test_ties_count_whole():
     tied = SurrogateNull.from_maps(dead)
     at = z_scores(dead[0])[0, :1]  # where half of all values lie
     assert np.allclose(tied.p(at), brute_force(dead, at), rtol=1e-12)
+
+
+def test_a_null_without_its_last_maps_is_refused(tmp_path):
+    """It decides what is significant."""
+    null = SurrogateNull.from_maps([np.random.default_rng(number).normal(size=(3, 200)) for number in range(20)])
+    storage.write_table(tmp_path / "null.tsv.gz", null.to_table())
+    q = pd.DataFrame({"smallest_q": null.smallest_q})
+    storage.write_table(tmp_path / "null_maps.tsv", q)
+    assert read_null(tmp_path.joinpath, null.n_values, 20, 3).n_surrogates == 20
+    storage.write_table(tmp_path / "null_maps.tsv", q[:-1])
+    with pytest.raises(StudyError, match="59 rows for 3 maps of 20 surrogates: it was cut short"):
+        read_null(tmp_path.joinpath, null.n_values, 20, 3)
 
 
 def test_p_of_a_map_is_the_share_of_null_maps_with_as_small_a_smallest_q():

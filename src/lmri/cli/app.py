@@ -252,7 +252,7 @@ def decompose(
         ),
     ] = False,
     name: NameOption = None,
-    n_jobs: Annotated[int, typer.Option(help="Processes, where the method has a use for them.")] = 1,
+    n_jobs: Annotated[int, typer.Option(help="Processes or threads, where the method has a use for them.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda, for ica.")] = "cpu",
     seed: Seed = 0,
     quiet: Quiet = False,

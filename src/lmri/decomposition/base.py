@@ -185,7 +185,8 @@ class Decomposition:
         n_surrogates : int, default=20
             At least 20 for a threshold at 0.05.
         n_jobs : int, default=1
-            Processes.
+            Processes. Spatial `NeuronICA` takes threads, which share one reading of the data: as many as BLAS may use
+            if there is memory for them, or more; `joblib.parallel_config` may put others in their place.
 
         Returns
         -------

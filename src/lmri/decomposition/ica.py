@@ -4,6 +4,7 @@ White data ``Z`` have shape (n_components, n_samples), rows of variance 1 withou
 orthogonal, and ``W @ Z`` are the components.
 """
 
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,9 @@ from lmri.decomposition.threads import one_thread
 
 FUNS = ("logcosh", "cube")
 SOLVERS = ("fastica", "picard")
+
+_catching = threading.Lock()
+"""Warnings are caught for the whole process: threads that did so at the same time would leave none for others."""
 
 _BLOCK = 1024
 _WARM_SAMPLES, _WARM_ITERATIONS = 2048, 100
@@ -169,7 +173,7 @@ def picard(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 5
     found, n_iter, converged = [], [], []
     with _one_thread_if_small(len(Z)):
         for start in W:
-            with warnings.catch_warnings(record=True) as caught:
+            with _catching, warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 _, unmixing, _, iterations = solve(
                     Z, fun="tanh", ortho=True, extended=True, whiten=False, centering=False, w_init=start,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cython_lapack
 
-_pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer_of.restype, _pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-_name_of = ctypes.pythonapi.PyCapsule_GetName
-_name_of.restype, _name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
+# Prototypes of our own: those of ctypes.pythonapi belong to the whole process.
+_python = ("PyCapsule_GetPointer", ctypes.pythonapi), ("PyCapsule_GetName", ctypes.pythonapi)
+_pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(_python[0])
+_name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(_python[1])
 
 
 def tridiagonal_eigen(squares: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -33,9 +33,11 @@ def tridiagonal_eigen(squares: np.ndarray, n_vectors: int) -> tuple[np.ndarray, 
     vectors : ndarray of shape (n, n_vectors)
         Of the last values, in their order, by inverse iteration: not orthogonal where values are equal.
     None
-        If a routine failed.
+        If a routine failed, or counts with integers of another size.
     """
     n = len(squares)
+    if b"int64" in _name_of(cython_lapack.__pyx_capi__["dsytrd"]):
+        return None
     size = 64 * n
     # dsytrd keeps what it needs to turn vectors back below the first subdiagonal of `form`.
     form = np.array(squares, dtype=np.float64, order="F")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 from scipy import linalg
 from sklearn.base import BaseEstimator
@@ -15,7 +15,6 @@ from sklearn.base import BaseEstimator
 from lmri.decomposition import ica, stability
 from lmri.decomposition.base import Decomposition, Projected, Runs, check_components, warn_of_overlearning
 from lmri.decomposition.group_pca import (
-    BATCH,
     GroupPCA,
     Reduce,
     check_rank,
@@ -28,7 +27,7 @@ from lmri.decomposition.group_pca import (
 )
 from lmri.decomposition.standardization import StandardizedRuns, products
 from lmri.decomposition.surrogates import RunMeans, Shifter, generator
-from lmri.decomposition.threads import one_pool, one_thread
+from lmri.decomposition.threads import n_threads, one_pool, one_thread
 from lmri.exceptions import NothingFoundError
 from lmri.space import Img, NeuronSpace
 
@@ -37,7 +36,7 @@ _EXACT, _EXACT_ANYWAY = 16, 1024
 group PCA is as good only where the spectrum falls off."""
 
 _SURROGATE_BYTES = 2**30
-"""Memory for surrogates that share one reading of the data."""
+"""Memory that a worker may take for surrogates that share one reading of the data, beside that reading."""
 
 
 class NeuronICA(Decomposition, BaseEstimator):
@@ -52,7 +51,8 @@ class NeuronICA(Decomposition, BaseEstimator):
     ``n_components * n_neurons`` numbers, however many runs there are.
 
     ``kind="temporal"`` makes time courses independent, as the paper does with scikit-learn's FastICA. Whitening is that
-    of a plain PCA of all volumes; what grows with the number of volumes lies on disk, in a temporary file.
+    of a plain PCA of all volumes; what grows with the number of volumes lies on disk, in a temporary file,
+    until it is unmixed.
 
     Parameters
     ----------
@@ -155,10 +155,10 @@ class NeuronICA(Decomposition, BaseEstimator):
         """
         self._check_parameters()
         runs = self._start(imgs, confounds)
-        self._onto_maps: list[tuple[np.ndarray, float]] | None = None
+        self._onto_maps = []
         maps, convergence = self._find(runs)
         known, self._onto_maps = self._onto_maps, None
-        projected = None if known is None else ((own.astype(np.float64), squares) for own, squares in known)
+        projected = ((own.astype(np.float64), squares) for own, squares in known) if known else None
         self._finish(maps, runs, convergence, {"iq": self._iq}, projected)
         self.n_components_ = len(maps)
         self.variance_ = self.metrics_["variance"].to_numpy()
@@ -182,6 +182,9 @@ class NeuronICA(Decomposition, BaseEstimator):
             from lmri.decomposition.torch_solver import check_device
 
             check_device(self.device)
+
+    _onto_maps: list[tuple[np.ndarray, float]] | None = None
+    """While it fits: products of each run with the maps, where they are known without another reading."""
 
     # -- the pipeline -------------------------------------------------------------------------------------------------
 
@@ -289,7 +292,7 @@ class NeuronICA(Decomposition, BaseEstimator):
             Z = np.ascontiguousarray((scores @ (leading * scale).astype(np.float32)).T)
             W = self._unmix(Z)
             mixing = (W / scale) @ leading.T  # of the basis: the regression of every neuron on the white time courses
-            if isinstance(runs, StandardizedRuns):
+            if self._onto_maps is not None:
                 parts = np.split(scores, np.cumsum(runs.n_volumes)[:-1])
                 onto = ((own @ mixing.T).astype(np.float32) for own in parts)
                 self._onto_maps = list(zip(onto, sums, strict=True))
@@ -322,22 +325,32 @@ class NeuronICA(Decomposition, BaseEstimator):
     def _surrogate_maps(self, n_surrogates: int, n_jobs: int) -> list[np.ndarray]:
         if self.kind != "spatial":
             return super()._surrogate_maps(n_surrogates, n_jobs)
-        # As many surrogates share one reading of the data as fit into memory.
-        volumes = max(sum(self._runs.n_volumes[number] for number in group) for group in plan(self._runs.n_volumes))
-        rows = 2 * n_kept(len(self.components_)) + min(volumes, BATCH)
-        if self.scope == "study" or self.standardize == "none":
-            rows += len(self._runs)  # means of each run
-        together = max(1, _SURROGATE_BYTES // (4 * self.space.n_neurons * rows))
         # Threads read the data once for all of them; what a user has put in their place, such as a cluster, cannot.
-        shared = get_active_backend(prefer="threads")[0].supports_sharedmem
-        n_threads = effective_n_jobs(n_jobs) if shared else 1
+        backend, _ = get_active_backend(prefer="threads")
+        shared, n_workers = getattr(backend, "supports_sharedmem", False), backend.effective_n_jobs(n_jobs)
+        # A surrogate a thread costs less than all threads of BLAS for one after the other.
+        wanted = max(n_workers, n_threads() if self.device == "cpu" else 1) if shared else 1
+        threads, together = self._at_once(wanted, n_workers if shared else 1)
         if not shared:
-            together = min(together, -(-n_surrogates // effective_n_jobs(n_jobs)))
+            together = min(together, -(-n_surrogates // n_workers))
         parts = [range(n_surrogates)[first : first + together] for first in range(0, n_surrogates, together)]
-        jobs = (delayed(_surrogates)(self._again(), self._runs, part, n_threads) for part in parts)
-        with one_pool() if n_threads == 1 else one_thread():
+        jobs = (delayed(_surrogates)(self._again(), self._runs, part, threads) for part in parts)
+        with one_thread() if threads > 1 or not shared else one_pool():
             found = Parallel(n_jobs=1 if shared else n_jobs)(jobs)
         return [maps for part in found for maps in part]
+
+    def _at_once(self, threads: int, n_workers: int) -> tuple[int, int]:
+        """Decide how many threads there is memory for, and how many surrogates may share one reading of the data."""
+        groups = plan(self._runs.n_volumes)
+        volumes = max(sum(self._runs.n_volumes[number] for number in group) for group in groups)
+        has_means = self.scope == "study" or self.standardize == "none"
+        a_row = 4 * self.space.n_neurons
+        # A thread has the volumes of one surrogate, changed and put together; a surrogate keeps its reduced rows.
+        of_thread = a_row * volumes * (1 + has_means + any(len(group) > 1 for group in groups))
+        of_surrogate = a_row * (2 * n_kept(len(self.components_)) + has_means * len(self._runs))
+        most = n_workers * _SURROGATE_BYTES
+        threads = max(n_workers, min(threads, most // (of_thread + of_surrogate)))
+        return threads, max(threads, (most - threads * of_thread) // of_surrogate)
 
 
 def _reduced_group(
@@ -349,7 +362,7 @@ def _reduced_group(
     return reduced_in_pieces(whole, kept, denoise, estimator._reduce, centre=denoise), list(seen)
 
 
-def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int], n_threads: int) -> list[np.ndarray]:
+def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int], threads: int) -> list[np.ndarray]:
     """Find the maps of several surrogates in one reading of the data.
 
     Several threads share it: numpy leaves Python to the others while it works, and processes would have to start.
@@ -376,12 +389,12 @@ def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int], 
         return maps
 
     places, groups = range(len(numbers)), plan(runs.n_volumes)
-    with ThreadPoolExecutor(n_threads) as pool:
-        each = pool.map if n_threads > 1 else map
+    with ThreadPoolExecutor(threads) as pool:
+        each = pool.map if threads > 1 else map
         shifters, spare = load(groups[0], []), list[Shifter]()
         for group, following in zip(groups, [*groups[1:], None], strict=True):
             # One thread that read ahead would need the memory of two groups for nothing.
-            ahead = pool.submit(load, following, spare) if following and n_threads > 1 else None
+            ahead = pool.submit(load, following, spare) if following and threads > 1 else None
             for _ in each(partial(add, group=group, shifters=shifters), places):
                 pass
             if following:

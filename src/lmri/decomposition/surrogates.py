@@ -13,7 +13,6 @@ from lmri.decomposition.standardization import StandardizedRuns
 
 N_SURROGATES = 20
 
-
 _FEW_NEURONS = 256  # are in the cache together
 
 

@@ -22,6 +22,13 @@ _callers = {"thread": 0, "other pool": 0, "pool": 0}
 _before: list[tuple[Any, bool, int]] = []  # (library, whether it is numpy's, threads it had)
 
 
+def n_threads() -> int:
+    """Count the threads that numpy's BLAS may use now."""
+    libraries = [one for one in ThreadpoolController().lib_controllers if one.user_api == "blas"]
+    numpys = [one for one in libraries if _is_numpys(one.filepath)] or libraries
+    return max((one.get_num_threads() or 1 for one in numpys), default=1)
+
+
 def one_thread() -> AbstractContextManager[None]:
     """Hold every BLAS to one thread while any caller is inside."""
     return _limited("thread")

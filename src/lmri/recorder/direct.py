@@ -13,10 +13,10 @@ from pathlib import Path
 
 from lmri.recorder.journal import write_all
 
-_BLOCK = 4096
+_BLOCK = max(4096, mmap.PAGESIZE)
 """Alignment, in bytes, that no disk in use exceeds; also a page, so that no page is written both ways."""
 _AT_ONCE = 2**22
-"""Bytes handed over at once: a few, which stay in the processor's caches."""
+"""Bytes handed over at once: few enough to stay in the processor's caches."""
 _WORTH_IT = 2**20
 """Bytes below which a plain write costs less."""
 _REFUSED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -54,7 +54,8 @@ class DirectWriter:
     def _write_blocks(self, path: Path, start: int, blocks: memoryview) -> int:
         """Write whole blocks; gives the place up to which it could."""
         if self._memory is None:
-            self._memory = mmap.mmap(-1, _AT_ONCE)  # begins with a page, as the disk wants it
+            # Begins with a page, as the disk wants it, and is shared with a process that is forked meanwhile.
+            self._memory = mmap.mmap(-1, _AT_ONCE)
         number, done = -1, 0
         try:
             number = os.open(path, os.O_WRONLY | os.O_DIRECT)

@@ -1,8 +1,8 @@
 """The files that a recording is written to, before they are put into their places in the study.
 
 One process writes images. A shard writes rows: the volumes of its texts, one behind the other. Either way the volumes
-of a text are one range of bytes of one file, written where they belong, by plain writes: a full disk is an error then,
-where a memory map would end the process.
+of a text are one range of bytes of one file, written where they belong, and never through a memory map: a full disk is
+an error then, where a map would end the process.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from lmri.space import NeuronSpace
 Place = tuple[Path, int, int]
 """File, first byte and number of bytes of a text's volumes."""
 
-_LARGE = 2**24
+LARGE = 2**24
 """Bytes of all files from which on they are not left in the system's memory, where the next step would find them."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF}  # file systems that know no such thing
@@ -86,7 +86,7 @@ class Files:
         path, first, size = self.places[space][text]
         if len(content) != size:
             raise ValueError(f"Text {text} gave {len(content)} bytes where {size} were planned.")
-        if self.n_bytes >= _LARGE:
+        if self.n_bytes >= LARGE:
             self._direct.write(path, first, content)
         else:
             with path.open("r+b", buffering=0) as stream:

@@ -17,7 +17,7 @@ from lmri.exceptions import LMRIWarning, NonFiniteError
 from lmri.models import Encoding, evaluation_mode, input_device, right_pad
 from lmri.recorder.axis import averaged
 from lmri.recorder.committing import discard
-from lmri.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths, volume_bytes
+from lmri.recorder.files import LARGE, Files, explaining_a_full_disk, image_files, row_files, table_paths, volume_bytes
 from lmri.recorder.journal import Journal, checksum
 from lmri.recorder.plan import Plan
 from lmri.recorder.reading import Reading
@@ -26,11 +26,8 @@ from lmri.space import NeuronSpace
 Progress = Callable[[int, int], None]
 """Called with how much is done, and how much there is."""
 
-_SYNC_EVERY = 2**24
-"""Bytes after which the disk is waited for: what a loss of power can cost, beside what is checked by its checksum.
-
-Smaller recordings stay in the system's memory, where the next step finds them.
-"""
+_SYNC_EVERY = LARGE
+"""Bytes after which the disk is waited for: what a loss of power can cost, beside what is checked by its checksum."""
 
 
 def fill(

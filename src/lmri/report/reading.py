@@ -124,13 +124,12 @@ def _complete(study: Study, kind: str, name: str, site: str) -> Entry:
                 f"{entry.folder / 'entry.json'} does not say what its {part} are. Delete {entry.folder}, "
                 "and make it again."
             )
-    if kind != "decompositions":  # whose tables have a row a map, or a volume
-        # Others that lost their last rows would pass for whole.
-        for name in filter(_is_table, entry.info["files"]):
-            if damaged := entry.check_file(name):
-                raise StudyError(damaged)
+    for file in filter(_may_be_short, entry.info["files"]):
+        if damaged := entry.check_file(file):
+            raise StudyError(damaged)
     return entry
 
 
-def _is_table(name: str) -> bool:
-    return name.endswith((".tsv", ".tsv.gz"))
+def _may_be_short(file: str) -> bool:
+    """Say whether a table would pass for whole without its last rows; others have a row a map, or a volume."""
+    return file.endswith((".tsv", ".tsv.gz")) and not file.endswith(("_mixing.tsv", "_metrics.tsv"))

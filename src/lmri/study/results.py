@@ -136,13 +136,18 @@ def read_decomposition(
     _check_rows(file("metrics.tsv"), metrics, len(maps))
     null = None
     if (about := info.get("null")) is not None:
-        null = partial(read_null, file, **about)
+        null = partial(read_null, file, n_maps=len(maps), **about)
     return NetworkSet(space, maps, method=name, metrics=metrics, info=info, fit_texts=fit_texts, null=null)
 
 
-def read_null(file: File, n_values: int, n_surrogates: int) -> SurrogateNull:
-    """Read what the pipeline found in surrogates."""
+def read_null(file: File, n_values: int, n_surrogates: int, n_maps: int) -> SurrogateNull:
+    """Read what the pipeline found in surrogates, each of which has as many maps as the data."""
     smallest_q = storage.read_table(file("null_maps.tsv"))["smallest_q"]
+    if len(smallest_q) != n_surrogates * n_maps:
+        raise StudyError(
+            f"{file('null_maps.tsv')} has {len(smallest_q)} rows for {n_maps} maps of {n_surrogates} surrogates: it "
+            "was cut short. Decompose again."
+        )
     return SurrogateNull.from_table(storage.read_table(file("null.tsv.gz")), n_values, n_surrogates, smallest_q)
 
 

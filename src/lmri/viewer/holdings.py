@@ -192,6 +192,10 @@ class Holdings:
 
         return self._small.get((kind, folder), [file], read)
 
+    def _damage(self, entry: Entry, name: str) -> str:
+        files = [entry.folder / "entry.json", self.inside(entry.folder / name)]
+        return self._small.get(("damage", *files), files, lambda: entry.check_file(name))
+
     def _digest(self, entry: Entry) -> str:
         return self._small.get(("digest", entry.folder), [entry.folder / "entry.json"], lambda: entry.digest)
 
@@ -201,6 +205,10 @@ class Holdings:
         missing = [name for name in entry.info["files"] if name not in there]
         if missing:
             raise StudyError(f"{', '.join(missing)} is missing. Delete {entry.folder}, and make it again.")
+        if entry.kind in ("scores", "comparisons"):  # whose tables would look whole without their last rows
+            for name in entry.info["files"]:
+                if name.endswith(".tsv") and (damaged := self._damage(entry, name)):
+                    raise StudyError(damaged)
         if entry.site not in found.spaces:
             raise StudyError(f"there is no recording at {entry.site}, which says which voxel is which neuron.")
         inputs = entry.info["inputs"]
@@ -301,15 +309,9 @@ class Holdings:
         return self._large.get(("mean", *files), files, lambda: replace(recording).mean)
 
     def table(self, entry: Entry, suffix: str, text: tuple[str, ...]) -> pd.DataFrame:
-        """Open a table of an entry, if it is what was written: one that lost its last rows would look whole."""
+        """Open a table of an entry."""
         path = self._file(entry)(suffix)
-
-        def read() -> pd.DataFrame:
-            if damaged := entry.check_file(path.name):
-                raise StudyError(damaged)
-            return storage.read_table(path, text)
-
-        return self._large.get(("table", path), [path], read)
+        return self._large.get(("table", path), [path], lambda: storage.read_table(path, text))
 
 
 def read_numbers(path: Path) -> np.ndarray:
