@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ PAGES = [
     ROOT / "README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "generated", "gallery"} & {*path.parts}),
 ]
+HOW_TO = [
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+    *(ROOT / "docs" / name for name in ("start.md", "viewers/python.md", "format.md")),
+]
+OTHERS = ["README.md", *(f"docs/{name}.md" for name in ("confounds", "localizers", "qc", "recording", "distributed"))]
+CANNOT_RUN = {
+    "docs/models.md": "asks for a model of the hub, and for one larger than the memory",
+    "docs/architectures.md": "names the projection of a model that the reader has",
+}
 UsageError = typer.BadParameter.__base__  # typer comes with a click of its own
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -122,6 +132,106 @@ def _resolve(parts):
         except AttributeError:
             found = importlib.import_module(".".join(["lmri", *parts[: number + 1]]))
     return found
+
+
+def _has_python(path):
+    return bool(_blocks(path, "python"))
+
+
+def _name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def one_corpus(tmp_path_factory):
+    """Give the folder of the study that pages speak of, as `start.md` makes it, and the file that it was made from."""
+    from lmri.demo.texts import generate
+
+    folder = tmp_path_factory.mktemp("docs")
+    texts = [text.replace("\n", " ") for text in generate("news", 16, 1)]
+    (folder / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    model, tokenizer = lmri.load_model("lmri-demo")
+    recording = lmri.record(model, tokenizer, texts, folder / "study", corpus="mine", site="mlp_hidden", run_tokens=150)
+    study = lmri.open_study(folder / "study")
+    study.save_decomposition(lmri.NeuronICA(recording.space, n_components=4).fit(recording.imgs), [recording])
+    study.save_networks(study.decomposition("ica").threshold("z", z=3.0), "ica", "ica-z3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_corpora(tmp_path_factory):
+    """Give the folder of the study of `localizers.md`."""
+    from lmri.demo.texts import generate
+
+    folder = tmp_path_factory.mktemp("docs")
+    model, tokenizer = lmri.load_model("lmri-demo")
+    for corpus, kind in (("code", "code"), ("prose", "news")):
+        lmri.record(model, tokenizer, generate(kind, 10, 2), folder / "study", corpus=corpus)
+    return folder
+
+
+@pytest.fixture
+def run_page(tmp_path, monkeypatch):
+    """Run the Python of a page as its reader would, block after block, beside a copy of a study."""
+    from matplotlib import pyplot as plt
+
+    plt.switch_backend("Agg")
+
+    def run(path, source, **names):
+        folder = shutil.copytree(source, tmp_path / "here")
+        monkeypatch.chdir(folder)
+        for number, body in enumerate(_blocks(path, "python")):
+            exec(compile(body, f"{path.name}, Python block {number}", "exec"), names)
+        return names
+
+    yield run
+    plt.close("all")
+
+
+@pytest.mark.parametrize("path", [path for path in HOW_TO if _has_python(path)], ids=_name)
+@pytest.mark.filterwarnings("ignore")
+def test_the_python_of_a_how_to_page_runs_as_it_stands(path, run_page, one_corpus):
+    run_page(path, one_corpus)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.filterwarnings("ignore")
+def test_the_python_of_other_pages_runs_with_the_names_that_they_suppose(
+    name, run_page, request, monkeypatch, tmp_path
+):
+    path = ROOT / name
+    is_localizer = name == "docs/localizers.md"
+    folder = request.getfixturevalue("two_corpora" if is_localizer else "one_corpus")
+    load = lmri.load_model
+    model, tokenizer = load("lmri-demo")
+    monkeypatch.setattr(lmri, "load_model", lambda name: load("lmri-demo"))  # where a page says gpt2
+    if name == "README.md":  # it records a study of its own
+        (tmp_path / "texts").mkdir()
+        shutil.copy(folder / "texts.txt", tmp_path / "texts")
+        run_page(path, tmp_path / "texts")
+        return
+    study = lmri.open_study(folder / "study")
+    recording = study.recording("code" if is_localizer else "mine")
+    network = None if is_localizer else study.networks("ica-z3")[0]
+    inputs = tokenizer("The company said", return_tensors="pt")
+    run_page(
+        path, folder, lmri=lmri, model=model, study=study, recording=recording, mask_img=recording.mask_img,
+        network=network, inputs=inputs,
+    )  # fmt: skip
+
+
+def test_every_page_with_python_is_run_or_says_why_not():
+    with_python = {_name(path) for path in PAGES if _has_python(path)}
+    run = {_name(path) for path in HOW_TO if _has_python(path)} | set(OTHERS)
+    assert run | CANNOT_RUN.keys() == with_python
+    assert not run & CANNOT_RUN.keys()
+
+
+def test_a_block_that_raises_would_be_noticed(tmp_path, run_page, one_corpus):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nkept = 1\n```\n```\nnothing\n```\n```python\nassert kept == 2\n```\n")
+    with pytest.raises(AssertionError):
+        run_page(page, one_corpus)
 
 
 def test_the_reference_has_every_public_name():

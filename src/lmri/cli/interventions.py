@@ -14,7 +14,8 @@ Tasks = Annotated[
     typer.Option(
         "--task",
         help="perplexity (of the texts held out), perplexity:FILE, classification:FILE with the columns prompt and "
-        "label, or NAME:FILE, such as sst2:dev.jsonl; may be repeated.",
+        "label, NAME:FILE such as sst2:dev.jsonl (cola, mrpc, qqp, mnli, qnli, ag-news, squad, summarization), or a "
+        "YAML file; may be repeated.",
         show_default="perplexity",
     ),
 ]
