@@ -19,16 +19,19 @@ import pytest
 
 import lmri
 from lmri import storage
+from lmri.decomposition import METHODS
 from lmri.outcome import Drawing, Outcome
 from lmri.recording import volume_meaning, volume_unit
 from lmri.report.citing import Methods
 from lmri.report.environment import environment, p_value
 from lmri.report.quality import write_page
 from lmri.report.references import REFERENCES
+from lmri.report.wording import method_words, threshold_words
 from lmri.reproducibility import reproducibility, volume_texts
 from lmri.space import ModelInfo
 from lmri.study import open_study
 from lmri.study.study import writing_to
+from lmri.thresholds import THRESHOLDS, value_name
 from walking import NASTY
 
 
@@ -422,6 +425,19 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_shown(walked, tmp_p
     assert "What this does not show" in text
 
 
+def test_a_table_of_a_decomposition_that_was_changed_is_named(walked, tmp_path):
+    def damage(layout):
+        path = layout.entry("decompositions", "mlp_hidden", "canica") / "entry.json"
+        entry = storage.read_json(path)
+        storage.write_text(path.with_name("canica_order.tsv"), "n\n1\n")
+        entry["files"]["canica_order.tsv"] = "0" * 16
+        storage.write_json(path, entry)
+
+    text = damaged(walked, tmp_path, damage)
+    assert "decompositions 'canica'" in text
+    assert "canica_order.tsv is missing or was changed" in text
+
+
 @pytest.mark.parametrize("what", ["index", "image", "everything"])
 def test_a_study_without_a_whole_recording_says_so(walked, tmp_path, what):
     def damage(layout):
@@ -450,3 +466,48 @@ def test_an_empty_study_has_a_page_that_says_so(tmp_path):
     assert "Nothing is recorded" in page.text
     assert "Functional networks of <b>m</b>" in page.text
     assert "What this does not show" in page.text
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "words"),
+    [
+        ("fdr", {"alpha": 0.05, "n_surrogates": 20}, "at a false discovery rate of 0.05 (20 surrogates)"),
+        ("fdr_set", {"alpha": 0.05}, "at a false discovery rate of 0.05 over all maps"),
+        ("fdr_gaussian", {"alpha": 0.1}, "at a false discovery rate of 0.1 (as if Gaussian)"),
+        ("max_t", {"alpha": 0.05, "n_permutations": 1000, "most": 50},
+         "at a familywise error of 0.05 (largest t, 1,000 permutations, 50 neurons at most)"),
+        ("max_t-positive", {"alpha": 0.05}, "at a familywise error of 0.05 (largest t, positive t alone)"),
+        # nilearn's second level is thresholded by q, not by familywise error.
+        ("parametric", {"alpha": 0.05}, "at a false discovery rate of 0.05 (parametric)"),
+        ("z_positive", {"z": 1.96}, "by positive z (z = 1.96)"),
+        ("mixture", {"p": 0.5}, "by a mixture (p = 0.5)"),
+        ("top", {"share": 0.01}, "at the strongest 1 % of all neurons"),
+        ("support", {}, "by every weight that is not 0"),
+    ],
+)  # fmt: skip
+def test_thresholds_are_put_into_words(method, values, words):
+    assert " ".join(threshold_words(method, values)) == words
+
+
+def test_every_threshold_and_method_has_words():
+    for name in THRESHOLDS:
+        assert "_" not in " ".join(threshold_words(name, {value_name(name): 0.5} if value_name(name) else {}))
+    assert all(method_words(name) != name for name in METHODS)
+
+
+def test_names_of_settings_stand_in_code_alone(walked):
+    html = walked.layout.report.read_text()
+    html = html[html.index("<main>") : html.index("</main>")]
+    assert "<code>n_components = 4</code>" in html
+    text = Page(re.sub(r"<code>.*?</code>|<pre.*?</pre>|<svg.*?</svg>", "", html, flags=re.DOTALL)).text
+    assert re.findall(r"\b(?:n_[a-z]+|standardize|scope|max_iter|random_state|nats_per_token)\b", text) == []
+    assert "nats per token, less is better" in text
+
+
+def test_a_caption_says_of_how_many_items_a_score_is(page, walked):
+    summary = walked.scores("lesion-canica").summary()
+    few, most = summary["n_items"].min(), summary["n_items"].max()
+    assert f"({most} items a task)" in page.text if few == most else f"({few} to {most} items a task)" in page.text

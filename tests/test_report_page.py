@@ -24,6 +24,7 @@ from lmri.report.sections import courses as course_section
 from lmri.report.sections.networks import MOST_CARDS
 from lmri.report.sections.recorded import _marks
 from lmri.report.sections.results import _n_together, scored_neurons
+from lmri.report.wording import metric_heading
 from lmri.scores import TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.study import open_study
@@ -281,7 +282,7 @@ def test_a_localizer_is_shown_by_its_t_and_a_map_by_its_z(tmp_path, is_t):
     assert ((pixels[:, 3] > 0) == members).all()
     assert ((pixels[:, 0] > pixels[:, 2]) == (strength > 0))[members].all()
     # p is small, and not 0.
-    assert '<td data-v="0.0001">&lt; 0.001</td>' in own
+    assert '<td class="v-main" data-v="0.0001">&lt; 0.001</td>' in own
     assert ("signs are those of the contrast" in own) == is_t
     assert ("signed so that the heavier tail is positive" in own.split('id="methods"')[0]) == (not is_t)
 
@@ -295,7 +296,7 @@ def test_columns_say_whose_signs_the_maps_have(tmp_path):
     assert "heavier tail is positive" not in own
     # All correlations with confounds that a decomposition may have are explained.
     for name in more:
-        assert re.search(rf"<dt>{name.replace('_', ' ')}</dt><dd>[^{{]+</dd>", own)
+        assert re.search(rf"<dt>{re.escape(metric_heading(name))}</dt><dd>[^{{]+</dd>", own)
 
 
 def _courses(html):
@@ -521,6 +522,46 @@ def test_the_bibliography_can_be_copied(browser, hostile):
         page.locator(".copy").click()
         page.wait_for_function("document.querySelector('.copy').textContent !== 'Copy'")
         assert page.evaluate("getSelection().toString()").lstrip().startswith("@article{liu2025,")
+
+
+def test_the_table_of_networks_fits_a_page_and_no_number_is_lost(browser, tmp_path):
+    stability = {"iq_texts": 0.5, "split_half_r": 0.4, "split_half_null": 0.3, "spectral_peak": 0.25, "converged": 1.0}
+    shape = {"skewness": 0.2, "sign_determined": 1, "kurtosis": 3.0, "sparsity": 0.3, "layer_centre": 1.0}
+    confounds = {f"r_{name}": -0.1 for name in MORE_CONFOUNDS}
+    more = stability | shape | {"layer_entropy": 0.9, "top_token_share": 0.01} | confounds
+    study = planted(tmp_path / "study", name="fastica-temporal", more=more)
+    with opened(browser, study.report()) as page:
+        own = page.locator("[data-set=set-mlp_hidden-fastica-temporal]")
+        seen = set()
+        for view in ("main", "shape", "confounds"):
+            own.locator(f".views input[value={view}]").check()
+            wide, fits = own.locator(".scroll").first.evaluate("(one) => [one.scrollWidth, one.clientWidth]")
+            assert wide <= fits
+            heads = own.locator(".networks th:visible")
+            seen |= {name for name in heads.evaluate_all("(all) => all.map((one) => one.title)") if name}
+            head = heads.nth(3).locator("button")
+            head.click()
+            assert heads.nth(3).get_attribute("aria-sort") == "descending"
+        assert seen == {"variance", "iq", *more}
+        own.locator(".views input[value=all]").check()
+        assert own.locator(".networks th:visible").count() == 5 + len(seen)
+        page.emulate_media(media="print")
+        assert own.locator(".networks th:visible").count() == 5 + len(seen)
+        assert not own.locator(".views").is_visible()
+
+
+RAW = re.compile(r"\b(?:n_\w+|standardize|scope|max_iter|p_\w+|q_\w+|nats_per_token|fdr_set|max_t|layer\+size)\b")
+
+
+def test_no_names_of_settings_stand_in_the_words_of_the_page(browser, hostile):
+    with opened(browser, hostile) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+        everything = page.locator("body").inner_text()
+        assert RAW.search(everything)  # as code they are there
+        page.evaluate("document.querySelectorAll('code, pre, .tokens, .reading').forEach((one) => one.remove())")
+        words = page.locator("main").inner_text()
+        assert "every neuron z-scored within each run" in words
+        assert RAW.findall(words) == []
 
 
 # -- what is said of scores, and of spikes ----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Paragraphs that cite: text of anybody, escaped, with numbered references in the order in which they come."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
@@ -10,6 +11,11 @@ from lmri.report.references import REFERENCES, bibtex
 _CITED = re.compile(r"\[@([a-z0-9,]+)\]")
 
 
+def as_code(settings: Sequence[str]) -> Markup:
+    """Set every setting as code."""
+    return Markup(", ").join(Markup("<code>{}</code>").format(one) for one in settings)
+
+
 @dataclass
 class Methods:
     """Paragraphs of the methods, and the references in the order in which they cite them."""
@@ -17,9 +23,21 @@ class Methods:
     paragraphs: list[tuple[str, Markup]] = field(default_factory=list)
     cited: list[str] = field(default_factory=list)
 
-    def add(self, heading: str, text: str) -> None:
-        """Add a paragraph; ``[@key]`` cites a reference, and everything else is escaped."""
-        self.paragraphs.append((heading, Markup(_CITED.sub(self._cite, str(escape(text))))))
+    def add(self, heading: str, text: str, settings: Sequence[tuple[str, Sequence[str]]] = ()) -> None:
+        """Add a paragraph; ``[@key]`` cites a reference, and everything else is escaped.
+
+        Parameters
+        ----------
+        heading, text : str
+            What it is of, and the paragraph.
+        settings : sequence of (str, sequence of str), optional
+            Whose they are, if that has to be said, and settings by their names, which are set as code.
+        """
+        own = Markup(_CITED.sub(self._cite, str(escape(text))))
+        if settings:
+            groups = (Markup("{}{}").format(f"{whose}: " if whose else "", as_code(each)) for whose, each in settings)
+            own += Markup(" Settings: {}.").format(Markup("; ").join(groups))
+        self.paragraphs.append((heading, own))
 
     def _cite(self, match: re.Match[str]) -> str:
         keys = match[1].split(",")

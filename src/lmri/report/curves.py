@@ -23,6 +23,9 @@ MOST_COLUMNS = 3
 MOST_COLOURS = 10
 """With more networks than this, colours could not be told apart, and only the extremes are named."""
 
+MARKS = "osD^vP<>X*"
+"""Of networks, beside their colours: not everybody tells all of these apart."""
+
 
 def preservation_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
     """Draw scores over the number of neurons kept, as the paper's Figure 3: a panel a task, its own metric only.
@@ -198,6 +201,12 @@ def _colours(table: pd.DataFrame) -> dict[str, Any]:
     return dict.fromkeys(networks, SOFT) | extremes | unions
 
 
+def _marks(colours: dict[str, Any]) -> dict[str, str]:
+    """Give every network a mark; those that do not stand out share one."""
+    apart = [name for name, colour in colours.items() if colour is not SOFT]
+    return dict.fromkeys(colours, "o") | {name: MARKS[number % len(MARKS)] for number, name in enumerate(apart)}
+
+
 def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: dict[str, Any]) -> None:
     axis.axhline(0, color="black", lw=0.9, ls="--")
     doses = own.drop_duplicates("condition").set_index("condition")["dose"]
@@ -213,6 +222,7 @@ def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: d
             if colour == NEUTRAL:
                 axis.fill_between(mean.index, low, high, color=BAND, lw=0, zorder=1)
             axis.plot(mean.index, mean, style, color=colour, lw=1.2, zorder=2)
+    marks = _marks(colours)
     for network, colour in colours.items():
         line = own[own["network"] == network].drop_duplicates("condition").sort_values("dose")
         known = line["ci_low"].notna().to_numpy()
@@ -223,7 +233,7 @@ def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: d
         )  # fmt: skip
         course, above = _through(line.set_index("dose")["diff"], neutral), colour is not SOFT
         axis.plot(course.index, course, "-", color=colour, lw=1.2, zorder=4 if above else 2.5)
-        axis.plot(line["dose"], line["diff"], "o", color=colour, ms=3, zorder=4 if above else 2.5)
+        axis.plot(line["dose"], line["diff"], marks[network], color=colour, ms=3.5, zorder=4 if above else 2.5)
     ticks = sorted({*doses, neutral})
     axis.set_xticks(ticks, [f"{dose:g}" for dose in ticks], fontsize=8)
     axis.tick_params(labelsize=8)
@@ -238,13 +248,14 @@ def _through(points: pd.Series, neutral: float) -> pd.Series:
 
 
 def _dose_legend(colours: dict[str, Any], controls: pd.DataFrame) -> list[Any]:
+    marks = _marks(colours)
     handles: list[Any] = [
-        Line2D([], [], color=colour, marker="o", ms=3, lw=1.2, label=name)
+        Line2D([], [], color=colour, marker=marks[name], ms=3.5, lw=1.2, label=name)
         for name, colour in colours.items()
         if colour is not SOFT
     ]
     if SOFT in colours.values():
-        handles.append(Line2D([], [], color=SOFT, marker="o", ms=3, lw=1.2, label="other networks"))
+        handles.append(Line2D([], [], color=SOFT, marker="o", ms=3.5, lw=1.2, label="other networks"))
     if len(controls):
         handles.append(Line2D([], [], color=NEUTRAL, lw=1.2, label="controls of networks, mean and 95 %"))
         if any(name.endswith(UNION) for name in colours):

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lmri.qc.tokens import visible
+from lmri.report.wording import cell, heading, method_words, standardized_words, typeset
 
 
 def environment() -> jinja2.Environment:
@@ -20,6 +21,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"number": number, "token": visible, "plural": plural, "p_value": p_value}
+    made.filters |= {"typeset": typeset, "heading": heading, "method_words": method_words}
+    made.globals |= {"cell": cell, "standardized_words": standardized_words}
     return made
 
 

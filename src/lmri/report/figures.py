@@ -116,16 +116,18 @@ def _draw_pairs(axis: Any, table: pd.DataFrame) -> None:
     """Draw every matched pair as a dot beside the band that random unmixings stay within, filled if it is beyond."""
     place = np.arange(1, len(table) + 1)
     edges = np.append(place - 0.5, len(table) + 0.5)
-    axis.stairs(table["r_null_95"], edges, fill=True, color=BAND, label="|r|: within 95 % of random unmixings")
+    axis.stairs(table["r_null_95"], edges, fill=True, color=BAND, label="|r|: within 95 % of arbitrary unmixings")
     axis.plot(place, table["r"].abs(), "-", color=POSITIVE, lw=0.8, alpha=0.5)
     beyond = table["above_null"].to_numpy(dtype=bool)
     for own, face, label in ((beyond, POSITIVE, "|r|, beyond"), (~beyond, "white", "|r|, not beyond")):
         if own.any():
             axis.plot(place[own], table["r"].abs()[own], "o", color=POSITIVE, mfc=face, ms=5, label=label)
-    if "iou" in table:
+    has_overlap = "iou" in table and bool(table["iou"].notna().any())
+    if has_overlap:
         axis.plot(place, table["iou"], "s", color=NEGATIVE, ms=3.5, label="IoU of members")
         axis.plot(place, table["iou_null_95"], "_", color=NEGATIVE, ms=8, mew=1, label="IoU: 95 % of random members")
     axis.set(ylim=(0, 1.03), xlim=(0.5, max(len(table), 1) + 0.5), xlabel="matched pair, best first")
+    axis.set_ylabel("|r| or IoU" if has_overlap else "|r|")
     axis.set_title("Matched pairs beside their nulls" if "iou" in table else "Matched pairs beside their null")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=7.5, ncols=2)

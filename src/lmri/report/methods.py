@@ -14,6 +14,7 @@ from lmri.report.citing import Methods
 from lmri.report.environment import plural
 from lmri.report.reading import Shelf
 from lmri.report.sections.results import scored_neurons
+from lmri.report.wording import INTERVENTIONS, SOLVERS, method_words, standardized_words, threshold_words
 from lmri.scores import ALPHA, N_BOOTSTRAP
 from lmri.study import Entry
 
@@ -82,10 +83,15 @@ def _sets_of(shelf: Shelf, source: Entry) -> list[Entry]:
     ]
 
 
-def listed(values: Mapping[str, Any], without: Sequence[str] = ()) -> str:
+def listed(values: Mapping[str, Any], without: Sequence[str] = ()) -> list[str]:
     """Write settings as ``name = value``; lists by their parts."""
     shown = {name: value for name, value in values.items() if name not in without and value not in ("", None, [], {})}
-    return ", ".join(f"{name} = {_value(value)}" for name, value in shown.items())
+    return [f"{name} = {_value(value)}" for name, value in shown.items()]
+
+
+def _settings(values: Mapping[str, Any], without: Sequence[str] = ()) -> list[tuple[str, Sequence[str]]]:
+    own = listed(values, without)
+    return [("", own)] if own else []
 
 
 def _value(value: Any) -> str:
@@ -126,14 +132,15 @@ def _recording(made: Methods, shelf: Shelf) -> None:
             text += "left out of the images. "
         else:
             text += "Special tokens were left out of the images. "
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, ...], list[str]] = {}
     for one in recordings:
-        settings = listed(one.info["parameters"])
+        settings = tuple(listed(one.info["parameters"]))
         own = groups.setdefault(settings, [])
         if one.corpus not in own:
             own.append(one.corpus)
-    text += "Settings: " + "; ".join(f"{', '.join(names)}: {settings}" for settings, names in groups.items()) + "."
-    made.add("Recording", text)
+    made.add(
+        "Recording", text.rstrip(), [(", ".join(names), settings) for settings, names in groups.items() if settings]
+    )
 
 
 def _same(versions: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -175,8 +182,9 @@ def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
     method = parameters["method"]
     starts, n_runs = results["convergence"], results["n_runs"]
     text = (
-        f"At {entry.site}, {method} (n_components = {parameters.get('n_components')}, standardize = "
-        f"{parameters.get('standardize')} within {parameters.get('scope')}, seed {parameters.get('random_state')}) of "
+        f"At {entry.site}, {method_words(method)} ({_n_maps(parameters)}; "
+        f"{standardized_words(str(parameters.get('standardize')), str(parameters.get('scope')))}; "
+        f"seed {parameters.get('random_state')}) of "
         f"{', '.join(entry.info['inputs']['corpora'])} ({results['n_volumes']:,} volumes in "
         f"{plural(n_runs, 'run')}) gave the maps of {entry.name}: {_how(method, parameters, versions)} "
         f"{_SOURCES.get(method, '[@hyvarinen2000]')}. "
@@ -197,8 +205,12 @@ def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
         )
     text += _repeats(method, parameters)
     text += "".join(_threshold(one) for one in sets)
-    rest = listed(parameters, ("method", "n_components", "standardize", "scope", "random_state", "label", "confounds"))
-    made.add(f"Decomposition {entry.name}", f"{text}Further settings: {rest}.")
+    made.add(f"Decomposition {entry.name}", text.rstrip(), _settings(parameters, ("method", "label", "confounds")))
+
+
+def _n_maps(parameters: Mapping[str, Any]) -> str:
+    n = parameters.get("n_components")
+    return plural(n, "component") if isinstance(n, int) else "as many components as were estimated"
 
 
 def _how(method: str, parameters: Mapping[str, Any], versions: Mapping[str, str]) -> str:
@@ -213,15 +225,15 @@ def _how(method: str, parameters: Mapping[str, Any], versions: Mapping[str, str]
         solver = parameters.get("solver")
         cited = " [@ablin2018]" if solver == "picard" else ""
         return (
-            f"lmri {versions.get('lmri')}, {solver}{cited} with {parameters.get('fun')}, {parameters.get('n_init')} "
-            f"starts clustered by ICASSO{reduced}"
+            f"lmri {versions.get('lmri')}, {SOLVERS.get(str(solver), solver)}{cited} with the nonlinearity "
+            f"{parameters.get('fun')}, {parameters.get('n_init')} starts clustered by ICASSO{reduced}"
         )
     if method == "dictlearning":
         return (
-            f"nilearn {versions.get('nilearn')}, alpha = {parameters.get('alpha')}, {_smoothing(parameters)}, no "
-            "detrending"
+            f"nilearn {versions.get('nilearn')}, sparsity penalty {parameters.get('alpha')}, {_smoothing(parameters)}, "
+            "no detrending"
         )
-    return f"scikit-learn {versions.get('scikit-learn')}, {parameters.get('fun')}"
+    return f"scikit-learn {versions.get('scikit-learn')}, nonlinearity {parameters.get('fun')}"
 
 
 def _smoothing(parameters: Mapping[str, Any]) -> str:
@@ -255,11 +267,9 @@ def _threshold(entry: Entry) -> str:
     parameters = entry.info["parameters"]
     method = parameters.get("by") or parameters["method"]  # a person may have rejected some since
     cited = " [@benjamini1995]" if "fdr" in method else " [@beckmann2004]" if method == "mixture" else ""
-    values = listed(parameters, ("method", "description", "label", "by", "rejected"))
-    return (
-        f"Networks {entry.name} were thresholded by {method}{f' ({values})' if values else ''}: "
-        f"{parameters.get('description', '')}{cited}. "
-    )
+    without = ("method", "description", "label", "by", "rejected")
+    at, limit = threshold_words(method, {name: value for name, value in parameters.items() if name not in without})
+    return f"Networks {entry.name} were thresholded {at} {limit}: {parameters.get('description', '')}{cited}. "
 
 
 def _comparisons(made: Methods, entries: Sequence[Entry]) -> None:
@@ -289,7 +299,8 @@ def _evaluation(made: Methods, entry: Entry, of: str) -> None:
         f"{'more' if task['higher_is_better'] else 'less'} is better)"
         for task in results.get("tasks", [])
     )
-    what = sentence(str(parameters.get("intervention", "intervention")))
+    kind = str(parameters.get("intervention", "intervention"))
+    what = sentence(INTERVENTIONS.get(kind, kind))
     text = (
         f"{what} of {of} at {entry.site} was made with hooks on the live "
         f"model{' ' + scored['id'] if scored else ''}, and scored on "
@@ -311,9 +322,8 @@ def _evaluation(made: Methods, entry: Entry, of: str) -> None:
         )
     else:
         text += "There were no matched controls. "
-    settings = listed(parameters, ("intervention", "networks", "rois"))
-    versions = entry.info["versions"]
-    made.add(f"Evaluation {entry.name}", f"{text}Settings: {settings}. {_software(versions, _LIVE)}.")
+    text += f"Made with {_software(entry.info['versions'], _LIVE)}."
+    made.add(f"Evaluation {entry.name}", text, _settings(parameters, ("intervention", "networks", "rois")))
 
 
 def _controls(parameters: Mapping[str, Any]) -> str:
@@ -326,12 +336,13 @@ def _controls(parameters: Mapping[str, Any]) -> str:
 def _experiment(made: Methods, entry: Entry) -> None:
     inputs = entry.info["inputs"]
     sources = {name: value for name, value in inputs.items() if f"{name}_sha256" in inputs}
-    of = f", made of {listed(sources)}" if sources else ""
-    versions = entry.info["versions"]
+    named = (f"{name.replace('_', ' ')} {_value(value)}" for name, value in sources.items())
+    of = f", made of {', '.join(named)}" if sources else ""
     made.add(
         f"Experiment {entry.name}",
-        f"{entry.info['results'].get('title', entry.name)} at {entry.site}{of}. Settings: "
-        f"{listed(entry.info['parameters']) or 'none'}. {_software(versions, ('lmri',))}.",
+        f"{entry.info['results'].get('title', entry.name)} at {entry.site}{of}. "
+        f"Made with {_software(entry.info['versions'], ('lmri',))}.",
+        _settings(entry.info["parameters"]),
     )
 
 
@@ -344,6 +355,7 @@ def _localizer(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
     made.add(
         f"Localizer {entry.name}",
         f"At {entry.site}, the contrast {parameters['contrast']} was tested {results.get('level', '')} texts {how}, a "
-        f"functional localizer [@saxe2006]. {''.join(_threshold(one) for one in sets)}Settings: "
-        f"{listed(parameters, ('method', 'contrast'))}. {_software(versions, ('lmri', 'nilearn'))}.",
+        f"functional localizer [@saxe2006]. {''.join(_threshold(one) for one in sets)}"
+        f"Made with {_software(versions, ('lmri', 'nilearn'))}.",
+        _settings(parameters, ("method", "contrast")),
     )

@@ -13,6 +13,7 @@ from lmri.report import figures
 from lmri.report.charts import profile_chart, sparkline
 from lmri.report.reading import Shelf
 from lmri.report.sections.courses import MOST_VALUES, MOST_VALUES_TOGETHER, Courses
+from lmri.report.wording import VIEWS, metric_heading, threshold_words, view_of
 from lmri.space import NeuronSpace
 from lmri.study import Entry
 
@@ -126,7 +127,7 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "threshold": by or method,
         "label": threshold.pop("label", ""),
         "description": threshold.pop("description"),
-        "threshold_values": ", ".join(f"{name} = {_plain(value)}" for name, value in threshold.items()),
+        "limit": threshold_words(by or method, threshold),
         "results": networks.info,
         "parameters": networks.info["parameters"],
         "corpora": courses.corpora(),
@@ -137,6 +138,9 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "cards": cards,
         "rows": _rows(networks, records, metrics, anchor, set(shown)),
         "metric_columns": list(metrics.columns),
+        "heads": [metric_heading(name, slice_word(networks.space), courses.unit[0]) for name in metrics],
+        "views": [view_of(name) for name in metrics],
+        "view_names": {name: words for name, words in VIEWS.items() if name in {"main", *map(view_of, metrics)}},
         "p_columns": P_VALUES,
         "meanings": _meanings(networks, courses, metrics.columns),
         "unit": courses.unit[0],
@@ -164,21 +168,18 @@ def _meanings(networks: NetworkSet, courses: Courses, columns: Sequence[str]) ->
     unit, is_t = courses.unit[0], networks.stat == "t"
     by_skewness = networks.info["parameters"].get("signs", "skewness") == "skewness"
     signs = "the map is signed so that the heavier tail is positive" if by_skewness else "signs do not follow it"
-    determined = "1 if the data decide which tail is the heavier one"
+    determined = "yes if the data decide which tail is the heavier one"
     means = unit in ("word", "sentence")
     words = {
         "unit": unit,
         "noun": "token" if courses.meaning.startswith("every ") else unit,
         "signs": "signs are those of the contrast" if is_t else signs,
-        "determined": "1: the contrast decides the sign" if is_t else determined,
+        "determined": "yes: the contrast decides the sign" if is_t else determined,
         "summed": ", summed over its tokens" if means else "",
         "first": f" of the first token of the {unit}" if means else "",
     }
-    return {name: METRICS[name].format(**words) for name in columns if name in METRICS}
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    slice_ = slice_word(networks.space)
+    return {metric_heading(name, slice_, unit): METRICS[name].format(**words) for name in columns if name in METRICS}
 
 
 def _median(metrics: pd.DataFrame, name: str) -> float | None:

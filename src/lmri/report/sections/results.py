@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,9 @@ from lmri.comparison import AnyComparison, Consensus, CourseComparison
 from lmri.controls import FAMILIES
 from lmri.outcome import Drawing, Outcome
 from lmri.report import figures
+from lmri.report.environment import plural
 from lmri.report.reading import Shelf
+from lmri.report.wording import INTERVENTIONS
 from lmri.scores import ALPHA, INTACT, Scores
 from lmri.space import ModelInfo
 from lmri.study import Entry
@@ -75,6 +78,7 @@ def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
         "n_above": int(comparison.table["above_null"].sum()),
         "rows": comparison.table.to_dict("records"),
         "has_members": "iou" in comparison.table,
+        "has_overlap": "iou" in comparison.table and bool(comparison.table["iou"].notna().any()),
     }
 
 
@@ -108,15 +112,18 @@ def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[
     tested = lesioned[lesioned["p"].notna()]
     anchor = f"sc-{entry.site}-{entry.name}"
     draws = bool(len(lesioned)) and not is_written_up
+    kind = entry.info["parameters"].get("intervention", "intervention")
     return {
         "anchor": anchor,
         "name": entry.name,
         "site": entry.site,
         "is_written_up": is_written_up,
-        "intervention": entry.info["parameters"].get("intervention", "intervention"),
+        "intervention": kind,
+        "what": INTERVENTIONS.get(kind, kind),
         "networks": of,
         "figure": apart(figures.scores_figure(scores), anchor + "-") if draws else "",
-        "rows": summary.to_dict("records"),
+        "by_task": _by_task(scores, summary),
+        "of_items": _items(summary),
         "labels": scores.label_counts().to_dict("records"),
         "families": [FAMILIES.get(name, name) for name in lesioned["control_family"].unique() if name],
         "notes": lesioned.loc[lesioned["note"] != "", ["condition", "note"]].drop_duplicates().to_dict("records"),
@@ -132,6 +139,21 @@ def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[
         "n_conditions": int(lesioned["condition"].nunique()),
         "seed": scores.seed,
     }
+
+
+def _by_task(scores: Scores, summary: pd.DataFrame) -> list[tuple[str, list[dict[Any, Any]]]]:
+    """Part the rows by what was scored, and say it in words; the order stays."""
+    better = {(one.name, one.metric): "more" if one.higher_is_better else "less" for one in scores.tasks}
+    found = []
+    for key, rows in groupby(summary.to_dict("records"), lambda row: (row["task"], row["metric"])):
+        side = f", {better[key]} is better" if key in better else ""
+        found.append((f"{key[0]}: {key[1].replace('_', ' ')}{side}", list(rows)))
+    return found
+
+
+def _items(summary: pd.DataFrame) -> str:
+    few, most = (int(one) for one in (summary["n_items"].min(), summary["n_items"].max()))
+    return plural(most, "item") if few == most else f"{few:,} to {most:,} items"
 
 
 def _n_together(tested: pd.DataFrame) -> int:
@@ -176,7 +198,7 @@ def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str,
         "experiment": outcome.experiment,
         "title": outcome.title,
         "paragraphs": [part for part in [other_weights, *outcome.text.split("\n\n")] if part.strip()],
-        "parameters": ", ".join(f"{key} = {value}" for key, value in entry.info["parameters"].items() if value != ""),
+        "parameters": [f"{key} = {value}" for key, value in entry.info["parameters"].items() if value != ""],
         "figures": [_figure(one) for one in outcome.figures.values()],
         "layouts": [_table(stem, table) for stem, table in outcome.layouts.items()],
         "main": tables[0] if tables else None,

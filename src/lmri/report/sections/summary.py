@@ -6,6 +6,7 @@ from typing import Any
 from lmri.recording import volume_unit
 from lmri.report.environment import number, plural
 from lmri.report.reading import Shelf
+from lmri.report.wording import INTERVENTIONS
 
 Section = Sequence[Mapping[str, Any]]
 
@@ -90,16 +91,23 @@ def _quality(one: Mapping[str, Any]) -> str:
 def _networks(one: Mapping[str, Any]) -> str:
     n, filled = one["n_networks"], one["n_networks"] - one["n_empty"]
     start = f"{one['name']} at {one['site']}: "
+    limit = _limit(one)
     if one["method"] == "localizer":
         size = f"{one['median_size']:,.0f} neurons" if filled else "no neuron"
-        return f"{start}{size} of the contrast {one['parameters']['contrast']} beyond {one['threshold']}."
+        return f"{start}{size} of the contrast {one['parameters']['contrast']} {limit}."
     share = one["results"].get("variance_explained_together")
     explained = "" if share is None else f" explain{'s' if n == 1 else ''} {100 * share:.1f} % of the variance"
     found = "none has neurons" if not filled else f"{filled} {'has' if filled == 1 else 'have'} neurons"
-    limit = f"{one['threshold']} ({one['threshold_values']})" if one["threshold_values"] else one["threshold"]
-    median = f" (median {one['median_size']:,.0f})" if filled else ""
+    median = f", {one['median_size']:,.0f} in the median" if filled else ""
     iq = "" if one["iq"] is None or number(one["iq"]) == "–" else f"; median Iq {one['iq']:.2f}"
-    return f"{start}{plural(n, 'map')}{explained}; {found} beyond {limit}{median}{iq}."
+    return f"{start}{plural(n, 'map')}{explained}; {found} {limit}{median}{iq}."
+
+
+def _limit(one: Mapping[str, Any]) -> str:
+    """Say beyond or at which threshold neurons were found."""
+    at, limit = one["limit"]
+    side = " on either side" if one["threshold"] in ("z", "robust_z") else ""
+    return f"{'beyond' if at == 'by' else at} {limit}{side}"
 
 
 def _comparison(one: Mapping[str, Any]) -> str:
@@ -116,7 +124,8 @@ def _comparison(one: Mapping[str, Any]) -> str:
 
 
 def _evaluation(one: Mapping[str, Any]) -> str:
-    start = f"{one['name']} at {one['site']}: {one['intervention']} of {one['networks']}, "
+    what = INTERVENTIONS.get(one["intervention"], one["intervention"])
+    start = f"{one['name']} at {one['site']}: {what} of {one['networks']}, "
     conditions = plural(one["n_conditions"], "condition")
     if not one["n_tested"]:
         return f"{start}{conditions}, without matched controls."

@@ -1,0 +1,214 @@
+"""Words: what settings, thresholds and columns are called where a person reads; names are left to code and files."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+METHODS = {
+    "ica": "spatial ICA",
+    "ica-temporal": "temporal ICA",
+    "canica": "CanICA",
+    "dictlearning": "dictionary learning",
+    "fastica-temporal": "temporal FastICA",
+    "fastica-spatial": "spatial FastICA",
+}
+
+SOLVERS = {"fastica": "FastICA", "picard": "Picard"}
+
+INTERVENTIONS = {"preserve": "preservation", "amplify": "amplification"}
+
+_STANDARDIZED = {"zscore": "every neuron z-scored", "center": "every neuron centred on its mean"}
+_SCOPES = {"run": "within each run", "study": "over all runs together"}
+
+_METRICS = {
+    "variance": "variance explained",
+    "sign_determined": "sign known",
+    "layer_centre": "mean {slice}, whole map",
+    "layer_entropy": "{slice} entropy",
+    "top_token_share": "top {unit} share",
+    "iq": "Iq",
+    "iq_texts": "Iq over texts",
+    "split_half_r": "split-half |r|",
+    "split_half_null": "its null (95 %)",
+    "spectral_peak": "spectral peak",
+    "converged": "starts converged",
+    "max_abs_t": "largest |t|",
+    "p_min": "smallest p",
+    "r_position": "r with position",
+    "r_token_length": "r with length",
+    "r_log_frequency": "r with log frequency",
+    "r_sentence_position": "r with place in sentence",
+    "r_surprisal": "r with surprisal",
+    "r_entropy": "r with entropy",
+    "r_global_signal": "r with global signal",
+    "r_massive_activation": "r with massive activation",
+}
+"""Metrics of a network that are not called by their own names."""
+
+_SHAPE = ("skewness", "sign_determined", "kurtosis", "sparsity", "layer_centre", "layer_entropy")
+
+VIEWS = {"main": "overview", "shape": "shape of the map", "confounds": "confounds"}
+"""Parts of the table of networks, of which each fits a page."""
+
+_COLUMNS = {
+    "ci_low": "95 % from",
+    "ci_high": "95 % to",
+    "control_family": "controls share",
+    "control_mean": "controls, mean",
+    "control_sd": "controls, sd",
+    "control_low": "controls from",
+    "control_high": "controls to",
+    "diff": "difference",
+    "effect_low": "effect from",
+    "effect_high": "effect to",
+    "sd_repeats": "sd of repeats",
+    "r_null_95": "r, null 95 %",
+    "chance_95": "95 % of chance",
+    "p_better": "p of better",
+    "q_better": "q of better",
+    "p_min": "smallest p",
+    "p_max": "largest p",
+    "p_uncorrected": "p, uncorrected",
+    "p_corrected": "p, corrected",
+    "p_floor": "smallest possible p",
+    "K": "K",
+}
+
+_SUBSCRIPTED = re.compile(r"\b([pq])_(better|worse)\b")
+_SETTING = re.compile(r"\b(standardize = \w+)")
+_FAMILY = re.compile(r"\blayer\+\w+(?:\+\w+)*")
+_HYPHENS = re.compile(r"(?:(?<=^)|(?<=[\s(\[]))-(?=\d)")
+
+
+def metric_heading(name: str, slice_: str = "layer", unit: str = "token") -> str:
+    """Say what a metric of a network is called.
+
+    Examples
+    --------
+    >>> metric_heading("p_min"), metric_heading("layer_entropy", "slice"), metric_heading("own_metric")
+    ('smallest p', 'slice entropy', 'own metric')
+    """
+    if name not in _METRICS:
+        return name.replace("_", " ")
+    return _METRICS[name].format(slice=slice_, unit=unit)
+
+
+def view_of(name: str) -> str:
+    """Say in which part of the table of networks a metric stands."""
+    return "shape" if name in _SHAPE else "confounds" if name.startswith("r_") else "main"
+
+
+def heading(column: str) -> str:
+    """Say what a column of a stored table is called: its own name where it has no words.
+
+    Examples
+    --------
+    >>> heading("ci_low"), heading("n_items"), heading("control_recovered")
+    ('95 % from', 'n items', 'control recovered')
+    """
+    return _COLUMNS.get(column, column.replace("_", " "))
+
+
+def cell(column: str, value: Any) -> Any:
+    """Put names of metrics and families in a stored table into words.
+
+    Examples
+    --------
+    >>> cell("metric", "nats_per_token"), cell("control_family", "layer+size"), cell("task", "a_b")
+    ('nats per token', 'layer + size', 'a_b')
+    """
+    if column == "metric" and isinstance(value, str):
+        return value.replace("_", " ")
+    if column == "control_family" and isinstance(value, str):
+        return value.replace("+", " + ")
+    return value
+
+
+def typeset(text: Any) -> Markup:
+    """Set stored words as print does: p and q with a subscript, settings as code, a minus as such; all else escaped.
+
+    Examples
+    --------
+    >>> print(typeset("ica-02: -0.5 (-1 to 2), p_better < 0.1"))
+    ica-02: −0.5 (−1 to 2), p<sub>better</sub> &lt; 0.1
+    """
+    words = _FAMILY.sub(lambda match: match[0].replace("+", " + "), _HYPHENS.sub("−", str(escape(text))))
+    return Markup(_SETTING.sub(r"<code>\1</code>", _SUBSCRIPTED.sub(r"\1<sub>\2</sub>", words)))
+
+
+def method_words(method: str) -> str:
+    """Say what a decomposition is called."""
+    return METHODS.get(method, method)
+
+
+def standardized_words(standardize: str, scope: str) -> str:
+    """Say how neurons were standardized.
+
+    Examples
+    --------
+    >>> standardized_words("zscore", "run"), standardized_words("none", "study")
+    ('every neuron z-scored within each run', 'activations as recorded')
+    """
+    if standardize == "none":
+        return "activations as recorded"
+    return f"{_STANDARDIZED.get(standardize, standardize)} {_SCOPES.get(scope, f'within {scope}')}"
+
+
+def threshold_words(method: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    """Say by or at which limit neurons were chosen: a preposition, and the limit.
+
+    Examples
+    --------
+    >>> threshold_words("fdr", {"alpha": 0.05, "n_surrogates": 20})
+    ('at', 'a false discovery rate of 0.05 (20 surrogates)')
+    >>> threshold_words("z", {"z": 3.0}), threshold_words("top", {"share": 0.01})
+    (('by', 'z (z = 3)'), ('at', 'the strongest 1 % of all neurons'))
+    >>> threshold_words("mine", {"my_limit": 2})
+    ('by', 'mine (my limit 2)')
+    """
+    known, kind = dict(values), method.split("-")[0]
+    alpha = _plain(known.get("alpha", ""))
+    if kind in ("fdr", "fdr_set", "fdr_gaussian") and alpha:
+        known.pop("alpha")
+        words = f"a false discovery rate of {alpha}{' over all maps' if kind == 'fdr_set' else ''}"
+        return "at", words + _brackets([*(["as if Gaussian"] if kind == "fdr_gaussian" else []), *_rest(known)])
+    if kind in ("max_t", "parametric") and alpha:
+        known.pop("alpha")
+        side = [_side(method)] if "-" in method else []
+        error, how = ("familywise error", "largest t") if kind == "max_t" else ("false discovery rate", "parametric")
+        return "at", f"a {error} of {alpha}" + _brackets([how, *side, *_rest(known)])
+    if kind == "top" and "share" in known:
+        share = f"the strongest {100 * float(known.pop('share')):.6g} % of all neurons"
+        return "at", share + _brackets(_rest(known))
+    if kind == "support":
+        return "by", "every weight that is not 0" + _brackets(_rest(known))
+    names = {"z": "z", "z_positive": "positive z", "robust_z": "robust z", "mixture": "a mixture", "auto": "a quota"}
+    equal = [f"{name} = {_plain(known.pop(name))}" for name in ("z", "p", "ratio") if name in known]
+    return "by", names.get(method, method.replace("_", " ")) + _brackets([*equal, *_rest(known)])
+
+
+def _side(method: str) -> str:
+    return {"positive": "positive t alone", "negative": "negative t alone"}.get(method.split("-", 1)[1], method)
+
+
+_COUNTS = {"n_surrogates": "{} surrogates", "n_permutations": "{} permutations", "most": "{} neurons at most"}
+
+
+def _rest(values: Mapping[str, Any]) -> list[str]:
+    return [
+        _COUNTS[name].format(_plain(value)) if name in _COUNTS else f"{name.replace('_', ' ')} {_plain(value)}"
+        for name, value in values.items()
+        if value not in ("", None)
+    ]
+
+
+def _brackets(parts: Sequence[str]) -> str:
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
