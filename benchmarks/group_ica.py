@@ -9,6 +9,7 @@ by turns; medians and ratios of pairs are printed. Data are planted networks in 
 """
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
@@ -246,7 +247,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", help=f"{', '.join(ROWS)}; all by default")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of either side; all cores by default")
     parser.add_argument("--folder", help="keep the data here, and use what is there")
     parser.add_argument("--runs", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -988,6 +988,18 @@ def test_a_server_that_is_gone_is_noticed(browser, study):
         page.wait_for_selector("#lesions .command, #lesions .score")
 
 
+def test_a_server_that_takes_a_question_and_never_answers_is_gone(browser, address):
+    with opened(browser, address, allowed=("ERR_",), script=NO_WEBGL) as page:
+        drawn(page, None)
+        held = []
+        page.route("**/api/study", lambda route: held.append(route))
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        says(page, "#lost", "the server does not answer")
+        assert held
+        page.unroute("**/api/study")
+        page.wait_for_selector("#lost", state="hidden")
+
+
 def test_a_page_that_was_left_open_never_mixes_two_studies(browser, study, tmp_path):
     other = plant(tmp_path / "another", corpora={"news": [tokens_of(30)]}, seed=1)
     with ExitStack() as stack:

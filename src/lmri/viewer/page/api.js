@@ -76,7 +76,9 @@ async function json(path, names, slot) {
   return found;
 }
 
-export const study = () => ask("/api/study", {}).then((response) => response.json());
+/** What the study holds; after `patience` milliseconds without an answer the server counts as gone. */
+export const study = (patience = null) =>
+  ask("/api/study", patience ? { signal: AbortSignal.timeout(patience) } : {}).then((response) => response.json());
 export const networks = (site, set, slot = "networks") => json("networks", { site, set }, slot);
 export const tokens = (site, corpus, run) => json("tokens", { site, corpus, run }, "tokens");
 export const course = (site, set, network, corpus, run) =>

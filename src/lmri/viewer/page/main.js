@@ -164,7 +164,9 @@ api.onConnection((lost) => {
 });
 
 let trying = null;
-const retry = () => api.study().catch(() => { trying = setTimeout(retry, 3000); });
+// A connection to a server that is no more may stay open, and what is asked there is never answered.
+const SOON = 5000;
+const retry = () => api.study(SOON).catch(() => { trying = setTimeout(retry, 3000); });
 
 /** Whether what the server shows now is not what this page shows: another study, or other neurons. */
 const isOther = (now, next) => now.root !== next.root || now.fingerprint !== next.fingerprint ||
@@ -175,7 +177,7 @@ const isOther = (now, next) => now.root !== next.root || now.fingerprint !== nex
 function lookAgain(reconnected = false) {
   if (!data.study) return reconnected ? start() : undefined;
   return attempt(async () => {
-    const next = await api.study();
+    const next = await api.study(SOON);
     if (isOther(data.study, next)) return location.reload();
     const same = next.state === data.study.state;
     showStudy(next);
