@@ -57,6 +57,10 @@ def test_nothing_is_overwritten(tmp_path, members):
         save(Layout(tmp_path), SPACE, "mine", ~members)
     assert path.read_bytes() == before
     save(Layout(tmp_path), SPACE, "other", ~members)
+    with pytest.raises(EntryExistsError, match="only in case"):
+        save(Layout(tmp_path), SPACE, "Mine", ~members)
+    with pytest.raises(ValueError, match="Windows reserves"):
+        save(Layout(tmp_path), SPACE, "aux", members)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../a", ".hidden", "a b", "intact", "a\x00", "ä"])

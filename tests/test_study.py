@@ -14,7 +14,8 @@ import lmri.exceptions
 from lmri import FastICA, storage
 from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
-from lmri.study import open_study
+from lmri.models import describe_model
+from lmri.study import open_study, writing_to
 from lmri.study.validation import validate
 
 
@@ -296,7 +297,10 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
     study = open_study(tmp_path)
     assert [one.corpus for one in study.recordings()] == ["code"]
     if where == "write_recording_index":
-        assert any("belongs to no recording" in problem for problem in validate(study).problems)
+        found = validate(study)
+        assert study.orphans()
+        assert not any("_task-" in problem for problem in found.problems)  # --resume needs these files
+        assert any("is not finished. Continue it with" in note for note in found.notes)
     with pytest.raises(StudyError, match=r"was interrupted, and \d+ of its batches are kept"):
         _record(demo_model, tmp_path)
     shutil.rmtree(study.unfinished()[0])  # as the message says
@@ -324,6 +328,125 @@ def test_a_first_recording_that_fails_leaves_the_folder_as_it_was(tmp_path, demo
     with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
         lmri.record(*demo_model, ["a"], tmp_path / "empty", corpus="news")
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+class StoppedError(Exception):
+    """What a test raises in place of Ctrl-C."""
+
+
+@pytest.mark.parametrize("folder_existed", [False, True])
+def test_a_first_recording_that_is_stopped_removes_no_file_of_the_user(tmp_path, demo_model, folder_existed):
+    root = tmp_path / "new"
+    if folder_existed:
+        root.mkdir()
+
+    def record():
+        with writing_to(root, describe_model(demo_model[0])) as study:
+            assert (root / "lmri" / "study.json").is_file()
+            (root / "notes.txt").write_text("mine")
+            (root / "results").mkdir()
+            (root / "results" / "x").write_text("1")
+            (root / "lmri" / "my_protocol.md").write_text("mine, too")
+            study.layout.readme.write_text("edited by the user")
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        record()
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert found - {storage.LOCK} == {"notes.txt", "results/x", "lmri/my_protocol.md", "README.md"}
+    assert (root / "notes.txt").read_text() == "mine"
+
+
+def test_a_first_recording_that_is_stopped_leaves_no_folder_where_there_was_none(tmp_path, demo_model):
+    with pytest.raises(StoppedError), writing_to(tmp_path / "new", describe_model(demo_model[0])):
+        raise StoppedError
+    assert not (tmp_path / "new").exists()
+
+
+def test_recording_again_deletes_the_files_of_the_recording_and_no_others(copy):
+    func = copy.layout.func(copy.subject)
+    bold = copy.layout.bold(copy.subject, "code", 1, "mlp_hidden")
+    foreign = [
+        bold.with_name(bold.name.replace("_bold.nii", "_desc-smoothed_bold.nii")),
+        func / f"sub-{copy.subject}_task-code_notes.txt",
+        func / "mine_task-code_run-001_bold.nii",
+    ]
+    for path in foreign:
+        path.write_text("mine")
+    assert not set(foreign) & set(copy.orphans())
+    copy.clear_remains("code", "mlp_hidden")
+    assert all(path.read_text() == "mine" for path in foreign)
+    assert not bold.exists()
+    assert copy.layout.recorded_files(copy.subject, "code") == []
+    assert copy.layout.recorded_files(copy.subject, "news") != []
+
+
+def test_corpora_that_differ_only_in_case_are_refused(tmp_path, demo_model):
+    texts = generate("news", 6, 1)
+    root = tmp_path / "study"
+    lmri.record(*demo_model, texts, root, corpus="mine")
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(EntryExistsError, match="'Mine' differs from the existing corpus 'mine' only in case"):
+        lmri.record(*demo_model, generate("news", 6, 2), root, corpus="Mine")
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    lmri.record(*demo_model, texts, root, corpus="mine")  # the same one is no clash
+    lmri.record(*demo_model, generate("news", 6, 2), root, corpus="mine2")
+
+
+@pytest.mark.parametrize("folder", [".unfinished/mine_mlpout", ".unfinished/mine_mlpout_shards-2", ".generated/mine"])
+def test_a_corpus_that_is_being_recorded_keeps_its_name_in_any_case(copy, folder):
+    (copy.layout.own / folder).mkdir(parents=True)
+    copy.check_new_corpus("mine")
+    with pytest.raises(EntryExistsError, match="only in case"):
+        copy.check_new_corpus("MINE")
+
+
+@pytest.mark.parametrize("name", ["con", "NUL", "Aux", "prn", "com1", "LPT9"])
+def test_names_that_windows_reserves_are_refused_when_they_are_created(copy, demo_model, name):
+    with pytest.raises(ValueError, match=f"'{name}' cannot be created: Windows reserves"):
+        copy.check_new_corpus(name)
+    with pytest.raises(ValueError, match="Windows reserves"):
+        copy.entries.has("networks", "mlp_hidden", name, {}, {})
+    copy.check_new_corpus(f"{name}x")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("CanICA", EntryExistsError),
+        ("canica.", ValueError),
+        ("nul.txt", ValueError),
+        ("n" * 101, ValueError),
+    ],
+)
+def test_entries_with_names_that_other_disks_confuse_are_refused(copy, name, error):
+    for kind in ("networks", "decompositions"):
+        with pytest.raises(error, match=r"differs from|cannot be created|at most 100"):
+            copy.entries.has(kind, "mlp_hidden", name, {}, {})
+    assert not copy.entries.has("networks", "mlp_hidden", "n" * 100, {}, {})
+
+
+def test_validation_never_advises_to_delete_files_of_an_unfinished_recording(copy):
+    bold = copy.layout.bold(copy.subject, "fresh", 1, "mlp_hidden")
+    bold.write_bytes(b"")
+    assert [line for line in validate(copy).problems if "Record 'fresh' again, or delete the file" in line]
+    unfinished = copy.layout.unfinished_recording("fresh", ["mlp_hidden"])
+    unfinished.mkdir(parents=True)
+    found = validate(copy)
+    assert not any("elete" in line and "fresh" in line for line in found.problems)
+    (note,) = [line for line in found.notes if "'fresh' is not finished" in line]
+    assert "lmri record --resume" in note
+    unfinished.rename(copy.layout.unfinished_recording("fresh", ["mlp_hidden"], 2))
+    assert any("Continue it with lmri merge" in line for line in validate(copy).notes)
+
+
+def test_validation_does_not_judge_what_another_command_is_writing(copy):
+    (copy.root / "lmri" / ".partial-x").write_text("")
+    assert any(".partial-x is left over" in line for line in validate(copy).problems)
+    with storage.writing(copy.root):
+        found = validate(copy)
+    assert not any(".partial-x" in line for line in found.problems)
+    assert any("Another command is writing to this study" in line for line in found.notes)
 
 
 def test_a_lesioned_model_is_not_recorded_as_the_intact_one(tmp_path, demo_model):

@@ -255,6 +255,8 @@ def save(layout: Layout, space: NeuronSpace, name: str, members: np.ndarray) -> 
     beside = storage.sidecar(path)
     if not members.any():
         raise ValueError(f"{name!r} has no neuron; a region needs at least one.")
+    names = [one.name.removesuffix(".nii.gz") for one in layout.rois() if one.parent == path.parent]
+    storage.check_new_name(name, names, f"region of interest at {space.site}")
     busy = f"Another region is being saved in {path.parent}. Try again."
     # A lock of its own: a recording that goes on for hours holds that of the study.
     with storage.locked(path.parent / storage.LOCK, busy, wait=5):

@@ -28,7 +28,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from lmri.exceptions import StudyError
+from lmri.exceptions import EntryExistsError, StudyError
 
 FORMAT_VERSION = 1
 """Version of the layout on disk; a study with a newer one is refused."""
@@ -64,6 +64,57 @@ def check_name(name: str) -> str:
         raise ValueError(
             f"The name {name!r} must start with a letter or digit and go on with letters, digits, '.', '_' and '-'. "
             "Choose another --name."
+        )
+    return name
+
+
+_RESERVED = frozenset(
+    ["aux", "con", "nul", "prn", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789")]
+)
+"""Names of devices, which Windows keeps for itself with any ending."""
+
+LONGEST_NAME = 100
+"""Characters of a name. File names add up to 120 characters to it, and file systems allow 255."""
+
+
+def check_new_name(name: str, existing: Iterable[str], what: str, option: str = "--name") -> str:
+    """Return `name` if it can be created next to the existing names on every file system, else raise an error.
+
+    A study may be copied to a disk that does not distinguish upper and lower case (the default on macOS and Windows).
+    Two names that differ only in case would be one file there.
+
+    Parameters
+    ----------
+    name : str
+        The new name. It may be one of `existing`.
+    existing : iterable of str
+        Names of the same kind in the study, spelled as they are stored.
+    what : str
+        Kind of the name, such as ``"corpus"``, for the message.
+    option : str
+        Command-line option that sets the name, for the message.
+
+    Raises
+    ------
+    ValueError
+        If Windows reserves the name, or if it ends with a dot or is too long.
+    EntryExistsError
+        If an existing name differs from it only in case.
+    """
+    if name.split(".")[0].casefold() in _RESERVED or name.endswith("."):
+        why = "Windows drops a dot at the end" if name.endswith(".") else "Windows reserves this name for a device"
+        raise ValueError(f"The {what} {name!r} cannot be created: {why}. Choose another name ({option}).")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"The {what} {name[:20] + '…'!r} has {len(name)} characters; at most {LONGEST_NAME} fit into a file name. "
+            f"Choose a shorter name ({option})."
+        )
+    same = sorted({other for other in existing if other != name and other.casefold() == name.casefold()})
+    if same:
+        raise EntryExistsError(
+            f"The {what} {name!r} differs from the existing {what} {same[0]!r} only in case. They would be the same "
+            f"file on disks that ignore case (macOS, Windows). Nothing was written: use {same[0]!r}, or choose another "
+            f"name ({option})."
         )
     return name
 
@@ -176,6 +227,26 @@ class Layout:
         """List the indices of all recordings."""
         return sorted((self.own / "recordings").glob("*/*.json"))
 
+    def corpora(self) -> set[str]:
+        """List the names of all corpora: recorded, being recorded, or being generated."""
+        finished = {path.stem for path in [*self.recordings(), *(self.own / "texts").glob("*.tsv")]}
+        folders = {path.name.split("_")[0] for path in self.unfinished.glob("[!.]*_*")}
+        return finished | folders | {path.name for path in (self.own / ".generated").glob("[!.]*")}
+
+    def recorded_files(self, subject: str, corpus: str | None = None) -> list[Path]:
+        """List the files of recordings in the folder of images, by their names; files of other programs are left out.
+
+        Parameters
+        ----------
+        subject : str
+            BIDS label of the model.
+        corpus : str, optional
+            By default all corpora.
+        """
+        task = "[A-Za-z0-9]+" if corpus is None else re.escape(corpus)
+        name = re.compile(rf"sub-{re.escape(subject)}_task-{task}(_run-\d+)?(_space-[A-Za-z0-9]+)?({_RECORDED})")
+        return sorted(path for path in self.func(subject).glob("*") if name.fullmatch(path.name))
+
     def atlas(self, site: str) -> Path:
         """Give the folder of layer names as viewers take them."""
         return self.own / "atlas" / bids_label(site)
@@ -263,6 +334,12 @@ CONFOUNDS_IGNORED = "**/*confounds_timeseries.*"
 ROUTING = "_desc-routing_timeseries.tsv"
 
 ROUTING_IGNORED = f"**/*{ROUTING.removesuffix('tsv')}*"
+
+_RECORDED = (
+    r"_bold\.(nii|json)|_events\.(tsv|json)|_tokens\.tsv|_mask\.(nii\.gz|json)|_desc-layers_dseg\.(nii\.gz|tsv|json)"
+    r"|_desc-(confounds|siteconfounds|routing)_timeseries\.(tsv|json)"
+)
+"""How the names of files of a recording end, as a regular expression."""
 
 BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{CONFOUNDS_IGNORED}\n{ROUTING_IGNORED}\n{LOCK}\n"
 
@@ -375,6 +452,17 @@ def locked(path: Path, message: str, wait: float = 0) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(root: Path) -> bool:
+    """Return whether another process is writing to a study; False where this account cannot lock it."""
+    if not (root / LOCK).exists():
+        return False
+    try:
+        with locked(root / LOCK, ""):
+            return False
+    except StudyError:
+        return os.access(root, os.W_OK | os.X_OK)
 
 
 def remove(path: Path) -> None:

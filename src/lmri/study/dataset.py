@@ -1,10 +1,12 @@
 """The BIDS side of a study: what makes a folder a dataset, and what lies beside the images of a recording."""
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -58,8 +60,14 @@ EVENT_COLUMNS = {
 }
 
 
-def create(layout: Layout, model: ModelInfo) -> None:
-    """Make an empty study of a model."""
+def create(layout: Layout, model: ModelInfo) -> list[tuple[Path, str]]:
+    """Create an empty study of a model.
+
+    Returns
+    -------
+    list of tuple
+        Path and hash of every file that was written, for `undo`.
+    """
     subject = bids_label(model.id.split("/")[-1]) or "model"
     storage.write_json(
         layout.description,
@@ -92,6 +100,40 @@ def create(layout: Layout, model: ModelInfo) -> None:
     storage.write_json(
         layout.study, {"format_version": storage.FORMAT_VERSION, "subject": subject, "model": asdict(model)}
     )
+    written = (
+        layout.study,
+        layout.description,
+        layout.readme,
+        layout.bidsignore,
+        layout.participants,
+        storage.sidecar(layout.participants),
+    )
+    return [(path, storage.file_hash(path)) for path in written]
+
+
+def undo(layout: Layout, created: Sequence[tuple[Path, str]], existed: Collection[Path]) -> None:
+    """Remove what `create` wrote, and nothing else: files that a person added or changed meanwhile stay.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the study.
+    created : sequence of tuple
+        As `create` returns them. The study file is the first, so that an interrupted removal leaves no study.
+    existed : collection of Path
+        Which of the folder and its lock were there before. The others are removed; the folder only if it is empty.
+    """
+    for path, known in created:
+        if path.is_file() and storage.file_hash(path) == known:
+            path.unlink()
+    layout.log.unlink(missing_ok=True)
+    lock = layout.root / storage.LOCK
+    if lock not in existed:
+        with contextlib.suppress(PermissionError):  # Windows removes no file that is open
+            lock.unlink(missing_ok=True)
+    for folder in (layout.unfinished, layout.drafts(""), layout.own, layout.root):
+        if folder.is_dir() and folder not in existed and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def is_foreign(layout: Layout) -> bool:

@@ -106,7 +106,9 @@ class Entries:
             If the name is taken by one that was made otherwise.
         """
         folder = self.layout.entry(kind, site, name)
-        if not folder.is_dir():
+        siblings = {path.name for path in folder.parent.iterdir()} if folder.parent.is_dir() else set()
+        storage.check_new_name(name, siblings, f"name among the {kind} at {site}")
+        if name not in siblings:
             return False
         old = storage.read_json(folder / "entry.json")
         new = json.loads(json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}))

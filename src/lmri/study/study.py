@@ -188,9 +188,11 @@ class Study:
         named = {path for one in self.recordings() for run in one.runs for path in (run.img, run.events, run.tokens)}
         named |= {storage.confounds_beside(path) for path in named}
         found = [
-            one for one in self.layout.func(self.subject).glob("*_run-*") if not one.name.endswith(storage.ROUTING)
+            path
+            for path in self.layout.recorded_files(self.subject)
+            if "_run-" in path.name and not path.name.endswith(storage.ROUTING)
         ]
-        return sorted(path for path in found if path.suffix in (".nii", ".tsv") and path not in named)
+        return [path for path in found if path.suffix in (".nii", ".tsv") and path not in named]
 
     def unfinished(self) -> list[Path]:
         """List the folders of recordings that are being made, or were interrupted."""
@@ -200,12 +202,24 @@ class Study:
         """Delete what an interrupted or damaged recording of this corpus and site has left."""
         storage.remove(self.layout.recording(site, corpus))
         others = any(recording.corpus == corpus for recording in self.recordings())
-        # The tables of another site's recording are the same ones, and stay.
-        pattern = f"*_task-{corpus}_*" + (f"space-{storage.bids_label(site)}_*" if others else "")
-        for path in [*self.layout.func(self.subject).glob(pattern)]:
-            # A routing table bears the name of the router, and belongs to the experts.
-            if not (others and storage.ROUTING.removesuffix("tsv") in path.name):
+        for path in self.layout.recorded_files(self.subject, corpus):
+            # The tables of another site's recording are the same ones, and stay; and so do routing tables, which bear
+            # the name of the router and belong to the experts.
+            of_site = f"_space-{storage.bids_label(site)}_" in path.name
+            if not others or (of_site and storage.ROUTING.removesuffix("tsv") not in path.name):
                 storage.remove(path)
+
+    def check_new_corpus(self, corpus: str) -> None:
+        """Refuse a corpus name that could not be told from another one on every file system.
+
+        Raises
+        ------
+        ValueError
+            If the name is reserved on Windows or too long.
+        EntryExistsError
+            If it differs from the name of another corpus only in case.
+        """
+        storage.check_new_name(corpus, self.layout.corpora(), "corpus", "--corpus")
 
     def check_new_recording(
         self, corpus: str, site: str, texts: Sequence[str], parameters: Mapping[str, Any]
@@ -217,6 +231,7 @@ class Study:
         EntryExistsError
             If the corpus was recorded, at any site, from other texts or with other parameters.
         """
+        self.check_new_corpus(corpus)
         digest = dataset.texts_digest(texts)
         existing = None
         for recording in self.recordings():
@@ -710,8 +725,8 @@ def open_study(root: str | Path) -> Study:
 def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[Study]:
     """Open the study of this model for recording, or make one in a new or empty folder, while no other command writes.
 
-    If the body fails in a study that was made here, the folder is left as it was, unless a recording in it can be
-    continued; an older study is never cleared.
+    If the body fails in a study that was made here, the files that made it a study are removed again, unless a
+    recording in it can be continued. Files of the user are never removed, and an older study is never cleared.
 
     Parameters
     ----------
@@ -730,27 +745,25 @@ def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[
     layout = Layout(Path(root))
     if dataset.is_foreign(layout):
         raise StudyError(f"{root} is neither empty nor a study. Nothing was written: choose another folder (--out).")
-    was_there, is_new = layout.root.exists(), not layout.study.is_file()
+    existed = [path for path in (layout.root, layout.root / storage.LOCK) if path.exists()]
+    is_new = not layout.study.is_file()
     with storage.writing(layout.root, wait):
-        study = _open_or_create(layout, model)
+        study, created = _open_or_create(layout, model)
         try:
             yield study
         except BaseException:
             begun = study.unfinished() or layout.drafts("").is_dir()
             if is_new and not study.recordings() and not begun:
-                for path in layout.root.iterdir():
-                    storage.remove(path)
-                if not was_there:
-                    layout.root.rmdir()
+                dataset.undo(layout, created, existed)
             raise
 
 
-def _open_or_create(layout: Layout, model: ModelInfo) -> Study:
+def _open_or_create(layout: Layout, model: ModelInfo) -> tuple[Study, list[tuple[Path, str]]]:
     if layout.study.is_file():
         study = Study(layout.root)
         there = study.model
         if (there.fingerprint, there.dtype) == (model.fingerprint, model.dtype):
-            return study
+            return study, []
         if study.recordings() or study.unfinished():
             begun = "" if study.recordings() else f", or delete the recording that was begun, {layout.unfinished}"
             raise StudyError(
@@ -758,5 +771,5 @@ def _open_or_create(layout: Layout, model: ModelInfo) -> Study:
                 f"{model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: use another "
                 f"folder (--out){begun}."
             )
-    dataset.create(layout, model)
-    return Study(layout.root)
+    created = dataset.create(layout, model)
+    return Study(layout.root), created

@@ -66,22 +66,35 @@ def validate(study: Study) -> Findings:
         for entry in entries:
             found.problems.extend(entry.check_files())
             found.attempt(lambda opener=opener, entry=entry: opener(entry.name, entry.site))  # type: ignore[misc]
-    found.attempt(
-        lambda: found.problems.extend(
-            f"{path} belongs to no recording. Record again, or delete it." for path in study.orphans()
-        )
-    )
-    for path in study.unfinished():
+    if storage.is_locked(study.root):
         found.notes.append(
-            f"{path} is a recording that is not finished. Go on with lmri record --resume (with lmri merge, if it was "
-            "made in shards), or delete it."
+            "Another command is writing to this study. Its unfinished files were not checked: validate again when it "
+            "has ended."
         )
-    for path in study.root.rglob(f"{PARTIAL}*"):
-        found.problems.append(f"{path} is left over from an interrupted command. Delete it.")
+    else:
+        found.attempt(lambda: _check_remains(study, found))
     _check_rois(study, recordings, found)
     _check_bids(study.root, found)
     found.problems[:] = dict.fromkeys(found.problems)
     return found
+
+
+def _check_remains(study: Study, found: Findings) -> None:
+    """Check for files of interrupted commands; nothing is advised that would lose what `--resume` can use."""
+    begun = {path.name.split("_")[0] for path in study.unfinished()}
+    for path in study.orphans():
+        corpus = path.name.split("_task-")[1].split("_")[0]
+        if corpus not in begun:
+            found.problems.append(f"{path} belongs to no recording. Record {corpus!r} again, or delete the file.")
+    for path in study.unfinished():
+        corpus = path.name.split("_")[0]
+        how = "lmri merge" if "_shards-" in path.name else "lmri record --resume"
+        found.notes.append(
+            f"The recording of {corpus!r} is not finished. Continue it with {how}. Keep its files, also those of "
+            f"{corpus!r} in {study.layout.func(study.subject)}; only to discard the recording, delete {path}."
+        )
+    for path in study.root.rglob(f"{PARTIAL}*"):
+        found.problems.append(f"{path} is left over from an interrupted command and is not used. Delete it.")
 
 
 def _check_recording(study: Study, recording: Recording, found: Findings) -> None:
