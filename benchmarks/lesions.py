@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 import lmri
-from lmri.evaluation import ItemStore, evaluate
-from lmri.evaluation.prefix import Prefix
-from lmri.evaluation.run import first_layer
+from lmri.lesions.evaluation import ItemStore, evaluate
+from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.run import first_layer
 
 
 def seconds(function):
@@ -35,7 +35,7 @@ def seconds(function):
 def tasks_of(folder, n):
     """Make a perplexity task of the first texts of each kind."""
     files = sorted(Path(folder).glob("heldout_*.jsonl"))
-    return [lmri.tasks.Perplexity(lmri.read_texts(file)[-n:], file.stem.partition("_")[2]) for file in files]
+    return [lmri.lesions.tasks.Perplexity(lmri.read_texts(file)[-n:], file.stem.partition("_")[2]) for file in files]
 
 
 def random_network(space, share, layers, seed=0):

@@ -24,11 +24,11 @@ from playwright.sync_api import sync_playwright
 
 import lmri
 from lmri import storage
-from lmri.recording import Recording, Run
+from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
-from lmri.study.dataset import write_recording_index, write_recording_site, write_recording_texts
-from lmri.study.study import writing_to
-from lmri.viewer import serving
+from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.recording import Recording, Run
+from lmri.storage.store import writing_to
 
 WIDTHS, N_VOLUMES, N_NETWORKS = [3072] * 12, 1000, 20
 SITE, CORPUS, LENGTH = "mlp_hidden", "news", 50

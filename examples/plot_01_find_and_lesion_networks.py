@@ -25,9 +25,9 @@ import pandas as pd
 
 import lmri
 from lmri.decomposition import METHODS, build
+from lmri.decomposition.stored import decomposition_identity
 from lmri.evaluation import identity
 from lmri.exceptions import LMRIWarning
-from lmri.study.results import decomposition_identity
 from lmri.tasks import Perplexity
 
 KINDS = ("code", "math", "news", "stories", "wiki")

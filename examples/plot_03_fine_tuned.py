@@ -36,6 +36,7 @@ import lmri
 from lmri import finetuning
 from lmri.cli.stages import decompose_as_paper
 from lmri.decomposition import build
+from lmri.decomposition.stored import decomposition_identity
 from lmri.evaluation import ItemStore, conditions_of, identity
 from lmri.exceptions import LMRIWarning
 from lmri.experiments import (
@@ -45,13 +46,12 @@ from lmri.experiments import (
     preservation_grid,
     preservation_outcome,
 )
+from lmri.lesions.experiments.curves import preservation_figure
 from lmri.networks import NetworkSet
 from lmri.outcome import Outcome
-from lmri.report.curves import preservation_figure
-from lmri.report.figures import NEGATIVE, NEUTRAL, POSITIVE, STYLE, drawing
 from lmri.scores import Scores
+from lmri.space.drawing import NEGATIVE, NEUTRAL, POSITIVE, STYLE, drawing
 from lmri.storage import text_hash
-from lmri.study.results import decomposition_identity
 from lmri.tasks import load
 
 FILES = {"ag-news": "ag_news/test.jsonl", "sst2": "glue_sst2/dev.jsonl"}

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lmri import MatchedControls, NetworkSet, amplify, evaluate, find_sites, open_study
 from lmri.cli.app import app
-from lmri.experiments.amplification import (
+from lmri.lesions.experiments.amplification import (
     BEST_COLUMNS,
     COLUMNS,
     amplification_outcome,
@@ -23,7 +23,7 @@ from lmri.experiments.amplification import (
     dose_layout,
     dose_table,
 )
-from lmri.scores import Scores, TaskInfo
+from lmri.lesions.scores import Scores, TaskInfo
 from lmri.space import NeuronSpace
 from tiny_models import sentences
 from walking import two_of

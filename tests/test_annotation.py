@@ -10,7 +10,8 @@ from scipy import signal, stats
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from lmri.annotation import (
+from lmri.exceptions import DataWarning
+from lmri.networks.annotation import (
     TABLE_TEXT,
     UNCLEAR,
     Annotation,
@@ -22,10 +23,9 @@ from lmri.annotation import (
     token_features,
     top_tokens,
 )
-from lmri.annotation.decoding import _folds, _predictors
-from lmri.annotation.enrichment import _welch
-from lmri.annotation.reading import backwards, exchanged, gather, without_position
-from lmri.exceptions import DataWarning
+from lmri.networks.annotation.decoding import _folds, _predictors
+from lmri.networks.annotation.enrichment import _welch
+from lmri.networks.annotation.reading import backwards, exchanged, gather, without_position
 from lmri.storage import read_table, write_table
 
 FIRST, LAST, NUMBER = 900, 901, 902

@@ -12,11 +12,11 @@ import lmri
 from lmri import record
 from lmri.exceptions import EntryExistsError
 from lmri.models import Encoding, evaluation_mode
-from lmri.recorder import generating
-from lmri.recorder.axis import Axis, averaged
-from lmri.recorder.generating import Generation, check_causal, write_all, write_on
-from lmri.sites import attach, projections
-from lmri.surprisal import predictions
+from lmri.models.recorder import generating
+from lmri.models.recorder.axis import Axis, averaged
+from lmri.models.recorder.generating import Generation, check_causal, write_all, write_on
+from lmri.models.sites import attach, projections
+from lmri.models.surprisal import predictions
 from tiny_models import bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer
 
 TEXTS = ["the cat sits . a dog runs under the moon !", "red birds sings\nthe blue fish sleeps .", "a tree is old ."]
@@ -88,13 +88,13 @@ def test_every_so_manieth_token_is_that_token(tmp_path, every):
 
 def test_such_a_study_is_whole(tmp_path):
     recorded(tmp_path / "study", per="word")
-    from lmri.study.validation import validate
+    from lmri.report.validation import validate
 
     assert not validate(lmri.open_study(tmp_path / "study")).problems
 
 
 def test_surprisal_of_a_word_is_the_sum_over_its_tokens(tmp_path):
-    from lmri.confounds import compute
+    from lmri.decomposition.confounds import compute
 
     model = build("gpt2", vocab_size=300)
     tokens, words = recorded(tmp_path / "tokens"), recorded(tmp_path / "words", per="word")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from lmri import capture as capturing
 from lmri import find_sites
-from lmri.capture import Arrivals, capture
+from lmri.models import capture as capturing
 from lmri.models import evaluation_mode
+from lmri.models.capture import Arrivals, capture
 from tiny_models import build
 
 PASSES = [torch.randint(3, 20, (2, n), generator=torch.Generator().manual_seed(n)) for n in (9, 4, 12)]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import lmri
 from lmri import EnergyMatchedControls
 from lmri.cli.app import app
-from lmri.sites import projections
+from lmri.models.sites import projections
 from lmri.study import open_study
 from walking import two_of
 

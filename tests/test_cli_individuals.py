@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lmri import FastICA, NetworkSet, storage
-from lmri.annotation import annotate
 from lmri.cli.app import app
-from lmri.connectivity import connectivity
+from lmri.decomposition.individuals import contrast, dual_regression
 from lmri.decomposition.order import estimate_order
-from lmri.individuals import contrast, dual_regression
+from lmri.networks.annotation import annotate
+from lmri.networks.connectivity import connectivity
 from lmri.report.figures import order_figure
 from lmri.storage import read_json, read_table
 from lmri.study import open_study

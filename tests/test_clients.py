@@ -17,9 +17,9 @@ import lmri
 from lmri import storage
 from lmri.cli.app import app
 from lmri.demo.texts import generate
-from lmri.export import accept, export, format_labels, read_labels
-from lmri.export.melodic import power
-from lmri.study.validation import validate
+from lmri.report.export import accept, export, format_labels, read_labels
+from lmri.report.export.melodic import power
+from lmri.report.validation import validate
 
 DEBIAN = {
     "nifti_tool": "nifti-bin",

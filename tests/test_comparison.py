@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from lmri import FastICA, open_study
 from lmri.cli.app import app
-from lmri.comparison import compare, compare_many, compare_time_courses
-from lmri.comparison.pair import _hypergeometric, overlap
 from lmri.exceptions import SpaceMismatchError, StudyError
 from lmri.networks import NetworkSet
+from lmri.networks.comparison import compare, compare_many, compare_time_courses
+from lmri.networks.comparison.pair import _hypergeometric, overlap
 from lmri.space import NeuronSpace
 from phantom import planted
 

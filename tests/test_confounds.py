@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import lmri
-from lmri import confounds, storage, surprisal
-from lmri.annotation import confound_correlations
+from lmri import storage
 from lmri.cli.app import app
-from lmri.confounds import COLUMNS, SITE_COLUMNS, TEXT_COLUMNS, compute, joined, select, write
-from lmri.confounds.columns import sentences
-from lmri.decomposition import METHODS, build
+from lmri.decomposition import METHODS, build, confounds
+from lmri.decomposition.confounds import COLUMNS, SITE_COLUMNS, TEXT_COLUMNS, compute, joined, select, write
+from lmri.decomposition.confounds.columns import sentences
+from lmri.decomposition.localizer import Contrast, Localizer, design_matrix, first_level, localize
 from lmri.decomposition.nuisance import basis, without
 from lmri.demo.texts import generate
 from lmri.exceptions import DataWarning, EntryExistsError, NonFiniteError, StudyError
-from lmri.localizer import Contrast, Localizer, design_matrix, first_level, localize
-from lmri.models import right_pad
+from lmri.lesions.tasks import Perplexity
+from lmri.models import right_pad, surprisal
+from lmri.models.surprisal import logits_in_parts, predictions
+from lmri.networks.annotation import confound_correlations
+from lmri.report.validation import validate
 from lmri.space import NeuronSpace
-from lmri.study.dataset import create
-from lmri.study.validation import validate
-from lmri.surprisal import logits_in_parts, predictions
-from lmri.tasks import Perplexity
-from lmri.texts import sentence_starts
+from lmri.storage.bids import create
+from lmri.storage.texts import sentence_starts
 from phantom import gaussian_noise, matched, planted
 from tiny_models import (
     ARCHITECTURES,
@@ -692,7 +692,7 @@ def test_a_decomposition_without_the_tables_says_how_to_make_them(copy):
 
 
 def test_robustness_takes_the_same_confounds_out(copy):
-    from lmri.experiments.specifications import Specifications
+    from lmri.lesions.experiments.specifications import Specifications
 
     recordings = copy.group("mlp_out")
     chosen = select(recordings, ["position"])
@@ -710,7 +710,7 @@ def test_robustness_takes_the_same_confounds_out(copy):
 
 @pytest.mark.parametrize("kind", ["arrays", "other names", "other values"])
 def test_robustness_refuses_confounds_that_it_cannot_take_out_again(copy, kind):
-    from lmri.experiments.specifications import Specifications
+    from lmri.lesions.experiments.specifications import Specifications
 
     recordings = copy.group("mlp_out")
     chosen = select(recordings, ["position"])

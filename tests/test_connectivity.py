@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from lmri.connectivity import _welch, connectivity, fisher_z, spectra
 from lmri.exceptions import DataWarning
+from lmri.networks.connectivity import _welch, connectivity, fisher_z
+from lmri.networks.spectra import spectra
 
 
 def red(rng, n_volumes, n_networks, rho=0.9):

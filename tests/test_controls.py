@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from lmri import MatchedControls, Network
-from lmri.controls import (
+from lmri.exceptions import SpaceMismatchError
+from lmri.lesions.controls import (
     Controls,
     EnergyMatchedControls,
     PermutedControls,
@@ -18,9 +19,8 @@ from lmri.controls import (
     random_share,
     removed_energy,
 )
-from lmri.controls.strata import cut
-from lmri.exceptions import SpaceMismatchError
-from lmri.interventions import output_norms
+from lmri.lesions.controls.strata import cut
+from lmri.lesions.interventions import output_norms
 from lmri.space import NeuronSpace
 from tiny_models import build
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmri.courses import CONTEXT, RunText, ends, scaled, text_bounds
+from lmri.networks.time_courses import CONTEXT, RunText, ends, scaled, text_bounds
 
 WORDS = [f"w{number} " for number in range(30)]
 TEXT = "".join(WORDS)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lmri import record
-from lmri.recorder import direct, files
-from lmri.recorder.direct import DirectWriter
+from lmri.models.recorder import direct, files
+from lmri.models.recorder.direct import DirectWriter
 from test_resume import OPTIONS, TEXTS, files_of
 from tiny_models import build, word_tokenizer
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmri.experiments.dissociation import COLUMNS, dissociate
-from lmri.scores import Scores, TaskInfo
+from lmri.lesions.experiments.dissociation import COLUMNS, dissociate
+from lmri.lesions.scores import Scores, TaskInfo
 
 LOSS = TaskInfo("loss", "loglikelihood", "nats_per_token", higher_is_better=False, per_token=True)
 ACCURACY = TaskInfo("accuracy", "loglikelihood", "accuracy", higher_is_better=True, per_token=False)

@@ -94,7 +94,7 @@ def test_names_that_scripts_use_are_there(path):
 
 
 def test_a_name_that_has_moved_would_be_noticed():
-    for body in ("print(lmri.sites.SITES)", "from lmri.sites import SITES", "import lmri.nowhere"):
+    for body in ("print(lmri.models.sites.SITES)", "from lmri.models.sites import SITES", "import lmri.nowhere"):
         with pytest.raises((AssertionError, ModuleNotFoundError)):
             _check_names(body, ROOT / "script.py")
 

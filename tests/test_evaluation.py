@@ -21,13 +21,13 @@ from lmri import (
     open_study,
     preserve,
     record,
-    tasks,
 )
-from lmri.controls import random_share
 from lmri.demo.texts import generate
 from lmri.exceptions import DataWarning, EntryExistsError, OtherWeightsWarning, SpaceMismatchError
+from lmri.lesions import tasks
+from lmri.lesions.controls import random_share
+from lmri.lesions.scores import SUMMARY_COLUMNS
 from lmri.models import hashes
-from lmri.scores import SUMMARY_COLUMNS
 from lmri.space import NeuronSpace
 from tiny_models import WORDS, assert_untouched, build, sentences, snapshot
 

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lmri import MatchedControls, Network, NetworkSet, amplify, conditions_of, evaluate, find_sites, lesion, tasks
-from lmri.controls import PermutedControls, SharedControls
-from lmri.evaluation import ItemStore, estimate_cost
-from lmri.evaluation.prefix import Prefix
-from lmri.evaluation.run import first_layer
-from lmri.interventions import Donors, preserve
-from lmri.scores import Design
+from lmri import MatchedControls, Network, NetworkSet, amplify, conditions_of, evaluate, find_sites, lesion
+from lmri.lesions import tasks
+from lmri.lesions.controls import PermutedControls, SharedControls
+from lmri.lesions.evaluation import ItemStore, estimate_cost
+from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.run import first_layer
+from lmri.lesions.interventions import Donors, preserve
+from lmri.lesions.scores import Design
 from tiny_models import albert, build, sentences
 
 TEXTS = sentences(8)
@@ -100,7 +101,7 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path, gpt2, tokenizer):
         sys.path.insert(0, sys.argv[2])
         import test_evaluation_engine as t
         from lmri import MatchedControls, evaluate, find_sites
-        from lmri.evaluation import ItemStore
+        from lmri.lesions.evaluation import ItemStore
         from tiny_models import build, word_tokenizer
         model, n = build("gpt2"), 0
         def progress(done, of):
@@ -341,7 +342,7 @@ def test_blocks_below_a_lesion_are_not_run_and_no_number_changes(architecture, t
     middle = network(space, range(1, space.n_layers), share=0.3, name="middle")
     made = {"deep": lesion(deep), "middle": lesion(middle)}
     calls = []
-    from lmri.sites import blocks
+    from lmri.models.sites import blocks
 
     handles = [
         block.register_forward_hook(lambda *_, z=z: calls.append(z), always_call=True)

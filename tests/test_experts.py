@@ -6,11 +6,11 @@ import torch
 
 import lmri
 from lmri import find_sites, record, storage
-from lmri.capture import capture
 from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode
+from lmri.models.capture import capture
+from lmri.models.sites import experts, projections
 from lmri.networks import Network
-from lmri.sites import experts, projections
 from tiny_models import HIDDEN, MIXTURES, N_LAYERS, WIDTH, assert_untouched, mixture, read, snapshot, word_tokenizer
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 15, 16]])
@@ -147,7 +147,10 @@ def test_dense_layers_between_mixtures_keep_the_number_of_their_block(chosen):
     space = find_sites(model, "mlp_hidden", experts=chosen)
     expected = [int(layer.module.split(".")[1]) for layer in space.layers]
     assert list(space.blocks) == expected
-    tokenizer, tasks = word_tokenizer(), [lmri.tasks.Perplexity(["the cat sits under a tree", "a small dog runs"])]
+    tokenizer, tasks = (
+        word_tokenizer(),
+        [lmri.lesions.tasks.Perplexity(["the cat sits under a tree", "a small dog runs"])],
+    )
     z = max(place for place, block in enumerate(space.blocks) if block == 2)
     network = Network.from_members(space, space.layer_of == z)
     with lmri.lesion(network).on(model):
@@ -245,7 +248,7 @@ def test_experts_of_a_dense_model_are_refused(gpt2):
 
 
 def test_too_many_neurons_at_once_have_to_be_chosen_from(monkeypatch):
-    monkeypatch.setattr("lmri.sites.finding.MOST_NEURONS", 100)
+    monkeypatch.setattr("lmri.models.sites.finding.MOST_NEURONS", 100)
     with pytest.raises(SiteError, match=r"All experts of 'mixtral' have 672 neurons.*experts=\[0, 1\]"):
         find_sites(mixture("Mixtral"), "mlp_hidden")
     assert find_sites(mixture("Mixtral"), "mlp_hidden", experts=[2]).n_neurons == 168

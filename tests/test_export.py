@@ -15,11 +15,11 @@ import lmri
 from lmri import FastICA, storage
 from lmri.cli.app import app
 from lmri.exceptions import DataWarning, EntryExistsError, StudyError
-from lmri.export import accept, export, format_labels, read_labels
-from lmri.export.melodic import power
-from lmri.headers import INTENTS
 from lmri.networks import NetworkSet
-from lmri.study.dataset import atlas_files
+from lmri.report.export import accept, export, format_labels, read_labels
+from lmri.report.export.melodic import power
+from lmri.space.headers import INTENTS
+from lmri.storage.bids import atlas_files
 
 SITE = "mlp_hidden"
 

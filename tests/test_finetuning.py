@@ -9,13 +9,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lmri import evaluate, finetuning, lesion, load_model, tasks
+from lmri import evaluate, lesion, load_model
 from lmri.exceptions import DataWarning, OtherWeightsWarning, SpaceMismatchError
-from lmri.finetuning import Training, finetune, learned_texts, make_classifier, save
+from lmri.lesions import finetuning, tasks
+from lmri.lesions.finetuning import Training, finetune, learned_texts, make_classifier, save
+from lmri.lesions.scores import ITEM_TEXT, SUMMARY_TEXT
 from lmri.models import hashes
+from lmri.models.sites import find_sites
 from lmri.networks import Network
-from lmri.scores import ITEM_TEXT, SUMMARY_TEXT
-from lmri.sites import find_sites
 from lmri.storage import read_table
 from tiny_models import WORDS, assert_untouched, bert_tokenizer, build, snapshot, word_tokenizer
 

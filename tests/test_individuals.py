@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmri.controls import MatchedControls
-from lmri.exceptions import DataWarning, NotThresholdedError, SpaceMismatchError
-from lmri.individuals import (
+from lmri.decomposition.individuals import (
     Individuals,
     contrast,
     dual_regression,
@@ -18,8 +16,10 @@ from lmri.individuals import (
     template_overlap,
     text_imgs,
 )
-from lmri.individuals.inference import one_sample_t, two_sample_t
-from lmri.individuals.templates import chance_of_overlap, count_distribution
+from lmri.decomposition.individuals.inference import one_sample_t, two_sample_t
+from lmri.decomposition.individuals.templates import chance_of_overlap, count_distribution
+from lmri.exceptions import DataWarning, NotThresholdedError, SpaceMismatchError
+from lmri.lesions.controls import MatchedControls
 from lmri.networks import NetworkSet
 from lmri.space import NeuronSpace
 from lmri.storage import text_hash

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from lmri import MatchedControls, Network, NetworkSet, amplify, find_sites, lesion, preserve, record, tasks
+from lmri import MatchedControls, Network, NetworkSet, amplify, find_sites, lesion, preserve, record
 from lmri.exceptions import NotThresholdedError, OtherWeightsWarning, SiteError, SpaceMismatchError
-from lmri.interventions import Donors, Intervention, output_norms
+from lmri.lesions import tasks
+from lmri.lesions.interventions import Donors, Intervention, output_norms
 from lmri.models import hashes
 from lmri.space import NeuronSpace
 from tiny_models import ARCHITECTURES, CAUSAL, N_LAYERS, assert_untouched, build, read, sentences, snapshot

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmri.recorder.journal import checksum
+from lmri.models.recorder.journal import checksum
 
 contents = st.integers(0, 3 * 4096 + 9).flatmap(
     lambda n: st.builds(lambda seed: bytes((i * seed + i // 251) % 256 for i in range(n)), st.integers(1, 255))

@@ -9,8 +9,8 @@ from lmri import FastICA, NetworkSet, storage
 from lmri.cli.app import app
 from lmri.cli.stages import brief
 from lmri.exceptions import StudyError
+from lmri.report.validation import validate
 from lmri.study import open_study
-from lmri.study.validation import validate
 
 NASTY = "a\tb \"c\" 'd' <b>bold</b> & {{ 7 * 7 }} \\n NA\nnew [red]line[/red]"
 

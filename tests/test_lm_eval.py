@@ -12,14 +12,14 @@ import torch
 
 from lmri import MatchedControls, Network, evaluate, find_sites, lesion
 from lmri.exceptions import DataWarning
+from lmri.lesions.tasks.base import Task
 from lmri.models import hashes
-from lmri.tasks.base import Task
 from tiny_models import assert_untouched, build, sentences, snapshot, word_tokenizer
 
 pytest.importorskip("lm_eval", reason="the lm-evaluation-harness is not installed: pip install 'lmri[lm-eval]'")
 pytest.importorskip("accelerate", reason="accelerate is not installed, which the harness' models need")
 
-from lmri.tasks.lm_eval import HarnessTask, LMEval
+from lmri.lesions.tasks.lm_eval import HarnessTask, LMEval
 
 CHOICE = """
 task: {name}
@@ -257,7 +257,7 @@ def test_bad_requests_are_refused_with_what_to_do(folder, choice, tokenizer):
         LMEval(["tiny_choice"], include=folder / "absent")
     with pytest.raises(ValueError, match=r"metric of 'tiny_choice' is 'mcc'; .* 'acc', 'acc_norm' \(of"):
         LMEval(["tiny_choice"], include=folder, metric="mcc")
-    with pytest.raises(ValueError, match=r"'loglikelihood_rolling'.*lmri.tasks.Perplexity"):
+    with pytest.raises(ValueError, match=r"'loglikelihood_rolling'.*lmri.lesions.tasks.Perplexity"):
         LMEval(["tiny_rolling"], include=folder)
     with pytest.raises(TypeError, match="LMEval needs a causal language model"):
         choice.score(build("bert"), tokenizer)

@@ -17,10 +17,8 @@ from typer.testing import CliRunner
 
 from lmri import lesion, open_study
 from lmri.cli.localize import localize as localize_command
-from lmri.comparison.pair import overlap
-from lmri.exceptions import DataWarning, NonFiniteError, NotThresholdedError, SpaceMismatchError
-from lmri.individuals.inference import two_sample_t
-from lmri.localizer import (
+from lmri.decomposition.individuals.inference import two_sample_t
+from lmri.decomposition.localizer import (
     Contrast,
     Localizer,
     SecondLevel,
@@ -34,8 +32,10 @@ from lmri.localizer import (
     text_means,
     within_units,
 )
-from lmri.localizer.permutation import weighted_t
+from lmri.decomposition.localizer.permutation import weighted_t
+from lmri.exceptions import DataWarning, NonFiniteError, NotThresholdedError, SpaceMismatchError
 from lmri.networks import NetworkSet
+from lmri.networks.comparison.pair import overlap
 from lmri.space import NeuronSpace
 from lmri.storage import read_table, write_table
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from lmri.controls import MatchedControls
 from lmri.exceptions import NonFiniteError, NotThresholdedError, SpaceMismatchError
+from lmri.lesions.controls import MatchedControls
 from lmri.networks import Network, NetworkSet
+from lmri.networks.thresholds import SurrogateNull
 from lmri.space import NeuronSpace
-from lmri.thresholds import SurrogateNull
 
 SPACE = NeuronSpace.build([30, 20, 25])
 

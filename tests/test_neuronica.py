@@ -16,8 +16,8 @@ from lmri.decomposition import CanICA, FastICA, NeuronICA, build, neuronica, sta
 from lmri.decomposition.standardization import StandardizedRuns, moments
 from lmri.exceptions import ConvergenceWarning, DataWarning, NonFiniteError, NothingFoundError, SpaceMismatchError
 from lmri.networks import NetworkSet
+from lmri.networks.thresholds import SurrogateNull
 from lmri.space import NeuronSpace
-from lmri.thresholds import SurrogateNull
 from phantom import gaussian_noise, matched, planted
 
 SPACE = NeuronSpace.build([128] * 4)

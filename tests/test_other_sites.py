@@ -7,11 +7,11 @@ import transformers
 
 import lmri
 from lmri import find_sites, record
-from lmri.capture import capture
 from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode
+from lmri.models.capture import capture
+from lmri.models.sites import blocks, projections
 from lmri.networks import Network
-from lmri.sites import blocks, projections
 from lmri.space import NeuronSpace
 from tiny_models import (
     ARCHITECTURES,

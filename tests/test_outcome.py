@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from lmri import storage
 from lmri.cli.app import app
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
-from lmri.experiments.dissociation import dissociate, dissociation_outcome
-from lmri.experiments.parity import PARITY
-from lmri.outcome import Outcome, to_markdown
-from lmri.report.effects import draw_dissociations
-from lmri.report.figures import STYLE, drawing
-from lmri.scores import Scores
+from lmri.lesions.experiments.dissociation import dissociate, dissociation_outcome
+from lmri.lesions.experiments.effects import draw_dissociations
+from lmri.lesions.experiments.parity import PARITY
+from lmri.lesions.scores import Scores
+from lmri.report.validation import validate
+from lmri.space.drawing import STYLE, drawing
+from lmri.storage.outcome import Outcome, to_markdown
 from lmri.study import open_study
-from lmri.study.validation import validate
 from test_dissociation import make_scores
 from walking import NASTY
 

@@ -10,10 +10,10 @@ import pytest
 from sklearn.decomposition import FastICA
 
 from lmri.cli.stages import decompose_as_paper
-from lmri.experiments import paper
-from lmri.experiments.lesions import lesion_outcome
-from lmri.experiments.parity import PARITY, check_parity, differences, paper_networks
-from lmri.scores import Scores, TaskInfo
+from lmri.lesions.experiments import paper
+from lmri.lesions.experiments.lesions import lesion_outcome
+from lmri.lesions.experiments.parity import PARITY, check_parity, differences, paper_networks
+from lmri.lesions.scores import Scores, TaskInfo
 from lmri.study import open_study
 
 N_TEXTS = 20

@@ -11,9 +11,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from lmri.cli.phantom import phantom as command
-from lmri.exceptions import DataWarning, SpaceMismatchError
-from lmri.networks import NetworkSet
-from lmri.phantom import (
+from lmri.decomposition.phantom import (
     NULLS,
     PHANTOMS,
     Phantom,
@@ -26,9 +24,11 @@ from lmri.phantom import (
     salmon,
     table,
 )
-from lmri.phantom.docs import failures, maps_table, nulls_table, thresholds_table
-from lmri.phantom.nulls import shift
-from lmri.phantom.planting import TIME_COURSES, engagement
+from lmri.decomposition.phantom.docs import failures, maps_table, nulls_table, thresholds_table
+from lmri.decomposition.phantom.nulls import shift
+from lmri.decomposition.phantom.planting import TIME_COURSES, engagement
+from lmri.exceptions import DataWarning, SpaceMismatchError
+from lmri.networks import NetworkSet
 from lmri.space import NeuronSpace
 
 SPACE = NeuronSpace.build([100, 128, 100])  # one layer wider than the others, so padded

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lmri import NetworkSet, NeuronSpace
-from lmri.plotting import GAP, mosaic, pooled
+from lmri.space.plotting import GAP, mosaic, pooled
 from test_imports import _loaded
 
 SPACE = NeuronSpace.build([40, 37, 40])

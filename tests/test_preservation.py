@@ -9,9 +9,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lmri import MatchedControls, Network, NetworkSet, evaluate, find_sites, lesion, open_study, tasks
+from lmri import MatchedControls, Network, NetworkSet, evaluate, find_sites, lesion, open_study
 from lmri.cli.app import app
-from lmri.experiments.preservation import (
+from lmri.lesions import tasks
+from lmri.lesions.experiments.preservation import (
     COLUMNS,
     NOTHING,
     paper_layout,
@@ -22,8 +23,8 @@ from lmri.experiments.preservation import (
     preservation_table,
     strongest,
 )
-from lmri.experiments.tails import control_table, p_better
-from lmri.scores import Scores, TaskInfo
+from lmri.lesions.experiments.tails import control_table, p_better
+from lmri.lesions.scores import Scores, TaskInfo
 from lmri.space import NeuronSpace
 from tiny_models import build, sentences
 

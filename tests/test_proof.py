@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from lmri.decomposition import CanICA, FastICA, NeuronICA
+from lmri.decomposition.phantom import make, measure
 from lmri.networks import NetworkSet
-from lmri.phantom import make, measure
 from lmri.space import NeuronSpace
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

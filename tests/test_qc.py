@@ -13,18 +13,19 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from lmri import NeuronSpace, qc, record, storage
+from lmri import NeuronSpace, record, storage
 from lmri.cli.app import app
+from lmri.decomposition import quality as qc
+from lmri.decomposition.quality.moments import FourMoments
+from lmri.decomposition.quality.robust import FEWEST, OUTLYING, robust_z, spread, z_of_distances, z_of_means
+from lmri.decomposition.quality.runs import N_COLUMNS, N_ROWS, read_run
+from lmri.decomposition.quality.tokens import DUMMY, NOT_KEPT, visible
 from lmri.decomposition.standardization import FLOOR, moments
 from lmri.exceptions import NonFiniteError, StudyError
-from lmri.layers import Layer
-from lmri.qc.moments import FourMoments
-from lmri.qc.robust import FEWEST, OUTLYING, robust_z, spread, z_of_distances, z_of_means
-from lmri.qc.runs import N_COLUMNS, N_ROWS, read_run
-from lmri.qc.tokens import DUMMY, NOT_KEPT, visible
-from lmri.recording import Recording, Run
-from lmri.report.quality import write_page
+from lmri.report.quality.page import write_page
 from lmri.space import ModelInfo
+from lmri.space.layers import Layer
+from lmri.storage.recording import Recording, Run
 from lmri.study import open_study
 from tiny_models import sentences, word_tokenizer
 

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from lmri import Network, find_sites, lesion, load_model, open_study, record
 from lmri.exceptions import DataWarning, EntryExistsError, NonFiniteError, SiteError, SpaceMismatchError, StudyError
-from lmri.study import validation
+from lmri.report import validation
 from tiny_models import (
     ARCHITECTURES,
     CONTEXT,
@@ -293,7 +293,7 @@ def test_runs_hold_whole_texts_in_order_and_about_as_many_volumes_as_asked_for(t
 
 
 def test_a_run_too_long_for_nifti_is_refused_before_anything_is_read(tmp_path, monkeypatch, gpt2, tokenizer):
-    monkeypatch.setattr("lmri.recorder.planning._MOST_VOLUMES", 20)
+    monkeypatch.setattr("lmri.models.recorder.planning._MOST_VOLUMES", 20)
     with pytest.raises(ValueError, match="a NIfTI-1 image holds at most 20"):
         record(gpt2, tokenizer, sentences(20), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmri.recording import pack
+from lmri.storage.recording import pack
 
 
 @given(st.lists(st.integers(0, 900), max_size=40).filter(any), st.integers(50, 1200))

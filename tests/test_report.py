@@ -20,18 +20,19 @@ import pytest
 import lmri
 from lmri import storage
 from lmri.decomposition import METHODS
-from lmri.outcome import Drawing, Outcome
-from lmri.recording import volume_meaning, volume_unit
+from lmri.decomposition.reproducibility import reproducibility, volume_texts
+from lmri.networks.thresholds import THRESHOLDS, value_name
 from lmri.report.citing import Methods
 from lmri.report.environment import environment, p_value
-from lmri.report.quality import write_page
+from lmri.report.quality.page import write_page
 from lmri.report.references import REFERENCES
 from lmri.report.wording import method_words, threshold_words
-from lmri.reproducibility import reproducibility, volume_texts
 from lmri.space import ModelInfo
+from lmri.space.drawing import Drawing
+from lmri.storage.outcome import Outcome
+from lmri.storage.recording import volume_meaning, volume_unit
+from lmri.storage.store import writing_to
 from lmri.study import open_study
-from lmri.study.study import writing_to
-from lmri.thresholds import THRESHOLDS, value_name
 from walking import NASTY
 
 
@@ -289,7 +290,7 @@ def test_the_summary_says_what_was_found_and_what_was_not_done(page, walked, rec
 def test_quality_is_computed_or_as_it_was_stored_and_linked_where_there_is_a_page(recorded, tmp_path):
     copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
     computed = Page(copy.report().read_text())
-    quality = lmri.qc.inspect(copy.recording("words", "mlp_out"))
+    quality = lmri.decomposition.quality.inspect(copy.recording("words", "mlp_out"))
     for finding in quality.findings["finding"]:
         assert finding in computed.text
     assert computed.text.count("Computed for this report") == 2
@@ -311,7 +312,7 @@ def test_quality_is_computed_or_as_it_was_stored_and_linked_where_there_is_a_pag
 
 def test_quality_of_another_recording_is_not_shown(recorded, tmp_path):
     copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
-    quality = lmri.qc.inspect(copy.recording("words", "mlp_out"))
+    quality = lmri.decomposition.quality.inspect(copy.recording("words", "mlp_out"))
     findings = quality.findings.assign(finding="made up")
     info = {**quality.info, "n_volumes": 7}
     folder = dataclasses.replace(quality, findings=findings, info=info).write(copy.layout.quality("mlp_out", "words"))

@@ -16,21 +16,21 @@ import pytest
 from PIL import Image
 
 from lmri import NetworkSet, compare, storage
-from lmri.annotation.features import MORE_CONFOUNDS
-from lmri.outcome import Outcome
-from lmri.recording import Recording, Run
+from lmri.lesions.scores import TaskInfo
+from lmri.networks.annotation.features import MORE_CONFOUNDS
+from lmri.networks.thresholds import q_values
 from lmri.report.charts import spectrum_chart
 from lmri.report.sections import courses as course_section
 from lmri.report.sections.networks import MOST_CARDS
 from lmri.report.sections.recorded import _marks
 from lmri.report.sections.results import _n_together, scored_neurons
 from lmri.report.wording import metric_heading
-from lmri.scores import TaskInfo
 from lmri.space import ModelInfo, NeuronSpace
+from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.outcome import Outcome
+from lmri.storage.recording import Recording, Run
+from lmri.storage.store import writing_to
 from lmri.study import open_study
-from lmri.study.dataset import write_recording_index, write_recording_site, write_recording_texts
-from lmri.study.study import writing_to
-from lmri.thresholds import q_values
 from test_scores import _scores
 
 HOSTILE = (
@@ -110,7 +110,7 @@ def _thresholded(study, space, maps, metrics, name, z):
 
 
 def _digest(study):
-    from lmri.study.dataset import recording_digest
+    from lmri.storage.bids import recording_digest
 
     return recording_digest(open_study(study.root).recordings()[0])
 

@@ -21,9 +21,9 @@ from lmri import open_study, record, storage
 from lmri.cli.app import app
 from lmri.demo.texts import generate
 from lmri.exceptions import LMRIWarning, NonFiniteError, StudyError
-from lmri.recorder import filling
-from lmri.recorder.journal import Journal
-from lmri.study.validation import validate
+from lmri.models.recorder import filling
+from lmri.models.recorder.journal import Journal
+from lmri.report.validation import validate
 from tiny_models import build, sentences, word_tokenizer
 
 TEXTS = sentences(24, shortest=2, longest=12)
@@ -92,14 +92,14 @@ import torch
 
 torch.set_num_threads(1)
 from lmri import record
-from lmri.recorder import direct, files, filling
-from lmri.recorder.journal import Journal
+from lmri.models.recorder import direct, files, filling
+from lmri.models.recorder.journal import Journal
 from tiny_models import build, word_tokenizer
 
 job = json.loads(sys.argv[1])
 model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
 NAMES = ("recorder/run.py", "recorder/filling.py", "recorder/files.py", "recorder/direct.py", "recorder/journal.py",
-         "recorder/committing.py", "recorder/plan.py", "lmri/storage.py", "study/dataset.py", "study/study.py")
+         "recorder/committing.py", "recorder/plan.py", "storage/files.py", "storage/bids.py", "storage/store.py")
 
 
 def attempt(name, lines, notes):
@@ -410,7 +410,7 @@ def test_an_image_that_is_gone_while_files_are_moved_is_an_error(tmp_path, reads
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lmri.recorder.committing.write_recording_site", stop)
+    monkeypatch.setattr("lmri.models.recorder.committing.write_recording_site", stop)
     with pytest.raises(KeyboardInterrupt, match="6 of 6 batches"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
     next(tmp_path.rglob("*_bold.nii")).unlink()

@@ -16,15 +16,15 @@ import lmri
 from lmri import MatchedControls, NeuronICA, lesion, record
 from lmri.cli.app import app
 from lmri.exceptions import DataWarning, StudyError
-from lmri.experiments import Robustness, robustness, specifications
-from lmri.experiments.robustness import COLUMNS, HOLDS, STATUSES, _judged
-from lmri.experiments.specifications import KINDS, Choice, Specifications, Variant, threshold_label
-from lmri.interventions import Intervention
+from lmri.lesions.experiments import Robustness, robustness, specifications
+from lmri.lesions.experiments.robustness import COLUMNS, HOLDS, STATUSES, _judged
+from lmri.lesions.experiments.specification_plot import robustness_figure
+from lmri.lesions.experiments.specifications import KINDS, Choice, Specifications, Variant, threshold_label
+from lmri.lesions.interventions import Intervention
+from lmri.lesions.tasks import Perplexity
 from lmri.networks import Network
-from lmri.report.figures import drawing
-from lmri.report.robustness import robustness_figure
 from lmri.space import NeuronSpace
-from lmri.tasks import Perplexity
+from lmri.space.drawing import drawing
 from tiny_models import VOCABULARY, WORDS, build
 
 N_PLANTED = 6

@@ -15,10 +15,10 @@ from lmri import NeuronSpace, SpaceMismatchError, storage
 from lmri.cli.app import app
 from lmri.cli.regions import open_rois
 from lmri.exceptions import EntryExistsError, NonFiniteError, OtherWeightsWarning
-from lmri.layers import ModelInfo
-from lmri.rois import RoiSet, members_of, read_roi, save, stored
+from lmri.networks.rois import RoiSet, members_of, read_roi, save, stored
+from lmri.report.validation import validate
+from lmri.space.layers import ModelInfo
 from lmri.storage import Layout
-from lmri.study.validation import validate
 
 SPACE = NeuronSpace.build([40, 37, 40])  # folded 8 × 5; the second layer leaves three voxels empty
 NEURONS = [[0, 3], [1, 36], [2, 0], [2, 39]]
@@ -216,7 +216,7 @@ def test_the_lesion_of_a_region_is_that_of_the_same_neurons(copy, tmp_path):
     assert said["name"] == "lesion-mine"
     assert {row["condition"] for row in said["summary"]} == {"intact", "mine"}
     model, tokenizer = lmri.load_model("lmri-demo")
-    tasks = [lmri.tasks.Perplexity(one.test_texts, f"perplexity-{one.corpus}") for one in copy.recordings()]
+    tasks = [lmri.lesions.tasks.Perplexity(one.test_texts, f"perplexity-{one.corpus}") for one in copy.recordings()]
     expected = lmri.evaluate(model, tokenizer, tasks, {"mine": lmri.lesion(network)}, lmri.MatchedControls(2), seed=0)
     for row, wanted in zip(said["summary"], expected.summary().to_dict("records"), strict=True):
         for column in ("condition", "task", "n_neurons", "value", "control_mean", "p"):

@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics
 
 from lmri.exceptions import DataWarning
-from lmri.scores import SUMMARY_COLUMNS, Scores, TaskInfo
+from lmri.lesions.scores import SUMMARY_COLUMNS, Scores, TaskInfo
 
 LOSS = TaskInfo("loss", "loglikelihood", "nats_per_token", higher_is_better=False, per_token=True)
 ACCURACY = TaskInfo("accuracy", "loglikelihood", "accuracy", higher_is_better=True, per_token=False)

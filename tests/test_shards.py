@@ -16,8 +16,8 @@ from lmri.cli.app import app
 from lmri.cli.sharding import parse_shard
 from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, StudyError
-from lmri.recorder import cluster, filling
-from lmri.study.validation import validate
+from lmri.models.recorder import cluster, filling
+from lmri.report.validation import validate
 from test_resume import files_of
 from tiny_models import build, sentences, word_tokenizer
 
@@ -244,7 +244,7 @@ def test_a_merge_that_was_interrupted_keeps_the_shards_and_is_made_again(copy, w
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"lmri.recorder.{'merging' if where == '_copy' else 'committing'}.{where}", stop)
+        patch.setattr(f"lmri.models.recorder.{'merging' if where == '_copy' else 'committing'}.{where}", stop)
         with pytest.raises(KeyboardInterrupt):
             merge(copy)
     assert part(copy, 1).is_dir()
@@ -257,7 +257,7 @@ def test_a_merge_without_room_keeps_the_shards_and_says_so(copy, whole, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lmri.recorder.files.Files.write", full)
+        patch.setattr("lmri.models.recorder.files.Files.write", full)
         with pytest.raises(OSError, match=r"disk is full.*All shards are kept: once there is room, run lmri merge"):
             merge(copy)
     merge(copy)
@@ -265,7 +265,7 @@ def test_a_merge_without_room_keeps_the_shards_and_says_so(copy, whole, monkeypa
 
 
 def test_shards_go_only_when_the_index_is_there(copy, monkeypatch):
-    from lmri.recorder import committing
+    from lmri.models.recorder import committing
 
     seen, original = [], committing.discard
 
@@ -360,7 +360,7 @@ def die_once(marker):
     import os
     import signal
 
-    from lmri.recorder import filling
+    from lmri.models.recorder import filling
 
     original, seen = filling.capture, []
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmri.significance import at_least_as_bad, counted_p, largest_p, sequential_p
+from lmri.lesions.scores.p_values import at_least_as_bad, counted_p, largest_p, sequential_p
 
 
 def test_at_least_as_bad_knows_the_metric_and_ties_and_broken_controls():

@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from lmri import find_sites, record
 from lmri.exceptions import SiteError
 from lmri.models import fingerprint
-from lmri.sites import attach, by_text, projections, widths
+from lmri.models.sites import attach, by_text, projections, widths
 from tiny_models import (
     ARCHITECTURES,
     HIDDEN,

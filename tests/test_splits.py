@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lmri.exceptions import DataWarning
-from lmri.splits import SHARES, SPLITS, split_clusters
 from lmri.storage import text_hash
+from lmri.storage.splits import SHARES, SPLITS, split_clusters
 
 CLUSTERS = [f"cluster-{number}" for number in range(4000)]
 

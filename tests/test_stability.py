@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from lmri.decomposition import NeuronICA, ica
+from lmri.decomposition.reproducibility import bootstrap_index, reproducibility, volume_texts
 from lmri.decomposition.stability import cluster_index, clusters, icasso
-from lmri.reproducibility import bootstrap_index, reproducibility, volume_texts
 from lmri.space import NeuronSpace
 from phantom import gaussian_noise, planted
 

@@ -15,8 +15,9 @@ from lmri import FastICA, storage
 from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.models import describe_model
-from lmri.study import open_study, writing_to
-from lmri.study.validation import validate
+from lmri.report.validation import validate
+from lmri.storage.store import writing_to
+from lmri.study import open_study
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_time_course_that_was_cut_short_is_refused(copy):
 def test_scores_come_back_with_the_same_summary(walked):
     entry = walked.entries.find("scores", "lesion-canica")
     stored = walked.layout.in_entry(entry.folder, walked.subject, entry.site, entry.name, "scores.tsv")
-    from lmri.scores import SUMMARY_TEXT
+    from lmri.lesions.scores import SUMMARY_TEXT
 
     pd.testing.assert_frame_equal(
         storage.read_table(stored, SUMMARY_TEXT), walked.scores("lesion-canica").summary(), check_dtype=False
@@ -289,9 +290,9 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
             raise KeyboardInterrupt
 
         if where == "write_recording_index":  # all tables and images are there, and the index is not
-            patch.setattr("lmri.recorder.committing.write_recording_index", stop)
+            patch.setattr("lmri.models.recorder.committing.write_recording_index", stop)
         else:
-            patch.setattr("lmri.study.dataset.write_atlas", stop)
+            patch.setattr("lmri.storage.bids.write_atlas", stop)
         with pytest.raises(KeyboardInterrupt):
             _record(demo_model, tmp_path, test_fraction=0, texts_per_run=1)
     study = open_study(tmp_path)

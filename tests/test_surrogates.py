@@ -11,8 +11,8 @@ from lmri.decomposition import FastICA, NeuronICA, neuronica
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.decomposition.surrogates import ShiftedRuns, Shifter, generator
 from lmri.networks import NetworkSet
+from lmri.networks.thresholds import z_scores
 from lmri.space import NeuronSpace
-from lmri.thresholds import z_scores
 from phantom import gaussian_noise, matched, planted
 
 SPACE = NeuronSpace.build([128] * 4)

@@ -13,9 +13,9 @@ from torch import nn
 from lmri import find_sites
 from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode
-from lmri.sites import blocks, projections
-from lmri.sites.caveats import caveats
-from lmri.sites.checking import probe
+from lmri.models.sites import blocks, projections
+from lmri.models.sites.caveats import caveats
+from lmri.models.sites.checking import probe
 from shrinking import MOST_PARAMETERS, build_small, head_classes
 from tiny_models import N_LAYERS, WIDTH, albert, assert_untouched, build, mixture, snapshot
 

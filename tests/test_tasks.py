@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from lmri import evaluate, lesion, tasks
+from lmri import evaluate, lesion
 from lmri.exceptions import DataWarning
+from lmri.lesions import tasks
+from lmri.models.sites import find_sites
 from lmri.networks import Network
-from lmri.sites import find_sites
 from lmri.storage import text_hash
 from tiny_models import (
     ARCHITECTURES,

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from lmri import evaluate, lesion, tasks
+from lmri import evaluate, lesion
 from lmri.exceptions import DataWarning
+from lmri.lesions import tasks
+from lmri.lesions.tasks.squad import answer_f1, exact_match, normalize
+from lmri.models.sites import find_sites
 from lmri.networks import Network
-from lmri.sites import find_sites
-from lmri.tasks.squad import answer_f1, exact_match, normalize
 from tiny_models import WORDS
 
 SQUAD = [
@@ -101,7 +102,7 @@ def test_items_without_an_answer_are_left_out_and_other_layouts_refused(tmp_path
 
 def test_answers_are_the_first_line_and_both_metrics_have_rows(gpt2, tokenizer, tmp_path, monkeypatch):
     answers = [" The red cat.\nQuestion: who", "near trees", None]
-    monkeypatch.setattr("lmri.tasks.free_text.generate", lambda *args: list(answers))
+    monkeypatch.setattr("lmri.lesions.tasks.free_text.generate", lambda *args: list(answers))
     task = tasks.load("squad", table(tmp_path))
     scored = task.score(gpt2, tokenizer)
     assert scored["answer"].tolist() == ["The red cat.", "near trees", ""]
@@ -149,7 +150,7 @@ def test_summaries_are_scored_by_rouge(gpt2, tokenizer, tmp_path, monkeypatch):
     ]
     task = tasks.load("summarization", table(tmp_path, rows), max_new_tokens=10)
     assert task.info.metric == "rouge_l"
-    monkeypatch.setattr("lmri.tasks.free_text.generate", lambda *args: ["The cat\nsat", "wind"])
+    monkeypatch.setattr("lmri.lesions.tasks.free_text.generate", lambda *args: ["The cat\nsat", "wind"])
     scored = task.score(gpt2, tokenizer)
     # Longest common subsequence of "the cat sat" and "the cat sits": 2 of 3 and 3 words.
     np.testing.assert_allclose(scored["value"], [2 / 3, 0])
@@ -159,7 +160,7 @@ def test_summaries_are_scored_by_rouge(gpt2, tokenizer, tmp_path, monkeypatch):
 
 
 def test_without_the_library_the_command_to_install_it_is_named(tmp_path, monkeypatch):
-    from lmri.tasks import summarization
+    from lmri.lesions.tasks import summarization
 
     def absent(name):
         raise ImportError(name)
@@ -180,7 +181,7 @@ def test_own_free_text_takes_yaml(tmp_path, gpt2, tokenizer, monkeypatch):
     task = tasks.load(path)
     assert (task.info.name, task.info.metric, task.clusters) == ("sums", "exact_match", ["k", "k"])
     assert task.prompts == ["two and two ? It is", "one and one ? It is"]
-    monkeypatch.setattr("lmri.tasks.free_text.generate", lambda *args: ["Five", "2"])
+    monkeypatch.setattr("lmri.lesions.tasks.free_text.generate", lambda *args: ["Five", "2"])
     assert task.score(gpt2, tokenizer)["value"].tolist() == [0, 1]
     for key, message in (
         ("metric: bleu", "accepted are answer_f1, exact_match, rouge_l"),

@@ -6,10 +6,11 @@ import warnings
 import pandas as pd
 import pytest
 
-from lmri import evaluate, tasks
+from lmri import evaluate
 from lmri.exceptions import DataWarning
+from lmri.lesions import tasks
+from lmri.lesions.tasks.items import load_dataset
 from lmri.storage import text_hash
-from lmri.tasks.items import load_dataset
 from tiny_models import build, byte_tokenizer
 
 GLUE = {

@@ -8,12 +8,13 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from lmri import evaluate, lesion, tasks
+from lmri import evaluate, lesion
 from lmri.exceptions import DataWarning
+from lmri.lesions import tasks
+from lmri.lesions.tasks.generation import generate, parse_label
+from lmri.lesions.tasks.head import label_order
+from lmri.models.sites import find_sites
 from lmri.networks import Network
-from lmri.sites import find_sites
-from lmri.tasks.generation import generate, parse_label
-from lmri.tasks.head import label_order
 from tiny_models import WORDS, assert_untouched, bert_tokenizer, build, sentences, snapshot
 
 TEXTS = sentences(8, shortest=2, longest=12)
@@ -147,7 +148,7 @@ def test_answers_that_name_a_label_are_read_and_others_have_a_share_of_their_own
 
 def test_unreadable_answers_are_never_mixed_into_accuracy(gpt2, tokenizer, monkeypatch):
     answers = ["good", "bad", "who knows", "good", "good", "", "bad", "bad"]
-    monkeypatch.setattr("lmri.tasks.classification.generate", lambda *args: list(answers))
+    monkeypatch.setattr("lmri.lesions.tasks.classification.generate", lambda *args: list(answers))
     scores = evaluate(gpt2, tokenizer, [classify("generate", also=("balanced_accuracy",))], {})
     summary = scores.summary().set_index("metric")
     # pos neg mixed pos neg mixed pos neg: read are items 0, 1, 3, 4, 6 and 7, of which 0, 1, 3 and 7 are right.

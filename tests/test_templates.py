@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lmri.cli.app import app
+from lmri.decomposition.individuals.corpus_templates import find_templates_by_corpus
+from lmri.decomposition.individuals.template_figure import templates_figure
 from lmri.exceptions import NothingFoundError
-from lmri.experiments import find_templates_by_corpus
 from lmri.networks import NetworkSet
-from lmri.report.figures import templates_figure
 
 
 def of_corpus(space, recordings):

@@ -7,7 +7,7 @@ import pytest
 
 from lmri.exceptions import DataWarning
 from lmri.storage import text_hash
-from lmri.texts import first_line, read_texts, split_texts
+from lmri.storage.texts import first_line, read_texts, split_texts
 
 TEXTS = ["one", "NA", "null", "2004", "tab\there", 'quote " here', "two\nlines", "ünï 🙂"]
 

@@ -8,11 +8,10 @@ import pytest
 from scipy import stats
 
 from lmri import storage
+from lmri.decomposition.stored import read_null
 from lmri.exceptions import StudyError
 from lmri.networks import NetworkSet
-from lmri.space import NeuronSpace
-from lmri.study.results import read_null
-from lmri.thresholds import (
+from lmri.networks.thresholds import (
     DESCRIPTIONS,
     THRESHOLDS,
     SurrogateNull,
@@ -23,6 +22,7 @@ from lmri.thresholds import (
     value_name,
     z_scores,
 )
+from lmri.space import NeuronSpace
 
 
 @pytest.fixture

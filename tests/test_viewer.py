@@ -22,17 +22,18 @@ from starlette.testclient import TestClient
 import lmri
 from lmri import storage
 from lmri.exceptions import StudyError
-from lmri.layers import ModelInfo
+from lmri.lesions.scores import INTACT
 from lmri.networks import NetworkSet
-from lmri.outcome import Outcome
-from lmri.rois import members_of, read_roi, save
-from lmri.scores import INTACT
-from lmri.study import dataset, results
-from lmri.viewer import guard, images, server
-from lmri.viewer import holdings as holdings_module
-from lmri.viewer.api import ANSWERS, plain
-from lmri.viewer.holdings import Holdings, read_numbers
-from lmri.viewer.kept import Kept
+from lmri.networks import stored as results
+from lmri.networks.rois import members_of, read_roi, save
+from lmri.report.viewer import guard, images, server
+from lmri.report.viewer import holdings as holdings_module
+from lmri.report.viewer.api import ANSWERS, plain
+from lmri.report.viewer.holdings import Holdings, read_numbers
+from lmri.report.viewer.kept import Kept
+from lmri.space.layers import ModelInfo
+from lmri.storage import bids as dataset
+from lmri.storage.outcome import Outcome
 from test_imports import _loaded
 from test_report_page import CONTRAST, planted
 
@@ -1123,7 +1124,7 @@ def test_the_address_that_a_browser_is_started_with_is_worth_nothing_to_others(w
 def test_looking_at_a_study_loads_no_torch(walked):
     asked = [f"/api/{name}?{urlencode(EVERYTHING)}" for name in sorted(set(ANSWERS) - {"roi.nii.gz"})]
     code = (
-        "import http.cookiejar, urllib.request\nfrom lmri.viewer import serving\n"
+        "import http.cookiejar, urllib.request\nfrom lmri.report.viewer import serving\n"
         "jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())\n"
         "go = urllib.request.build_opener(jar).open\n"
         f"with serving({str(walked.root)!r}) as url:\n"

@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 
 from lmri import FastICA, compare, storage
-from lmri.recording import Recording, Run
-from lmri.scores import TaskInfo
+from lmri.lesions.scores import TaskInfo
+from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
+from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.recording import Recording, Run
+from lmri.storage.store import writing_to
 from lmri.study import open_study
-from lmri.study.dataset import write_recording_index, write_recording_site, write_recording_texts
-from lmri.study.study import writing_to
-from lmri.viewer import serving
 from test_report_page import serious
 from test_scores import _scores
 

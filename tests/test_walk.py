@@ -55,7 +55,7 @@ def test_the_walk_on_a_trained_model_and_real_texts(real_data, tmp_path):
     # Two methods agree on this model far beyond what two bases of one subspace would.
     assert found.mean_r > found.null_95 + 0.1
     networks = lmri.NetworkSet.from_estimator(temporal).threshold("z", z=3.0)
-    tasks = [lmri.tasks.Perplexity(study.recording("math").test_texts, "math")]
+    tasks = [lmri.lesions.tasks.Perplexity(study.recording("math").test_texts, "math")]
     conditions = {"union": lmri.lesion(networks.union())}
     row = lmri.evaluate(model, tokenizer, tasks, conditions, lmri.MatchedControls(5)).summary().iloc[1]
     # The union of networks costs more than as many neurons of the same layers (positive control: both cost something).

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 import lmri
 from lmri import CanICA, FastICA, MatchedControls, NetworkSet, Study
 from lmri.demo.texts import generate
-from lmri.tasks import Classification, Perplexity
+from lmri.lesions.tasks import Classification, Perplexity
 
 CORPORA = ("code", "news")
 NASTY = "<script>alert(1)</script> & \"quoted\" 'text'\twith\ttabs & NA null &amp; {{ 7 * 7 }}"

@@ -23,10 +23,10 @@ import transformers
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError
-from lmri.layers import Layer
-from lmri.sites import find_sites
-from lmri.sites.caveats import caveats
+from lmri.models.sites import find_sites
+from lmri.models.sites.caveats import caveats
 from lmri.space import NeuronSpace
+from lmri.space.layers import Layer
 from shrinking import HEADS, build_small, head_classes
 
 SITES = ("mlp_out", "mlp_hidden", "attn_out")
@@ -169,7 +169,7 @@ _NAMING = [
     "A model that is refused may still have a linear map worth recording. Name its path within a block:",
     "",
     "```python",
-    "for name, module in lmri.sites.blocks(model)[0].named_modules():  # which linear maps there are",
+    "for name, module in lmri.models.sites.blocks(model)[0].named_modules():  # which linear maps there are",
     "    print(name, module)",
     'space = lmri.find_sites(model, "mlp_hidden", projection="mlp.my_down")',
     "```",

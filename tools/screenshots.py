@@ -13,8 +13,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from lmri.report.viewer import serving
 from lmri.study import open_study
-from lmri.viewer import serving
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images"
 SITE, NETWORKS = "mlp_hidden", "ica-z3"

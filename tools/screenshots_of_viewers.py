@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image
 
 import lmri
-from lmri.export import export
+from lmri.report.export import export
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "viewers"
 SIZE = (1280, 720)

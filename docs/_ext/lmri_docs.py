@@ -16,7 +16,7 @@ def plain_plots(_config: dict[str, Any], _file: str) -> None:
     """Draw every example in the report's style, whatever the one before it had set."""
     import matplotlib as mpl
 
-    from lmri.report.figures import STYLE
+    from lmri.space.drawing import STYLE
 
     mpl.rcParams.update({**STYLE, "svg.fonttype": "path", "figure.dpi": 100, "savefig.dpi": 100})
 
@@ -47,7 +47,7 @@ class Keys(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Make a table."""
-        script = (files("lmri.viewer") / "page" / "keys.js").read_text(encoding="utf-8")
+        script = (files("lmri.report.viewer") / "page" / "keys.js").read_text(encoding="utf-8")
         rows = re.findall(r"^  \[(\[.*?\]), (\".*?\")\],$", script, re.MULTILINE)
         if not rows:
             raise self.error("The viewer's keys.js has no list of keys any more; see docs/_ext/lmri_docs.py.")

@@ -152,7 +152,7 @@ def record(
     json: Json = False,
 ) -> None:
     """Let a model read texts, and store what its neurons do as 4D images."""
-    from lmri.texts import read_texts
+    from lmri.storage.texts import read_texts
 
     output, part = Output(quiet, json), parse_shard(shard)
     if part and scheduler:
@@ -260,8 +260,8 @@ def decompose(
 ) -> None:
     """Find maps in what was recorded, and threshold them into networks."""
     from lmri.cli.stages import Repeats, decompose_as_paper, decompose_study, parse_threshold
+    from lmri.networks.thresholds import needs_null
     from lmri.study import open_study
-    from lmri.thresholds import needs_null
 
     output = Output(quiet, json)
     is_ica = method in ("ica", "ica-temporal")
@@ -349,7 +349,7 @@ def _number_of_maps(text: str, can_be_auto: bool) -> int | str:
 
 def _check_repeats(threshold: str, n_surrogates: int) -> None:
     """Fail before the fit if the threshold could not be applied after it."""
-    from lmri.thresholds import needs_null
+    from lmri.networks.thresholds import needs_null
 
     if n_surrogates < 0:
         raise ValueError(f"--n-surrogates is {n_surrogates}; it must be at least 0.")
@@ -475,8 +475,8 @@ def info(study: StudyFolder, quiet: Quiet = False, json: Json = False) -> None:
 @guarded
 def validate(study: StudyFolder, quiet: Quiet = False, json: Json = False) -> None:
     """Check every file of a study, also by the BIDS validator if it is installed."""
+    from lmri.report.validation import validate as validate_study
     from lmri.study import open_study
-    from lmri.study.validation import validate as validate_study
 
     output = Output(quiet, json)
     with output.progress("Checking"):

@@ -12,8 +12,8 @@ from lmri.cli.interventions import DeviceMap, OffloadFolder, Pickle, Trust
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmri.confounds import Predictions
-    from lmri.recording import Recording
+    from lmri.decomposition.confounds import Predictions
+    from lmri.storage.recording import Recording
     from lmri.study import Study
 
 
@@ -42,7 +42,7 @@ def confounds(
     """Make a table of confounds beside every run: position, frequency, surprisal, global signal and so on."""
     import pandas as pd
 
-    from lmri.confounds import write
+    from lmri.decomposition.confounds import write
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
@@ -106,7 +106,7 @@ def _predictions(
 ) -> "dict[str, Predictions]":
     """Ask the model about every corpus that has no predictions yet; it is loaded if there is one, or was named."""
     from lmri.cli.requests import load_model_of
-    from lmri.confounds import has_predictions, reasons
+    from lmri.decomposition.confounds import has_predictions, reasons
 
     # All sites of a corpus share what was predicted. Where a model could not, another one with a head may be named.
     missing = {
@@ -117,7 +117,7 @@ def _predictions(
     if not missing and place.model is None:
         return {}
     with output.progress("Loading the model"):
-        from lmri.surprisal import predictions
+        from lmri.models.surprisal import predictions
 
         try:
             loaded, _ = load_model_of(study, place.model, place.device, place.trust_remote_code, place.loading)
@@ -133,7 +133,7 @@ def _predictions(
 
 def _check_weights(model: Any, recordings: "list[Recording]") -> None:
     """Refuse a model if other weights made the predictions that are stored, and will not be made again."""
-    from lmri.confounds import predicted_by
+    from lmri.decomposition.confounds import predicted_by
     from lmri.exceptions import StudyError
     from lmri.models import fingerprint
 
@@ -151,7 +151,7 @@ def _summary(recording: "Recording") -> "pd.DataFrame":
     """Describe the columns of a recording, over all runs."""
     import pandas as pd
 
-    from lmri.confounds import SITE_COLUMNS, TEXT_COLUMNS
+    from lmri.decomposition.confounds import SITE_COLUMNS, TEXT_COLUMNS
 
     joined = pd.concat(recording.confounds, ignore_index=True)
     units = {name: about["Units"] for name, about in (TEXT_COLUMNS | SITE_COLUMNS).items()}
@@ -177,7 +177,7 @@ def _title(recording: "Recording", n_written: int) -> str:
 
 def _reasons(recording: "Recording") -> list[str]:
     """Say why columns are n/a throughout."""
-    from lmri.confounds import reasons
+    from lmri.decomposition.confounds import reasons
 
     found: dict[str, list[str]] = {}
     for name, reason in reasons(recording).items():

@@ -9,9 +9,9 @@ from lmri.cli.console import Output, quote, records, told_starts
 from lmri.cli.quality import look_at
 from lmri.cli.requests import Request, score_networks, wide
 from lmri.cli.stages import Repeats, Threshold, decompose_study
-from lmri.comparison import compare
 from lmri.demo.texts import KINDS, generate
-from lmri.scores import ALPHA, INTACT
+from lmri.lesions.scores import ALPHA, INTACT
+from lmri.networks.comparison import compare
 from lmri.study import Study, open_study
 
 SITES = ("mlp_hidden", "mlp_out")
@@ -40,7 +40,7 @@ def walk(out: Path, output: Output) -> None:
         import torch
 
         from lmri.models import EMBEDDED, load_model
-        from lmri.recorder import record
+        from lmri.models.recorder import record
 
         # A model this small gains nothing from more threads, and on a busy machine they wait for each other.
         torch.set_num_threads(1)

@@ -35,7 +35,7 @@ def describe(
     json: Json = False,
 ) -> None:
     """Say at which tokens, and in which kinds of text, each network is active; suggest labels."""
-    from lmri.annotation import annotate
+    from lmri.networks.annotation import annotate
     from lmri.study import open_study
 
     output = Output(quiet, json)
@@ -98,8 +98,9 @@ def connectivity(
     """Say which networks go together, tested over texts, and whether any has a rhythm."""
     import pandas as pd
 
-    from lmri.connectivity import FEWEST_TEXTS, spectra
-    from lmri.connectivity import connectivity as connect
+    from lmri.networks.connectivity import FEWEST_TEXTS
+    from lmri.networks.connectivity import connectivity as connect
+    from lmri.networks.spectra import spectra
 
     output = Output(quiet, json)
     check_new("--out", out)
@@ -149,7 +150,7 @@ def connectivity(
 
 def _time_courses(study: Path, decomposition: str | None, site: str | None) -> tuple[list, list, list]:
     """Open names, time courses and events of a stored decomposition, a run each."""
-    from lmri.confounds import joined
+    from lmri.decomposition.confounds import joined
     from lmri.study import open_study
 
     opened = open_study(study)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lmri.networks import NetworkSet
-    from lmri.outcome import Outcome
     from lmri.space import Img
+    from lmri.storage.outcome import Outcome
     from lmri.study import Study
 
 SHOWN = 12
@@ -73,8 +73,8 @@ def dissociate(
     json: Json = False,
 ) -> None:
     """Find double dissociations of stored lesions: one network matters for one task, another for another."""
-    from lmri.experiments.dissociation import dissociate as test
-    from lmri.experiments.dissociation import dissociation_outcome
+    from lmri.lesions.experiments.dissociation import dissociate as test
+    from lmri.lesions.experiments.dissociation import dissociation_outcome
     from lmri.study import open_study
 
     output = Output(quiet, json)
@@ -143,9 +143,10 @@ def templates(
     """Make group templates of each corpus, and count how often they come back in single other texts of every corpus."""
     from lmri.cli.stages import parse_threshold
     from lmri.decomposition import build
-    from lmri.experiments import parity
-    from lmri.experiments.paper import check_model
-    from lmri.experiments.templates import find_templates_by_corpus, templates_outcome
+    from lmri.decomposition.individuals.corpus_templates import find_templates_by_corpus
+    from lmri.lesions.experiments import parity
+    from lmri.lesions.experiments.paper import check_model
+    from lmri.lesions.experiments.templates import templates_outcome
     from lmri.networks import NetworkSet
     from lmri.study import open_study
 

@@ -37,8 +37,8 @@ def export(
 ) -> None:
     """Write networks as another program takes them: FSLeyes, Connectome Workbench, or a strip of layers."""
     from lmri.cli.stages import site_hint
-    from lmri.export import export as write
-    from lmri.export.writing import opened as find
+    from lmri.report.export import export as write
+    from lmri.report.export.writing import opened as find
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
@@ -68,7 +68,7 @@ def accept(
 ) -> None:
     """Keep the networks that a person accepted in FSLeyes, as a set that can be lesioned."""
     from lmri.cli.stages import brief, site_hint
-    from lmri.export import accept as keep
+    from lmri.report.export import accept as keep
     from lmri.study import open_study
 
     output = Output(quiet, json)

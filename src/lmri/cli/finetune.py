@@ -8,7 +8,7 @@ import typer
 from lmri.cli.console import Output, check_new, guarded, quote, records
 from lmri.cli.describe import Json, Quiet, Seed
 from lmri.cli.interventions import Pickle
-from lmri.splits import SHARES
+from lmri.storage.splits import SHARES
 
 
 @guarded
@@ -56,8 +56,8 @@ def finetune(
     output = Output(quiet, json)
     check_new("--out", out)
     with output.progress("Reading the task"):
-        from lmri import finetuning
-        from lmri.tasks import Classification, load
+        from lmri.lesions import finetuning
+        from lmri.lesions.tasks import Classification, load
 
         # Before the model is loaded, which takes longer.
         training = finetuning.Training(epochs, max_steps, batch_size, learning_rate, max_tokens=max_tokens, seed=seed)

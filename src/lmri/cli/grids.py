@@ -33,12 +33,12 @@ from lmri.cli.interventions import (
 
 if TYPE_CHECKING:
     from lmri.cli.requests import Request
-    from lmri.interventions import Intervention
+    from lmri.lesions.interventions import Intervention
+    from lmri.lesions.scores import Scores
+    from lmri.lesions.tasks import Task
     from lmri.networks import NetworkSet
-    from lmri.outcome import Outcome
-    from lmri.scores import Scores
+    from lmri.storage.outcome import Outcome
     from lmri.study import Study
-    from lmri.tasks import Task
 
 GridFolder = Annotated[
     Path | None,
@@ -232,7 +232,7 @@ def _preserve_grid(
     place: _Place,
 ) -> None:
     from lmri.cli.requests import build_tasks
-    from lmri.experiments.preservation import preservation_grid, preservation_outcome
+    from lmri.lesions.experiments.preservation import preservation_grid, preservation_outcome
     from lmri.study import open_study
 
     study = open_study(place.folder)
@@ -286,7 +286,7 @@ def _dose_grid(
     splits: list[str],
     place: _Place,
 ) -> None:
-    from lmri.experiments.amplification import amplification_outcome, dose_conditions, dose_grid
+    from lmri.lesions.experiments.amplification import amplification_outcome, dose_conditions, dose_grid
     from lmri.study import open_study
 
     study = open_study(place.folder)
@@ -308,7 +308,7 @@ def split_tasks(study: "Study", request: "Request", splits: Sequence[str]) -> "l
     *select* and *test*, as all of them were held out already.
     """
     from lmri.cli.requests import build_tasks
-    from lmri.splits import SPLITS
+    from lmri.storage.splits import SPLITS
 
     if len(set(splits)) < len(splits) or not set(splits) <= set(SPLITS):
         raise ValueError(f"--split is {', '.join(splits)}; accepted are {', '.join(SPLITS)}, each once.")
@@ -316,8 +316,8 @@ def split_tasks(study: "Study", request: "Request", splits: Sequence[str]) -> "l
 
 
 def _of_split(task: "Task", split: str) -> "Task":
+    from lmri.lesions.tasks import Classification, Perplexity
     from lmri.storage import text_hash
-    from lmri.tasks import Classification, Perplexity
 
     name, note = f"{task.info.name}-{split}", task.info.note
     if task.info.split == split:
@@ -356,7 +356,7 @@ def _of_split(task: "Task", split: str) -> "Task":
 def _halved(clusters: Sequence[str], texts: Sequence[Any], name: str) -> list[str]:
     """Assign items to select and test by a hash, with the first seed that gives at least a third to either."""
     from lmri.exceptions import DataWarning
-    from lmri.splits import split_clusters
+    from lmri.storage.splits import split_clusters
 
     fewest = max(1, len(set(clusters)) // 3)
     for seed in range(100):
@@ -429,7 +429,7 @@ def _run(output: Output, work: _Grid, place: _Place, make: "Callable[[Scores], O
 
 def _score(output: Output, work: _Grid, model: Any, tokenizer: Any, strict: bool) -> "Scores":
     from lmri.cli.requests import item_store, make_controls
-    from lmri.evaluation import evaluate, identity
+    from lmri.lesions.evaluation import evaluate, identity
 
     study, request, conditions = work.study, work.request, work.conditions()
     controls = make_controls(study, request, work.networks, model) if request.n_controls else []
@@ -448,7 +448,7 @@ def _score(output: Output, work: _Grid, model: Any, tokenizer: Any, strict: bool
 
 def _say_cost(output: Output, work: _Grid, model: Any, tokenizer: Any) -> None:
     from lmri.cli.requests import item_store, make_controls
-    from lmri.evaluation import estimate_cost
+    from lmri.lesions.evaluation import estimate_cost
 
     conditions, n_controls = work.conditions(), work.request.n_controls
     controls = make_controls(work.study, work.request, work.networks, model) if n_controls else []

@@ -12,9 +12,9 @@ from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
 if TYPE_CHECKING:
     import numpy as np
 
-    from lmri.individuals import Individuals, MapTest
+    from lmri.decomposition.individuals import Individuals, MapTest
     from lmri.networks import NetworkSet
-    from lmri.recording import Recording
+    from lmri.storage.recording import Recording
 
 MOST_ROWS = 30
 """Of runs on a screen; all of them are in the JSON."""
@@ -45,9 +45,9 @@ def dual_regression(
     """Estimate every text's own version of the networks and, of two corpora, test which neurons differ."""
     import pandas as pd
 
-    from lmri.individuals import contrast as compare_groups
-    from lmri.individuals import dual_regression as regress
-    from lmri.individuals.dual_regression import VOLUMES_PER_MAP
+    from lmri.decomposition.individuals import contrast as compare_groups
+    from lmri.decomposition.individuals import dual_regression as regress
+    from lmri.decomposition.individuals.dual_regression import VOLUMES_PER_MAP
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)

@@ -10,9 +10,9 @@ from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmri.localizer import Localizer
+    from lmri.decomposition.localizer import Localizer
     from lmri.networks import NetworkSet
-    from lmri.recording import Recording
+    from lmri.storage.recording import Recording
     from lmri.study import Study
 
 MOST_ROWS = 10
@@ -75,9 +75,9 @@ def localize(
     import pandas as pd
 
     from lmri.cli.stages import site_hint
-    from lmri.localizer import localize as find
-    from lmri.localizer import overlap_table
-    from lmri.localizer.second_level import check_tail
+    from lmri.decomposition.localizer import localize as find
+    from lmri.decomposition.localizer import overlap_table
+    from lmri.decomposition.localizer.second_level import check_tail
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
@@ -141,7 +141,7 @@ def _recordings(
     study: "Study", contrast: str, column: str, site: str | None, corpora: list[str] | None
 ) -> "list[Recording]":
     """Open the recordings that a contrast is of."""
-    from lmri.localizer import Contrast
+    from lmri.decomposition.localizer import Contrast
 
     parsed = Contrast.parse(contrast)
     if column == "trial_type":

@@ -67,8 +67,8 @@ def phantom(
     --layers 12 --width 768 --seeds 5. Networks of fewer neurons are harder to find.
     """
     from lmri.decomposition import METHODS
-    from lmri.phantom import NULLS, PHANTOMS, THRESHOLDS, make
-    from lmri.phantom import table as try_all
+    from lmri.decomposition.phantom import NULLS, PHANTOMS, THRESHOLDS, make
+    from lmri.decomposition.phantom import table as try_all
 
     output = Output(quiet, json)
     everything = [*PHANTOMS, *NULLS]
@@ -110,7 +110,7 @@ def _chosen(option: str, names: list[str], accepted: Sequence[str]) -> list[str]
 def _chosen_thresholds(texts: list[str]) -> list[str]:
     """Fail now on a name or value that no method could take; what only some can is a row of the result."""
     from lmri.cli.stages import parse_threshold
-    from lmri.phantom import THRESHOLDS
+    from lmri.decomposition.phantom import THRESHOLDS
 
     for text in texts:
         if text not in THRESHOLDS:
@@ -137,7 +137,7 @@ def _neurons(
 
 
 def _save(output: Output, folder: Path, names: list[str], space: "NeuronSpace", imgs: "list[Img]") -> None:
-    from lmri.phantom import make
+    from lmri.decomposition.phantom import make
 
     with output.progress("Writing recordings") as progress:
         for done, name in enumerate(names, start=1):
@@ -148,7 +148,7 @@ def _save(output: Output, folder: Path, names: list[str], space: "NeuronSpace", 
 
 
 def _show(output: Output, found: pd.DataFrame, space: "NeuronSpace", seeds: int) -> None:
-    from lmri.phantom.docs import failures, maps_table, nulls_table, thresholds_table
+    from lmri.decomposition.phantom.docs import failures, maps_table, nulls_table, thresholds_table
 
     output.say(f"{space.describe()}; {seeds} {'seed' if seeds == 1 else 'seeds'}.")
     for title, part in (
@@ -163,7 +163,7 @@ def _show(output: Output, found: pd.DataFrame, space: "NeuronSpace", seeds: int)
 
 
 def _write(path: Path, found: pd.DataFrame, space: "NeuronSpace", seeds: int) -> None:
-    from lmri.phantom import markdown
+    from lmri.decomposition.phantom import markdown
     from lmri.storage import versions, write_text
 
     command = shlex.join(["lmri", *sys.argv[1:]])

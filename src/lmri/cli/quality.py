@@ -8,8 +8,8 @@ import typer
 from lmri.cli.console import Output, guarded, records
 
 if TYPE_CHECKING:
-    from lmri.qc import Quality
-    from lmri.recording import Recording
+    from lmri.decomposition.quality import Quality
+    from lmri.storage.recording import Recording
     from lmri.study import Study
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
@@ -27,7 +27,7 @@ def qc(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check the quality of what was recorded: dead neurons, massive activations, sinks, outlier texts, carpets."""
-    from lmri.report.quality import check_page
+    from lmri.report.quality.page import check_page
     from lmri.study import open_study
 
     output, opened = Output(quiet, json), open_study(study)
@@ -50,8 +50,8 @@ def _chosen(study: "Study", corpus: str | None, site: str | None) -> list["Recor
 
 def look_at(output: Output, study: "Study", recording: "Recording", page: Path) -> "Quality":
     """Look at one recording, and write tables into the study and a page."""
-    from lmri.qc import inspect
-    from lmri.report.quality import check_page, write_page
+    from lmri.decomposition.quality import inspect
+    from lmri.report.quality.page import check_page, write_page
     from lmri.storage import writing
 
     check_page(page)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lmri.networks import Network, NetworkSet
-from lmri.rois import RoiSet, read_roi, site_of
+from lmri.networks.rois import RoiSet, read_roi, site_of
 from lmri.storage import file_hash
 from lmri.study import Study
 

@@ -9,22 +9,23 @@ import pandas as pd
 
 from lmri.cli.console import Output, quote, records
 from lmri.cli.regions import open_rois, said_of, targets_of, written_of
-from lmri.controls import EnergyMatchedControls, MatchedControls, PermutedControls, SharedControls
 from lmri.exceptions import EntryExistsError
-from lmri.layers import is_input
+from lmri.lesions.baselines import Baseline
+from lmri.lesions.controls import EnergyMatchedControls, MatchedControls, PermutedControls, SharedControls
+from lmri.lesions.scores import Scores
 from lmri.networks import Network, NetworkSet
-from lmri.rois import RoiSet
-from lmri.scores import Scores
+from lmri.networks.rois import RoiSet
+from lmri.space.layers import is_input
 from lmri.storage import check_name, check_writable, text_hash
-from lmri.study import Baseline, Study, open_study
-from lmri.texts import read_texts
+from lmri.storage.texts import read_texts
+from lmri.study import Study, open_study
 
 if TYPE_CHECKING:
-    from lmri.controls import Controls
-    from lmri.evaluation import ItemStore
-    from lmri.evaluation.plan import Conditions
-    from lmri.interventions import Intervention
-    from lmri.tasks import Task
+    from lmri.lesions.controls import Controls
+    from lmri.lesions.evaluation import ItemStore
+    from lmri.lesions.evaluation.plan import Conditions
+    from lmri.lesions.interventions import Intervention
+    from lmri.lesions.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def intervene(
     networks = open_rois(study, request.rois, site) if request.rois else study.networks(request.networks, site)
     beside = beside or Beside()
     if beside.parity:
-        from lmri.experiments.parity import check_parity
+        from lmri.lesions.experiments.parity import check_parity
 
         check_parity(networks, {"parameters": request.shown()})
     if request.n_controls < 0:
@@ -208,7 +209,7 @@ def _write_up(
     balance: pd.DataFrame | None,
 ) -> None:
     """Store a lesion as an experiment, in the paper's layout, and write it to a folder if one is given."""
-    from lmri.experiments.lesions import lesion_outcome
+    from lmri.lesions.experiments.lesions import lesion_outcome
 
     outcome = lesion_outcome(scores, networks.method, beside.paper_model, beside.parity, balance)
     parameters = {**request.shown(), "seed": request.seed, "paper_model": beside.paper_model, "parity": beside.parity}
@@ -233,7 +234,7 @@ def score_networks(
     strict: bool = False,
 ) -> Scores:
     """Evaluate a set of networks unless exactly that is stored, store it, and give it."""
-    from lmri.evaluation import evaluate, identity
+    from lmri.lesions.evaluation import evaluate, identity
 
     at, tasks = networks.space.site, build_tasks(study, request)
     conditions = make_conditions(study, request, networks)
@@ -260,7 +261,7 @@ def _say_cost(
     tasks: "list[Task]",
 ) -> None:
     """Estimate how long a request would take, and store nothing."""
-    from lmri.evaluation import estimate_cost
+    from lmri.lesions.evaluation import estimate_cost
 
     conditions = make_conditions(study, request, networks)
     controls = make_controls(study, request, networks, model) if request.n_controls else []
@@ -277,7 +278,7 @@ def _say_cost(
 
 def item_store(study: Study) -> "ItemStore":
     """Open the item rows that a study keeps of every evaluation, so that none is made twice."""
-    from lmri.evaluation import ItemStore
+    from lmri.lesions.evaluation import ItemStore
 
     return ItemStore(study.layout.items)
 
@@ -301,7 +302,7 @@ def _family(name: str, study: Study, request: Request, networks: NetworkSet, mod
 
 
 def _energy_controls(study: Study, request: Request, networks: NetworkSet, model: Any) -> EnergyMatchedControls:
-    from lmri.interventions import output_norms
+    from lmri.lesions.interventions import output_norms
 
     space = networks.space
     norms = output_norms(model, space) if is_input(space.site) else None
@@ -315,7 +316,7 @@ def _energy_controls(study: Study, request: Request, networks: NetworkSet, model
 
 def check_not_learned(model: str | None, tasks: "list[Task]") -> None:
     """Refuse texts that a fine-tuned classifier has learned: its scores there say nothing."""
-    from lmri.finetuning import learned_texts
+    from lmri.lesions.finetuning import learned_texts
 
     learned = learned_texts(model) if model else frozenset()
     for task in tasks:
@@ -346,7 +347,7 @@ def check_options(study: Study, request: Request, networks: NetworkSet) -> None:
 
 def intervention_maker(study: Study, request: Request, site: str) -> Any:
     """Give the function that turns a network into the requested intervention, or into one for each seed."""
-    from lmri import interventions
+    from lmri.lesions import interventions
 
     function = getattr(interventions, request.kind)
     options = dict(request.options)
@@ -365,7 +366,7 @@ def intervention_maker(study: Study, request: Request, site: str) -> Any:
 
 def make_conditions(study: Study, request: Request, networks: NetworkSet) -> "dict[str, Conditions]":
     """Make the conditions of a request: of regions of interest these neurons and no others."""
-    from lmri.evaluation import conditions_of
+    from lmri.lesions.evaluation import conditions_of
 
     make = intervention_maker(study, request, networks.space.site)
     if isinstance(networks, RoiSet):
@@ -375,7 +376,7 @@ def make_conditions(study: Study, request: Request, networks: NetworkSet) -> "di
 
 def build_tasks(study: Study, request: Request) -> "list[Task]":
     """Make tasks as the command line names them, and refuse texts that were fitted."""
-    from lmri.tasks import NAMES, Classification, Perplexity, load
+    from lmri.lesions.tasks import NAMES, Classification, Perplexity, load
 
     tasks: list[Task] = []
     for text in request.tasks or ["perplexity"]:
@@ -408,7 +409,7 @@ def build_tasks(study: Study, request: Request) -> "list[Task]":
 
 def held_out_tasks(study: Study, batch_size: int) -> "list[Task]":
     """Make a perplexity task of each corpus's held-out texts; a text in two corpora counts for the first."""
-    from lmri.tasks import Perplexity
+    from lmri.lesions.tasks import Perplexity
 
     seen: set[str] = set()
     tasks: list[Task] = []

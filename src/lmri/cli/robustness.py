@@ -23,7 +23,7 @@ from lmri.cli.interventions import (
 )
 
 if TYPE_CHECKING:
-    from lmri.experiments.robustness import Robustness
+    from lmri.lesions.experiments.robustness import Robustness
     from lmri.study import Study
 
 FULL_VARY = "site,baseline,threshold,seed,method,sinks,controls"
@@ -76,7 +76,7 @@ def robustness(
     """Ask whether what a lesion shows survives other choices: site, baseline, threshold, seed, method and so on."""
     from lmri.cli.requests import Request, build_tasks, load_model_of
     from lmri.cli.stages import parse_threshold
-    from lmri.experiments.specifications import Specifications
+    from lmri.lesions.experiments.specifications import Specifications
     from lmri.study import open_study
 
     output = Output(quiet, json)
@@ -140,7 +140,7 @@ def _run(
     strict: bool,
 ) -> "Robustness":
     from lmri.cli.requests import item_store
-    from lmri.experiments.robustness import robustness as test
+    from lmri.lesions.experiments.robustness import robustness as test
 
     with output.progress("Decomposing and scoring") as progress:
         return test(
@@ -165,7 +165,7 @@ def _say_cost(
     output: Output, choices: list[str], n_controls: int, model: Any, tokenizer: Any, tasks: list[Any], seed: int
 ) -> None:
     """Say what would be run, and about how long scoring would take; nothing is fitted."""
-    from lmri.evaluation import estimate_cost
+    from lmri.lesions.evaluation import estimate_cost
 
     with output.progress("Scoring the intact model"):
         cost = estimate_cost(model, tokenizer, tasks, {}, None, seed)

@@ -9,7 +9,7 @@ import typer
 from lmri.cli.console import Output, counted, guarded, quote
 
 if TYPE_CHECKING:
-    from lmri.recording import Recording
+    from lmri.storage.recording import Recording
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -54,7 +54,7 @@ def record_here(
     sites = ", ".join(options["site"])
     with output.progress(f"Loading {model}"):
         from lmri.models import load_model
-        from lmri.recorder import record
+        from lmri.models.recorder import record
 
         loaded, tokenizer = load_model(model, **loading)
     try:
@@ -77,7 +77,7 @@ def record_there(
     options: Mapping[str, Any],
 ) -> list["Recording"]:
     """Record on the workers of a Dask cluster."""
-    from lmri.recorder import record_on_cluster
+    from lmri.models.recorder import record_on_cluster
 
     rest = {name: value for name, value in options.items() if name not in ("resume", "shard")}
     with output.progress(f"Recording {options['corpus']} on {scheduler}") as progress:
@@ -131,7 +131,7 @@ def merge(
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Put the shards of a recording together (lmri record --shard)."""
-    from lmri.recorder import merge as merge_shards
+    from lmri.models.recorder import merge as merge_shards
 
     output = Output(quiet, json)
     with output.progress("Merging") as progress:

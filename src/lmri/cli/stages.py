@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lmri.cli.console import Output, check_new_figure, quote, records
-from lmri.comparison import (
+from lmri.decomposition.stored import decomposition_identity
+from lmri.exceptions import EntryExistsError
+from lmri.networks import NetworkSet
+from lmri.networks.comparison import (
     AnyComparison,
     Consensus,
     CourseComparison,
@@ -17,13 +20,10 @@ from lmri.comparison import (
     compare,
     compare_many,
 )
-from lmri.exceptions import EntryExistsError
-from lmri.networks import NetworkSet
+from lmri.networks.thresholds import THRESHOLDS, SurrogateNull, needs_null, value_name
 from lmri.storage import ENTRY_KINDS, check_writable
+from lmri.storage.freshness import KINDS
 from lmri.study import Study, open_study
-from lmri.study.experiments import KINDS
-from lmri.study.results import decomposition_identity
-from lmri.thresholds import THRESHOLDS, SurrogateNull, needs_null, value_name
 
 if TYPE_CHECKING:
     pass
@@ -93,9 +93,9 @@ def decompose_study(
     confounds: Sequence[str] = (),
 ) -> tuple[NetworkSet, str]:
     """Fit a decomposition unless it is there, threshold it, store both, and give the networks and their name."""
-    from lmri.confounds import select
     from lmri.decomposition import build
-    from lmri.reproducibility import FEWEST_TEXTS, reproducibility, volume_texts
+    from lmri.decomposition.confounds import select
+    from lmri.decomposition.reproducibility import FEWEST_TEXTS, reproducibility, volume_texts
 
     check_writable(study.root)
     recordings = study.group(site, corpora)
@@ -175,7 +175,7 @@ def decompose_as_paper(
     output : Output, optional
         Where progress is shown.
     """
-    from lmri.experiments.parity import METHOD, as_parity, check_z, paper_estimator
+    from lmri.lesions.experiments.parity import METHOD, as_parity, check_z, paper_estimator
 
     check_z(threshold)
     output = output or Output(quiet=True)

@@ -26,7 +26,7 @@ def view(
 
     The page is served to this machine only, and shows nothing outside the study.
     """
-    from lmri.viewer import serve
+    from lmri.report.viewer import serve
 
     output = Output(quiet, json)
 

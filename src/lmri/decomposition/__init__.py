@@ -1,33 +1,5 @@
 """Decompositions: from images to maps. NeuronICA, and beside it nilearn's and scikit-learn's own, made safe."""
 
-from lmri.decomposition.fastica import FastICA
-from lmri.decomposition.neuronica import NeuronICA
-from lmri.decomposition.nilearn import CanICA, DictLearning
+import lazy_loader as _lazy
 
-__all__ = ["METHODS", "CanICA", "DictLearning", "FastICA", "NeuronICA", "build"]
-
-METHODS = ("ica", "ica-temporal", "canica", "dictlearning", "fastica-temporal", "fastica-spatial")
-"""Names on the command line, and the default names of what they make."""
-
-
-def build(method: str, space, **parameters):  # type: ignore[no-untyped-def]
-    """Make an estimator by its name on the command line.
-
-    Parameters
-    ----------
-    method : {"ica", "ica-temporal", "canica", "dictlearning", "fastica-temporal", "fastica-spatial"}
-        Which one.
-    space : NeuronSpace
-        The neurons.
-    **parameters
-        As the estimator takes them.
-    """
-    if method in ("ica", "ica-temporal"):
-        return NeuronICA(space, kind="temporal" if method == "ica-temporal" else "spatial", **parameters)
-    if method == "canica":
-        return CanICA(space, **parameters)
-    if method == "dictlearning":
-        return DictLearning(space, **parameters)
-    if method in ("fastica-temporal", "fastica-spatial"):
-        return FastICA(space, kind=method.removeprefix("fastica-"), **parameters)
-    raise ValueError(f"The method is {method!r}; accepted are {', '.join(map(repr, METHODS))}.")
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -18,10 +18,10 @@ from lmri.decomposition.nuisance import Nuisance
 from lmri.decomposition.standardization import StandardizedRuns, products
 from lmri.decomposition.surrogates import N_SURROGATES, ShiftedRuns
 from lmri.exceptions import ConvergenceWarning, DataWarning, NothingFoundError
-from lmri.masker import NeuronMasker
+from lmri.networks.thresholds import SurrogateNull, z_scores
 from lmri.space import Img, NeuronSpace
+from lmri.space.masker import NeuronMasker
 from lmri.storage import texts_of
-from lmri.thresholds import SurrogateNull, z_scores
 
 Runs = StandardizedRuns | ShiftedRuns
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from lmri.models.offloading import running_device
 from lmri.storage import text_hash
-from lmri.texts import check_characters
+from lmri.storage.texts import check_characters
 
 _UNBOUNDED = 1_000_000  # tokenizers without a limit say 1e30
 

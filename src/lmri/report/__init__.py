@@ -1,5 +1,5 @@
 """The report: everything in a study as one self-contained HTML file, from data alone."""
 
-from lmri.report.page import write_report
+import lazy_loader as _lazy
 
-__all__ = ["write_report"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from lmri.qc.tokens import visible
+from lmri.decomposition.quality.tokens import visible
 from lmri.report.wording import cell, heading, method_words, standardized_words, typeset
 
 

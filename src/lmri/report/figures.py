@@ -2,40 +2,18 @@
 
 import base64
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-from lmri.comparison import AnyComparison, Comparison, Consensus, CourseComparison
-from lmri.individuals import TemplateOverlap
-from lmri.outcome import Drawing
-from lmri.scores import INTACT, Scores
+from lmri.networks.comparison import AnyComparison, Comparison, Consensus, CourseComparison
 from lmri.space import NeuronSpace
-
-POSITIVE, NEGATIVE, NEUTRAL = (0.80, 0.22, 0.13), (0.13, 0.40, 0.74), "#7a7f87"
-BAND, SOFT = "#e4e7ea", "#e3a59b"
-DPI = 200
-
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    # Names come from users: a dollar sign is no formula.
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lmri",
-}
+from lmri.space.drawing import BAND, NEGATIVE, NEUTRAL, POSITIVE, SOFT, STYLE, svg
 
 
 def lightbox(space: NeuronSpace, values: np.ndarray) -> list[str]:
@@ -195,79 +173,6 @@ def _draw_means(axis: Any, consensus: Consensus) -> None:
     axis.set_xlabel("in brackets: 95 % of the null", fontsize=7)
 
 
-def scores_figure(scores: Scores) -> str:
-    """Draw the effect of every condition on every task, beside all of its controls."""
-    return svg(draw_scores(scores))
-
-
-def draw_scores(scores: Scores) -> Figure:
-    """Draw the effect of every condition on every task, beside all of its controls; for `drawing`."""
-    summary = scores.summary()
-    shown = [name for name in dict.fromkeys(summary["condition"]) if name != INTACT]
-    with mpl.rc_context(STYLE):
-        height = 1.1 + 0.21 * len(shown)
-        figure = Figure(figsize=(min(2.4 + 2.6 * len(scores.tasks), 13), height), layout="constrained")
-        axes = figure.subplots(1, len(scores.tasks), sharey=True, squeeze=False)[0]
-        for axis, info in zip(axes, scores.tasks, strict=True):
-            task = info.name
-            own = summary[summary["task"] == task].drop_duplicates("condition").set_index("condition")
-            _draw_task(axis, own.loc[shown], scores.control_diffs(info))
-            axis.set_title(task, fontsize=9)
-            axis.set_xlabel(f"{own['metric'].iloc[0].replace('_', ' ')}, difference from intact", fontsize=8)
-        axes[0].set_yticks(range(len(shown)), shown, fontsize=8)
-        axes[0].set_ylim(len(shown) - 0.5, -0.5)
-    return figure
-
-
-def _draw_task(axis: Any, own: pd.DataFrame, controls: dict[str, np.ndarray]) -> None:
-    axis.axvline(0, color=NEUTRAL, lw=0.8)
-    for place, (name, row) in enumerate(own.iterrows()):
-        diffs = controls.get(str(name), np.empty(0))
-        axis.plot(diffs, np.full(len(diffs), place), "|", color=NEUTRAL, ms=7, alpha=0.55)
-        if np.isfinite(row["ci_low"]):
-            axis.plot([row["ci_low"], row["ci_high"]], [place, place], color=POSITIVE, lw=1.4)
-        axis.plot(row["diff"], place, "o", color=POSITIVE, ms=4)
-    axis.grid(axis="x", lw=0.3)
-    axis.tick_params(axis="y", length=0)
-
-
-def templates_figure(overlaps: Mapping[str, TemplateOverlap]) -> str:
-    """Draw how often templates come back in single texts: a panel for each corpus that made them."""
-    return svg(draw_templates(overlaps))
-
-
-def draw_templates(overlaps: Mapping[str, TemplateOverlap]) -> Figure:
-    """Draw how often templates come back in single texts: a panel for each corpus that made them; for `drawing`."""
-    with mpl.rc_context(STYLE):
-        n_rows = max(len(one.templates) for one in overlaps.values())
-        n_columns = len(next(iter(overlaps.values())).counts.columns)
-        figure = Figure(
-            figsize=(0.9 + len(overlaps) * (0.5 + 0.52 * n_columns), 1.5 + 0.23 * n_rows), layout="constrained"
-        )
-        axes = figure.subplots(1, len(overlaps), squeeze=False)[0]
-        top = max(int(one.counts.to_numpy().max()) for one in overlaps.values())
-        for axis, (corpus, one) in zip(axes, overlaps.items(), strict=True):
-            counts = one.counts
-            limits = one.table.pivot(index="template", columns="label", values="chance_95").loc[
-                counts.index, counts.columns
-            ]
-            axis.imshow(counts, cmap="Blues", vmin=0, vmax=max(1.8 * top, 1), aspect="auto")
-            for (row, column), count in np.ndenumerate(counts.to_numpy()):
-                above = count > limits.iloc[row, column]
-                axis.text(
-                    column, row, str(count), ha="center", va="center", fontsize=7,
-                    color="#111111" if above else NEUTRAL, fontweight="bold" if above else "normal",
-                )  # fmt: skip
-            axis.set_xticks(range(n_columns), counts.columns, rotation=45, ha="right", fontsize=7)
-            numbers = [str(name).rsplit("-", 1)[-1] for name in counts.index]
-            axis.set_yticks(range(len(counts)), numbers, fontsize=7)
-            axis.tick_params(length=0)
-            axis.set_title(f"of {corpus}", fontsize=8.5)
-        axes[0].set_ylabel("template")
-        figure.supxlabel("corpus of the single texts; bold: beyond the 95 % level of chance", fontsize=7.5)
-    return figure
-
-
 def order_figure(curves: pd.DataFrame) -> str:
     """Draw eigenvalues beside those of neurons shifted on their own: of all runs together, and run by run.
 
@@ -335,34 +240,6 @@ def _scree_axes(axis: Any, n_ranks: int, bottom: float, label: str) -> None:
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), fontsize=7.5, ncols=2)
-
-
-def drawing(figure: Figure, caption: str = "") -> Drawing:
-    """Draw a figure in both formats; the same figure gives the same bytes.
-
-    Parameters
-    ----------
-    figure : Figure
-        Made under `STYLE`: ``with mpl.rc_context(STYLE): ...``.
-    caption : str, default=""
-        What is seen, in a sentence or two.
-    """
-    with mpl.rc_context(STYLE):
-        # Laid out once: every further drawing would move things by a little, and the formats would differ.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        stream, text = io.BytesIO(), svg(figure)
-        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-    return Drawing(text, stream.getvalue(), caption)
-
-
-def svg(figure: Figure) -> str:
-    """Write a figure as an SVG element that is the same every time."""
-    stream = io.StringIO()
-    with mpl.rc_context(STYLE):  # which also decides how text and names in the file are written
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
 
 
 def reliability_figure(curve: pd.DataFrame) -> str:

@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lmri import storage
-from lmri.controls import FAMILIES, SHARED
 from lmri.decomposition.base import SURROGATE_ITERATIONS
-from lmri.layers import DECODER
+from lmri.decomposition.quality.findings import sentence
+from lmri.lesions.controls import FAMILIES, SHARED
+from lmri.lesions.scores import ALPHA, N_BOOTSTRAP
 from lmri.networks import LOCALIZER
-from lmri.qc.findings import sentence
-from lmri.recording import volume_meaning
 from lmri.report.citing import Methods
 from lmri.report.environment import plural
 from lmri.report.reading import Shelf
 from lmri.report.sections.results import scored_neurons
 from lmri.report.wording import INTERVENTIONS, SOLVERS, method_words, standardized_words, threshold_words
-from lmri.scores import ALPHA, N_BOOTSTRAP
-from lmri.study import Entry
+from lmri.space.layers import DECODER
+from lmri.storage.entries import Entry
+from lmri.storage.recording import volume_meaning
 
 SITES = {
     "mlp_out": "the output of each MLP's final projection",

@@ -12,7 +12,6 @@ from markupsafe import Markup
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.networks import LOCALIZER
-from lmri.recording import volume_meaning
 from lmri.report.environment import asset, encodable, environment
 from lmri.report.methods import methods, site_words
 from lmri.report.reading import Shelf
@@ -20,19 +19,21 @@ from lmri.report.sections import networks, recorded, results
 from lmri.report.sections.courses import token_data
 from lmri.report.sections.stability import stability
 from lmri.report.sections.summary import summary
-from lmri.study import Entry, Study
+from lmri.storage.entries import Entry
+from lmri.storage.recording import volume_meaning
+from lmri.storage.store import Store
 
 _GENERATOR = '<meta name="generator" content="lmri">'
 
 
-def write_report(study: Study, path: Path) -> Path:
+def write_report(study: Store, path: Path) -> Path:
     """Write the report of a study: one file, nothing outside it is loaded, all text in it escaped.
 
     What is missing or damaged, as in a study that is half written, is left out, and the page says so.
 
     Parameters
     ----------
-    study : Study
+    study : Store
         What is shown: everything that is in it.
     path : Path
         A new file, or an older report.

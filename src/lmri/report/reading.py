@@ -11,8 +11,9 @@ from nibabel.filebasedimages import ImageFileError
 
 from lmri import storage
 from lmri.exceptions import AmbiguousChoiceError, StudyError
-from lmri.recording import Recording, check_whole
-from lmri.study import Entry, Study
+from lmri.storage.entries import Entry
+from lmri.storage.recording import Recording, check_whole
+from lmri.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,11 @@ class Shelf:
 
     Parameters
     ----------
-    study : Study
+    study : Store
         What is read.
     """
 
-    study: Study
+    study: Store
     problems: list[str] = field(default_factory=list)
     _refused: list[StudyError] = field(default_factory=list)
 
@@ -115,7 +116,7 @@ def _whole(recording: Recording) -> Recording:
     return recording
 
 
-def _complete(study: Study, kind: str, name: str, site: str) -> Entry:
+def _complete(study: Store, kind: str, name: str, site: str) -> Entry:
     """Open an entry, and see that it says all that an entry says."""
     entry = study.entries.find(kind, name, site)
     for part in ("inputs", "parameters", "results", "versions", "files"):

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmri.connectivity import Spectra, spectra, spectral_peak
-from lmri.courses import RunText, ends, scaled, text_bounds
-from lmri.qc.tokens import visible
-from lmri.recording import Recording, volume_meaning, volume_unit
+from lmri.decomposition.quality.tokens import visible
+from lmri.networks.spectra import Spectra, spectra, spectral_peak
+from lmri.networks.time_courses import RunText, ends, scaled, text_bounds
 from lmri.report.charts import course_chart, course_range, spectrum_chart
+from lmri.storage.recording import Recording, volume_meaning, volume_unit
 
 MOST_VALUES, MOST_VALUES_TOGETHER = 40_000, 4_000_000
 """Of longer time courses the page carries the range of every few volumes."""

@@ -15,7 +15,7 @@ from lmri.report.reading import Shelf
 from lmri.report.sections.courses import MOST_VALUES, MOST_VALUES_TOGETHER, Courses
 from lmri.report.wording import VIEWS, metric_heading, threshold_words, view_of
 from lmri.space import NeuronSpace
-from lmri.study import Entry
+from lmri.storage.entries import Entry
 
 N_NEURONS = 8
 

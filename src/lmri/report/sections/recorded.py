@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
-from lmri.qc import inspect
-from lmri.qc.quality import RECORDED
-from lmri.recording import Recording
+from lmri.decomposition.quality import inspect
+from lmri.decomposition.quality.quality import RECORDED
 from lmri.report.charts import course_chart, course_range
 from lmri.report.reading import Shelf
 from lmri.report.sections.networks import slice_word
 from lmri.space import NeuronSpace
+from lmri.storage.recording import Recording
 
 MOST_VALUES, MOST_VALUES_TOGETHER = 2_000_000, 8_000_000
 """Recordings with more values than this are not inspected for the report: it would take longer than all else in it."""

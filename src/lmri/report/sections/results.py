@@ -10,17 +10,19 @@ from typing import Any
 import pandas as pd
 
 from lmri import storage
-from lmri.comparison import AnyComparison, Consensus, CourseComparison
-from lmri.controls import FAMILIES
-from lmri.outcome import Drawing, Outcome
+from lmri.lesions.controls import FAMILIES
+from lmri.lesions.scores import ALPHA, INTACT, Scores
+from lmri.lesions.scores.figure import scores_figure
+from lmri.networks.comparison import AnyComparison, Consensus, CourseComparison
 from lmri.report import figures
 from lmri.report.environment import plural
 from lmri.report.reading import Shelf
 from lmri.report.wording import INTERVENTIONS
-from lmri.scores import ALPHA, INTACT, Scores
 from lmri.space import ModelInfo
-from lmri.study import Entry
-from lmri.study.experiments import scored_sets
+from lmri.space.drawing import Drawing
+from lmri.storage.entries import Entry
+from lmri.storage.freshness import scored_sets
+from lmri.storage.outcome import Outcome
 
 N_ROWS = 200
 """More rows of a table are left to its file."""
@@ -121,7 +123,7 @@ def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[
         "intervention": kind,
         "what": INTERVENTIONS.get(kind, kind),
         "networks": of,
-        "figure": apart(figures.scores_figure(scores), anchor + "-") if draws else "",
+        "figure": apart(scores_figure(scores), anchor + "-") if draws else "",
         "by_task": _by_task(scores, summary),
         "of_items": _items(summary),
         "labels": scores.label_counts().to_dict("records"),

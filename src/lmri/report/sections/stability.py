@@ -11,7 +11,7 @@ from lmri.networks import LOCALIZER, NetworkSet
 from lmri.report import figures
 from lmri.report.charts import stability_chart
 from lmri.report.reading import Shelf
-from lmri.study import Entry
+from lmri.storage.entries import Entry
 
 MEASURES = {
     "iq": "Iq over starts",

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmri.recording import volume_unit
 from lmri.report.environment import number, plural
 from lmri.report.reading import Shelf
 from lmri.report.wording import INTERVENTIONS
+from lmri.storage.recording import volume_unit
 
 Section = Sequence[Mapping[str, Any]]
 

@@ -1,0 +1,6 @@
+from .fastica import FastICA as FastICA
+from .methods import METHODS as METHODS
+from .methods import build as build
+from .neuronica import NeuronICA as NeuronICA
+from .nilearn import CanICA as CanICA
+from .nilearn import DictLearning as DictLearning

@@ -1,0 +1,14 @@
+from .columns import COLUMNS as COLUMNS
+from .columns import MASSIVE as MASSIVE
+from .columns import SITE_COLUMNS as SITE_COLUMNS
+from .columns import TEXT_COLUMNS as TEXT_COLUMNS
+from .columns import Predictions as Predictions
+from .selection import joined as joined
+from .selection import select as select
+from .tables import compute as compute
+from .tables import has_predictions as has_predictions
+from .tables import has_site as has_site
+from .tables import has_text as has_text
+from .tables import predicted_by as predicted_by
+from .tables import reasons as reasons
+from .tables import write as write

@@ -1,0 +1,11 @@
+from .dual_regression import Individuals as Individuals
+from .dual_regression import dual_regression as dual_regression
+from .inference import MapTest as MapTest
+from .inference import contrast as contrast
+from .inference import one_sample as one_sample
+from .templates import DrawnTexts as DrawnTexts
+from .templates import TemplateOverlap as TemplateOverlap
+from .templates import draw_texts as draw_texts
+from .templates import find_templates as find_templates
+from .templates import template_overlap as template_overlap
+from .templates import text_imgs as text_imgs

@@ -1,0 +1,409 @@
+"""Stage 3 of dual regression: tests of individual maps over texts, by permutation. Tokens are never the unit.
+
+Every test gives a t a neuron, and p corrected by the largest ``|t|`` over a family of neurons.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri.decomposition.individuals.dual_regression import Individuals
+from lmri.exceptions import DataWarning
+from lmri.networks import NetworkSet
+
+FAMILIES = ("map", "set")
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class MapTest:
+    """A test of every neuron of every map over texts, corrected by the maximum over neurons.
+
+    Parameters
+    ----------
+    networks : NetworkSet
+        The group maps.
+    effect : ndarray of float32, shape (n_networks, n_neurons)
+        Difference of means, first group minus second; the mean for a one-sample test.
+    t : ndarray of float32, shape (n_networks, n_neurons)
+        The effect over its standard error over texts.
+    p : ndarray of shape (n_networks, n_neurons)
+        Two-sided, corrected for the family.
+    family : {"map", "set"}
+        Over what the maximum was taken: the neurons of each map, with no correction over maps, or of all maps.
+    max_t : ndarray of shape (n_permutations, n_networks)
+        Null distribution of the largest ``|t|``; the same in every column for ``family="set"``.
+    groups : dict
+        Names of the individuals in each group.
+    p_floor : float
+        The smallest p that so many texts and permutations can give.
+    info : dict
+        Test, permutations, seed.
+    """
+
+    networks: NetworkSet
+    effect: np.ndarray
+    t: np.ndarray
+    p: np.ndarray
+    family: str
+    max_t: np.ndarray
+    groups: Mapping[str, tuple[str, ...]]
+    p_floor: float
+    info: Mapping[str, Any]
+
+    def threshold(self, alpha: float = ALPHA) -> NetworkSet:
+        """Give the t maps as networks whose members are the neurons with ``p <= alpha``; empty ones are results."""
+        if not self.p_floor <= alpha < 1:
+            raise ValueError(
+                f"alpha is {alpha}; it must lie between the smallest possible p, {self.p_floor:.3g}, and 1."
+            )
+        mask = self.p <= alpha
+        info = {**self.info, "threshold": {"method": "max_t", "alpha": alpha, "family": self.family}}
+        return NetworkSet(
+            self.networks.space, self.t, mask, f"{self.networks.method}-{self.info['test']}", info=info,
+            fit_texts=self.networks.fit_texts,
+        )  # fmt: skip
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a map: ``network, n_significant, max_abs_t, layer, neuron, p_min, p_floor``, at corrected p <= 0.05."""
+        space, best = self.networks.space, np.abs(self.t).argmax(axis=1)
+        return pd.DataFrame(
+            {
+                "network": self.networks.names,
+                "n_significant": (self.p <= ALPHA).sum(axis=1),
+                "max_abs_t": np.abs(self.t).max(axis=1),
+                "layer": space.layer_of[best],
+                "neuron": space.neuron_of[best],
+                "p_min": self.p.min(axis=1),
+                "p_floor": self.p_floor,
+            }
+        )
+
+
+def contrast(
+    individuals: Individuals,
+    groups: Sequence[Hashable] | Mapping[str, Hashable],
+    n_permutations: int = 1000,
+    random_state: int = 0,
+    *,
+    family: str = "map",
+    pooled_variance: bool = False,
+) -> MapTest:
+    """Compare the maps of two groups of texts, neuron by neuron.
+
+    The labels of texts are permuted, never tokens; p is corrected by the largest ``|t|`` over neurons [1]_. Texts are
+    taken to be exchangeable under the null: texts that follow each other in one document, or groups that were recorded
+    in other ways, are not.
+
+    Parameters
+    ----------
+    individuals : Individuals
+        Best variance-normalized; otherwise a network's strength is not in the maps.
+    groups : sequence of length n_individuals, or mapping from names
+        The group of every individual: two different values. The effect is the first in sorted order minus the second.
+        Individuals that a mapping does not name are left out.
+    n_permutations : int, default=1000
+        Where there are no more distinct relabellings than this, all are taken and p is exact.
+    random_state : int, default=0
+        Of the permutations.
+    family : {"map", "set"}, default="map"
+        Correct over the neurons of each map, or over those of all maps.
+    pooled_variance : bool, default=False
+        One variance for both groups (Student) and not one each (Welch); they agree if groups are equally large.
+
+    Returns
+    -------
+    MapTest
+        Differences, t and corrected p.
+
+    Raises
+    ------
+    ValueError
+        If there are not two groups of at least 2, or so few texts that no p can reach 0.05.
+
+    Warns
+    -----
+    DataWarning
+        If one group's texts made the maps more than the other's: they fit themselves better. And if time courses were
+        not variance-normalized.
+
+    References
+    ----------
+    .. [1] Nichols & Holmes (2002). Nonparametric permutation tests for functional neuroimaging: a primer with examples.
+       Human Brain Mapping, 15, 1–25.
+    """
+    _check_test(n_permutations, family)
+    places, labels = _grouped(individuals, groups)
+    first, second = sorted(set(labels), key=str)
+    chosen = np.array([label == first for label in labels])
+    n, n_first = len(chosen), int(chosen.sum())
+    if min(n_first, n - n_first) < 2:
+        raise ValueError(
+            f"The groups have {n_first} ({first!r}) and {n - n_first} ({second!r}) texts; each needs at least 2, and a "
+            "few more for a small p."
+        )
+    members = {str(first): chosen, str(second): ~chosen}
+    named = {
+        name: tuple(individuals.names[place] for place, one in zip(places, mask, strict=True) if one)
+        for name, mask in members.items()
+    }
+    _warn_of_contrast(individuals, named)
+    n_distinct = math.comb(n, n_first)
+    # Where groups are equally large, exchanging them changes nothing but the sign.
+    n_same = 2 if 2 * n_first == n else 1
+    rng = np.random.default_rng(random_state)
+    exact = n_distinct <= n_permutations
+    if exact:
+        relabelled = np.zeros((n_distinct, n), dtype=bool)
+        for row, subset in enumerate(itertools.combinations(range(n), n_first)):
+            relabelled[row, list(subset)] = True
+    else:
+        relabelled = rng.permuted(np.tile(chosen, (n_permutations, 1)), axis=1)
+    p_floor = _floor(n_same / n_distinct, n_permutations, exact, f"groups of {n_first} and {n - n_first} texts")
+
+    def statistic(Y: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return two_sample_t(Y, labels, pooled_variance)
+
+    info = {
+        "test": "contrast",
+        "first": str(first),
+        "second": str(second),
+        "pooled_variance": pooled_variance,
+        "n_permutations": len(relabelled),
+        "exact": exact,
+        "random_state": random_state,
+    }
+    return _tested(individuals, places, chosen[None], relabelled, statistic, exact, p_floor, family, named, info)
+
+
+def one_sample(
+    individuals: Individuals,
+    n_permutations: int = 1000,
+    random_state: int = 0,
+    *,
+    family: str = "map",
+    independent: bool = False,
+) -> MapTest:
+    """Test every neuron's weight against 0 over texts that made no map, by flipping the signs of whole texts.
+
+    On the texts that made the maps this would be circular: their neurons were selected for belonging together in those
+    very texts (double dipping). Nor may a neuron contribute to the time course that it is regressed on, which finds a
+    map's own neurons even in noise: the individuals must come of ``dual_regression(..., leave_own_out=True)``.
+
+    Parameters
+    ----------
+    individuals : Individuals
+        Of texts that made no map.
+    n_permutations : int, default=1000
+        Where there are no more distinct flips than this, all are taken and p is exact.
+    random_state : int, default=0
+        Of the flips.
+    family : {"map", "set"}, default="map"
+        Correct over the neurons of each map, or over those of all maps.
+    independent : bool, default=False
+        Say yourself that the texts made no map, where hashes are missing. Texts that are known to have made one are
+        refused all the same.
+
+    Returns
+    -------
+    MapTest
+        Means, t and corrected p.
+
+    Raises
+    ------
+    ValueError
+        If texts made the maps, if that cannot be known, if neurons were regressed on themselves, or if there are so few
+        texts that no p can reach 0.05.
+    """
+    _check_test(n_permutations, family)
+    if not individuals.leave_own_out:
+        raise ValueError(
+            "Each neuron was regressed on time courses that it contributed to, so its mean weight is not 0 even in "
+            "noise. Use dual_regression(..., leave_own_out=True)."
+        )
+    made = individuals.made_maps
+    dipped = [name for name, one in made.items() if one]
+    if dipped:
+        raise ValueError(
+            f"{len(dipped)} of {len(made)} texts made the maps ({', '.join(map(repr, dipped[:3]))}): their neurons "
+            "were selected in the data that would test them (double dipping). Use texts that were in no decomposition."
+        )
+    unknown = [name for name, one in made.items() if one is None]
+    if unknown and not independent:
+        raise ValueError(
+            f"Whether {len(unknown)} of {len(made)} texts ({', '.join(map(repr, unknown[:3]))}) made the maps is not "
+            "known, because the maps or these texts carry no hashes. Give text_hashes to dual_regression or, if you "
+            "know that they made none, independent=True."
+        )
+    n = len(individuals)
+    if n < 2:
+        raise ValueError(f"There is {n} text; a test over texts needs more, at least 6 for p = 0.05.")
+    n_distinct = 2**n
+    exact = n_distinct <= n_permutations
+    if exact:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
+    else:
+        signs = np.random.default_rng(random_state).choice((1.0, -1.0), size=(n_permutations, n))
+    p_floor = _floor(2 / n_distinct, n_permutations, exact, f"{n} texts")
+    info = {"test": "one-sample", "n_permutations": len(signs), "exact": exact, "random_state": random_state,
+            "independent": "stated" if unknown else "by hashes"}  # fmt: skip
+    places = list(range(n))
+    return _tested(individuals, places, np.ones((1, n)), signs, one_sample_t, exact, p_floor, family,
+                   {"all": individuals.names}, info)  # fmt: skip
+
+
+def two_sample_t(Y: np.ndarray, labels: np.ndarray, pooled_variance: bool = False) -> np.ndarray:
+    """Compute t of every column for many labellings at once.
+
+    Parameters
+    ----------
+    Y : ndarray of shape (n, n_neurons)
+        A row a text.
+    labels : ndarray of bool, shape (n_labellings, n)
+        Which texts are in the first group; as many in every labelling.
+    pooled_variance : bool
+        Student's t and not Welch's.
+
+    Returns
+    -------
+    ndarray of shape (n_labellings, n_neurons)
+        First minus second; 0 where a column does not vary.
+    """
+    n, n_first = len(Y), int(labels[0].sum())
+    n_second = n - n_first
+    Y = Y - Y.mean(axis=0)
+    squares = Y**2
+    total, total_squares = Y.sum(axis=0), squares.sum(axis=0)
+    picked = labels.astype(np.float64)
+    sums, sums_squares = picked @ Y, picked @ squares
+    first, second = sums / n_first, (total - sums) / n_second
+    spread_first = sums_squares - n_first * first**2
+    spread_second = (total_squares - sums_squares) - n_second * second**2
+    if pooled_variance:
+        variance = (spread_first + spread_second) / (n - 2) * (1 / n_first + 1 / n_second)
+    else:
+        variance = spread_first / (n_first - 1) / n_first + spread_second / (n_second - 1) / n_second
+    return _over_error(first - second, variance, total_squares)
+
+
+def one_sample_t(Y: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Compute t of every column against 0 for many sign flips at once: ``(n_flips, n_neurons)``."""
+    n = len(Y)
+    squares = (Y**2).sum(axis=0)
+    mean = signs @ Y / n
+    variance = (squares - n * mean**2) / (n - 1) / n
+    return _over_error(mean, variance, squares)
+
+
+def _over_error(effect: np.ndarray, variance: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    # Variances are differences of sums of squares, so what is below rounding is set to it; t ends at about 1e6.
+    error = np.sqrt(np.maximum(variance, 1e-12 * squares))
+    return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
+
+
+def _tested(
+    individuals: Individuals,
+    places: list[int],
+    observed: np.ndarray,
+    relabelled: np.ndarray,
+    statistic: Any,
+    exact: bool,
+    p_floor: float,
+    family: str,
+    groups: Mapping[str, tuple[str, ...]],
+    info: Mapping[str, Any],
+    block: int = 100,
+) -> MapTest:
+    """Compare the observed t of every neuron with the largest of every relabelling, map by map."""
+    n_maps, n_neurons = individuals.maps.shape[1:]
+    t, effect = np.empty((n_maps, n_neurons)), np.empty((n_maps, n_neurons))
+    max_t = np.empty((len(relabelled), n_maps))
+    for number in range(n_maps):
+        Y = individuals.maps[places, number].astype(np.float64)
+        t[number] = statistic(Y, observed)[0]
+        effect[number] = Y[observed[0] > 0].mean(axis=0)
+        if not (observed[0] > 0).all():
+            effect[number] -= Y[observed[0] <= 0].mean(axis=0)
+        for first in range(0, len(relabelled), block):
+            part = statistic(Y, relabelled[first : first + block])
+            max_t[first : first + block, number] = np.abs(part).max(axis=1)
+    if family == "set":
+        max_t = np.broadcast_to(max_t.max(axis=1, keepdims=True), max_t.shape).copy()
+    # The same relabelling may come out different in the last bit; all relabellings contain the observed one.
+    size = np.abs(t) * (1 - 1e-9)
+    p = np.empty_like(size)
+    for number in range(n_maps):
+        reached = len(max_t) - np.searchsorted(np.sort(max_t[:, number]), size[number])
+        p[number] = reached / len(max_t) if exact else (reached + 1) / (len(max_t) + 1)
+    return MapTest(individuals.networks, effect.astype(np.float32), t.astype(np.float32), p, family, max_t, groups,
+                   p_floor, {"variance_normalized": individuals.variance_normalized, **info})  # fmt: skip
+
+
+def _floor(share: float, n_permutations: int, exact: bool, what: str) -> float:
+    """Give the smallest possible p, refusing to test where it is above 0.05."""
+    floor = share if exact else max(share, 1 / (n_permutations + 1))
+    if floor > ALPHA:
+        raise ValueError(
+            f"With {what} and {n_permutations} permutations the smallest possible p is {floor:.3g}, so nothing could "
+            "be found. Take more texts, or more permutations."
+        )
+    return floor
+
+
+def _check_test(n_permutations: int, family: str) -> None:
+    if n_permutations < 1:
+        raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1, and 1000 is usual.")
+    if family not in FAMILIES:
+        raise ValueError(f"family is {family!r}; accepted are {', '.join(map(repr, FAMILIES))}.")
+
+
+def _grouped(
+    individuals: Individuals, groups: Sequence[Hashable] | Mapping[str, Hashable]
+) -> tuple[list[int], list[Hashable]]:
+    if isinstance(groups, Mapping):
+        unknown = [name for name in groups if name not in individuals.names and name not in individuals.left_out]
+        if unknown:
+            raise ValueError(f"groups name {unknown[0]!r}, which is no individual here.")
+        places = [place for place, name in enumerate(individuals.names) if name in groups]
+        labels = [groups[individuals.names[place]] for place in places]
+    else:
+        if len(groups) != len(individuals):
+            left = f" ({len(individuals.left_out)} were left out)" if individuals.left_out else ""
+            raise ValueError(
+                f"groups has {len(groups)} entries for {len(individuals)} individuals{left}. Give one each, or a "
+                "mapping from their names."
+            )
+        places, labels = list(range(len(individuals))), list(groups)
+    if len(set(labels)) != 2:
+        found = sorted(map(repr, set(labels)))
+        raise ValueError(
+            f"groups holds {len(found)} different values ({', '.join(found[:5])}); exactly two are needed."
+        )
+    return places, labels
+
+
+def _warn_of_contrast(individuals: Individuals, named: Mapping[str, tuple[str, ...]]) -> None:
+    if not individuals.variance_normalized:
+        warnings.warn(
+            "Time courses were not variance-normalized: where a network is stronger as a whole, its maps are the same. "
+            "Only differences in shape can be found.",
+            DataWarning,
+            stacklevel=3,
+        )
+    made = individuals.made_maps
+    shares = [float(np.mean([bool(made[name]) for name in names])) for names in named.values()]
+    if abs(shares[0] - shares[1]) > 0.1:
+        both = " and ".join(f"{share:.0%} of {name!r}" for name, share in zip(named, shares, strict=True))
+        warnings.warn(
+            f"The maps were made from {both}: a group fits maps of its own texts better than the other, whatever else "
+            "differs. Compare texts that made no map, or as many of either group.",
+            DataWarning,
+            stacklevel=3,
+        )

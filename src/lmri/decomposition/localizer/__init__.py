@@ -1,0 +1,5 @@
+"""Localizers: which neurons differ between conditions that an experimenter names, tested over texts or runs."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .contrast import Contrast as Contrast
+from .estimator import Localizer as Localizer
+from .estimator import localize as localize
+from .first_level import design_matrix as design_matrix
+from .first_level import first_level as first_level
+from .first_level import label_volumes as label_volumes
+from .first_level import text_means as text_means
+from .overlap import overlap_p as overlap_p
+from .overlap import overlap_table as overlap_table
+from .second_level import SecondLevel as SecondLevel
+from .second_level import between_texts as between_texts
+from .second_level import within_units as within_units

@@ -1,0 +1,464 @@
+"""The localizer: images and events in, one contrast map and its test out."""
+
+import re
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri import storage
+from lmri.decomposition.base import explained_variance, shape_metrics, top_token_share
+from lmri.decomposition.confounds import select
+from lmri.decomposition.localizer.conditions import Labelled, decide_level, labelled, warn_of_spread, without_repeats
+from lmri.decomposition.localizer.contrast import Contrast
+from lmri.decomposition.localizer.first_level import first_level, text_means
+from lmri.decomposition.localizer.second_level import ALPHA, TESTS, SecondLevel, between_texts, within_units
+from lmri.decomposition.nuisance import Nuisance
+from lmri.decomposition.standardization import StandardizedRuns
+from lmri.exceptions import DataWarning
+from lmri.networks import NetworkSet
+from lmri.networks.thresholds import z_scores
+from lmri.space import Img, NeuronSpace
+from lmri.storage.recording import Recording
+
+UNITS = ("run", "text")
+STANDARDIZE = ("none", "zscore")
+
+_ROUNDING = 1e-6  # sd, as a share of the mean, that float32 alone can give
+
+
+class Localizer:
+    """Contrast of conditions, tested at every neuron over texts or runs: a functional localizer [1]_.
+
+    *Between texts*, each text is in one condition: every text gives one mean map, and texts are the units. *Within
+    texts*, conditions alternate inside texts: every run gives one effect map, by least squares with an intercept for
+    each text, and runs are the units. In neither case is anything tested over tokens, which are autocorrelated.
+
+    The maps take activations as they are, or scaled over all runs. Standardized within runs they would lose what
+    differs between texts; that is not offered.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons.
+    contrast : str or Contrast
+        Such as ``"code - prose"``, or ``"code - 0.5*news - 0.5*wiki"``.
+    column : str, default="trial_type"
+        Column of the events that holds the conditions; in recordings ``trial_type`` is the corpus. Without such a
+        column, ``is_punctuation``, ``has_digit`` and ``is_capitalized`` are made of the tokens: 1 or 0.
+    level : {"auto", "between", "within"}, default="auto"
+        By default what the events say: within, if most texts hold several of the conditions, or these are made of
+        tokens.
+    unit : {"run", "text"}, default="run"
+        Of contrasts within texts: what gives one effect map.
+    test : {"max_t", "parametric"}, default="max_t"
+        Permutation of texts' labels (or signs of effect maps), with p corrected by the largest t over neurons; or
+        nilearn's `SecondLevelModel`.
+    n_permutations : int, default=1000
+        Where there are no more distinct ones than this, all are taken and p is exact.
+    standardize : {"none", "zscore"}, default="none"
+        Units of the effects: activation, or standard deviations over all volumes. t is the same.
+    match_positions : bool, default=False
+        Between texts: take only positions that the median text of every condition reaches.
+    random_state : int, default=0
+        Of the permutations.
+
+    Attributes
+    ----------
+    contrast_ : Contrast
+        As it was read.
+    level_ : {"between", "within"}
+        What the contrast was.
+    test_ : SecondLevel
+        Effect, t and p of every neuron.
+    components_ : ndarray of float32, shape (1, n_neurons)
+        The t map: positive where the conditions with positive weights are higher.
+    components_img_ : Nifti1Image
+        The same, 4D.
+    units_ : dict
+        Names of the texts in each condition, or of the runs (texts) that gave an effect map.
+    metrics_, info_, time_courses_, fit_texts_
+        As decompositions have them, so that a study stores it as one of them.
+
+    References
+    ----------
+    .. [1] Saxe, Brett & Kanwisher (2006). Divide and conquer: a defense of functional localizers. NeuroImage, 30.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> space = NeuronSpace.build([20, 20])
+    >>> data = rng.normal(size=(120, 40))
+    >>> data[:60, 3] += 3  # neuron 3 of layer 0, in the first six texts
+    >>> onsets = np.arange(120.0)
+    >>> events = pd.DataFrame({"onset": onsets, "duration": 1.0, "text_id": [f"t{n // 10}" for n in range(120)],
+    ...                        "kind": ["code"] * 60 + ["prose"] * 60})
+    >>> found = Localizer(space, "code - prose", "kind").fit([space.to_img(data)], [events])
+    >>> np.flatnonzero(found.threshold()[0].members).tolist()
+    [3]
+    """
+
+    method_name = "localizer"
+    scope = "study"
+    _nuisance: Nuisance | None = None
+
+    def __init__(
+        self,
+        space: NeuronSpace,
+        contrast: str | Contrast,
+        column: str = "trial_type",
+        level: str = "auto",
+        unit: str = "run",
+        test: str = "max_t",
+        n_permutations: int = 1000,
+        standardize: str = "none",
+        match_positions: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.space, self.contrast, self.column, self.level, self.unit = space, contrast, column, level, unit
+        self.test, self.n_permutations, self.standardize = test, n_permutations, standardize
+        self.match_positions, self.random_state = match_positions, random_state
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Give what the result is a function of; after the fit, with a hash of the conditions."""
+        names = ("column", "level", "unit", "test", "n_permutations", "standardize", "match_positions", "random_state")
+        own = {"space": self.space, "contrast": str(self._contrast), **{name: getattr(self, name) for name in names}}
+        conditions = getattr(self, "conditions_sha256_", None)
+        own |= {"confounds": self.confound_names} if self.confound_names else {}
+        return {**own, "scope": self.scope} | ({"conditions_sha256": conditions} if conditions else {})
+
+    @property
+    def confounds_digest(self) -> str | None:
+        """Hash of the confounds that were nuisance regressors; None if there were none."""
+        return None if self._nuisance is None else self._nuisance.digest
+
+    @property
+    def confound_names(self) -> list[str]:
+        """Names of the confounds."""
+        return [] if self._nuisance is None else list(self._nuisance.names)
+
+    def fit(
+        self,
+        imgs: Sequence[Img],
+        events: Sequence[pd.DataFrame],
+        text_hashes: Mapping[str, str] | None = None,
+        confounds: Sequence[pd.DataFrame] | None = None,
+    ) -> "Localizer":
+        """Estimate and test the contrast.
+
+        Parameters
+        ----------
+        imgs : sequence of path or Nifti1Image
+            4D, one a run, activation units, not standardized.
+        events : sequence of DataFrame
+            One a run: ``onset, duration`` in tokens, ``text_id`` and the column of the conditions.
+        text_hashes : mapping from str to str, optional
+            `lmri.storage.text_hash` of texts by ``text_id``, by which a text that is there twice is known.
+        confounds : sequence of DataFrame, optional
+            One a run, a row a volume, as `lmri.confounds.select` gives them: nuisance regressors of contrasts within
+            texts.
+
+        Returns
+        -------
+        Localizer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a condition is absent, texts are shared by conditions, or there are too few of them; if confounds are
+            given to a contrast between texts.
+        NonFiniteError
+            If a neuron holds NaN or infinity.
+
+        Warns
+        -----
+        DataWarning
+            If texts repeat each other, their lengths differ between conditions, or runs could not be used.
+        """
+        started, contrast = time.perf_counter(), self._check()
+        imgs = list(imgs)
+        runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope)
+        rows = labelled(events, self.column, runs.n_volumes, contrast)
+        level = decide_level(rows, contrast, self.column) if self.level == "auto" else self.level
+        self._nuisance = self._checked(confounds, runs, level)
+        moments = runs.moments  # reads all runs, and refuses values that are not finite
+        dead = moments.dead | (moments.sd <= _ROUNDING * np.abs(moments.mean))
+        if level == "between":
+            test, units = self._between(runs, rows, contrast, dict(text_hashes or {}), dead)
+        else:
+            test, units = self._within(runs, rows, contrast, dead)
+        self.contrast_, self.level_, self.test_, self.units_ = contrast, level, test, units
+        self._finish(runs, rows, dict(text_hashes or {}), dead)
+        self.seconds_ = time.perf_counter() - started
+        return self
+
+    def _checked(self, confounds: Sequence[pd.DataFrame] | None, runs: StandardizedRuns, level: str) -> Nuisance | None:
+        if confounds is None:
+            return None
+        if level == "between":
+            raise ValueError(
+                "confounds are of tokens, and this contrast is between texts: every text is one mean, in which tokens "
+                "are no longer seen. Take positions that all conditions reach, match_positions=True "
+                "(--match-positions), or a contrast within texts."
+            )
+        if not all(isinstance(one, pd.DataFrame) for one in confounds):
+            raise TypeError(
+                "confounds are tables with a column each, one a run, as lmri.decomposition.confounds.select gives them."
+            )
+        return Nuisance.read(confounds).checked(runs.n_volumes)
+
+    def _nuisance_of(self, number: int) -> pd.DataFrame | None:
+        if self._nuisance is None:
+            return None
+        return pd.DataFrame(self._nuisance.runs[number], columns=list(self._nuisance.names))
+
+    def _check(self) -> Contrast:
+        for name, value, accepted in (
+            ("level", self.level, ("auto", "between", "within")),
+            ("unit", self.unit, UNITS),
+            ("test", self.test, TESTS),
+        ):
+            if value not in accepted:
+                raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}.")
+        if self.standardize not in STANDARDIZE:
+            raise ValueError(
+                f"standardize is {self.standardize!r}; accepted are 'none' and 'zscore', which is over all runs. "
+                "Standardizing within runs would take out what differs between texts."
+            )
+        return self._contrast
+
+    @property
+    def _contrast(self) -> Contrast:
+        return self.contrast if isinstance(self.contrast, Contrast) else Contrast.parse(self.contrast)
+
+    # -- second level -------------------------------------------------------------------------------------------------
+
+    def _between(
+        self, runs: StandardizedRuns, rows: Labelled, contrast: Contrast, hashes: dict[str, str], dead: np.ndarray
+    ) -> tuple[SecondLevel, dict[str, list[str]]]:
+        condition = rows.condition_of_texts(contrast)
+        condition = without_repeats(condition, hashes)
+        texts = rows.texts_in(condition, rows.n_first(condition, self.match_positions))
+        names, means = text_means((runs.run(number) for number in range(len(runs))), texts)
+        means[:, dead] = 0.0  # what is left of them is rounding, which depends on the length of a text
+        labels = [condition[name] for name in names]
+        warn_of_spread(means, labels)
+        test = between_texts(means, labels, contrast, self.test, self.n_permutations, self.random_state, self.space)
+        return test, {
+            one: [name for name, label in zip(names, labels, strict=True) if label == one]
+            for one in contrast.conditions
+        }
+
+    def _within(
+        self, runs: StandardizedRuns, rows: Labelled, contrast: Contrast, dead: np.ndarray
+    ) -> tuple[SecondLevel, dict[str, list[str]]]:
+        if self.match_positions:
+            raise ValueError("match_positions is of contrasts between texts; this one is within texts. Leave it out.")
+        names: list[str] = []
+        effects: list[np.ndarray] = []
+        n_units = 0
+        for number in range(len(runs)):
+            array, labels, texts = runs.run(number), rows.labels[number], rows.texts[number]
+            nuisance = self._nuisance_of(number)
+            own = list(dict.fromkeys(one for one in texts if one is not None)) if self.unit == "text" else [None]
+            for text in own:
+                taken = slice(None) if text is None else texts == text
+                n_units += 1
+                own_nuisance = None if nuisance is None else nuisance[taken]
+                effect = first_level(array[taken], labels[taken], texts[taken], contrast, own_nuisance)
+                if effect is not None:
+                    names.append(f"run {number + 1}" if text is None else str(text))
+                    effects.append(effect)
+        what = "run" if self.unit == "run" else "text"
+        told = ", or can tell them from the confounds" if self._nuisance is not None else ""
+        if not effects:
+            raise ValueError(
+                f"No {what} has all conditions of the contrast ({', '.join(map(repr, contrast.conditions))}) within "
+                f"texts{told}. Name other conditions, or compare texts: level='between'."
+            )
+        if len(effects) < n_units:
+            warnings.warn(
+                f"{n_units - len(effects)} of {n_units} {what}s lack a condition within texts"
+                f"{', or cannot tell it from the confounds' if told else ''}, and are left out.",
+                DataWarning,
+                stacklevel=3,
+            )
+        maps = np.stack(effects)
+        maps[:, dead] = 0.0
+        test = within_units(maps, self.test, self.n_permutations, self.random_state, self.space)
+        return test, {f"{what}s": names}
+
+    # -- what everything that is stored as a decomposition has --------------------------------------------------------
+
+    def _finish(self, runs: StandardizedRuns, rows: Labelled, hashes: dict[str, str], dead: np.ndarray) -> None:
+        contrast, test, space = self.contrast_, self.test_, self.space
+        maps = test.t[None].astype(np.float32)
+        alone, together, self.time_courses_ = explained_variance(maps.astype(np.float64), runs)
+        self.components_ = maps
+        self.components_img_ = space.to_img(maps, "t")
+        self.mask_img_ = space.mask_img
+        self.extra_imgs_ = {
+            "effect.nii.gz": space.to_img(test.effect.astype(np.float32), "estimate"),
+            "p.nii.gz": space.to_img(test.p().astype(np.float32), "p"),
+        }
+        self.fit_texts_by_run_ = [storage.texts_of([img]) for img in runs.imgs]
+        used = {name for names in self.units_.values() for name in names} if self._by_text else set(rows.used)
+        self.fit_texts_ = frozenset(hashes[name] for name in used if name in hashes)
+        self.conditions_sha256_ = rows.digest
+        skewness = float((z_scores(maps) ** 3).mean())
+        self.metrics_ = pd.DataFrame(
+            {
+                "variance": alone,
+                "skewness": [abs(skewness)],
+                "sign_determined": [1],  # by the contrast
+                **shape_metrics(maps, space),
+                "top_token_share": top_token_share(self.time_courses_),
+                "max_abs_t": [float(np.abs(test.t).max())],
+                "p_min": [float(test.p().min())],
+            }
+        )
+        hidden = ("space", "conditions_sha256")
+        self.info_ = {
+            "method": self.method_name,
+            "parameters": {name: value for name, value in self.get_params().items() if name not in hidden},
+            "n_runs": len(runs),
+            "n_volumes": int(sum(runs.n_volumes)),
+            "n_dead_neurons": int(dead.sum()),
+            "dead_neurons": np.column_stack([space.layer_of[dead], space.neuron_of[dead]]).tolist(),
+            "variance_explained_together": together,
+            "convergence": {"n_starts": 1, "n_converged": 1},  # a test has no starts; every stored map says how many
+            "contrast": dict(contrast.weights),
+            "level": self.level_,
+            "n_units": {name: len(names) for name, names in self.units_.items()},
+            "p_floor": test.p_floor(),
+        }
+
+    @property
+    def _by_text(self) -> bool:
+        return self.level_ == "between" or self.unit == "text"
+
+    @property
+    def _fitted(self) -> SecondLevel:
+        if not hasattr(self, "test_"):
+            raise ValueError("The localizer is not fitted. Call fit(recording.imgs, recording.events) first.")
+        return self.test_
+
+    @property
+    def name(self) -> str:
+        """A name for what is stored: the conditions, such as ``"code-news"``; another column stands before them."""
+        names = ([] if self.column == "trial_type" else [self.column]) + list(self._contrast.conditions)
+        parts = (re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-._") for name in names)
+        return "-".join(part for part in parts if part) or self.method_name
+
+    def threshold(self, alpha: float = ALPHA, tail: str = "two", most: int | None = None) -> NetworkSet:
+        """Give the t map as a network set of one, whose members are the neurons that differ; it may be empty.
+
+        Parameters
+        ----------
+        alpha : float, default=0.05
+            Familywise error over neurons for ``test="max_t"``, false discovery rate for ``"parametric"``.
+        tail : {"two", "positive", "negative"}, default="two"
+            Neurons that differ either way, or only those that are higher (lower) where weights are positive.
+        most : int, optional
+            Keep so many at most, of the largest t: where half of all neurons differ, those that differ clearest.
+
+        Returns
+        -------
+        NetworkSet
+            As `lesion`, `save_networks` and `overlap_table` take it.
+
+        Raises
+        ------
+        ValueError
+            If `alpha` is below the smallest possible p.
+        """
+        test = self._fitted
+        method = test.kind if tail == "two" else f"{test.kind}-{tail}"
+        chosen: dict[str, Any] = {"method": method, "alpha": float(alpha), "description": test.describe(tail)}
+        if test.kind == "max_t":
+            chosen["n_permutations"] = len(test.extremes)
+        if most is not None:
+            chosen["most"] = int(most)
+            chosen["description"] += f"; of these the {most} with the largest t at most"
+        mask = np.zeros((1, self.space.n_neurons), dtype=bool)
+        mask[0, self._places(alpha, tail, most)] = True
+        info = {**self.info_, "threshold": chosen}
+        return NetworkSet(self.space, self.components_, mask, self.name, self.metrics_, info, self.fit_texts_)
+
+    def _places(self, alpha: float, tail: str, most: int | None) -> np.ndarray:
+        """Give the places of the members, the largest ``|t|`` first."""
+        if most is not None and most < 1:
+            raise ValueError(f"most is {most}; it must be at least 1, or None for all.")
+        places = np.flatnonzero(self._fitted.members(alpha, tail))
+        return np.asarray(places[np.argsort(-np.abs(self._fitted.t[places]), kind="stable")][:most])
+
+    def table(self, alpha: float = ALPHA, tail: str = "two", most: int | None = None) -> pd.DataFrame:
+        """List the members: ``layer, neuron, effect, t, p``, the largest ``|t|`` first."""
+        test, places = self._fitted, self._places(alpha, tail, most)
+        return pd.DataFrame(
+            {
+                "layer": self.space.layer_of[places],
+                "neuron": self.space.neuron_of[places],
+                "effect": test.effect[places],
+                "t": test.t[places],
+                "p": test.p(tail)[places],
+            }
+        )
+
+    def __repr__(self) -> str:
+        state = "not fitted" if not hasattr(self, "test_") else f"{self.level_} texts, {self.space.describe()}"
+        return f"<Localizer {str(self.contrast)!r}: {state}>"
+
+
+def localize(
+    recordings: Recording | Sequence[Recording],
+    contrast: str | Contrast,
+    column: str = "trial_type",
+    confounds: Sequence[str] = (),
+    **parameters: Any,
+) -> Localizer:
+    """Find the neurons that differ between conditions of what was recorded.
+
+    Texts held out for tests were not recorded, so that lesions of what is found can be scored on them.
+
+    Parameters
+    ----------
+    recordings : Recording or sequence of Recording
+        Of one site; corpora are conditions by themselves.
+    contrast : str or Contrast
+        Such as ``"code - prose"``.
+    column : str, default="trial_type"
+        Column of the events that holds the conditions.
+    confounds : sequence of str
+        Of `lmri.confounds.COLUMNS`, to be nuisance regressors of a contrast within texts.
+    **parameters
+        As for `Localizer`.
+
+    Returns
+    -------
+    Localizer
+        Fitted. ``localizer.threshold()`` gives the network; ``study.save_decomposition(localizer, recordings, name)``
+        and ``study.save_networks(localizer.threshold(), name)`` store both.
+
+    Raises
+    ------
+    SpaceMismatchError
+        If the recordings are of several sites.
+    ValueError
+        As `Localizer.fit`.
+    """
+    recordings = [recordings] if isinstance(recordings, Recording) else list(recordings)
+    if not recordings:
+        raise ValueError("There is no recording. Give at least one, such as study.group().")
+    space = recordings[0].space
+    for other in recordings[1:]:
+        space.check_same(other.space, f"The recording of {other.corpus!r}")
+    hashes = {row.text_id: row.sha256 for one in recordings for row in one.texts.itertuples()}
+    imgs = [img for recording in recordings for img in recording.imgs]
+    events = [table for recording in recordings for table in recording.events]
+    nuisance = select(recordings, confounds) if confounds else None
+    return Localizer(space, contrast, column, **parameters).fit(imgs, events, hashes, nuisance)

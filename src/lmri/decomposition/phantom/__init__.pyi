@@ -1,0 +1,13 @@
+from .docs import markdown as markdown
+from .evaluation import FalseMaps as FalseMaps
+from .evaluation import measure as measure
+from .evaluation import measure_null as measure_null
+from .evaluation import power_by_effect as power_by_effect
+from .nulls import NULLS as NULLS
+from .nulls import salmon as salmon
+from .planting import Phantom as Phantom
+from .planting import plant as plant
+from .tables import PHANTOMS as PHANTOMS
+from .tables import THRESHOLDS as THRESHOLDS
+from .tables import make as make
+from .tables import table as table

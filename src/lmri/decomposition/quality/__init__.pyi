@@ -1,0 +1,3 @@
+from .quality import Quality as Quality
+from .quality import inspect as inspect
+from .runs import Carpet as Carpet

@@ -1,0 +1,164 @@
+"""Decompositions on disk: the writer, and the reader that gives back what was written."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri import storage
+from lmri.decomposition.confounds import joined
+from lmri.decomposition.reproducibility import Reproducibility
+from lmri.exceptions import StudyError
+from lmri.networks import NetworkSet
+from lmri.networks.annotation import confound_correlations
+from lmri.networks.spectra import spectra, spectral_peak
+from lmri.networks.stored import _check_rows, names
+from lmri.networks.thresholds import SurrogateNull, map_scores
+from lmri.space import NeuronSpace
+from lmri.space.headers import INTENTS
+from lmri.storage.bids import recording_digest
+from lmri.storage.entries import File
+from lmri.storage.recording import Recording
+
+
+def decomposition_identity(
+    estimator: Any, recordings: Sequence[Recording], n_surrogates: int = 0, n_bootstraps: int = 0, n_splits: int = 0
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Say what a decomposition is a function of: inputs and parameters."""
+    hidden = ("space", "n_jobs", "verbose")
+    parameters = {name: value for name, value in estimator.get_params().items() if name not in hidden}
+    repeats = {"n_surrogates": n_surrogates, "n_bootstraps": n_bootstraps, "n_splits": n_splits}
+    inputs = {
+        "corpora": [recording.corpus for recording in recordings],
+        "recordings_sha256": [recording_digest(recording) for recording in recordings],
+    }
+    if (confounds := estimator.confounds_digest) is not None:
+        inputs["confounds_sha256"] = confounds
+        parameters |= {"confounds": estimator.confound_names} if estimator.confound_names else {}
+    label = {"label": estimator.label} if hasattr(estimator, "label") else {}  # such as "paper parity"
+    return inputs, {"method": estimator.method_name, **parameters, **repeats, **label}
+
+
+def check_fitted_on(estimator: Any, recordings: Sequence[Recording]) -> None:
+    """Refuse an estimator that was not fitted on the images of `recordings`, in this order."""
+    lengths = [len(course) for course in estimator.time_courses_]
+    volumes = [run.n_volumes for recording in recordings for run in recording.runs]
+    runs = [storage.texts_of([run.img]) for recording in recordings for run in recording.runs]
+    if lengths != volumes or (any(estimator.fit_texts_by_run_) and estimator.fit_texts_by_run_ != runs):
+        corpora = ", ".join(recording.corpus for recording in recordings)
+        raise ValueError(
+            f"The estimator was fitted on runs of {lengths} volumes; the recordings ({corpora}) have {volumes}, or "
+            "other texts. Fit it on the images of these recordings, in this order."
+        )
+
+
+def decomposition_metrics(
+    estimator: Any, recordings: Sequence[Recording], found: Reproducibility | None
+) -> pd.DataFrame:
+    """Put together what is known of each map: of its shape, its stability, its time course and its confounds."""
+    courses = estimator.time_courses_
+    events = joined(recordings)
+    texts = [(table["trial_type"] + "/" + table["text_id"].astype(str)).tolist() for table in events]
+    tables = [estimator.metrics_.reset_index(drop=True)]
+    if found is not None:
+        tables.append(found.metrics)
+    tables.append(confound_correlations(courses, events).drop(columns="network"))
+    start = estimator.info_["convergence"]
+    last = {
+        "spectral_peak": spectral_peak(spectra(courses, texts)),
+        "converged": start["n_converged"] / start["n_starts"] if start["n_starts"] else np.nan,
+    }
+    return pd.concat([*tables, pd.DataFrame(last)], axis=1)
+
+
+def write_decomposition(
+    file: File, estimator: Any, recordings: Sequence[Recording], name: str, found: Reproducibility | None
+) -> None:
+    """Write maps, metrics, time courses and, where they were made, surrogates and the reliability curve.
+
+    Viewers get each map as a 3D image too, and the mean of what was recorded to lay it on.
+    """
+    space, maps = recordings[0].space, estimator.components_
+    is_t = int(estimator.components_img_.header["intent_code"]) == INTENTS["t"]  # a localizer's
+    storage.save_img(space.to_img(maps, "t" if is_t else "estimate"), file("components.nii.gz"))
+    stat, shown = ("t", maps) if is_t else ("z", map_scores(maps))
+    for number, volume in enumerate(shown):
+        storage.save_img(space.to_img(volume, stat), file(f"component-{number:02d}_stat-{stat}_statmap.nii.gz"))
+    storage.save_img(space.to_img(mean_of(recordings)), file("mean.nii.gz"))
+    for suffix, img in getattr(estimator, "extra_imgs_", {}).items():  # such as a localizer's effects and p
+        storage.save_img(img, file(suffix))
+    metrics = decomposition_metrics(estimator, recordings, found)
+    metrics.insert(0, "network", names(name, len(metrics)))
+    storage.write_table(file("metrics.tsv"), metrics)
+    if (null := getattr(estimator, "null_", None)) is not None:
+        storage.write_table(file("null.tsv.gz"), null.to_table())
+        storage.write_table(file("null_maps.tsv"), pd.DataFrame({"smallest_q": null.smallest_q}))
+    if found is not None:
+        storage.write_table(file("reliability.tsv"), found.curve)
+    if (order := getattr(estimator, "order_", None)) is not None:
+        storage.write_table(file("order.tsv"), order.curves)
+    courses = iter(estimator.time_courses_)
+    for recording in recordings:
+        for run in range(1, len(recording.runs) + 1):
+            course = pd.DataFrame(next(courses), columns=list(metrics["network"]))
+            storage.write_table(file(_mixing(recording.corpus, run)), course)
+
+
+def mean_of(recordings: Sequence[Recording]) -> np.ndarray:
+    """Average the volumes of all recordings, ``(n_neurons,)``: what maps are laid on in a viewer."""
+    total = sum(one.mean * one.n_volumes for one in recordings)
+    return np.asarray(total / sum(one.n_volumes for one in recordings))
+
+
+def read_decomposition(
+    file: File, space: NeuronSpace, name: str, info: Mapping[str, Any], fit_texts: frozenset[str]
+) -> NetworkSet:
+    """Read the maps, not thresholded, with their metrics and surrogates."""
+    maps = np.atleast_2d(space.from_img(file("components.nii.gz")))
+    metrics = storage.read_table(file("metrics.tsv"), ["network"]).drop(columns="network")
+    _check_rows(file("metrics.tsv"), metrics, len(maps))
+    null = None
+    if (about := info.get("null")) is not None:
+        null = partial(read_null, file, n_maps=len(maps), **about)
+    return NetworkSet(space, maps, method=name, metrics=metrics, info=info, fit_texts=fit_texts, null=null)
+
+
+def read_null(file: File, n_values: int, n_surrogates: int, n_maps: int) -> SurrogateNull:
+    """Read what the pipeline found in surrogates, each of which has as many maps as the data."""
+    smallest_q = storage.read_table(file("null_maps.tsv"))["smallest_q"]
+    if len(smallest_q) != n_surrogates * n_maps:
+        raise StudyError(
+            f"{file('null_maps.tsv')} has {len(smallest_q)} rows for {n_maps} maps of {n_surrogates} surrogates: it "
+            "was cut short. Decompose again."
+        )
+    return SurrogateNull.from_table(storage.read_table(file("null.tsv.gz")), n_values, n_surrogates, smallest_q)
+
+
+def read_reliability(file: File) -> pd.DataFrame | None:
+    """Read the reliability curve, where it was made."""
+    path = file("reliability.tsv")
+    return storage.read_table(path) if path.is_file() else None
+
+
+def read_time_courses(file: File, corpus: str, run: int, n_volumes: int) -> pd.DataFrame:
+    """Read the time courses of one run: a row a volume, a column a network.
+
+    Raises
+    ------
+    StudyError
+        If there are more or fewer rows than volumes.
+    """
+    path = file(_mixing(corpus, run))
+    table = storage.read_table(path)
+    if len(table) != n_volumes:
+        raise StudyError(
+            f"{path} has {len(table)} rows, and run {run} of {corpus!r} has {n_volumes} volumes. Decompose again, "
+            "under another name."
+        )
+    return table
+
+
+def _mixing(corpus: str, run: int) -> str:
+    return f"task-{corpus}_run-{run:03d}_mixing.tsv"

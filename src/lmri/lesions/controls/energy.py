@@ -1,0 +1,117 @@
+"""What a lesion of each neuron removes, measured on a recording.
+
+A silenced neuron whose activation ``h`` becomes ``b`` takes ``(h - b) w`` out of the residual stream, where ``w`` is
+the column of weights that it writes with. Its mean square over tokens is ``E[h²] |w|²`` for a zero lesion, ``Var[h]
+|w|²`` for a mean lesion, and ``2 Var[h] |w|²`` where the donor's value is independent of the neuron's own; if mean or
+donors are of other texts, the squared difference of means is added, and half of the variance is that of the donors. At
+``mlp_out`` a neuron is a coordinate of the output, so ``|w|`` is 1.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import numpy as np
+
+from lmri.exceptions import SpaceMismatchError
+from lmri.space.layers import is_input
+from lmri.storage.recording import Recording
+
+BASELINES = ("zero", "mean", "resample")
+
+_ROWS = 64  # tokens turned into float64 at once
+
+
+def moments(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and variance of every neuron over all tokens, run by run, in one pass.
+
+    Parameters
+    ----------
+    arrays : iterable of ndarray of shape (n_volumes, n_neurons)
+        Activations, such as ``recording.arrays()``.
+
+    Returns
+    -------
+    mean, variance : ndarray of float64, shape (n_neurons,)
+        In activation units and their square; the variance is divided by the number of tokens.
+
+    Notes
+    -----
+    Blocks are merged by their means and sums of squared deviations [1]_: the difference of E[h²] and E[h]² would lose
+    the variance of neurons with a large mean.
+
+    References
+    ----------
+    .. [1] Chan, Golub and LeVeque (1983). Algorithms for computing the sample variance: analysis and recommendations.
+       The American Statistician, 37, 242-247.
+    """
+    n, mean, squares = 0, np.zeros(1), np.zeros(1)
+    for array in arrays:
+        for first in range(0, len(array), _ROWS):
+            block = array[first : first + _ROWS].astype(np.float64)
+            own = block.mean(axis=0)
+            difference = own - mean
+            total = n + len(block)
+            squares = squares + ((block - own) ** 2).sum(axis=0) + difference**2 * (n * len(block) / total)
+            mean = mean + difference * (len(block) / total)
+            n = total
+    if not n:
+        raise ValueError("There is no token to measure activations on. Give a recording with fitted texts.")
+    return mean, squares / n
+
+
+def removed_energy(
+    recordings: Recording | Sequence[Recording],
+    baseline: str = "zero",
+    norms: np.ndarray | None = None,
+    given: Recording | None = None,
+) -> np.ndarray:
+    """Measure what a lesion of each neuron removes from the residual stream, as mean square over tokens.
+
+    Parameters
+    ----------
+    recordings : Recording or sequence of Recording
+        Of the texts in which networks were fitted, such as ``study.group()``; all tokens count the same.
+    baseline : {"zero", "mean", "resample"}
+        What the lesion puts in place of activations.
+    norms : ndarray of shape (n_neurons,), optional
+        Squared norm of the weights that every neuron writes with; `lmri.interventions.output_norms` gives them. Needed
+        at ``mlp_hidden``, refused at ``mlp_out``, where they are 1.
+    given : Recording, optional
+        What the baseline is of, if that is another recording: its mean, or its tokens as donors.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_neurons,)
+        In squared units of the residual stream.
+    """
+    every = [recordings] if isinstance(recordings, Recording) else list(recordings)
+    if not every:
+        raise ValueError("There is no recording to measure activations on. Give that of the fitted texts.")
+    space = every[0].space
+    for one in every[1:]:
+        space.check_same(one.space, f"The recording of {one.corpus!r}")
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline is {baseline!r}; accepted are {', '.join(map(repr, BASELINES))}.")
+    if not is_input(space.site) and norms is not None:
+        raise ValueError(
+            f"norms are given at {space.site!r}, where a neuron is a coordinate of the output. Leave them out."
+        )
+    if is_input(space.site):
+        if norms is None:
+            raise ValueError(
+                f"norms are missing; at {space.site!r} a neuron removes as much as its output weights let through. "
+                "Give norms=lmri.lesions.interventions.output_norms(model, recording.space)."
+            )
+        norms = np.asarray(norms, dtype=np.float64)
+        if norms.shape != (space.n_neurons,):
+            raise SpaceMismatchError(f"norms have shape {norms.shape}; ({space.n_neurons},) is needed.")
+    mean, variance = moments(chain.from_iterable(one.arrays() for one in every))
+    other_mean, other_variance = mean, variance
+    if given is not None:
+        space.check_same(given.space, f"The recording of {given.corpus!r}")
+        other_mean, other_variance = moments(given.arrays())
+    apart = (mean - other_mean) ** 2
+    energy = {"zero": variance + mean**2, "mean": variance + apart, "resample": variance + other_variance + apart}[
+        baseline
+    ]
+    return energy if norms is None else energy * norms

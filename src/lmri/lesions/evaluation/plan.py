@@ -1,0 +1,204 @@
+"""What an evaluation consists of: conditions, the controls of each, and the hashes that say what it is made of."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from lmri.exceptions import DataWarning
+from lmri.lesions.controls import Controls, SharedControls, random_share
+from lmri.lesions.interventions import Intervention
+from lmri.lesions.tasks import Task
+from lmri.models import alterations, fingerprint
+from lmri.networks import Network, NetworkSet
+from lmri.storage import digest
+
+Conditions = Intervention | Sequence[Intervention]
+"""What is done under one condition, once or several times."""
+
+PAPER_SHARE = 0.15
+"""Share of all neurons in the paper's random control."""
+
+
+def conditions_of(
+    networks: NetworkSet, intervention: Callable[[Network], Conditions], seed: int = 0
+) -> dict[str, Conditions]:
+    """Make the conditions of the paper: each network, their union, and 15 % of all neurons at random.
+
+    Parameters
+    ----------
+    networks : NetworkSet
+        Thresholded.
+    intervention : callable
+        Such as `lmri.lesion`; it may give several, as repetitions.
+    seed : int, default=0
+        Of the random neurons.
+    """
+    targets = [*networks, networks.union(), random_share(networks.space, PAPER_SHARE, seed)]
+    return {target.name: intervention(target) for target in targets}
+
+
+def identity(
+    model: PreTrainedModel,
+    tasks: Sequence[Task],
+    conditions: Mapping[str, Conditions],
+    controls: Controls | Sequence[Controls] | None,
+    seed: int,
+    stop_after: int = 0,
+) -> dict[str, Any]:
+    """Say what scores are a function of, as hashes: two evaluations of one identity are the same evaluation."""
+    families = families_of(controls)
+    return {
+        "model": fingerprint(model, head=True),
+        "tasks": {task.info.name: task.digest() for task in tasks},
+        "conditions": digest([[name, *(one.digest() for one in repeats(made))] for name, made in conditions.items()]),
+        "controls": families[0].identity() if len(families) == 1 else [one.identity() for one in families] or None,
+        "controls_seed": seed,
+        "altered": alterations(model),
+    } | ({"stop_after": stop_after} if stop_after else {})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One condition, or one control of it.
+
+    Parameters
+    ----------
+    row : dict
+        Of the table of conditions.
+    interventions : tuple of Intervention
+        Each is applied by itself, and the items of all count; more than one is a repetition, such as over seeds.
+    """
+
+    row: dict[str, Any]
+    interventions: tuple[Intervention, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the condition."""
+        return str(self.row["condition"])
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything differs from the intact model."""
+        return any(one.edits() for one in self.interventions)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A condition and the controls of each family, in the order in which they are drawn.
+
+    Parameters
+    ----------
+    own : Step
+        The condition.
+    families : tuple of callable
+        From the number of a draw to its step, a family each.
+    n_draws : tuple of int
+        Of each family.
+    """
+
+    own: Step
+    families: tuple[Callable[[int], Step], ...]
+    n_draws: tuple[int, ...]
+
+    def steps(self) -> Iterator[Step]:
+        """List the condition and all its controls."""
+        yield self.own
+        for draw, n in zip(self.families, self.n_draws, strict=True):
+            yield from map(draw, range(n))
+
+
+def plan_row(condition: str, kind: str, network: str, n_neurons: int, **control: object) -> dict[str, Any]:
+    """Make the row of a condition, or of a control of one."""
+    return {
+        "condition": condition,
+        "kind": kind,
+        "network": network,
+        "n_neurons": n_neurons,
+        "control_of": control.get("control_of", ""),
+        "control_family": control.get("control_family", ""),
+        "draw": control.get("draw", -1),
+        "note": control.get("note", ""),
+    }
+
+
+def repeats(condition: Intervention | Sequence[Intervention]) -> tuple[Intervention, ...]:
+    """Give what is done under a condition, once or several times."""
+    return (condition,) if isinstance(condition, Intervention) else tuple(condition)
+
+
+def families_of(controls: Controls | Sequence[Controls] | None) -> list[Controls]:
+    """Give the families of controls as a list, each once."""
+    families = [] if controls is None else list(controls) if isinstance(controls, Sequence) else [controls]
+    names = [one.family for one in families]
+    if len(set(names)) < len(names):
+        raise ValueError(f"The families of controls are {names}; give each once.")
+    return families
+
+
+def make_plans(
+    conditions: Mapping[str, Conditions], controls: Controls | Sequence[Controls] | None, seed: int
+) -> list[Plan]:
+    """Plan every condition and its controls, and warn of what has to be known of these."""
+    plans = []
+    for name, made in conditions.items():
+        plans.append(_plan(name, repeats(made), families_of(controls), seed))
+    return plans
+
+
+def _plan(name: str, interventions: tuple[Intervention, ...], families: Sequence[Controls], seed: int) -> Plan:
+    if not interventions:
+        raise ValueError(f"The condition {name!r} is an empty list. Give at least one intervention.")
+    target = interventions[0].target
+    if any(not np.array_equal(one.target.members, target.members) for one in interventions):
+        raise ValueError(
+            f"The interventions of {name!r} are on different neurons. Only repetitions of one, such as with several "
+            "seeds, make one condition."
+        )
+    controlled = target.kind in ("network", "union") and target.n_neurons > 0
+    makers, counts, notes = [], [], []
+    for controls in families if controlled else []:
+        if isinstance(controls, SharedControls) and any(one.kind != "lesion" for one in interventions):
+            raise ValueError(
+                f"{name!r} is no lesion, and shared controls are larger than their network, which errs to the safe "
+                "side only where neurons are silenced. Use MatchedControls."
+            )
+        problem = controls.problem(target)
+        note = problem or controls.note(target)
+        if note:
+            # One family needs no name: it stands in the same row.
+            notes.append(f"{controls.family}: {note}" if len(families) > 1 else note)
+        if not problem:
+            makers.append(_drawer(name, interventions, controls, len(families) > 1, seed))
+            counts.append(controls.n)
+    note = "; ".join(notes)
+    if note:
+        warnings.warn(f"{name}: {note}.", DataWarning, stacklevel=4)
+    row = plan_row(name, target.kind, target.name, target.n_neurons, note=note)
+    return Plan(Step(row, interventions), tuple(makers), tuple(counts))
+
+
+def _drawer(
+    name: str, interventions: tuple[Intervention, ...], controls: Controls, several: bool, seed: int
+) -> Callable[[int], Step]:
+    target = interventions[0].target
+    place = f"/{controls.family}" if several else ""
+
+    def draw(number: int) -> Step:
+        control = controls.draw(target, number, seed)
+        row = plan_row(
+            f"{name}{place}/control-{number:03d}",
+            "control",
+            control.name,
+            control.n_neurons,
+            control_of=name,
+            control_family=controls.family,
+            draw=number,
+        )
+        return Step(row, tuple(one.on_other(control) for one in interventions))
+
+    return draw

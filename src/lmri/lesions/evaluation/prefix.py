@@ -1,0 +1,183 @@
+"""What a model computes below the first lesioned layer, kept from its intact run.
+
+A lesion changes nothing below the first layer that it touches, so what the blocks there give is the same for all
+interventions that begin at this layer. It is kept for each batch when the intact model is scored, and put in place of
+the blocks afterwards: the numbers are the same to the last digit, and the blocks are not run.
+"""
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from lmri.exceptions import SiteError
+from lmri.models import evaluation_mode
+from lmri.models.sites import blocks
+
+logger = logging.getLogger(__name__)
+
+BUDGET = 2 * 1024**3
+"""Bytes that are kept at most."""
+
+
+class Prefix:
+    """Outputs of the blocks below certain depths, by the batch that was read.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        As it is when scored intact.
+    depths : iterable of int
+        First blocks that interventions touch; at depth d the outputs of block d - 1 are kept.
+    budget : int
+        Bytes; batches beyond it are computed anew each time.
+    """
+
+    def __init__(self, model: PreTrainedModel, depths: Iterable[int], budget: int = BUDGET) -> None:
+        self.model = model
+        self.budget = budget
+        self.n_bytes = 0
+        self.n_skipped = 0
+        self._kept: dict[tuple[str, int], Any] = {}
+        self._read: str | None = None
+        self._example: dict[str, Any] = {}
+        try:
+            self._blocks = blocks(model)
+        except SiteError:
+            self._blocks = []
+        self.depths = sorted({depth for depth in depths if 0 < depth < len(self._blocks)})
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep what blocks give while the body runs the intact model."""
+        with contextlib.ExitStack() as stack:
+            if self.depths:
+                stack.enter_context(self._watching())
+            for depth in self.depths:
+                stack.callback(self._blocks[depth - 1].register_forward_hook(self._keeper(depth)).remove)
+            yield
+
+    @contextlib.contextmanager
+    def using(self, depth: int) -> Iterator[None]:
+        """Run no block below `depth` on batches that are known, while the body runs."""
+        if depth not in self.depths:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._watching())
+            for place, block in enumerate(self._blocks[:depth]):
+                whole = block.forward
+                block.forward = self._instead(whole, depth, place == depth - 1)
+                # Deleting gives the method of the class back, or a wrapper that somebody else had put in its place.
+                stack.callback(_restore, block, whole)
+            yield
+
+    def check(self) -> None:
+        """Make sure that a model without its lower blocks gives what it gave with them; give up depths where not.
+
+        Models may carry something past their blocks. Such a model is scored as a whole.
+        """
+        if not self._example:
+            self.depths = []
+        for depth in list(self.depths):
+            if not self._agrees(depth):
+                logger.info("%s cannot be run from block %d on; it is run whole.", type(self.model).__name__, depth)
+                self.depths.remove(depth)
+
+    def _agrees(self, depth: int) -> bool:
+        other = {**self._example, "input_ids": self._example["input_ids"].flip(-1)}
+        with evaluation_mode(self.model):
+            whole = _tensors(self.model(**self._example))
+            # So that what a block has left behind on the model, rather than handed on, is that of another text.
+            self.model(**other)
+            n_before = self.n_skipped
+            try:
+                with self.using(depth):
+                    short = _tensors(self.model(**self._example))
+            except Exception:  # such as a later block that misses keys which an earlier one shares
+                return False
+        return self.n_skipped > n_before and len(whole) == len(short) and all(map(torch.equal, whole, short))
+
+    # What is read is known by its content, whatever order tasks and batches come in.
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        before = self.model.register_forward_pre_hook(self._look, with_kwargs=True)
+        after = self.model.register_forward_hook(self._forget, always_call=True)
+        try:
+            yield
+        finally:
+            before.remove()
+            after.remove()
+
+    def _look(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._read = None
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
+        # With a cache of keys and values, blocks do more than give their output.
+        if args or "input_ids" not in tensors or given.get("use_cache", True) or "past_key_values" in given:
+            return
+        content = hashlib.sha256()
+        for name, value in sorted(given.items()):
+            content.update(name.encode())
+            if isinstance(value, torch.Tensor):
+                content.update(f"{value.dtype}{tuple(value.shape)}".encode())
+                content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            else:
+                content.update(repr(value).encode())
+        self._read = content.hexdigest()
+        if not self._example:
+            self._example = given
+
+    def _forget(self, *_: Any) -> None:
+        self._read = None
+
+    def _keeper(self, depth: int) -> Callable[..., None]:
+        def keep(module: torch.nn.Module, args: Any, output: Any) -> None:
+            key = (self._read, depth)
+            if self._read is None or key in self._kept:
+                return
+            size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(output))
+            if self.n_bytes + size <= self.budget:
+                self._kept[self._read, depth] = output
+                self.n_bytes += size
+
+        return keep
+
+    def _instead(self, whole: Callable[..., Any], depth: int, is_last: bool) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            kept = None if self._read is None else self._kept.get((self._read, depth))
+            if kept is None:
+                return whole(*args, **kwargs)
+            if is_last:
+                self.n_skipped += 1
+                return _fresh(kept)
+            # Of the form that this model's blocks give, so that it goes on to the next of them.
+            hidden = args[0] if args else kwargs["hidden_states"]
+            return (hidden, *kept[1:]) if isinstance(kept, tuple) else hidden
+
+        return forward
+
+
+def _restore(block: torch.nn.Module, whole: Callable[..., Any]) -> None:
+    del block.forward
+    if block.forward != whole:
+        block.forward = whole
+
+
+def _fresh(kept: Any) -> Any:
+    """Copy tensors, so that a model which writes into what it is given does not change what is kept."""
+    if isinstance(kept, torch.Tensor):
+        return kept.clone()
+    return tuple(_fresh(one) for one in kept) if isinstance(kept, tuple) else kept
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    if isinstance(output, torch.Tensor):
+        return [output]
+    values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else ()
+    return [tensor for value in values for tensor in _tensors(value)]

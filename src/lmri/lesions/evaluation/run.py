@@ -1,0 +1,277 @@
+"""Evaluation: tasks × conditions → item rows, each lesion beside its matched controls."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel
+
+from lmri.exceptions import DataWarning
+from lmri.lesions.controls import Controls
+from lmri.lesions.controls.base import DRAWS
+from lmri.lesions.evaluation.plan import Conditions, Plan, Step, families_of, identity, make_plans, plan_row, repeats
+from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.store import ItemStore, Rows
+from lmri.lesions.interventions import Intervention
+from lmri.lesions.scores import INTACT, Design, Scores, TaskInfo, values_of
+from lmri.lesions.scores.p_values import at_least_as_bad
+from lmri.lesions.tasks import Task
+from lmri.models import alterations, describe_model, hashes, look_closely
+from lmri.space.layers import stack_of
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    tasks: Sequence[Task],
+    conditions: Mapping[str, Conditions],
+    controls: Controls | Sequence[Controls] | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    store: ItemStore | None = None,
+    stop_after: int = 0,
+) -> Scores:
+    """Score a model intact, under every condition, and under every control of each.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Left as it was.
+    tokenizer : PreTrainedTokenizer
+        Its tokenizer.
+    tasks : sequence of Task
+        Such as ``lmri.tasks.Perplexity(recording.test_texts)``.
+    conditions : mapping of str to Intervention, or to a sequence of them
+        By the name that tables give them. Several interventions are repetitions of one on the same neurons, such as
+        lesions with ten seeds of donor tokens; their items are put together.
+    controls : Controls, or sequence of Controls, optional
+        One family of controls or several, such as `lmri.MatchedControls`, drawn for every condition on a network or
+        union that is not empty. What has to be known of those of a network is warned of, and stands in its row.
+    seed : int, default=0
+        Of the controls and of the bootstrap.
+    strict : bool, default=False
+        Refuse other weights than those recorded.
+    progress : callable, optional
+        Called with evaluations done and in all.
+    store : ItemStore, optional
+        Where item rows are kept as they come, such as ``study.item_store()``: a killed evaluation goes on where it was,
+        more controls can be added later, and nothing is scored twice.
+    stop_after : int, default=0
+        Draw no more controls for a condition once so many, in every task, were at least as bad as it; p is that of
+        Besag and Clifford. 0 draws them all.
+
+    Returns
+    -------
+    Scores
+        Item rows; ``scores.summary()`` is the table.
+
+    Notes
+    -----
+    What the model computes below the first layer that an intervention touches is taken from its intact run, so that
+    lesions of deep layers cost less. The numbers are the same.
+    """
+    tasks = list(tasks)
+    look_closely(model)
+    _check(tasks, conditions, stop_after)
+    _warn_of_overlap(tasks, conditions)
+    altered = alterations(model)
+    if altered:
+        warnings.warn(
+            f"The model is under an intervention already ({'; '.join(altered)}), so what is called "
+            f"{INTACT!r} is not. Evaluate outside of the with block.",
+            DataWarning,
+            stacklevel=2,
+        )
+    made_of = identity(model, tasks, conditions, controls, seed, stop_after)
+    plans = make_plans(conditions, controls, seed)
+    # Rows of an altered model are not those of its weights, by which a store knows them.
+    kept = ItemStore() if store is None or altered else store
+    run = _Run(model, tokenizer, tasks, plans, strict, stop_after, kept, progress)
+    items, rows = run.all()
+    families = families_of(controls)
+    design = Design(
+        stop_after,
+        max((family.n for family in families), default=0),
+        tuple(family.family for family in families if family.identity().get("draws") == DRAWS),
+    )
+    return Scores(items, rows, [task.info for task in tasks], seed, describe_model(model), made_of, design)
+
+
+class _Run:
+    """One evaluation while it goes on."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        tasks: Sequence[Task],
+        plans: Sequence[Plan],
+        strict: bool,
+        stop_after: int,
+        store: ItemStore,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.model, self.tokenizer, self.tasks, self.plans = model, tokenizer, tasks, plans
+        self.strict, self.stop_after, self.store, self.progress = strict, stop_after, store, progress
+        self.keys = {task.info.name: store.key(model, tokenizer, task) for task in tasks}
+        self.prefix = Prefix(model, {first_layer(one) for plan in plans for one in plan.own.interventions})
+        self.intact: dict[str, Rows] = {}
+        self.items: Rows = []
+        self.rows: list[dict[str, Any]] = []
+        self.n_done = 0
+        self.n_all = (1 + sum(1 + sum(plan.n_draws) for plan in plans)) * len(tasks)
+
+    def all(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        self._score_intact()
+        for plan in self.plans:
+            own = self._score(plan.own)
+            for draw, n in zip(plan.families, plan.n_draws, strict=True):
+                self._score_controls(own, draw, n)
+        items = pd.DataFrame(self.items)
+        for column in ("label", "predicted"):
+            if column in items:
+                items[column] = items[column].fillna("")
+        if "repeat" in items:
+            items["repeat"] = items["repeat"].fillna(-1).astype(int)
+        return items, pd.DataFrame(self.rows)
+
+    def _count(self, n: int = 1) -> None:
+        for _ in range(n):
+            self.n_done += 1
+            if self.progress is not None:
+                self.progress(self.n_done, self.n_all)
+
+    def _score_intact(self) -> None:
+        self.rows.append(plan_row(INTACT, INTACT, "", 0))
+        with self.prefix.keeping():
+            for task in self.tasks:
+                # Always scored: it says whether stored rows are of a model that gives the same here.
+                live = _rows(task, self.model, self.tokenizer)
+                found = self.store.check(self.keys[task.info.name], task, live)
+                self.intact[task.info.name] = found
+                self.items.extend(_named(found, INTACT, task))
+                self._count()
+        self.prefix.check()
+        _warn_of_guessing(self.model, self.tasks, self.intact)
+
+    def _score(self, step: Step) -> dict[str, Rows]:
+        """Score one condition or control on all tasks; give its rows by task."""
+        self.rows.append(step.row)
+        scored: dict[str, Rows] = {task.info.name: [] for task in self.tasks}
+        for number, intervention in enumerate(step.interventions):
+            for name, rows in self._score_one(intervention).items():
+                scored[name].extend({**row, "repeat": number} if len(step.interventions) > 1 else row for row in rows)
+        for task in self.tasks:
+            self.items.extend(_named(scored[task.info.name], step.name, task))
+        self._count(len(self.tasks))
+        return scored
+
+    def _score_one(self, intervention: Intervention) -> dict[str, Rows]:
+        if not intervention.edits():
+            return self.intact  # nothing changes, as for an empty network, so nothing needs to be run
+        known = intervention.digest()
+        found: dict[str, Rows] = {}
+        missing: list[Task] = []
+        for task in self.tasks:
+            rows = self.store.find(self.keys[task.info.name], known, task)
+            if rows is None:
+                missing.append(task)
+            else:
+                found[task.info.name] = rows
+        if not missing:
+            return found
+        with self.prefix.using(first_layer(intervention)), intervention.on(self.model, strict=self.strict):
+            for task in missing:
+                rows = _rows(task, self.model, self.tokenizer)
+                self.store.keep(self.keys[task.info.name], known, task, rows)
+                found[task.info.name] = rows
+        return found
+
+    def _score_controls(self, own: Mapping[str, Rows], draw: Callable[[int], Step], n: int) -> None:
+        open_questions = {(task.info.name, metric): 0 for task in self.tasks for metric in task.info.metrics}
+        bounds = {key: self._diff(own[key[0]], *key) for key in open_questions} if self.stop_after else {}
+        for number in range(n):
+            scored = self._score(draw(number))
+            for key, bound in bounds.items():
+                info = self._info(key[0])
+                diff = np.array([self._diff(scored[key[0]], *key)])
+                open_questions[key] += int(at_least_as_bad(diff, bound, info.higher_is_better)[0])
+            if bounds and min(open_questions.values()) >= self.stop_after:
+                self._count((n - number - 1) * len(self.tasks))
+                return
+
+    def _info(self, task: str) -> TaskInfo:
+        return next(one.info for one in self.tasks if one.info.name == task)
+
+    def _diff(self, rows: Rows, task: str, metric: str) -> float:
+        both = [*({**row, "condition": "own"} for row in rows), *_as(self.intact[task], INTACT)]
+        values = values_of(pd.DataFrame(both), self._info(task), metric)
+        return values["own"] - values[INTACT]
+
+
+def _rows(task: Task, model: PreTrainedModel, tokenizer: Any) -> Rows:
+    # Plain rows: thousands of small tables, kept between large activations, would fragment the memory.
+    return [
+        {str(name): value for name, value in row.items()} for row in task.score(model, tokenizer).to_dict("records")
+    ]
+
+
+def _as(rows: Rows, condition: str) -> Rows:
+    return [{**row, "condition": condition} for row in rows]
+
+
+def _named(rows: Rows, condition: str, task: Task) -> Rows:
+    return [{"condition": condition, "task": task.info.name, **row} for row in rows]
+
+
+def first_layer(intervention: Intervention) -> int:
+    """Give the first block in which an intervention changes anything; 0 if none, or if others run before the first."""
+    changed, space = np.flatnonzero(intervention.changed), intervention.space
+    if stack_of(space.site) == "decoder" or any(layer.call is not None for layer in space.layers):
+        return 0  # a block that several layers share runs again behind a lesion
+    return space.blocks[space.layer_of[changed[0]]] if changed.size else 0
+
+
+def _check(tasks: Sequence[Task], conditions: Mapping[str, Conditions], stop_after: int) -> None:
+    if not tasks:
+        raise ValueError("tasks is empty; give at least one, such as lmri.lesions.tasks.Perplexity(texts).")
+    names = [task.info.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"The tasks are named {names}; each needs a name of its own (name=).")
+    if INTACT in conditions:
+        raise ValueError(f"A condition is named {INTACT!r}, which is the model without any. Rename it.")
+    if stop_after < 0:
+        raise ValueError(f"stop_after is {stop_after}; accepted are 0, to draw all controls, and more, such as 10.")
+
+
+def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Mapping[str, Rows]) -> None:
+    uniform = math.log(model.get_input_embeddings().weight.shape[0])
+    for task in tasks:
+        values = [float(row["value"]) for row in intact[task.info.name]]
+        mean = sum(values) / len(values)
+        if task.info.metric == "nats_per_token" and mean > uniform:
+            warnings.warn(
+                f"The intact model predicts {task.info.name!r} worse than guessing ({mean:.2f} nats per token; "
+                f"guessing gives {uniform:.2f}). It knows no such texts, and lesions say nothing there.",
+                DataWarning,
+                stacklevel=5,
+            )
+
+
+def _warn_of_overlap(tasks: Sequence[Task], conditions: Mapping[str, Conditions]) -> None:
+    every = [one for made in conditions.values() for one in repeats(made)]
+    fitted: frozenset[str] = frozenset().union(*(one.fit_texts for one in every))
+    for task in tasks:
+        scored = hashes(task.texts)
+        if scored & fitted:
+            warnings.warn(
+                f"{len(scored & fitted)} of the {len(scored)} texts of {task.info.name!r} are among those in which the "
+                "networks were found. Score held-out texts instead: recording.test_texts.",
+                DataWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,5 @@
+"""Experiments: questions of the paper, and beyond it, each answered by one function of results or of a study."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

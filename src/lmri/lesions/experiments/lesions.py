@@ -1,0 +1,198 @@
+"""Lesions as an outcome: which networks exceed their controls, in the paper's layouts, with the paper's numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lmri.lesions.controls import FAMILIES
+from lmri.lesions.experiments.paper import (
+    check_model,
+    kinds_of,
+    lesion_layout,
+    networks_layout,
+    number,
+)
+from lmri.lesions.experiments.parity import PARITY
+from lmri.lesions.scores import ALPHA, INTACT, Scores, TaskInfo
+from lmri.storage.outcome import Outcome
+
+MEANING = (
+    "p says whether a set of neurons is unusual among such sets of neurons, for this model and these items; the "
+    "interval of the network minus the mean of its controls says how far that generalizes to other texts. One model is "
+    "one subject."
+)
+
+PAPERS_MEANING = (
+    "Made with the paper's choices ("
+    + PARITY
+    + "): one-sided z, the solver's signs, zeros, and one random 15 % of all neurons in place of controls. Nothing "
+    "here tests a network against sets of neurons that are like it."
+)
+
+
+def lesion_outcome(
+    scores: Scores,
+    of: str = "networks",
+    model: str | None = None,
+    parity: bool = False,
+    balance: pd.DataFrame | None = None,
+) -> Outcome:
+    """Put stored scores of a lesion into words, tables and a figure.
+
+    Parameters
+    ----------
+    scores : Scores
+        Of lesions of single networks, of their union and of random neurons, as far as there are; with or without
+        controls, of one family or of several.
+    of : str, default="networks"
+        What was lesioned, for the title.
+    model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
+        Whose numbers of the paper stand beside, where task and metric are the same.
+    parity : bool, default=False
+        Whether networks were made with the paper's choices; see `lmri.experiments.parity.check_parity`.
+    balance : DataFrame, optional
+        How alike networks and their controls are in what the lesion removes: a row each, as
+        `lmri.controls.EnergyMatchedControls.balance` gives it.
+
+    Returns
+    -------
+    Outcome
+        Tables ``scores``, ``labels`` of classifications and ``balance`` if it is known; a layout as Table 5 to 7, and
+        one as Table 4 of each task; one figure.
+    """
+    from lmri.lesions.scores.figure import draw_scores  # drawing takes a second to load
+    from lmri.space.drawing import drawing
+
+    model = check_model(model)
+    summary, labels = scores.summary(), scores.label_counts()
+    lesioned = summary[summary["condition"] != INTACT]
+    tables = {"scores": summary} | ({"labels": labels} if len(labels) else {})
+    tables |= {} if balance is None else {"balance": balance}
+    layouts = {"lesions": lesion_layout(scores, model)}
+    for task in scores.tasks:
+        layouts[f"networks-{_stem(task.name)}"] = networks_layout(scores, task.name, model)
+    said = _paragraphs(scores, summary) + ([] if balance is None else [_balanced(balance)])
+    caption = (
+        "Dots: difference from the intact model, with the 95 % interval over texts. Grey ticks: every matched control."
+    )
+    return Outcome(
+        "lesion",
+        f"{PARITY.capitalize()}: lesions of {of}" if parity else f"Lesions of {of}",
+        "\n\n".join([*said, PAPERS_MEANING if parity else MEANING]),
+        tables,
+        layouts,
+        {"lesions": drawing(draw_scores(scores), caption)} if len(lesioned) else {},
+    )
+
+
+def _stem(task: str) -> str:
+    return "".join(char if char.isascii() and (char.isalnum() or char in "_-") else "-" for char in task)
+
+
+def _paragraphs(scores: Scores, summary: pd.DataFrame) -> list[str]:
+    kinds = kinds_of(scores, summary)
+    found = [_task(task, summary[(summary["task"] == task.name) & (summary["metric"] == task.metric)], kinds,
+                   scores.design.n_planned)
+             for task in scores.tasks]  # fmt: skip
+    return [*_scored(scores, summary), *found, *_collapsed(summary), *_notes(summary)]
+
+
+def _scored(scores: Scores, summary: pd.DataFrame) -> list[str]:
+    """Say which weights were scored, and what controls have in common with their network."""
+    said = [f"Scored was {scores.model.id} (weights {scores.model.fingerprint})."] if scores.model else []
+    families = [FAMILIES.get(str(name), str(name)) for name in summary["control_family"].unique() if name]
+    if families:
+        said.append(f"Controls have {'; or '.join(families)}.")
+    return [" ".join(said)] if said else []
+
+
+def _balanced(balance: pd.DataFrame) -> str:
+    """Say how well matching by removed energy came out."""
+    before, after = balance["smd_before"].abs().max(), balance["smd_after"].abs().max()
+    unmatched = int(balance["n_unmatched"].sum())
+    return (
+        "What a lesion removes differs between networks and controls matched by layer and size by up to "
+        f"{before:.2f} standard deviations, and by up to {after:.2f} once it is matched, too; {unmatched} "
+        f"neuron{'' if unmatched == 1 else 's'} had no match (table balance)."
+    )
+
+
+def _task(task: TaskInfo, rows: pd.DataFrame, kinds: dict[str, str], n_planned: int) -> str:
+    intact = rows[rows["condition"] == INTACT].iloc[0]
+    better = "more is better" if task.higher_is_better else "less is better"
+    said = [f"{task.name} ({task.metric.replace('_', ' ')}, {better}): intact {number(intact['value'])}."]
+    tested = rows[[kinds[name] == "network" for name in rows["condition"]]]
+    families = [name for name in dict.fromkeys(tested["control_family"]) if name]
+    said += [_family(tested[tested["control_family"] == family], family, n_planned) for family in families]
+    if not families and len(tested):
+        said.append("No network has matched controls, so nothing says whether one is unusual.")
+    for kind, words in (("union", "Without all of"), ("random", "Without")):
+        for name in dict.fromkeys(rows.loc[[kinds[one] == kind for one in rows["condition"]], "condition"]):
+            said.append(_set(rows[rows["condition"] == name], f"{words} {name}"))
+    return " ".join(said)
+
+
+def _family(rows: pd.DataFrame, family: str, n_planned: int) -> str:
+    """Say which networks exceed their controls of one family."""
+    judged = rows[rows["p"].notna()]
+    if judged.empty:
+        return f"Beside {family} controls, no network could be tested."
+    if judged["q"].isna().all():
+        least = n_planned or int(judged["n_controls"].min())  # fewer, where draws stopped early
+        low = judged.nsmallest(1, "p").iloc[0]
+        return (
+            f"Beside {family} controls, the lowest p of {len(judged)} networks is {low['p']:.3g} ({low['condition']}); "
+            f"with {least} controls a network no q can be given."
+        )
+    beyond = judged[judged["q"] <= ALPHA].sort_values(["p", "condition"])
+    named = "; ".join(_beyond(row) for _, row in beyond.iterrows())
+    return (
+        f"{len(beyond)} of {len(judged)} networks exceed their {family} controls (q ≤ {ALPHA:g})"
+        f"{': ' + named if named else ''}."
+    )
+
+
+def _beyond(row: pd.Series) -> str:
+    interval = ""
+    if np.isfinite(row.get("effect_low", np.nan)):
+        interval = f" [{number(row['effect_low'], '+')}, {number(row['effect_high'], '+')}]"
+    effect = f"{number(row['effect'], '+')}{interval} beyond their mean"
+    return f"{row['condition']} ({effect}, p {row['p']:.3g}, q {row['q']:.3g})"
+
+
+def _set(rows: pd.DataFrame, words: str) -> str:
+    """Say what a lesion of many neurons does, and where it stands among its controls of each family."""
+    first = rows.iloc[0]
+    interval = ""
+    if np.isfinite(first["ci_low"]):
+        interval = f" [{number(first['ci_low'], '+')}, {number(first['ci_high'], '+')}]"
+    tests = "".join(
+        f"; beside {row.control_family} controls p {row.p:.3g}" for row in rows.itertuples() if np.isfinite(row.p)
+    )
+    return f"{words} ({int(first['n_neurons'])} neurons): {number(first['diff'], '+')}{interval}{tests}."
+
+
+def _collapsed(summary: pd.DataFrame) -> list[str]:
+    flags = summary[pd.to_numeric(summary["collapsed"], errors="coerce") == 1]
+    pairs = list(dict.fromkeys(f"{row.condition} on {row.task}" for row in flags.itertuples()))
+    return _listed("Collapsed onto one label, so that the score says nothing but how often that label is right", pairs)
+
+
+def _notes(summary: pd.DataFrame) -> list[str]:
+    # What is known of a task stands in all of its rows, and is said once.
+    found: dict[str, None] = {}
+    for task, rows in summary.groupby("task", sort=False):
+        parts = [str(note).split("; ") for note in rows["note"]]
+        common = [part for part in parts[0] if part and all(part in others for others in parts)]
+        found |= dict.fromkeys(f"{task}: {part}" for part in common)
+        for name, own in zip(rows["condition"], parts, strict=True):
+            found |= dict.fromkeys(f"{name}: {part}" for part in own if part and part not in common)
+    return _listed("Note", list(found))
+
+
+def _listed(words: str, found: Sequence[str], most: int = 20) -> list[str]:
+    if not found:
+        return []
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return [f"{words}: {'; '.join(found[:most])}{more}."]

@@ -1,0 +1,410 @@
+"""The paper's tables with its numbers beside ours; its choices, as a switch, are in `lmri.experiments.parity`.
+
+Numbers are those of arXiv 2502.20408v1. They stand beside ours only where task and metric are the same: accuracy beside
+accuracy, and F1 of answers beside F1 of answers. The model, the texts, the prompts and what counts as an answer may
+still differ, so that a number of the paper is a landmark, not a target. Of generated answers, the paper counts those
+that cannot be read as wrong; ours are left out, and the share of them is said.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lmri.lesions.experiments.parity import PARITY, check_parity, paper_estimator, paper_networks
+from lmri.lesions.scores import INTACT, Scores
+
+__all__ = [
+    "AG_NEWS_INTACT",
+    "AG_NEWS_NETWORKS",
+    "COMPONENTS",
+    "CORPORA",
+    "LESIONS",
+    "MODELS",
+    "NAMES",
+    "PARITY",
+    "PRESERVED",
+    "TASKS",
+    "TEMPLATES",
+    "check_model",
+    "check_parity",
+    "lesion_layout",
+    "networks_layout",
+    "paper_estimator",
+    "paper_networks",
+    "paper_task",
+    "preserve_layout",
+    "templates_layout",
+]
+
+MODELS = {"gpt2": "GPT-2", "qwen2.5-3b": "Qwen2.5-3B-Instruct", "chatglm3-6b": "ChatGLM3-6B-base"}
+"""Whose numbers the paper has, and how it calls them."""
+
+TASKS = ("cola", "mrpc", "qqp", "sst2", "mnli", "qnli", "ag-news", "squad")
+"""In the paper's order, under our names."""
+
+NAMES = dict(zip(TASKS, ("CoLA", "MRPC", "QQP", "SST-2", "MNLI", "QNLI", "AG News", "SQuAD"), strict=True))
+
+CORPORA = ("NEWS", "WIKI", "MATH", "CODE")
+
+TEMPLATES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "gpt2": (
+        (15, 208, 142, 140), (7, 119, 109, 85), (12, 59, 31, 44), (31, 145, 91, 114), (32, 91, 32, 135),
+        (87, 4, 6, 107), (63, 41, 35, 134), (21, 58, 43, 71), (15, 0, 51, 112), (11, 18, 118, 79),
+    ),
+    "qwen2.5-3b": (
+        (0, 2, 0, 0), (0, 0, 1, 59), (0, 1, 0, 0), (0, 0, 0, 0), (50, 10, 0, 0),
+        (0, 17, 0, 0), (64, 73, 55, 58), (0, 0, 0, 64), (0, 0, 0, 3), (64, 70, 55, 2),
+    ),
+    "chatglm3-6b": (
+        (0, 0, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 2),
+        (3, 0, 8, 0), (0, 0, 1, 0), (0, 0, 0, 0), (0, 4, 0, 0), (0, 0, 0, 0),
+    ),
+}  # fmt: skip
+"""Tables 1 to 3: networks of 100 single texts with IoU > 0.2 to each of 10 templates, a row each, by `CORPORA`."""
+
+AG_NEWS_INTACT = 0.8614
+AG_NEWS_NETWORKS = (
+    (37, 0.8538), (21, 0.6643), (57, 0.8391), (29, 0.8439), (36, 0.5749),
+    (29, 0.8500), (15, 0.8482), (55, 0.7042), (15, 0.6753), (72, 0.8471),
+)  # fmt: skip
+"""Table 4: of GPT-2, neurons of each network and the accuracy on AG News without it."""
+
+LESIONS: dict[str, dict[str, tuple[float, float | None, float]]] = {
+    "gpt2": {
+        "cola": (0.7776, 0.7383, 0.5772), "mrpc": (0.7941, 0.7941, 0.7377), "qqp": (0.8758, 0.8717, 0.8104),
+        "sst2": (0.9163, 0.9083, 0.5436), "mnli": (0.6847, 0.6879, 0.5995), "qnli": (0.8746, 0.8569, 0.6811),
+        "ag-news": (0.8614, 0.8487, 0.5557), "squad": (0.3397, 0.3154, 0.1342),
+    },
+    "qwen2.5-3b": {
+        "cola": (0.6913, None, 0.0), "mrpc": (0.6275, None, 0.0172), "sst2": (0.8440, None, 0.0),
+        "mnli": (0.2731, None, 0.0), "qnli": (0.3953, None, 0.0), "ag-news": (0.7185, None, 0.0),
+        "squad": (0.2104, None, 0.0057),
+    },
+    "chatglm3-6b": {
+        "cola": (0.6893, None, 0.0), "mrpc": (0.8161, None, 0.0441), "sst2": (0.9392, None, 0.1422),
+        "mnli": (0.2062, None, 0.0), "qnli": (0.1067, None, 0.0053), "ag-news": (0.9128, None, 0.0025),
+        "squad": (0.9021, None, 0.0358),
+    },
+}  # fmt: skip
+"""Tables 5 to 7: intact, without 15 % of all neurons at random (of GPT-2 only), and without 10 networks."""
+
+COMPONENTS = (10, 64, 128, 256, 512)
+
+PRESERVED: dict[str, dict[str, tuple[tuple[float, int], ...]]] = {
+    "gpt2": {
+        "cola": ((0.3078, 145), (0.3509, 495), (0.4976, 1221), (0.7776, 2109), (0.6088, 1409)),
+        "mrpc": ((0.6838, 71), (0.6985, 394), (0.8113, 759), (0.7279, 426), (0.8137, 817)),
+        "qqp": ((0.6106, 60), (0.6849, 300), (0.8477, 582), (0.8766, 865), (0.8048, 632)),
+        "sst2": ((0.5195, 58), (0.7970, 391), (0.6823, 253), (0.8394, 560), (0.9163, 1357)),
+        "mnli": ((0.3220, 61), (0.3407, 342), (0.4158, 722), (0.6858, 1242), (0.5294, 816)),
+        "qnli": ((0.5338, 213), (0.8559, 2111), (0.8737, 3168), (0.8629, 2568), (0.8720, 3651)),
+        "ag-news": ((0.6849, 86), (0.7039, 394), (0.8462, 830), (0.8596, 1281), (0.8613, 1606)),
+        "squad": ((0.0016, 79), (0.2143, 652), (0.3314, 945), (0.3391, 1262), (0.3398, 1577)),
+    },
+    "qwen2.5-3b": {
+        "cola": ((0.0, 1500), (0.6913, 6694), (0.6913, 8330), (0.6913, 10602), (0.6913, 6349)),
+        "mrpc": ((0.0, 1219), (0.6814, 7556), (0.5245, 10390), (0.6373, 12042), (0.6324, 12733)),
+        "sst2": ((0.0092, 914), (0.8200, 4592), (0.8830, 7223), (0.8888, 9686), (0.8899, 11027)),
+        "mnli": ((0.0014, 2116), (0.2546, 8319), (0.2476, 10064), (0.2740, 11285), (0.2725, 12080)),
+        "qnli": ((0.0002, 750), (0.2720, 7569), (0.4077, 9478), (0.3948, 10368), (0.3967, 11043)),
+        "ag-news": ((0.1201, 1876), (0.0061, 7423), (0.7280, 10274), (0.7205, 11491), (0.7213, 12118)),
+        "squad": ((0.0057, 2053), (0.1900, 8436), (0.1918, 10765), (0.2102, 12272), (0.2106, 13183)),
+    },
+    "chatglm3-6b": {
+        "cola": ((0.0, 2967), (0.6913, 12306), (0.6913, 15966), (0.6913, 20495), (0.6913, 27832)),
+        "mrpc": ((0.0, 2344), (0.7770, 13917), (0.8186, 18520), (0.8162, 23369), (0.8162, 28697)),
+        "sst2": ((0.0, 1235), (0.8624, 9390), (0.9300, 14854), (0.9381, 18702), (0.9404, 26513)),
+        "mnli": ((0.0, 3399), (0.2123, 12569), (0.2041, 15586), (0.2062, 20103), (0.2103, 25080)),
+        "qnli": ((0.0, 905), (0.1545, 13846), (0.1157, 22341), (0.1078, 28645), (0.1067, 30838)),
+        "ag-news": ((0.0, 2098), (0.9036, 11831), (0.9087, 18540), (0.9128, 26489), (0.9128, 32864)),
+        "squad": ((0.0001, 2849), (0.8655, 16150), (0.9016, 21903), (0.9023, 26646), (0.9021, 30226)),
+    },
+}  # fmt: skip
+"""Tables 8 to 10: score with nothing but the networks of 10 to 512 components, and how many neurons that are."""
+
+
+def check_model(model: str | None) -> str | None:
+    """Return the name of one of the paper's models, or None if no number of the paper is wanted, else raise."""
+    if model is not None and model not in MODELS:
+        raise ValueError(f"The paper's model is {model!r}; accepted are {', '.join(MODELS)}, or none.")
+    return model
+
+
+def paper_task(task: str, metric: str) -> str | None:
+    """Find the paper's task that a row of scores may stand beside: the same task, under the paper's metric.
+
+    Parameters
+    ----------
+    task : str
+        Name of a task, such as ``"sst2"``.
+    metric : str
+        Of the row.
+
+    Returns
+    -------
+    str or None
+        One of `TASKS`; None if the paper has no such task, or another metric of it.
+
+    Examples
+    --------
+    >>> paper_task("ag-news", "accuracy")
+    'ag-news'
+    >>> paper_task("cola", "matthews") is None
+    True
+    """
+    plain = task.lower().replace("-", "").replace("_", "").replace("mnlimatched", "mnli")
+    found = {one.replace("-", ""): one for one in TASKS}.get(plain)
+    if found is None or metric != ("answer_f1" if found == "squad" else "accuracy"):
+        return None
+    return found
+
+
+def templates_layout(table: pd.DataFrame, model: str | None = None) -> pd.DataFrame:
+    """Lay counts of templates out as Tables 1 to 3: a row a template, a column a corpus.
+
+    Templates of two models have no number in common, so both are sorted by their counts over all corpora, and those of
+    the same rank stand side by side. Behind each of our counts stands the 95 % level of random networks with the same
+    layer profiles. Counts depend on how many single texts there are, which the headings say; the paper's has 100.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Templates of one corpus: rows of `CorpusTemplates.table` with one ``templates_of``.
+    model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
+        Whose counts of the paper stand beside.
+    """
+    if "templates_of" in table and table["templates_of"].nunique() > 1:
+        raise ValueError(
+            f"The templates are of {', '.join(table['templates_of'].unique())}; a layout is of one corpus. Make one "
+            "of each."
+        )
+    model = check_model(model)
+    order = table.groupby("template", sort=False)["n_above"].sum().sort_values(ascending=False, kind="stable").index
+    own = {"template (neurons)": [f"{one} ({_first(table, one)['n_template']})" for one in order]}
+    for label in dict.fromkeys(table["label"]):
+        rows = table[table["label"] == label].set_index("template").loc[order]
+        heading = f"{label} ({rows['n_individuals'].iloc[0]} texts)"
+        own[heading] = [f"{row.n_above} ({row.chance_95:g})" for row in rows.itertuples()]
+    if model is None:
+        return pd.DataFrame(own)
+    theirs = sorted(enumerate(TEMPLATES[model], start=1), key=lambda one: -sum(one[1]))
+    own["paper: template"] = [str(number) for number, _ in theirs]
+    for place, corpus in enumerate(CORPORA):
+        own[f"paper: {corpus} (100 texts)"] = [str(counts[place]) for _, counts in theirs]
+    return _filled(own)
+
+
+def _first(table: pd.DataFrame, template: str) -> pd.Series:
+    return table[table["template"] == template].iloc[0]
+
+
+def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None = None) -> pd.DataFrame:
+    """Lay a task's lesions of single networks out as Table 4: network (neurons) → score.
+
+    Networks of two models have no number in common, so both are sorted, the worst lesion first, and those of the same
+    rank stand side by side.
+
+    Parameters
+    ----------
+    scores : Scores or DataFrame
+        Of lesions, or its summary.
+    task : str
+        Which task; the paper's numbers stand beside only if it is AG News, scored by accuracy.
+    model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
+        Whose numbers of the paper; it has those of GPT-2.
+
+    Returns
+    -------
+    DataFrame
+        Score, and its difference from intact with the 95 % interval over texts.
+    """
+    model = check_model(model)
+    rows = _rows(scores, task)
+    metric, better = str(rows["metric"].iloc[0]), _better(scores, task)
+    intact = rows[rows["condition"] == INTACT].iloc[0]
+    kinds = kinds_of(scores, rows)
+    single = rows[[kinds[name] == "network" for name in rows["condition"]]]
+    beside = _beside(_summary(scores), task, metric)
+    single = single.sort_values("diff", ascending=better, kind="stable", na_position="last")
+    shown = [intact, *(row for _, row in single.iterrows())]
+    layout = {
+        "network (neurons)": ["intact", *(f"{row['condition']} ({int(row['n_neurons'])})" for row in shown[1:])],
+        metric.replace("_", " "): [_value(row) for row in shown],
+        "difference [95 % over texts]": ["–", *(_difference(row) for row in shown[1:])],
+    }
+    for family, own in beside.groupby("control_family", sort=False):
+        known = own.set_index("condition")
+        layout[f"beyond {family} controls [95 %]; p; q"] = [
+            "–",
+            *(_tested(known.loc[row["condition"]]) if row["condition"] in known.index else "–" for row in shown[1:]),
+        ]
+    if model == "gpt2" and paper_task(task, metric) == "ag-news":
+        theirs = sorted(enumerate(AG_NEWS_NETWORKS, start=1), key=lambda one: one[1][1])
+        layout["paper: network (neurons)"] = ["intact", *(f"{number} ({n})" for number, (n, _) in theirs)]
+        layout["paper: accuracy"] = [number(AG_NEWS_INTACT), *(number(value) for _, (_, value) in theirs)]
+    return _filled(layout)
+
+
+def _beside(summary: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    """Give the rows of a task's conditions that were tested beside controls."""
+    return summary[(summary["task"] == task) & (summary["metric"] == metric) & summary["p"].notna()]
+
+
+def _tested(row: pd.Series) -> str:
+    """Say how far a condition goes beyond its controls, with the interval over texts, p and q."""
+    effect = number(row["effect"], "+")
+    if np.isfinite(row["effect_low"]):
+        effect += f" [{number(row['effect_low'], '+')}, {number(row['effect_high'], '+')}]"
+    q = f"{row['q']:.3g}" if np.isfinite(row["q"]) else "–"
+    return f"{effect}; {row['p']:.3g}; {q}"
+
+
+def lesion_layout(scores: Scores | pd.DataFrame, model: str | None = None) -> pd.DataFrame:
+    """Lay lesions out as Tables 5 to 7: task → intact, without random neurons, without the union of all networks.
+
+    Parameters
+    ----------
+    scores : Scores or DataFrame
+        Of lesions, or its summary.
+    model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
+        Whose numbers of the paper stand beside, where task and metric are the same.
+
+    Returns
+    -------
+    DataFrame
+        A row a task and metric; scores, with the difference from intact and its 95 % interval over texts.
+    """
+    model = check_model(model)
+    summary = _summary(scores)
+    layout = []
+    for (task, metric), rows in summary.groupby(["task", "metric"], sort=False):
+        kinds = kinds_of(scores, rows)
+        first = rows.drop_duplicates("condition").set_index("condition")
+        row = {"task": task, "metric": str(metric).replace("_", " "), "scoring": first["scoring"].iloc[0]}
+        row["intact"] = _value(first.loc[INTACT])
+        for kind, heading in (("random", "random neurons"), ("union", "all networks")):
+            names = [name for name in first.index if kinds[name] == kind]
+            row[heading] = "; ".join(_scored(first.loc[name]) for name in names) or "–"
+            beside = rows[rows["condition"].isin(names) & rows["p"].notna()]
+            if len(beside):
+                said = (f"{one['control_family']}: {_tested(one)}" for _, one in beside.iterrows())
+                row[f"{heading}, beyond controls [95 %]; p; q"] = "; ".join(said)
+        if model is not None:
+            theirs = LESIONS[model].get(paper_task(str(task), str(metric)) or "", (None, None, None))
+            row |= {f"paper: {name}": number(one) for name, one in zip(_LESIONED, theirs, strict=True)}
+        layout.append(row)
+    return _without_empty(pd.DataFrame(layout))
+
+
+_LESIONED = ("intact", "random 15 %", "10 networks")
+
+
+def preserve_layout(by_components: Mapping[int, Scores | pd.DataFrame], model: str | None = None) -> pd.DataFrame:
+    """Lay preservations out as Tables 8 to 10: task × number of components → score (neurons).
+
+    Parameters
+    ----------
+    by_components : mapping of int to Scores or DataFrame
+        By the number of components of the decomposition, of interventions that preserve the union of its networks.
+    model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
+        Whose numbers of the paper stand beside, where task, metric and number of components are the same.
+
+    Returns
+    -------
+    DataFrame
+        A row a task and metric: score (neurons), and the difference from intact with its 95 % interval over texts.
+    """
+    model = check_model(model)
+    table: dict[tuple[str, str], dict[str, str]] = {}
+    for n_components in sorted(by_components):
+        scores = by_components[n_components]
+        for (task, metric), rows in _summary(scores).groupby(["task", "metric"], sort=False):
+            kinds = kinds_of(scores, rows)
+            first = rows.drop_duplicates("condition").set_index("condition")
+            union = [name for name in first.index if kinds[name] == "union"]
+            if len(union) != 1:
+                raise ValueError(
+                    f"With {n_components} components, {task!r} has the unions {union}; a layout takes one. Preserve "
+                    "the union of one set of networks."
+                )
+            own = table.setdefault((str(task), str(metric)), {"intact": _value(first.loc[INTACT])})
+            row = first.loc[union[0]]
+            own[f"K = {n_components}"] = f"{_value(row)} ({int(row['n_neurons'])}); {_difference(row)}"
+            if model is None or n_components not in COMPONENTS:
+                continue
+            theirs = PRESERVED[model].get(paper_task(str(task), str(metric)) or "")
+            value, n_neurons = theirs[COMPONENTS.index(n_components)] if theirs else (None, 0)
+            own[f"paper: K = {n_components}"] = f"{number(value)} ({n_neurons})" if value is not None else "–"
+    rows = [{"task": task, "metric": metric.replace("_", " "), **own} for (task, metric), own in table.items()]
+    return _without_empty(pd.DataFrame(rows))
+
+
+def _summary(scores: Scores | pd.DataFrame) -> pd.DataFrame:
+    return scores.summary() if isinstance(scores, Scores) else scores
+
+
+def _rows(scores: Scores | pd.DataFrame, task: str) -> pd.DataFrame:
+    """Give a task's rows under its own metric, one a condition."""
+    summary = _summary(scores)
+    own = summary[summary["task"] == task]
+    if own.empty:
+        raise ValueError(f"There are no scores of {task!r}; there are of {', '.join(summary['task'].unique())}.")
+    return own[own["metric"] == own["metric"].iloc[0]].drop_duplicates("condition")
+
+
+def kinds_of(scores: Scores | pd.DataFrame, rows: pd.DataFrame) -> dict[str, str]:
+    """Say what each condition is: as the scores do, or by the names that unions and random neurons get."""
+    if isinstance(scores, Scores):
+        return {str(name): str(kind) for name, kind in scores.conditions[["condition", "kind"]].to_numpy()}
+
+    def kind(name: str, network: str) -> str:
+        if name == INTACT:
+            return INTACT
+        return (
+            "union"
+            if network.endswith("-union")
+            else "random"
+            if re.fullmatch(r"random-[0-9.]+%", network)
+            else "network"
+        )
+
+    return {str(row.condition): kind(str(row.condition), str(row.network)) for row in rows.itertuples()}
+
+
+def _better(scores: Scores | pd.DataFrame, task: str) -> bool:
+    """Say whether more is better; a summary alone does not, but only these are less."""
+    if isinstance(scores, Scores):
+        return next(one.higher_is_better for one in scores.tasks if one.name == task)
+    return not str(_rows(scores, task)["metric"].iloc[0]).startswith(("nats", "perplexity", "loss"))
+
+
+def _value(row: pd.Series) -> str:
+    unread = row.get("unparseable", 0.0)
+    return number(row["value"]) + (f" ({unread:.0%} unread)" if np.isfinite(unread) and unread > 0 else "")
+
+
+def number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None or not np.isfinite(value) else f"{value:{sign}.4f}".replace("-", "−")
+
+
+def _difference(row: pd.Series) -> str:
+    interval = f" [{number(row['ci_low'], '+')}, {number(row['ci_high'], '+')}]" if np.isfinite(row["ci_low"]) else ""
+    return f"{number(row['diff'], '+')}{interval}"
+
+
+def _scored(row: pd.Series) -> str:
+    return f"{_value(row)} ({int(row['n_neurons'])}); {_difference(row)}"
+
+
+def _filled(columns: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Put columns of any length side by side."""
+    n = max(map(len, columns.values()))
+    return pd.DataFrame({name: [*values, *["–"] * (n - len(values))] for name, values in columns.items()})
+
+
+def _without_empty(layout: pd.DataFrame) -> pd.DataFrame:
+    """Leave out columns of the paper in which there is nothing."""
+    layout = layout.fillna("–")
+    return layout[[name for name in layout if not name.startswith("paper: ") or (layout[name] != "–").any()]]

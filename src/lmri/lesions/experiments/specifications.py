@@ -1,0 +1,376 @@
+"""Specifications: the choices behind a lesion, and the network that answers to its own when one choice is another."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lmri.decomposition import METHODS, build
+from lmri.decomposition.confounds import COLUMNS, select
+from lmri.decomposition.nuisance import Nuisance
+from lmri.exceptions import ConvergenceWarning, DataWarning, LMRIError, StudyError
+from lmri.lesions.baselines import Baseline
+from lmri.networks import Network, NetworkSet
+from lmri.networks.comparison import compare, compare_time_courses
+from lmri.networks.thresholds import THRESHOLDS, needs_null, value_name
+from lmri.storage.store import Store
+
+if TYPE_CHECKING:
+    from lmri.lesions.interventions import Intervention
+
+BASE = "base"
+KINDS = ("site", "baseline", "threshold", "seed", "method", "sinks", "controls")
+FAMILIES = ("layer", "energy")
+UNION = "union"
+
+SEEDS = (1, 2, 3)
+OTHER_METHODS = ("ica", "canica", "fastica-temporal")
+OTHER_THRESHOLDS: "tuple[Threshold, ...]" = (
+    ("z", {"z": 2.5}),
+    ("z", {"z": 3.0}),
+    ("z", {"z": 3.5}),
+    ("top", {"share": 0.01}),
+)
+
+FAILURES = (LMRIError, ValueError, RuntimeError, ArithmeticError)
+"""A decomposition that ends in one of these is a result of its choice, not of the whole analysis."""
+
+Threshold = tuple[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Everything that was chosen for one lesion.
+
+    Parameters
+    ----------
+    kind : str
+        Which choice differs from the base: one of `KINDS`, or ``"base"``.
+    label : str
+        The choice, as people read it.
+    site, method : str
+        Where networks are, and how they were found.
+    seed : int
+        Of the decomposition.
+    threshold : tuple of str and mapping
+        Method and its values.
+    baseline : str
+        ``"zero"``, ``"CORPUS"`` for its mean, or ``"resample:CORPUS"`` with or without ``":SEED"``.
+    spared : str
+        ``"sinks"``, or nothing.
+    controls : {"layer", "energy"}
+        Family of matched controls.
+    """
+
+    kind: str
+    label: str
+    site: str
+    method: str
+    seed: int
+    threshold: Threshold
+    baseline: str = "zero"
+    spared: str = ""
+    controls: str = "layer"
+
+    @property
+    def name(self) -> str:
+        """What conditions are called."""
+        return self.kind if self.kind == BASE else f"{self.kind}: {self.label}"
+
+    def cells(self) -> dict[str, object]:
+        """Give everything that was chosen, ready for a table."""
+        chosen = {name: getattr(self, name) for name in ("site", "method", "seed", "baseline", "spared")}
+        return {"kind": self.kind, "choice": self.label, **chosen, "threshold": threshold_label(self.threshold)}
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A choice, and the network that answers to the base's under it.
+
+    Parameters
+    ----------
+    choice : Choice
+        What was chosen.
+    network : Network, optional
+        To lesion; None if there is none, and `problem` says why.
+    matched_by : {"", "maps", "time courses"}
+        How it was found among others; empty where it is the same map, or the union.
+    r, limit : float
+        Correlation with the base's map or time course, and the 95 % level of its null.
+    found : bool
+        Whether it exceeds the null.
+    n_converged, n_starts : int
+        Of its decomposition.
+    problem : str
+        Why there is no network.
+    """
+
+    choice: Choice
+    network: Network | None = None
+    matched_by: str = ""
+    r: float = np.nan
+    limit: float = np.nan
+    found: bool = True
+    n_converged: int = 0
+    n_starts: int = 0
+    problem: str = ""
+
+
+def threshold_label(threshold: Threshold) -> str:
+    """Write a threshold as the command line takes it.
+
+    Examples
+    --------
+    >>> threshold_label(("z", {"z": 2.5}))
+    'z:2.5'
+    """
+    method, values = threshold
+    return ":".join([method, *(f"{value:g}" for value in values.values())])
+
+
+@dataclass(eq=False)
+class Maps:
+    """A decomposition: maps that are not thresholded, their time courses and how it converged."""
+
+    networks: NetworkSet
+    courses: list[np.ndarray]
+
+    @property
+    def convergence(self) -> tuple[int, int]:
+        """How many starts converged, and how many there were."""
+        found = self.networks.info.get("convergence", {})
+        return int(found.get("n_converged", 0)), int(found.get("n_starts", 0))
+
+
+@dataclass(eq=False)
+class Specifications:
+    """A stored network set and a target in it, from which one choice at a time is made otherwise.
+
+    Parameters
+    ----------
+    study : Store
+        It is read only; decompositions made here are not stored.
+    name, site : str, optional
+        Of the network set; needed as far as there is a choice.
+    network : str, default="union"
+        ``"union"`` of the set, or one network: its name, or its number.
+    controls : {"layer", "energy"}
+        Family of the base's controls.
+    """
+
+    study: Store
+    name: str | None = None
+    site: str | None = None
+    network: str = UNION
+    controls: str = "layer"
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check_known("controls", [self.controls], FAMILIES)
+        entry = self.study.entries.find("networks", self.name, self.site)
+        self.name, self.site = entry.name, entry.site
+        self.entry = entry
+        self.networks = self.study.networks(entry.name, entry.site)
+        self.source = str(entry.info["inputs"]["decomposition"])
+        self.corpora = list(self.study.entries.find("decompositions", self.source, self.site).info["inputs"]["corpora"])
+        self.number = None if self.network == UNION else self._number(self.network)
+        info, made = self.networks.info, self.networks.info["threshold"]
+        by = made["method"]
+        if by not in THRESHOLDS:
+            raise StudyError(
+                f"The networks {entry.name!r} were chosen by {by!r}, which cannot be done again with other maps; "
+                f"accepted are thresholds ({', '.join(THRESHOLDS)}). Give a set that lmri threshold made."
+            )
+        threshold = (by, {key: made[key] for key in [value_name(by)] if key is not None})
+        seed = int(info["parameters"].get("random_state") or 0)
+        self.base = Choice(BASE, "as stored", entry.site, str(info["method"]), seed, threshold, controls=self.controls)
+        maps = self.study.decomposition(self.source, entry.site)
+        courses = [table.to_numpy() for _, _, table in self.study.time_courses(self.source, entry.site)]
+        self._made = {self._key(self.base): Maps(maps, courses)}
+
+    @property
+    def target(self) -> str:
+        """Name of what is lesioned in the base."""
+        return self.networks.union().name if self.number is None else self.networks.names[self.number]
+
+    def _number(self, network: str) -> int:
+        names = self.networks.names
+        if network in names:
+            return names.index(network)
+        if network.isdecimal() and int(network) < len(names):
+            return int(network)
+        raise ValueError(
+            f"network is {network!r}; accepted are {UNION!r}, a number from 0 to {len(names) - 1}, and a name: "
+            f"{', '.join(names)}."
+        )
+
+    # -- which choices ------------------------------------------------------------------------------------------------
+
+    def choices(
+        self,
+        vary: Iterable[str] = KINDS,
+        baselines: Sequence[str] | None = None,
+        thresholds: Sequence[Threshold] = OTHER_THRESHOLDS,
+        seeds: Sequence[int] = SEEDS,
+        methods: Sequence[str] = OTHER_METHODS,
+    ) -> list[Choice]:
+        """List the base, and all choices that differ from it in one thing; nothing is fitted yet.
+
+        Raises
+        ------
+        StudyError
+            If a choice needs another fit, and the confounds of the base's are not those that the study has.
+        """
+        vary = list(dict.fromkeys(vary))
+        _check_known("vary", vary, KINDS)
+        _check_known("methods", methods, METHODS)
+        _check_known("thresholds", [by for by, _ in thresholds], tuple(THRESHOLDS))
+        if baselines is None:
+            baselines = [f"{kind}{corpus}" for kind in ("", "resample:") for corpus in self.corpora]
+        for one in baselines:
+            Baseline.parse(one).recording(self.study, self.base.site)  # fails now if there is none
+        base = self.base
+        others: dict[str, list[dict[str, Any]]] = {
+            "site": [{"site": one} for one in self.study.sites],
+            "baseline": [{"baseline": one} for one in baselines],
+            "threshold": [{"threshold": (by, dict(values))} for by, values in thresholds],
+            "seed": [{"seed": int(one)} for one in seeds],
+            "method": [{"method": one} for one in methods],
+            "sinks": [{"spared": "sinks"}],
+            "controls": [{"controls": one} for one in FAMILIES],
+        }
+        made = [base]
+        for kind in KINDS:
+            own = [replace(base, **changes) for changes in others[kind]] if kind in vary else []
+            own = [replace(one, kind=kind, label=_label(kind, one)) for one in own if one != base]
+            if kind in vary and not own:
+                self.notes.append(f"{kind} was not varied: there is no other than that of the base")
+            # A choice that was named twice is one choice.
+            made.extend(one for place, one in enumerate(own) if one not in own[:place])
+        if any(self._key(one) not in self._made for one in made):
+            self._confounds(base.site)  # fails now if what was taken out of the base cannot be taken out again
+        return made
+
+    # -- what they give -----------------------------------------------------------------------------------------------
+
+    def variant(self, choice: Choice, seed: int = 0) -> Variant:
+        """Find the network that answers to the base's under a choice; what fails is a variant with a problem.
+
+        Parameters
+        ----------
+        choice : Choice
+            One of `choices`.
+        seed : int, default=0
+            Of the nulls that matches are compared with.
+        """
+        try:
+            maps = self._maps(choice)
+            chosen = self.networks if choice.kind == BASE else self._thresholded(maps.networks, choice)
+            found = self._matched(maps, chosen, choice, seed)
+        except FAILURES as error:
+            return Variant(choice, found=False, problem=f"{type(error).__name__}: {error}")
+        n_converged, n_starts = maps.convergence
+        return replace(found, n_converged=n_converged, n_starts=n_starts)
+
+    def _key(self, choice: Choice) -> tuple[str, str, int]:
+        return choice.site, choice.method, choice.seed
+
+    def _maps(self, choice: Choice) -> Maps:
+        key = self._key(choice)
+        if key not in self._made:
+            self._made[key] = self._fit(choice)
+        return self._made[key]
+
+    def _fit(self, choice: Choice) -> Maps:
+        known = dict(self.networks.info["parameters"])
+        known |= {"n_components": len(self.networks), "random_state": choice.seed}
+        known.pop("confounds", None)  # of the data, not of the method
+        held = ("n_components", "random_state", "standardize", "scope")
+        # Another method has parameters of its own; those that say what the data are stay the same.
+        names = [name for name in known if name != "kind"] if choice.method == self.base.method else held
+        parameters = {name: known[name] for name in names if name in known}
+        recordings = self.study.group(choice.site, self.corpora)
+        estimator = build(choice.method, recordings[0].space, **parameters)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it stands in the row
+            imgs = [img for recording in recordings for img in recording.imgs]
+            estimator.fit(imgs, confounds=self._confounds(choice.site))
+        if needs_null(choice.threshold[0]):
+            estimator.surrogate_null(int(self.networks.info["threshold"]["n_surrogates"]))
+        return Maps(NetworkSet.from_estimator(estimator), list(estimator.time_courses_))
+
+    def _confounds(self, site: str) -> list[pd.DataFrame] | None:
+        """Give what was taken out of the base's data, at any site; refuse it if that is not what the study has."""
+        inputs = self.study.entries.find("decompositions", self.source, self.site).info["inputs"]
+        names, digest = list(self.networks.info["parameters"].get("confounds") or []), inputs.get("confounds_sha256")
+        if digest is None and not names:
+            return None
+        known = bool(names) and set(names) <= set(COLUMNS)
+        own = None
+        if known:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # it was said when the base was fitted
+                own = select(self.study.group(self.base.site, self.corpora), names)
+        if own is None or (digest is not None and Nuisance.read(own).digest != digest):
+            what = f"the confounds {', '.join(names)}" if names else "confounds without names"
+            raise StudyError(
+                f"{self.source!r} was fitted with {what}, whose values are not those that the study's tables hold, so "
+                "that nothing else can be fitted as it was. Vary only threshold, baseline, sinks and controls (--vary) "
+                "or fit it again: lmri decompose STUDY --confounds NAME."
+            )
+        return own if site == self.base.site else select(self.study.group(site, self.corpora), names)
+
+    def _thresholded(self, maps: NetworkSet, choice: Choice) -> NetworkSet:
+        by, values = choice.threshold
+        return maps.threshold(by, **values)
+
+    def _matched(self, maps: Maps, chosen: NetworkSet, choice: Choice, seed: int) -> Variant:
+        if self.number is None:
+            return Variant(choice, chosen.union())
+        if self._key(choice) == self._key(self.base):
+            return Variant(choice, chosen[self.number])
+        base = self._made[self._key(self.base)]
+        if choice.site == self.site:
+            by, table = "maps", compare(base.networks, maps.networks, seed).table
+            first, second = base.networks.names, maps.networks.names
+        else:
+            by, found = "time courses", compare_time_courses(base.courses, maps.courses, self._texts(), seed)
+            table, first, second = found.table, found.first.names, found.second.names
+        own = table[table["first"] == first[self.number]]
+        if own.empty:
+            return Variant(choice, None, by, found=False, problem="every map of the other set has a closer partner")
+        row = own.iloc[0]
+        network = chosen[second.index(row["second"])]
+        return Variant(choice, network, by, float(row["r"]), float(row["r_null_95"]), bool(row["above_null"]))
+
+    def _texts(self) -> list[list[Any]]:
+        runs = [events for corpus in self.corpora for events in self.study.recording(corpus, self.site).events]
+        return [list(events["text_id"]) for events in runs]
+
+    def intervention(self, variant: Variant) -> "Intervention":
+        """Make the lesion of a variant that has a network."""
+        from lmri.lesions.interventions import baseline_of, lesion
+
+        if variant.network is None:
+            raise ValueError(f"{variant.choice.name!r} has no network to lesion: {variant.problem}.")
+        baseline = baseline_of(self.study, Baseline.parse(variant.choice.baseline), variant.choice.site)
+        return lesion(variant.network, baseline, spare=variant.choice.spared or None)
+
+
+def _label(kind: str, choice: Choice) -> str:
+    if kind == "threshold":
+        return threshold_label(choice.threshold)
+    if kind == "baseline":
+        return Baseline.parse(choice.baseline).label
+    if kind == "sinks":
+        return "first token spared"
+    return f"seed {choice.seed}" if kind == "seed" else str(getattr(choice, kind))
+
+
+def _check_known(name: str, values: Iterable[str], known: tuple[str, ...]) -> None:
+    unknown = [value for value in values if value not in known]
+    if unknown:
+        raise ValueError(f"{name} holds {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}.")

@@ -1,0 +1,96 @@
+"""Both tails beside matched controls: whether a set of neurons does worse than others like it, or better."""
+
+import numpy as np
+import pandas as pd
+
+from lmri.lesions.scores import ALPHA, INTACT, Scores
+from lmri.lesions.scores.p_values import ROUNDING
+from lmri.networks.thresholds import q_values
+
+CONTROL_COLUMNS = ("task", "metric", "condition", "control_family", "draw", "n_neurons", "value", "diff")
+
+
+def control_table(scores: Scores, summary: pd.DataFrame) -> pd.DataFrame:
+    """List every control of every condition, for every task and metric.
+
+    Parameters
+    ----------
+    scores : Scores
+        With controls or without.
+    summary : DataFrame
+        Theirs; it takes long enough to be made once.
+
+    Returns
+    -------
+    DataFrame
+        With `CONTROL_COLUMNS`; `condition` is the one that the control belongs to.
+    """
+    controls = scores.conditions[scores.conditions["kind"] == "control"]
+    intact = summary[summary["condition"] == INTACT].set_index(["task", "metric"])["value"]
+    parts = []
+    for task in scores.tasks:
+        for metric in task.metrics:
+            for condition, diffs in scores.control_diffs(task, metric).items():
+                own = controls[controls["control_of"] == condition]  # in the order of `diffs`
+                part = own[["control_family", "draw", "n_neurons"]].assign(
+                    task=task.name, metric=metric, condition=condition, diff=diffs
+                )
+                parts.append(part.assign(value=part["diff"] + intact[task.name, metric]))
+    return pd.concat(parts)[list(CONTROL_COLUMNS)] if parts else pd.DataFrame(columns=list(CONTROL_COLUMNS))
+
+
+def p_better(diff: float, control_diffs: np.ndarray, higher_is_better: bool) -> float:
+    """Compute the share of sets, this one among them, that do at least as well: the other tail than `Scores.summary`'s.
+
+    Parameters
+    ----------
+    diff : float
+        Difference from intact; NaN gives NaN.
+    control_diffs : ndarray of shape (n_controls,)
+        Those of the controls. One that broke the model did not do well. None of them gives NaN.
+    higher_is_better : bool
+        Of the metric.
+
+    Returns
+    -------
+    float
+        ``(1 + controls at least as good) / (1 + controls)``.
+
+    Examples
+    --------
+    >>> p_better(0.5, np.array([0.1, 0.7, 0.5]), higher_is_better=True)
+    0.75
+    """
+    if not np.isfinite(diff) or not len(control_diffs):
+        return float("nan")
+    # Equal up to rounding counts as equally good, as it counts as equally bad for the other tail.
+    good = (control_diffs >= diff - ROUNDING) if higher_is_better else (control_diffs <= diff + ROUNDING)
+    return float((1 + (good & np.isfinite(control_diffs)).sum()) / (1 + len(control_diffs)))
+
+
+def with_better(summary: pd.DataFrame, scores: Scores, controls: pd.DataFrame) -> pd.DataFrame:
+    """Add ``p_better``, ``q_better`` and ``better`` (``"more"`` or ``"less"``) to a summary.
+
+    As `q` there, ``q_better`` is over all conditions of a task, metric and family, if the smallest p could reach 0.05.
+    Both are missing where draws stopped early: when they stop depends on harm, so the other tail cannot be counted.
+    """
+    more = {task.name: task.higher_is_better for task in scores.tasks}
+    keys = ["condition", "task", "metric", "control_family"]
+    diffs = {key: own["diff"].to_numpy() for key, own in controls.groupby(keys)}
+    found = [
+        p_better(row["diff"], diffs.get(tuple(row[key] for key in keys), np.empty(0)), more[row["task"]])
+        for row in summary.to_dict("records")
+    ]
+    better = ["more" if more[task] else "less" for task in summary["task"]]
+    if scores.design.stop_after:
+        found = [float("nan")] * len(found)
+    table = summary.assign(p_better=found, q_better=np.nan, better=better)
+    return with_q(table, "p_better", "q_better", ["task", "metric", "control_family"])
+
+
+def with_q(table: pd.DataFrame, p: str, q: str, by: list[str]) -> pd.DataFrame:
+    """Fill column `q` from column `p` within groups, where even the smallest possible p would reach 0.05."""
+    for _, family in table[table[p].notna()].groupby(by):
+        if (1 / (1 + family["n_controls"])).max() <= ALPHA:
+            table.loc[family.index, q] = q_values(family[p].to_numpy(dtype=float))
+    return table

@@ -1,0 +1,392 @@
+"""Fine-tuning: a classifier made of a language model, so that networks found in the parent can lesion the child.
+
+The child has the parent's layers and other weights. Networks of the parent fit it, with a warning that the weights are
+others; ``strict=True`` refuses that.
+"""
+
+import contextlib
+import copy
+import importlib.util
+import math
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from torch.utils.data import Dataset
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from lmri.lesions.scores import INTACT, Scores
+from lmri.lesions.tasks import Classification
+from lmri.lesions.tasks.head import head_inputs, pad_inputs
+from lmri.models import context_length, describe_model, quiet
+from lmri.storage import read_json, text_hash, versions, whole, write_json, write_table
+
+ABOUT = "finetuning.json"
+"""File beside the weights that says how the child was made."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a child is trained.
+
+    Parameters
+    ----------
+    epochs : float, default=3
+        Times that all training items are read.
+    max_steps : int, optional
+        Steps, instead of `epochs`.
+    batch_size : int, default=16
+        Items a step.
+    learning_rate : float, default=5e-5
+        At the start; it falls to 0 along a line. The weights of small models can bear more.
+    weight_decay : float, default=0.01
+        Of AdamW.
+    max_tokens : int, optional
+        Cut longer items in training; by default at the context.
+    seed : int, default=0
+        Of the head's first weights, of the order of items and of dropout.
+    """
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    batch_size: int = 16
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    max_tokens: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}; it must be finite and above 0.")
+        for name in ("max_steps", "batch_size", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """A child, and how well it does.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        The child, in evaluation mode.
+    tokenizer : PreTrainedTokenizer
+        The parent's, with a pad token.
+    held_out : DataFrame
+        The summary of held-out items: a row a metric.
+    items : DataFrame
+        Held-out items, as `lmri.tasks.Classification` scores them.
+    about : mapping
+        What the child is a function of, as it stands in ``finetuning.json``.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    held_out: pd.DataFrame
+    items: pd.DataFrame
+    about: Mapping[str, Any]
+
+
+def finetune(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    train: Classification,
+    held_out: Classification,
+    training: Training | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FineTuned:
+    """Make a sequence-classification model of a language model with transformers' `Trainer`.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        The parent, which is left as it was.
+    tokenizer : PreTrainedTokenizer
+        Its tokenizer.
+    train : Classification
+        Items to learn, with ``scoring="head"``.
+    held_out : Classification
+        Items to score afterwards, of other texts and clusters.
+    training : Training, optional
+        How.
+    progress : callable, optional
+        Called with steps done and in all.
+
+    Returns
+    -------
+    FineTuned
+        The child; `save` writes it.
+
+    Raises
+    ------
+    ValueError
+        If both tasks have a text or a cluster in common, labels differ, or a library is missing.
+    TypeError
+        If there is no classifier of this architecture.
+    """
+    training = training or Training()
+    _check(train, held_out)
+    _check_installed()
+    with _own_randomness(training.seed):
+        child, own_tokenizer = make_classifier(model, tokenizer, list(train.verbalizer))
+        n_steps = _train(child, own_tokenizer, train, training, progress)
+    child.eval()
+    broken = [name for name, values in child.named_parameters() if not torch.isfinite(values).all()]
+    if broken:
+        raise ValueError(
+            f"Training broke down: {len(broken)} tensors of the child hold NaN or infinity, such as {broken[0]!r}. "
+            f"Lower learning_rate, which is {training.learning_rate:g}."
+        )
+    items = held_out.score(child, own_tokenizer)
+    about = {
+        "parent": _weights(model),
+        "child": _weights(child),
+        "task": train.info.name,
+        "labels": list(train.verbalizer),
+        "training": {**vars(training), "steps": n_steps},
+        "train_sha256": train.digest(),
+        "learned_texts": sorted({text_hash(text) for text in train.texts}),
+        "held_out_sha256": held_out.digest(),
+        "splits": {"train": train.info.split, "held_out": held_out.info.split},
+        "n_train": len(train.labels),
+        "n_held_out": len(held_out.labels),
+        "versions": versions(),
+    }
+    return FineTuned(child, own_tokenizer, _summary(items, held_out, training.seed), items, about)
+
+
+def learned_texts(model: str | Path) -> frozenset[str]:
+    """Give the hashes of the texts that a classifier was tuned on; none for any other model."""
+    about = Path(model).expanduser() / ABOUT
+    return frozenset(read_json(about).get("learned_texts", ())) if about.is_file() else frozenset()
+
+
+def make_classifier(model: PreTrainedModel, tokenizer: Any, labels: Sequence[str]) -> tuple[PreTrainedModel, Any]:
+    """Put a new head on a copy of a model's body; give the child and a tokenizer that can pad.
+
+    Padding is by the tokenizer's pad token or else its end token. Where it has neither, as in models of single
+    characters, a token ``<pad>`` is added; causal classifiers tell by it where a text ends.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        The parent, which is left as it was.
+    tokenizer : PreTrainedTokenizer
+        Its tokenizer, which is left as it was.
+    labels : sequence of str
+        In the order of the head's outputs.
+
+    Raises
+    ------
+    TypeError
+        If transformers has no classifier of this architecture, or the parent has no such body.
+    """
+    own_tokenizer, config = copy.deepcopy(tokenizer), copy.deepcopy(model.config)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    config.architectures = None
+    if own_tokenizer.pad_token is None:
+        if own_tokenizer.eos_token is not None:
+            own_tokenizer.pad_token = own_tokenizer.eos_token
+        else:
+            own_tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    config.get_text_config().pad_token_id = own_tokenizer.pad_token_id
+    n_known = model.get_input_embeddings().weight.shape[0]
+    # The embedding is made to fit after it got the parent's weights; a pad beyond it would fail before.
+    beyond = own_tokenizer.pad_token_id >= n_known
+    if beyond:
+        config.get_text_config().pad_token_id = None
+    try:
+        child = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise TypeError(
+            f"transformers has no sequence classifier for {type(model).__name__} ({model.config.model_type}). "
+            "Score the model itself by 'loglikelihood' or 'generate' instead."
+        ) from error
+    result = child.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
+    # A pooler belongs to the head, as BERT has one: new weights.
+    other = [name for name in (*result.missing_keys, *result.unexpected_keys) if not name.startswith("pooler.")]
+    if other:
+        raise TypeError(
+            f"The body of {type(child).__name__} is not that of {type(model).__name__}: {other[0]!r} is in one of them "
+            "only. Score the model itself by 'loglikelihood' or 'generate' instead."
+        )
+    if beyond:
+        child.resize_token_embeddings(own_tokenizer.pad_token_id + 1)
+        child.config.get_text_config().pad_token_id = own_tokenizer.pad_token_id
+    child.to(next(model.parameters()).device, dtype=torch.float32)
+    return child, own_tokenizer
+
+
+def save(made: FineTuned, out: str | Path) -> Path:
+    """Write a child as a normal model folder, which `lmri.load_model` reads, with its scores beside the weights.
+
+    ``finetuning.json`` says what the child was made of, ``held_out.tsv`` has the held-out scores and
+    ``held_out_items.tsv`` their items.
+
+    Raises
+    ------
+    ValueError
+        If the folder exists.
+    """
+    out = Path(out).expanduser()
+    if out.exists():
+        raise ValueError(f"{out} exists. Nothing was overwritten: choose another folder.")
+    with whole(out) as folder, quiet():
+        made.model.save_pretrained(folder)
+        made.tokenizer.save_pretrained(folder)
+        write_json(folder / ABOUT, dict(made.about))
+        write_table(folder / "held_out.tsv", made.held_out)
+        write_table(folder / "held_out_items.tsv", made.items)
+    made.model.config._name_or_path = str(out)
+    return out
+
+
+def _check(train: Classification, held_out: Classification) -> None:
+    for task in (train, held_out):
+        if task.info.scoring != "head":
+            raise ValueError(
+                f"{task.info.name!r} is scored by {task.info.scoring!r}; fine-tuning makes a head. "
+                "Give tasks with scoring='head'."
+            )
+    if list(train.verbalizer) != list(held_out.verbalizer):
+        raise ValueError(
+            f"The labels to learn are {list(train.verbalizer)}, those held out {list(held_out.verbalizer)}; they must "
+            "be the same, in the same order."
+        )
+    if len(set(train.labels)) < 2:
+        raise ValueError(f"All {len(train.labels)} items to learn are {train.labels[0]!r}. Give items of each label.")
+    shared = {text_hash("\x1f".join(item.values())) for item in train.items} & {
+        text_hash("\x1f".join(item.values())) for item in held_out.items
+    }
+    clusters = set(train.clusters) & set(held_out.clusters)
+    if shared or clusters:
+        raise ValueError(
+            f"{len(shared)} texts and {len(clusters)} clusters are both to be learned and held out. Split them: "
+            "lmri.lesions.tasks.load(…, split='fit') and split='test'."
+        )
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("accelerate") is None:
+        raise ValueError(
+            "transformers trains with the library accelerate, which is not installed. Install it: "
+            "pip install 'lmri[finetune]'."
+        )
+
+
+def _weights(model: PreTrainedModel) -> dict[str, Any]:
+    info = describe_model(model)
+    return {"id": info.id, "model_type": info.model_type, "fingerprint": info.fingerprint, "dtype": info.dtype}
+
+
+@contextlib.contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed everything, and leave the caller's random numbers as they were: Trainer seeds them all."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        transformers.set_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+class _Rows(Dataset[dict[str, Any]]):
+    """Tokenized items with their labels."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self.rows[number]
+
+
+def _train(
+    child: PreTrainedModel,
+    tokenizer: Any,
+    task: Classification,
+    training: Training,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    limits = [one for one in (context_length(child, tokenizer), training.max_tokens) if one]
+    numbers = {label: number for number, label in enumerate(task.verbalizer)}
+    rows = [
+        {**head_inputs(tokenizer, item, min(limits) if limits else None)[0], "labels": numbers[label]}
+        for item, label in zip(task.items, task.labels, strict=True)
+    ]
+    device = next(child.parameters()).device
+    pad_id = int(tokenizer.pad_token_id)
+
+    def collate(batch: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        inputs = pad_inputs(batch, pad_id, torch.device("cpu"))
+        return inputs | {"labels": torch.tensor([row["labels"] for row in batch])}
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = transformers.Trainer(
+            model=child,
+            args=transformers.TrainingArguments(
+                output_dir=folder,
+                num_train_epochs=training.epochs,
+                max_steps=training.max_steps or -1,
+                per_device_train_batch_size=training.batch_size,
+                learning_rate=training.learning_rate,
+                weight_decay=training.weight_decay,
+                seed=training.seed,
+                data_seed=training.seed,
+                use_cpu=device.type == "cpu",
+                report_to="none",
+                save_strategy="no",
+                eval_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+                remove_unused_columns=False,
+                dataloader_pin_memory=False,
+            ),
+            train_dataset=_Rows(rows),
+            data_collator=collate,
+            callbacks=[_Progress(progress)] if progress is not None else [],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+    return int(trainer.state.global_step)
+
+
+class _Progress(transformers.TrainerCallback):
+    """Tell how far training is."""
+
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count a step."""
+        self.progress(state.global_step, state.max_steps)
+
+
+def _summary(items: pd.DataFrame, task: Classification, seed: int) -> pd.DataFrame:
+    """Summarize held-out items as an evaluation does."""
+    rows = items.assign(condition=INTACT, task=task.info.name)
+    intact = {
+        "condition": INTACT,
+        "kind": INTACT,
+        "network": "",
+        "n_neurons": 0,
+        "control_of": "",
+        "control_family": "",
+    }
+    return Scores(rows, pd.DataFrame([{**intact, "draw": -1}]), [task.info], seed).summary()

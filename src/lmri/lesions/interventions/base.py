@@ -1,0 +1,256 @@
+"""What an intervention is: at some neurons of a live model an activation is changed, and the model left as it was."""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from lmri.exceptions import SiteError, SpaceMismatchError
+from lmri.lesions.interventions.donors import Donors, Reading
+from lmri.lesions.interventions.positions import Spare, SparingReading
+from lmri.models import altered, check_readable, describe_model
+from lmri.models.sites import by_text, n_declared, tapped, widths
+from lmri.networks import Network
+from lmri.space import NeuronSpace
+from lmri.space.layers import stack_of
+from lmri.storage import digest
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What happens to one layer.
+
+    Parameters
+    ----------
+    layer : int
+        Slice of the space.
+    module : str
+        Path of its module, from the base model.
+    neurons : ndarray of int, shape (n_edited,)
+        Sorted.
+    scale, shift : ndarray of float32, shape (n_edited,)
+        An activation ``x`` becomes ``scale * x + shift``.
+    donors : ndarray of float32, shape (n_donors, n_edited), optional
+        Instead of that, it becomes the value at the token's donor.
+    """
+
+    layer: int
+    module: str
+    neurons: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    donors: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention:
+    """A change of a model's activity, at every token or at all but some.
+
+    Parameters
+    ----------
+    kind : {"lesion", "preserve", "amplify"}
+        What it is called.
+    target : Network
+        The neurons meant: changed by a lesion and by amplification, spared by preservation.
+    scale : float
+        Factor at the changed neurons.
+    shift : ndarray of shape (n_neurons,)
+        Added there; the baseline of a lesion.
+    label : str
+        What scores say of it, such as ``"zero"`` or ``"gain 1.5"``.
+    donors : Donors, optional
+        Tokens of a recording whose values replace the activations.
+    sign_offset : float
+        If not 0, `shift` is this along the sign of the target's weights, and another one for another target.
+    spare : Spare, optional
+        Tokens at which nothing is changed.
+    """
+
+    kind: str
+    target: Network
+    scale: float
+    shift: np.ndarray
+    label: str
+    donors: Donors | None = None
+    sign_offset: float = 0.0
+    spare: Spare | None = None
+
+    @property
+    def space(self) -> NeuronSpace:
+        """The neurons of the target."""
+        return self.target.space
+
+    @property
+    def changed(self) -> np.ndarray:
+        """Which neurons are changed: bool, ``(n_neurons,)``."""
+        return ~self.target.members if self.kind == "preserve" else self.target.members
+
+    @property
+    def fit_texts(self) -> frozenset[str]:
+        """Hashes of the texts that it was made from: those of the network, and those of donor tokens."""
+        return self.target.fit_texts | (self.donors.texts if self.donors else frozenset())
+
+    def edits(self) -> list[Edit]:
+        """List the layers in which something changes."""
+        identity = self.donors is None and self.scale == 1 and not self.shift[self.changed].any()
+        edits = []
+        for z, layer in enumerate(self.space.layers):
+            own = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
+            neurons = np.flatnonzero(self.changed[own])
+            if neurons.size and not identity:
+                scale = np.full(neurons.size, self.scale, dtype=np.float32)
+                shift = self.shift[own][neurons].astype(np.float32)
+                donors = None if self.donors is None else self.donors.values[:, own][:, neurons]
+                edits.append(Edit(z, layer.module, neurons, scale, shift, donors))
+        return edits
+
+    def digest(self) -> str:
+        """Hash of what it does to which neurons."""
+        content = hashlib.sha256(self.target.members.tobytes())
+        content.update(np.ascontiguousarray(self.shift, dtype=np.float32).tobytes())
+        # What is left out leaves the hashes of stored scores as they are.
+        optional = [part.digest() for part in (self.donors, self.spare) if part is not None]
+        return digest([self.kind, self.label, self.scale, self.space.geometry, content.hexdigest(), *optional])
+
+    def on_other(self, target: Network) -> "Intervention":
+        """Give the same intervention on other neurons, such as those of a matched control."""
+        shift = along(target, self.sign_offset) if self.sign_offset else self.shift
+        return replace(self, target=target, shift=shift)
+
+    @contextlib.contextmanager
+    def on(self, model: PreTrainedModel, strict: bool = False) -> Iterator[PreTrainedModel]:
+        """Apply it to a model while the body runs.
+
+        Interventions nest. The model's weights are never touched, and only the hooks made here are removed, also if the
+        body raises.
+
+        Parameters
+        ----------
+        model : PreTrainedModel
+            Of the geometry of the network.
+        strict : bool, default=False
+            Refuse other weights than those recorded, instead of warning.
+
+        Raises
+        ------
+        SpaceMismatchError
+            If the geometry differs or, with `strict`, the weights.
+        """
+        self._check(model, strict)
+        with contextlib.ExitStack() as stack:
+            edits = self.edits()
+            reading = self._reading() if edits else None
+            if reading is not None:
+                stack.enter_context(reading.of(model, edits[0].module))
+            stack.enter_context(tapped(model, self.space, {edit.layer: _writer(edit, reading) for edit in edits}))
+            stack.enter_context(altered(model, repr(self)))
+            yield model
+
+    def _reading(self) -> Reading | None:
+        """Give what watches the tokens that the model reads; None if what is done does not depend on them."""
+        if self.spare is not None:
+            return SparingReading(self.spare, self.donors)
+        return Reading(self.donors) if self.donors is not None else None
+
+    def _check(self, model: PreTrainedModel, strict: bool) -> None:
+        check_readable(model)
+        try:
+            found = widths(model, self.space)
+        except SiteError as error:
+            raise SpaceMismatchError(str(error)) from error
+        if tuple(found) != self.space.widths:
+            raise SpaceMismatchError(
+                f"{type(model).__name__} has layers of width {found} at {self.space.site}; the network has "
+                f"{list(self.space.widths)}. Use the model that was recorded."
+            )
+        n_blocks, needed = n_declared(model, stack_of(self.space.site)), max(self.space.blocks) + 1
+        if n_blocks not in (None, needed):
+            raise SpaceMismatchError(
+                f"{type(model).__name__} has {n_blocks} layers, the network {needed}. Use the model that was recorded."
+            )
+        own = NeuronSpace(self.space.layers, self.space.site, describe_model(model))
+        self.space.check_same(own, type(model).__name__, strict)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} ({self.label}) of {self.target.name!r}: {int(self.changed.sum())} neurons changed>"
+
+
+def along(network: Network, offset: float) -> np.ndarray:
+    """Give every neuron the offset with the sign of its weight, float32; where the weight is 0, nothing."""
+    return (np.float32(offset) * np.sign(network.weights)).astype(np.float32)
+
+
+def _writer(edit: Edit, reading: Reading | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Make the function that a hook calls: a copy with the edited coordinates, spared tokens given back."""
+    replace_ = _by_donors(edit, reading) if edit.donors is not None and reading is not None else _by_numbers(edit)
+    if not isinstance(reading, SparingReading):
+        return replace_
+
+    def write(activation: torch.Tensor) -> torch.Tensor:
+        changed = replace_(activation).contiguous()  # so that the view below is one, also of OPT's flattened layers
+        spared = reading.spared.to(activation.device)
+        # Copied back rather than never written: what comes out is the very bits that came in.
+        by_text(changed, *spared.shape)[spared] = by_text(activation, *spared.shape)[spared]
+        return changed
+
+    return write
+
+
+def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
+    silent = bool((edit.scale == 0).all())
+
+    @functools.cache
+    def prepare(width: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        # Never as inference tensors, though a task may come first: a later forward pass may want gradients.
+        with torch.inference_mode(False):
+            neurons = torch.from_numpy(edit.neurons).to(device)
+            chosen = torch.zeros(width, dtype=torch.bool, device=device).index_fill(0, neurons, True)
+            scale, shift = (
+                torch.zeros(width, dtype=dtype, device=device).index_copy(
+                    0, neurons, _as(part, device, dtype, edit.module)
+                )
+                for part in (edit.scale, edit.shift)
+            )
+            return chosen, scale, shift
+
+    def write(activation: torch.Tensor) -> torch.Tensor:
+        chosen, scale, shift = prepare(activation.shape[-1], activation.device, activation.dtype)
+        # In one pass over the layer. A silenced neuron is set, not multiplied: 0 times infinity would be NaN.
+        return torch.where(chosen, shift if silent else activation * scale + shift, activation)
+
+    return write
+
+
+def _by_donors(edit: Edit, reading: Reading) -> Callable[[torch.Tensor], torch.Tensor]:
+    @functools.cache
+    def prepare(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode(False):
+            neurons = torch.from_numpy(edit.neurons).to(device)
+            return neurons, _as(cast(np.ndarray, edit.donors), device, dtype, edit.module)
+
+    def write(activation: torch.Tensor) -> torch.Tensor:
+        neurons, values = prepare(activation.device, activation.dtype)
+        changed = activation.clone(memory_format=torch.contiguous_format)
+        donors = reading.donor_of_token.to(activation.device)
+        # A view, so that the flattened layers of OPT are written through it.
+        by_text(changed, *donors.shape)[..., neurons] = values[donors]
+        return changed
+
+    return write
+
+
+def _as(values: np.ndarray, device: torch.device, dtype: torch.dtype, module: str) -> torch.Tensor:
+    """Bring values to the number format of the activations, if they fit into it."""
+    made = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+    if not made.isfinite().all():
+        raise ValueError(
+            f"What is to be written at {module!r} reaches {np.abs(values).max():.3g}, which is beyond "
+            f"{str(dtype).removeprefix('torch.')}. Load the model in another number format: dtype='bfloat16'."
+        )
+    return made

@@ -1,0 +1,188 @@
+"""Tokens that an intervention leaves alone, such as the attention sink at the start of every text."""
+
+import contextlib
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from lmri.lesions.interventions.donors import Donors, Reading, _positions
+from lmri.models.sites import around
+from lmri.storage import digest
+
+SINKS = "sinks"
+ONLY = ("prompt", "generated", "last")
+"""Where alone something is to happen: at tokens of a prompt, at those generated from it, at the last of each pass."""
+_LISTED = 4  # beyond, a label counts instead of listing
+
+
+@dataclass(frozen=True)
+class Spare:
+    """Which tokens pass untouched.
+
+    Parameters
+    ----------
+    positions : tuple of int
+        Places in a text, counted from 0 and without pads; the first is the attention sink of decoders.
+    tokens : tuple of int
+        Ids, wherever they stand.
+    only : {"prompt", "generated", "last"} or tuple of int, optional
+        All tokens but these pass untouched. What is read with a cache of keys and values is generated; what is read
+        before there is one is a prompt, and so is all of a text that is read at once. The last token is the last of a
+        text in each forward pass: that of the prompt, and then every one that is generated. Numbers are places in a
+        text, as in `positions`.
+    """
+
+    positions: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+    only: str | tuple[int, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """What scores say of it."""
+        positions = "first token" if self.positions == (0,) else _listed("position", self.positions)
+        spared = " and ".join(filter(None, [positions, _listed("token id", self.tokens)]))
+        return ", ".join(filter(None, [_only_label(self.only), f"{spared} spared" if spared else ""]))
+
+    def digest(self) -> str:
+        """Hash of what is spared."""
+        # What is left out leaves the hashes of stored scores as they are.
+        only = [] if self.only is None else [self.only if isinstance(self.only, str) else list(self.only)]
+        return digest([list(self.positions), list(self.tokens), *only])
+
+
+def make_spare(
+    spare: str | None = None,
+    positions: Iterable[int] | None = None,
+    tokens: Iterable[int] | None = None,
+    only: str | Iterable[int] | None = None,
+) -> Spare | None:
+    """Put together what is to be spared; None if that is nothing.
+
+    Raises
+    ------
+    ValueError
+        If `spare` or `only` is not known, or a position or id is not a whole number of at least 0.
+    """
+    if isinstance(only, str) and only not in ONLY:
+        raise ValueError(
+            f"positions is {only!r}; accepted are {', '.join(map(repr, ONLY))}, places in a text such as [0, 1], and "
+            "None for all."
+        )
+    if spare not in (None, SINKS):
+        raise ValueError(
+            f"spare is {spare!r}; accepted are {SINKS!r}, for the first token of every text, and None. Name others by "
+            "spare_positions=[0, 1] or spare_tokens=[tokenizer.bos_token_id]."
+        )
+    places = _whole("spare_positions", positions) | ({0} if spare == SINKS else set())
+    chosen = only if only is None or isinstance(only, str) else tuple(sorted(_whole("positions", only)))
+    if chosen == ():
+        raise ValueError("positions is empty; nothing would be changed anywhere. Give at least one, or None for all.")
+    made = Spare(tuple(sorted(places)), tuple(sorted(_whole("spare_tokens", tokens))), chosen)
+    return made if made.positions or made.tokens or made.only is not None else None
+
+
+def _whole(name: str, values: Iterable[int] | None) -> set[int]:
+    given = [] if values is None else [values] if isinstance(values, int | str) else list(values)
+    for value in given:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"{name} holds {value!r}; accepted are whole numbers of at least 0, such as [0, 1].")
+    return {int(value) for value in given}
+
+
+def _listed(what: str, values: tuple[int, ...]) -> str:
+    if len(values) > _LISTED:
+        return f"{len(values)} {what}s"
+    return f"{what}{'s' * (len(values) > 1)} {', '.join(map(str, values))}" if values else ""
+
+
+def _only_label(only: str | tuple[int, ...] | None) -> str:
+    if only is None:
+        return ""
+    if isinstance(only, str):
+        return {"prompt": "prompt only", "generated": "generated tokens only", "last": "last token only"}[only]
+    return f"{_listed('position', only)} only"
+
+
+class SparingReading(Reading):
+    """What the model reads right now: which tokens are spared, and which donor every token has, if there are any."""
+
+    def __init__(self, spare: Spare, donors: Donors | None = None) -> None:
+        if donors is not None:
+            super().__init__(donors)
+        self._has_donors = donors is not None
+        self.spare = spare
+        self._spared: torch.Tensor | None = None
+        self._why = ""
+
+    @contextlib.contextmanager
+    def of(self, model: PreTrainedModel, path: str) -> Iterator[None]:
+        """Watch the model, if it can tell what is asked."""
+        parts = around(model, path)
+        if self.spare.only in ("prompt", "generated") and not any(
+            "past_key_values" in inspect.signature(part.forward).parameters for part in parts
+        ):
+            raise ValueError(
+                f"{type(model).__name__} keeps no keys and values, so what was generated cannot be told from its "
+                f"prompt, and positions={self.spare.only!r} means nothing. Name places: positions=[0, 1, 2]."
+            )
+        with super().of(model, path):
+            yield
+
+    @property
+    def spared(self) -> torch.Tensor:
+        """Which tokens of the current forward pass are spared: bool, ``(n_texts, n_tokens)``."""
+        if self._spared is None:
+            raise ValueError(
+                f"Which tokens to spare is unknown: {self._why or 'a layer was called by itself'}. Call the model with "
+                "input_ids, or spare nothing."
+            )
+        return self._spared
+
+    def _look(self, signature: inspect.Signature, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if self._has_donors:
+            super()._look(signature, module, args, kwargs)
+        given = signature.bind_partial(*args, **kwargs).arguments
+        given = {**given, **given.get("kwargs", {})}
+        ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+        if isinstance(ids, torch.Tensor):
+            positions = _positions(ids, given).expand_as(ids)
+            self._spared = _among(positions, self.spare.positions) | _among(ids, self.spare.tokens)
+            self._spared |= self._outside(positions, given)
+        elif isinstance(embeddings, torch.Tensor) and self._spared is None:  # else an outer part had the tokens
+            if self.spare.tokens:
+                self._why = "the model was given embeddings, in which no token ids can be read"
+                return
+            shape = embeddings[..., 0]
+            positions = _positions(shape, given).expand_as(shape)
+            self._spared = _among(positions, self.spare.positions) | self._outside(positions, given)
+
+    def _outside(self, positions: torch.Tensor, given: dict[str, Any]) -> torch.Tensor:
+        """Say which tokens are not among the only ones at which anything is to happen."""
+        only = self.spare.only
+        if only is None:
+            return torch.zeros_like(positions, dtype=torch.bool)
+        if not isinstance(only, str):
+            return ~_among(positions, only)
+        if only == "last":
+            mask = given.get("attention_mask")
+            real = torch.ones_like(positions)
+            if isinstance(mask, torch.Tensor) and mask.ndim == 2 and mask.shape[1] >= positions.shape[1]:
+                real = mask[:, -positions.shape[1] :].to(positions.device).long()
+            places = torch.arange(positions.shape[1], device=positions.device)
+            return places != (real * (places + 1)).argmax(dim=1, keepdim=True)
+        past = given.get("past_key_values")
+        is_generated = past is not None and int(past.get_seq_length()) > 0
+        return torch.full_like(positions, is_generated == (only == "prompt"), dtype=torch.bool)
+
+    def _forget(self, *_: Any) -> None:
+        super()._forget()
+        self._spared, self._why = None, ""
+
+
+def _among(values: torch.Tensor, wanted: tuple[int, ...]) -> torch.Tensor:
+    return torch.isin(values, torch.tensor(wanted, dtype=torch.long, device=values.device))

@@ -1,0 +1,5 @@
+"""Scores: item rows of evaluations and the summary that is computed from them."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,44 @@
+"""AG News: is a piece of news about the world, sports, business or science? [1]_.
+
+Files number the labels from 0 (Hugging Face) or from 1 (the official CSV, whose column is "Class Index", or unnamed).
+
+References
+----------
+.. [1] Zhang, Zhao & LeCun (2015). Character-level convolutional networks for text classification. NeurIPS.
+"""
+
+import pandas as pd
+
+from lmri.lesions.tasks.items import find_column
+from lmri.lesions.tasks.recipe import Recipe
+
+NAMES = ("World", "Sports", "Business", "Sci/Tech")
+
+
+def _prepare(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    known = {str(column).strip().casefold(): str(column) for column in table}
+    made = {}
+    if "class index" in known:
+        written = [str(one).strip() for one in table[known["class index"]]]
+        wrong = sorted(set(written) - {"1", "2", "3", "4"})
+        if wrong:
+            raise ValueError(f"{where} has the class indices {wrong}; accepted are 1 to 4: {', '.join(NAMES)}.")
+        made["label"] = [NAMES[int(one) - 1] for one in written]
+    text = table[find_column(table, ("text", "description"), where)].astype(str)
+    if "title" in known:
+        text = table[known["title"]].astype(str) + " " + text
+    return table.assign(text=text, **made), ()
+
+
+RECIPE = Recipe(
+    name="ag-news",
+    columns={"text": ("text",)},
+    labels={name: (str(number),) for number, name in enumerate(NAMES)},
+    words={"World": " world", "Sports": " sports", "Business": " business", "Sci/Tech": " science"},
+    prompt="News: {text}\nIs this about the world, sports, business or science?\nAnswer:",
+    label_columns=("label_name", "label"),
+    dataset=("fancyzhx/ag_news", None, "test"),
+    files=("test.csv", "test.jsonl"),
+    header=("Class Index", "Title", "Description"),
+    prepare=_prepare,
+)

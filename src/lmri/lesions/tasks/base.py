@@ -1,0 +1,97 @@
+"""What a task has to offer."""
+
+import warnings
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pandas as pd
+import torch
+from transformers import PreTrainedModel
+
+from lmri.exceptions import DataWarning
+from lmri.lesions.scores import TaskInfo
+from lmri.models import bucket, evaluation_mode, input_device, right_pad
+
+_WASTE = 0.1  # beyond that, a larger batch is slower than two smaller ones
+
+
+class Task(Protocol):
+    """Something that a model can be scored on.
+
+    Attributes
+    ----------
+    info : TaskInfo
+        Name, scoring and metric; after scoring also what a reader of the scores has to know.
+    texts : list of str
+        What is read, so that texts which made a network can be kept out.
+    """
+
+    info: TaskInfo
+    texts: list[str]
+
+    def digest(self) -> str:
+        """Hash of everything that the scores of a model depend on."""
+        ...
+
+    def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
+        """Score the model as it is now.
+
+        Returns
+        -------
+        DataFrame
+            A row an item: ``item, cluster, n_tokens, value``, and whatever else the task knows.
+        """
+        ...
+
+
+def remark(info: TaskInfo, text: str, stacklevel: int = 3) -> TaskInfo:
+    """Warn of something about the items, and write it into the note that stands in every row; each text once."""
+    if text in info.note:
+        return info
+    warnings.warn(f"{info.name}: {text}.", DataWarning, stacklevel=stacklevel)
+    return replace(info, note=f"{info.note}; {text}" if info.note else text)
+
+
+def prompt_ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokenize a text that goes on: without the end token that some tokenizers put behind every text."""
+    ids = [int(token) for token in tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"]]
+    eos = getattr(tokenizer, "eos_token_id", None)
+    return ids[:-1] if ids and ids[-1] == eos and not text.endswith(str(tokenizer.eos_token)) else ids
+
+
+def check_causal(model: PreTrainedModel, task: str) -> None:
+    """Raise `TypeError` unless the model predicts each token from those before it."""
+    if getattr(model.config, "is_encoder_decoder", False) or not model.can_generate():
+        raise TypeError(
+            f"{task} needs a causal language model; {type(model).__name__} is none. "
+            "Load a model that generates text from left to right."
+        )
+
+
+def token_log_likelihoods(model: PreTrainedModel, rows: list[list[int]], batch_size: int) -> list[torch.Tensor]:
+    """Compute the log-likelihood of every token but the first, given those before it.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Causal.
+    rows : list of list of int
+        Token ids, each row read on its own, of at least 2 tokens.
+    batch_size : int
+        Rows read at once.
+
+    Returns
+    -------
+    list of Tensor of shape (n_tokens - 1,)
+        Nats, float64, in the order of `rows`.
+    """
+    results: dict[int, torch.Tensor] = {}
+    with evaluation_mode(model):
+        for batch in bucket([len(row) for row in rows], batch_size, _WASTE):
+            ids, mask = right_pad([rows[row] for row in batch], input_device(model))
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+            target = ids[:, 1:, None].to(logits.device)
+            likelihoods = logits.gather(-1, target)[..., 0] - logits.logsumexp(-1)
+            for place, row in enumerate(batch):
+                results[row] = likelihoods[place, : len(rows[row]) - 1].double().cpu()
+    return [results[row] for row in range(len(rows))]

@@ -1,0 +1,308 @@
+"""Classification: which of a few labels a model gives to texts, scored in one of three ways."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from lmri.lesions.scores import TaskInfo
+from lmri.lesions.tasks.base import check_causal, prompt_ids, remark, token_log_likelihoods
+from lmri.lesions.tasks.generation import generate, parse_label
+from lmri.lesions.tasks.head import head_log_probabilities, label_order
+from lmri.models import context_length
+from lmri.storage import digest, text_hash
+from lmri.storage.texts import get_column, read_table_file
+
+SCORINGS = ("loglikelihood", "loglikelihood/token", "loglikelihood/character", "generate", "head")
+"""Ways to score; the first ones by the likelihood of each label's words, as it is or divided by their length."""
+
+_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Classification:
+    """Accuracy, by the log-likelihood of each label's words after a prompt, by generation, or by a classifier's head.
+
+    Parameters
+    ----------
+    texts : iterable of str, or of mapping of str to str
+        One an item; items of several texts have them by name, such as ``{"premise": …, "hypothesis": …}``.
+    labels : iterable of str
+        The true label of each.
+    verbalizer : mapping of str to str
+        The words that stand for each label, as they follow the prompt: ``{"pos": " good", "neg": " bad"}``.
+    prompt : str, default="{text}"
+        With ``{text}``, or the names of the texts in braces, where the texts go. A head reads the texts alone.
+    clusters : iterable of str, optional
+        What is resampled as one, such as the document of each item; by default each text.
+    name : str, default="classification"
+        What tables call it.
+    batch_size : int, default=8
+        Prompts read at once.
+    scoring : str, default="loglikelihood"
+        ``"loglikelihood"``: the label whose words are most likely, so that nothing can fail to parse;
+        ``"loglikelihood/token"`` and ``"loglikelihood/character"`` divide by the length of the words.
+        ``"generate"``: the label that the model names in a greedy answer; one that names none has no value.
+        ``"head"``: the label that a sequence-classification model gives.
+    also : iterable of str, default=()
+        Further metrics of the same items: ``"f1"``, ``"matthews"``, ``"balanced_accuracy"``.
+    positive : str, default=""
+        The label that F1 is of.
+    max_new_tokens : int, default=16
+        Most tokens of a generated answer.
+    aliases : mapping of str to sequence of str, optional
+        Other names by which a head may call each label.
+    split : str, default=""
+        Of which split the items are, for the rows: ``"fit"``, ``"select"`` or ``"test"``.
+    note : str, default=""
+        What a reader of the rows should know of the items. Labels that no item has, and words that the prompt does not
+        name, are added and warned of.
+
+    Examples
+    --------
+    >>> words = {"pos": " good", "neg": " bad"}
+    >>> task = Classification(["What a film!", "Oh dear."], ["pos", "neg"], words, "{text} It was")
+    >>> task.prompts
+    ['What a film! It was', 'Oh dear. It was']
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[str] | Iterable[Mapping[str, str]],
+        labels: Iterable[str],
+        verbalizer: Mapping[str, str],
+        prompt: str = "{text}",
+        clusters: Iterable[str] | None = None,
+        name: str = "classification",
+        batch_size: int = 8,
+        *,
+        scoring: str = "loglikelihood",
+        also: Iterable[str] = (),
+        positive: str = "",
+        max_new_tokens: int = 16,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+        split: str = "",
+        note: str = "",
+    ) -> None:
+        self.items = [{"text": item} if isinstance(item, str) else dict(item) for item in texts]
+        self.labels, self.verbalizer = [str(label) for label in labels], dict(verbalizer)
+        self.clusters = (
+            [text_hash("\x1f".join(item.values())) for item in self.items]
+            if clusters is None
+            else [str(cluster) for cluster in clusters]
+        )
+        self.prompt, self.batch_size, self.max_new_tokens = prompt, batch_size, max_new_tokens
+        self.aliases = {label: tuple((aliases or {}).get(label, ())) for label in self.verbalizer}
+        self._check(name, scoring, positive)
+        self.prompts = [fill(prompt, item, name) for item in self.items]
+        self.texts = [text for item in self.items for text in item.values()]
+        self.info = TaskInfo(
+            name, scoring, "accuracy", higher_is_better=True, per_token=False, also=tuple(also), positive=positive,
+            split=split, note=note,
+        )  # fmt: skip
+        self._look()
+
+    def _check(self, name: str, scoring: str, positive: str) -> None:
+        if not self.items:
+            raise ValueError(f"{name} has no items. Give at least one text with its label.")
+        if not len(self.items) == len(self.labels) == len(self.clusters):
+            raise ValueError(
+                f"{name} has {len(self.items)} texts, {len(self.labels)} labels and {len(self.clusters)} clusters; "
+                "each text needs one of each."
+            )
+        if scoring not in SCORINGS:
+            raise ValueError(f"scoring is {scoring!r}; accepted are {', '.join(map(repr, SCORINGS))}.")
+        if not any(f"{{{field}}}" in self.prompt for field in self.items[0]):
+            field = next(iter(self.items[0]), "text")
+            raise ValueError(f"The prompt {self.prompt!r} does not hold '{{{field}}}', the place of the text.")
+        if len(self.verbalizer) < 2:
+            raise ValueError(f"The verbalizer has {len(self.verbalizer)} labels; at least 2 are needed.")
+        unknown = sorted(set(self.labels) - set(self.verbalizer))
+        if unknown:
+            raise ValueError(
+                f"The labels {unknown} have no words in the verbalizer ({list(self.verbalizer)}). Add them."
+            )
+        if not all(self.verbalizer.values()):
+            raise ValueError("A label's words are empty; the model cannot prefer them. Give each label words.")
+        said = [words.strip().casefold() for words in self.verbalizer.values()]
+        if len(set(said)) < len(said):
+            raise ValueError(f"Two labels have the same words ({list(self.verbalizer.values())}). Give each its own.")
+        if positive and positive not in self.verbalizer:
+            raise ValueError(f"positive is {positive!r}; the labels are {', '.join(map(repr, self.verbalizer))}.")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1.")
+
+    def _look(self) -> None:
+        """Warn of labels that do not occur, and of words that the prompt keeps to itself."""
+        absent = [label for label in self.verbalizer if label not in self.labels]
+        if absent:
+            self.info = remark(self.info, f"no item is {' or '.join(map(repr, absent))}", stacklevel=4)
+        if self.info.scoring == "head":
+            return
+        said = {label: words.strip() for label, words in self.verbalizer.items()}
+        unnamed = [
+            words for words in said.values() if not re.search(rf"(?<!\w){re.escape(words)}(?!\w)", self.prompt, re.I)
+        ]
+        # A prompt that names no label is one to be completed, such as "It was"; an answer to it cannot be expected.
+        if unnamed and (len(unnamed) < len(said) or self.info.scoring == "generate"):
+            self.info = remark(self.info, f"the prompt does not name {' or '.join(map(repr, unnamed))}", stacklevel=4)
+
+    @classmethod
+    def from_file(cls, path: Path, name: str = "classification") -> "Classification":
+        """Read items from a table with the columns ``prompt`` and ``label``; scored is the label after a space.
+
+        Parameters
+        ----------
+        path : Path
+            CSV, TSV, JSONL, JSON or Parquet.
+        name : str
+            What tables call it.
+        """
+        table = read_table_file(path)
+        prompts, labels = (
+            [str(field) for field in get_column(table, column, str(path), "Both prompt and label are needed.")]
+            for column in ("prompt", "label")
+        )
+        return cls(prompts, labels, {label: f" {label}" for label in sorted(set(labels))}, name=name)
+
+    def digest(self) -> str:
+        """Hash of prompts, labels, words and clusters, and of what else a way to score depends on."""
+        content = [self.prompts, self.labels, self.verbalizer, self.clusters, self.batch_size]
+        further: list[Any] = []
+        if self.info.scoring == "generate":
+            further = [self.max_new_tokens]
+        elif self.info.scoring == "head":
+            further = [self.items, self.aliases]
+        return digest([self.info.identity(), *content, *further])
+
+    def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
+        """Score every item: ``value`` is 1 if the label is right; ``margin`` by how many nats it beats the others.
+
+        The margin is of the likelihoods that decide, so after division by a length if there is one; a generated answer
+        has none, but its text is in ``answer``. Tokens are those of the prompt with the first label's words, of the
+        prompt, or of what the head reads.
+        """
+        if self.info.scoring == "head":
+            return self._by_head(model, tokenizer)
+        check_causal(model, "Classification")
+        return (
+            self._by_answer(model, tokenizer) if self.info.scoring == "generate" else self._by_words(model, tokenizer)
+        )
+
+    def _by_words(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
+        names = list(self.verbalizer)
+        rows, firsts = self._rows(model, tokenizer, names)
+        likelihoods = token_log_likelihoods(model, rows, self.batch_size)
+        # Token i is predicted at place i - 1.
+        sums = [float(row[first - 1 :].sum()) for row, first in zip(likelihoods, firsts, strict=True)]
+        items = []
+        for number in range(len(self.items)):
+            own = range(number * len(names), (number + 1) * len(names))
+            values = {
+                name: sums[place] / self._length(name, len(rows[place]) - firsts[place])
+                for name, place in zip(names, own, strict=True)
+            }
+            items.append(self._item(number, len(rows[own[0]]), values))
+        return pd.DataFrame(items)
+
+    def _length(self, name: str, n_tokens: int) -> int:
+        by = self.info.scoring.partition("/")[2]
+        return {"": 1, "token": n_tokens, "character": max(1, len(self.verbalizer[name].strip()))}[by]
+
+    def _by_head(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
+        order, note = label_order(model, self.aliases, self.info.name)
+        values, n_tokens, n_cut = head_log_probabilities(model, tokenizer, self.items, self.batch_size)
+        for text in (note, f"{n_cut} of {len(self.items)} items cut at the context" if n_cut else ""):
+            if text:
+                self.info = remark(self.info, text)
+        return pd.DataFrame(
+            [
+                self._item(number, n_tokens[number], dict(zip(order, own, strict=True)))
+                for number, own in enumerate(values)
+            ]
+        )
+
+    def _by_answer(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
+        rows = [prompt_ids(tokenizer, prompt) for prompt in self.prompts]
+        limit = context_length(model, tokenizer)
+        for number, row in enumerate(rows):
+            if not row:
+                raise ValueError(f"Prompt {number} has no tokens. Give it words.")
+            if limit is not None and len(row) + self.max_new_tokens > limit:
+                raise ValueError(
+                    f"Item {number} has {len(row)} tokens, and {self.max_new_tokens} more are to be generated; the "
+                    f"model reads {limit}. Shorten it, or lower max_new_tokens."
+                )
+        items = []
+        for number, answer in enumerate(generate(model, tokenizer, rows, self.max_new_tokens, self.batch_size)):
+            predicted = parse_label(answer or "", self.verbalizer)
+            label = self.labels[number]
+            items.append(
+                {
+                    "item": number,
+                    "cluster": self.clusters[number],
+                    "n_tokens": len(rows[number]),
+                    "value": math.nan if predicted is None else float(predicted == label),
+                    "label": label,
+                    "predicted": predicted or "",
+                    "margin": math.nan,
+                    "answer": answer or "",
+                }
+            )
+        return pd.DataFrame(items)
+
+    def _item(self, number: int, n_tokens: int, values: Mapping[str, float]) -> dict[str, Any]:
+        label = self.labels[number]
+        predicted = max(values, key=lambda name: values[name])
+        others = max(value for name, value in values.items() if name != label)
+        readable = all(math.isfinite(value) for value in values.values())
+        return {
+            "item": number,
+            "cluster": self.clusters[number],
+            "n_tokens": n_tokens,
+            "value": float(predicted == label) if readable else math.nan,
+            "label": label,
+            "predicted": predicted,
+            "margin": values[label] - others,
+        }
+
+    def _rows(self, model: PreTrainedModel, tokenizer: Any, names: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Tokenize every prompt with every answer, and find where the answer starts."""
+        rows, firsts = [], []
+        limit = context_length(model, tokenizer)
+        for number, prompt in enumerate(self.prompts):
+            before = prompt_ids(tokenizer, prompt)
+            for name in names:
+                row = prompt_ids(tokenizer, prompt + self.verbalizer[name])
+                if row[: len(before)] != before or len(row) == len(before) or not before:
+                    raise ValueError(
+                        f"The tokenizer merges the end of prompt {number} with the answer {self.verbalizer[name]!r}, "
+                        "so the answer has no likelihood of its own. Let the prompt end without a space, and the "
+                        "answers start with one."
+                    )
+                if limit is not None and len(row) > limit:
+                    raise ValueError(
+                        f"Item {number} has {len(row)} tokens with its answer; the model reads {limit}. Shorten it."
+                    )
+                rows.append(row)
+                firsts.append(len(before))
+        return rows, firsts
+
+
+def fill(prompt: str, item: Mapping[str, str], name: str) -> str:
+    """Put an item's texts into a prompt; braces inside of the texts are text.
+
+    Raises
+    ------
+    ValueError
+        If the prompt has a place for a text that the item has not.
+    """
+    missing = [field for field in _FIELD.findall(prompt) if field not in item]
+    if missing and list(item) != ["text"]:
+        raise ValueError(
+            f"The prompt of {name} has a place for {missing[0]!r}; the items have {', '.join(map(repr, item))}."
+        )
+    return _FIELD.sub(lambda match: item.get(match[1], match[0]), prompt)

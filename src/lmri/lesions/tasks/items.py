@@ -1,0 +1,289 @@
+"""Items of a task as a table has them: read from a file, a folder or a Hugging Face dataset, chosen, and checked."""
+
+import csv
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmri.storage import text_hash
+from lmri.storage.splits import SPLITS, split_clusters
+from lmri.storage.texts import FILE_ENDINGS, first_line, read_table_file
+
+TABLE_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending != ".txt")
+
+UNLABELLED = ("", "-", "-1", "nan", "None")
+"""What files hold where the label is withheld, or raters did not agree."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a task is made of.
+
+    Parameters
+    ----------
+    fields : list of dict of str to str
+        The texts of each item, by name, such as ``{"premise": …, "hypothesis": …}``.
+    targets : list
+        A label each, or a list of references.
+    clusters : list of str
+        What is resampled and split as one.
+    linked : list of list of str
+        Texts of each that no two splits may share.
+    notes : tuple of str
+        What rows have to say of them.
+    """
+
+    fields: list[dict[str, str]]
+    targets: list[Any]
+    clusters: list[str]
+    linked: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self.fields)
+
+    def take(self, places: Sequence[int]) -> "Items":
+        """Keep some items."""
+        return Items(
+            [self.fields[place] for place in places],
+            [self.targets[place] for place in places],
+            [self.clusters[place] for place in places],
+            [self.linked[place] for place in places],
+            self.notes,
+        )
+
+    def of_split(
+        self, name: str, split: str, shares: Sequence[float], seed: int, known: Mapping[str, str] | None
+    ) -> "Items":
+        """Keep the items of one split, by `lmri.splits.split_clusters`."""
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; accepted are {', '.join(map(repr, SPLITS))}.")
+        assigned = split_clusters(self.clusters, self.linked, shares, seed, known)
+        kept = self.take([place for place, to in enumerate(assigned) if to == split])
+        if not len(kept):
+            raise ValueError(
+                f"None of the {len(self)} items of {name!r} is in the split {split!r}. Give more items, other shares, "
+                "or another seed."
+            )
+        return kept
+
+    def sample(self, limit: int | None, seed: int) -> "Items":
+        """Draw `limit` items at random, since files are often sorted by label, and keep their order."""
+        if limit is None:
+            return self
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it must be at least 1.")
+        if limit > len(self):
+            return replace(self, notes=(*self.notes, f"{limit} items asked for, {len(self)} there"))
+        return self.take(sorted(random.Random(seed).sample(range(len(self)), limit)))
+
+
+def read_source(
+    source: str | Path,
+    config: str | None = None,
+    split: str | None = None,
+    *,
+    files: Sequence[str] = (),
+    header: Sequence[str] = (),
+    quoted: bool = True,
+) -> tuple[pd.DataFrame, str]:
+    """Read the rows of a task.
+
+    Parameters
+    ----------
+    source : str or Path
+        A file, a folder, or the name of a Hugging Face dataset.
+    config, split : str, optional
+        Configuration and split of a Hugging Face dataset; the default split is ``"validation"``.
+    files : sequence of str
+        Names that are looked for in a folder, the first one there is taken.
+    header : sequence of str
+        Columns of a file that has no line of names, in order.
+    quoted : bool, default=True
+        Whether TSV files quote their fields; those of GLUE do not, and hold single quotation marks.
+
+    Returns
+    -------
+    table : DataFrame
+        A row an item, columns as they are called there.
+    name : str
+        Of where it is from, for messages.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+            return _from_disk(path, split), str(path)
+        path = _file_in(path, files)
+    if path.is_file() or path.suffix.lower() in FILE_ENDINGS or str(source).startswith((".", "/", "~")):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist. Check the path.")
+        if header or (not quoted and path.suffix.lower() in (".tsv", ".txt")):
+            return _read_lines(path, header, quoted), str(path)
+        return read_table_file(path), str(path)
+    return load_dataset(str(source), config, split), f"the dataset {source!r}"
+
+
+def _file_in(folder: Path, names: Sequence[str]) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_ENDINGS)
+    if len(tables) != 1:
+        found = ", ".join(path.name for path in tables) or "none"
+        raise ValueError(f"The folder {folder} holds several tables or none ({found}). Name the file.")
+    return tables[0]
+
+
+def _read_lines(path: Path, header: Sequence[str], quoted: bool) -> pd.DataFrame:
+    """Read CSV or TSV whose first line may hold names or an item."""
+    ending = path.suffix.lower()
+    if ending not in (".csv", ".tsv", ".txt"):
+        return read_table_file(path)
+    quoting = csv.QUOTE_MINIMAL if quoted or ending == ".csv" else csv.QUOTE_NONE
+    try:
+        table = pd.read_csv(
+            path,
+            sep="," if ending == ".csv" else "\t",
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            quoting=quoting,
+            encoding="utf-8-sig",
+        ).fillna("")  # a line that is too short
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as {ending[1:].upper()}: {error}") from error
+    first = [str(field) for field in table.iloc[0]]
+    # Names are short and no number; an item has its label in some column.
+    is_item = len(header) == len(first) and any(field.strip().lstrip("-").isdecimal() for field in first)
+    if is_item:
+        return table.set_axis(list(header), axis=1)
+    return table.iloc[1:].set_axis(first, axis=1).reset_index(drop=True)
+
+
+def load_dataset(name: str, config: str | None = None, split: str | None = None) -> pd.DataFrame:
+    """Load a split of a Hugging Face dataset, or of a folder that the `datasets` library can read."""
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name, config, split=split or "validation")
+    except Exception as error:  # the library raises many kinds, for a bad name, configuration, split or connection
+        raise ValueError(
+            f"{name!r} is neither a file nor a dataset that could be loaded (configuration {config!r}, "
+            f"split {split or 'validation'!r}): {first_line(error)}. Give one file, or the name of a dataset."
+        ) from error
+    return _to_table(loaded)
+
+
+def _from_disk(folder: Path, split: str | None) -> pd.DataFrame:
+    import datasets
+
+    loaded = datasets.load_from_disk(str(folder))
+    if isinstance(loaded, datasets.DatasetDict):
+        name = split or "validation"
+        if name not in loaded:
+            raise ValueError(f"{folder} has no split {name!r}; there are {', '.join(map(repr, loaded))}. Name one.")
+        loaded = loaded[name]
+    return _to_table(loaded)
+
+
+def _to_table(loaded: Any) -> pd.DataFrame:
+    table = loaded.to_pandas()
+    for column, feature in loaded.features.items():
+        # Names say more than numbers, whose order is each dataset's own; -1 is "withheld" and has no name.
+        if hasattr(feature, "int2str"):
+            table[column] = [feature.int2str(int(one)) if one >= 0 else str(int(one)) for one in table[column]]
+    return table
+
+
+def find_column(table: pd.DataFrame, names: Sequence[str], where: str) -> str:
+    """Find the column that has one of several names, whatever their case.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    known = {str(column).strip().casefold(): str(column) for column in table}
+    for name in names:
+        if name.casefold() in known:
+            return known[name.casefold()]
+    accepted = " or ".join(map(repr, names))
+    raise ValueError(
+        f"{where} has no column {accepted}; it has {list(map(str, table))}. Rename one, or name it in YAML."
+    )
+
+
+def plain(value: object) -> str:
+    """Write a label as text: ``1``, ``1.0`` and ``"1"`` are one and the same."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def gather(
+    table: pd.DataFrame,
+    where: str,
+    columns: Mapping[str, Sequence[str]],
+    target: Callable[[Any], Any],
+    target_columns: Sequence[str],
+    cluster: Sequence[str],
+    linked: Sequence[str],
+    cluster_column: str = "",
+) -> Items:
+    """Make items of a table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row an item.
+    where : str
+        What it is, for messages.
+    columns : mapping of str to sequence of str
+        The names that the column of each field may have.
+    target : callable
+        From what a file holds to the item's target; None if the item has none and is to be left out.
+    target_columns : sequence of str
+        The names that the column of targets may have.
+    cluster : sequence of str
+        Fields that make a cluster.
+    linked : sequence of str
+        Fields that no two splits may share.
+    cluster_column : str
+        A column that names the clusters, instead.
+    """
+    if table.empty:
+        raise ValueError(f"{where} holds no rows. Give at least two.")
+    texts = {field: list(table[find_column(table, names, where)]) for field, names in columns.items()}
+    given = list(table[find_column(table, target_columns, where)])
+    named = list(table[find_column(table, [cluster_column], where)]) if cluster_column else None
+    items = Items([], [], [], [])
+    n_unlabelled = n_empty = 0
+    for number, raw in enumerate(given):
+        own = {field: values[number] for field, values in texts.items()}
+        for field, text in own.items():
+            if not isinstance(text, str):
+                own[field] = "" if text is None or text != text else str(text)
+        found = target(raw)
+        n_unlabelled += found is None
+        n_empty += found is not None and not all(text.strip() for text in own.values())
+        if found is None or not all(text.strip() for text in own.values()):
+            continue
+        items.fields.append(own)
+        items.targets.append(found)
+        # Sorted, so that a pair is one cluster whichever way round it stands.
+        key = str(named[number]) if named else text_hash("\x1f".join(sorted(own[field] for field in cluster)))
+        items.clusters.append(key)
+        items.linked.append([*(own[field] for field in linked), "\x1f".join(own.values())])
+    if not len(items):
+        raise ValueError(
+            f"None of the {len(given)} rows of {where} has both a label and texts ({n_unlabelled} without a label, "
+            f"{n_empty} with an empty text). Labels of test sets are often withheld: take another file or split."
+        )
+    notes = [f"{n_unlabelled} rows without a label left out"] * bool(n_unlabelled)
+    notes += [f"{n_empty} rows with an empty text left out"] * bool(n_empty)
+    return replace(items, notes=tuple(notes))

@@ -1,0 +1,189 @@
+"""Named tasks, and anybody's own by a few lines of YAML, made of files, folders or Hugging Face datasets."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmri.lesions.tasks import ag_news, cola, mnli, mrpc, qnli, qqp, squad, sst2, summarization
+from lmri.lesions.tasks.base import Task, remark
+from lmri.lesions.tasks.classification import SCORINGS, Classification
+from lmri.lesions.tasks.free_text import FreeText
+from lmri.lesions.tasks.items import Items
+from lmri.lesions.tasks.perplexity import Perplexity
+from lmri.lesions.tasks.recipe import FreeRecipe, Recipe
+from lmri.lesions.tasks.table import read_yaml
+from lmri.storage import text_hash
+from lmri.storage.splits import SHARES
+from lmri.storage.texts import read_texts
+
+RECIPES: dict[str, Recipe | FreeRecipe] = {
+    recipe.name: recipe
+    for recipe in (
+        cola.RECIPE, mrpc.RECIPE, qqp.RECIPE, sst2.RECIPE, mnli.RECIPE, mnli.MATCHED, mnli.MISMATCHED, qnli.RECIPE,
+        ag_news.RECIPE, squad.RECIPE, summarization.RECIPE,
+    )
+}  # fmt: skip
+
+NAMES = (*RECIPES, "perplexity")
+"""Tasks that `load` knows by name."""
+
+
+def load(
+    name: str | Path,
+    source: str | Path | None = None,
+    *,
+    scoring: str | None = None,
+    limit: int | None = None,
+    split: str = "",
+    shares: Sequence[float] = SHARES,
+    seed: int = 0,
+    known: Mapping[str, str] | None = None,
+    prompt: str | None = None,
+    words: Mapping[str, str] | None = None,
+    max_new_tokens: int | None = None,
+    batch_size: int = 8,
+    config: str | None = None,
+    dataset_split: str | None = None,
+    column: str = "text",
+) -> Task:
+    """Make a task of the data that belong to it.
+
+    Parameters
+    ----------
+    name : str or Path
+        One of `NAMES`, or a YAML file that describes a task (see `lmri.tasks.table`).
+    source : str or Path, optional
+        A file (JSONL, JSON, CSV, TSV, Parquet; columns as in GLUE's files or the Hugging Face datasets), a folder that
+        holds one, or the name of a Hugging Face dataset. By default the task's dataset on the Hugging Face hub; for
+        YAML, what it names.
+    scoring : str, optional
+        One of ``lmri.tasks.SCORINGS``; the default is ``"loglikelihood"``, and ``"generate"`` for free text.
+    limit : int, optional
+        Items to draw at random, of those in the split; a warning and a note if there are fewer.
+    split : str, optional
+        Keep the items of ``"fit"``, ``"select"`` or ``"test"``, as `lmri.splits.split_clusters` has them.
+    shares : sequence of 3 floats
+        Of the splits.
+    seed : int, default=0
+        Of the splits and of the draw.
+    known : mapping of str to str, optional
+        Split by text hash, for texts that have one already.
+    prompt : str, optional
+        Another prompt, with the names of the texts in braces.
+    words : mapping of str to str, optional
+        Other words for the labels.
+    max_new_tokens : int, optional
+        Most tokens of a generated answer; the default is 16 for labels, 32 for answers and 128 for summaries.
+    batch_size : int, default=8
+        Items read at once.
+    config, dataset_split : str, optional
+        Configuration and split of a Hugging Face dataset.
+    column : str, default="text"
+        The texts of a perplexity task.
+
+    Returns
+    -------
+    Task
+        For `lmri.evaluate`.
+
+    Raises
+    ------
+    ValueError
+        If the task is unknown, a column is missing, or nothing is left to be scored.
+
+    Examples
+    --------
+    >>> "sst2" in NAMES
+    True
+    """
+    recipe, own_source = _find(name)
+    source = own_source if source is None else source
+    place = _place(str(name), source, recipe.dataset if recipe else None, config, dataset_split)
+    common: dict[str, Any] = {"batch_size": batch_size, "split": split}
+    accepted, options = _taken(recipe)
+    for option, value in {"prompt": prompt, "words": words, "max_new_tokens": max_new_tokens}.items():
+        if value is not None and option not in options:
+            raise ValueError(f"{option} is {value!r}, but {name} takes none. Leave it out.")
+    if scoring is not None and scoring not in accepted:
+        raise ValueError(f"scoring is {scoring!r}; of {name}, accepted are {', '.join(map(repr, accepted))}.")
+
+    items = _texts(*place, column) if recipe is None else recipe.read(*place)
+    if split:
+        items = items.of_split(str(name), split, shares, seed, known)
+    items = items.sample(limit, seed)
+    if recipe is None:
+        task: Any = Perplexity(items.targets, **common)
+    elif isinstance(recipe, Recipe):
+        task = Classification(
+            items.fields,
+            items.targets,
+            {label: (words or recipe.words).get(label, "") for label in recipe.labels},
+            prompt or recipe.prompt,
+            items.clusters,
+            recipe.name,
+            scoring=scoring or recipe.scoring,
+            also=recipe.also,
+            positive=recipe.positive,
+            aliases=recipe.labels,
+            max_new_tokens=16 if max_new_tokens is None else max_new_tokens,
+            **common,
+        )
+    else:
+        task = FreeText(
+            items.fields,
+            items.targets,
+            prompt or recipe.prompt,
+            recipe.measures,
+            items.clusters,
+            shortened=recipe.shortened,
+            first_line=recipe.first_line,
+            max_new_tokens=recipe.max_new_tokens if max_new_tokens is None else max_new_tokens,
+            name=recipe.name,
+            **common,
+        )
+    for note in items.notes:
+        task.info = remark(task.info, note)
+    return task
+
+
+def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | None]:
+    """Find the recipe, None for perplexity, and what it names as its data."""
+    if str(name) == "perplexity":
+        return None, None
+    known = str(name).replace("_", "-")  # as in the names of datasets and of the harness
+    if known in RECIPES:
+        return RECIPES[known], None
+    if Path(name).suffix.lower() in (".yaml", ".yml"):
+        return read_yaml(Path(name))
+    raise ValueError(f"There is no task {str(name)!r}; accepted are {', '.join(NAMES)}, and a YAML file.")
+
+
+def _taken(recipe: Recipe | FreeRecipe | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say which ways to score and which options a task takes, so that nobody believes another was heeded."""
+    if recipe is None:
+        return ("loglikelihood",), ()
+    if isinstance(recipe, Recipe):
+        return SCORINGS, ("prompt", "words", "max_new_tokens")
+    return ("generate",), ("prompt", "max_new_tokens")
+
+
+def _texts(source: str | Path, config: str | None, split: str | None, column: str) -> Items:
+    texts = read_texts(source, column=column, config=config, split=split)
+    return Items(
+        [{"text": text} for text in texts], texts, [text_hash(text) for text in texts], [[one] for one in texts]
+    )
+
+
+def _place(
+    name: str,
+    source: str | Path | None,
+    hub: tuple[str, str | None, str] | None,
+    config: str | None,
+    split: str | None,
+) -> tuple[str | Path, str | None, str | None]:
+    """Find where a task is read from: what was named or, if nothing was, its dataset on the hub."""
+    if source is None and hub is None:
+        raise ValueError(f"{name} names no data. Give a file, a folder or a Hugging Face dataset as source.")
+    if hub is not None and (source is None or str(source) == hub[0]):
+        return hub[0], config or hub[1], split or hub[2]
+    return str(source), config, split

@@ -1,0 +1,74 @@
+"""MNLI: does a premise entail a hypothesis, contradict it, or neither? Matched and mismatched kinds of text [1]_.
+
+References
+----------
+.. [1] Williams, Nangia & Bowman (2018). A broad-coverage challenge corpus for sentence understanding through inference.
+   NAACL.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from lmri.lesions.tasks.recipe import Recipe
+
+_MATCHED = ("fiction", "government", "slate", "telephone", "travel")
+_MISMATCHED = ("facetoface", "letters", "nineeleven", "oup", "verbatim")
+
+
+def _kinds(table: pd.DataFrame, where: str) -> list[str] | None:
+    """Find out which rows are matched: by a column, or by the name of the file; None if nothing says."""
+    for column in ("split", "genre"):
+        if column in table:
+            written = [str(one).casefold() for one in table[column]]
+            kinds = [
+                "mismatched" if "mismatched" in one or one in _MISMATCHED
+                else "matched" if "matched" in one or one in _MATCHED
+                else ""
+                for one in written
+            ]  # fmt: skip
+            if all(kinds):
+                return kinds
+    name = Path(where).name.casefold()  # folders may be called anything
+    return ["mismatched" if "mismatched" in name else "matched"] * len(table) if "matched" in name else None
+
+
+def _prepare(wanted: str, table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    kinds = _kinds(table, where)
+    if not wanted:
+        both = kinds is not None and len(set(kinds)) == 2
+        return table, ("matched and mismatched together",) if both else ()
+    if kinds is None:
+        raise ValueError(
+            f"{where} does not say which rows are {wanted}: it has no column 'split' or 'genre' that does, and neither "
+            "does its name. Take the task 'mnli' for all rows."
+        )
+    kept = table[[kind == wanted for kind in kinds]].reset_index(drop=True)
+    if kept.empty:
+        raise ValueError(f"{where} holds no {wanted} rows. Take the task 'mnli' for all rows, or another file.")
+    return kept, ()
+
+
+RECIPE = Recipe(
+    name="mnli",
+    columns={"premise": ("premise", "sentence1"), "hypothesis": ("hypothesis", "sentence2")},
+    labels={"entailment": ("0",), "neutral": ("1",), "contradiction": ("2",)},
+    words={"entailment": " true", "neutral": " unclear", "contradiction": " false"},
+    prompt="Premise: {premise}\nHypothesis: {hypothesis}\n"
+    "Given the premise, is the hypothesis true, false or unclear?\nAnswer:",
+    label_columns=("gold_label", "label"),
+    cluster=("premise",),
+    dataset=("nyu-mll/glue", "mnli", "validation_matched"),
+    files=("dev_matched.tsv", "dev.jsonl"),
+    prepare=partial(_prepare, ""),
+)
+MATCHED = replace(RECIPE, name="mnli-matched", prepare=partial(_prepare, "matched"))
+MISMATCHED = replace(
+    RECIPE,
+    name="mnli-mismatched",
+    dataset=("nyu-mll/glue", "mnli", "validation_mismatched"),
+    files=("dev_mismatched.tsv", "dev.jsonl"),
+    prepare=partial(_prepare, "mismatched"),
+)

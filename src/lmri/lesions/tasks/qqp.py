@@ -1,0 +1,18 @@
+"""QQP: do two questions of Quora ask the same? Accuracy and, as in GLUE, F1."""
+
+from lmri.lesions.tasks.recipe import Recipe
+
+RECIPE = Recipe(
+    name="qqp",
+    columns={"question1": ("question1",), "question2": ("question2",)},
+    labels={"not_duplicate": ("0",), "duplicate": ("1",)},
+    words={"not_duplicate": " no", "duplicate": " yes"},
+    prompt="Question 1: {question1}\nQuestion 2: {question2}\nDo both questions ask the same, yes or no?\nAnswer:",
+    label_columns=("label", "is_duplicate"),
+    # A question comes in several pairs.
+    linked=("question1", "question2"),
+    also=("f1",),
+    positive="duplicate",
+    dataset=("nyu-mll/glue", "qqp", "validation"),
+    files=("dev.tsv", "dev.jsonl"),
+)

@@ -1,0 +1,109 @@
+"""SQuAD v1.1: answer a question by words of a paragraph; F1 and exact match, normalized as officially [1]_.
+
+References
+----------
+.. [1] Rajpurkar et al. (2016). SQuAD: 100,000+ questions for machine comprehension of text. EMNLP.
+"""
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmri.lesions.tasks.items import Items, gather, read_source
+from lmri.lesions.tasks.recipe import FreeRecipe
+
+FILES = ("dev-v1.1.json", "dev.json")
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize(text: str) -> str:
+    """Bring an answer into the form in which answers are compared.
+
+    Examples
+    --------
+    >>> normalize("The  Panthers' defense!")
+    'panthers defense'
+    """
+    plain = text.lower().translate(_PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
+
+
+def exact_match(answer: str, references: Sequence[str]) -> float:
+    """1 if the answer is one of the references, normalized; else 0."""
+    return float(any(normalize(answer) == normalize(reference) for reference in references))
+
+
+def answer_f1(answer: str, references: Sequence[str]) -> float:
+    """F1 of the words that an answer shares with a reference, of the reference where it is highest."""
+    return max(_overlap(normalize(answer).split(), normalize(reference).split()) for reference in references)
+
+
+def _overlap(answer: list[str], reference: list[str]) -> float:
+    shared = (Counter(answer) & Counter(reference)).total()
+    # 2 PR / (P + R) with P = shared / n_answer and R = shared / n_reference.
+    return 2 * shared / (len(answer) + len(reference)) if shared else 0.0
+
+
+def read(source: str | Path, config: str | None = None, split: str | None = None) -> Items:
+    """Read questions: of the official JSON, or of a table with context, question and answers."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = next((path / name for name in FILES if (path / name).is_file()), path)
+    if path.is_file() and path.suffix == ".json" and (table := _flat(path)) is not None:
+        where = str(path)
+    else:
+        table, where = read_source(source, config, split, files=FILES)
+    return gather(
+        table, where, {"context": ("context",), "question": ("question",)}, _references, ("answers", "answer"),
+        cluster=("context",), linked=("context",),
+    )  # fmt: skip
+
+
+def _flat(path: Path) -> pd.DataFrame | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict) or "data" not in content:
+        return None
+    try:
+        rows = [
+            {"context": paragraph["context"], "question": one["question"], "answers": one["answers"]}
+            for article in content["data"]
+            for paragraph in article["paragraphs"]
+            for one in paragraph["qas"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not in the layout of SQuAD v1.1: {error!r} is missing.") from error
+    return pd.DataFrame(rows)
+
+
+def _references(raw: Any) -> list[str] | None:
+    """Read answers as files have them: texts, ``{"text": […]}``, a list of ``{"text": …}``, or JSON of any of these."""
+    if isinstance(raw, str) and raw.lstrip().startswith(("[", "{")):
+        try:
+            raw = json.loads(raw)
+        except ValueError:
+            return [raw]
+    if isinstance(raw, dict):
+        raw = raw.get("text", [])
+    found = [raw] if isinstance(raw, str) else [one["text"] if isinstance(one, dict) else str(one) for one in raw]
+    # A question without an answer is of SQuAD v2, whose metric is another one.
+    return [one for one in found if one.strip()] or None
+
+
+RECIPE = FreeRecipe(
+    name="squad",
+    prompt="{context}\nQuestion: {question}\nAnswer:",
+    measures={"answer_f1": answer_f1, "exact_match": exact_match},
+    reader=read,
+    dataset=("rajpurkar/squad", None, "validation"),
+    shortened="context",
+)

@@ -1,0 +1,77 @@
+"""Summarization: ROUGE-L of a summary against reference summaries, by the library `rouge-score` [1]_.
+
+References
+----------
+.. [1] Lin (2004). ROUGE: a package for automatic evaluation of summaries. Text Summarization Branches Out.
+"""
+
+import importlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lmri.lesions.tasks.items import Items, gather, read_source
+from lmri.lesions.tasks.recipe import FreeRecipe
+
+
+@lru_cache
+def _scorer() -> Any:
+    try:
+        rouge_scorer = importlib.import_module("rouge_score.rouge_scorer")
+    except ImportError as error:
+        raise ValueError(
+            "Summaries are scored by the library rouge-score, which is not installed. Install it: "
+            "pip install 'lmri[tasks]'."
+        ) from error
+    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def check_installed() -> None:
+    """Fail before the model has written anything, if ROUGE cannot be computed.
+
+    Raises
+    ------
+    ValueError
+        If `rouge-score` is not installed.
+    """
+    _scorer()
+
+
+def rouge_l(answer: str, references: Sequence[str]) -> float:
+    """F-measure of the longest common subsequence of words (stemmed), of the reference where it is highest."""
+    return float(_scorer().score_multi(list(references), answer)["rougeL"].fmeasure)
+
+
+def read(source: str | Path, config: str | None = None, split: str | None = None) -> Items:
+    """Read documents and their summaries: one each, or a list."""
+    table, where = read_source(source, config, split)
+    return gather(
+        table, where, {"text": ("text", "article", "document")}, read_references,
+        ("summaries", "summary", "highlights"), cluster=("text",), linked=("text",),
+    )  # fmt: skip
+
+
+def read_references(raw: Any) -> list[str] | None:
+    """Read references as files have them: one text, several, or JSON of several; None if there is none."""
+    if isinstance(raw, str) and raw.lstrip().startswith("["):
+        try:
+            raw = json.loads(raw)
+        except ValueError:
+            return [raw]
+    found = [raw] if isinstance(raw, str) else [str(one) for one in raw] if raw is not None else []
+    return [one for one in found if one.strip()] or None
+
+
+RECIPE = FreeRecipe(
+    name="summarization",
+    prompt="{text}\nSummary:",
+    measures={"rouge_l": rouge_l},
+    reader=read,
+    dataset=("abisee/cnn_dailymail", "3.0.0", "test"),
+    shortened="text",
+    first_line=False,
+    max_new_tokens=128,
+    check=check_installed,
+)

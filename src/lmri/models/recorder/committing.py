@@ -1,0 +1,92 @@
+"""A recording that is whole is put into its place in the study, so that it can be done again from any moment on."""
+
+from pathlib import Path
+
+from lmri import storage
+from lmri.exceptions import StudyError
+from lmri.models.recorder.files import image_path, table_paths
+from lmri.models.recorder.plan import Plan
+from lmri.models.recorder.routing import write_routing
+from lmri.space import NeuronSpace
+from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.recording import Recording, Run
+from lmri.storage.store import Store
+
+
+def commit(study: Store, plan: Plan, whole: Path, folder: Path) -> None:
+    """Put a whole recording into the study; the index comes last, and then the hidden folder goes.
+
+    Parameters
+    ----------
+    study : Store
+        Held by the caller.
+    plan : Plan
+        Of the recording.
+    whole : Path
+        Where its images and tables lie. What is not there any more was put into its place by a command that was
+        killed while it did so.
+    folder : Path
+        The hidden folder of the recording.
+    """
+    layout, subject, corpus = study.layout, study.subject, plan.corpus
+    layout.func(subject).mkdir(parents=True, exist_ok=True)
+    if plan.beside:
+        storage.ignore_in_bids(layout, storage.ROUTING_IGNORED)
+    for number in range(1, len(plan.runs) + 1):
+        events, tokens = table_paths(whole, number)
+        _move(events, layout.events(subject, corpus, number))
+        _move(tokens, layout.tokens(subject, corpus, number))
+        for site in plan.sites:
+            _move(image_path(whole, site, number), layout.bold(subject, corpus, number, site))
+        for space in plan.beside:
+            _put_beside(
+                space, image_path(whole, space.site, number), layout.routing(subject, corpus, number, space.site)
+            )
+    write_recording_texts(layout, subject, corpus, plan.texts)
+    for space in plan.spaces:
+        caveats = plan.caveats.get(space.site, [])
+        write_recording_site(layout, subject, space, corpus, plan.texts, plan.parameters, caveats)
+    for space in plan.spaces:
+        recording = Recording(space, corpus, _runs(study, plan, space.site), plan.texts, {})
+        write_recording_index(layout, recording, plan.parameters, plan.made_of["versions"])
+        storage.write_log(layout, "record", corpus=corpus, site=space.site, model=plan.location)
+    discard(folder)
+
+
+def _put_beside(space: NeuronSpace, hidden: Path, path: Path) -> None:
+    if hidden.is_file():
+        write_routing(space, hidden, path)
+    elif not path.is_file():
+        raise StudyError(f"{hidden} is missing. Delete {hidden.parent}, and record again.")
+
+
+def discard(folder: Path) -> None:
+    """Delete the hidden folder of a recording, and the one that holds all of them if it is empty."""
+    if folder.is_dir():
+        # Renamed first: a folder that is half deleted must not pass for a recording that can be continued.
+        doomed = folder.with_name(storage.PARTIAL + folder.name)
+        storage.remove(doomed)
+        folder.replace(doomed)
+        storage.remove(doomed)
+    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+
+
+def _move(hidden: Path, path: Path) -> None:
+    if hidden.is_file():
+        hidden.replace(path)
+    elif not path.is_file():
+        raise StudyError(f"{hidden} is missing. Delete {hidden.parent}, and record again.")
+
+
+def _runs(study: Store, plan: Plan, site: str) -> tuple[Run, ...]:
+    layout, subject, corpus = study.layout, study.subject, plan.corpus
+    return tuple(
+        Run(
+            layout.bold(subject, corpus, number, site),
+            layout.events(subject, corpus, number),
+            layout.tokens(subject, corpus, number),
+            sum(plan.n_volumes[text] for text in run),
+        )
+        for number, run in enumerate(plan.runs, start=1)
+    )

@@ -1,0 +1,184 @@
+"""Putting the shards of a recording together. Needs no model, and loads no torch."""
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lmri import storage
+from lmri.exceptions import StudyError
+from lmri.models.recorder.committing import commit, discard
+from lmri.models.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths
+from lmri.models.recorder.journal import Journal, checksum, journal_of, read_header
+from lmri.models.recorder.parts import lock_path, n_shards_of, part_path, whole_path
+from lmri.models.recorder.plan import Plan
+from lmri.storage.entries import ambiguous
+from lmri.storage.recording import Recording
+from lmri.storage.store import Store
+
+
+def merge(
+    study: str | Path | Store,
+    *,
+    corpus: str | None = None,
+    site: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Recording]:
+    """Put the shards of a recording together; the study is then, byte by byte, as if one process had recorded it.
+
+    Parameters
+    ----------
+    study : str, Path or Store
+        The study that ``record(..., shard=...)`` was given.
+    corpus, site : str, optional
+        Needed if there are shards of several recordings.
+    progress : callable, optional
+        Called with batches done and batches in all.
+
+    Returns
+    -------
+    list of Recording
+        One a site.
+
+    Raises
+    ------
+    AmbiguousChoiceError
+        If shards of several recordings fit, or of none.
+    StudyError
+        If a shard is missing, unfinished, damaged or of another plan: the message says how to record it again.
+    OSError
+        If the disk is full: it has to hold shards and images at once.
+    """
+    root = study.root if isinstance(study, Store) else Path(study)
+    Store(root)  # or there is nothing to lock
+    with storage.writing(root):
+        opened = Store(root)
+        folder = _choose(opened, corpus, site)
+        plan = Plan.load(folder)
+        texts = plan.texts["text"].tolist()
+        there = [opened.check_new_recording(plan.corpus, one, texts, plan.parameters) for one in plan.sites]
+        if all(there):
+            discard(folder)
+        else:
+            _merge(opened, plan, folder, progress)
+        return [opened.recording(corpus=plan.corpus, site=one) for one in plan.sites]
+
+
+def _merge(study: Store, plan: Plan, folder: Path, progress: Callable[[int, int], None] | None) -> None:
+    whole = whole_path(folder)
+    journal = journal_of(whole, plan.digest, None)
+    kept = "All shards are kept: once there is room, run lmri merge again."
+    with explaining_a_full_disk(folder, 2 * plan.n_bytes, lambda: kept):
+        if not journal.is_whole:
+            _check_split(study, plan, folder)
+            _assemble(study, plan, folder, progress)
+        commit(study, plan, whole, folder)
+
+
+def _choose(study: Store, corpus: str | None, site: str | None) -> Path:
+    """Find the hidden folder of the shards."""
+    found = []
+    for folder in study.unfinished():
+        if n_shards_of(folder):
+            begun = storage.read_json(folder / "plan.json")["made_of"]
+            found.append((folder, {"corpus": begun["corpus"], "site": ", ".join(begun["sites"])}))
+    fitting = [
+        (folder, name)
+        for folder, name in found
+        if corpus in (None, name["corpus"]) and (site is None or site in (name["site"], *name["site"].split(", ")))
+    ]
+    if len(fitting) != 1:
+        options = [name for _, name in fitting or found]
+        raise ambiguous(study.layout, "shards", {"corpus": corpus, "site": site}, options, bool(fitting))
+    return fitting[0][0]
+
+
+def _check_split(study: Store, plan: Plan, folder: Path) -> None:
+    """Refuse texts that recordings made since have put on the other side."""
+    known = study.known_split()
+    moved = [row.text_id for row in plan.texts.itertuples() if known.get(row.sha256, row.split) != row.split]
+    if moved:
+        raise StudyError(
+            f"{len(moved)} texts of {plan.corpus!r} (first: {moved[0]}) are on the other side, to fit or to test, in a "
+            f"recording that was made since its shards were begun. Delete {folder}, and record it again."
+        )
+
+
+def _assemble(study: Store, plan: Plan, folder: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Copy the rows of all shards into images, and check every batch against its checksum."""
+    n_shards, whole = n_shards_of(folder), whole_path(folder)
+    with contextlib.ExitStack() as stack:
+        for number in range(1, n_shards + 1):
+            message = f"Shard {number}/{n_shards} of {plan.corpus!r} is still being recorded. Wait until it has ended."
+            stack.enter_context(storage.locked(lock_path(folder, number), message))
+        journals = _check_parts(study, plan, folder, n_shards)
+        for one in plan.sites:
+            study.clear_remains(plan.corpus, one)
+        storage.remove(whole)
+        whole.mkdir()
+        images = image_files(plan, whole)
+        images.create()
+        n_done = 0
+        for number, journal in enumerate(journals, start=1):
+            part, shard = part_path(folder, number), (number, n_shards)
+            rows = row_files(plan, part, shard)
+            for batch in plan.own_batches(shard):
+                _copy(plan.batches[batch], rows, images, journal.done[batch], part, _again(study, plan, shard))
+                n_done += 1
+                if progress is not None:
+                    progress(n_done, len(plan.batches))
+            for run in plan.own_runs(shard):
+                for source, target in zip(table_paths(part, run), table_paths(whole, run), strict=True):
+                    shutil.copyfile(source, target)
+                    images.add_written(target)
+        images.sync()
+        journal_of(whole, plan.digest, None).whole()
+
+
+def _copy(texts: list[int], rows: Files, images: Files, crc: int, part: Path, again: str) -> None:
+    found = 0
+    for space in range(len(rows.places)):
+        for text in texts:
+            content = rows.read(space, text)
+            found = checksum(content, found)
+            if len(content) == rows.places[space][text][2]:
+                images.write(space, text, content)
+    if found != crc:
+        raise StudyError(f"{part} is damaged: its data are not those that were recorded. Delete it, and run: {again}")
+
+
+def _check_parts(study: Store, plan: Plan, folder: Path, n_shards: int) -> list[Journal]:
+    """Open the journals of all shards; what is missing is listed together, with what to do."""
+    journals, problems = [], []
+    for number in range(1, n_shards + 1):
+        part, shard = part_path(folder, number), (number, n_shards)
+        header = read_header(part / "journal.jsonl")
+        if header is not None and header.get("plan") != plan.digest:
+            problems.append(f"{part} is of another plan: delete it, and run: {_again(study, plan, shard)}")
+            continue
+        journal = journal_of(part, plan.digest, shard)
+        n_own = len(plan.own_batches(shard))
+        tables = [path for run in plan.own_runs(shard) for path in table_paths(part, run)]
+        rows = list(row_files(plan, part, shard).sizes)
+        if not journal.is_whole:
+            state = f"has {len(journal.done)} of {n_own} batches" if journal.done else "is missing"
+            problems.append(f"shard {number}/{n_shards} {state}: {_again(study, plan, shard)}")
+        elif gone := [path for path in (*tables, *rows) if not path.is_file()]:
+            problems.append(f"{gone[0]} is missing: delete {part}, and run: {_again(study, plan, shard)}")
+        journals.append(journal)
+    if problems:
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise StudyError(
+            f"{len(problems)} of {n_shards} shards of {plan.corpus!r} are not whole. Run them, with the texts and the "
+            f"options of the others:\n{listed}\nThen run lmri merge again. Nothing was changed."
+        )
+    return journals
+
+
+def _again(study: Store, plan: Plan, shard: tuple[int, int]) -> str:
+    """Give the command that records a shard, as far as the study knows it."""
+    sites = " ".join(f"--site {one}" for one in plan.sites)
+    return (
+        f"lmri record {plan.location or 'MODEL'} TEXTS --out {study.root} --corpus {plan.corpus} {sites} "
+        f"--shard {shard[0]}/{shard[1]} --resume"
+    )

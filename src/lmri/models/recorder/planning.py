@@ -1,0 +1,196 @@
+"""Making the plan of a recording: split, runs and batches of all texts, before the first of them is read."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel
+
+from lmri import storage
+from lmri.exceptions import DataWarning, SiteError
+from lmri.models import describe_model, input_device, location, plan_batches, warn_of_unknown_share
+from lmri.models.recorder.plan import Plan
+from lmri.models.recorder.reading import Reading
+from lmri.models.sites import find_sites
+from lmri.models.sites.caveats import caveats
+from lmri.space import NeuronSpace
+from lmri.space.layers import DECODER, ROUTER, stack_of
+from lmri.storage.bids import texts_digest
+from lmri.storage.recording import pack
+from lmri.storage.store import Store
+from lmri.storage.texts import split_texts
+
+logger = logging.getLogger(__name__)
+
+_MOST_VOLUMES = 32_767  # the longest axis of a NIfTI-1 image
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be recorded.
+
+    Parameters
+    ----------
+    reading : Reading
+        Model and texts.
+    corpus : str
+        Name of the texts.
+    spaces : tuple of NeuronSpace
+        The sites asked for.
+    parameters : dict
+        As in the index of a recording.
+    """
+
+    reading: Reading
+    corpus: str
+    spaces: tuple[NeuronSpace, ...]
+    parameters: dict[str, Any]
+
+    def recorded(self, study: Store) -> list[str]:
+        """List the sites that are in the study already, made in the same way; another way is an error."""
+        return [
+            space.site
+            for space in self.spaces
+            if study.check_new_recording(self.corpus, space.site, self.reading.texts, self.parameters) is not None
+        ]
+
+
+def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> Plan:
+    """Split and pack the texts, and plan the batches."""
+    reading, parameters = request.reading, request.parameters
+    for space in spaces:
+        for other in study.recordings(space.site):
+            # With another projection=, images of one shape would hold other neurons.
+            other.space.check_same(space, f"Corpus {request.corpus!r}")
+    # What was written on from one prompt is on one side, whatever was written.
+    origins = [one.prompt for one in reading.written] or reading.texts
+    sides = split_texts(origins, parameters["test_fraction"], parameters["seed"], study.known_split())
+    if parameters["test_fraction"] > 0 and "test" not in sides:
+        warnings.warn(
+            f"None of the {len(sides)} texts of {request.corpus!r} is held out for tests: they are too few for "
+            f"test_fraction={parameters['test_fraction']:g}, or were fitted before. Nothing can be scored on them: "
+            "record more texts.",
+            DataWarning,
+            stacklevel=4,
+        )
+    table = _text_table(reading, request.corpus, sides)
+    _warn_of_cut_and_short(table, reading.n_dummy)
+    lengths = reading.lengths
+    warn_of_unknown_share(reading.tokenizer, sum(lengths.n_tokens), lengths.n_unknown, request.corpus)
+    volumes = np.where(table["split"] == "fit", table["n_volumes"], 0).tolist()
+    if not sum(volumes):
+        raise ValueError(
+            f"None of the {sides.count('fit')} texts to fit has a token beyond its first {reading.n_dummy}. "
+            "Give longer texts."
+        )
+    run_tokens = 1 if parameters["run_tokens"] is None else parameters["run_tokens"]
+    packed = pack(volumes, run_tokens, parameters["texts_per_run"])
+    longest = max(sum(volumes[text] for text in run) for run in packed)
+    if longest > _MOST_VOLUMES:
+        raise ValueError(
+            f"A run would have {longest} volumes; a NIfTI-1 image holds at most {_MOST_VOLUMES}. "
+            "Set run_tokens or max_tokens lower."
+        )
+    for number, run in enumerate(packed, start=1):
+        table.loc[run, "run"] = number
+    texts = [text for run in packed for text in run]
+    own = [lengths.n_tokens[text] for text in texts]
+    batches = [[texts[place] for place in places] for places in plan_batches(reading.model, own, parameters)]
+    made_of = _made_of(request, spaces, sides, batches)
+    found = {space.site: _caveats(reading.model, space) for space in spaces}
+    where = location(reading.model)
+    beside = _routers_beside(reading.model, tuple(spaces))
+    return Plan(request.corpus, tuple(spaces), table, batches, parameters, made_of, where, found, beside)
+
+
+def _routers_beside(model: PreTrainedModel, spaces: tuple[NeuronSpace, ...]) -> tuple[NeuronSpace, ...]:
+    """Find the routers of the mixtures whose experts are recorded, unless they are asked for as well.
+
+    A mixture whose router cannot be read, as one that decides behind closed doors, has none.
+    """
+    names = {
+        DECODER * (stack_of(space.site) == "decoder") + ROUTER
+        for space in spaces
+        if any(layer.expert is not None for layer in space.layers)
+    }
+    found = []
+    for name in sorted(names - {space.site for space in spaces}):
+        try:
+            found.append(find_sites(model, name))
+        except SiteError:
+            continue
+    return tuple(found)
+
+
+def _caveats(model: PreTrainedModel, space: NeuronSpace) -> list[str]:
+    """Say what stands between neurons and the residual stream, in the log and in the sidecars."""
+    found = [] if space.site == ROUTER else caveats(model, space)
+    for sentence in found:
+        logger.info("%s: %s", space.site, sentence)
+    return found
+
+
+def _made_of(
+    request: Request, spaces: Sequence[NeuronSpace], sides: list[str], batches: list[list[int]]
+) -> dict[str, Any]:
+    """Collect all that the bytes of a recording are a function of, in words that an error can show."""
+    model = request.reading.model
+    info = describe_model(model)
+    return {
+        "texts": texts_digest(request.reading.texts),
+        "corpus": request.corpus,
+        "sites": [space.site for space in spaces],
+        "model": {"weights" if name == "fingerprint" else name: value for name, value in asdict(info).items()},
+        "device": input_device(model).type,
+        "attention": str(getattr(model.config, "_attn_implementation", None)),
+        "parameters": dict(request.parameters),
+        "versions": storage.versions(),
+        "neurons": [space.geometry for space in spaces],
+        "tokens": request.reading.lengths.digest,
+        "split": storage.digest(sides),
+        "batches": storage.digest(batches),
+    }
+
+
+def _text_table(reading: Reading, corpus: str, sides: list[str]) -> pd.DataFrame:
+    lengths = reading.lengths
+    return pd.DataFrame(
+        {
+            "text_id": [f"{corpus}-{number:05d}" for number in range(len(reading.texts))],
+            "sha256": [storage.text_hash(text) for text in reading.texts],
+            "split": sides,
+            "run": np.full(len(reading.texts), np.nan),
+            "n_tokens": lengths.n_tokens,
+            "n_volumes": lengths.n_volumes,
+            "n_cut": lengths.n_cut,
+            "text": reading.texts,
+        }
+        | ({"prompt_sha256": [storage.text_hash(one.prompt) for one in reading.written]} if reading.written else {})
+    )
+
+
+_CALLER = 5
+"""Frames from a warning to who called `record`: the warning itself, the plan, one process or a shard, and `record`."""
+
+
+def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:
+    cut = table[table["n_cut"] > 0]
+    if len(cut):
+        warnings.warn(
+            f"{len(cut)} of {len(table)} texts are longer than the model's context or max_tokens and were cut, by "
+            f"up to {cut['n_cut'].max()} tokens (first: {cut['text_id'].iloc[0]}). The number is in the sidecars.",
+            DataWarning,
+            stacklevel=_CALLER,
+        )
+    short = table[table["n_volumes"] == 0]
+    if len(short):
+        warnings.warn(
+            f"{len(short)} of {len(table)} texts have no token beyond the first {n_dummy} and give no volume "
+            f"(first: {short['text_id'].iloc[0]}, {short['text'].iloc[0][:40]!r}).",
+            DataWarning,
+            stacklevel=_CALLER,
+        )

@@ -1,0 +1,77 @@
+"""Shards: parts of one recording, made side by side by processes that do not wait for each other."""
+
+from pathlib import Path
+
+from lmri import storage
+from lmri.exceptions import StudyError
+from lmri.models import describe_model
+from lmri.models.recorder.filling import Progress, fill, keeping_what_is_done
+from lmri.models.recorder.journal import journal_of
+from lmri.models.recorder.parts import lock_path, n_shards_of, part_path
+from lmri.models.recorder.plan import Plan
+from lmri.models.recorder.planning import Request, make_plan
+from lmri.storage.store import Store, writing_to
+
+_WAIT = 600.0
+"""Seconds to wait while another shard makes the study and the plan."""
+
+
+def check_shard(shard: tuple[int, int] | None) -> None:
+    """Refuse what is no shard."""
+    if shard is None:
+        return
+    number, n_shards = shard
+    if not 1 <= number <= n_shards:
+        raise ValueError(f"shard is {number}/{n_shards}; accepted are 1/{n_shards} to {n_shards}/{n_shards}.")
+
+
+def record_shard(
+    request: Request, out: str | Path, shard: tuple[int, int], resume: bool, progress: Progress | None
+) -> None:
+    """Record one shard into its part of the hidden folder; the study itself is locked only while it is planned."""
+    _ = request.reading.lengths  # takes long, and others wait for the lock
+    with writing_to(out, describe_model(request.reading.model), _WAIT) as study:
+        recorded = request.recorded(study)
+        spaces = tuple(space for space in request.spaces if space.site not in recorded)
+        if not spaces:
+            return
+        plan = make_plan(request, study, spaces)
+        folder = study.layout.unfinished_recording(plan.corpus, plan.sites, shard[1])
+        _check_no_other_number(study, folder, shard[1])
+        if folder.is_dir():
+            plan.check_same(folder, f"delete {folder} to begin anew")
+        else:
+            plan.save(folder)
+    _record_part(request, folder, shard, resume, progress)
+
+
+def _record_part(
+    request: Request, folder: Path, shard: tuple[int, int], resume: bool, progress: Progress | None
+) -> None:
+    plan = Plan.load(folder)
+    part = part_path(folder, shard[0])
+    with storage.locked(
+        lock_path(folder, shard[0]),
+        f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} is being recorded by another process. Wait for its end.",
+    ):
+        journal = journal_of(part, plan.digest, shard)
+        if journal.is_whole:
+            return
+        if journal.done and not resume:
+            raise StudyError(
+                f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} was interrupted, and {len(journal.done)} of its "
+                f"batches are kept. Go on with --resume (resume=True), or delete {part} to begin it anew."
+            )
+        part.mkdir(exist_ok=True)
+        with keeping_what_is_done(part, journal, plan, shard):
+            fill(request.reading, plan, shard, part, journal, progress)
+
+
+def _check_no_other_number(study: Store, folder: Path, n_shards: int) -> None:
+    stem = folder.name.removesuffix(f"-{n_shards}")
+    for other in study.unfinished():
+        if other != folder and n_shards_of(other) and other.name.startswith(f"{stem}-"):
+            raise StudyError(
+                f"This recording was begun in {n_shards_of(other)} shards, not {n_shards}. Go on with these, or delete "
+                f"{other}."
+            )

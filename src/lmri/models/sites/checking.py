@@ -1,0 +1,269 @@
+"""The self-test: read, lesion and restore on a few tokens, so that a wrong guess is an error and never a result."""
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from lmri.exceptions import SiteError
+from lmri.models import evaluation_mode, input_device
+from lmri.models.sites import experts
+from lmri.models.sites.forward import forward
+from lmri.models.sites.hooks import by_text, features, projections, tapped
+from lmri.models.sites.stack import blocks
+from lmri.space import NeuronSpace
+from lmri.space.layers import ROUTER, Layer, is_attention, is_input, stack_of
+
+_ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
+_SOFTMAX = re.compile(r"softmax|attn|attention|mixer|mamba", re.IGNORECASE)
+_TEXTS, _TOKENS, _ROUTED_TOKENS = 2, 3, 16
+
+
+def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
+    """Read, lesion and restore on a few tokens.
+
+    Checked are: one call a layer in each forward pass, the width, the order of texts and tokens; that silencing a
+    neuron by a hook equals zeroing its weights and changes what comes out; of attention, that nothing behind the
+    projection is left out; and that the model is itself again afterwards.
+
+    Raises
+    ------
+    SiteError
+        If any of it fails.
+    """
+    has_experts = any(layer.expert is not None for layer in space.layers)
+    ids = _ids(model, _ROUTED_TOKENS if has_experts else _TOKENS)
+    stack = stack_of(space.site)
+    shape = (ids.shape[0], ids.shape[1] + (stack == "decoder"))
+    seen: list[list[torch.Tensor]] = [[] for _ in space.layers]
+    run = functools.partial(_run, model, ids, stack)
+    with evaluation_mode(model):
+        keepers = {z: functools.partial(_keep, calls) for z, calls in enumerate(seen)}
+        with tapped(model, space, keepers):
+            intact = run()
+        for layer, calls in zip(space.layers, seen, strict=True):
+            if len(calls) != 1 or calls[0].shape[-1] != layer.width:
+                found = f"{len(calls)} calls" if len(calls) != 1 else f"width {calls[0].shape[-1]}"
+                raise SiteError(
+                    f"{layer.module!r} showed {found} in a forward pass; one call of width {layer.width} was expected. "
+                    "The module is bypassed, shared or chunked; name another one by projection=."
+                )
+            by_text(calls[0], *shape)
+        if is_attention(space.site):
+            _check_last(model, space, run)
+        if not intact.isfinite().all():
+            return  # nothing can be compared with NaN; the recorder names the neuron that it comes from
+        z = _busiest(seen)
+        if z is not None and space.site != ROUTER:  # which is only read
+            _check_lesion(model, space, z, by_text(seen[z][0], *shape), run)
+
+
+def check_activation(model: PreTrainedModel, space: NeuronSpace) -> None:
+    """Make sure that what a projection takes is as wide as what some activation function before it gives.
+
+    MobileBERT's last linear map of a block does not take hidden units: it widens what its MLP has already given.
+    Where activation functions are no modules, nothing can be said.
+
+    Raises
+    ------
+    SiteError
+        If activation functions run in the block, and none of them is as wide.
+    """
+    plain = [layer for layer in space.layers if layer.expert is None and features(_module(model, layer.module))[0]]
+    if not plain:
+        return
+    layer = plain[len(plain) // 2]
+    module = _module(model, layer.module)
+    block = next((one for one in blocks(model, stack_of(space.site)) if module in one.modules()), None)
+    given: list[int] = []
+    before: list[int] = []
+    with contextlib.ExitStack() as handles:
+        for name, part in block.named_modules() if block is not None else []:
+            if type(part).__module__ in _ACTIVATIONS and not _SOFTMAX.search(f"{name} {type(part).__name__}"):
+                note = functools.partial(_note_width, given)
+                handles.callback(part.register_forward_hook(note).remove)
+        handles.callback(module.register_forward_pre_hook(lambda module, args: before.extend(given)).remove)
+        with evaluation_mode(model):
+            probe(model, stack_of(space.site))
+    width = features(module)[0]
+    if before and width not in before:
+        raise SiteError(
+            f"{layer.module!r} was taken for the final projection of the MLP, but it takes {width} values, and the "
+            f"activation function before it gives {before[-1]}: the hidden units are elsewhere. Name their projection "
+            "by projection=."
+        )
+
+
+def _module(model: PreTrainedModel, path: str) -> nn.Module:
+    module: nn.Module = model.base_model.get_submodule(path)
+    return module
+
+
+def _note_width(given: list[int], module: nn.Module, args: object, output: object) -> None:
+    if isinstance(output, torch.Tensor):
+        given.append(output.shape[-1])
+
+
+def probe(model: PreTrainedModel, stack: str) -> None:
+    """Let a model read a few tokens, for hooks to look at."""
+    _run(model, _ids(model, _TOKENS), stack)
+
+
+def calls_in_order(model: PreTrainedModel, paths: Iterable[str], stack: str) -> list[str]:
+    """List which of some modules are called in a forward pass, one entry a call."""
+    called: list[str] = []
+    with contextlib.ExitStack() as handles:
+        for path in paths:
+            module = model.base_model.get_submodule(path)
+            note = functools.partial(_note, called, path)
+            handles.callback(module.register_forward_hook(note).remove)
+        with evaluation_mode(model):
+            probe(model, stack)
+    return called
+
+
+def _note(called: list[str], path: str, module: nn.Module, args: object, output: object) -> None:
+    called.append(path)
+
+
+def _keep(calls: list[torch.Tensor], value: torch.Tensor) -> None:
+    calls.append(value.clone())
+
+
+def _ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
+    try:
+        vocabulary = model.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):
+        raise SiteError(
+            f"{type(model).__name__} has no one table of token embeddings, so it cannot be given a text of tokens."
+        ) from None
+    numbers = torch.arange(_TEXTS * n_tokens, device=input_device(model)).reshape(_TEXTS, n_tokens)
+    return numbers * 7 % max(1, vocabulary - 10) + min(9, vocabulary // 2)
+
+
+def _run(model: PreTrainedModel, ids: torch.Tensor, stack: str) -> torch.Tensor:
+    return forward(model, ids, torch.ones_like(ids), [stack]).clone()
+
+
+def _busiest(seen: list[list[torch.Tensor]]) -> int | None:
+    """Choose a slice to lesion: in the middle, or where anything is; None if no chosen expert was given a token."""
+    order = sorted(range(len(seen)), key=lambda z: abs(z - len(seen) // 2))
+    return next((z for z in order if seen[z][0].any()), None)
+
+
+def _check_last(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], torch.Tensor]) -> None:
+    """Make sure that no other linear map of like width runs behind the projection in an attention."""
+    layer = space.layers[space.n_layers // 2]
+    own = model.base_model.get_submodule(layer.module)
+    root = layer.module
+    while root and not any(part in root.rpartition(".")[2].lower() for part in ("attn", "attention")):
+        root = root.rpartition(".")[0]
+    siblings = [
+        module
+        for module in (model.base_model.get_submodule(root).modules() if root else [])
+        if features(module)[1] == features(own)[1]
+    ]
+    called: list[nn.Module] = []
+    with contextlib.ExitStack() as stack:
+        for module in siblings:
+            handle = module.register_forward_hook(lambda module, args, output: called.append(module))
+            stack.callback(handle.remove)
+        run()
+    if called and called[-1] is not own:
+        paths = {module: path for path, module in model.base_model.named_modules()}
+        raise SiteError(
+            f"{layer.module!r} was taken for the output projection of attention, but {paths[called[-1]]!r} runs after "
+            "it. Name it by projection=."
+        )
+
+
+def _check_lesion(
+    model: PreTrainedModel,
+    space: NeuronSpace,
+    z: int,
+    activation: torch.Tensor,
+    run: Callable[[], torch.Tensor],
+) -> None:
+    layer, neuron = space.layers[z], int(activation.abs().amax(dim=(0, 1)).argmax())
+    places = [place for place, one in enumerate(space.layers) if one.call is not None and one.module == layer.module]
+
+    def silence(value: torch.Tensor) -> torch.Tensor:
+        value = value.clone()
+        value[..., neuron] = 0
+        return value
+
+    intact = _like(model, space, z, run)
+    with tapped(model, space, dict.fromkeys(places or [z], silence)):  # shared weights: in all of their layers
+        lesioned = run()
+    if not torch.equal(_like(model, space, z, run), intact):
+        raise SiteError(f"After a lesion of {layer.module!r} the model does not give what it gave before.")
+    if torch.equal(lesioned, intact):
+        raise SiteError(f"Silencing neuron {neuron} of {layer.module!r} changes nothing: its value is not used.")
+    weights = _weights(projections(model, space)[z], layer, space.site, neuron)
+    if weights is None:
+        return  # a quantized or offloaded weight cannot be edited in place
+    with _zeroed(weights):
+        zeroed = _like(model, space, z, run)
+    if not torch.allclose(lesioned.float(), zeroed.float(), atol=1e-5, rtol=1e-3):
+        difference = (lesioned.float() - zeroed.float()).abs().max().item()
+        raise SiteError(
+            f"Silencing neuron {neuron} of {layer.module!r} differs by {difference:.2g} from zeroing its weights. "
+            "The hook does not see what the layer passes on."
+        )
+
+
+def _like(model: PreTrainedModel, space: NeuronSpace, z: int, run: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Run with a tap that changes nothing, so that experts are computed in the way that they are lesioned in."""
+    with tapped(model, space, {z: lambda value: None}):
+        return run()
+
+
+def _weights(module: nn.Module, layer: Layer, site: str, neuron: int) -> list[torch.Tensor] | None:
+    """Give all weights that a neuron acts by, as views; None if they cannot be edited."""
+    if layer.expert is not None:
+        found = [experts.output_weights(module, layer.expert, neuron)]
+    elif mixtures := experts.within(module):
+        if any(getattr(one, "has_post_expert_norm", False) for one in mixtures):
+            return None  # behind a norm, no weight stands for one coordinate
+        found = [view for one in mixtures for view in experts.input_weights(one, neuron)]
+        width = experts.output_width(mixtures[0])
+        for one in module.modules():
+            if features(one)[0] and features(one)[1] == width:
+                found += _linear(one, site, neuron)
+    else:
+        found = _linear(module, site, neuron)
+    editable = all(view.is_floating_point() and not view.is_meta for view in found)
+    return found if found and editable else None
+
+
+def _linear(module: Any, site: str, neuron: int) -> list[torch.Tensor]:
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    # A quantized weight may call itself a floating-point tensor, and cannot be sliced.
+    if not isinstance(weight, torch.Tensor) or type(weight.data) is not torch.Tensor:
+        return []
+    if weight.ndim != 2 or not weight.is_floating_point():
+        return []
+    # Linear keeps (out, in), Conv1D (in, out).
+    rows = (not is_input(site)) != isinstance(module, Conv1D)
+    edited = [weight.data[neuron] if rows else weight.data[:, neuron]]
+    if not is_input(site) and bias is not None:
+        edited.append(bias.data[neuron : neuron + 1])
+    return edited
+
+
+@contextlib.contextmanager
+def _zeroed(weights: Sequence[torch.Tensor]) -> Iterator[None]:
+    kept = [values.clone() for values in weights]
+    try:
+        for values in weights:
+            values.zero_()
+        yield
+    finally:
+        for values, original in zip(weights, kept, strict=True):
+            values.copy_(original)

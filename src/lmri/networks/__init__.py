@@ -1,0 +1,5 @@
+"""Networks: maps over neurons, their members, time courses, comparison, annotation and connectivity."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

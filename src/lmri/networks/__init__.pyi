@@ -1,0 +1,3 @@
+from .network import LOCALIZER as LOCALIZER
+from .network import Network as Network
+from .network_set import NetworkSet as NetworkSet

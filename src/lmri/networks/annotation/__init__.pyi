@@ -1,0 +1,10 @@
+from .decoding import decode as decode
+from .enrichment import enrichment as enrichment
+from .features import confound_correlations as confound_correlations
+from .features import token_features as token_features
+from .features import top_tokens as top_tokens
+from .labels import TABLE_TEXT as TABLE_TEXT
+from .labels import UNCLEAR as UNCLEAR
+from .labels import Annotation as Annotation
+from .labels import annotate as annotate
+from .labels import suggest_label as suggest_label

@@ -1,0 +1,274 @@
+"""Two sets of maps, matched one to one, beside what arbitrary bases of the same subspaces would give."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from scipy.special import gammaln
+
+from lmri.exceptions import SpaceMismatchError
+from lmri.networks import NetworkSet
+from lmri.networks.thresholds import z_scores
+from lmri.space import NeuronSpace
+
+N_ROTATIONS = 200
+ALPHA = 0.05
+
+ROUNDING = 1e-6
+"""With one map, every rotation is the map itself, up to rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How two network sets match.
+
+    Parameters
+    ----------
+    first, second : NetworkSet
+        Over one space.
+    correlation : ndarray of shape (n_first, n_second)
+        Correlation over neurons of every pair of maps, signed.
+    table : DataFrame
+        A row a matched pair, the best first: ``first, second, r, r_null_95, above_null``, and if both sets are
+        thresholded ``iou, iou_null_95, above_iou_null, n_first, n_second, n_both``: intersection over union of the
+        members, its null and the sizes.
+    null_mean, null_95 : float
+        Mean and 95th percentile, over random unmixings, of the mean matched ``|r|``; the stricter of both sides.
+    """
+
+    first: NetworkSet
+    second: NetworkSet
+    correlation: np.ndarray
+    table: pd.DataFrame
+    null_mean: float
+    null_95: float
+
+    @property
+    def mean_r(self) -> float:
+        """Mean ``|r|`` over the matched pairs."""
+        return float(self.table["r"].abs().mean())
+
+
+def compare(first: NetworkSet, second: NetworkSet, seed: int = 0, same_standardization: bool = True) -> Comparison:
+    """Match the maps of two decompositions one to one by ``|r|``.
+
+    Two arbitrary bases of one subspace of 20 dimensions already match at a mean ``|r|`` of about 0.47, so ``|r|`` alone
+    says little. The null keeps the subspaces of both sets, and takes an arbitrary unmixing of either; the stricter
+    of the two counts. It is a null of whole sets: if most maps agree, a pair above it may still belong to a few that
+    either set mixes its own way. Any two bases of a shared plane match at ``|r|`` of 0.71 or more; read ``|r|`` too.
+
+    The null of IoU takes random members with each map's own number in every layer. As a map is matched with the best of
+    several, its limit is that of the best of as many random sets.
+
+    Parameters
+    ----------
+    first, second : NetworkSet
+        Over spaces of the same geometry; thresholded or not.
+    seed : int, default=0
+        Of the rotations.
+    same_standardization : bool, default=True
+        Refuse sets of which it is known that they standardized the recording differently.
+
+    Returns
+    -------
+    Comparison
+        Pairs, correlations and the nulls.
+
+    Raises
+    ------
+    SpaceMismatchError
+        If the spaces differ.
+    ValueError
+        If the standardizations differ.
+    """
+    check_comparable(first, second, same_standardization)
+    correlation = correlations(first.weights, second.weights)
+    nulls = rotation_nulls(first.weights, second.weights, seed)
+    return matched_sets(first, second, correlation, nulls)
+
+
+def check_comparable(first: NetworkSet, second: NetworkSet, same_standardization: bool) -> None:
+    """Refuse sets over other neurons, or of a recording that was standardized otherwise.
+
+    Raises
+    ------
+    SpaceMismatchError
+        If the spaces differ.
+    ValueError
+        If the standardizations differ.
+    """
+    if first.space.site != second.space.site:
+        raise SpaceMismatchError(
+            f"{first.method!r} is at {first.space.site} and {second.method!r} at {second.space.site}: other neurons, "
+            "over which nothing can be correlated. Compare when they are active: compare_time_courses, "
+            "or `lmri compare STUDY FIRST@SITE SECOND@SITE`."
+        )
+    first.space.check_same(second.space, f"The network set {second.method!r}")
+    if same_standardization:
+        check_standardization(first, second)
+
+
+def check_standardization(first: NetworkSet, second: NetworkSet) -> None:
+    """Refuse sets of which it is known that the recording was standardized differently.
+
+    Raises
+    ------
+    ValueError
+        Naming what differs.
+    """
+    ours, theirs = (one.info.get("parameters", {}) for one in (first, second))
+    differing = [
+        f"{name} ({ours[name]!r} and {theirs[name]!r})"
+        for name in ("standardize", "scope")
+        if name in ours and name in theirs and ours[name] != theirs[name]
+    ]
+    if differing:
+        raise ValueError(
+            f"{first.method!r} and {second.method!r} differ in {' and '.join(differing)}: what differs between their "
+            "maps may be the standardization's doing rather than the method's. Decompose both alike, or compare them "
+            "all the same with same_standardization=False (--mixed-standardization)."
+        )
+
+
+def matched_sets(first: NetworkSet, second: NetworkSet, correlation: np.ndarray, nulls: list[np.ndarray]) -> Comparison:
+    """Match two sets, given the correlations ``(n_first, n_second)`` and nulls of their sorted matched ``|r|``."""
+    table = match_table(first.names, second.names, correlation, nulls)
+    if first.is_thresholded and second.is_thresholded:
+        rows = [first.names.index(name) for name in table["first"]]
+        columns = [second.names.index(name) for name in table["second"]]
+        n_candidates = max(len(first), len(second))
+        found = [
+            overlap(first.space, first.members[row], second.members[column], n_candidates)
+            for row, column in zip(rows, columns, strict=True)
+        ]
+        table["iou"], table["iou_null_95"] = np.array(found).reshape(-1, 2).T
+        table["above_iou_null"] = (table["iou"] > table["iou_null_95"]).astype(int)
+        ours, theirs = first.members[rows], second.members[columns]
+        table["n_first"], table["n_second"] = ours.sum(axis=1), theirs.sum(axis=1)
+        table["n_both"] = (ours & theirs).sum(axis=1)
+    return Comparison(first, second, correlation, table, *null_of_mean(nulls))
+
+
+# -- correlation ------------------------------------------------------------------------------------------------------
+
+
+def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Correlate rows with rows: ``(n_first, n_second)``, and 0 where a row is constant."""
+    return z_scores(first) @ z_scores(second).T / first.shape[1]
+
+
+def match_table(first: list[str], second: list[str], correlation: np.ndarray, nulls: list[np.ndarray]) -> pd.DataFrame:
+    """Match one to one by ``|r|``: a row a pair, the best first, beside the limit of its rank."""
+    rows, columns = matched(correlation)
+    found = correlation[rows, columns]
+    order = np.argsort(-np.abs(found), kind="stable")
+    rows, columns, found = rows[order], columns[order], found[order]
+    # The best pair is compared with the best of each rotation, the second with the second, and so on.
+    limit = np.max([np.percentile(null, 95, axis=0) for null in nulls], axis=0)
+    return pd.DataFrame(
+        {
+            "first": [first[row] for row in rows],
+            "second": [second[column] for column in columns],
+            "r": found,
+            "r_null_95": limit,
+            "above_null": (np.abs(found) > limit + ROUNDING).astype(int),
+        }
+    )
+
+
+def null_of_mean(nulls: list[np.ndarray]) -> tuple[float, float]:
+    """Give mean and 95th percentile of the mean matched ``|r|``, the strictest of several nulls."""
+    means = [null.mean(axis=1) for null in nulls]
+    return max(float(mean.mean()) for mean in means), max(float(np.percentile(mean, 95)) for mean in means)
+
+
+def matched(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Match rows with columns one to one, so that the sum of ``|r|`` is largest."""
+    return linear_sum_assignment(-np.abs(correlation))
+
+
+def rotation_nulls(
+    first: np.ndarray, second: np.ndarray, seed: int, n_rotations: int = N_ROTATIONS
+) -> list[np.ndarray]:
+    """Take an arbitrary basis of either set: two nulls of the sorted matched ``|r|``, ``(n_rotations, n_pairs)``."""
+    # Either set may be the one whose basis is arbitrary; the stricter null counts.
+    return [
+        _rotation_null(one, z_scores(other), seed, n_rotations) for one, other in ((first, second), (second, first))
+    ]
+
+
+def _rotation_null(weights: np.ndarray, other: np.ndarray, seed: int, n_rotations: int) -> np.ndarray:
+    """Match `other` (z-scored) with arbitrary bases of the maps `weights`: sorted ``|r|``, ``(n_rotations, n_pairs)``.
+
+    The basis is rotated where the maps are white: maps ``A`` (centred) have singular values ``s`` and singular vectors
+    ``V``, and ``R s V`` with a random rotation ``R`` is another unmixing of the same data. For spatial ICA ``s`` is
+    flat, and this is a rotation of the maps; for temporal ICA it is not, and all unmixings share leading directions.
+    """
+    rng = np.random.default_rng(seed)
+    centred = weights - weights.mean(axis=1, keepdims=True, dtype=np.float64)
+    alive = centred[np.abs(centred).max(axis=1) > 0]  # a map of zeros has no part in the subspace
+    null = np.zeros((n_rotations, min(len(weights), len(other))))
+    if not len(alive):
+        return null
+    _, values, vectors = np.linalg.svd(alive, full_matrices=False)
+    basis = values[:, None] * vectors  # (n_alive, n_neurons)
+    projected = basis @ other.T / len(other.T)
+    for number in range(n_rotations):
+        q, r = np.linalg.qr(rng.normal(size=(len(alive), len(alive))))
+        rotation = q * np.sign(np.diag(r))  # uniform over rotations (Haar)
+        sd = np.sqrt(((rotation * values) ** 2).sum(axis=1) / len(other.T))
+        correlation = rotation @ projected / sd[:, None]
+        found = np.sort(np.abs(correlation[matched(correlation)]))[::-1]
+        null[number, : len(found)] = found
+    return null
+
+
+# -- overlap ----------------------------------------------------------------------------------------------------------
+
+
+def overlap(space: NeuronSpace, ours: np.ndarray, theirs: np.ndarray, n_candidates: int = 1) -> tuple[float, float]:
+    """Compute the IoU of two sets of members, and what random sets of the same layer profiles stay within.
+
+    Random members are hypergeometric in each layer, and independent between layers, so the null is exact. A matched map
+    was chosen among `n_candidates`; each is given its share of 5 % (Bonferroni), so that the chosen one exceeds its
+    limit in at most 5 % of cases, however it was chosen.
+
+    Parameters
+    ----------
+    space : NeuronSpace
+        The neurons.
+    ours, theirs : ndarray of bool, shape (n_neurons,)
+        Members.
+    n_candidates : int, default=1
+        Among how many the one was chosen for the other.
+
+    Returns
+    -------
+    iou, limit : float
+        Missing for two empty networks, which share nothing that could be compared.
+    """
+    n_ours, n_theirs = space.count_per_layer(ours), space.count_per_layer(theirs)
+    total, both = int(n_ours.sum() + n_theirs.sum()), int((ours & theirs).sum())
+    if not total:
+        return np.nan, np.nan
+    chance, least = np.ones(1), 0  # of every size of the overlap, from the least one
+    for width, a, b in zip(space.widths, n_ours, n_theirs, strict=True):
+        size, own = _hypergeometric(width, int(a), int(b))
+        chance, least = np.convolve(chance, own), least + size
+    # The tail is summed from its small end, where rounding does not hide it.
+    beyond = np.append(np.cumsum(chance[::-1])[::-1][1:], 0.0)  # P(overlap > size)
+    limit = least + int(np.argmax(beyond <= ALPHA / n_candidates))
+    return both / (total - both), limit / (total - limit)
+
+
+def _hypergeometric(width: int, a: int, b: int) -> tuple[int, np.ndarray]:
+    """Give the chance of every overlap of `a` and `b` random neurons of `width`, from the first that is given on."""
+    sizes = np.arange(max(0, a + b - width), min(a, b) + 1)
+    chance = np.exp(_log_choose(a, sizes) + _log_choose(width - a, b - sizes) - _log_choose(width, b))
+    likely = np.flatnonzero(chance > 1e-20)  # a layer with thousands of members has few sizes that ever occur
+    return int(sizes[likely[0]]), chance[likely[0] : likely[-1] + 1]
+
+
+def _log_choose(n: int, k: int | np.ndarray) -> np.ndarray:
+    return gammaln(n + 1) - gammaln(np.asarray(k) + 1) - gammaln(n - np.asarray(k) + 1)

@@ -1,0 +1,5 @@
+"""Networks as other programs take them, and what people decided there taken back."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

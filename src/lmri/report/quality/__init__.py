@@ -1,0 +1,1 @@
+"""The page of quality control and its figures."""

@@ -1,0 +1,310 @@
+"""The server: on the loopback address only, for pages of its own only, and for nothing outside the study."""
+
+import contextlib
+import importlib.metadata
+import importlib.resources
+import json
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lmri.exceptions import LMRIError, StudyError
+from lmri.report.viewer import api, outcomes
+from lmri.report.viewer.asking import Answer, Query
+from lmri.report.viewer.guard import ASGIApp, guarded
+from lmri.report.viewer.holdings import FRESH, Holdings
+
+HOST = "127.0.0.1"
+PORT = 8765
+"""Tried first if no port is asked for, so that the address stays the same from day to day."""
+
+LARGEST_BODY = 64 * 2**20
+PAGE = Path(__file__).with_name("page")
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+
+
+def niivue_path() -> Path:
+    """Find the NiiVue bundle that nilearn brings along.
+
+    Raises
+    ------
+    StudyError
+        If this version of nilearn has none there.
+    """
+    path = Path(str(importlib.resources.files("nilearn"))) / "_assets" / "js" / "niivue.umd.js"
+    if not path.is_file():
+        raise StudyError(
+            f"nilearn {importlib.metadata.version('nilearn')} has no NiiVue bundle ({path} is missing), which draws "
+            "the images of the viewer. Install one that has: pip install 'nilearn>=0.14.1'."
+        )
+    return path
+
+
+# -- the application --------------------------------------------------------------------------------------------------
+
+
+def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, ticket: str | None = None) -> ASGIApp:
+    """Make the application that shows a study.
+
+    Parameters
+    ----------
+    study : str or Path
+        Its folder.
+    token : str, optional
+        Who does not know it is refused; by default whoever asks from this machine is answered.
+    fresh : float, default 1
+        As for `Holdings`.
+    ticket : str, optional
+        As for `guarded`.
+
+    Raises
+    ------
+    StudyError
+        If there is no study.
+    """
+    holdings = Holdings(study, fresh)
+    routes = [
+        Route("/", lambda request: _file(PAGE / "index.html")),
+        Route("/page/{name}", _page),
+        Route("/niivue.umd.js", lambda request: _file(niivue_path())),
+        *(Route(f"/api/{name}", _answering(holdings, answer)) for name, answer in api.ANSWERS.items()),
+        Route("/api/rois", _saving(holdings), methods=["POST"]),
+    ]
+    handlers: Mapping[Any, Any] = {
+        HTTPException: _refused,
+        StudyError: _not_there,
+        LMRIError: _damaged,
+        ValueError: _damaged,
+        OSError: _damaged,
+        Exception: _fault,
+    }
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # an address is one that there is, or none
+    return guarded(app, token, ticket)
+
+
+def _page(request: Request) -> Response:
+    name = request.path_params["name"]
+    # Names are looked up among those that are there: nothing that a name says is taken for a path.
+    found = {path.name: path for path in PAGE.iterdir() if path.is_file() and path.suffix in TYPES}
+    if name not in found:
+        raise HTTPException(404, f"The viewer has no file {name!r}.")
+    return _file(found[name])
+
+
+def _file(path: Path) -> Response:
+    if not path.is_file():
+        raise HTTPException(404, f"{path.name} is missing from this installation of lmri. Install it again.")
+    return Response(path.read_bytes(), media_type=TYPES[path.suffix])
+
+
+def _answering(holdings: Holdings, answer: Answer) -> Callable[[Request], Response]:
+    def endpoint(request: Request) -> Response:
+        found = answer(holdings, Query(request.query_params))
+        if isinstance(found, bytes):
+            return Response(found, media_type="application/octet-stream")
+        return _json(found)
+
+    return endpoint
+
+
+def _saving(holdings: Holdings) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise HTTPException(415, f"The content is {kind or 'of no type'}; accepted is application/json.")
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST_BODY:
+                raise HTTPException(413, f"The content is larger than {LARGEST_BODY // 2**20} MB.")
+        return _json(await run_in_threadpool(outcomes.save_roi, holdings, bytes(body)), 201)
+
+    return endpoint
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    # ASCII, because text may hold lone surrogates, which UTF-8 does not; a browser gets them back as they were.
+    text = json.dumps(api.plain(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Response(text.encode("ascii"), status, media_type="application/json")
+
+
+def _refused(request: Request, error: HTTPException) -> Response:
+    words = error.detail
+    if error.status_code == 405:
+        words = f"{request.url.path} does not take {request.method}."
+    elif words == "Not Found":  # Starlette's own, for an address that is none
+        words = f"There is nothing at {request.url.path}."
+    return _json({"error": words}, error.status_code)
+
+
+def _not_there(request: Request, error: Exception) -> Response:
+    return _json({"error": str(error)}, 404)
+
+
+def _damaged(request: Request, error: Exception) -> Response:
+    return _json({"error": f"This cannot be shown: {error}"}, 500)
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    return _json({"error": f"{type(error).__name__}: {error}. This is a fault of lmri, or the study is damaged."}, 500)
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def bound(port: int | None = None) -> socket.socket:
+    """Give a listening socket on the loopback address.
+
+    Parameters
+    ----------
+    port : int, optional
+        0 lets the system choose. By default `PORT`, or one that the system chooses if that is in use.
+
+    Raises
+    ------
+    OSError
+        If the port is in use, or not to be had, naming one that is free.
+    """
+    if port is not None and not 0 <= port < 2**16:
+        raise ValueError(f"The port is {port}; accepted are 1 to 65535, and 0 for any that is free.")
+    try:
+        return _listening(PORT if port is None else port)
+    except OSError as error:
+        free = _listening(0)
+        if port is None:
+            return free
+        number = free.getsockname()[1]
+        free.close()
+        reason = error.strerror or str(error)
+        raise OSError(f"Port {port} cannot be had ({reason}). Choose another: --port {number} is free.") from error
+
+
+def _listening(port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name != "nt":  # there it would let two servers share a port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((HOST, port))
+        made.listen()  # from now on a browser may knock, before the server runs
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def address(listening: socket.socket, secret: str, kind: str = "token") -> str:
+    """Give the address of a server's page, with the token (or the ticket) that lets a browser in."""
+    return f"http://{HOST}:{listening.getsockname()[1]}/?{kind}={secret}"
+
+
+def _server(app: ASGIApp) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
+
+
+@contextlib.contextmanager
+def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
+    """Serve a study from a thread while the body runs.
+
+    Parameters
+    ----------
+    study : str or Path
+        Its folder.
+    port : int, optional
+        As for `bound`; by default the system chooses.
+
+    Yields
+    ------
+    str
+        The address of the page, such as ``"http://127.0.0.1:40123/?token=..."``; it answers from now on.
+
+    Raises
+    ------
+    StudyError
+        If there is no study.
+    OSError
+        If the port is in use.
+    """
+    token = secrets.token_urlsafe(24)
+    app = make_app(study, token)
+    listening = bound(port)
+    server = _server(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield address(listening, token)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+def serve(
+    study: str | Path,
+    port: int | None = None,
+    ready: Callable[[str], None] | None = None,
+    browser: bool = False,
+) -> None:
+    """Serve a study until the process is interrupted (Ctrl-C).
+
+    Parameters
+    ----------
+    study : str or Path
+        Its folder.
+    port : int, optional
+        As for `bound`.
+    ready : callable, optional
+        Called with the address as soon as it answers.
+    browser : bool, default False
+        Whether to open the page in a browser. That one is started with a ticket, which is good once, as the list of
+        processes shows it to all accounts of this machine.
+    """
+    niivue_path()  # fails now if it is missing, rather than in the browser
+    token, ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24) if browser else None
+    app = make_app(study, token, ticket=ticket)
+    with contextlib.closing(bound(port)) as listening:
+        if ready is not None:
+            ready(address(listening, token))
+        if ticket is not None:
+            open_browser(address(listening, ticket, "ticket"))
+        # uvicorn ends in order, and then raises the signal once more.
+        with contextlib.suppress(KeyboardInterrupt):
+            _server(app).run(sockets=[listening])
+
+
+def open_browser(url: str) -> None:
+    """Open a page in the browser of whoever is there; a browser that runs in the terminal does not stop the server."""
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

@@ -1,0 +1,455 @@
+"""Neuron spaces: which neuron is which voxel.
+
+A *neuron* is one coordinate at a site, addressed (layer, neuron). A *space* orders the layers of one site of a model
+and folds each into an axial slice, so that
+
+* slice ``z`` of an image is layer ``z``;
+* neuron ``n`` of that layer is the voxel ``x = n % nx, y = n // nx``;
+* voxels beyond a layer's width are outside the mask.
+
+The affine is the identity (millimetres are voxel indices) and the orientation RAS, so a viewer that says "z = 3" means
+layer 3. Arrays end in ``n_neurons``, ordered by layer and then by neuron; nilearn orders voxels otherwise, and every
+path from an image to an array goes through this module.
+"""
+
+import colorsys
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel.filebasedimages import ImageFileError
+
+from lmri.exceptions import DataWarning, NonFiniteError, OtherWeightsWarning, SpaceMismatchError
+from lmri.space.headers import stamp
+from lmri.space.layers import Layer, ModelInfo, check_site
+
+if TYPE_CHECKING:
+    from lmri.space.masker import NeuronMasker
+
+Img: TypeAlias = nib.Nifti1Image | str | Path
+
+
+@dataclass(frozen=True)
+class NeuronSpace:
+    """The neurons of one site of a model, and their places in an image.
+
+    Two spaces are equal if their geometry is: site, and name, module and width of every layer. The model they were
+    found in is carried beside it.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        In the order of the slices.
+    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads", "router"}
+        Where the neurons are read: output or input of the final projection of each MLP, or of each attention; in a
+        decoder beside an encoder ``"decoder_mlp_out"`` and so on; or what chooses experts.
+    model : ModelInfo, optional
+        The weights it was found in.
+
+    Examples
+    --------
+    >>> space = NeuronSpace.build([768] * 12)
+    >>> space.n_neurons, space.shape
+    (9216, (32, 24, 12))
+    >>> space.to_img(np.arange(9216)).get_fdata()[5, 2, 3] == 3 * 768 + 2 * 32 + 5
+    np.True_
+    """
+
+    layers: tuple[Layer, ...]
+    site: str = "mlp_out"
+    model: ModelInfo | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        check_site(self.site)
+        if not self.layers:
+            raise ValueError("A neuron space needs at least one layer.")
+        for layer in self.layers:
+            if layer.width < 1:
+                raise ValueError(f"Layer {layer.name!r} has width {layer.width}; it must be at least 1.")
+
+    @classmethod
+    def build(cls, widths: Sequence[int], site: str = "mlp_out", model: ModelInfo | None = None) -> "NeuronSpace":
+        """Make a space from widths alone, as for simulated data."""
+        layers = tuple(Layer(f"layer {z}", f"layers.{z}", int(width)) for z, width in enumerate(widths))
+        return cls(layers, site, model)
+
+    # -- sizes --------------------------------------------------------------------------------------------------------
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons in all layers."""
+        return sum(self.widths)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons in each layer."""
+        return tuple(layer.width for layer in self.layers)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """First neuron of every layer, and the total: shape ``(n_layers + 1,)``."""
+        return np.concatenate([[0], np.cumsum(self.widths)])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of a volume, ``(nx, ny, n_layers)``."""
+        return (*fold(max(self.widths)), self.n_layers)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some voxels hold no neuron."""
+        return math.prod(self.shape) != self.n_neurons
+
+    @property
+    def affine(self) -> np.ndarray:
+        """The identity: millimetres are voxel indices."""
+        return np.eye(4)
+
+    @cached_property
+    def layer_of(self) -> np.ndarray:
+        """Layer of every neuron, ``(n_neurons,)``."""
+        return np.repeat(np.arange(self.n_layers), self.widths)
+
+    @cached_property
+    def neuron_of(self) -> np.ndarray:
+        """Index of every neuron within its layer, ``(n_neurons,)``."""
+        return np.concatenate([np.arange(width) for width in self.widths])
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Block of the model that every slice belongs to; several experts share one."""
+        return tuple(z if layer.block is None else layer.block for z, layer in enumerate(self.layers))
+
+    @cached_property
+    def head_of(self) -> np.ndarray:
+        """Attention head of every neuron, counted in its layer, ``(n_neurons,)``; -1 where there are none."""
+        heads = [
+            np.arange(layer.width) // (layer.width // layer.n_heads) if layer.n_heads else np.full(layer.width, -1)
+            for layer in self.layers
+        ]
+        return np.concatenate(heads)
+
+    def index(self, layer: int, neuron: int) -> int:
+        """Place of a neuron in arrays.
+
+        Raises
+        ------
+        IndexError
+            If there is no such layer or neuron.
+        """
+        if not 0 <= layer < self.n_layers:
+            raise IndexError(f"layer is {layer}; this space has layers 0 to {self.n_layers - 1}.")
+        if not 0 <= neuron < self.widths[layer]:
+            raise IndexError(f"neuron is {neuron}; layer {layer} has neurons 0 to {self.widths[layer] - 1}.")
+        return int(self.offsets[layer]) + neuron
+
+    def count_per_layer(self, members: np.ndarray) -> np.ndarray:
+        """Count true entries of `members`, ``(..., n_neurons)``, in every layer: ``(..., n_layers)``."""
+        return np.add.reduceat(np.asarray(members, dtype=np.int64), self.offsets[:-1], axis=-1)
+
+    # -- images -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """Which voxels, counted with x fastest and z slowest, hold a neuron: in (layer, neuron) order."""
+        nx, ny, _ = self.shape
+        return (np.arange(nx * ny) < np.array(self.widths)[:, None]).ravel()
+
+    @property
+    def mask_img(self) -> nib.Nifti1Image:
+        """Image of 0 and 1 (uint8): which voxels hold a neuron."""
+        return self._img(self.inside.astype(np.uint8)[None], intent="none", extension=False, ndim=3)
+
+    @property
+    def labels_img(self) -> nib.Nifti1Image:
+        """Image of layer labels (int16): layer ``z`` has label ``z + 1``, and 0 is background."""
+        labels = np.zeros(self.inside.size, dtype=np.int16)
+        labels[self.inside] = self.layer_of + 1
+        # No JSON extension here: MRIcroGL would read it as the text of the labels.
+        return self._img(labels[None], intent="label", extension=False, ndim=3)
+
+    @property
+    def labels_table(self) -> pd.DataFrame:
+        """Names and colours of the layer labels, as in a BIDS ``dseg.tsv``."""
+        hues = np.linspace(0.66, 0.0, self.n_layers) if self.n_layers > 1 else [0.66]
+        rgb = [colorsys.hsv_to_rgb(hue, 0.65, 0.9) for hue in hues]
+        return pd.DataFrame(
+            {
+                "index": np.arange(1, self.n_layers + 1),
+                "name": [layer.name for layer in self.layers],
+                "color": ["#" + "".join(f"{round(255 * part):02x}" for part in color) for color in rgb],
+                "module": [layer.module for layer in self.layers],
+                "n_neurons": list(self.widths),
+            }
+        )
+
+    def to_img(self, values: np.ndarray, intent: str = "none") -> nib.Nifti1Image:
+        """Put values into an image.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_neurons,) or (n, n_neurons)
+            In (layer, neuron) order. Booleans become uint8, integers int16 if they fit, all else float32.
+        intent : {"none", "z", "t", "p", "estimate", "label"}
+            What the numbers are, for the header.
+
+        Returns
+        -------
+        Nifti1Image
+            3D for one row of values, 4D for ``n`` of them; 0 outside the mask.
+
+        Raises
+        ------
+        SpaceMismatchError
+            If the last axis is not ``n_neurons``.
+        """
+        values = np.asarray(values)
+        if values.ndim not in (1, 2) or values.shape[-1] != self.n_neurons:
+            raise SpaceMismatchError(
+                f"values have shape {values.shape}; accepted are ({self.n_neurons},) and (n, {self.n_neurons}), "
+                "in (layer, neuron) order."
+            )
+        if values.ndim == 2 and len(values) == 0:
+            raise ValueError("values have no row; an image needs at least one volume.")
+        dtype: type = np.float32
+        if values.dtype == bool:
+            dtype = np.uint8
+        elif np.issubdtype(values.dtype, np.integer) and np.abs(values).max(initial=0) <= np.iinfo(np.int16).max:
+            dtype = np.int16
+        volumes: np.ndarray = np.zeros((len(np.atleast_2d(values)), self.inside.size), dtype=dtype)
+        volumes[:, self.inside] = values
+        return self._img(volumes, intent=intent, extension=True, ndim=3 if values.ndim == 1 else 4)
+
+    def _img(self, volumes: np.ndarray, *, intent: str, extension: bool, ndim: int) -> nib.Nifti1Image:
+        nx, ny, nz = self.shape
+        data = volumes.reshape(len(volumes), nz, ny, nx).transpose(3, 2, 1, 0)  # [t, z, y, x] in C order is NIfTI's
+        return self.stamp(nib.Nifti1Image(data[..., 0] if ndim == 3 else data, self.affine), intent, extension)
+
+    def stamp(self, img: nib.Nifti1Image, intent: str = "none", extension: bool = True) -> nib.Nifti1Image:
+        """Write this space into the header of `img`: orientation, units, intent and, as an extension, the layers."""
+        content = json.dumps({"lmri": self.to_dict()}, separators=(",", ":")) if extension else None
+        return stamp(img, self.affine, intent, content)
+
+    def check_img(self, img: Img, what: str = "The image") -> nib.Nifti1Image:
+        """Load `img`, bring it to RAS, and check that it lies on this grid.
+
+        Raises
+        ------
+        SpaceMismatchError
+            If shape or affine differ.
+        FileNotFoundError
+            If the file is missing.
+        ValueError
+            If the file is not an image, or is cut short.
+        """
+        if isinstance(img, str | Path):
+            what, path = str(img), Path(img)
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} does not exist. Check the path.")
+            try:
+                img = nib.load(path)
+            except ImageFileError as error:
+                raise ValueError(f"{path} is not an image that nibabel can read ({error}).") from error
+        # A file that other software has re-saved may run right to left (LAS); the affine says so.
+        canonical = img if np.array_equal(img.affine, self.affine) else nib.as_closest_canonical(img)
+        if canonical.ndim not in (3, 4) or canonical.shape[:3] != self.shape:
+            raise SpaceMismatchError(
+                f"{what} has shape {canonical.shape}; this space needs {self.shape} voxels: {self.describe()}. "
+                "Use the images of the same study and site."
+            )
+        if not np.allclose(canonical.affine, self.affine, atol=1e-3):
+            raise SpaceMismatchError(
+                f"{what} has the affine {canonical.affine.tolist()}; accepted is the identity, also flipped. "
+                "It was moved or resampled: export it again without resampling."
+            )
+        return canonical
+
+    def from_img(self, img: Img, check: bool = True) -> np.ndarray:
+        """Take values out of an image: the inverse of `to_img`, also for files that other software has re-saved.
+
+        Parameters
+        ----------
+        img : Nifti1Image or path
+            3D or 4D, on this grid.
+        check : bool, default=True
+            Whether to look for values that are not finite; False is for callers that do so themselves.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_neurons,) or (n, n_neurons)
+            In (layer, neuron) order.
+
+        Raises
+        ------
+        SpaceMismatchError
+            If the grid is another one.
+        NonFiniteError
+            If a neuron holds NaN or infinity.
+        """
+        what = str(img) if isinstance(img, str | Path) else "The image"
+        canonical = self.check_img(img)
+        try:
+            data = np.asarray(canonical.dataobj)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{what} cannot be read to its end ({error}). It was cut short: make it again.") from error
+        volumes = data.reshape(self.inside.size, -1, order="F").T
+        if self.is_padded:
+            # Software that stores scaled integers leaves a trace of rounding where there was 0.
+            limit = 1e-3 * np.abs(volumes[:, self.inside]).max(initial=0)
+            outside = (np.abs(volumes[:, ~self.inside]) > limit).any(axis=0).sum()
+            if outside:
+                warnings.warn(
+                    f"{what} is not 0 in {outside} voxels that hold no neuron; they are left out.",
+                    DataWarning,
+                    stacklevel=2,
+                )
+            volumes = volumes[:, self.inside]
+        values = np.ascontiguousarray(volumes, dtype=np.float32)
+        if check:
+            self.check_finite(values, what)
+        return values[0] if canonical.ndim == 3 else values
+
+    def check_finite(self, values: np.ndarray, what: str) -> None:
+        """Raise `NonFiniteError`, naming the first layer, neuron and volume, if `values` hold NaN or infinity."""
+        if np.isfinite(values).all():
+            return
+        bad = np.argwhere(~np.isfinite(np.atleast_2d(values)))
+        volume, neuron = bad[0]
+        raise NonFiniteError(
+            f"{what} holds {np.atleast_2d(values)[volume, neuron]} at layer {self.layer_of[neuron]}, "
+            f"neuron {self.neuron_of[neuron]}, volume {volume} ({len(bad)} such values in all). "
+            "A mean or a correlation of it would be meaningless: record again, in float32 if the model ran in float16."
+        )
+
+    def masker(self, **kwargs: Any) -> "NeuronMasker":
+        """Make a fitted nilearn masker that transforms in (layer, neuron) order.
+
+        Parameters
+        ----------
+        **kwargs
+            As for `nilearn.maskers.NiftiMasker`, such as ``standardize="zscore_sample"``.
+        """
+        from lmri.space.masker import NeuronMasker  # nilearn takes seconds to load, and a space does without
+
+        return NeuronMasker(mask_img=self.mask_img, **{"standardize": None, **kwargs}).fit()
+
+    def to_strip_img(self, values: np.ndarray) -> nib.Nifti1Image:
+        """Lay values out as in the paper's Figure 2: ``x`` is the neuron, ``y`` the layer. An export, not storage.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_neurons,)
+            In (layer, neuron) order.
+
+        Returns
+        -------
+        Nifti1Image
+            Of shape ``(width, n_layers, 1)``, with voxels so tall that viewers draw more than a thin line.
+        """
+        strip = np.zeros((max(self.widths), self.n_layers, 1), dtype=np.float32)
+        strip[self.neuron_of, self.layer_of, 0] = values
+        tall = max(1.0, max(self.widths) / (2 * self.n_layers))
+        affine = np.diag([1.0, tall, tall, 1.0])
+        return stamp(nib.Nifti1Image(strip, affine), affine)
+
+    # -- identity -----------------------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """One line for people."""
+        widths = sorted(set(self.widths))
+        width = str(widths[0]) if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
+        return f"{self.n_layers} layers of {width} neurons at {self.site}"
+
+    @property
+    def geometry(self) -> str:
+        """Hash of what makes two spaces equal."""
+        content = json.dumps([self.site, [layer.to_dict() for layer in self.layers]])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def check_same(self, other: "NeuronSpace", what: str, strict: bool = False) -> None:
+        """Refuse another geometry; warn of other weights on the same geometry.
+
+        Parameters
+        ----------
+        other : NeuronSpace
+            What is to be used with this space.
+        what : str
+            What `other` belongs to, for the message.
+        strict : bool, default=False
+            Refuse other weights too.
+
+        Raises
+        ------
+        SpaceMismatchError
+            If the geometry differs or, with `strict`, the weights.
+        """
+        if self != other:
+            raise SpaceMismatchError(
+                f"{what} has {other.describe()} (first module {other.layers[0].module!r}), but {self.describe()} "
+                f"(first module {self.layers[0].module!r}) are needed. Use the model and the site of the recording."
+            )
+        if self.model and other.model and self.model.fingerprint != other.model.fingerprint:
+            message = (
+                f"{what} has the same geometry but other weights (fingerprint {other.model.fingerprint}) "
+                f"than {self.model.id!r} ({self.model.fingerprint}), which was recorded."
+            )
+            if strict:
+                raise SpaceMismatchError(message + " Use the recorded model, or strict=False.")
+            warnings.warn(message, OtherWeightsWarning, stacklevel=3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the space as JSON; `from_dict` is the inverse."""
+        return {
+            "site": self.site,
+            "grid": list(self.shape),
+            "layout": "x = neuron % nx, y = neuron // nx, z = layer",
+            "layers": [layer.to_dict() for layer in self.layers],
+            "model": asdict(self.model) if self.model else None,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "NeuronSpace":
+        """Undo `to_dict`."""
+        model = ModelInfo(**content["model"]) if content.get("model") else None
+        return cls(tuple(Layer(**layer) for layer in content["layers"]), content["site"], model)
+
+
+def fold(width: int) -> tuple[int, int]:
+    """Fold a layer near-square: the most square exact factor pair with aspect at most 2, else padded.
+
+    Parameters
+    ----------
+    width : int
+        Number of neurons.
+
+    Returns
+    -------
+    nx, ny : int
+        With ``nx >= ny`` and ``nx * ny >= width``.
+
+    Examples
+    --------
+    >>> fold(768), fold(11008), fold(193)
+    ((32, 24), (128, 86), (14, 14))
+    """
+    for ny in range(math.isqrt(width), 0, -1):
+        if width % ny == 0:
+            if width // ny <= 2 * ny:
+                return width // ny, ny
+            break
+    nx = math.ceil(math.sqrt(width))
+    return nx, math.ceil(width / nx)

@@ -1,0 +1,326 @@
+"""The BIDS side of a study: what makes a folder a dataset, and what lies beside the images of a recording."""
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmri.space import ModelInfo, NeuronSpace
+from lmri.storage.files import LOCK, PARTIAL, read_json, save_img, write_json, write_text
+from lmri.storage.layout import BIDSIGNORE, CONFOUNDS_IGNORED, FORMAT_VERSION, Layout, bids_label, sidecar
+from lmri.storage.provenance import digest, file_hash, text_hash, versions
+from lmri.storage.recording import Recording
+from lmri.storage.tables import read_table, write_table
+
+TEXT_COLUMNS = ("text_id", "sha256", "split", "text", "prompt_sha256")
+SPLIT_COLUMNS = ("corpus", "text_id", "sha256", "split")
+
+README = """\
+# Activations of {model}
+
+A study made by lmri, laid out as a BIDS derivative dataset: the model is the subject (`sub-{subject}`), a corpus is a
+task, a token is a volume (1 s), and a neuron is a voxel. In every image, axial slice z is layer z, and neuron n of a
+layer is the voxel x = n % nx, y = n // nx.
+
+- `sub-{subject}/func/*_bold.nii`: activations, one file a run of whole texts; `*_events.tsv` has a row a volume.
+- `sub-{subject}/func/*_tokens.tsv`: every token, also those that are kept out of the images (dummies).
+- `sub-{subject}/func/*_mask.nii.gz`, `*_dseg.nii.gz`: which voxels hold a neuron, and their layers.
+- `sub-{subject}/func/*_desc-confounds_timeseries.tsv`, if made: position, surprisal and so on, a row a volume.
+- `lmri/qc`: what quality control found, with a page to look at.
+- `lmri/texts`, `lmri/split.tsv`: the texts, and which of them are held out for tests.
+- `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`, `lmri/experiments`: results; each folder's
+  `entry.json` says what it was made from, with which parameters and versions.
+- `lmri/atlas`: the layers as an image of labels, with their names and colours for FSLeyes (`.lut`), MRIcroGL and
+  MRIcron (`.txt`), NiiVue (`.json`), MRtrix and Connectome Workbench.
+- `lmri/export`, if made: networks as other programs take them, such as an `.ica` folder for FSLeyes.
+- `lmri/rois`, if made: sets of neurons that were drawn or picked in a viewer.
+- `lmri/labels.tsv`: what people call the networks; part of no result.
+- `lmri/log.jsonl`: when and where things were made; the only file with times and paths.
+- `report.html`: all of it to look at.
+"""
+
+EVENT_COLUMNS = {
+    "trial_type": {"Description": "Corpus"},
+    "text_id": {"Description": "Text that the token belongs to; see lmri/texts"},
+    "token": {
+        "Description": "Part of the text that the token stands for; backslash escapes for tabs, quotes, line ends"
+    },
+    "token_id": {
+        "Description": "Number of the token in the vocabulary of the model; of a word or sentence a negative hash"
+    },
+    "position": {"Description": "Place of the token in its text, counted from 0, dummies included"},
+    "last_position": {"Description": "Place of the last token, where a volume is a word or sentence"},
+    "phase": {"Description": "Whether the token was in a prompt or generated from it, where texts were generated"},
+    "start": {"Description": "First character in the text; -1 if the tokenizer cannot tell"},
+    "end": {"Description": "Character behind the last"},
+}
+
+
+def create(layout: Layout, model: ModelInfo) -> list[tuple[Path, str]]:
+    """Create an empty study of a model.
+
+    Returns
+    -------
+    list of tuple
+        Path and hash of every file that was written, for `undo`.
+    """
+    subject = bids_label(model.id.split("/")[-1]) or "model"
+    write_json(
+        layout.description,
+        {
+            "Name": f"Activations of {model.id}",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "License": "n/a",
+            "GeneratedBy": [
+                {"Name": "lmri", "Version": versions()["lmri"], "CodeURL": "https://arxiv.org/abs/2502.20408"}
+            ],
+            "SourceDatasets": [{"URL": f"bids::sub-{subject}", "Version": model.revision or model.fingerprint}],
+        },
+    )
+    write_text(layout.readme, README.format(model=model.id, subject=subject))
+    write_text(layout.bidsignore, BIDSIGNORE)
+    columns = {"participant_id": f"sub-{subject}", **{name: value or "n/a" for name, value in asdict(model).items()}}
+    write_table(layout.participants, pd.DataFrame([columns]))
+    descriptions = {
+        "id": "Name of the model",
+        "revision": "Commit on the hub",
+        "fingerprint": "Hash of the weights",
+        "model_type": "Architecture, as transformers names it",
+        "dtype": "Number format in which the model was run",
+    }
+    write_json(sidecar(layout.participants), {name: {"Description": text} for name, text in descriptions.items()})
+    # Last, because this file makes the folder a study.
+    write_json(layout.study, {"format_version": FORMAT_VERSION, "subject": subject, "model": asdict(model)})
+    written = (
+        layout.study,
+        layout.description,
+        layout.readme,
+        layout.bidsignore,
+        layout.participants,
+        sidecar(layout.participants),
+    )
+    return [(path, file_hash(path)) for path in written]
+
+
+def undo(layout: Layout, created: Sequence[tuple[Path, str]], existed: Collection[Path]) -> None:
+    """Remove what `create` wrote, and nothing else: files that a person added or changed meanwhile stay.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the study.
+    created : sequence of tuple
+        As `create` returns them. The study file is the first, so that an interrupted removal leaves no study.
+    existed : collection of Path
+        Which of the folder and its lock were there before. The others are removed; the folder only if it is empty.
+    """
+    for path, known in created:
+        if path.is_file() and file_hash(path) == known:
+            path.unlink()
+    layout.log.unlink(missing_ok=True)
+    lock = layout.root / LOCK
+    if lock not in existed:
+        with contextlib.suppress(PermissionError):  # Windows removes no file that is open
+            lock.unlink(missing_ok=True)
+    for folder in (layout.unfinished, layout.drafts(""), layout.own, layout.root):
+        if folder.is_dir() and folder not in existed and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def is_foreign(layout: Layout) -> bool:
+    """Say whether a folder holds anything but a study, or what a killed command left of one that was being made."""
+    if layout.study.is_file() or not layout.root.exists():
+        return False
+    if not layout.root.is_dir():
+        return True
+    found = {path.name for path in layout.root.iterdir() if not path.name.startswith(PARTIAL)}
+    if found <= {LOCK}:
+        return False
+    if not layout.description.is_file():
+        return True
+    made_by = read_json(layout.description).get("GeneratedBy", [{}])
+    own = (layout.description, layout.readme, layout.bidsignore, layout.participants, layout.own)
+    names = {path.name for path in (*own, sidecar(layout.participants))} | {LOCK}
+    return made_by[0].get("Name") != "lmri" or not found <= names
+
+
+def recording_digest(recording: Recording) -> str:
+    """Hash what the images of a recording are a function of: texts, parameters, neurons and weights."""
+    info = recording.info
+    return digest([info["texts_sha256"], info["parameters"], recording.space.to_dict()])
+
+
+def write_recording_texts(layout: Layout, subject: str, corpus: str, texts: pd.DataFrame) -> None:
+    """Write what all sites of a recording share, but the events and tokens of its runs: they come with the images."""
+    write_table(layout.texts(corpus), texts)
+    _extend_split(layout, corpus, texts)
+    for number in range(1, int(texts["run"].max()) + 1):
+        write_json(sidecar(layout.events(subject, corpus, number)), EVENT_COLUMNS)
+
+
+def write_recording_site(
+    layout: Layout,
+    subject: str,
+    space: NeuronSpace,
+    corpus: str,
+    texts: pd.DataFrame,
+    parameters: Mapping[str, Any],
+    caveats: Sequence[str] = (),
+) -> None:
+    """Write everything that a recording has of one site but its images and its index."""
+    site = space.site
+    mask, labels = layout.mask(subject, corpus, site), layout.labels(subject, corpus, site)
+    reference = f"bids::{layout.relative(mask)}"
+    save_img(space.mask_img, mask)
+    write_json(
+        sidecar(mask),
+        {"Description": "Voxels that hold a neuron", "Type": "Brain", "SpatialReference": reference},
+    )
+    save_img(space.labels_img, labels)
+    write_json(
+        sidecar(labels),
+        {
+            "Description": "Layer of every neuron, counted from 1",
+            "SpatialReference": reference,
+            "module": {"Description": "Path of the layer's final MLP projection in the model"},
+            "n_neurons": {"Description": "Width of the layer"},
+        },
+    )
+    write_table(labels.with_name(labels.name.replace(".nii.gz", ".tsv")), space.labels_table)
+    write_atlas(layout, space)
+    for number in range(1, int(texts["run"].max()) + 1):
+        own = texts[texts["run"] == number]
+        write_json(
+            sidecar(layout.bold(subject, corpus, number, site)),
+            {
+                "Description": f"Activation of {space.describe()}; one volume is one {parameters.get('per', 'token')}",
+                "TaskName": corpus,
+                "RepetitionTime": 1.0,
+                "StartTime": 0.5,
+                "SkullStripped": False,
+                "SpatialReference": reference,
+                "NumberOfVolumesDiscardedByUser": parameters["n_dummy"],
+                "NumberOfVolumesDiscardedNote": "In each text; also special tokens. They are in _tokens.tsv.",
+                "Texts": [
+                    {"id": row.text_id, "sha256": row.sha256, "n_tokens": row.n_tokens, "n_cut": row.n_cut}
+                    for row in own.itertuples()
+                ],
+                "Caveats": list(caveats),
+                "LMRI": space.to_dict(),
+            },
+        )
+
+
+def _extend_split(layout: Layout, corpus: str, texts: pd.DataFrame) -> None:
+    own = texts[["text_id", "sha256", "split"]].assign(corpus=corpus)[list(SPLIT_COLUMNS)]
+    if layout.split.is_file():
+        others = read_table(layout.split, SPLIT_COLUMNS)
+        own = pd.concat([others[others["corpus"] != corpus], own])
+    write_table(layout.split, own.sort_values(["corpus", "text_id"]))
+
+
+def write_recording_index(
+    layout: Layout, recording: Recording, parameters: Mapping[str, Any], versions: Mapping[str, str]
+) -> None:
+    """Write the index of a recording: the last file, by which it is whole."""
+    write_json(
+        layout.recording(recording.space.site, recording.corpus),
+        {
+            "corpus": recording.corpus,
+            "n_texts": len(recording.texts),
+            "n_texts_fit": len(recording.fit_texts),
+            "n_volumes": recording.n_volumes,
+            "texts_sha256": texts_digest(recording.texts["text"]),
+            "parameters": dict(parameters),
+            "versions": dict(versions),
+            "space": recording.space.to_dict(),
+            "runs": [
+                {
+                    "img": layout.relative(run.img),
+                    "events": layout.relative(run.events),
+                    "tokens": layout.relative(run.tokens),
+                    "n_volumes": run.n_volumes,
+                }
+                for run in recording.runs
+            ],
+        },
+    )
+
+
+def texts_digest(texts: Sequence[str] | pd.Series) -> str:
+    """Hash a list of texts, in order."""
+    return hashlib.sha256("".join(text_hash(text) for text in texts).encode()).hexdigest()[:16]
+
+
+def write_atlas(layout: Layout, space: NeuronSpace) -> None:
+    """Write the label image of the layers once more, beside their names and colours as each viewer takes them."""
+    folder = layout.atlas(space.site)
+    # Viewers that know no BIDS look for names beside the image, under its name.
+    save_img(space.labels_img, folder / "layers.nii.gz")
+    for name, text in atlas_files(space.labels_table).items():
+        write_text(folder / name, text)
+
+
+def atlas_files(table: pd.DataFrame) -> dict[str, str]:
+    """Say names and colours of labels in the words of each viewer.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``index, name, color`` (``#rrggbb``), as `NeuronSpace.labels_table`.
+
+    Returns
+    -------
+    dict of str to str
+        Content by file name: FSLeyes (``.lut``), MRIcroGL and MRIcron (``.txt``), NiiVue (``.json``), MRtrix and
+        Connectome Workbench.
+    """
+    rgb = [tuple(int(color[place : place + 2], 16) for place in (1, 3, 5)) for color in table["color"]]
+    rows = [
+        (int(index), str(name), color) for index, name, color in zip(table["index"], table["name"], rgb, strict=True)
+    ]
+    plain = {index: re.sub(r"\s+", "_", name) for index, name, _ in rows}
+    niivue = {
+        "R": [0, *(color[0] for color in rgb)],
+        "G": [0, *(color[1] for color in rgb)],
+        "B": [0, *(color[2] for color in rgb)],
+        "A": [0, *(255 for _ in rgb)],
+        "I": [0, *(index for index, _, _ in rows)],
+        "labels": ["", *(name for _, name, _ in rows)],
+    }
+    lines = {
+        "layers.lut": [f"{index} {r / 255:.5f} {g / 255:.5f} {b / 255:.5f} {name}" for index, name, (r, g, b) in rows],
+        "layers.txt": [f"{index} {plain[index]}" for index, _, _ in rows],
+        "layers.json": [json.dumps(niivue, indent=2, ensure_ascii=False)],
+        # MRtrix tells the short name, here of the slice, from the long one by its length.
+        "layers_mrtrix.txt": [f"{index} z{index - 1} {plain[index]} {r} {g} {b} 255" for index, _, (r, g, b) in rows],
+        "layers_workbench.txt": [f"{name}\n{index} {r} {g} {b} 255" for index, name, (r, g, b) in rows],
+    }
+    return {name: "\n".join(content) + "\n" for name, content in lines.items()}
+
+
+def ignore_in_bids(layout: Layout, pattern: str = CONFOUNDS_IGNORED) -> None:
+    """Let the BIDS validator pass over a kind of file, also in a study that was made before there were any."""
+    known = layout.bidsignore.read_text(encoding="utf-8") if layout.bidsignore.is_file() else BIDSIGNORE
+    if pattern not in known.splitlines():
+        write_text(layout.bidsignore, f"{known.rstrip()}\n{pattern}\n")
+
+
+def texts_of(imgs: Iterable[Any]) -> frozenset[str]:
+    """Collect the hashes of the texts behind images on disk, from the sidecars beside them.
+
+    Images in memory, and files without such a sidecar, add nothing.
+    """
+    hashes: set[str] = set()
+    for img in imgs:
+        if isinstance(img, str | Path) and (beside := sidecar(Path(img))).is_file():
+            texts = read_json(beside).get("Texts", [])
+            hashes.update(text["sha256"] for text in texts if isinstance(text, dict) and "sha256" in text)
+    return frozenset(hashes)

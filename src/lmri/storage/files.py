@@ -1,0 +1,153 @@
+"""Atomic writes and locks.
+
+A file or folder appears complete or not at all: it is written under a hidden name next to its place and renamed when it
+is complete.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import nibabel as nib
+
+from lmri.exceptions import StudyError
+
+PARTIAL = ".partial-"
+"""Prefix of what is not whole yet."""
+
+LOCK = ".lmri-lock"
+"""Held by the one command that writes."""
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a hidden path to write to, and rename it to `path` when the body ends well.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder that appears; its parents are made.
+
+    Yields
+    ------
+    Path
+        The place to write to. It keeps the ending of `path`, because writers choose the format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(PARTIAL + path.name)
+    remove(partial)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        remove(partial)
+        raise
+
+
+@contextlib.contextmanager
+def writing(root: Path, wait: float = 0) -> Iterator[None]:
+    """Keep other commands from writing to a study while the body runs; a command that was killed keeps none.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the study; made if it is not there.
+    wait : float, default=0
+        Seconds to wait for a command that is writing now.
+
+    Raises
+    ------
+    StudyError
+        If another command is writing to it now.
+    """
+    message = f"Another command is writing to {root}. Wait until it has ended."
+    with locked(root / LOCK, message, wait):
+        yield
+
+
+def unwritable(folder: Path, why: str) -> StudyError:
+    """Say that nothing can be written to a folder."""
+    return StudyError(
+        f"{folder} cannot be written to ({why}). Copy the study to a folder of your own, or ask its owner; the report "
+        "can be written elsewhere: lmri report STUDY --out report.html."
+    )
+
+
+def check_writable(root: Path) -> None:
+    """Refuse a folder that cannot be written to, before anything is computed for it."""
+    if root.is_dir() and not os.access(root, os.W_OK | os.X_OK):
+        raise unwritable(root, "it is read-only for this account")
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str, wait: float = 0) -> Iterator[None]:
+    """Hold the lock at `path` while the body runs; raise `StudyError` with `message` if another process holds it."""
+    lock = filelock.FileLock(path, timeout=wait)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise StudyError(message) from None
+    except OSError as error:
+        raise unwritable(path.parent, error.strerror or str(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(root: Path) -> bool:
+    """Return whether another process is writing to a study; False where this account cannot lock it."""
+    if not (root / LOCK).exists():
+        return False
+    try:
+        with locked(root / LOCK, ""):
+            return False
+    except StudyError:
+        return os.access(root, os.W_OK | os.X_OK)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8 with unix line ends."""
+    with whole(path) as partial:
+        partial.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole; NaN is refused, because JSON has none."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not whole JSON ({error}). Delete it and make it again.") from error
+
+
+def save_img(img: nib.Nifti1Image, path: Path) -> None:
+    """Write an image whole; the same image gives the same bytes."""
+    with whole(path) as partial:
+        nib.save(img, partial)

@@ -1,0 +1,28 @@
+"""The log of a study: the only file with times, hosts and absolute paths. No result depends on it."""
+
+import contextlib
+import json
+import platform
+import time
+from typing import Any
+
+from lmri.storage.layout import Layout
+
+
+def write_log(layout: Layout, event: str, **details: Any) -> None:
+    """Append a line to the study's log, the only file with times, hosts and absolute paths."""
+    layout.log.parent.mkdir(parents=True, exist_ok=True)
+    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), "event": event, **details}
+    with layout.log.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_log(layout: Layout) -> list[dict[str, Any]]:
+    """Read the lines of the study's log, oldest first; a torn last line is left out."""
+    if not layout.log.is_file():
+        return []
+    lines = []
+    for line in layout.log.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(line))
+    return lines

@@ -1,0 +1,325 @@
+"""The store: the files of one study, its recordings and entries, and the locks that protect them."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmri import storage
+from lmri.exceptions import EntryExistsError, StudyError
+from lmri.space import ModelInfo, NeuronSpace
+from lmri.storage import Layout
+from lmri.storage import bids as dataset
+from lmri.storage.entries import Entries, File, ambiguous
+from lmri.storage.recording import Recording, Run, check_whole
+
+logger = logging.getLogger(__name__)
+
+_LONG_ENOUGH = 40  # characters
+
+
+class Store:
+    """An open study.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder.
+
+    Raises
+    ------
+    StudyError
+        If there is no study, or a newer version wrote it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.layout = Layout(Path(root))
+        if not self.layout.study.is_file():
+            raise StudyError(f"{root} is not a study (it has no lmri/study.json). Make one with `lmri record`.")
+        self.info = storage.read_json(self.layout.study)
+        version = self.info.get("format_version")
+        if not isinstance(version, int) or version > storage.FORMAT_VERSION:
+            raise StudyError(
+                f"{root} has format version {version!r}; this lmri reads up to {storage.FORMAT_VERSION}. Update lmri."
+            )
+        self.entries = Entries(self.layout)
+        self._read: dict[Path, tuple[list[tuple[int, int]], dict[str, Any], pd.DataFrame]] = {}
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self.layout.root
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model that was recorded."""
+        return ModelInfo(**self.info["model"])
+
+    @property
+    def subject(self) -> str:
+        """BIDS label of the model."""
+        return str(self.info["subject"])
+
+    @property
+    def model_location(self) -> str | None:
+        """Where the model was last loaded from, as the log says."""
+        places = [line["model"] for line in storage.read_log(self.layout) if line.get("model")]
+        return str(places[-1]) if places else None
+
+    def recordings(self, site: str | None = None) -> list[Recording]:
+        """List all recordings, of one site or of all, in alphabetic order."""
+        found = [self._load_recording(path) for path in self.layout.recordings()]
+        return [recording for recording in found if site is None or recording.space.site == site]
+
+    def recording(self, corpus: str | None = None, site: str | None = None) -> Recording:
+        """Open one recording.
+
+        Parameters
+        ----------
+        corpus, site : str, optional
+            Needed as far as there is a choice.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If several fit, or none; the message lists the options.
+        StudyError
+            If a file of it is missing or cut short.
+        """
+        fitting = [one for one in self.recordings(site) if corpus is None or one.corpus == corpus]
+        if len(fitting) != 1:
+            options = [{"corpus": one.corpus, "site": one.space.site} for one in fitting or self.recordings()]
+            raise ambiguous(self.layout, "recordings", {"corpus": corpus, "site": site}, options, bool(fitting))
+        check_whole(fitting[0])
+        return fitting[0]
+
+    @property
+    def sites(self) -> list[str]:
+        """Sites that were recorded."""
+        return sorted({recording.space.site for recording in self.recordings()})
+
+    def site(self, site: str | None = None) -> str:
+        """Return `site` if it was recorded, or the only one there is."""
+        if site in self.sites or (site is None and len(self.sites) == 1):
+            return site or self.sites[0]
+        options = [{"site": one} for one in self.sites]
+        raise ambiguous(self.layout, "recordings", {"site": site}, options, site is None)
+
+    def group(self, site: str | None = None, corpora: Sequence[str] | None = None) -> list[Recording]:
+        """Open the recordings of one site: those of some corpora, or all."""
+        site = self.site(site)
+        wanted = list(dict.fromkeys(corpora or [recording.corpus for recording in self.recordings(site)]))
+        return [self.recording(corpus, site) for corpus in wanted]
+
+    def space(self, site: str | None = None) -> NeuronSpace:
+        """Give the neurons of a site."""
+        return self.recordings(self.site(site))[0].space
+
+    def _load_recording(self, path: Path) -> Recording:
+        index, texts = self._read_recording(path)
+        root = self.layout.root
+        runs = tuple(
+            Run(root / run["img"], root / run["events"], root / run["tokens"], run["n_volumes"])
+            for run in index["runs"]
+        )
+        return Recording(NeuronSpace.from_dict(index["space"]), index["corpus"], runs, texts, index)
+
+    def _read_recording(self, path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+        """Read an index and its texts, once as long as neither file changes: every question asks for them."""
+        table = self.layout.texts(path.stem)
+        stamps = [(one.stat().st_mtime_ns, one.stat().st_size) for one in (path, table) if one.is_file()]
+        if path not in self._read or self._read[path][0] != stamps:
+            index = storage.read_json(path)
+            self._read[path] = (stamps, index, storage.read_table(table, dataset.TEXT_COLUMNS))
+        _, index, texts = self._read[path]
+        return index, texts
+
+    def known_split(self) -> dict[str, str]:
+        """Give the side, ``"fit"`` or ``"test"``, of every text hash that the study has seen."""
+        # From what was recorded: split.tsv is there to be read, and an interrupted recording may have added to it.
+        known: dict[str, str] = {}
+        for one in self.recordings():
+            for column in ("sha256", "prompt_sha256"):
+                if column in one.texts:
+                    known |= dict(one.texts[[column, "split"]].to_numpy())
+        return known
+
+    def check_apart(self, texts: Sequence[str], what: str) -> None:
+        """Refuse texts of which some are fitted in this study.
+
+        Raises
+        ------
+        StudyError
+            Naming how many.
+        """
+        fitted = {text for recording in self.recordings() for text in recording.fit_texts}
+        # A prompt may hold a fitted text without being one; short texts would be found in anything.
+        long = [text for text in fitted if len(text) >= _LONG_ENOUGH]
+        found = [text for text in texts if text in fitted or any(one in text for one in long)]
+        if found:
+            raise StudyError(
+                f"{len(found)} of the {len(texts)} texts of {what} were recorded for fitting in this study, or hold "
+                f"one that was (first: {found[0][:50]!r}). Scores on them would flatter the networks: leave them out, "
+                "or use --task perplexity, which takes the texts held out."
+            )
+
+    def orphans(self) -> list[Path]:
+        """List images and tables of runs that no index names, as an interrupted recording leaves them."""
+        named = {path for one in self.recordings() for run in one.runs for path in (run.img, run.events, run.tokens)}
+        named |= {storage.confounds_beside(path) for path in named}
+        found = [
+            path
+            for path in self.layout.recorded_files(self.subject)
+            if "_run-" in path.name and not path.name.endswith(storage.ROUTING)
+        ]
+        return [path for path in found if path.suffix in (".nii", ".tsv") and path not in named]
+
+    def unfinished(self) -> list[Path]:
+        """List the folders of recordings that are being made, or were interrupted."""
+        return sorted(path for path in self.layout.unfinished.glob("*") if not path.name.startswith(storage.PARTIAL))
+
+    def clear_remains(self, corpus: str, site: str) -> None:
+        """Delete what an interrupted or damaged recording of this corpus and site has left."""
+        storage.remove(self.layout.recording(site, corpus))
+        others = any(recording.corpus == corpus for recording in self.recordings())
+        for path in self.layout.recorded_files(self.subject, corpus):
+            # The tables of another site's recording are the same ones, and stay; and so do routing tables, which bear
+            # the name of the router and belong to the experts.
+            of_site = f"_space-{storage.bids_label(site)}_" in path.name
+            if not others or (of_site and storage.ROUTING.removesuffix("tsv") not in path.name):
+                storage.remove(path)
+
+    def check_new_corpus(self, corpus: str) -> None:
+        """Refuse a corpus name that could not be told from another one on every file system.
+
+        Raises
+        ------
+        ValueError
+            If the name is reserved on Windows or too long.
+        EntryExistsError
+            If it differs from the name of another corpus only in case.
+        """
+        storage.check_new_name(corpus, self.layout.corpora(), "corpus", "--corpus")
+
+    def check_new_recording(
+        self, corpus: str, site: str, texts: Sequence[str], parameters: Mapping[str, Any]
+    ) -> Recording | None:
+        """Return the same recording if it is there, None if it is new.
+
+        Raises
+        ------
+        EntryExistsError
+            If the corpus was recorded, at any site, from other texts or with other parameters.
+        """
+        self.check_new_corpus(corpus)
+        digest = dataset.texts_digest(texts)
+        existing = None
+        for recording in self.recordings():
+            if recording.corpus != corpus:
+                continue
+            old = recording.info
+            names = [*parameters, *(name for name in old["parameters"] if name not in parameters)]
+            changed = [name for name in names if old["parameters"].get(name) != parameters.get(name)]
+            if old["texts_sha256"] != digest or changed:
+                ways = [f"{name} = {old['parameters'].get(name)!r}, not {parameters.get(name)!r}" for name in changed]
+                what = "from other texts" if old["texts_sha256"] != digest else f"with {'; '.join(ways)}"
+                raise EntryExistsError(
+                    f"{corpus!r} is already recorded in {self.root}, {what}. A corpus is one set of texts, read "
+                    "one way: give the new one another name (--corpus), or use another study (--out)."
+                )
+            if recording.space.site == site:
+                existing = recording
+        if existing is not None:
+            try:
+                check_whole(existing)
+            except StudyError as error:
+                logger.warning("%s It is recorded again.", error)
+                return None
+        return existing
+
+    def _file(self, folder: Path, site: str, name: str) -> File:
+        return partial(self.layout.in_entry, folder, self.subject, site, name)
+
+    def _seconds(self, name: str, site: str) -> dict[str, float]:
+        """Wall time of a fit, as the log has it: no result depends on it."""
+        lines = [line for line in storage.read_log(self.layout) if line["event"] == "fit"]
+        times = [line["seconds"] for line in lines if (line["name"], line["site"]) == (name, site)]
+        return {"seconds": times[-1]} if times else {}
+
+    def _fit_texts(self, corpora: Sequence[str]) -> frozenset[str]:
+        texts = {one.corpus: one.texts for one in self.recordings() if one.corpus in corpora}
+        return frozenset(sha for table in texts.values() for sha in table.loc[table["split"] == "fit", "sha256"])
+
+
+@contextlib.contextmanager
+def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[Store]:
+    """Open the study of this model for recording, or make one in a new or empty folder, while no other command writes.
+
+    If the body fails in a study that was made here, the files that made it a study are removed again, unless a
+    recording in it can be continued. Files of the user are never removed, and an older study is never cleared.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder.
+    model : ModelInfo
+        What is to be recorded.
+    wait : float, default=0
+        Seconds to wait for another command that is writing.
+
+    Raises
+    ------
+    StudyError
+        If the folder holds something else, or the study of another model, or another command is writing to it.
+    """
+    layout = Layout(Path(root))
+    if dataset.is_foreign(layout):
+        raise StudyError(f"{root} is neither empty nor a study. Nothing was written: choose another folder (--out).")
+    existed = [path for path in (layout.root, layout.root / storage.LOCK) if path.exists()]
+    is_new = not layout.study.is_file()
+    with storage.writing(layout.root, wait):
+        study, created = _open_or_create(layout, model)
+        try:
+            yield study
+        except BaseException:
+            begun = study.unfinished() or layout.drafts("").is_dir()
+            if is_new and not study.recordings() and not begun:
+                dataset.undo(layout, created, existed)
+            raise
+
+
+def _open_or_create(layout: Layout, model: ModelInfo) -> tuple[Store, list[tuple[Path, str]]]:
+    if layout.study.is_file():
+        study = Store(layout.root)
+        there = study.model
+        if (there.fingerprint, there.dtype) == (model.fingerprint, model.dtype):
+            return study, []
+        if study.recordings() or study.unfinished():
+            begun = "" if study.recordings() else f", or delete the recording that was begun, {layout.unfinished}"
+            raise StudyError(
+                f"{layout.root} is a study of {there.id!r} (weights {there.fingerprint}, {there.dtype}); this is "
+                f"{model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: use another "
+                f"folder (--out){begun}."
+            )
+    created = dataset.create(layout, model)
+    return Store(layout.root), created
+
+
+def open_store(root: str | Path) -> Store:
+    """Open the files of a study.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder of the study.
+
+    Raises
+    ------
+    StudyError
+        If there is no study, or a newer version wrote it.
+    """
+    return Store(root)

@@ -1,0 +1,135 @@
+"""TSV tables: written so that they read back exactly, and checked when they are read."""
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmri.exceptions import StudyError
+from lmri.storage.files import whole
+
+# Every line break that some reader honours, the tab, the quote (readers treat it as the start of a quoted field), the
+# backslash itself, and lone surrogates, which UTF-8 cannot hold.
+_UNSAFE = re.compile('[\\\\"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
+
+_SHORT = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+_LONG = {escape[1]: char for char, escape in _SHORT.items()}
+
+
+def escape(text: str) -> str:
+    r"""Make any text one field of a TSV file; `unescape` is the inverse.
+
+    Examples
+    --------
+    >>> print(escape("a\tb"))
+    a\tb
+    """
+    return _UNSAFE.sub(lambda match: _SHORT.get(match[0], f"\\u{ord(match[0]):04x}"), text)
+
+
+def unescape(field: str) -> str:
+    r"""Undo `escape`.
+
+    Examples
+    --------
+    >>> unescape(escape("\n")) == "\n"
+    True
+    """
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else _LONG[match[2]], field)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a TSV file whole: text escaped, missing numbers as ``n/a``, floats so that they read back exactly.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.tsv`` or ``.tsv.gz``.
+    table : DataFrame
+        The index is not written.
+    """
+    plain: dict[str, Any] = {
+        str(column): _escaped(table[column]) if _is_text(table[column]) else table[column] for column in table
+    }
+    text = pd.DataFrame(plain, columns=table.columns).to_csv(
+        sep="\t", index=False, na_rep="n/a", quoting=csv.QUOTE_NONE, lineterminator="\n"
+    )
+    content = text.encode("utf-8")
+    with whole(path) as partial:
+        # No time and no file name in the gzip header, so that the same table gives the same bytes.
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def _is_text(column: pd.Series) -> bool:
+    return not pd.api.types.is_numeric_dtype(column)
+
+
+def _escaped(column: pd.Series) -> pd.Series:
+    """Escape a column; tokens recur, and pandas' own strings are slow to look at one by one."""
+    values = column.to_numpy(dtype=object)
+    fields = {value: escape(value) for value in set(values)}
+    return pd.Series([fields[value] for value in values], index=column.index, dtype=object)
+
+
+def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a TSV file that `write_table` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : iterable of str
+        Columns that hold text: nothing in them is taken for a number or for missing, be it ``NA`` or ``1e3``.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, or its rows differ in length.
+    """
+    text = set(text)
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        fields = pd.read_csv(
+            io.BytesIO(content), sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8"
+        )
+    except FileNotFoundError:
+        raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
+        raise StudyError(f"{path} is not a whole table ({error}). Delete it and make it again.") from error
+    # pandas fills up short rows, and takes what is too much in all rows for an index; a field holds no tab.
+    if content.count(b"\t") != (1 + len(fields)) * (fields.shape[1] - 1):
+        raise StudyError(f"{path} is not a whole table (its rows differ in length). Delete it and make it again.")
+    columns: dict[str, Any] = {}
+    for column in fields:
+        if column in text:
+            columns[column] = pd.Series([unescape(field) for field in fields[column]], dtype=object)
+        else:
+            columns[column] = _numbers(list(fields[column]), path, str(column))
+    return pd.DataFrame(columns, columns=fields.columns)
+
+
+def _numbers(fields: list[str], path: Path, column: str) -> np.ndarray:
+    # Python's own conversion, because pandas' is faster but off by a last bit here and there.
+    try:
+        if all(field.lstrip("-").isdecimal() for field in fields):
+            return np.array([int(field) for field in fields], dtype=np.int64)
+        return np.array([np.nan if field == "n/a" else float(field) for field in fields], dtype=np.float64)
+    except ValueError as error:
+        raise StudyError(f"{path} is not a whole table (column {column!r}: {error}). Make it again.") from error
