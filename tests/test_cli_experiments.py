@@ -38,11 +38,11 @@ def scored(study, name, *options, kind="lesion"):
 
 
 def made_of(study, name):
-    return open_study(study).entries.find("scores", name, None).info
+    return open_study(study).entries.find("scores", name, None)
 
 
 def conditions(study, name):
-    return made_of(study, name)["inputs"]["conditions"]
+    return made_of(study, name).inputs["conditions"]
 
 
 def test_controls_can_be_matched_by_what_the_lesion_removes(study):
@@ -50,8 +50,8 @@ def test_controls_can_be_matched_by_what_the_lesion_removes(study):
     families = set(scores.conditions["control_family"]) - {""}
     assert families == {"layer+size+energy"}
     made = made_of(study, "energy")
-    assert made["parameters"]["controls"] == "energy"
-    assert made["inputs"]["controls"]["n"] == 2
+    assert made.parameters["controls"] == "energy"
+    assert made.inputs["controls"]["n"] == 2
     outcome = open_study(study).experiment("energy")
     balance = outcome.tables["balance"]
     assert (balance["smd_after"].abs() <= balance["smd_before"].abs() + 0.1).all()
@@ -217,7 +217,7 @@ def test_several_families_seeds_and_spared_tokens_are_asked_for_at_once(study):
     assert own["control_family"].tolist() == ["layer+size", "layer+size+energy"]
     assert own["n_repeats"].tolist() == [3, 3]
     assert (own["sd_repeats"] > 0).all()
-    shown = made_of(study, "many-ways")["parameters"]
+    shown = made_of(study, "many-ways").parameters
     assert (shown["controls"], shown["n_seeds"], shown["spare"]) == (["layer", "energy"], 3, "sinks")
     for bad, said in (
         (("--n-seeds", "3"), "--n-seeds is 3; accepted is 1 and, with --baseline resample:CORPUS"),
@@ -294,7 +294,7 @@ def test_a_lesion_can_be_written_up_another_way(study, tmp_path):
 def test_a_lesion_keeps_to_the_places_that_are_named(study):
     whole = scored(study, "everywhere", "--controls", "layer").summary()
     first = scored(study, "first-only", "--controls", "layer", "--positions", "0").summary()
-    assert made_of(study, "first-only")["parameters"]["positions"] == [0]
+    assert made_of(study, "first-only").parameters["positions"] == [0]
     own = [one[(one["condition"] == "pair-union")].set_index("task")["value"] for one in (whole, first)]
     assert (own[0] != own[1]).all()
     done = run("lesion", study, "--networks", "pair", "--name", "bad", "--positions", "middle", "--n-controls", "1")

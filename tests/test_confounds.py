@@ -652,8 +652,8 @@ def test_the_choice_is_part_of_what_a_decomposition_is(copy):
     done = run("decompose", copy.root, *options, "--confounds", "position", "--confounds", "surprisal")
     assert done.exit_code == 0, done.output
     entry = copy.entries.find("decompositions", "clean", "mlp_out")
-    assert entry.info["parameters"]["confounds"] == ["position", "surprisal"]
-    assert len(entry.info["inputs"]["confounds_sha256"]) == 16
+    assert entry.parameters["confounds"] == ["position", "surprisal"]
+    assert len(entry.inputs["confounds_sha256"]) == 16
     again = run("decompose", copy.root, *options, "--confounds", "position", "--confounds", "surprisal")
     assert again.exit_code == 0, again.output
     for other in ([], ["--confounds", "position"]):
@@ -877,8 +877,8 @@ def test_the_command_takes_them_and_says_so(copy):
     done = run(*base, "--confounds", "position", "--confounds", "log_frequency")
     assert done.exit_code == 0, done.output
     entry = copy.entries.find("decompositions", "capitals", "mlp_out")
-    assert entry.info["parameters"]["confounds"] == ["position", "log_frequency"]
-    assert "confounds_sha256" in entry.info["inputs"]
+    assert entry.parameters["confounds"] == ["position", "log_frequency"]
+    assert "confounds_sha256" in entry.inputs
     recording = copy.recording("news", "mlp_out")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -147,11 +147,11 @@ def test_a_study_keeps_experiments_and_says_what_they_were_made_of(copy):
     again = copy.experiment("kept")
     assert again.digest == outcome.digest
     assert again.figures == outcome.figures
-    assert entry.info["inputs"]["networks_sha256"] == copy.entries.find("networks", "canica").digest
-    assert len(entry.info["inputs"]["scores_sha256"]) == 2
-    assert entry.info["inputs"]["tasks"] == {"a": "123"}
-    assert entry.info["parameters"] == {"experiment": "preserve", "n_components": [10, 64]}
-    assert entry.info["results"]["title"] == "What is kept"
+    assert entry.inputs["networks_sha256"] == copy.entries.find("networks", "canica").digest
+    assert len(entry.inputs["scores_sha256"]) == 2
+    assert entry.inputs["tasks"] == {"a": "123"}
+    assert entry.parameters == {"experiment": "preserve", "n_components": [10, 64]}
+    assert entry.results["title"] == "What is kept"
     assert not validate(copy).problems
     from lmri.cli.stages import study_contents
 
@@ -296,8 +296,8 @@ def test_commands_store_what_they_find_under_a_name_that_says_what_it_is_made_of
     assert stored.figures["templates"].png[:4] == b"\x89PNG"
     assert stored.layouts["templates-of-news"]["paper: WIKI (100 texts)"][0] == "208"
     entry = copy.entries.find("experiments", "templates-paper-code-news")
-    assert entry.info["parameters"]["label"] == PARITY
-    assert entry.info["parameters"]["signs"] == "solver"
+    assert entry.parameters["label"] == PARITY
+    assert entry.parameters["signs"] == "solver"
     scores = make_scores({"a": (6, 0), "b": (0, 6)}, n_controls=39)
     conditions = scores.conditions.assign(note="")
     copy.save_scores(Scores(scores.items, conditions, scores.tasks, 0), "planted", SITE)
@@ -306,7 +306,7 @@ def test_commands_store_what_they_find_under_a_name_that_says_what_it_is_made_of
         "dissociate", copy.root, "planted", "--name", "mine", "--network", "a", "--network", "b"
     )
     assert copy.experiment("mine").digest == copy.experiment("dissociate-planted").digest
-    assert copy.entries.find("experiments", "mine").info["parameters"]["networks"] == ["a", "b"]
+    assert copy.entries.find("experiments", "mine").parameters["networks"] == ["a", "b"]
     shutil.rmtree(copy.entries.find("scores", "planted").folder)
     with pytest.raises(AmbiguousChoiceError, match="planted"):
         copy.experiment("mine")

@@ -278,10 +278,10 @@ def test_parity_is_stored_found_again_and_labelled(recorded, tmp_path):
     study = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
     networks, name = decompose_as_paper(study, "mlp_hidden", n_components=4)
     assert decompose_as_paper(study, "mlp_hidden", n_components=4)[0].names == networks.names  # the same again
-    check_parity(networks, study.entries.find("networks", name).info, n_components=4)
+    check_parity(networks, study.entries.find("networks", name).parameters, n_components=4)
     assert networks.info["threshold"]["z"] == 3.6
     for kind in ("decompositions", "networks"):
-        assert study.entries.find(kind, name).info["parameters"]["label"] == PARITY
+        assert study.entries.find(kind, name).parameters["label"] == PARITY
     assert PARITY in study.report().read_text()
     with pytest.raises(ValueError, match="n_components is 4, and 10 in the paper"):
         check_parity(networks)
@@ -335,10 +335,10 @@ def test_each_choice_counts(walked, change, value):
 def test_an_evaluation_with_controls_or_other_interventions_is_not_the_papers(walked):
     info = parity_info()
     networks = replace(walked.networks("canica"), info=info)
-    check_parity(networks, {"parameters": {"intervention": "lesion", "baseline": "zero", "n_controls": 0}})
+    check_parity(networks, {"intervention": "lesion", "baseline": "zero", "n_controls": 0})
     for name, value in (("intervention", "amplify"), ("baseline", "news"), ("n_controls", 99)):
         with pytest.raises(ValueError, match=f"{name} is {value!r}"):
-            check_parity(networks, {"parameters": {name: value}})
+            check_parity(networks, {name: value})
 
 
 def test_thresholds_of_others_are_refused_before_anything_is_fitted(recorded):

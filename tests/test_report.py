@@ -360,7 +360,7 @@ def test_methods_cite_what_was_used_and_nothing_else(walked, page):
     links = [value[1:] for tag, name, value in page.attributes if name == "href" and value.startswith("#ref-")]
     assert len(ids) == n
     assert set(links) == set(ids)
-    settings = walked.entries.find("decompositions", "canica").info["parameters"]
+    settings = walked.entries.find("decompositions", "canica").parameters
     assert f"n_init = {settings['n_init']}" in page.text
 
 

@@ -222,10 +222,10 @@ def test_the_lesion_of_a_region_is_that_of_the_same_neurons(copy, tmp_path):
         for column in ("condition", "task", "n_neurons", "value", "control_mean", "p"):
             assert row[column] == wanted[column] or (row[column] is None and wanted[column] != wanted[column]), column
     entry = copy.entries.find("scores", "lesion-mine")
-    assert "networks" not in entry.info["inputs"]
+    assert "networks" not in entry.inputs
     place = {"path": "lmri/rois/mlphidden/mine.nii.gz", "sha256": storage.file_hash(path)}
-    assert entry.info["parameters"]["rois"] == [{"name": "mine", **place, "n_neurons": network.n_neurons}]
-    assert "mine (lmri/rois/" in copy.entries.find("experiments", "lesion-mine").info["parameters"]["rois"]
+    assert entry.parameters["rois"] == [{"name": "mine", **place, "n_neurons": network.n_neurons}]
+    assert "mine (lmri/rois/" in copy.entries.find("experiments", "lesion-mine").parameters["rois"]
     again = run(*lesion)
     assert json.loads(again.stdout)["summary"] == said["summary"]
 
@@ -233,7 +233,7 @@ def test_the_lesion_of_a_region_is_that_of_the_same_neurons(copy, tmp_path):
     assert {row["condition"] for row in json.loads(two.stdout)["summary"]} == {
         "intact", "mine", "drawn", "mine-drawn-union",
     }  # fmt: skip
-    assert copy.entries.find("scores", "both").info["parameters"]["rois"][1]["path"] == "drawn.nii.gz"
+    assert copy.entries.find("scores", "both").parameters["rois"][1]["path"] == "drawn.nii.gz"
 
 
 def test_fitted_texts_count_as_those_a_region_was_drawn_from(copy):

@@ -112,12 +112,12 @@ def test_an_entry_is_made_once_and_never_overwritten(copy):
 
 
 def test_entries_say_what_they_are_made_of(walked):
-    info = walked.entries.find("decompositions", "canica").info
-    assert info["inputs"]["corpora"] == ["code", "news"]
-    assert info["parameters"]["n_components"] == 4
-    assert info["parameters"]["random_state"] == 0
-    assert {"lmri", "nilearn", "numpy"} <= set(info["versions"])
-    assert info["results"]["convergence"]["n_starts"] == 10
+    entry = walked.entries.find("decompositions", "canica")
+    assert entry.inputs["corpora"] == ["code", "news"]
+    assert entry.parameters["n_components"] == 4
+    assert entry.parameters["random_state"] == 0
+    assert {"lmri", "nilearn", "numpy"} <= set(entry.versions)
+    assert entry.results["convergence"]["n_starts"] == 10
 
 
 def test_nothing_on_disk_knows_when_and_where_it_was_made(walked):
@@ -234,7 +234,7 @@ def test_an_estimator_fitted_on_other_recordings_is_not_stored(copy):
 def test_other_scores_under_the_same_name_are_refused_not_dropped(copy):
     scores = copy.scores("lesion-canica")
     entry = copy.entries.find("scores", "lesion-canica")
-    made_of = {key: value for key, value in entry.info["inputs"].items() if not key.startswith("networks")}
+    made_of = {key: value for key, value in entry.inputs.items() if not key.startswith("networks")}
     same = replace(scores, made_of=made_of)
     copy.save_scores(same, "lesion-canica", "mlp_hidden", "canica", {"intervention": "lesion"})
     other = replace(scores, made_of={**made_of, "tasks": {"perplexity-news": "0" * 16}})

@@ -26,10 +26,10 @@ from lmri.lesions.scores import INTACT
 from lmri.networks import NetworkSet
 from lmri.networks import stored as results
 from lmri.networks.rois import members_of, read_roi, save
+from lmri.report.viewer import cached_reader as holdings_module
 from lmri.report.viewer import guard, images, server
-from lmri.report.viewer import holdings as holdings_module
 from lmri.report.viewer.api import ANSWERS, plain
-from lmri.report.viewer.holdings import Holdings, read_numbers
+from lmri.report.viewer.cached_reader import CachedReader, read_numbers
 from lmri.report.viewer.kept import Kept
 from lmri.space.layers import ModelInfo
 from lmri.storage import bids as dataset
@@ -259,7 +259,7 @@ def test_a_neuron_is_its_column_of_the_recording(page, walked):
 
 
 def test_a_neuron_beside_a_network_is_scaled_by_the_same_corpora(page, walked):
-    corpora = walked.entries.find("decompositions", "canica").info["inputs"]["corpora"]
+    corpora = walked.entries.find("decompositions", "canica").inputs["corpora"]
     assert len(corpora) == 2
     arrays = {one.corpus: np.concatenate(list(one.arrays())) for one in walked.recordings()}
     column = walked.space().index(1, 7)
@@ -272,17 +272,17 @@ def test_a_neuron_beside_a_network_is_scaled_by_the_same_corpora(page, walked):
 
 
 def test_a_neuron_of_a_corpus_that_was_not_decomposed_is_scaled_by_that_alone(page, monkeypatch):
-    contents = Holdings.contents
+    contents = CachedReader.contents
 
     def fewer(self, now=False):
         found = contents(self, now)
         entries = {key: dataclasses.replace(one, info=json.loads(json.dumps(one.info))) for key, one in
                    found.entries["decompositions"].items()}  # fmt: skip
         for one in entries.values():
-            one.info["inputs"]["corpora"] = ["news"]
+            one.inputs["corpora"] = ["news"]
         return dataclasses.replace(found, entries={**found.entries, "decompositions": entries})
 
-    monkeypatch.setattr(Holdings, "contents", fewer)
+    monkeypatch.setattr(CachedReader, "contents", fewer)
     asked = {"site": SITE, "layer": 1, "neuron": 7, "run": 1, "set": "canica"}
     for corpus in ("code", "news"):
         said = page.ask("neuron", **asked, corpus=corpus)
@@ -992,9 +992,9 @@ def test_the_state_changes_with_whatever_is_made(copy):
 
 def test_one_click_looks_once_what_there_is(walked, monkeypatch):
     clock, looks = [100.0], []
-    look = Holdings._look
+    look = CachedReader._look
     monkeypatch.setattr(holdings_module, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(Holdings, "_look", lambda self: looks.append(1) or look(self))
+    monkeypatch.setattr(CachedReader, "_look", lambda self: looks.append(1) or look(self))
     page = TestClient(server.make_app(walked.root), base_url=HERE)
     for name in ("tops", "course", "scores", "map.nii.gz", "members.nii.gz", "tokens"):
         assert page.get(f"/api/{name}", params=EVERYTHING).status_code == 200
@@ -1007,10 +1007,10 @@ def test_one_click_looks_once_what_there_is(walked, monkeypatch):
 
 
 def test_holdings_read_small_things_once(walked, monkeypatch):
-    holdings = Holdings(walked.root, fresh=0)
-    holdings.contents()
+    reader = CachedReader(walked.root, fresh=0)
+    reader.contents()
     monkeypatch.setattr(storage, "read_json", lambda path: pytest.fail(f"{path} is read again"))
-    assert len(holdings.contents().recordings) == 2
+    assert len(reader.contents().recordings) == 2
 
 
 # -- running ----------------------------------------------------------------------------------------------------------

@@ -71,6 +71,8 @@ __all__ = sorted([*_names, "qc", "tasks"])
 
 
 def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}") if name in ("qc", "tasks") else _load(name)
 
 

@@ -239,7 +239,7 @@ def _preserve_grid(
     at = place.site or _common_site(study, sets, decomposition if shares else None)
     opened = [study.networks(name, at) for name in sets]
     if shares and decomposition is None and sets:  # that of the networks, which are kept beside its strongest neurons
-        decomposition = str(study.entries.find("networks", sets[0], at).info["inputs"]["decomposition"])
+        decomposition = str(study.entries.find("networks", sets[0], at).inputs["decomposition"])
     maps = study.decomposition(decomposition, at) if shares else None
     grid = preservation_grid(opened, maps, shares)
     tasks = build_tasks(study, request)
@@ -430,12 +430,13 @@ def _run(output: Output, work: _Grid, place: _Place, make: "Callable[[Scores], O
 def _score(output: Output, work: _Grid, model: Any, tokenizer: Any, strict: bool) -> "Scores":
     from lmri.cli.requests import item_store, make_controls
     from lmri.lesions.evaluation import evaluate, identity
+    from lmri.lesions.scores.stored import scores_inputs
 
     study, request, conditions = work.study, work.request, work.conditions()
     controls = make_controls(study, request, work.networks, model) if request.n_controls else []
     made_of = identity(model, work.tasks, conditions, controls, request.seed)
     shown = {**request.shown(), **work.shown}
-    inputs = study.scores_inputs(None, work.site, made_of)
+    inputs = scores_inputs(study, None, work.site, made_of)
     if not study.entries.has("scores", work.site, work.label, inputs, {**shown, "seed": request.seed}):
         with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
             scores = evaluate(

@@ -13,8 +13,10 @@ from lmri.exceptions import EntryExistsError
 from lmri.lesions.baselines import Baseline
 from lmri.lesions.controls import EnergyMatchedControls, MatchedControls, PermutedControls, SharedControls
 from lmri.lesions.scores import Scores
+from lmri.lesions.scores.stored import scores_inputs
 from lmri.networks import Network, NetworkSet
 from lmri.networks.rois import RoiSet
+from lmri.networks.stored import corpora_of
 from lmri.space.layers import is_input
 from lmri.storage import check_name, check_writable, text_hash
 from lmri.storage.texts import read_texts
@@ -128,7 +130,7 @@ def intervene(
     if beside.parity:
         from lmri.lesions.experiments.parity import check_parity
 
-        check_parity(networks, {"parameters": request.shown()})
+        check_parity(networks, request.shown())
     if request.n_controls < 0:
         raise ValueError(f"--n-controls is {request.n_controls}; it must be at least 0.")
     check_options(study, request, networks)
@@ -240,7 +242,8 @@ def score_networks(
     conditions = make_conditions(study, request, networks)
     controls = make_controls(study, request, networks, model) if request.n_controls else []
     made_of = identity(model, tasks, conditions, controls, request.seed, request.stop_after)
-    inputs, shown = study.scores_inputs(request.networks or None, at, made_of), {**request.shown(), **said_of(networks)}
+    inputs = scores_inputs(study, request.networks or None, at, made_of)
+    shown = {**request.shown(), **said_of(networks)}
     if not study.entries.has("scores", at, label, inputs, {**shown, "seed": request.seed}):
         with output.progress(f"Scoring {len(conditions)} conditions and their controls") as progress:
             scores = evaluate(
@@ -309,7 +312,7 @@ def _energy_controls(study: Study, request: Request, networks: NetworkSet, model
     baseline = Baseline.parse(request.options.get("baseline") or "zero")
     given = baseline.recording(study, space.site)
     # What the networks were found in, whatever else has been recorded.
-    corpora = study.corpora_of(request.networks, space.site) if request.networks else None
+    corpora = corpora_of(study, request.networks, space.site) if request.networks else None
     fitted = study.group(space.site, corpora)
     return EnergyMatchedControls.measured(fitted, baseline.kind, norms, request.n_controls, given)
 

@@ -335,7 +335,7 @@ def study_contents(study: Study) -> pd.DataFrame:
     ]
     for kind in ENTRY_KINDS:
         for entry in study.entries.list(kind):
-            inputs = [value for key, value in entry.info["inputs"].items() if key in NAMED and value]
+            inputs = [value for key, value in entry.inputs.items() if key in NAMED and value]
             made_of = ", ".join(", ".join(value) if isinstance(value, list) else str(value) for value in inputs)
             rows.append({"kind": kind, "name": entry.name, "site": entry.site, "made of": made_of})
     return pd.DataFrame(rows, columns=["kind", "name", "site", "made of"])

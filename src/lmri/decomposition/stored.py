@@ -1,7 +1,8 @@
-"""Decompositions on disk: the writer, and the reader that gives back what was written."""
+"""Decompositions as entries of a study."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from lmri.exceptions import StudyError
 from lmri.networks import NetworkSet
 from lmri.networks.annotation import confound_correlations
 from lmri.networks.spectra import spectra, spectral_peak
-from lmri.networks.stored import _check_rows, names
+from lmri.networks.stored import DECOMPOSITIONS, DecompositionInputs, check_rows, labelled, mixing_suffix, names
 from lmri.networks.thresholds import SurrogateNull, map_scores
 from lmri.space import NeuronSpace
 from lmri.space.headers import INTENTS
 from lmri.storage.bids import recording_digest
-from lmri.storage.entries import File
+from lmri.storage.entries import RECORDINGS, Codec, Entry, File, Reference
 from lmri.storage.recording import Recording
+from lmri.storage.store import Store
 
 
 def decomposition_identity(
@@ -103,7 +105,7 @@ def write_decomposition(
     for recording in recordings:
         for run in range(1, len(recording.runs) + 1):
             course = pd.DataFrame(next(courses), columns=list(metrics["network"]))
-            storage.write_table(file(_mixing(recording.corpus, run)), course)
+            storage.write_table(file(mixing_suffix(recording.corpus, run)), course)
 
 
 def mean_of(recordings: Sequence[Recording]) -> np.ndarray:
@@ -118,7 +120,7 @@ def read_decomposition(
     """Read the maps, not thresholded, with their metrics and surrogates."""
     maps = np.atleast_2d(space.from_img(file("components.nii.gz")))
     metrics = storage.read_table(file("metrics.tsv"), ["network"]).drop(columns="network")
-    _check_rows(file("metrics.tsv"), metrics, len(maps))
+    check_rows(file("metrics.tsv"), metrics, len(maps))
     null = None
     if (about := info.get("null")) is not None:
         null = partial(read_null, file, n_maps=len(maps), **about)
@@ -142,23 +144,57 @@ def read_reliability(file: File) -> pd.DataFrame | None:
     return storage.read_table(path) if path.is_file() else None
 
 
-def read_time_courses(file: File, corpus: str, run: int, n_volumes: int) -> pd.DataFrame:
-    """Read the time courses of one run: a row a volume, a column a network.
+class DecompositionsCodec(Codec[NetworkSet]):
+    """Maps of decompositions, not thresholded."""
 
-    Raises
-    ------
-    StudyError
-        If there are more or fewer rows than volumes.
-    """
-    path = file(_mixing(corpus, run))
-    table = storage.read_table(path)
-    if len(table) != n_volumes:
-        raise StudyError(
-            f"{path} has {len(table)} rows, and run {run} of {corpus!r} has {n_volumes} volumes. Decompose again, "
-            "under another name."
-        )
-    return table
+    kind = DECOMPOSITIONS
+
+    def references(self, entry: Entry) -> list[Reference]:
+        """List the recordings."""
+        inputs = DecompositionInputs.of(entry)
+        return [
+            Reference(RECORDINGS, corpus, entry.site, sha)
+            for corpus, sha in zip(inputs.corpora, inputs.recordings_sha256, strict=True)
+        ]
+
+    def read(self, store: Store, entry: Entry) -> NetworkSet:
+        """Read maps, metrics and surrogates, with the labels as they are now."""
+        fit_texts = store.fit_texts(DecompositionInputs.of(entry).corpora)
+        info = {**entry.results, **store.seconds(entry.name, entry.site)}
+        maps = read_decomposition(store.file_of(entry), store.space(entry.site), entry.name, info, fit_texts)
+        return labelled(store.layout, maps, entry)
 
 
-def _mixing(corpus: str, run: int) -> str:
-    return f"task-{corpus}_run-{run:03d}_mixing.tsv"
+DECOMPOSITION_CODEC = DecompositionsCodec()
+
+
+def save_decomposition(
+    store: Store,
+    estimator: Any,
+    recordings: Sequence[Recording],
+    name: str | None = None,
+    reproducibility: Reproducibility | None = None,
+) -> Entry:
+    """Store a fitted decomposition; see `lmri.Study.save_decomposition`."""
+    check_fitted_on(estimator, recordings)
+    name, site = name or estimator.method_name, recordings[0].space.site
+    null, found = getattr(estimator, "null_", None), reproducibility
+
+    def write(folder: Path) -> None:
+        write_decomposition(store.file(site, name, folder), estimator, recordings, name, found)
+
+    repeats = (null.n_surrogates if null else 0, found.n_bootstraps if found else 0, found.n_splits if found else 0)
+    identity = decomposition_identity(estimator, recordings, *repeats)
+    about = {"null": {"n_values": null.n_values, "n_surrogates": null.n_surrogates}} if null else {}
+    order = getattr(estimator, "order_", None)
+    about |= {"order": {"recommended": order.recommended, "at_ceiling": order.at_ceiling}} if order else {}
+    is_new = not store.entries.has(DECOMPOSITIONS, site, name, *identity)
+    entry = store.entries.write(DECOMPOSITIONS, site, name, *identity, {**estimator.info_, **about}, write)
+    if is_new:
+        storage.write_log(store.layout, "fit", name=name, site=site, seconds=round(estimator.seconds_, 3))
+    return entry
+
+
+def reliability(store: Store, name: str | None = None, site: str | None = None) -> pd.DataFrame | None:
+    """Open the reliability curve of a stored decomposition; see `lmri.Study.reliability`."""
+    return read_reliability(store.file_of(store.fresh(DECOMPOSITIONS, name, site)))

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from lmri import storage
 from lmri.exceptions import StudyError
-from lmri.storage import Layout
+from lmri.storage import Layout, read_table, write_table, writing
 from lmri.storage.entries import Entries, Entry
+from lmri.storage.store import Store
 
 COLUMNS = ("site", "decomposition", "network", "label", "source", "decomposition_sha256")
 SUGGESTED, EDITED = "suggested", "edited"
@@ -31,7 +31,7 @@ def read(layout: Layout) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS), dtype=object)
     try:
-        return storage.read_table(path, COLUMNS)[list(COLUMNS)]
+        return read_table(path, COLUMNS)[list(COLUMNS)]
     except KeyError as error:  # a column, or an escape that is none
         raise StudyError(
             f"{path} is not a table of labels ({error}): the columns are {', '.join(COLUMNS)}, and a backslash is "
@@ -58,7 +58,7 @@ def resolve(entries: Entries, network: str, site: str | None) -> tuple[str, str,
     name, _, number = network.rpartition("-")
     decompositions = entries.list("decompositions")
     fitting = {(one.name, one.site) for one in decompositions if one.name == name}
-    fitting |= {(one.info["inputs"]["decomposition"], one.site) for one in entries.list("networks") if one.name == name}
+    fitting |= {(str(one.inputs["decomposition"]), one.site) for one in entries.list("networks") if one.name == name}
     fitting = {one for one in fitting if site in (None, one[1])}
     if len(fitting) > 1:
         places = " and ".join("@".join(one) for one in sorted(fitting))
@@ -108,7 +108,7 @@ def write(
             raise ValueError(f"There is no network {network!r}; there are {known[0]} to {known[-1]}.")
         if not label.strip():
             raise ValueError(f"The label of {network!r} is {label!r}; give at least a word, such as 'unclear'.")
-    with storage.writing(layout.root):
+    with writing(layout.root):
         table = read(layout)
         there = of(layout, decomposition)
         edited = set(there.loc[there["source"] != SUGGESTED, "network"]) if source == SUGGESTED else set()
@@ -119,7 +119,7 @@ def write(
         ]
         table = pd.concat([table, pd.DataFrame(rows, columns=list(COLUMNS))], ignore_index=True)
         table = table.drop_duplicates(_KEY, keep="last").sort_values(_KEY, kind="stable")
-        storage.write_table(layout.network_labels, table)
+        write_table(layout.network_labels, table)
     return [network for network in labels if network in edited]
 
 
@@ -130,3 +130,24 @@ def joined(metrics: pd.DataFrame, names: Sequence[str], labels: pd.DataFrame) ->
         return metrics
     column = pd.Series([known.get(name, "") for name in names], dtype=object)
     return pd.concat([metrics.drop(columns="label", errors="ignore"), column.rename("label")], axis=1)
+
+
+def suggest(
+    store: Store, suggested: Mapping[str, str], decomposition: str | None = None, site: str | None = None
+) -> list[str]:
+    """Store suggested labels; see `lmri.Study.suggest_labels`."""
+    entry = store.fresh("decompositions", decomposition, site)
+    return write(store.layout, entry, _names(store, entry), suggested, SUGGESTED)
+
+
+def edit(store: Store, network: str, text: str, site: str | None = None) -> str:
+    """Store a label that a person chose; see `lmri.Study.label`."""
+    name, at, own = resolve(store.entries, network, site)
+    entry = store.fresh("decompositions", name, at)
+    write(store.layout, entry, _names(store, entry), {own: text}, EDITED)
+    return own
+
+
+def _names(store: Store, decomposition: Entry) -> list[str]:
+    """Return the names of the networks of a stored decomposition."""
+    return list(read_table(store.file_of(decomposition)("metrics.tsv"), ["network"])["network"])

@@ -1,9 +1,7 @@
-"""Results on disk: each kind has a writer and a reader that gives back what was written.
-
-`file` turns a suffix into the path of a file of the entry.
-"""
+"""Network sets as entries of a study, and the time courses of the decomposition that they come from."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,15 @@ import pandas as pd
 
 from lmri import storage
 from lmri.exceptions import StudyError
-from lmri.networks import NetworkSet
+from lmri.networks import labels
+from lmri.networks.network_set import NetworkSet
 from lmri.space import NeuronSpace
-from lmri.storage.entries import File
+from lmri.storage import Layout
+from lmri.storage.entries import Codec, Entry, File, Reference
+from lmri.storage.store import Store
+
+DECOMPOSITIONS, NETWORKS = "decompositions", "networks"
+"""Kinds of entries."""
 
 _TABLE_OF_MEMBERS = ("network", "n_neurons", "share", "n_positive", "mean_layer")
 
@@ -46,11 +50,157 @@ def read_networks(
     weights = np.atleast_2d(space.from_img(file("weights.nii.gz")))
     members = np.atleast_2d(space.from_img(file("members.nii.gz"))) > 0
     table = storage.read_table(file("networks.tsv"), ["network"])
-    _check_rows(file("networks.tsv"), table, len(weights))
+    check_rows(file("networks.tsv"), table, len(weights))
     metrics = table.drop(columns=[column for column in _TABLE_OF_MEMBERS if column in table])
     return NetworkSet(space, weights, members, name, metrics, info, fit_texts)
 
 
-def _check_rows(path: Path, table: pd.DataFrame, n_maps: int) -> None:
+def check_rows(path: Path, table: pd.DataFrame, n_maps: int) -> None:
+    """Refuse a table that has not one row per map."""
     if len(table) != n_maps:
         raise StudyError(f"{path} has {len(table)} rows for {n_maps} maps: it was cut short. Make the entry again.")
+
+
+def read_time_courses(file: File, corpus: str, run: int, n_volumes: int) -> pd.DataFrame:
+    """Read the time courses of one run: a row a volume, a column a network.
+
+    Raises
+    ------
+    StudyError
+        If there are more or fewer rows than volumes.
+    """
+    path = file(mixing_suffix(corpus, run))
+    table = storage.read_table(path)
+    if len(table) != n_volumes:
+        raise StudyError(
+            f"{path} has {len(table)} rows, and run {run} of {corpus!r} has {n_volumes} volumes. Decompose again, "
+            "under another name."
+        )
+    return table
+
+
+def mixing_suffix(corpus: str, run: int) -> str:
+    """Return the suffix of the table of time courses of one run."""
+    return f"task-{corpus}_run-{run:03d}_mixing.tsv"
+
+
+@dataclass(frozen=True)
+class DecompositionInputs:
+    """What a decomposition was computed from.
+
+    Parameters
+    ----------
+    corpora : tuple of str
+        Corpora, in the order in which they were stacked.
+    recordings_sha256 : tuple of str
+        Digest of the recording of each corpus.
+    confounds_sha256 : str or None
+        Digest of the confounds that were regressed out.
+    """
+
+    corpora: tuple[str, ...]
+    recordings_sha256: tuple[str, ...]
+    confounds_sha256: str | None = None
+
+    @classmethod
+    def of(cls, entry: Entry) -> "DecompositionInputs":
+        """Return the inputs of a stored decomposition."""
+        inputs = entry.inputs
+        return cls(tuple(inputs["corpora"]), tuple(inputs["recordings_sha256"]), inputs.get("confounds_sha256"))
+
+
+@dataclass(frozen=True)
+class NetworksInputs:
+    """What a network set was computed from.
+
+    Parameters
+    ----------
+    decomposition : str
+        Name of the decomposition, at the same site.
+    decomposition_sha256 : str
+        Digest of the decomposition.
+    """
+
+    decomposition: str
+    decomposition_sha256: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> "NetworksInputs":
+        """Return the inputs of a stored network set."""
+        return cls(str(entry.inputs["decomposition"]), str(entry.inputs["decomposition_sha256"]))
+
+
+class NetworksCodec(Codec[NetworkSet]):
+    """Thresholded network sets."""
+
+    kind = NETWORKS
+
+    def references(self, entry: Entry) -> list[Reference]:
+        """List the decomposition."""
+        inputs = NetworksInputs.of(entry)
+        return [Reference(DECOMPOSITIONS, inputs.decomposition, entry.site, inputs.decomposition_sha256)]
+
+    def read(self, store: Store, entry: Entry) -> NetworkSet:
+        """Read weights, members and metrics, with the labels as they are now."""
+        source = source_of(store, entry)
+        info = {**source.results, **store.seconds(source.name, source.site), "threshold": entry.parameters}
+        fit_texts = store.fit_texts(DecompositionInputs.of(source).corpora)
+        found = read_networks(store.file_of(entry), store.space(entry.site), entry.name, info, fit_texts)
+        return labelled(store.layout, found, source)
+
+
+NETWORKS_CODEC = NetworksCodec()
+
+
+def source_of(store: Store, networks: Entry) -> Entry:
+    """Find the decomposition that a stored network set comes from."""
+    return store.find(DECOMPOSITIONS, NetworksInputs.of(networks).decomposition, networks.site)
+
+
+def labelled(layout: Layout, networks: NetworkSet, decomposition: Entry) -> NetworkSet:
+    """Add the labels of a decomposition's networks to their metrics, where there are any."""
+    found = labels.of(layout, decomposition)
+    own = names(decomposition.name, len(networks))
+    return replace(networks, metrics=labels.joined(networks.metrics, own, found)) if len(found) else networks
+
+
+def save_networks(store: Store, networks: NetworkSet, decomposition: str, name: str | None = None) -> Entry:
+    """Store thresholded networks; see `lmri.Study.save_networks`."""
+    name, site = name or decomposition, networks.space.site
+    sizes = networks.members.sum(axis=1)  # raises if they are not thresholded
+    # Labels may be edited, and no result may depend on them.
+    if "label" in networks.metrics:
+        networks = replace(networks, metrics=networks.metrics.drop(columns="label"))
+    source = store.fresh(DECOMPOSITIONS, decomposition, site)
+    maps = np.atleast_2d(store.space(site).from_img(store.file_of(source)("components.nii.gz")))
+    if maps.shape != networks.weights.shape or not np.allclose(maps, networks.weights, rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            f"These networks are not the maps of the decomposition {decomposition!r} at {site}. Save the "
+            "decomposition that they come from under another name first, and name that one."
+        )
+    inputs = {"decomposition": decomposition, "decomposition_sha256": source.digest}
+    counts = {"n_networks": len(networks), "n_empty": int((sizes == 0).sum())}
+    hint = f"make a second set of the same maps (lmri threshold STUDY {decomposition} --by ... --name OTHER)"
+
+    def write(folder: Path) -> None:
+        write_networks(store.file(site, name, folder), networks, name)
+
+    threshold = dict(networks.info["threshold"])
+    return store.entries.write(NETWORKS, site, name, inputs, threshold, counts, write, hint)
+
+
+def time_courses(
+    store: Store, decomposition: str | None = None, site: str | None = None
+) -> list[tuple[str, int, pd.DataFrame]]:
+    """Open the time courses of a stored decomposition; see `lmri.Study.time_courses`."""
+    entry = store.fresh(DECOMPOSITIONS, decomposition, site)
+    return [
+        (corpus, number, read_time_courses(store.file_of(entry), corpus, number, run.n_volumes))
+        for corpus in DecompositionInputs.of(entry).corpora
+        for number, run in enumerate(store.recording(corpus, entry.site).runs, start=1)
+    ]
+
+
+def corpora_of(store: Store, networks: str, site: str) -> list[str]:
+    """Name the corpora that stored networks were found in."""
+    return list(DecompositionInputs.of(source_of(store, store.find(NETWORKS, networks, site))).corpora)

@@ -11,12 +11,12 @@ from lmri.lesions.scores import ALPHA, N_BOOTSTRAP
 from lmri.networks import LOCALIZER
 from lmri.report.citing import Methods
 from lmri.report.environment import plural
-from lmri.report.reading import Shelf
 from lmri.report.sections.results import scored_neurons
 from lmri.report.wording import INTERVENTIONS, SOLVERS, method_words, standardized_words, threshold_words
 from lmri.space.layers import DECODER
 from lmri.storage.entries import Entry
 from lmri.storage.recording import volume_meaning
+from lmri.storage.tolerant import ReportReader
 
 SITES = {
     "mlp_out": "the output of each MLP's final projection",
@@ -33,25 +33,25 @@ _LIVE = ("lmri", "torch", "transformers")
 """What a result depends on where the model runs; all versions stand below the methods."""
 
 
-def methods(shelf: Shelf, quality: Sequence[Mapping[str, Any]]) -> Methods:
+def methods(reader: ReportReader, quality: Sequence[Mapping[str, Any]]) -> Methods:
     """Write the methods of a study.
 
     Parameters
     ----------
-    shelf : Shelf
+    reader : ReportReader
         The study.
     quality : sequence of mapping
         What the report shows of quality control.
     """
     made = Methods()
-    _recording(made, shelf)
+    _recording(made, reader)
     if any(one["tables"] for one in quality):
         _quality(made)
-    decompositions = shelf.entries["decompositions"]
+    decompositions = reader.entries["decompositions"]
     for entry in decompositions:
-        if entry.info["parameters"].get("method") != LOCALIZER:
-            _decomposition(made, entry, _sets_of(shelf, entry))
-    if shelf.entries["networks"]:
+        if entry.parameters.get("method") != LOCALIZER:
+            _decomposition(made, entry, _sets_of(reader, entry))
+    if reader.entries["networks"]:
         made.add(
             "Time courses and spectra",
             "Time courses are those of the whole maps of the decomposition, not of the members of a network, in "
@@ -62,24 +62,24 @@ def methods(shelf: Shelf, quality: Sequence[Mapping[str, Any]]) -> Methods:
             "autoregression of order 1 fitted by Whittle's likelihood [@gilman1963], beyond what chance gives in any "
             "of the networks (chi-squared, Bonferroni, 5 %).",
         )
-    if shelf.entries["comparisons"]:
-        _comparisons(made, shelf.entries["comparisons"])
-    for entry in shelf.entries["scores"]:
-        _evaluation(made, entry, scored_neurons(entry, shelf.entries["experiments"]))
-    for entry in shelf.entries["experiments"]:
+    if reader.entries["comparisons"]:
+        _comparisons(made, reader.entries["comparisons"])
+    for entry in reader.entries["scores"]:
+        _evaluation(made, entry, scored_neurons(entry, reader.entries["experiments"]))
+    for entry in reader.entries["experiments"]:
         _experiment(made, entry)
     for entry in decompositions:
-        if entry.info["parameters"].get("method") == LOCALIZER:
-            _localizer(made, entry, _sets_of(shelf, entry))
+        if entry.parameters.get("method") == LOCALIZER:
+            _localizer(made, entry, _sets_of(reader, entry))
     return made
 
 
-def _sets_of(shelf: Shelf, source: Entry) -> list[Entry]:
+def _sets_of(reader: ReportReader, source: Entry) -> list[Entry]:
     """Find the sets of networks that were thresholded from a decomposition."""
     return [
         one
-        for one in shelf.entries["networks"]
-        if (one.info["inputs"].get("decomposition"), one.site) == (source.name, source.site)
+        for one in reader.entries["networks"]
+        if (one.inputs.get("decomposition"), one.site) == (source.name, source.site)
     ]
 
 
@@ -108,9 +108,9 @@ def site_words(site: str) -> str:
     return own + " in the decoder" if site.startswith(DECODER) else own
 
 
-def _recording(made: Methods, shelf: Shelf) -> None:
-    model = shelf.study.model
-    recordings = shelf.recordings
+def _recording(made: Methods, reader: ReportReader) -> None:
+    model = reader.study.model
+    recordings = reader.recordings
     revision = f", revision {model.revision}" if model.revision else ""
     about = f"{model.id} ({model.model_type}, {model.dtype}{revision}, weights {model.fingerprint})"
     if not recordings:
@@ -178,14 +178,14 @@ _SOURCES = {
 
 
 def _decomposition(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
-    parameters, results, versions = entry.info["parameters"], entry.info["results"], entry.info["versions"]
+    parameters, results, versions = entry.parameters, entry.results, entry.versions
     method = parameters["method"]
     starts, n_runs = results["convergence"], results["n_runs"]
     text = (
         f"At {entry.site}, {method_words(method)} ({_n_maps(parameters)}; "
         f"{standardized_words(str(parameters.get('standardize')), str(parameters.get('scope')))}; "
         f"seed {parameters.get('random_state')}) of "
-        f"{', '.join(entry.info['inputs']['corpora'])} ({results['n_volumes']:,} volumes in "
+        f"{', '.join(entry.inputs['corpora'])} ({results['n_volumes']:,} volumes in "
         f"{plural(n_runs, 'run')}) gave the maps of {entry.name}: {_how(method, parameters, versions)} "
         f"{_SOURCES.get(method, '[@hyvarinen2000]')}. "
     )
@@ -264,7 +264,7 @@ def _repeats(method: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _threshold(entry: Entry) -> str:
-    parameters = entry.info["parameters"]
+    parameters = entry.parameters
     method = parameters.get("by") or parameters["method"]  # a person may have rejected some since
     cited = " [@benjamini1995]" if "fdr" in method else " [@beckmann2004]" if method == "mixture" else ""
     without = ("method", "description", "label", "by", "rejected")
@@ -273,11 +273,11 @@ def _threshold(entry: Entry) -> str:
 
 
 def _comparisons(made: Methods, entries: Sequence[Entry]) -> None:
-    seeds = sorted({str(one.info["parameters"].get("seed")) for one in entries})
+    seeds = sorted({str(one.parameters.get("seed")) for one in entries})
     between = several = ""
-    if any("second_site" in one.info["inputs"] for one in entries):
+    if any("second_site" in one.inputs for one in entries):
         between = "Between sites, time courses were matched instead, and texts in random order are a second null. "
-    if any("first" not in one.info["inputs"] for one in entries):
+    if any("first" not in one.inputs for one in entries):
         several = (
             "A consensus of several sets takes pairs that exceed their null at 5 % over all comparisons together. "
         )
@@ -287,12 +287,12 @@ def _comparisons(made: Methods, entries: Sequence[Entry]) -> None:
         "arbitrary unmixing of the subspace of either method, matched again; the stricter of the two counts, at 5 % "
         f"for the pair of each rank, without correction for their number. {between}{several}"
         f"Compared: {', '.join(f'{one.name} at {one.site}' for one in entries)} (seed {', '.join(seeds)}; "
-        f"{_software(_same(one.info['versions'] for one in entries), ('lmri', 'numpy', 'scipy'))}).",
+        f"{_software(_same(one.versions for one in entries), ('lmri', 'numpy', 'scipy'))}).",
     )
 
 
 def _evaluation(made: Methods, entry: Entry, of: str) -> None:
-    parameters, results = entry.info["parameters"], entry.info["results"]
+    parameters, results = entry.parameters, entry.results
     scored = results.get("model")
     tasks = ", ".join(
         f"{task['name']} ({task['metric'].replace('_', ' ')}, "
@@ -322,7 +322,7 @@ def _evaluation(made: Methods, entry: Entry, of: str) -> None:
         )
     else:
         text += "There were no matched controls. "
-    text += f"Made with {_software(entry.info['versions'], _LIVE)}."
+    text += f"Made with {_software(entry.versions, _LIVE)}."
     made.add(f"Evaluation {entry.name}", text, _settings(parameters, ("intervention", "networks", "rois")))
 
 
@@ -334,20 +334,20 @@ def _controls(parameters: Mapping[str, Any]) -> str:
 
 
 def _experiment(made: Methods, entry: Entry) -> None:
-    inputs = entry.info["inputs"]
+    inputs = entry.inputs
     sources = {name: value for name, value in inputs.items() if f"{name}_sha256" in inputs}
     named = (f"{name.replace('_', ' ')} {_value(value)}" for name, value in sources.items())
     of = f", made of {', '.join(named)}" if sources else ""
     made.add(
         f"Experiment {entry.name}",
-        f"{entry.info['results'].get('title', entry.name)} at {entry.site}{of}. "
-        f"Made with {_software(entry.info['versions'], ('lmri',))}.",
-        _settings(entry.info["parameters"]),
+        f"{entry.results.get('title', entry.name)} at {entry.site}{of}. "
+        f"Made with {_software(entry.versions, ('lmri',))}.",
+        _settings(entry.parameters),
     )
 
 
 def _localizer(made: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
-    parameters, results, versions = entry.info["parameters"], entry.info["results"], entry.info["versions"]
+    parameters, results, versions = entry.parameters, entry.results, entry.versions
     if parameters["test"] == "parametric":
         how = f"by nilearn's second level (nilearn {versions.get('nilearn')})"
     else:

@@ -14,7 +14,6 @@ from lmri.exceptions import StudyError
 from lmri.networks import LOCALIZER
 from lmri.report.environment import asset, encodable, environment
 from lmri.report.methods import methods, site_words
-from lmri.report.reading import Shelf
 from lmri.report.sections import networks, recorded, results
 from lmri.report.sections.courses import token_data
 from lmri.report.sections.stability import stability
@@ -22,6 +21,7 @@ from lmri.report.sections.summary import summary
 from lmri.storage.entries import Entry
 from lmri.storage.recording import volume_meaning
 from lmri.storage.store import Store
+from lmri.storage.tolerant import ReportReader
 
 _GENERATOR = '<meta name="generator" content="lmri">'
 
@@ -50,49 +50,49 @@ def write_report(study: Store, path: Path) -> Path:
     """
     if path.exists() and not is_report(path):
         raise StudyError(f"{path} exists and is not a report. Nothing was overwritten: choose another --out.")
-    shelf = Shelf(study)
-    content = _content(shelf, path)
-    shelf.settle()
-    content["problems"] = shelf.problems
+    reader = ReportReader(study)
+    content = _content(reader, path)
+    reader.raise_if_stale()
+    content["problems"] = reader.problems
     html = environment().get_template("report.html.j2").render(content)
     storage.write_text(path, encodable(html))
     return path
 
 
-def _volume_is(shelf: Shelf) -> str:
-    if not shelf.recordings:
+def _volume_is(reader: ReportReader) -> str:
+    if not reader.recordings:
         return "a token"
-    meaning = volume_meaning(shelf.recordings) or "token, word or sentence, as its recording says"
+    meaning = volume_meaning(reader.recordings) or "token, word or sentence, as its recording says"
     return meaning if meaning.startswith("every") else f"a {meaning}"
 
 
-def _content(shelf: Shelf, path: Path) -> dict[str, Any]:
-    opened = networks.opened(shelf)
+def _content(reader: ReportReader, path: Path) -> dict[str, Any]:
+    opened = networks.opened(reader)
     laid_out = networks.network_sets(opened)
     parts: dict[str, Sequence[Mapping[str, Any]]] = {
-        "recordings": recorded.recordings(shelf),
-        "quality": recorded.quality(shelf, path),
-        "stability": stability(shelf),
+        "recordings": recorded.recordings(reader),
+        "quality": recorded.quality(reader, path),
+        "stability": stability(reader),
         "sets": [one for one in laid_out if one["method"] != LOCALIZER],
-        "comparisons": results.comparisons(shelf),
-        "evaluations": results.evaluations(shelf),
-        "experiments": results.experiments(shelf),
+        "comparisons": results.comparisons(reader),
+        "evaluations": results.evaluations(reader),
+        "experiments": results.experiments(reader),
         "localizers": [one for one in laid_out if one["method"] == LOCALIZER],
     }
-    tokens = token_data(shelf.recordings) if laid_out else {}
+    tokens = token_data(reader.recordings) if laid_out else {}
     script = asset("report.js")
     return {
         **parts,
-        "model": shelf.study.model,
-        "volume_is": _volume_is(shelf),
-        "summary": summary(shelf, parts),
+        "model": reader.study.model,
+        "volume_is": _volume_is(reader),
+        "summary": summary(reader, parts),
         "n_evaluations": len(parts["evaluations"]),
         "scores": [one for one in parts["evaluations"] if not one["is_written_up"]],
         "has_slices": any(one["slice"] == "slice" for one in parts["recordings"]),
-        "sites": {one.space.site: site_words(one.space.site) for one in shelf.recordings},
-        "methods": methods(shelf, parts["quality"]),
+        "sites": {one.space.site: site_words(one.space.site) for one in reader.recordings},
+        "methods": methods(reader, parts["quality"]),
         "version": storage.versions()["lmri"],
-        "version_groups": _by_versions([entry for kind in storage.ENTRY_KINDS for entry in shelf.entries[kind]]),
+        "version_groups": _by_versions([entry for kind in storage.ENTRY_KINDS for entry in reader.entries[kind]]),
         "has_tokens": tokens is not None,
         "data": embedded({"tokens": tokens or {}, "sets": {one["anchor"]: one["courses"] for one in laid_out}}),
         "style": asset("report.css"),
@@ -119,7 +119,7 @@ def _by_versions(entries: Sequence[Entry]) -> list[tuple[list[tuple[str, str]], 
     """Group entries by the versions that they were made with."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for entry in entries:
-        names = groups.setdefault(tuple(entry.info["versions"].items()), [])
+        names = groups.setdefault(tuple(entry.versions.items()), [])
         name = f"{entry.name} at {entry.site}"
         if name not in names:
             names.append(name)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,22 +52,15 @@ def validate(study: Store) -> Findings:
     found.attempt(lambda: recordings.extend(study.recordings()))
     for recording in recordings:
         found.attempt(lambda recording=recording: _check_recording(study, recording, found))  # type: ignore[misc]
-    openers: dict[str, Callable[..., object]] = {
-        "decompositions": study.decomposition,
-        "networks": study.networks,
-        "comparisons": study.comparison,
-        "scores": study.scores,
-        "experiments": study.experiment,
-    }
-    for kind, opener in openers.items():
+    for codec in study.codecs.values():
         try:
-            entries = study.entries.list(kind)
+            entries = study.entries.list(codec.kind)
         except ValueError as error:
             found.problems.append(str(error))
             continue
         for entry in entries:
             found.problems.extend(entry.check_files())
-            found.attempt(lambda opener=opener, entry=entry: opener(entry.name, entry.site))  # type: ignore[misc]
+            found.attempt(partial(study.open, codec, entry.name, entry.site))
     if storage.is_locked(study.root):
         found.notes.append(
             "Another command is writing to this study. Its unfinished files were not checked: validate again when it "

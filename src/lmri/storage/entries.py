@@ -1,10 +1,12 @@
-"""Entries: results with a name, which say what they were made of, and are never overwritten."""
+"""Entries: named results that record what they were computed from, and are never overwritten."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.storage.files import read_json, whole, write_json, writing
@@ -12,7 +14,40 @@ from lmri.storage.layout import Layout, check_new_name
 from lmri.storage.log import write_log
 from lmri.storage.provenance import digest, file_hash, versions
 
+if TYPE_CHECKING:
+    from lmri.storage.store import Store
+
+Stored = TypeVar("Stored")
+
 File = Callable[[str], Path]
+"""Turns the suffix of a file of an entry into its path."""
+
+RECORDINGS = "recordings"
+"""Kind of a reference to a recording, which is no entry."""
+
+_PARTS = ("inputs", "parameters", "results", "versions", "files")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A recording or an entry that an entry was computed from.
+
+    Parameters
+    ----------
+    kind : str
+        ``"recordings"``, or a kind of entry.
+    name : str
+        Name of the entry; of a recording, its corpus.
+    site : str
+        Site of the neurons.
+    digest : str
+        Digest that it had when the entry was computed.
+    """
+
+    kind: str
+    name: str
+    site: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -22,38 +57,78 @@ class Entry:
     Parameters
     ----------
     kind : {"decompositions", "networks", "comparisons", "scores", "experiments"}
-        What it is.
+        Kind of the entry.
     site : str
-        Of the neurons.
+        Site of the neurons.
     name : str
-        Unique among its kind and site.
+        Unique per kind and site.
     folder : Path
-        Where its files lie.
-    info : dict
-        ``inputs``, ``parameters``, ``results`` and ``versions``.
+        Folder of its files.
+    inputs, parameters, results : mapping
+        What it was computed from, how, and what is known of it without opening its files.
+    versions : mapping of str to str
+        Versions of the packages that computed it.
+    files : mapping of str to str
+        Hash of each file by its name.
     """
 
     kind: str
     site: str
     name: str
     folder: Path
-    info: dict[str, Any]
+    inputs: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    results: Mapping[str, Any]
+    versions: Mapping[str, str]
+    files: Mapping[str, str]
 
-    @property
+    @classmethod
+    def read(cls, kind: str, folder: Path) -> "Entry":
+        """Read the entry that is stored in a folder.
+
+        Raises
+        ------
+        StudyError
+            If its description is missing, damaged or incomplete.
+        """
+        path = folder / "entry.json"
+        content = read_json(path)
+        if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("site", "name")):
+            raise StudyError(f"{path} does not name the entry and its site. Delete {folder}, and make it again.")
+        for part in _PARTS:
+            if not isinstance(content.get(part), dict):
+                raise StudyError(f"{path} does not say what its {part} are. Delete {folder}, and make it again.")
+        return cls(kind, content["site"], content["name"], folder, **{part: content[part] for part in _PARTS})
+
+    @cached_property
     def digest(self) -> str:
-        """Hash of what it is: inputs, parameters and the content of its files."""
-        return digest([self.info["inputs"], self.info["parameters"], self.info["files"]])
+        """Hash of inputs, parameters and the content of the files."""
+        return digest([self.inputs, self.parameters, self.files])
 
     def check_files(self) -> list[str]:
         """List the files that are missing or not what was written."""
-        return [found for name in self.info["files"] if (found := self.check_file(name))]
+        return [found for name in self.files if (found := self.check_file(name))]
 
     def check_file(self, name: str) -> str:
         """Say what is wrong with one of the files; empty if nothing is."""
         path = self.folder / name
-        if path.is_file() and file_hash(path) == self.info["files"].get(name):
+        if path.is_file() and file_hash(path) == self.files.get(name):
             return ""
         return f"{path} is missing or was changed. Delete {self.folder} and make it again."
+
+
+class Codec(ABC, Generic[Stored]):
+    """How one kind of result is stored as an entry. Each kind has one codec, next to the class that it stores."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def references(self, entry: Entry) -> list[Reference]:
+        """List what an entry was computed from, whatever version of lmri wrote it."""
+
+    @abstractmethod
+    def read(self, store: "Store", entry: Entry) -> Stored:
+        """Read an entry that is up to date."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +138,15 @@ class Entries:
     Parameters
     ----------
     layout : Layout
-        Of the study.
+        Layout of the study.
     """
 
     layout: Layout
 
     def list(self, kind: str, site: str | None = None) -> Sequence[Entry]:
         """List the entries of one kind, of one site or of all."""
-        found = [self._open(kind, folder) for folder in self.layout.entries(kind)]
+        found = [Entry.read(kind, folder) for folder in self.layout.entries(kind)]
         return [entry for entry in found if site is None or entry.site == site]
-
-    def _open(self, kind: str, folder: Path) -> Entry:
-        info = read_json(folder / "entry.json")
-        return Entry(kind, info["site"], info["name"], folder, info)
 
     def find(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
         """Find one entry.
@@ -86,7 +157,7 @@ class Entries:
             If several fit, or none; the message lists the options.
         """
         if name is not None and site is not None and (folder := self.layout.entry(kind, site, name)).is_dir():
-            return self._open(kind, folder)  # whatever may be wrong with the others
+            return Entry.read(kind, folder)  # whatever may be wrong with the others
         fitting = [one for one in self.list(kind, site) if name is None or one.name == name]
         if len(fitting) == 1:
             return fitting[0]
@@ -102,7 +173,7 @@ class Entries:
         parameters: Mapping[str, Any],
         hint: str = "choose another --name",
     ) -> bool:
-        """Say whether exactly this entry is there; `hint` is the next step if it is another one.
+        """Return whether exactly this entry is stored; `hint` is the next step if it is another one.
 
         Raises
         ------

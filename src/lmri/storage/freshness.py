@@ -1,21 +1,14 @@
-"""Experiments in a study: outcomes, what they were made of, and whether that is still there."""
+"""The one rule by which an entry is up to date or stale, for the study, the report and the viewer."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from lmri.exceptions import EntryExistsError, StudyError
-from lmri.storage.bids import recording_digest
-from lmri.storage.entries import Entry, stale
-from lmri.storage.outcome import Outcome
-
-if TYPE_CHECKING:
-    from lmri.storage.store import Store
+from lmri.exceptions import AmbiguousChoiceError, StudyError
+from lmri.storage.entries import RECORDINGS, Codec, Entry, Reference, stale
 
 KINDS = {
-    "corpora": "recordings",
-    "recordings": "recordings",
+    "corpora": RECORDINGS,
+    "recordings": RECORDINGS,
     "decomposition": "decompositions",
     "decompositions": "decompositions",
     "networks": "networks",
@@ -25,126 +18,123 @@ KINDS = {
     "experiment": "experiments",
     "experiments": "experiments",
 }
-"""Inputs that name things of the study, and what these are."""
+"""Inputs of an experiment that name parts of the study, and the kind of each."""
 
 SHA = "_sha256"
+"""Suffix of the input that holds the digest of what another input names."""
+
+
+class Source(Protocol):
+    """Finds recordings and entries: a study, or a reader that remembers what it has read."""
+
+    @property
+    def codecs(self) -> Mapping[str, Codec[Any]]:
+        """The codec of every kind of entry."""
+
+    def find(self, kind: str, name: str, site: str) -> Entry:
+        """Find one entry; `AmbiguousChoiceError` if there is none."""
+
+    def recording_digest(self, corpus: str, site: str) -> str:
+        """Return the hash of what a recording is a function of; `AmbiguousChoiceError` if there is none."""
+
+
+def check_fresh(source: Source, entry: Entry) -> None:
+    """Refuse an entry if anything that it was computed from, directly or not, has changed since or is gone.
+
+    Raises
+    ------
+    StudyError
+        Naming what has changed.
+    """
+    for reference in source.codecs[entry.kind].references(entry):
+        try:
+            known = current_digest(source, reference.kind, reference.name, reference.site)
+        except AmbiguousChoiceError:
+            known = None
+        if known != reference.digest:
+            raise stale(entry, f"{reference.kind} {reference.name!r}")
+
+
+def current_digest(source: Source, kind: str, name: str, site: str) -> str:
+    """Return the digest of a recording or of an entry that is up to date itself."""
+    if kind == RECORDINGS:
+        return source.recording_digest(name, site)
+    entry = source.find(kind, name, site)
+    check_fresh(source, entry)
+    return entry.digest
+
+
+def references_by_name(inputs: Mapping[str, Any], site: str) -> list[Reference]:
+    """List the references of inputs that name parts of the study, with the digests that stand next to them."""
+    found = []
+    for key, names in inputs.items():
+        if key not in KINDS or key + SHA not in inputs:
+            continue
+        kind, known = KINDS[key], inputs[key + SHA]
+        for one, sha in zip(names, known, strict=True) if isinstance(known, list) else [(names, known)]:
+            name, _, at = one.partition("@")
+            found.append(Reference(kind, name, at or site, sha))
+    return found
+
+
+def with_digests(source: Source, inputs: Mapping[str, Any], site: str, where: object) -> dict[str, Any]:
+    """Add the digest of everything that inputs name; inputs that name no part of the study stay as they are.
+
+    Parameters
+    ----------
+    source : Source
+        The study.
+    inputs : mapping
+        See `lmri.Study.experiment_inputs`.
+    site : str
+        Site of what is named without one.
+    where : object
+        The study, for messages.
+
+    Raises
+    ------
+    StudyError
+        If something is named with another digest than it has now, or is itself out of date.
+    """
+    found: dict[str, Any] = {}
+    for key, value in inputs.items():
+        if key in KINDS and value is not None:
+            found[key] = value if isinstance(value, str) else list(value)
+            found[key + SHA] = _digests(source, KINDS[key], value, site)
+        elif key.removesuffix(SHA) not in inputs or key.removesuffix(SHA) not in KINDS:
+            found[key] = value
+    for key in set(found) & set(inputs):
+        if key.endswith(SHA) and inputs[key] != found[key]:
+            raise StudyError(
+                f"The {key.removesuffix(SHA)} {inputs[key.removesuffix(SHA)]!r} in {where} are not the ones that "
+                "the experiment was made of. Do it again with what is there now."
+            )
+    return found
+
+
+def _digests(source: Source, kind: str, value: Any, site: str) -> Any:
+    """Return the digest of one name, or a list of digests of a list of names."""
+    if isinstance(value, str):
+        name, _, at = value.partition("@")
+        return current_digest(source, kind, name, at or site)
+    return [_digests(source, kind, one, site) for one in value]
 
 
 def scored_sets(scores: Entry, experiments: Iterable[Entry]) -> list[str]:
-    """Name the sets of networks that scores are of; those of an experiment, such as of several doses, do not say it.
+    """Name the network sets that scores are of; scores of an experiment, such as of several doses, do not say it.
 
     Parameters
     ----------
     scores : Entry
         The scores.
     experiments : iterable of Entry
-        Of their study.
+        Experiments of the same study.
     """
-    if named := scores.info["inputs"].get("networks"):
+    if named := scores.inputs.get("networks"):
         return [str(named)]
     found: list[str] = []
     for one in experiments:
-        inputs = one.info["inputs"]
-        if (one.site, inputs.get("scores")) == (scores.site, scores.name):
-            networks = inputs.get("networks") or []
+        if (one.site, one.inputs.get("scores")) == (scores.site, scores.name):
+            networks = one.inputs.get("networks") or []
             found += [networks] if isinstance(networks, str) else networks
     return list(dict.fromkeys(found))
-
-
-def with_digests(study: "Store", inputs: Mapping[str, Any], site: str) -> dict[str, Any]:
-    """Put the digest of what an input names beside it; inputs that name nothing of the study stay as they are.
-
-    Raises
-    ------
-    StudyError
-        If something is named with another digest than it has now, or was itself made of what is no longer there.
-    """
-    found: dict[str, Any] = {}
-    for key, value in inputs.items():
-        if key in KINDS and value is not None:
-            found[key] = value if isinstance(value, str) else list(value)
-            found[key + SHA] = digests(study, key, value, site)
-        elif key.removesuffix(SHA) not in inputs or key.removesuffix(SHA) not in KINDS:
-            found[key] = value
-    for key in set(found) & set(inputs):
-        if key.endswith(SHA) and inputs[key] != found[key]:
-            raise StudyError(
-                f"The {key.removesuffix(SHA)} {inputs[key.removesuffix(SHA)]!r} in {study.root} are not the ones that "
-                "the experiment was made of. Do it again with what is there now."
-            )
-    return found
-
-
-def digests(study: "Store", key: str, value: Any, site: str) -> Any:
-    """Hash what an input names, in the same shape: one digest of a name, a list of a list."""
-    if isinstance(value, str):
-        name, _, at = value.partition("@")
-        return _fresh_digest(study, KINDS[key], name, at or site)
-    return [digests(study, key, one, site) for one in value]
-
-
-def _fresh_digest(study: "Store", kind: str, name: str, site: str) -> str:
-    if kind == "recordings":
-        return recording_digest(study.recording(name, site))
-    entry = study.entries.find(kind, name, site)
-    check_fresh(study, entry)
-    return entry.digest
-
-
-def check_fresh(study: "Store", entry: Entry) -> None:
-    """Refuse an entry if something that it was made of, however long ago, was replaced since.
-
-    Raises
-    ------
-    StudyError
-        Naming what.
-    """
-    inputs = entry.info["inputs"]
-    if entry.kind == "decompositions":
-        named = [("recordings", inputs["corpora"], inputs["recordings_sha256"])]
-    elif entry.kind == "comparisons":
-        named = _compared(inputs, entry.site)
-    else:
-        named = [(KINDS[key], inputs[key], inputs[key + SHA]) for key in inputs if key in KINDS and key + SHA in inputs]
-    for kind, names, known in named:
-        several = zip(names, known, strict=True) if isinstance(known, list) else [(names, known)]
-        for one, sha in several:
-            name, _, at = one.partition("@")
-            if _fresh_digest(study, kind, name, at or entry.site) != sha:
-                raise stale(entry, f"{kind} {name!r}")
-
-
-def _compared(inputs: Mapping[str, Any], site: str) -> list[tuple[str, Any, Any]]:
-    if "sets" in inputs:
-        return [("networks", inputs["sets"], inputs["sets_sha256"])]
-    other = f"{inputs['second']}@{inputs.get('second_site', site)}"
-    return [("networks", [inputs["first"], other], [inputs["first_sha256"], inputs["second_sha256"]])]
-
-
-def save(
-    study: "Store", outcome: Outcome, name: str, site: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
-) -> Entry:
-    """Store an outcome; see `Study.save_experiment`."""
-
-    def write(folder: Path) -> None:
-        outcome.save(partial(study.layout.in_entry, folder, study.subject, site, name))
-
-    found = {"experiment": outcome.experiment, "title": outcome.title, "outcome_sha256": outcome.digest}
-    made_of = with_digests(study, inputs, site)
-    given = {"experiment": outcome.experiment, **parameters}
-    entry = study.entries.write("experiments", site, name, made_of, given, found, write)
-    if entry.info["results"]["outcome_sha256"] != outcome.digest:
-        raise EntryExistsError(
-            f"{name!r} exists among the experiments at {site} in {study.root}, was made of the same things in the same "
-            f"way, and says something else. Nothing is overwritten: choose another --name, or delete {entry.folder}."
-        )
-    return entry
-
-
-def read(study: "Store", name: str | None, site: str | None) -> Outcome:
-    """Open an outcome; see `Study.experiment`."""
-    entry = study.entries.find("experiments", name, site)
-    check_fresh(study, entry)
-    if damaged := entry.check_files():
-        raise StudyError(damaged[0])
-    return Outcome.read(partial(study.layout.in_entry, entry.folder, study.subject, entry.site, entry.name))

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from lmri.exceptions import EntryExistsError, StudyError
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
 from lmri.storage import bids as dataset
-from lmri.storage.entries import Entries, File, ambiguous
+from lmri.storage.entries import Codec, Entries, Entry, File, Stored, ambiguous
+from lmri.storage.freshness import check_fresh
 from lmri.storage.recording import Recording, Run, check_whole
 
 logger = logging.getLogger(__name__)
@@ -23,12 +24,14 @@ _LONG_ENOUGH = 40  # characters
 
 
 class Store:
-    """An open study.
+    """The files of one study: recordings, entries, and what belongs to them.
 
     Parameters
     ----------
     root : str or Path
-        The folder.
+        Folder of the study.
+    codecs : iterable of Codec
+        Kinds of entries that can be opened; see `lmri.lesions.codecs`. Recordings need none.
 
     Raises
     ------
@@ -36,7 +39,7 @@ class Store:
         If there is no study, or a newer version wrote it.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, codecs: Iterable[Codec[Any]] = ()) -> None:
         self.layout = Layout(Path(root))
         if not self.layout.study.is_file():
             raise StudyError(f"{root} is not a study (it has no lmri/study.json). Make one with `lmri record`.")
@@ -47,6 +50,7 @@ class Store:
                 f"{root} has format version {version!r}; this lmri reads up to {storage.FORMAT_VERSION}. Update lmri."
             )
         self.entries = Entries(self.layout)
+        self.codecs: Mapping[str, Codec[Any]] = {codec.kind: codec for codec in codecs}
         self._read: dict[Path, tuple[list[tuple[int, int]], dict[str, Any], pd.DataFrame]] = {}
 
     @property
@@ -72,7 +76,7 @@ class Store:
 
     def recordings(self, site: str | None = None) -> list[Recording]:
         """List all recordings, of one site or of all, in alphabetic order."""
-        found = [self._load_recording(path) for path in self.layout.recordings()]
+        found = [self.load_recording(path) for path in self.layout.recordings()]
         return [recording for recording in found if site is None or recording.space.site == site]
 
     def recording(self, corpus: str | None = None, site: str | None = None) -> Recording:
@@ -119,7 +123,8 @@ class Store:
         """Give the neurons of a site."""
         return self.recordings(self.site(site))[0].space
 
-    def _load_recording(self, path: Path) -> Recording:
+    def load_recording(self, path: Path) -> Recording:
+        """Open the recording of an index."""
         index, texts = self._read_recording(path)
         root = self.layout.root
         runs = tuple(
@@ -241,16 +246,77 @@ class Store:
                 return None
         return existing
 
-    def _file(self, folder: Path, site: str, name: str) -> File:
+    # -- entries ------------------------------------------------------------------------------------------------------
+
+    def open(self, codec: Codec[Stored], name: str | None = None, site: str | None = None) -> Stored:
+        """Open the result that is stored as an entry.
+
+        Parameters
+        ----------
+        codec : Codec
+            Kind of the entry.
+        name, site : str, optional
+            Needed as far as there is a choice.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If several entries fit, or none; the message lists the options.
+        StudyError
+            If what it was computed from has changed since, or a file of it is missing or damaged.
+        """
+        entry = self.entries.find(codec.kind, name, site)
+        check_fresh(self, entry)
+        return codec.read(self, entry)
+
+    def find(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
+        """Find one entry; see `Entries.find`."""
+        return self.entries.find(kind, name, site)
+
+    def fresh(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
+        """Find one entry that is up to date.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If several entries fit, or none.
+        StudyError
+            If what it was computed from has changed since.
+        """
+        entry = self.entries.find(kind, name, site)
+        check_fresh(self, entry)
+        return entry
+
+    def file(self, site: str, name: str, folder: Path) -> File:
+        """Return the function that turns a suffix into the path of a file in the folder of an entry."""
         return partial(self.layout.in_entry, folder, self.subject, site, name)
 
-    def _seconds(self, name: str, site: str) -> dict[str, float]:
+    def file_of(self, entry: Entry) -> File:
+        """Return the function that turns a suffix into the path of a file of an entry."""
+        return self.file(entry.site, entry.name, entry.folder)
+
+    def recording_digest(self, corpus: str, site: str) -> str:
+        """Return the hash of what a recording is a function of; its images need not be whole.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If the corpus was not recorded at the site.
+        """
+        path = self.layout.recording(site, corpus)
+        if not path.is_file():
+            options = [{"corpus": one.corpus, "site": one.space.site} for one in self.recordings()]
+            raise ambiguous(self.layout, "recordings", {"corpus": corpus, "site": site}, options, several=False)
+        return dataset.recording_digest(self.load_recording(path))
+
+    def seconds(self, name: str, site: str) -> dict[str, float]:
         """Wall time of a fit, as the log has it: no result depends on it."""
         lines = [line for line in storage.read_log(self.layout) if line["event"] == "fit"]
         times = [line["seconds"] for line in lines if (line["name"], line["site"]) == (name, site)]
         return {"seconds": times[-1]} if times else {}
 
-    def _fit_texts(self, corpora: Sequence[str]) -> frozenset[str]:
+    def fit_texts(self, corpora: Sequence[str]) -> frozenset[str]:
+        """Return the hashes of the texts of these corpora that networks were fitted on."""
         texts = {one.corpus: one.texts for one in self.recordings() if one.corpus in corpora}
         return frozenset(sha for table in texts.values() for sha in table.loc[table["split"] == "fit", "sha256"])
 

@@ -146,7 +146,7 @@ def differences(networks: NetworkSet, n_components: int | None = 10) -> list[Dif
 
 
 def check_parity(
-    networks: NetworkSet, entry_info: Mapping[str, Any] | None = None, n_components: int | None = 10
+    networks: NetworkSet, parameters: Mapping[str, Any] | None = None, n_components: int | None = 10
 ) -> None:
     """Refuse networks that were not made with the paper's choices.
 
@@ -154,8 +154,8 @@ def check_parity(
     ----------
     networks : NetworkSet
         Thresholded, as a study has them.
-    entry_info : mapping, optional
-        Of the stored set or of stored scores; an intervention named in it must be a lesion to zero without controls.
+    parameters : mapping, optional
+        Parameters of stored scores; an intervention named in them must be a lesion to zero without controls.
     n_components : int or None, default=10
         None if any number will do.
 
@@ -165,7 +165,7 @@ def check_parity(
         Naming all choices that differ.
     """
     found = differences(networks, n_components)
-    shown = (entry_info or {}).get("parameters", {})
+    shown = parameters or {}
     for name, expected in (("intervention", "lesion"), ("baseline", "zero"), ("n_controls", 0)):
         if shown.get(name, expected) != expected:
             found.append(Difference(name, shown[name], expected))

@@ -11,10 +11,12 @@ import pandas as pd
 from lmri.decomposition import METHODS, build
 from lmri.decomposition.confounds import COLUMNS, select
 from lmri.decomposition.nuisance import Nuisance
+from lmri.decomposition.stored import DECOMPOSITION_CODEC
 from lmri.exceptions import ConvergenceWarning, DataWarning, LMRIError, StudyError
 from lmri.lesions.baselines import Baseline
 from lmri.networks import Network, NetworkSet
 from lmri.networks.comparison import compare, compare_time_courses
+from lmri.networks.stored import NETWORKS, NETWORKS_CODEC, DecompositionInputs, source_of, time_courses
 from lmri.networks.thresholds import THRESHOLDS, needs_null, value_name
 from lmri.storage.store import Store
 
@@ -170,12 +172,13 @@ class Specifications:
 
     def __post_init__(self) -> None:
         _check_known("controls", [self.controls], FAMILIES)
-        entry = self.study.entries.find("networks", self.name, self.site)
+        entry = self.study.find(NETWORKS, self.name, self.site)
         self.name, self.site = entry.name, entry.site
         self.entry = entry
-        self.networks = self.study.networks(entry.name, entry.site)
-        self.source = str(entry.info["inputs"]["decomposition"])
-        self.corpora = list(self.study.entries.find("decompositions", self.source, self.site).info["inputs"]["corpora"])
+        self.networks = self.study.open(NETWORKS_CODEC, entry.name, entry.site)
+        source = source_of(self.study, entry)
+        self.source, self.inputs = source.name, DecompositionInputs.of(source)
+        self.corpora = list(self.inputs.corpora)
         self.number = None if self.network == UNION else self._number(self.network)
         info, made = self.networks.info, self.networks.info["threshold"]
         by = made["method"]
@@ -187,8 +190,8 @@ class Specifications:
         threshold = (by, {key: made[key] for key in [value_name(by)] if key is not None})
         seed = int(info["parameters"].get("random_state") or 0)
         self.base = Choice(BASE, "as stored", entry.site, str(info["method"]), seed, threshold, controls=self.controls)
-        maps = self.study.decomposition(self.source, entry.site)
-        courses = [table.to_numpy() for _, _, table in self.study.time_courses(self.source, entry.site)]
+        maps = self.study.open(DECOMPOSITION_CODEC, self.source, entry.site)
+        courses = [table.to_numpy() for _, _, table in time_courses(self.study, self.source, entry.site)]
         self._made = {self._key(self.base): Maps(maps, courses)}
 
     @property
@@ -304,8 +307,7 @@ class Specifications:
 
     def _confounds(self, site: str) -> list[pd.DataFrame] | None:
         """Give what was taken out of the base's data, at any site; refuse it if that is not what the study has."""
-        inputs = self.study.entries.find("decompositions", self.source, self.site).info["inputs"]
-        names, digest = list(self.networks.info["parameters"].get("confounds") or []), inputs.get("confounds_sha256")
+        names, digest = list(self.networks.info["parameters"].get("confounds") or []), self.inputs.confounds_sha256
         if digest is None and not names:
             return None
         known = bool(names) and set(names) <= set(COLUMNS)

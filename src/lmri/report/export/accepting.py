@@ -9,7 +9,15 @@ import numpy as np
 from lmri import storage
 from lmri.exceptions import DataWarning, StudyError
 from lmri.networks import NetworkSet
-from lmri.networks.stored import names
+from lmri.networks import labels as networks_labels
+from lmri.networks.stored import (
+    DECOMPOSITIONS,
+    NETWORKS,
+    NETWORKS_CODEC,
+    NetworksInputs,
+    names,
+    save_networks,
+)
 from lmri.report.export.labels import ComponentLabels, read_labels
 from lmri.report.export.writing import ABOUT
 from lmri.storage.store import Store
@@ -72,11 +80,11 @@ def accept(
     StudyError
         If the file is of other maps than those of `networks`.
     """
-    found = study.networks(networks, site)
+    found = study.open(NETWORKS_CODEC, networks, site)
     read = read_labels(labels, len(found))
-    made_of = study.entries.find("networks", found.method, found.space.site).info["inputs"]
-    _check_origin(found, made_of["decomposition_sha256"], read, Path(labels))
-    source = str(made_of["decomposition"])
+    made_of = NetworksInputs.of(study.find(NETWORKS, found.method, found.space.site))
+    _check_origin(found, made_of.decomposition_sha256, read, Path(labels))
+    source = made_of.decomposition
     rejected = read.rejected | (read.unknown & reject_unknown)
     own = names(source, len(found))
     before = found.info["threshold"]
@@ -90,17 +98,21 @@ def accept(
         + (", ".join(out) or "none"),
     }
     kept = replace(found, mask=found.members & ~rejected[:, None], info={**found.info, "threshold": threshold})
-    study.save_networks(kept, source, name)
-    known = dict(study.labels(source, found.space.site)[["network", "label"]].to_numpy())
+    save_networks(study, kept, source, name)
+    known = dict(
+        networks_labels.of(study.layout, study.fresh(DECOMPOSITIONS, source, found.space.site))[
+            ["network", "label"]
+        ].to_numpy()
+    )
     changed = {
         network: words
         for network, words in zip(own, read.words, strict=True)
         if words and words != _plain(known.get(network, ""))
     }
     for network, words in changed.items():
-        study.label(network, words, found.space.site)
+        networks_labels.edit(study, network, words, found.space.site)
     unknown = [own[number] for number in np.flatnonzero(read.unknown)]
-    return Accepted(study.networks(name, found.space.site), out, unknown, list(changed))
+    return Accepted(study.open(NETWORKS_CODEC, name, found.space.site), out, unknown, list(changed))
 
 
 def _plain(label: str) -> str:

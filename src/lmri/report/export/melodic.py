@@ -1,22 +1,20 @@
 """An ``.ica`` folder as FSL's MELODIC leaves it, which FSLeyes opens with time courses, spectra and labels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lmri import storage
 from lmri.decomposition.stored import mean_of
+from lmri.networks.stored import time_courses
+from lmri.report.export.exported import Exported
 from lmri.report.export.labels import RESERVED, UNKNOWN, format_labels
-
-if TYPE_CHECKING:
-    from lmri.report.export.writing import Exported
 
 LABELS = "labels.txt"
 
 
-def write_melodic(found: "Exported", folder: Path) -> None:
+def write_melodic(found: Exported, folder: Path) -> None:
     """Write maps, time courses, spectra, mask, mean and labels.
 
     Parameters
@@ -32,7 +30,7 @@ def write_melodic(found: "Exported", folder: Path) -> None:
     storage.save_img(space.to_img(found.strength, found.networks.stat), folder / "melodic_IC.nii.gz")
     storage.save_img(space.mask_img, folder / "mask.nii.gz")
     storage.save_img(space.to_img(mean_of(recordings)), folder / "mean.nii.gz")
-    runs = study.time_courses(found.decomposition, site)
+    runs = time_courses(study, found.decomposition, site)
     courses = np.concatenate([table.to_numpy() for _, _, table in runs])
     storage.write_text(folder / "melodic_mix", _matrix(courses))
     storage.write_text(folder / "melodic_FTmix", _matrix(power(courses)))
@@ -71,7 +69,7 @@ def _matrix(values: np.ndarray) -> str:
     return "".join("  ".join(map(repr, row)) + "\n" for row in values.tolist())
 
 
-def _volumes(found: "Exported") -> pd.DataFrame:
+def _volumes(found: Exported) -> pd.DataFrame:
     """Say which token each volume of the time courses is: FSLeyes counts them from 0 through all runs."""
     tables = [
         table[["text_id", "token"]].assign(corpus=corpus, run=number)

@@ -1,22 +1,19 @@
 """CIFTI files for Connectome Workbench: named maps and named layers on one grid of voxels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 from nibabel import cifti2
 
 from lmri import storage
-
-if TYPE_CHECKING:
-    from lmri.report.export.writing import Exported
+from lmri.report.export.exported import Exported
 
 STRUCTURE = "CIFTI_STRUCTURE_OTHER"
 """CIFTI wants every voxel to be in a structure of the brain; this is the one that is none."""
 
 
-def write_workbench(found: "Exported", folder: Path) -> None:
+def write_workbench(found: Exported, folder: Path) -> None:
     """Write the maps as ``dscalar``, thresholded ones too if there are members, and the layers as ``dlabel``.
 
     Parameters

@@ -2,79 +2,22 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from lmri import storage
+from lmri.decomposition.stored import DECOMPOSITION_CODEC
 from lmri.exceptions import EntryExistsError
-from lmri.networks import NetworkSet
+from lmri.networks.stored import NETWORKS_CODEC, NetworksInputs
+from lmri.report.export.exported import Exported
 from lmri.report.export.melodic import write_melodic
 from lmri.report.export.workbench import write_workbench
-from lmri.space import NeuronSpace
 from lmri.space.headers import stamp
-from lmri.storage.entries import Entry
 from lmri.storage.store import Store
 
 ABOUT = "lmri.json"
 """What an exported folder says of where it came from."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """Networks that are to be written.
-
-    Parameters
-    ----------
-    study : Store
-        They are of.
-    networks : NetworkSet
-        Thresholded or not.
-    entry : Entry
-        They are stored as.
-    decomposition : str
-        That they come from.
-    """
-
-    study: Store
-    networks: NetworkSet
-    entry: Entry
-    decomposition: str
-
-    @property
-    def space(self) -> NeuronSpace:
-        """Their neurons."""
-        return self.networks.space
-
-    @property
-    def source(self) -> Entry:
-        """The decomposition, whose order of components is theirs."""
-        return self.study.entries.find("decompositions", self.decomposition, self.entry.site)
-
-    @property
-    def corpora(self) -> list[str]:
-        """What they were found in."""
-        return list(self.source.info["inputs"]["corpora"])
-
-    @property
-    def strength(self) -> np.ndarray:
-        """Unthresholded maps, ``(n_networks, n_neurons)``: z, or t of a localizer."""
-        return self.networks.strength
-
-    @property
-    def labels(self) -> list[str]:
-        """What people call them; empty where nobody has said."""
-        metrics = self.networks.metrics
-        return [str(label) for label in metrics["label"]] if "label" in metrics else [""] * len(self.networks)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """A row a component, counted from 1 as FSL does and, as a network, from 0."""
-        own = self.networks.table if self.networks.is_thresholded else self.networks.metrics.reset_index(drop=True)
-        names = pd.DataFrame({"component": np.arange(1, len(self.networks) + 1), "network": self.networks.names})
-        return pd.concat([names, own.drop(columns=["network"], errors="ignore")], axis=1)
 
 
 def opened(study: Store, name: str | None, site: str | None) -> Exported:
@@ -85,9 +28,11 @@ def opened(study: Store, name: str | None, site: str | None) -> Exported:
         if name is None or any(name == own and site in (None, at) for own, at in places)
         else "decompositions"
     )
-    networks = study.networks(name, site) if kind == "networks" else study.decomposition(name, site)
+    networks = (
+        study.open(NETWORKS_CODEC, name, site) if kind == "networks" else study.open(DECOMPOSITION_CODEC, name, site)
+    )
     entry = study.entries.find(kind, networks.method, networks.space.site)
-    source = entry.info["inputs"]["decomposition"] if kind == "networks" else entry.name
+    source = NetworksInputs.of(entry).decomposition if kind == "networks" else entry.name
     return Exported(study, networks, entry, source)
 
 

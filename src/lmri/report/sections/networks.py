@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from lmri.networks import Network, NetworkSet
+from lmri.networks.stored import NETWORKS_CODEC, source_of, time_courses
 from lmri.report import figures
 from lmri.report.charts import profile_chart, sparkline
-from lmri.report.reading import Shelf
 from lmri.report.sections.courses import MOST_VALUES, MOST_VALUES_TOGETHER, Courses
 from lmri.report.wording import VIEWS, metric_heading, threshold_words, view_of
 from lmri.space import NeuronSpace
 from lmri.storage.entries import Entry
+from lmri.storage.tolerant import ReportReader
 
 N_NEURONS = 8
 
@@ -66,22 +67,22 @@ class Opened:
     courses: Courses
 
 
-def opened(shelf: Shelf) -> list[Opened]:
+def opened(reader: ReportReader) -> list[Opened]:
     """Open every set of networks that is whole; sets of one decomposition share its time courses."""
-    n_cards = sum(int(one.info["results"].get("n_networks", 0)) for one in shelf.entries["networks"])
+    n_cards = sum(int(one.results.get("n_networks", 0)) for one in reader.entries["networks"])
     most = min(MOST_VALUES, MOST_VALUES_TOGETHER // max(1, min(n_cards, MOST_CARDS)))
     courses: dict[tuple[str, str], Courses | None] = {}
     found = []
-    for entry in shelf.entries["networks"]:
+    for entry in reader.entries["networks"]:
         what = f"Networks {entry.name!r} at {entry.site}"
-        networks = shelf.attempt(what, partial(shelf.study.networks, entry.name, entry.site))
+        networks = reader.attempt(what, partial(reader.study.open, NETWORKS_CODEC, entry.name, entry.site))
         if networks is None:
             continue
-        source = shelf.study.entries.find("decompositions", entry.info["inputs"]["decomposition"], entry.site)
+        source = source_of(reader.study, entry)
         key = (source.name, source.site)
         if key not in courses:
-            courses[key] = shelf.attempt(
-                f"Time courses of {key[0]!r} at {key[1]}", partial(_courses, shelf, *key, most)
+            courses[key] = reader.attempt(
+                f"Time courses of {key[0]!r} at {key[1]}", partial(_courses, reader, *key, most)
             )
         own = courses[key]
         if own is not None:
@@ -89,8 +90,8 @@ def opened(shelf: Shelf) -> list[Opened]:
     return found
 
 
-def _courses(shelf: Shelf, name: str, site: str, most: int) -> Courses:
-    return Courses(shelf.study.time_courses(name, site), shelf.recordings_at(site), most)
+def _courses(reader: ReportReader, name: str, site: str, most: int) -> Courses:
+    return Courses(time_courses(reader.study, name, site), reader.inventory.at_site(site), most)
 
 
 def network_sets(sets: Sequence[Opened]) -> list[dict[str, Any]]:
@@ -103,7 +104,7 @@ def network_sets(sets: Sequence[Opened]) -> list[dict[str, Any]]:
 def _network_set(one: Opened, most: int) -> dict[str, Any]:
     entry, networks, courses = one.entry, one.networks, one.courses
     anchor = f"set-{entry.site}-{entry.name}"
-    threshold = dict(entry.info["parameters"])
+    threshold = dict(entry.parameters)
     table = networks.table
     shown = _shown(networks, most)
     first_shown = next((number for number in shown if networks.members[number].any()), shown[0] if shown else -1)

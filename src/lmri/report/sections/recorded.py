@@ -12,10 +12,10 @@ from lmri import storage
 from lmri.decomposition.quality import inspect
 from lmri.decomposition.quality.quality import RECORDED
 from lmri.report.charts import course_chart, course_range
-from lmri.report.reading import Shelf
 from lmri.report.sections.networks import slice_word
 from lmri.space import NeuronSpace
 from lmri.storage.recording import Recording
+from lmri.storage.tolerant import ReportReader
 
 MOST_VALUES, MOST_VALUES_TOGETHER = 2_000_000, 8_000_000
 """Recordings with more values than this are not inspected for the report: it would take longer than all else in it."""
@@ -33,9 +33,9 @@ _TEXT = {
 Tables = dict[str, pd.DataFrame]
 
 
-def recordings(shelf: Shelf) -> list[dict[str, Any]]:
+def recordings(reader: ReportReader) -> list[dict[str, Any]]:
     """Lay out a row for every recording."""
-    return [_recording(one) for one in shelf.recordings]
+    return [_recording(one) for one in reader.recordings]
 
 
 def _recording(recording: Recording) -> dict[str, Any]:
@@ -63,37 +63,37 @@ def _widths(space: NeuronSpace) -> str:
 # -- quality ----------------------------------------------------------------------------------------------------------
 
 
-def quality(shelf: Shelf, out: Path) -> list[dict[str, Any]]:
+def quality(reader: ReportReader, out: Path) -> list[dict[str, Any]]:
     """Lay out what quality control found of every recording: as `lmri qc` stored it, or computed now.
 
     Parameters
     ----------
-    shelf : Shelf
+    reader : ReportReader
         The study.
     out : Path
         Where the report will lie; pages of quality control are linked from there.
     """
     left, found = MOST_VALUES_TOGETHER, []
-    for one in shelf.recordings:
+    for one in reader.recordings:
         n_values = one.n_volumes * one.space.n_neurons
-        found.append(_quality(shelf, one, out, may_compute=n_values <= min(MOST_VALUES, left)))
+        found.append(_quality(reader, one, out, may_compute=n_values <= min(MOST_VALUES, left)))
         left -= n_values if found[-1]["made"] == "computed" else 0
     return found
 
 
-def _quality(shelf: Shelf, recording: Recording, out: Path, may_compute: bool) -> dict[str, Any]:
+def _quality(reader: ReportReader, recording: Recording, out: Path, may_compute: bool) -> dict[str, Any]:
     site, corpus = recording.space.site, recording.corpus
-    folder = shelf.study.layout.quality(site, corpus)
+    folder = reader.study.layout.quality(site, corpus)
     what = f"Quality control of {corpus} at {site}"
     made = {"corpus": corpus, "site": site, "page": "", "link": "", "made": "", "tables": False}
     tables: Tables | None = None
     if (folder / "qc.json").is_file():
-        tables = shelf.attempt(what, partial(_stored, folder, recording), may_refuse=False)
+        tables = reader.attempt(what, partial(_stored, folder, recording), may_refuse=False)
         if tables is not None:
             made["made"] = "stored"
-            made |= _page(folder / "qc.html", shelf.study.root, out)
+            made |= _page(folder / "qc.html", reader.study.root, out)
     if tables is None and may_compute:
-        tables = shelf.attempt(what, partial(_computed, recording), may_refuse=False)
+        tables = reader.attempt(what, partial(_computed, recording), may_refuse=False)
         made["made"] = "computed"
     return made if tables is None else made | {"tables": True} | _laid_out(tables)
 

@@ -13,16 +13,19 @@ from lmri import storage
 from lmri.lesions.controls import FAMILIES
 from lmri.lesions.scores import ALPHA, INTACT, Scores
 from lmri.lesions.scores.figure import scores_figure
+from lmri.lesions.scores.stored import SCORES_CODEC
 from lmri.networks.comparison import AnyComparison, Consensus, CourseComparison
+from lmri.networks.comparison.stored import COMPARISON_CODEC
 from lmri.report import figures
 from lmri.report.environment import plural
-from lmri.report.reading import Shelf
 from lmri.report.wording import INTERVENTIONS
 from lmri.space import ModelInfo
 from lmri.space.drawing import Drawing
 from lmri.storage.entries import Entry
+from lmri.storage.experiments import EXPERIMENT_CODEC
 from lmri.storage.freshness import scored_sets
 from lmri.storage.outcome import Outcome
+from lmri.storage.tolerant import ReportReader
 
 N_ROWS = 200
 """More rows of a table are left to its file."""
@@ -41,12 +44,12 @@ def apart(svg: str, prefix: str) -> str:
     return _ID.sub(lambda match: match[1] + prefix, svg)
 
 
-def comparisons(shelf: Shelf) -> list[dict[str, Any]]:
+def comparisons(reader: ReportReader) -> list[dict[str, Any]]:
     """Lay out every comparison."""
     found = []
-    for entry in shelf.entries["comparisons"]:
+    for entry in reader.entries["comparisons"]:
         what = f"Comparison {entry.name!r} at {entry.site}"
-        comparison = shelf.attempt(what, partial(shelf.study.comparison, entry.name, entry.site))
+        comparison = reader.attempt(what, partial(reader.study.open, COMPARISON_CODEC, entry.name, entry.site))
         if comparison is not None:
             found.append(_comparison(entry, comparison))
     return found
@@ -87,14 +90,14 @@ def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
 # -- evaluations ------------------------------------------------------------------------------------------------------
 
 
-def evaluations(shelf: Shelf) -> list[dict[str, Any]]:
+def evaluations(reader: ReportReader) -> list[dict[str, Any]]:
     """Lay out every evaluation; those that an experiment of the same name shows whole say so."""
-    experiments_ = shelf.entries["experiments"]
-    written_up = {(one.site, one.name) for one in experiments_ if one.info["inputs"].get("scores") == one.name}
+    experiments_ = reader.entries["experiments"]
+    written_up = {(one.site, one.name) for one in experiments_ if one.inputs.get("scores") == one.name}
     found = []
-    for entry in shelf.entries["scores"]:
+    for entry in reader.entries["scores"]:
         what = f"Scores {entry.name!r} at {entry.site}"
-        scores = shelf.attempt(what, partial(shelf.study.scores, entry.name, entry.site))
+        scores = reader.attempt(what, partial(reader.study.open, SCORES_CODEC, entry.name, entry.site))
         if scores is not None:
             of = scored_neurons(entry, experiments_)
             found.append(_scores(entry, scores, of, (entry.site, entry.name) in written_up))
@@ -103,7 +106,7 @@ def evaluations(shelf: Shelf) -> list[dict[str, Any]]:
 
 def scored_neurons(entry: Entry, experiments: Sequence[Entry]) -> str:
     """Say which neurons scores are of: sets of networks, or regions of interest."""
-    regions = [str(one["name"]) for one in entry.info["parameters"].get("rois", [])]
+    regions = [str(one["name"]) for one in entry.parameters.get("rois", [])]
     names = scored_sets(entry, experiments) or regions
     return ", ".join(names) or "other neurons"
 
@@ -114,7 +117,7 @@ def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[
     tested = lesioned[lesioned["p"].notna()]
     anchor = f"sc-{entry.site}-{entry.name}"
     draws = bool(len(lesioned)) and not is_written_up
-    kind = entry.info["parameters"].get("intervention", "intervention")
+    kind = entry.parameters.get("intervention", "intervention")
     return {
         "anchor": anchor,
         "name": entry.name,
@@ -166,14 +169,14 @@ def _n_together(tested: pd.DataFrame) -> int:
 # -- experiments ------------------------------------------------------------------------------------------------------
 
 
-def experiments(shelf: Shelf) -> list[dict[str, Any]]:
+def experiments(reader: ReportReader) -> list[dict[str, Any]]:
     """Lay out every experiment."""
     found = []
-    for entry in shelf.entries["experiments"]:
+    for entry in reader.entries["experiments"]:
         what = f"Experiment {entry.name!r} at {entry.site}"
-        outcome = shelf.attempt(what, partial(shelf.study.experiment, entry.name, entry.site))
+        outcome = reader.attempt(what, partial(reader.study.open, EXPERIMENT_CODEC, entry.name, entry.site))
         if outcome is not None:
-            other = _other_weights(entry, shelf.entries["scores"], shelf.study.model)
+            other = _other_weights(entry, reader.entries["scores"], reader.study.model)
             found.append(_experiment(entry, outcome, other))
     return found
 
@@ -181,8 +184,8 @@ def experiments(shelf: Shelf) -> list[dict[str, Any]]:
 def _other_weights(experiment: Entry, scores: Sequence[Entry], recorded: ModelInfo) -> str:
     """Say which other weights than the recorded ones an experiment scored, if it did."""
     for one in scores:
-        scored = one.info["results"].get("model")
-        is_own = (one.site, one.name) == (experiment.site, experiment.info["inputs"].get("scores"))
+        scored = one.results.get("model")
+        is_own = (one.site, one.name) == (experiment.site, experiment.inputs.get("scores"))
         if is_own and scored and scored["fingerprint"] != recorded.fingerprint:
             return (
                 f"Scored was {scored['id']}, whose weights ({scored['fingerprint']}) are not those that were recorded."
@@ -200,7 +203,7 @@ def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str,
         "experiment": outcome.experiment,
         "title": outcome.title,
         "paragraphs": [part for part in [other_weights, *outcome.text.split("\n\n")] if part.strip()],
-        "parameters": [f"{key} = {value}" for key, value in entry.info["parameters"].items() if value != ""],
+        "parameters": [f"{key} = {value}" for key, value in entry.parameters.items() if value != ""],
         "figures": [_figure(one) for one in outcome.figures.values()],
         "layouts": [_table(stem, table) for stem, table in outcome.layouts.items()],
         "main": tables[0] if tables else None,

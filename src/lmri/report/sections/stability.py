@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
+from lmri.decomposition.stored import DECOMPOSITION_CODEC, reliability
 from lmri.networks import LOCALIZER, NetworkSet
 from lmri.report import figures
 from lmri.report.charts import stability_chart
-from lmri.report.reading import Shelf
 from lmri.storage.entries import Entry
+from lmri.storage.tolerant import ReportReader
 
 MEASURES = {
     "iq": "Iq over starts",
@@ -20,24 +21,24 @@ MEASURES = {
 }
 
 
-def stability(shelf: Shelf) -> list[dict[str, Any]]:
+def stability(reader: ReportReader) -> list[dict[str, Any]]:
     """Lay out every decomposition: its order, its starts, and what other texts give."""
     found = []
-    for entry in shelf.entries["decompositions"]:
-        if entry.info["parameters"].get("method") == LOCALIZER:
+    for entry in reader.entries["decompositions"]:
+        if entry.parameters.get("method") == LOCALIZER:
             continue
         what = f"Decomposition {entry.name!r} at {entry.site}"
-        maps = shelf.attempt(what, partial(shelf.study.decomposition, entry.name, entry.site))
+        maps = reader.attempt(what, partial(reader.study.open, DECOMPOSITION_CODEC, entry.name, entry.site))
         if maps is not None:
-            found.append(_laid_out(shelf, entry, maps))
+            found.append(_laid_out(reader, entry, maps))
     return found
 
 
-def _laid_out(shelf: Shelf, entry: Entry, maps: NetworkSet) -> dict[str, Any]:
-    parameters, results, metrics = entry.info["parameters"], entry.info["results"], maps.metrics
-    curves = shelf.attempt(f"Order of {entry.name!r} at {entry.site}", partial(_order, shelf, entry))
-    curve = shelf.attempt(
-        f"Reliability of {entry.name!r} at {entry.site}", partial(shelf.study.reliability, entry.name, entry.site)
+def _laid_out(reader: ReportReader, entry: Entry, maps: NetworkSet) -> dict[str, Any]:
+    parameters, results, metrics = entry.parameters, entry.results, maps.metrics
+    curves = reader.attempt(f"Order of {entry.name!r} at {entry.site}", partial(_order, reader, entry))
+    curve = reader.attempt(
+        f"Reliability of {entry.name!r} at {entry.site}", partial(reliability, reader.study, entry.name, entry.site)
     )
     known = [name for name in MEASURES if name in metrics and metrics[name].notna().any()]
     null = metrics["split_half_null"].to_numpy(dtype=float) if "split_half_r" in known else None
@@ -64,9 +65,9 @@ def _laid_out(shelf: Shelf, entry: Entry, maps: NetworkSet) -> dict[str, Any]:
     }
 
 
-def _order(shelf: Shelf, entry: Entry) -> pd.DataFrame | None:
+def _order(reader: ReportReader, entry: Entry) -> pd.DataFrame | None:
     """Read the curves of the order's estimate, if the number of maps was estimated."""
-    layout, subject = shelf.study.layout, shelf.study.subject
+    layout, subject = reader.study.layout, reader.study.subject
     path = layout.in_entry(entry.folder, subject, entry.site, entry.name, "order.tsv")
     return storage.read_table(path) if path.is_file() else None
 

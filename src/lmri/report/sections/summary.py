@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmri.report.environment import number, plural
-from lmri.report.reading import Shelf
 from lmri.report.wording import INTERVENTIONS
 from lmri.storage.recording import volume_unit
+from lmri.storage.tolerant import ReportReader
 
 Section = Sequence[Mapping[str, Any]]
 
@@ -14,12 +14,12 @@ MOST_SENTENCES = 12
 """More sets, comparisons or evaluations than this are counted, and told where they stand."""
 
 
-def summary(shelf: Shelf, parts: Mapping[str, Section]) -> dict[str, Any]:
+def summary(reader: ReportReader, parts: Mapping[str, Section]) -> dict[str, Any]:
     """Sum up the report.
 
     Parameters
     ----------
-    shelf : Shelf
+    reader : ReportReader
         The study.
     parts : mapping of str to sequence of mapping
         What the sections show: ``recordings, quality, sets, localizers, comparisons, evaluations, experiments``.
@@ -38,7 +38,7 @@ def summary(shelf: Shelf, parts: Mapping[str, Section]) -> dict[str, Any]:
         *_of(parts["experiments"], lambda one: f"{one['title']}.", "experiments"),
         *_of(parts["localizers"], _networks, "localizers"),
     ]
-    return {"tiles": _tiles(shelf, parts), "found": found, "missing": _missing(shelf, parts)}
+    return {"tiles": _tiles(reader, parts), "found": found, "missing": _missing(reader, parts)}
 
 
 def _of(section: Section, sentence: Any, what: str) -> list[tuple[str, str, str]]:
@@ -51,14 +51,14 @@ def _of(section: Section, sentence: Any, what: str) -> list[tuple[str, str, str]
     return found
 
 
-def _tiles(shelf: Shelf, parts: Mapping[str, Section]) -> list[tuple[str, str]]:
+def _tiles(reader: ReportReader, parts: Mapping[str, Section]) -> list[tuple[str, str]]:
     """Give the numbers of the heading."""
     recordings, sets = parts["recordings"], parts["sets"]
     corpora = {one["corpus"]: one for one in recordings}
     sites = {one["site"]: one for one in recordings}
     tiles = [
         (number(sum(one["n_fit"] for one in corpora.values())), "texts in the images"),
-        (number(sum(one["n_volumes"] for one in corpora.values())), _volumes(shelf)),
+        (number(sum(one["n_volumes"] for one in corpora.values())), _volumes(reader)),
     ]
     tiles += [(number(one["n_neurons"]), f"neurons at {site}") for site, one in list(sites.items())[:3]]
     if sets:
@@ -75,8 +75,8 @@ def _tiles(shelf: Shelf, parts: Mapping[str, Section]) -> list[tuple[str, str]]:
     return tiles
 
 
-def _volumes(shelf: Shelf) -> str:
-    units = volume_unit(shelf.recordings)[1]
+def _volumes(reader: ReportReader) -> str:
+    units = volume_unit(reader.recordings)[1]
     return "volumes" if units == "volumes" else f"volumes ({units})"
 
 
@@ -142,11 +142,11 @@ def _evaluation(one: Mapping[str, Any]) -> str:
     return f"{start}{conditions}; {one['n_q']} of {one['n_tested']} tests beside matched controls have q ≤ 0.05."
 
 
-def _missing(shelf: Shelf, parts: Mapping[str, Section]) -> list[str]:
+def _missing(reader: ReportReader, parts: Mapping[str, Section]) -> list[str]:
     """Say what a reader could miss, and how it is made."""
     found = []
-    if shelf.unfinished:
-        names = ", ".join(shelf.unfinished)
+    if reader.unfinished:
+        names = ", ".join(reader.unfinished)
         found.append(f"A recording was begun and is not finished ({names}): it is in no part of this report.")
     steps = {
         "recordings": "Nothing is recorded: lmri record MODEL TEXTS --out STUDY.",

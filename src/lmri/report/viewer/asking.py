@@ -6,10 +6,11 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from lmri.networks import NetworkSet
-from lmri.report.viewer.holdings import Contents, Holdings
+from lmri.report.viewer.cached_reader import CachedReader
 from lmri.space import NeuronSpace
 from lmri.storage.entries import Entry
 from lmri.storage.recording import Recording
+from lmri.storage.tolerant import Inventory, describe_damage
 
 
 class Query:
@@ -43,7 +44,7 @@ class Query:
         return value
 
 
-Answer = Callable[[Holdings, Query], Any]
+Answer = Callable[[CachedReader, Query], Any]
 """From a query to plain data, or to the bytes of an image."""
 
 
@@ -56,12 +57,12 @@ def one_of(what: str, wanted: str, there: Any) -> str:
     return wanted
 
 
-def space_of(found: Contents, query: Query) -> NeuronSpace:
+def space_of(found: Inventory, query: Query) -> NeuronSpace:
     """Give the neurons of the site that is asked for."""
     return found.spaces[one_of("site", query.text("site"), found.spaces)]
 
 
-def recording_of(found: Contents, query: Query) -> Recording:
+def recording_of(found: Inventory, query: Query) -> Recording:
     """Give the recording that is asked for."""
     site = space_of(found, query).site
     corpora = [corpus for at, corpus in found.recordings if at == site]
@@ -73,23 +74,23 @@ def run_of(recording: Recording, query: Query) -> int:
     return query.number("run", 1, len(recording.runs))
 
 
-def set_of(found: Contents, query: Query, parameter: str = "set") -> Entry:
+def set_of(found: Inventory, query: Query, parameter: str = "set") -> Entry:
     """Give the entry of the set of networks that is asked for."""
     site, name = space_of(found, query).site, query.text(parameter)
-    if said := found.refused.get(("networks", site, name)):
-        raise HTTPException(404, said)
+    if error := found.refused.get(("networks", site, name)):
+        raise HTTPException(404, describe_damage(error))
     sets = [one for at, one in found.entries["networks"] if at == site]
     return found.entries["networks"][site, one_of(f"network set at {site}", name, sets)]
 
 
-def networks_of(holdings: Holdings, found: Contents, query: Query) -> tuple[Entry, NetworkSet]:
+def networks_of(reader: CachedReader, found: Inventory, query: Query) -> tuple[Entry, NetworkSet]:
     """Open the set of networks that is asked for."""
     entry = set_of(found, query)
-    return entry, holdings.networks(found, entry)
+    return entry, reader.networks(found, entry)
 
 
-def network_of(holdings: Holdings, found: Contents, query: Query) -> tuple[Entry, NetworkSet, int]:
+def network_of(reader: CachedReader, found: Inventory, query: Query) -> tuple[Entry, NetworkSet, int]:
     """Open the set, and give the number of the network that is asked for."""
-    entry, networks = networks_of(holdings, found, query)
+    entry, networks = networks_of(reader, found, query)
     name = one_of(f"network in {entry.name}", query.text("network"), networks.names)
     return entry, networks, networks.names.index(name)

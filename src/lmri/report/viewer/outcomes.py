@@ -12,25 +12,25 @@ from lmri.exceptions import StudyError
 from lmri.lesions.scores import INTACT, SUMMARY_TEXT
 from lmri.networks import rois as regions
 from lmri.report.viewer.asking import Query, network_of, one_of, set_of
-from lmri.report.viewer.holdings import Holdings
+from lmri.report.viewer.cached_reader import CachedReader
 from lmri.storage.entries import Entry
 from lmri.storage.freshness import scored_sets
 
 # -- results ----------------------------------------------------------------------------------------------------------
 
 
-def scores(holdings: Holdings, query: Query) -> list[dict[str, Any]]:
+def scores(reader: CachedReader, query: Query) -> list[dict[str, Any]]:
     """Give the stored scores of what was done to a network of a set: a row an entry, task, metric and control family.
 
     Scores of other neurons that are called the same, such as a region of interest, are not among them.
     """
-    found = holdings.contents()
-    entry, own, number = network_of(holdings, found, query)
+    found = reader.contents()
+    entry, own, number = network_of(reader, found, query)
     rows: list[dict[str, Any]] = []
     experiments = list(found.entries["experiments"].values())
     for (site, _), one in found.entries["scores"].items():
         if site == entry.site and entry.name in scored_sets(one, experiments):
-            rows += _rows(one, holdings.table(one, "scores.tsv", SUMMARY_TEXT), own.names[number])
+            rows += _rows(one, reader.table(one, "scores.tsv", SUMMARY_TEXT), own.names[number])
     return rows
 
 
@@ -42,7 +42,7 @@ _SHOWN = (
 
 def _rows(entry: Entry, table: pd.DataFrame, network: str) -> list[dict[str, Any]]:
     intact = {(row["task"], row["metric"]): row["value"] for _, row in table[table["condition"] == INTACT].iterrows()}
-    about = {"name": entry.name, "intervention": entry.info["parameters"].get("intervention", "")}
+    about = {"name": entry.name, "intervention": entry.parameters.get("intervention", "")}
     own = table[(table["network"] == network) & (table["condition"] != INTACT)]
     return [
         {
@@ -56,21 +56,21 @@ def _rows(entry: Entry, table: pd.DataFrame, network: str) -> list[dict[str, Any
 
 def is_of_maps(entry: Entry) -> bool:
     """Whether a comparison is of the maps of two sets, rather than of several sets or of time courses."""
-    inputs = entry.info["inputs"]
+    inputs = entry.inputs
     return "first" in inputs and "second_site" not in inputs
 
 
-def matches(holdings: Holdings, query: Query) -> dict[str, Any]:
+def matches(reader: CachedReader, query: Query) -> dict[str, Any]:
     """Give the matched networks of two sets, as a stored comparison has them."""
-    found = holdings.contents()
+    found = reader.contents()
     first, second = set_of(found, query, "first"), set_of(found, query, "second")
     names = {first.name, second.name}
     for (site, _), entry in found.entries["comparisons"].items():
-        inputs = entry.info["inputs"]
+        inputs = entry.inputs
         if site != first.site or not is_of_maps(entry) or {inputs["first"], inputs["second"]} != names:
             continue
         sides = ("first", "second") if inputs["first"] == first.name else ("second", "first")
-        table = holdings.table(entry, "matches.tsv", ("first", "second"))
+        table = reader.table(entry, "matches.tsv", ("first", "second"))
         pairs = [
             {
                 "first": row[sides[0]],
@@ -82,7 +82,7 @@ def matches(holdings: Holdings, query: Query) -> dict[str, Any]:
             }
             for row in table.to_dict("records")
         ]
-        results = entry.info["results"]
+        results = entry.results
         return {
             "source": entry.name,
             "mean_r": results["mean_abs_r"],
@@ -90,7 +90,7 @@ def matches(holdings: Holdings, query: Query) -> dict[str, Any]:
             "null_95": results["null_95"],
             "pairs": pairs,
         }
-    command = ["lmri", "compare", str(holdings.layout.root.resolve()), first.name, second.name]
+    command = ["lmri", "compare", str(reader.layout.root.resolve()), first.name, second.name]
     command += ["--site", first.site] if len(found.spaces) > 1 else []
     raise HTTPException(404, f"{first.name!r} and {second.name!r} were not compared. Run: {shlex.join(command)}")
 
@@ -98,25 +98,25 @@ def matches(holdings: Holdings, query: Query) -> dict[str, Any]:
 # -- regions of interest ----------------------------------------------------------------------------------------------
 
 
-def rois(holdings: Holdings, query: Query) -> list[dict[str, Any]]:
+def rois(reader: CachedReader, query: Query) -> list[dict[str, Any]]:
     """List the regions of interest that were saved."""
     return [
         {"name": one.name, "site": one.site, "n_neurons": one.n_neurons}
-        for one in regions.stored(holdings.layout)
+        for one in regions.stored(reader.layout)
         if not one.problem
     ]
 
 
-def roi_img(holdings: Holdings, query: Query) -> bytes:
+def roi_img(reader: CachedReader, query: Query) -> bytes:
     """Give the image of a region of interest, as it was saved."""
     site, name = query.text("site"), query.text("name")
-    for one in regions.stored(holdings.layout):
+    for one in regions.stored(reader.layout):
         if (one.site, one.name) == (site, name) and not one.problem:
-            return holdings.inside(one.path).read_bytes()
+            return reader.inside(one.path).read_bytes()
     raise HTTPException(404, f"There is no region of interest {name!r} at {site!r}.")
 
 
-def save_roi(holdings: Holdings, body: bytes) -> dict[str, Any]:
+def save_roi(reader: CachedReader, body: bytes) -> dict[str, Any]:
     """Save neurons as a region of interest, and say how it is lesioned."""
     try:
         asked = json.loads(body)
@@ -130,11 +130,11 @@ def save_roi(holdings: Holdings, body: bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(site, str) or not isinstance(name, str) or not isinstance(neurons, list):
         raise HTTPException(400, "site and name are text, and neurons a list of [layer, neuron].")
-    found = holdings.contents(now=True)
+    found = reader.contents(now=True)
     space = found.spaces[one_of("site", site, found.spaces)]
     # A page that was left open may show another study than is served at its address now.
-    root = holdings.layout.root.resolve()
-    if shown != [str(root), holdings.study.model.fingerprint, storage.digest(space.to_dict())]:
+    root = reader.layout.root.resolve()
+    if shown != [str(root), reader.study.model.fingerprint, storage.digest(space.to_dict())]:
         raise HTTPException(
             409,
             f"The neurons were drawn on another study than {root}, or on a site of it that was recorded anew since."
@@ -146,13 +146,13 @@ def save_roi(holdings: Holdings, body: bytes) -> dict[str, Any]:
     except (ValueError, TypeError, IndexError) as error:
         raise HTTPException(400, str(error)) from error
     try:
-        holdings.inside(holdings.layout.roi(site, name).parent)
-        path = regions.save(holdings.layout, space, name, members)
+        reader.inside(reader.layout.roi(site, name).parent)
+        path = regions.save(reader.layout, space, name, members)
     except StudyError as error:  # the name is taken, or another region is being saved
         raise HTTPException(409, str(error)) from error
-    command = ["lmri", "lesion", str(holdings.layout.root.resolve()), "--roi", str(path.resolve())]
+    command = ["lmri", "lesion", str(reader.layout.root.resolve()), "--roi", str(path.resolve())]
     return {
-        "path": holdings.layout.relative(path),
+        "path": reader.layout.relative(path),
         "n_neurons": int(members.sum()),
         "command": shlex.join(command),
     }

@@ -24,8 +24,8 @@ from starlette.routing import Route
 from lmri.exceptions import LMRIError, StudyError
 from lmri.report.viewer import api, outcomes
 from lmri.report.viewer.asking import Answer, Query
+from lmri.report.viewer.cached_reader import FRESH, CachedReader
 from lmri.report.viewer.guard import ASGIApp, guarded
-from lmri.report.viewer.holdings import FRESH, Holdings
 
 HOST = "127.0.0.1"
 PORT = 8765
@@ -73,7 +73,7 @@ def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, 
     token : str, optional
         Who does not know it is refused; by default whoever asks from this machine is answered.
     fresh : float, default 1
-        As for `Holdings`.
+        As for `CachedReader`.
     ticket : str, optional
         As for `guarded`.
 
@@ -82,13 +82,13 @@ def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, 
     StudyError
         If there is no study.
     """
-    holdings = Holdings(study, fresh)
+    reader = CachedReader(study, fresh)
     routes = [
         Route("/", lambda request: _file(PAGE / "index.html")),
         Route("/page/{name}", _page),
         Route("/niivue.umd.js", lambda request: _file(niivue_path())),
-        *(Route(f"/api/{name}", _answering(holdings, answer)) for name, answer in api.ANSWERS.items()),
-        Route("/api/rois", _saving(holdings), methods=["POST"]),
+        *(Route(f"/api/{name}", _answering(reader, answer)) for name, answer in api.ANSWERS.items()),
+        Route("/api/rois", _saving(reader), methods=["POST"]),
     ]
     handlers: Mapping[Any, Any] = {
         HTTPException: _refused,
@@ -118,9 +118,9 @@ def _file(path: Path) -> Response:
     return Response(path.read_bytes(), media_type=TYPES[path.suffix])
 
 
-def _answering(holdings: Holdings, answer: Answer) -> Callable[[Request], Response]:
+def _answering(reader: CachedReader, answer: Answer) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
-        found = answer(holdings, Query(request.query_params))
+        found = answer(reader, Query(request.query_params))
         if isinstance(found, bytes):
             return Response(found, media_type="application/octet-stream")
         return _json(found)
@@ -128,7 +128,7 @@ def _answering(holdings: Holdings, answer: Answer) -> Callable[[Request], Respon
     return endpoint
 
 
-def _saving(holdings: Holdings) -> Callable[[Request], Awaitable[Response]]:
+def _saving(reader: CachedReader) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -138,7 +138,7 @@ def _saving(holdings: Holdings) -> Callable[[Request], Awaitable[Response]]:
             body += part
             if len(body) > LARGEST_BODY:
                 raise HTTPException(413, f"The content is larger than {LARGEST_BODY // 2**20} MB.")
-        return _json(await run_in_threadpool(outcomes.save_roi, holdings, bytes(body)), 201)
+        return _json(await run_in_threadpool(outcomes.save_roi, reader, bytes(body)), 201)
 
     return endpoint
 
