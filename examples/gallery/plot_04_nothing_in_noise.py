@@ -3,9 +3,9 @@ False positives of thresholds in null data
 ==========================================
 
 This example creates a recording without co-activation: every neuron of a real recording is shifted circularly in time,
-each by a different amount. Each neuron keeps its values and its autocorrelation, so its time series is as heavy-tailed
-as before. Every network that a method finds in this recording is a false positive. In fMRI, a dead salmon was scanned
-for the same reason; the figures therefore call this recording the salmon.
+each by its own random amount. Each neuron keeps its values and its autocorrelation, so its time series is as
+heavy-tailed as before. Every network that a method finds in this recording is a false positive. In fMRI, a dead salmon
+was scanned for the same reason; the figures therefore call this recording the salmon.
 """
 
 # %%
