@@ -62,9 +62,9 @@ plt.show()
 # %%
 # Compare the original and the smoothed map
 # -----------------------------------------
-# The upper row shows the first simulated network in four of its layers. The lower row shows the same network after
-# smoothing. Smoothing reduces the amplitude of the map, so the values in the lower row are multiplied by the factor in
-# the label.
+# The upper row ("planted") shows the first simulated network in four of its layers. The lower row shows the same
+# network after smoothing. Smoothing reduces the amplitude of the map, so the values in the lower row are multiplied by
+# the factor in the label.
 truth = space.to_img(phantom.maps[0])
 blurred = smooth_img(truth, 6)
 times = float(np.abs(truth.get_fdata()).max() / np.abs(blurred.get_fdata()).max())
