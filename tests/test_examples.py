@@ -45,7 +45,7 @@ def test_every_example_is_run_here():
     text = Path(__file__).read_text(encoding="utf-8")
     for path in GALLERY.glob("plot_*.py"):
         assert f'run("{path.stem}")' in text
-        assert "# What this does not show\n" in path.read_text(encoding="utf-8")
+        assert "# Limitations\n" in path.read_text(encoding="utf-8")
 
 
 def test_record_and_look(run):

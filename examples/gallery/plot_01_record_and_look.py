@@ -1,16 +1,17 @@
 """
-What does a recording look like?
-================================
+Record a model and plot its activations
+=======================================
 
-A model reads twelve short news items. What its MLPs do meanwhile is stored as 4D images, one volume a token and one
-slice a layer, which anything that reads NIfTI can open. Here nilearn draws them, with nothing in between.
+A model reads twelve short news items. The activations of its MLPs are stored as 4D images, with one volume per token
+and one slice per layer. Any software that reads NIfTI can open these images. In this example, nilearn plots them
+without any conversion.
 """
 
 # %%
-# Record
-# ------
-# The texts are written by a generator, so that this runs anywhere. A quarter of them is held out, for tests to come;
-# the first token of each text is kept out of the images, as dummy scans are.
+# Record activations
+# ------------------
+# The texts come from a generator, so that this example runs without a download. A quarter of the texts is held out for
+# later tests. The first token of each text is excluded from the images, as dummy scans are in fMRI.
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -31,14 +32,15 @@ print(recording)
 # %%
 # One token is one volume
 # -----------------------
-# The images lie on disk, and the events beside them say which volume is which token.
+# The images are stored on disk. The events file of each run lists the token of each volume.
 img, events = nib.load(recording.imgs[0]), recording.events[0]
 print(f"{img.shape[3]} volumes of {img.shape[:3]} voxels, {len(events)} events")
 print(events.loc[:5, ["onset", "text_id", "token", "position"]].to_string(index=False))
 
 # %%
-# Slice *z* is layer *z*, and neuron *n* of a layer is the voxel ``x = n % nx, y = n // nx``. There is no head to look
-# for: neighbours have nothing to do with each other. So draw without background, and never smooth.
+# Slice *z* is layer *z*, and neuron *n* of a layer is the voxel ``x = n % nx, y = n // nx``. There is no brain
+# anatomy, and neighbouring neurons are unrelated. Therefore plot the images without a background image, and do not
+# smooth them.
 number = int(events["token"].str.strip().str.len().idxmax())
 word = events["token"][number].strip()
 volume = np.asarray(img.dataobj[..., number])
@@ -53,7 +55,7 @@ figure.colorbar(image, ax=axes, label=f"activation at “{word}”", shrink=0.9)
 plt.show()
 
 # %%
-# The same by nilearn, from the same file.
+# nilearn plots the same volume from the same file.
 plot_stat_map(
     img.slicer[..., number],
     bg_img=None,
@@ -70,9 +72,10 @@ plot_stat_map(
 plt.show()
 
 # %%
-# One neuron over time
-# --------------------
-# The neuron that varies most in the first text, beside the tokens that it varies with.
+# Time course of one neuron
+# -------------------------
+# The figure shows the neuron with the largest standard deviation in the first text. The horizontal axis shows the
+# tokens.
 values = recording.space.from_img(recording.imgs[0])  # (n_volumes, n_neurons), in (layer, neuron) order
 first = (events["text_id"] == events["text_id"][0]).to_numpy()
 neuron = int(values[first].std(axis=0).argmax())
@@ -86,9 +89,10 @@ axis.set(ylabel="activation", title=place, xlim=(-0.5, len(tokens) - 0.5))
 plt.show()
 
 # %%
-# All neurons over time
-# ---------------------
-# The carpet of the run, layer by layer, z-scored for the eye. The lines are where texts begin.
+# Carpet plot of all neurons
+# --------------------------
+# The carpet plot shows the z-scored time courses of all neurons in the run, layer by layer. Vertical lines mark the
+# beginnings of texts.
 z = (values - values.mean(axis=0)) / values.std(axis=0)
 starts = np.flatnonzero(events["text_id"] != events["text_id"].shift())
 figure, axis = plt.subplots(figsize=(9, 3.6), layout="constrained")
@@ -102,7 +106,7 @@ axis.set(xlabel="volume (token)", ylabel="layer", title="Carpet of one run")
 plt.show()
 
 # %%
-# What this does not show
-# -----------------------
-# Whether any of these neurons work together. A carpet shows texts that stand out, dead neurons and spikes;
-# ``lmri qc`` looks for these on every recording.
+# Limitations
+# -----------
+# This example does not show whether any of these neurons are active together. A carpet plot shows outlier texts, dead
+# neurons and spikes; ``lmri qc`` checks every recording for these problems.

@@ -1,17 +1,18 @@
 """
-Do decompositions agree, and would any?
-=======================================
+Compare decomposition methods with a null distribution
+======================================================
 
-NeuronICA, nilearn's CanICA and scikit-learn's FastICA look for networks in the same recording. Their maps are matched
-one to one. A high correlation alone says little: all look into nearly the same few dimensions, in which any two bases
-resemble each other. So every match stands beside arbitrary unmixings of the same data.
+NeuronICA, nilearn's CanICA and scikit-learn's FastICA decompose the same recording. Their maps are matched one to one.
+A high correlation is not sufficient evidence of agreement: all methods work in nearly the same low-dimensional
+subspace, and any two bases of one subspace resemble each other. Every match is therefore compared with the matches of
+arbitrary unmixings of the same data.
 """
 
 # %%
 # Record and decompose
 # --------------------
-# Two kinds of text, the hidden units of the MLPs, and eight maps from each method. Spatial ICA makes maps independent
-# of each other, temporal ICA time courses.
+# The recording contains the hidden units of the MLPs for two kinds of text. Each method estimates eight maps. Spatial
+# ICA maximizes the independence of the maps; temporal ICA maximizes the independence of the time courses.
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -40,9 +41,10 @@ for name, own in maps.items():
     print(f"{name}: {start['n_converged']} of {start['n_starts']} starts converged")
 
 # %%
-# Match them
-# ----------
-# `lmri.compare` matches the maps of two sets one to one, and does the same with 200 arbitrary unmixings of either set.
+# Match the maps
+# --------------
+# `lmri.compare` matches the maps of two sets one to one. It repeats the matching with 200 arbitrary unmixings of each
+# set.
 pairs = [
     ("NeuronICA", "CanICA"),
     ("NeuronICA, temporal", "FastICA, temporal"),
@@ -70,14 +72,15 @@ axes[0].text(1, 0.06, "95 % of arbitrary unmixings", color="#5a636d", fontsize=8
 plt.show()
 
 # %%
-# Two programs that do the same agree: both spatial ones, and both temporal ones. Spatial and temporal ICA of this
-# recording resemble each other as arbitrary bases of it do. Neither is wrong; they answer different questions.
+# Programs for the same kind of ICA agree: both spatial methods agree, and both temporal methods agree. The maps of
+# spatial and temporal ICA are no more similar than arbitrary bases of the same subspace. Neither method is wrong; they
+# answer different questions.
 
 # %%
-# The same with nothing but a rotation
-# ------------------------------------
-# Here is one such arbitrary unmixing: the maps of NeuronICA, turned at random. No network is left in it, but it still
-# "agrees" with the maps that it was made of.
+# Match maps with their random rotation
+# -------------------------------------
+# One example of an arbitrary unmixing is a random rotation of the maps of NeuronICA. The rotated maps no longer
+# represent networks, but they still "agree" with the original maps.
 rng = np.random.default_rng(0)
 turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
 turned = lmri.NetworkSet(space, turn @ maps["NeuronICA"].weights, method="turned")
@@ -85,7 +88,7 @@ nothing = lmri.compare(maps["NeuronICA"], turned)
 print(f"Turned at random: mean |r| {nothing.mean_r:.2f} (95 % of such turns: {nothing.null_95:.2f})")
 
 # %%
-# What this does not show
-# -----------------------
-# That maps on which methods agree are networks that the model uses: methods may share a mistake, as they share the
-# recording. A lesion asks the model (:doc:`plot_05_lesion_with_controls`).
+# Limitations
+# -----------
+# Agreement between methods does not show that the model uses these networks. The methods analyse the same recording,
+# and may share an error. A lesion tests whether the model uses a network (:doc:`plot_05_lesion_with_controls`).

@@ -1,16 +1,17 @@
 """
-Why is nothing smoothed?
-========================
+Effects of spatial smoothing on simulated networks
+==================================================
 
-In a brain, neighbouring voxels do similar things, and smoothing helps to see it. In a neuron space the neighbour of
-neuron 17 is neuron 18, which may do anything. nilearn's CanICA smooths by 6 mm unless it is told not to. What that
-does to networks that are known to be there:
+In a brain, neighbouring voxels have similar functions, and smoothing increases the signal-to-noise ratio. In a neuron
+space, the neighbour of neuron 17 is neuron 18, and the two neurons are unrelated. By default, nilearn's CanICA smooths
+by 6 mm. This example shows the effect of smoothing on simulated recordings with known networks.
 """
 
 # %%
-# Plant
-# -----
-# Six sparse networks, scattered over twelve layers, in noise of their own strength.
+# Simulate networks
+# -----------------
+# Six sparse networks are distributed over twelve layers. The effect of each network is one standard deviation of the
+# noise.
 import warnings
 
 import matplotlib.pyplot as plt
@@ -26,9 +27,9 @@ phantom = plant(space, n_networks=6, share=0.02, n_runs=4, n_volumes=200, random
 print(phantom)
 
 # %%
-# Look for them, with and without
-# -------------------------------
-# Smoothing is refused here, unless one insists.
+# Decompose with and without smoothing
+# ------------------------------------
+# lmri refuses to smooth, unless smoothing is explicitly allowed.
 try:
     lmri.CanICA(space, 6, smoothing_fwhm=6.0).fit(phantom.imgs)
 except ValueError as error:
@@ -41,7 +42,7 @@ for label, options in {
     "smoothed by 6 mm": {"smoothing_fwhm": 6.0, "allow_smoothing": True},
 }.items():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LMRIWarning)  # of smoothing, and of starts that do not converge
+        warnings.simplefilter("ignore", LMRIWarning)  # about smoothing, and about initializations without convergence
         maps = lmri.NetworkSet.from_estimator(lmri.CanICA(space, 6, n_init=3, **options).fit(phantom.imgs))
     found = measure(phantom, maps)
     r[label] = found.loc[found["planted"] >= 0, "r"].abs().to_numpy()
@@ -59,10 +60,11 @@ axis.set_title("Planted networks, found again")
 plt.show()
 
 # %%
-# For the eye
-# -----------
-# The first planted network in four of its layers, and what smoothing makes of it. What is left has a fraction of the
-# size, so it is drawn enlarged.
+# Compare the original and the smoothed map
+# -----------------------------------------
+# The upper row ("planted") shows the first simulated network in four of its layers. The lower row shows the same
+# network after smoothing. Smoothing reduces the amplitude of the map, so the values in the lower row are multiplied by
+# the factor in the label.
 truth = space.to_img(phantom.maps[0])
 blurred = smooth_img(truth, 6)
 times = float(np.abs(truth.get_fdata()).max() / np.abs(blurred.get_fdata()).max())
@@ -79,8 +81,9 @@ for row, (label, (img, scale)) in enumerate(rows.items()):
 plt.show()
 
 # %%
-# What this does not show
-# -----------------------
-# That every space has no neighbourhood. Where one has, because neurons were sorted by something, smoothing would be a
-# choice; here the order is the model's, and arbitrary. The same holds for everything else that counts on neighbours:
-# cluster thresholds, searchlights, parcellations.
+# Limitations
+# -----------
+# This example does not show that smoothing is wrong in every neuron space. If neurons were sorted by a property,
+# neighbouring neurons would be related, and smoothing would be an option. Here the order of neurons is that of the
+# model, which is arbitrary. The same is true of all other methods that rely on neighbourhood: cluster thresholds,
+# searchlights and parcellations.

@@ -1,15 +1,16 @@
 """
-What do thresholds keep where nothing is?
-=========================================
+False positives of thresholds in null data
+==========================================
 
-A recording in which no neurons act together any more: every neuron of a real one is shifted in time on its own. Each
-keeps its values and its rhythm, so it is as spiky as before. Whatever a method finds here is false. In fMRI a dead
-salmon was scanned for the same reason.
+This example creates a recording without co-activation: every neuron of a real recording is shifted circularly in time,
+each by its own random amount. Each neuron keeps its values and its autocorrelation, so its time series is as
+heavy-tailed as before. Every network that a method finds in this recording is a false positive. In fMRI, a dead salmon
+was scanned for the same reason; the figures therefore call this recording the salmon.
 """
 
 # %%
-# A recording, and its salmon
-# ---------------------------
+# Create a recording and its null data
+# ------------------------------------
 import tempfile
 import warnings
 
@@ -33,11 +34,11 @@ nothing = salmon(imgs, space)
 print(nothing)
 
 # %%
-# The same decomposition of both
-# ------------------------------
-# Three starts each. The calibrated threshold, ``fdr``, runs the whole decomposition again on 20 more such surrogates,
-# and keeps what they hardly ever reach.
-warnings.simplefilter("ignore", LMRIWarning)  # that ICA does not converge on noise is what it should do
+# Decompose both recordings
+# -------------------------
+# Each decomposition uses three initializations. The calibrated threshold, ``fdr``, repeats the complete decomposition
+# on 20 further surrogates of this kind. It keeps only neurons whose weights rarely occur in the surrogates.
+warnings.simplefilter("ignore", LMRIWarning)  # ICA is not expected to converge on noise
 sets = {
     label: lmri.NetworkSet.from_estimator(lmri.NeuronICA(space, 6, n_init=3).fit(data))
     for label, data in (("recording", imgs), ("salmon", nothing.imgs))
@@ -67,11 +68,13 @@ axes[0].set_yticks(range(len(thresholds)), [labels[name] for name in thresholds]
 plt.show()
 
 # %%
-# Only the calibrated threshold is silent about the salmon. It may well be silent about the recording, too: then no
-# single neuron stands out of a map more than chance lets neurons stand out. That is no verdict on the map as a whole.
+# Only the calibrated threshold keeps no neuron in the null data. It may keep no neuron in the real recording either.
+# In this case, no single neuron exceeds what is expected by chance. This result does not invalidate the map as a
+# whole.
 #
-# What this does not show
-# -----------------------
-# That networks chosen by ``|z| > 3`` are false. The threshold describes a map; whether the neurons matter is asked by
-# lesions beside matched controls, and whether the map is stable by other starts, texts and methods. One salmon is no
-# error rate either: many more were counted in :doc:`../nulls`.
+# Limitations
+# -----------
+# This example does not show that networks selected by ``|z| > 3`` are false. This threshold describes a map. Lesions
+# with matched controls test whether the neurons matter to the model. Other initializations, texts and methods test
+# whether the map is stable. A single null recording does not estimate an error rate either; :doc:`../nulls` reports
+# error rates for many null recordings.

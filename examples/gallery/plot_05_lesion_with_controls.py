@@ -1,9 +1,10 @@
 """
-Does a network matter more than as many other neurons?
-======================================================
+Lesion networks and compare with matched controls
+=================================================
 
-Silence a network's neurons while the model reads texts that no network was found in, and see what is lost. Silence
-any neurons, and something is lost. So every lesion stands beside lesions of random neurons, as many in every layer.
+The neurons of a network are silenced while the model reads texts that were not used to find any network. The loss of
+the model then shows the harm that the lesion does. However, a lesion of any set of neurons does some harm. Every
+lesion is therefore compared with lesions of random neurons, with the same number of neurons in every layer.
 """
 
 # %%
@@ -23,18 +24,18 @@ recordings = [
     for kind in ("code", "news")
 ]
 ica = lmri.NeuronICA(recordings[0].space, n_components=4).fit([img for one in recordings for img in one.imgs])
-networks = lmri.NetworkSet.from_estimator(ica).threshold("z", z=3.0)  # descriptive: controls decide
+networks = lmri.NetworkSet.from_estimator(ica).threshold("z", z=3.0)  # descriptive threshold
 print(networks.table[["network", "n_neurons", "variance", "iq"]].round(2).to_string(index=False))
 
 # %%
-# Lesion them
-# -----------
-# The weights stay as they are; the lesion lasts as long as the ``with`` block.
+# Lesion one network
+# ------------------
+# The weights of the model are not changed. The lesion lasts as long as the ``with`` block.
 one_text = lmri.tasks.Perplexity(recordings[0].test_texts[:1])
 
 
 def loss():
-    """Score the text: nats a token."""
+    """Compute the loss of the text in nats per token."""
     return float(one_text.score(model, tokenizer)["value"].iloc[0])
 
 
@@ -45,10 +46,10 @@ again = loss()
 print(f"One text: {intact:.4f} nats a token, {lesioned:.4f} with the lesion, {again:.4f} after it")
 
 # %%
-# Beside matched controls
-# -----------------------
-# Held-out texts of both kinds, every network, and 19 draws of random neurons for each. The smallest possible p is
-# 1 / (1 + 19).
+# Compare all lesions with matched controls
+# -----------------------------------------
+# The model is scored on held-out texts of both kinds. Each network is lesioned, and so are 19 random sets of neurons
+# per network. The smallest possible p is 1 / (1 + 19).
 scores = lmri.evaluate(
     model,
     tokenizer,
@@ -61,7 +62,7 @@ shown = summary[summary["p"].notna()]
 print(shown[["condition", "task", "diff", "control_mean", "p"]].round(3).to_string(index=False))
 
 # %%
-# Dots are lesions with their 95 % interval over texts, and ticks are their controls.
+# Dots are lesions with their 95 % confidence intervals over texts. Ticks are the matched controls of each lesion.
 figure, axes = plt.subplots(1, len(scores.tasks), figsize=(9, 2.6), sharey=True, layout="constrained")
 for axis, task in zip(axes, scores.tasks, strict=True):
     own, controls = shown[shown["task"] == task.name], scores.control_diffs(task)
@@ -76,14 +77,15 @@ for axis, task in zip(axes, scores.tasks, strict=True):
 plt.show()
 
 # %%
-# No network does more harm than its controls do: as many random neurons of the same layers are missed as much, or more.
-# That ``|z| > 3`` looks like a network is one thing, that the model misses it another. A set of neurons that the model
-# does miss is in :doc:`plot_06_localizer`.
+# No lesion of a network does more harm than the lesions of its controls. Random neurons of the same layers, in the
+# same number, are equally important to the model, or more important. A set of neurons with ``|z| > 3`` is therefore
+# not necessarily important to the model. :doc:`plot_06_localizer` shows a set of neurons that is.
 
 # %%
-# Which neurons were silenced
-# ---------------------------
-# By layer, of each network; controls have as many in every layer.
+# Show the layers of the lesioned neurons
+# ---------------------------------------
+# The figure shows the number of neurons of each network per layer. Controls have the same number of neurons in every
+# layer.
 figure, axis = plt.subplots(figsize=(7, 2.4), layout="constrained")
 profiles = [own.layer_profile() for own in networks]
 image = axis.imshow(profiles, cmap="Blues", aspect="auto", vmin=0)
@@ -98,7 +100,8 @@ axis.tick_params(length=0)
 plt.show()
 
 # %%
-# What this does not show
-# -----------------------
-# That a network which is worse than its controls is *for* something: its neurons may just be more active, and
-# `lmri.EnergyMatchedControls` match that, too. And one model is one subject.
+# Limitations
+# -----------
+# If the lesion of a network does more harm than its controls, this does not show that the network has a specific
+# *function*. Its neurons may only be more active than other neurons; `lmri.EnergyMatchedControls` also match activity.
+# One model is one subject.

@@ -1,9 +1,10 @@
 """
-Which neurons prefer code?
-==========================
+Localize neurons that prefer code to news
+=========================================
 
-A decomposition asks what works together. A localizer asks what differs between conditions that you name: here between
-texts of code and of news. Texts are the units of the test, never tokens, which resemble their neighbours.
+A decomposition finds neurons that are active together. A localizer finds neurons whose activity differs between
+user-defined conditions; in this example, between texts of code and texts of news. The units of the test are texts.
+Tokens are not used as units, because neighbouring tokens are correlated.
 """
 
 # %%
@@ -25,16 +26,18 @@ recordings = [
 ]
 
 # %%
-# Contrast them
-# -------------
-# Every text gives one mean map. Labels of texts are permuted, and p is corrected by the largest t over all neurons.
+# Contrast the two corpora
+# ------------------------
+# Every text contributes one mean map. The labels of the texts are permuted, and p is corrected with the maximum t over
+# all neurons.
 found = lmri.localize(recordings, "code - news", match_positions=True)
 print(found)
 everything = found.threshold()[0]
 print(f"{everything.n_neurons} of {found.space.n_neurons} neurons differ, at a familywise error of 0.05")
 
 # %%
-# So many are no functional network. Significant is not selective: take those that are most clearly higher in code.
+# This number of neurons is too large for a functional network. A significant neuron is not necessarily selective. The
+# following code therefore selects the 60 neurons with the largest positive t.
 chosen = found.threshold(tail="positive", most=60)[0]
 print(found.table(tail="positive", most=60).head(5).round(3).to_string(index=False))
 
@@ -55,9 +58,9 @@ figure.suptitle(
 plt.show()
 
 # %%
-# Does code need them?
-# --------------------
-# The contrast was made on other texts than those that are scored.
+# Lesion the selected neurons
+# ---------------------------
+# The lesion is scored on texts that were not used for the contrast.
 scores = lmri.evaluate(
     model,
     tokenizer,
@@ -70,7 +73,8 @@ shown = summary[summary["condition"] == "prefer code"]
 print(shown[["task", "diff", "ci_low", "ci_high", "control_mean", "p"]].round(3).to_string(index=False))
 
 # %%
-# What this does not show
-# -----------------------
-# A contrast of two corpora finds whatever they differ in: punctuation, line ends, length. Conditions within texts
-# (``column="is_punctuation"``) and matched texts come closer to what one means. More in :doc:`../localizers`.
+# Limitations
+# -----------
+# A contrast of two corpora is sensitive to all differences between them, including punctuation, line ends and length.
+# Conditions within texts (``column="is_punctuation"``) and matched texts isolate the intended difference more closely.
+# For details, see :doc:`../localizers`.

@@ -1,15 +1,16 @@
 """
-Is a network anything but a position in the text?
-=================================================
+Measure confounds and regress them out
+======================================
 
-Every token has a place, a frequency and a surprisal, whatever a network may be about. A network that follows one of
-these is not wrong, but it may not be what one was looking for. The confounds can be looked at, and taken out.
+Every token has a position, a frequency and a surprisal. These confounds can be unrelated to the hypothesis. A network
+that follows a confound is not an error, but it may not be the network of interest. This example measures the confounds
+and regresses them out.
 """
 
 # %%
-# Record, and make the table of confounds
-# ---------------------------------------
-# The model reads the recorded tokens once more, for surprisal and entropy.
+# Record activations and compute confounds
+# ----------------------------------------
+# The model reads the recorded tokens a second time, to compute surprisal and entropy.
 import tempfile
 
 import matplotlib.pyplot as plt
@@ -29,17 +30,17 @@ confounds = select(recording, columns)
 print(confounds[0].head(4).round(2).to_string(index=False))
 
 # %%
-# Decompose, with and without
-# ---------------------------
+# Decompose with and without confound regression
+# ----------------------------------------------
 plain = lmri.NeuronICA(recording.space, n_components=6).fit(recording.imgs)
 clean = lmri.NeuronICA(recording.space, n_components=6).fit(recording.imgs, confounds=confounds)
 
 # %%
-# How strongly does the time course of each network follow each confound?
+# The following function correlates the time course of each network with each confound.
 
 
 def follows(ica):
-    """Correlate time courses with confounds, over the volumes of each run: (n_networks, n_confounds)."""
+    """Correlate time courses with confounds within each run, and average over runs: (n_networks, n_confounds)."""
     each = [
         np.corrcoef(course.T, table.to_numpy().T)[: course.shape[1], course.shape[1] :]
         for course, table in zip(ica.time_courses_, confounds, strict=True)
@@ -65,16 +66,17 @@ figure.colorbar(image, ax=axes, label="r with the time course")
 plt.show()
 
 # %%
-# Nothing is left of a linear relation within runs, which is what taking out means.
+# After confound regression, the time courses have no linear relation with the confounds within runs.
 #
-# Are they still the same networks?
-# ---------------------------------
+# Compare the networks before and after confound regression
+# ---------------------------------------------------------
 compared = lmri.compare(lmri.NetworkSet.from_estimator(plain), lmri.NetworkSet.from_estimator(clean))
 print(compared.table[["first", "second", "r", "r_null_95"]].round(2).to_string(index=False))
 
 # %%
-# What this does not show
-# -----------------------
-# That what is left has nothing to do with confounds: the fit is linear, and a network that follows the logarithm of
-# the position is not gone with the position. Nor that what was taken out is an artefact: surprisal may be what a
-# network is about. More in :doc:`../confounds`.
+# Limitations
+# -----------
+# This example does not show that the remaining networks are unrelated to the confounds. The regression is linear. A
+# network that follows the logarithm of the position does not disappear when position is regressed out. Nor does the
+# example show that the removed variance is an artefact: a network may respond to surprisal. For details, see
+# :doc:`../confounds`.
