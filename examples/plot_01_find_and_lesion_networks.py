@@ -1,20 +1,20 @@
 """
-Which networks does a small trained model have, and what do lesions do?
-=======================================================================
+Finding and lesioning the networks of a small trained model
+===========================================================
 
-A GPT-2 of 4.3 million parameters, trained on five kinds of text, reads 40 held-out texts of each. Its networks are
-found at both sites and by four methods, the methods are compared, and each network of CanICA is lesioned beside 20
-matched controls, on texts that no network was found in.
+A GPT-2 of 4.3 million parameters, trained on five kinds of text, reads 40 held-out texts of each kind. Networks are
+found at both sites with four methods, and the methods are compared. Each network of CanICA is lesioned and compared
+with 20 matched controls, on texts in which no network was found.
 
-It needs a folder with the model and its texts, and about 25 minutes on one core::
+The script needs a folder with the model and its texts, and takes about 25 minutes on one core::
 
     LMRI_TEST_DATA=/path/to/data python examples/plot_01_find_and_lesion_networks.py walk
 
 """
 
 # %%
-# What is needed
-# --------------
+# Requirements
+# ------------
 import json
 import os
 import sys
@@ -39,13 +39,13 @@ if not os.environ.get("LMRI_TEST_DATA"):
     sys.exit("Set LMRI_TEST_DATA to the folder that holds models/mini-gpt2.")
 folder = Path(os.environ["LMRI_TEST_DATA"]) / "models" / "mini-gpt2"
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "walk")
-warnings.simplefilter("ignore", LMRIWarning)  # what they say is printed below, as convergence
+warnings.simplefilter("ignore", LMRIWarning)  # convergence is printed below instead
 pd.set_option("display.width", 200, "display.max_columns", 20)
 
 # %%
 # Record
 # ------
-# Both sites, a corpus a kind of text. A quarter of the texts is held out.
+# Both sites are recorded, with one corpus per kind of text. A quarter of the texts is held out.
 model, tokenizer = lmri.load_model(folder)
 for site in ("mlp_hidden", "mlp_out"):
     for kind in KINDS:
@@ -57,8 +57,8 @@ study = lmri.open_study(out)
 # %%
 # Decompose
 # ---------
-# Four methods with the same standardization. How many networks survive a threshold, and how many neurons they have, is
-# a result either way.
+# Four methods use the same standardization. The number of non-empty networks and their numbers of neurons are reported
+# for each method; empty networks are a valid result.
 rows = []
 for site in study.sites:
     recordings = study.group(site)
@@ -92,7 +92,7 @@ print(pd.DataFrame(rows).to_string(index=False))
 # %%
 # Compare
 # -------
-# Every pair of methods, matched one to one, beside the null of random rotations.
+# The maps of every pair of methods are matched one to one and compared with the null of random unmixings.
 rows = []
 for site in study.sites:
     for number, first in enumerate(METHODS):
@@ -116,8 +116,9 @@ print(pd.DataFrame(rows).to_string(index=False))
 # %%
 # Lesion
 # ------
-# Each network, the union and the paper's random 15 %, scored on held-out texts of each kind. The floor of p is 1/21:
-# with 20 controls no single network can be significant among 20, so what is counted is how many reach the floor.
+# Each network, the union and the paper's random 15 % are lesioned and evaluated on held-out texts of each kind. The
+# smallest possible p is 1/21. With 20 controls no single network can be significant among 20 networks, so the table
+# counts the networks that reach the smallest p.
 tasks = [Perplexity(recording.test_texts, recording.corpus) for recording in study.group("mlp_out")]
 rows = []
 for site in study.sites:
@@ -160,7 +161,7 @@ print(pd.DataFrame(rows).to_string(index=False))
 print(f"Report: {study.report()}")
 
 # %%
-# What this does not show
-# -----------------------
-# One training of one small model; thresholds that are descriptive; controls that are matched in layer and size, not in
-# activity, so a network of active neurons beats them without having a function of its own.
+# Limitations
+# -----------
+# This is one training of one small model, and its thresholds are descriptive. Controls are matched in layer and size,
+# but not in activity, so a network of highly active neurons exceeds them even if it has no specific function.

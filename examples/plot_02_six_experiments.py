@@ -1,25 +1,26 @@
 """
-What of the paper's six experiments holds on a small model, on five kinds of text?
-==================================================================================
+The paper's six experiments on a small model
+============================================
 
-Templates, lesions, preservation, amplification, dissociation and robustness, each beside matched controls, on a GPT-2
-of 4.3 million parameters that was trained on code, mathematics, news, stories and wiki. What is scored is how well the
-model, changed, predicts texts of each kind that no network was found in.
+The experiments are templates, lesions, preservation, amplification, dissociation and robustness, each with matched
+controls, on a GPT-2 of 4.3 million parameters that was trained on code, mathematics, news, stories and wiki. The
+evaluation measures how well the model under each intervention predicts texts of each kind in which no network was
+found.
 
-It needs a folder with the model and one with its texts (``heldout_code.jsonl`` and so on), and for each site about 20
-minutes of one core::
+The script needs a folder with the model and one with its texts (``heldout_code.jsonl`` and so on), and takes about 20
+minutes per site on one core::
 
     python examples/plot_02_six_experiments.py MODEL TEXTS study-hidden --site mlp_hidden
     python examples/plot_02_six_experiments.py MODEL TEXTS study-out --site mlp_out
 
-If it is stopped, the same command goes on where it was. What it found on one such model: docs/experiments.md. Every
-line that it prints after a ``$`` is a command that can be typed as it stands; what comes after is its answer.
+If the script is stopped, the same command resumes it. Its results for one such model are in docs/experiments.md. Every
+line that it prints after a ``$`` is a command that can be copied; the lines below it are the output of the command.
 
 """
 
 # %%
-# What is needed
-# --------------
+# Requirements
+# ------------
 import argparse
 import json
 import re
@@ -45,10 +46,10 @@ parser.add_argument("model", help="folder of the model")
 parser.add_argument("texts", type=Path, help="folder that holds heldout_KIND.jsonl")
 parser.add_argument("out", type=Path, help="folder of the study")
 parser.add_argument("--site", choices=["mlp_out", "mlp_hidden"], default="mlp_hidden")
-parser.add_argument("--n-texts", type=int, default=60, help="of each kind; a third is held out")
-parser.add_argument("--n-words", type=int, default=24, help="of each held-out text that are scored")
-parser.add_argument("--n-controls", type=int, default=39, help="by layer, for every lesion")
-parser.add_argument("--n-other-controls", type=int, default=19, help="by energy, and of everything else")
+parser.add_argument("--n-texts", type=int, default=60, help="number of texts of each kind; a third is held out")
+parser.add_argument("--n-words", type=int, default=24, help="number of words of each held-out text that are scored")
+parser.add_argument("--n-controls", type=int, default=39, help="layer-matched controls for every lesion")
+parser.add_argument("--n-other-controls", type=int, default=19, help="energy-matched and all other controls")
 options = parser.parse_args()
 out, site, started = options.out, options.site, time.perf_counter()
 at = ("--site", site)
@@ -56,7 +57,7 @@ many, few = str(options.n_controls), str(options.n_other_controls)
 
 
 def run(command: str, *words: object) -> None:
-    """Do what ``lmri command words`` does on the command line."""
+    """Run ``lmri command words`` as on the command line."""
     line = [command, *map(str, words)]
     print(f"\n[{(time.perf_counter() - started) / 60:.1f} min]\n$ {shlex.join(['lmri', *line])}", flush=True)
     if code := app(line, standalone_mode=False):
@@ -64,15 +65,15 @@ def run(command: str, *words: object) -> None:
 
 
 def stored(name: str, kind: str = "experiments") -> bool:
-    """Say whether something is there already, so that it need not be done again."""
+    """Check whether an entry is stored already, so that it need not be computed again."""
     return any(entry.name == name and entry.site == site for entry in lmri.open_study(out).entries.list(kind))
 
 
 # %%
 # Record
 # ------
-# Both sites, so that robustness can ask the other one. The beginnings of texts are enough to score, and make an
-# evaluation short: there are more than a thousand.
+# Both sites are recorded, so that the robustness analysis can use the other site. Only the beginnings of texts are
+# scored, because there are more than a thousand evaluations and each must be short.
 texts = out.parent / f"{out.name}-texts"
 texts.mkdir(parents=True, exist_ok=True)
 for kind in KINDS:
@@ -97,9 +98,9 @@ for kind in KINDS:
 # %%
 # Decompose
 # ---------
-# Ten networks are what the experiments are about; five and twenty are for preservation. |z| > 3 is descriptive: it
-# chooses neurons and claims nothing. How many a calibrated threshold would leave stands beside it. Where |z| > 3 leaves
-# most networks empty, as it may at the MLP's output, the experiments take the strongest 1 % of the neurons of each map.
+# The experiments use ten networks; five and twenty are for preservation. |z| > 3 is descriptive: it selects neurons and
+# controls no error rate. The result of a calibrated threshold is stored as well. If |z| > 3 leaves most networks empty,
+# as it may at the MLP's output, the experiments use the strongest 1 % of the neurons of each map.
 for k in (5, 10, 20):
     run(
         "decompose", out, *at, "--n-components", k, "--name", f"ica{k}", "--threshold", "z:3",
@@ -120,9 +121,9 @@ if not stored("templates"):
     run("templates", out, *at, "--name", "templates")
 
 # %%
-# Lesion (Tables 4 to 7), and dissociate
-# --------------------------------------
-# Beside as many random neurons of the same layers.
+# Lesion (Tables 4 to 7) and test for dissociations
+# -------------------------------------------------
+# The controls are as many random neurons of the same layers.
 run("lesion", out, *at, "--networks", ten, *tasks, "--n-controls", many, "--name", "lesion")
 run("dissociate", out, "lesion", *at, "--name", "dissociate")
 
@@ -137,9 +138,10 @@ run(
 )  # fmt: skip
 
 # %%
-# What else a silenced neuron of the union may give
-# -------------------------------------------------
-# Its mean in other texts, or its value at a random token of these, from ten seeds; robustness has their controls.
+# Lesion with other ablation values
+# ---------------------------------
+# The neurons of the union are set to their mean in other texts, or to their value at a random token of these texts (ten
+# seeds). The robustness analysis includes controls for these lesions.
 model, tokenizer = lmri.load_model(options.model)
 whole = [Perplexity(scored[kind], f"perplexity-{kind}") for kind in KINDS]
 if not stored("baselines", "scores"):
@@ -155,15 +157,15 @@ if not stored("baselines", "scores"):
     print(f"\n{to_markdown(shown.round(4))}")
 
 # %%
-# The paper's own choices
-# -----------------------
+# The paper's settings
+# --------------------
 if not stored("templates-paper"):
     run("templates", out, *at, "--paper", "--paper-model", "gpt2", "--name", "templates-paper")
 run("lesion", out, *at, "--paper", "--paper-model", "gpt2", *tasks, "--name", "lesion-paper")
 
 # %%
-# Its only control is neurons drawn from all layers, and its maps favour the most active ones. So the same union once
-# more, beside controls of the same layers, and beside such as remove as much.
+# The paper's only control is neurons drawn from all layers, and its maps favour the most active neurons. The same union
+# is therefore also compared with controls of the same layers, and with controls that also remove as much activity.
 if not stored("paper-union", "scores"):
     union = study.networks("paper-parity", site).union()
     norms = output_norms(model, union.space) if site == "mlp_hidden" else None
@@ -179,8 +181,8 @@ if not stored("paper-union", "scores"):
     print(f"\n{to_markdown(shown.round(4))}")
 
 # %%
-# A localizer, and the lesion of its network
-# ------------------------------------------
+# Localize and lesion
+# -------------------
 prose = "code - 1/3*news - 1/3*stories - 1/3*wiki"
 run(
     "localize", out, *at, "--contrast", prose, "--most", 50, "--match-positions", "--overlap", ten,
@@ -191,8 +193,8 @@ run("lesion", out, *at, "--networks", "code-prose", *tasks, "--n-controls", few,
 # %%
 # Amplify
 # -------
-# The three largest networks, by a gain, by a constant as in the paper, and by the same along the signs of the
-# weights. The best dose is chosen on one half of the held-out texts and reported on the other.
+# The three largest networks are amplified by a gain, by a constant as in the paper, and by this constant along the
+# signs of the weights. The best dose is selected on one half of the held-out texts and reported on the other.
 if not stored("amplify"):
     largest = sorted(study.networks(ten, site), key=lambda network: -network.n_neurons)[:3]
     doses = [
@@ -211,15 +213,15 @@ if not stored("amplify"):
     print(f"\n[{(time.perf_counter() - started) / 60:.1f} min]\nAmplifying {[one.name for one in largest]}", flush=True)
     scores = lmri.evaluate(
         model, tokenizer, halves, conditions, controls, store=ItemStore(study.layout.items)
-    )  # nothing that was scored before a stop is scored again
+    )  # scores from before an interruption are reused
     study.save_scores(scores, "amplify", site, None, {"intervention": "amplify"})
     outcome = amplification_outcome(scores, doses)
     study.save_experiment(outcome, "amplify", site, {"networks": [ten], "scores": "amplify"}, {})
     print(to_markdown(outcome.layouts["best"]), outcome.text)
 
 # %%
-# Robustness of what the union shows
-# ----------------------------------
+# Robustness of the lesion of the union
+# -------------------------------------
 if not stored("robustness"):
     run(
         "robustness", out, *at, "--networks", ten, *tasks, "--n-controls", few, "--baselines", "wiki,resample:wiki",
@@ -227,17 +229,17 @@ if not stored("robustness"):
     )  # fmt: skip
 
 # %%
-# Lesion beside other controls
-# ----------------------------
-# Neurons of the same layers whose lesion also removes as much of the activity.
+# Lesion with energy-matched controls
+# -----------------------------------
+# The controls are neurons of the same layers whose lesion also removes as much of the activity.
 run(
     "lesion", out, *at, "--networks", ten, *tasks, "--controls", "energy", "--n-controls", few,
     "--name", "lesion-energy",
 )  # fmt: skip
 
 # %%
-# The networks that |z| > 3 leaves, where these are few
-# -----------------------------------------------------
+# Lesion of the networks at |z| > 3, if most of them are empty
+# ------------------------------------------------------------
 if mostly_empty:
     run("lesion", out, *at, "--networks", "ica10", *tasks, "--n-controls", few, "--name", "lesion-z3")
 
@@ -247,8 +249,8 @@ if mostly_empty:
 run("report", out)
 
 # %%
-# What this does not show
-# -----------------------
-# One training of one small model, twenty beginnings of texts of each kind: another model, or other texts, may give
-# another answer. Networks were chosen by a descriptive threshold, and only what exceeds its controls says anything of
-# them.
+# Limitations
+# -----------
+# This is one training of one small model, evaluated on the beginnings of twenty texts of each kind. Another model, or
+# other texts, may give different results. Networks were selected by a descriptive threshold, so only effects that
+# exceed their controls are informative.

@@ -1,23 +1,25 @@
 """
-Do the networks of a language model matter to the classifiers that are made of it?
-==================================================================================
+Networks of a language model in classifiers fine-tuned from it
+==============================================================
 
-A small model is fine-tuned to tell kinds of news or opinions of films apart. Networks are found in the parent, which
-never learned the task, and lesion the child: one by one as in the paper's Table 4, all together as in Table 5, and
-everything but them as in Table 8; each beside matched controls, and beside the paper's numbers of GPT-2.
+A small model is fine-tuned to classify news by topic or film reviews by sentiment. Networks are found in the parent
+model, which was not trained on the task, and are lesioned in the child: one at a time as in the paper's Table 4, and
+all together as in Table 5. For Table 8, all other neurons are silenced. Each result is compared with matched controls,
+and with the paper's values for GPT-2.
 
-It needs a folder with the model, one with the data, and about a quarter of an hour on a core of its own for each task::
+The script needs a folder with the model and one with the data, and takes about a quarter of an hour per task on an idle
+core::
 
     python examples/plot_03_fine_tuned.py MODEL DATA OUT --task ag-news
     python examples/plot_03_fine_tuned.py MODEL DATA OUT --task sst2
 
-DATA holds ``ag_news/test.jsonl`` and ``glue_sst2/dev.jsonl``. If it is stopped, the same command goes on where it was.
+DATA contains ``ag_news/test.jsonl`` and ``glue_sst2/dev.jsonl``. If the script is stopped, the same command resumes it.
 
 """
 
 # %%
-# What is needed
-# --------------
+# Requirements
+# ------------
 import argparse
 import shutil
 import sys
@@ -55,8 +57,8 @@ from lmri.storage import text_hash
 from lmri.tasks import load
 
 FILES = {"ag-news": "ag_news/test.jsonl", "sst2": "glue_sst2/dev.jsonl"}
-N_RECORDED = {"ag-news": 300, "sst2": 700}  # as many tokens of short texts as of long ones
-SHARES = (0.75, 0.0, 0.25)  # nothing is chosen; the last quarter is that of `lmri lesion --split test`
+N_RECORDED = {"ag-news": 300, "sst2": 700}  # about equally many tokens from short and long texts
+SHARES = (0.75, 0.0, 0.25)  # fit, select (unused), test; the test split is that of `lmri lesion --split test`
 PAPER = "gpt2"
 
 parser = argparse.ArgumentParser()
@@ -70,20 +72,20 @@ parser.add_argument(
     default=["mlp_hidden:ica", "mlp_out:paper", "mlp_hidden:paper", "mlp_out:ica"],
     help="site:networks, in this order; networks are ica or paper",
 )
-parser.add_argument("--found-in", choices=["parent", "child"], default="parent", help="who is recorded")
-parser.add_argument("--n-train", type=int, default=1500, help="most items to learn")
-parser.add_argument("--n-test", type=int, default=200, help="most items to score under lesions")
-parser.add_argument("--n-recorded", type=int, help="most texts that the parent reads")
-parser.add_argument("--n-controls", type=int, default=19, help="of every network, and of every set that is kept")
-parser.add_argument("--n-union-controls", type=int, default=39, help="of the union")
-parser.add_argument("--stop-after", type=int, default=3, help="as for lmri lesion, of single networks")
+parser.add_argument("--found-in", choices=["parent", "child"], default="parent", help="model that is recorded")
+parser.add_argument("--n-train", type=int, default=1500, help="maximum number of items for fine-tuning")
+parser.add_argument("--n-test", type=int, default=200, help="maximum number of items that are scored under lesions")
+parser.add_argument("--n-recorded", type=int, help="maximum number of texts that are recorded")
+parser.add_argument("--n-controls", type=int, default=19, help="controls for every network and preserved set")
+parser.add_argument("--n-union-controls", type=int, default=39, help="controls for the union")
+parser.add_argument("--stop-after", type=int, default=3, help="as for lmri lesion, for single networks")
 parser.add_argument("--epochs", type=float, default=3.0)
 parser.add_argument("--learning-rate", type=float, default=2e-4)
-parser.add_argument("--kept", type=int, nargs="+", default=[10, 64, 128], help="components of what is kept")
+parser.add_argument("--kept", type=int, nargs="+", default=[10, 64, 128], help="numbers of components for preservation")
 options = parser.parse_args()
 n_recorded = options.n_recorded or N_RECORDED[options.task]
 
-warnings.simplefilter("ignore", LMRIWarning)  # what they say stands in notes and tables
+warnings.simplefilter("ignore", LMRIWarning)  # notes and tables contain the same information
 pd.set_option("display.width", 220, "display.max_columns", 30, "display.max_colwidth", 60)
 folder = options.out / options.task
 results = folder if options.found_in == "parent" else folder / "found-in-child"
@@ -92,19 +94,19 @@ started = time.perf_counter()
 
 
 def say(text: Any) -> None:
-    """Print with the minutes since the start."""
+    """Print text with the minutes since the start."""
     print(f"[{(time.perf_counter() - started) / 60:5.1f} min]\n{text}", flush=True)
 
 
 def task_of(split: str, most: int | None) -> Any:
-    """Make the task of one split."""
+    """Load the task for one split."""
     return load(options.task, source, scoring="head", split=split, shares=SHARES, limit=most, seed=0, batch_size=32)
 
 
 # %%
-# The child
-# ---------
-# Three quarters of the items to learn, the last quarter to score, with no text in common.
+# Fine-tune the child
+# -------------------
+# Three quarters of the items are used for fine-tuning and the last quarter for evaluation. They share no text.
 parent, tokenizer = lmri.load_model(options.model)
 fit, test = task_of("fit", options.n_train), task_of("test", options.n_test)
 place = folder / "child"
@@ -122,10 +124,11 @@ say(
 )
 
 # %%
-# Networks of the parent
-# ----------------------
-# It reads texts that the child learns, so none that is scored; with ``--found-in child``, the child reads them.
-# Networks are NeuronICA's at |z| > 3, or made with the paper's choices: temporal FastICA and one-sided z > 3.6.
+# Find networks in the parent
+# ---------------------------
+# The parent (with ``--found-in child``, the child) reads texts that the child is fine-tuned on, so none of them is
+# scored. Networks are found by NeuronICA at |z| > 3, or with the paper's settings: temporal FastICA and one-sided
+# z > 3.6.
 recorded = parent if options.found_in == "parent" else child
 sites = list(dict.fromkeys(one.partition(":")[0] for one in options.plan))
 for site in sites:
@@ -134,13 +137,13 @@ for site in sites:
         corpus="learned", site=site, test_fraction=0.0,
     )  # fmt: skip
 study = lmri.open_study(results / "study")
-study.check_apart(test.texts, options.task)  # no text that is scored made a network
+study.check_apart(test.texts, options.task)  # no network was found in a text that is scored
 if finetuning.learned_texts(place) & {text_hash(text) for text in test.texts}:
     sys.exit("The child has learned texts that are to be scored. Choose another folder as OUT.")
 
 
 def networks_of(site: str, kind: str, n_components: int) -> NetworkSet:
-    """Find networks unless they are there."""
+    """Find networks, or load them if they are stored."""
     name = f"{kind}-{n_components}"
     if kind == "paper":
         return decompose_as_paper(study, site, n_components=n_components, name=name)[0]
@@ -154,17 +157,17 @@ def networks_of(site: str, kind: str, n_components: int) -> NetworkSet:
 
 
 def can_be_told_apart(site: str, kind: str) -> list[int]:
-    """Give the numbers of components whose square is below that of samples, neurons or volumes: more overlearn."""
+    """Return the numbers of components whose square is below the number of samples; with more, ICA overlearns."""
     recording = study.recording("learned", site)
     n_samples = recording.n_volumes if kind == "paper" else recording.space.n_neurons
     return [n for n in options.kept if n**2 < n_samples]
 
 
 # %%
-# How everything is scored, and what is told
-# ------------------------------------------
+# Score and report
+# ----------------
 def scored(site: str, name: str, conditions: dict[str, Any], n_controls: int, stop_after: int = 0) -> Scores:
-    """Score the child, unless exactly this is stored."""
+    """Score the child, or load the same scores if they are stored."""
     controls = lmri.MatchedControls(n_controls)
     inputs = study.scores_inputs(None, site, identity(child, [test], conditions, controls, 0, stop_after))
     about = {"n_controls": n_controls, "stop_after": stop_after}
@@ -184,24 +187,25 @@ READ = [
 
 
 def tell(outcome: Outcome, scores: Scores, site: str, name: str) -> None:
-    """Keep an outcome, write its files, and print what it says."""
+    """Store an outcome, write its files, and print its text."""
     study.save_experiment(outcome, name, site, {"scores": name}, {})
     files = results / f"{site}-{name}"
-    shutil.rmtree(files, ignore_errors=True)  # of the same outcome, or the line before would have refused it
+    shutil.rmtree(files, ignore_errors=True)  # files of the same outcome; the line above refuses a different one
     outcome.write(files)
     layouts = "\n".join(f"{stem}\n{layout.to_string(index=False)}" for stem, layout in outcome.layouts.items())
     say(f"{outcome.title}, {site}: {files}\n{outcome.text}\n{layouts}")
-    # An accuracy is to be read beside what is answered: a child that always says the same is right now and then.
+    # Accuracy must be interpreted with the answers: a child that gives one answer to all items is sometimes correct.
     table = scores.summary()
     table[READ].to_csv(files / "read.tsv", sep="\t", index=False)
     say(table[READ].round(3).to_string(index=False))
 
 
 # %%
-# Lesions and what is kept
-# ------------------------
-# Table 4, the networks one by one: few controls, and no more of them for networks that plainly do nothing. Table 5,
-# the union of ten and the paper's random 15 %: more controls. Table 8, only the networks of ever more components.
+# Lesion and preserve
+# -------------------
+# Table 4 lesions single networks with few controls, and stops drawing controls for networks that clearly have no
+# effect. Table 5 lesions the union of ten networks and the paper's random 15 % with more controls. Table 8 preserves
+# only the networks of increasing numbers of components.
 for site, _, kind in (one.partition(":") for one in options.plan):
     networks = networks_of(site, kind, 10)
     sizes = networks.members.sum(axis=1)
@@ -226,10 +230,10 @@ for site, _, kind in (one.partition(":") for one in options.plan):
 
 
 # %%
-# All lesions at a glance
-# -----------------------
+# Plot all lesions
+# ----------------
 def draw_lesions(axis: Any, site: str, kind: str) -> None:
-    """Draw accuracies without each network, the worst first, and below without all of them, beside their controls."""
+    """Plot the accuracy under each lesion with its controls: single networks from worst to best, then the others."""
     rows: list[tuple[str, pd.Series, Any]] = []
     for name in (f"table4-{kind}", f"table5-{kind}"):
         scores = study.scores(name, site)
@@ -252,13 +256,13 @@ KINDS = {"ica": "NeuronICA", "paper": "paper's choices"}
 
 
 def short(name: str, n_neurons: int) -> str:
-    """Name a lesion by its number and its size."""
+    """Format the label of a lesion from its number and its size."""
     last = name.rsplit("-", 1)[-1]
     return f"{'all ten' if last == 'union' else 'random' if '%' in last else last} ({n_neurons})"
 
 
 def label(axis: Any, names: list[str], title: str) -> None:
-    """Name the rows of a panel, and part single networks from the rest."""
+    """Label the rows of a panel, and separate single networks from the others."""
     axis.set_yticks(range(len(names)), names, fontsize=7.5)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_title(title, fontsize=9)
@@ -270,13 +274,13 @@ def label(axis: Any, names: list[str], title: str) -> None:
 
 
 def draw_paper(axis: Any) -> None:
-    """Draw what the paper has of GPT-2 on the same task; it has single networks of AG News only, and no controls."""
+    """Plot the paper's values for GPT-2 on the same task (single networks for AG News only, no controls)."""
     intact, without_random, without_all = paper.LESIONS[PAPER][options.task]
     single = sorted(paper.AG_NEWS_NETWORKS, key=lambda one: one[1]) if options.task == "ag-news" else []
     numbers = [paper.AG_NEWS_NETWORKS.index(one) + 1 for one in single]
     names = [f"{number} ({n})" for number, (n, _) in zip(numbers, single, strict=True)]
     values = [*(value for _, value in single), without_all, without_random]
-    n_missing = len(paper.AG_NEWS_NETWORKS) - len(single)  # so that the last two rows are beside ours
+    n_missing = len(paper.AG_NEWS_NETWORKS) - len(single)  # aligns the last two rows with ours
     axis.plot(values, range(n_missing, n_missing + len(values)), "o", color=NEGATIVE, ms=4)
     label(axis, [*[""] * n_missing, *names, "all ten", "random"], "the paper's\nGPT-2")
     axis.axvline(intact, color="black", lw=0.9, ls="--", zorder=0)
@@ -284,7 +288,7 @@ def draw_paper(axis: Any) -> None:
 
 with mpl.rc_context(STYLE):
     figure = Figure(figsize=(2.2 + 2.2 * len(options.plan), 3.6), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12)  # names of rows at the very left were cut
+    figure.get_layout_engine().set(w_pad=0.12)  # otherwise the row labels at the left are cut off
     axes = figure.subplots(1, len(options.plan) + 1, sharex=True)
     for axis, (site, _, kind) in zip(axes[:-1], (one.partition(":") for one in options.plan), strict=True):
         draw_lesions(axis, site, kind)
@@ -299,7 +303,7 @@ with mpl.rc_context(STYLE):
     figure.legend(handles=marks, loc="outside lower left", frameon=False, fontsize=7.5, ncols=len(marks))
     lesions = drawing(figure)
 
-# What is kept has a figure already, with a panel a task; here a panel is a site and a way to find networks.
+# The preservation figure has one panel per task; here, each panel shows a site and a method of finding networks.
 kept: dict[str, list[pd.DataFrame]] = {"preservation": [], "controls": []}
 for site, _, kind in (one.partition(":") for one in options.plan):
     tables = study.experiment(f"table8-{kind}", site).tables
@@ -311,8 +315,8 @@ for name, drawn in {"lesions": lesions, "kept": preserved}.items():
     (results / f"{name}.png").write_bytes(drawn.png)
 
 # %%
-# What this does not show
-# -----------------------
-# One parent is one subject, and one fine-tuning one child. Networks at |z| > 3, and the paper's, are descriptive; only
-# their controls say whether it matters that it is these neurons.
+# Limitations
+# -----------
+# One parent is one subject, and one fine-tuning is one child. Networks at |z| > 3, and those of the paper, are
+# descriptive. Only the comparison with controls shows whether an effect is specific to these neurons.
 say("Done.")
