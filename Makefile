@@ -6,7 +6,10 @@ DATA := $(abspath ../shared)
 export LMRI_TEST_DATA ?= $(if $(wildcard $(DATA)/models),$(DATA),)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-all browser clients lint docs wheel clean
+# How often `make fuzz` repeats the property tests.
+RUNS ?= 20
+
+.PHONY: demo test test-slow test-all fuzz campaign browser clients lint docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/lmri demo --out lmri-demo
@@ -15,8 +18,22 @@ demo: .venv/installed
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
+# Slow tests only. Those on trained models and real texts need LMRI_TEST_DATA.
+test-slow: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
+
 test-all: .venv/installed
 	$(BIN)/python -m pytest
+
+# Property tests, repeated: Hypothesis draws new inputs in every run.
+fuzz: .venv/installed
+	for run in $$(seq $(RUNS)); do \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m hypothesis $$(grep -lE '^(from|import) hypothesis' tests/*.py) || exit 1; \
+	done
+
+# Simulations behind the tables of docs/phantoms.md, docs/phantoms-methods.md and docs/nulls.md. The pages are rewritten.
+campaign: .venv/installed
+	$(BIN)/python benchmarks/campaign.py
 
 # What tests of pages drive, and programs that read our files; where they are not, tests are skipped and say so.
 browser:
