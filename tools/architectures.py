@@ -138,24 +138,26 @@ def page(rows: list[Row]) -> str:
     kinds = Counter(kind_of(row) for row in built if row.works)
     versions = f"transformers {transformers.__version__} and torch {torch.__version__.partition('+')[0]}"
     parts = [
-        "# What can be recorded",
+        "# Supported architectures",
         "",
         f"Measured with {versions} by `python tools/architectures.py`, which writes this page.",
         "",
         f"transformers declares {len(rows)} head classes for language ({', '.join(HEADS)}). "
-        f"{len(built)} of them could be built small, with random weights; of these the MLP can be recorded "
-        f"and lesioned in **{sum(row.works for row in built)} of {len(built)} classes** "
+        f"{len(built)} of them could be built as small models with random weights. The MLP can be recorded and "
+        f"lesioned in **{sum(row.works for row in built)} of these {len(built)} classes** "
         f"({', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}), "
-        f"at both of its sites in {len(complete)}; attention in {len(attention)}.",
+        f"at both of its sites in {len(complete)} classes. Attention can be recorded in {len(attention)} classes.",
         "",
-        "Works means: found without a name, and self-tested as every model is before it is recorded: one call in a "
-        "forward pass of every layer, width and layout; in one layer, a lesion that equals zeroed weights; and a model "
-        "that is bit for bit itself afterwards. It says nothing of trained weights. What does not work is refused, "
-        "with the reason given here; it never gives numbers.",
+        "A class is supported if the MLP is found without naming a projection and passes the self-test that precedes "
+        "every recording. The self-test checks that every layer is called once per forward pass, with the expected "
+        "width and layout; that, in one layer, a lesion equals zeroed weights; and that the model is unchanged "
+        "afterwards, bit for bit. The results do not cover trained weights. Classes that are not supported are refused "
+        "with the reason given here, and never produce numbers.",
         "",
-        "*Caveat*: in 'post-norm', the sum of residual stream and MLP is normalized, and in 'normalized', the MLP's "
-        "output is, before it is added: silencing one neuron then rescales others. '× 0.5' is a factor, and 'weighted' "
-        "are factors that differ between tokens or neurons. `lmri.sites.caveats.caveats` finds this on any model.",
+        "*Caveats*. 'post-norm': the sum of residual stream and MLP output is normalized. 'normalized': the MLP output "
+        "is normalized before it is added. In both cases, a lesion of one neuron rescales others. '× 0.5' is a "
+        "constant factor, and 'weighted' means factors that differ between tokens or neurons. "
+        "`lmri.sites.caveats.caveats` determines the caveats of any model.",
         "",
     ]
     for head in HEADS:
@@ -164,18 +166,18 @@ def page(rows: list[Row]) -> str:
 
 
 _NAMING = [
-    "## To name a projection by hand",
+    "## Naming a projection manually",
     "",
-    "A model that is refused may still have a linear map worth recording. Name its path within a block:",
+    "A model that is refused may still contain a linear map that is worth recording. Name its path within a block:",
     "",
     "```python",
-    "for name, module in lmri.models.sites.blocks(model)[0].named_modules():  # which linear maps there are",
+    "for name, module in lmri.sites.blocks(model)[0].named_modules():  # look for the path of the linear map",
     "    print(name, module)",
     'space = lmri.find_sites(model, "mlp_hidden", projection="mlp.my_down")',
     "```",
     "",
-    "or `lmri record ... --projection mlp.my_down`. The self-test is the same, but for the search: that the map is the "
-    "last of an MLP is then your word.",
+    "On the command line, use `lmri record ... --projection mlp.my_down`. The self-test is the same except for the "
+    "search: it does not check that the map is the last one of an MLP.",
     "",
 ]
 
@@ -197,7 +199,7 @@ def _table(head: str, rows: list[Row]) -> list[str]:
         lines += [line(row) for row in refused]
         lines += [""]
     if failed:
-        lines += ["Not built small, so not tried:", "", "| class | model type | reason |", "|---|---|---|"]
+        lines += ["Not tested (no small model could be built):", "", "| class | model type | reason |", "|---|---|---|"]
         lines += [line(row) for row in failed]
         lines += [""]
     return lines
