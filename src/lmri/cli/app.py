@@ -13,8 +13,9 @@ from lmri.cli.export import accept, export
 from lmri.cli.finetune import finetune
 from lmri.cli.grids import amplify, preserve
 from lmri.cli.individuals import dual_regression, order
-from lmri.cli.interventions import DeviceMap, OffloadFolder, Pickle, lesion
+from lmri.cli.interventions import lesion
 from lmri.cli.localize import localize
+from lmri.cli.options import DeviceMap, NameOption, OffloadFolder, Pickle, Seed, SiteOption, StudyFolder
 from lmri.cli.phantom import phantom
 from lmri.cli.quality import qc
 from lmri.cli.robustness import robustness
@@ -34,14 +35,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-SiteOption = Annotated[
-    str | None, typer.Option(help="mlp_out or mlp_hidden; needed if both were recorded.", show_default=False)
-]
-NameOption = Annotated[str | None, typer.Option(help="Name of what is made.", show_default="the method")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 
 _THRESHOLD_HELP = (
     "METHOD or METHOD:VALUE: fdr:0.05, fdr_set:0.05, z:3.0, z_positive:1.96, robust_z:3.0, mixture:0.5, top:0.01, "
@@ -199,8 +195,11 @@ def record(
 
 
 app.command()(merge)
+
 app.command()(qc)
+
 app.command()(confounds)
+
 app.command()(order)
 
 
@@ -420,21 +419,32 @@ def compare(
 
 
 app.command()(describe)
+
 app.command()(label)
+
 app.command()(connectivity)
+
 app.command()(dual_regression)
+
 app.command()(export)
+
 app.command()(accept)
 
 app.command()(lesion)
-app.command()(preserve)
-app.command()(amplify)
-app.command()(finetune)
-app.command()(localize)
-app.command()(templates)
-app.command()(dissociate)
-app.command()(robustness)
 
+app.command()(preserve)
+
+app.command()(amplify)
+
+app.command()(finetune)
+
+app.command()(localize)
+
+app.command()(templates)
+
+app.command()(dissociate)
+
+app.command()(robustness)
 
 app.command()(view)
 

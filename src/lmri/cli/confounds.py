@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, guarded, quote, records
-from lmri.cli.describe import Json, Quiet, SiteOption, StudyFolder
-from lmri.cli.interventions import DeviceMap, OffloadFolder, Pickle, Trust
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.options import DeviceMap, OffloadFolder, Pickle, SiteOption, StudyFolder, Trust
 
 if TYPE_CHECKING:
     import pandas as pd

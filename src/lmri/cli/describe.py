@@ -6,19 +6,10 @@ from typing import Annotated
 import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records, told_p
+from lmri.cli.options import DecompositionName, Folder, Seed, SiteOption, StudyFolder
 
-StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
-DecompositionName = Annotated[
-    str | None, typer.Argument(metavar="[DECOMPOSITION]", help="Name; needed if there are several.", show_default=False)
-]
-SiteOption = Annotated[
-    str | None, typer.Option(help="mlp_out or mlp_hidden; needed if both were recorded.", show_default=False)
-]
-Folder = Annotated[
-    Path | None, typer.Option(help="New folder to write all tables to, as TSV.", show_default="only shown")
-]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.options import Seed, SiteOption, StudyFolder
 
 if TYPE_CHECKING:
     import pandas as pd

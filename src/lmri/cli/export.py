@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from lmri.cli.console import Output, guarded, quote, records
-from lmri.cli.describe import Json, Quiet, SiteOption, StudyFolder
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.options import SiteOption, StudyFolder
 
 _NEXT = {
     "melodic": "Open it: fsleyes {folder}/melodic_IC.nii.gz. Save labels in its Classification panel, then: "

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Json, Quiet, Seed
-from lmri.cli.interventions import Pickle
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.options import Pickle, Seed
 from lmri.storage.splits import SHARES
 
 

@@ -9,25 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
-from lmri.cli.interventions import (
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.interventions import BatchSize, Model, Scoring, Split, Tasks, TextColumn
+from lmri.cli.options import (
     Baseline,
-    BatchSize,
     Controls,
     Device,
     DeviceMap,
     DryRun,
     Families,
-    Model,
     Networks,
     OffloadFolder,
     Pickle,
     ScoresName,
-    Scoring,
-    Split,
+    Seed,
+    SiteOption,
     Strict,
-    Tasks,
-    TextColumn,
+    StudyFolder,
     Trust,
 )
 

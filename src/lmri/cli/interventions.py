@@ -6,9 +6,30 @@ from typing import Annotated
 import typer
 
 from lmri.cli.console import Output, check_new, guarded
-from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.options import (
+    Baseline,
+    Controls,
+    Device,
+    DeviceMap,
+    DryRun,
+    Families,
+    OffloadFolder,
+    OutFolder,
+    PaperModel,
+    Pickle,
+    Positions,
+    ScoresName,
+    Seed,
+    Seeds,
+    SiteOption,
+    Spare,
+    StopAfter,
+    Strict,
+    StudyFolder,
+    Trust,
+)
 
-Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
 Tasks = Annotated[
     list[str] | None,
     typer.Option(
@@ -19,7 +40,7 @@ Tasks = Annotated[
         show_default="perplexity",
     ),
 ]
-Controls = Annotated[int, typer.Option(help="Matched controls for each network; 0 for none.")]
+
 Family = Annotated[
     str,
     typer.Option(
@@ -28,9 +49,11 @@ Family = Annotated[
         "index, the same neurons of each layer exchanged (mlp_out).",
     ),
 ]
+
 Model = Annotated[
     str | None, typer.Option(help="Where the model is.", show_default="where it was when it was recorded")
 ]
+
 Scoring = Annotated[
     str | None,
     typer.Option(
@@ -39,6 +62,7 @@ Scoring = Annotated[
         show_default="the task's own",
     ),
 ]
+
 Split = Annotated[
     str,
     typer.Option(
@@ -46,69 +70,10 @@ Split = Annotated[
         show_default="all items",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how long it would take: the intact model is scored.")]
+
 TextColumn = Annotated[str, typer.Option(help="Column of FILE that holds the texts.")]
-Baseline = Annotated[
-    str,
-    typer.Option(
-        help="What a silenced neuron gives: zero; CORPUS, its mean there; resample:CORPUS[:SEED], its value at a "
-        "random token there."
-    ),
-]
-Families = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--controls",
-        help="What controls have in common with a network, beside size: layer; energy, also what the lesion removes; "
-        "index, the same neurons of each layer exchanged (mlp_out); shared, as layer, but common to networks of like "
-        "size, which is faster. May be repeated.",
-        show_default="layer",
-    ),
-]
-StopAfter = Annotated[
-    int,
-    typer.Option(
-        help="Draw no more controls for a network once so many were at least as bad; p is Besag and Clifford's. "
-        "0 draws all."
-    ),
-]
-Spare = Annotated[
-    str | None, typer.Option(help="sinks: leave the first token of every text alone.", show_default="none")
-]
-Positions = Annotated[
-    str | None,
-    typer.Option(
-        help="Change these tokens only: prompt, generated or last, where answers are generated, or places such as 0,1.",
-        show_default="all",
-    ),
-]
-Seeds = Annotated[int, typer.Option(help="With --baseline resample:CORPUS, seeds of donors that are put together.")]
-PaperModel = Annotated[
-    str | None,
-    typer.Option(
-        help="Put the paper's numbers beside, where task and metric are the same: gpt2, qwen2.5-3b or chatglm3-6b.",
-        show_default="none",
-    ),
-]
-OutFolder = Annotated[
-    Path | None, typer.Option(help="New folder to write tables and figures to.", show_default="only in the study")
-]
-ScoresName = Annotated[
-    str | None,
-    typer.Option(
-        "--name", help="Name of the scores.", show_default="the command and the networks, as in lesion-canica"
-    ),
-]
+
 BatchSize = Annotated[int, typer.Option(help="Texts read at once.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")]
-Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run any code.")]
-DeviceMap = Annotated[
-    str | None,
-    typer.Option(help="auto: spread the model over GPUs, memory and disk, by accelerate.", show_default="one device"),
-]
-OffloadFolder = Annotated[Path | None, typer.Option(help="For weights that are put on a disk.", show_default=False)]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse other weights than those recorded.")]
 
 
 def _only(positions: str | None) -> dict[str, str | list[int]]:

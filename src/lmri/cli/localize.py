@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmri.cli.console import Output, guarded, quote, records
-from lmri.cli.describe import Json, Quiet, Seed, SiteOption, StudyFolder
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.options import Seed, SiteOption, StudyFolder
 
 if TYPE_CHECKING:
     import pandas as pd

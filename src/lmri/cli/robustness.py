@@ -5,20 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Folder, Json, Quiet, Seed, SiteOption, StudyFolder
-from lmri.cli.interventions import (
-    BatchSize,
+from lmri.cli.describe import Json, Quiet
+from lmri.cli.interventions import BatchSize, Model, Scoring, Split, Tasks, TextColumn
+from lmri.cli.options import (
     Device,
     DeviceMap,
-    Model,
+    Folder,
     Networks,
     OffloadFolder,
     Pickle,
-    Scoring,
-    Split,
+    Seed,
+    SiteOption,
     Strict,
-    Tasks,
-    TextColumn,
+    StudyFolder,
     Trust,
 )
 
