@@ -45,7 +45,10 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a bar, or a spinner as long as nothing is reported to the callable that is given."""
+        """Show a bar, or a spinner as long as nothing is reported to the callable that is given.
+
+        A stage that the library logs meanwhile (``logger.info`` of a logger below ``lmri``) becomes the description.
+        """
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -56,7 +59,8 @@ class Output:
         bar = Progress(*columns, console=self.err, transient=True, disable=self.quiet or not self.err.is_terminal)
         with bar:
             task = bar.add_task(escape(description), total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            with _stages(lambda stage: bar.update(task, description=escape(stage), completed=0, total=None)):
+                yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def say(self, text: str) -> None:
         """Print a line of result for people."""
@@ -84,6 +88,32 @@ class Output:
         """Print the result as JSON, if that was asked for."""
         if self.as_json:
             sys.stdout.write(json.dumps(content, indent=2, default=_plain) + "\n")
+
+
+class _StageHandler(logging.Handler):
+    """Hands the messages of the library's loggers to a function."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.INFO:
+            self._show(record.getMessage())
+
+
+@contextlib.contextmanager
+def _stages(show: Callable[[str], None]) -> Iterator[None]:
+    """Call `show` with every stage that the library logs while the body runs."""
+    logger, handler = logging.getLogger("lmri"), _StageHandler(show)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _cell(value: Any) -> str:
