@@ -263,6 +263,12 @@ class Study(Store):
         """
         return labels.edit(self, network, text, site)
 
+    # -- commands on decompositions and networks ----------------------------------------------------------------------
+
+    # -- commands on lesions ------------------------------------------------------------------------------------------
+
+    # -- commands on recordings and files -----------------------------------------------------------------------------
+
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report: one HTML file with everything that is in the study.
 
