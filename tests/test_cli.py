@@ -58,7 +58,7 @@ def copy(study, tmp_path):
 
 
 def test_nothing_is_computed_for_a_study_that_cannot_be_written_to(study, monkeypatch):
-    monkeypatch.setattr("lmri.storage.os.access", lambda path, mode, **_: not mode & os.W_OK)
+    monkeypatch.setattr("lmri.storage.files.os.access", lambda path, mode, **_: not mode & os.W_OK)
     for command in (("decompose", study, "--name", "other"), ("lesion", study, "--networks", "canica")):
         assert "cannot be written to (it is read-only for this account). Copy the study" in fails(*command)
 

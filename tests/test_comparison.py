@@ -474,5 +474,5 @@ def test_a_consensus_of_networks_that_were_replaced_is_refused(decomposed, tmp_p
     )
     shutil.rmtree(copy.layout.entry("networks", "mlp_out", "again"))
     copy.save_networks(copy.decomposition("again", "mlp_out").threshold("z", z=1.0), "again")
-    with pytest.raises(StudyError, match="another version of the networks 'again'"):
+    with pytest.raises(StudyError, match="out of date: the networks 'again'"):
         copy.comparison("all", "mlp_out")

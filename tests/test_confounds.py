@@ -6,6 +6,7 @@ import re
 import shutil
 import warnings
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -173,7 +174,7 @@ def test_a_massive_activation_is_large_and_far_beyond_its_layer(tmp_path, gpt2):
     made[0][4] *= 10
     made[0][4, 5] = 500.0  # large, but not beside its layer
     made[0][5, -1] = 300.0  # in the last layer
-    lmri.space.nib.save(recording.space.to_img(made[0]), recording.runs[0].img)
+    nib.save(recording.space.to_img(made[0]), recording.runs[0].img)
     flags = compute(recording)[0]["massive_activation"]
     assert flags.dtype.kind == "i"
     assert np.flatnonzero(flags).tolist() == [2, 5]

@@ -20,6 +20,7 @@ from lmri.lesions.experiments.dissociation import dissociate, dissociation_outco
 from lmri.lesions.experiments.effects import draw_dissociations
 from lmri.lesions.experiments.parity import PARITY
 from lmri.lesions.scores import Scores
+from lmri.lesions.scores.stored import scores_inputs
 from lmri.report.validation import validate
 from lmri.space.drawing import STYLE, drawing
 from lmri.storage.outcome import Outcome, to_markdown
@@ -136,7 +137,7 @@ def test_what_cannot_be_stored_is_refused():
             Outcome("x", "x", "x", {"main": pd.DataFrame({"a": pd.Series(column, dtype=object)})})
     with pytest.raises(TypeError, match="accepted is a pandas DataFrame"):
         Outcome("x", "x", "x", {"main": good}, {"layout": "| a |"})
-    with pytest.raises(TypeError, match=r"figures\.drawing"):
+    with pytest.raises(TypeError, match=r"drawing\.drawing"):
         Outcome("x", "x", "x", {"main": good}, {}, {"main": "<svg/>"})
 
 
@@ -177,7 +178,7 @@ def test_a_failed_write_leaves_nothing(copy, monkeypatch):
     def fail(path, text):
         raise OSError("disk full")
 
-    monkeypatch.setattr(storage, "write_text", fail)
+    monkeypatch.setattr("lmri.storage.outcome.write_text", fail)
     with pytest.raises(OSError, match="disk full"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})
     assert not copy.layout.entries("experiments")
@@ -220,7 +221,7 @@ def test_a_recording_counts_as_well(copy):
     content = storage.read_json(path)
     content["parameters"]["n_dummy"] = 2
     storage.write_json(path, content)
-    with pytest.raises(StudyError, match=r"recordings 'news'.*replaced since"):
+    with pytest.raises(StudyError, match=r"recording 'news'.*replaced since"):
         open_study(copy.root).experiment("kept")
 
 
@@ -229,7 +230,7 @@ def test_inputs_that_are_not_there_or_are_others_are_refused(copy):
         copy.save_experiment(make(), "kept", SITE, {"networks": "pca"})
     with pytest.raises(StudyError, match="Do it again"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "canica", "networks_sha256": "0" * 16})
-    made = copy.scores_inputs("canica", SITE, {"model": "abc"})
+    made = scores_inputs(copy, "canica", SITE, {"model": "abc"})
     assert copy.experiment_inputs(made, SITE) == made  # what scores say of themselves is understood
 
 

@@ -409,11 +409,11 @@ def file_of(layout, kind, name, suffix):
     [
         ("networks", "canica", "_members.nii.gz", Path.unlink, "Networks 'canica'"),
         ("networks", "canica", "_weights.nii.gz", cut, "Networks 'canica'"),
-        ("networks", "canica", "entry.json", cut, "networks 'canica'"),
-        ("scores", "lesion-canica", "_items.tsv.gz", cut, "scores 'lesion-canica'"),
-        ("scores", "lesion-canica", "_conditions.tsv", shorten, "scores 'lesion-canica'"),
-        ("networks", "canica", "_neurons.tsv", shorten, "networks 'canica'"),
-        ("decompositions", "canica", "task-code_run-001_mixing.tsv", Path.unlink, "Time courses of 'canica'"),
+        ("networks", "canica", "entry.json", cut, "Networks 'canica'"),
+        ("scores", "lesion-canica", "_items.tsv.gz", cut, "Scores 'lesion-canica'"),
+        ("scores", "lesion-canica", "_conditions.tsv", shorten, "Scores 'lesion-canica'"),
+        ("networks", "canica", "_neurons.tsv", shorten, "Networks 'canica'"),
+        ("decompositions", "canica", "task-code_run-001_mixing.tsv", Path.unlink, "Decomposition 'canica'"),
         ("decompositions", "canica", "", shutil.rmtree, "Networks 'canica'"),
     ],
 )
@@ -435,7 +435,7 @@ def test_a_table_of_a_decomposition_that_was_changed_is_named(walked, tmp_path):
         storage.write_json(path, entry)
 
     text = damaged(walked, tmp_path, damage)
-    assert "decompositions 'canica'" in text
+    assert "Decomposition 'canica'" in text
     assert "canica_order.tsv is missing or was changed" in text
 
 
@@ -461,9 +461,9 @@ def test_a_recording_that_was_begun_is_named(recorded, tmp_path):
 
 
 def test_an_empty_study_has_a_page_that_says_so(tmp_path):
-    with writing_to(tmp_path / "study", ModelInfo("<b>m</b>", None, "00", "gpt2", "float32")) as study:
+    with writing_to(tmp_path / "study", ModelInfo("<b>m</b>", None, "00", "gpt2", "float32")):
         pass
-    page = Page(study.report().read_text())
+    page = Page(open_study(tmp_path / "study").report().read_text())
     assert "Nothing is recorded" in page.text
     assert "Functional networks of <b>m</b>" in page.text
     assert "What this does not show" in page.text

@@ -582,7 +582,7 @@ def test_a_single_test_has_to_stand_out_among_those_of_its_task_alone(n_networks
 
 
 def entry_of(name, inputs, **parameters):
-    return SimpleNamespace(name=name, site=SITE, info={"inputs": inputs, "parameters": parameters})
+    return SimpleNamespace(name=name, site=SITE, inputs=inputs, parameters=parameters)
 
 
 def test_scores_say_whose_neurons_were_changed():

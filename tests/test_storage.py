@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lmri import storage
 from lmri.exceptions import StudyError
+from lmri.storage import files
 
 NASTY = ["NA", "null", "None", "nan", "n/a", "", " ", "\t", "\n", "\r\n", '"', "''", "\\", "\\n", "1e3", "007",
          "🙂", "\x00", "\x85", "\u2028", "\ud800", "true", "#", "a,b", "-"]  # fmt: skip
@@ -116,7 +117,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_to_be(tmp_path, monkeypatch)
     ):
         pass
     storage.check_writable(tmp_path)
-    monkeypatch.setattr(storage.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)
     with pytest.raises(StudyError, match="read-only for this account"):
         storage.check_writable(tmp_path)
     storage.check_writable(tmp_path / "new")  # which is still to be made

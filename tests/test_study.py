@@ -208,15 +208,15 @@ def _replace_decomposition(study):
 @pytest.mark.filterwarnings("ignore")
 def test_what_was_made_from_a_replaced_decomposition_is_refused_not_shown(copy):
     _replace_decomposition(copy)
-    with pytest.raises(StudyError, match=r"networks 'canica' .* another version of the decomposition 'canica'.*Delete"):
+    with pytest.raises(StudyError, match=r"Networks 'canica' .* out of date: the decomposition 'canica'.*Delete"):
         copy.networks("canica")
-    with pytest.raises(StudyError, match="another version"):
+    with pytest.raises(StudyError, match="out of date"):
         copy.report()
-    assert any("another version" in problem for problem in validate(copy).problems)
+    assert any("out of date" in problem for problem in validate(copy).problems)
     # Networks made anew make the scores of the old ones stale in turn.
     shutil.rmtree(copy.layout.entry("networks", "mlp_hidden", "canica"))
     copy.save_networks(copy.decomposition("canica").threshold("z", z=3.0), "canica")
-    with pytest.raises(StudyError, match=r"scores 'lesion-canica' .* another version of the networks 'canica'"):
+    with pytest.raises(StudyError, match=r"Scores 'lesion-canica' .* out of date: the networks 'canica'"):
         copy.scores("lesion-canica")
     with pytest.raises(StudyError, match="comparisons"):
         copy.comparison()
@@ -492,7 +492,7 @@ def test_a_stale_set_is_not_compared_by_its_time_courses(copy):
     shutil.rmtree(copy.layout.entry("decompositions", "mlp_hidden", "canica"))
     imgs = [img for recording in recordings for img in recording.imgs]
     copy.save_decomposition(FastICA(recordings[0].space, 4, kind="spatial").fit(imgs), recordings, "canica")
-    with pytest.raises(StudyError, match="another version of the decomposition"):
+    with pytest.raises(StudyError, match="out of date: the decomposition"):
         copy.compare_sites(at, ("fastica-temporal", "mlp_hidden"))
 
 

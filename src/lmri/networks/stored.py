@@ -134,6 +134,7 @@ class NetworksCodec(Codec[NetworkSet]):
     """Thresholded network sets."""
 
     kind = NETWORKS
+    opens_sources = True
 
     def references(self, entry: Entry) -> list[Reference]:
         """List the decomposition."""

@@ -121,6 +121,8 @@ class Codec(ABC, Generic[Stored]):
     """How one kind of result is stored as an entry. Each kind has one codec, next to the class that it stores."""
 
     kind: ClassVar[str]
+    opens_sources: ClassVar[bool] = False
+    """Whether reading an entry opens the entries that it was computed from, so that these have to be whole."""
 
     @abstractmethod
     def references(self, entry: Entry) -> list[Reference]:
@@ -247,11 +249,25 @@ class Entries:
         return self.find(kind, name, site)
 
 
-def stale(entry: Entry, parent: str) -> StudyError:
-    """Say that an entry does not belong to what is there now."""
+NOUNS = {
+    RECORDINGS: "recording",
+    "decompositions": "decomposition",
+    "networks": "networks",
+    "comparisons": "comparison",
+    "scores": "scores",
+    "experiments": "experiment",
+}
+"""What messages call one recording or entry of each kind."""
+
+
+def stale(entry: Entry, reference: Reference) -> StudyError:
+    """Return the error of an entry that is out of date."""
+    noun = NOUNS[entry.kind]
+    are, they = ("are", "they were") if noun.endswith("s") else ("is", "it was")
     return StudyError(
-        f"{entry.kind} {entry.name!r} at {entry.site} were made from another version of the {parent}, which has been "
-        f"replaced since. Delete {entry.folder}, and make it again."
+        f"{noun.capitalize()} {entry.name!r} at {entry.site} {are} out of date: the {NOUNS[reference.kind]} "
+        f"{reference.name!r} at {reference.site} has been replaced since {they} computed. Delete {entry.folder}, and "
+        "make it again."
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from lmri.exceptions import AmbiguousChoiceError, StudyError
+from lmri.exceptions import StudyError
 from lmri.storage.entries import RECORDINGS, Codec, Entry, Reference, stale
 
 KINDS = {
@@ -43,16 +43,14 @@ def check_fresh(source: Source, entry: Entry) -> None:
 
     Raises
     ------
+    AmbiguousChoiceError
+        If something is gone.
     StudyError
-        Naming what has changed.
+        If something has changed, naming it.
     """
     for reference in source.codecs[entry.kind].references(entry):
-        try:
-            known = current_digest(source, reference.kind, reference.name, reference.site)
-        except AmbiguousChoiceError:
-            known = None
-        if known != reference.digest:
-            raise stale(entry, f"{reference.kind} {reference.name!r}")
+        if current_digest(source, reference.kind, reference.name, reference.site) != reference.digest:
+            raise stale(entry, reference)
 
 
 def current_digest(source: Source, kind: str, name: str, site: str) -> str:

@@ -17,7 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.space import NeuronSpace
 from lmri.storage.bids import recording_digest
-from lmri.storage.entries import Codec, Entry
+from lmri.storage.entries import NOUNS, Codec, Entry
 from lmri.storage.freshness import check_fresh
 from lmri.storage.layout import ENTRY_KINDS, Layout
 from lmri.storage.recording import Recording, check_whole
@@ -119,9 +119,10 @@ class StudyReader:
         for kind in ENTRY_KINDS:
             found.entries[kind] = {}
             for folder in self.layout.entries(kind):
-                with found.attempt(f"{kind} {folder.name!r} at {folder.parent.name}"):
+                label = NOUNS[kind].capitalize()
+                with found.attempt(f"{label} {folder.name!r} at {folder.parent.name}"):
                     entry = self._entry(kind, folder)
-                    with found.attempt(f"{kind} {entry.name!r} at {entry.site}", (kind, entry.site, entry.name)):
+                    with found.attempt(f"{label} {entry.name!r} at {entry.site}", (kind, entry.site, entry.name)):
                         self._check(found, entry)
                         found.entries[kind][entry.site, entry.name] = entry
         return found
@@ -173,8 +174,14 @@ class StudyReader:
             if damaged := self.remember(("damage", *files), files, check):
                 raise StudyError(damaged)
         if entry.site not in found.spaces:
-            raise StudyError(f"there is no recording at {entry.site}, which says which voxel is which neuron.")
+            raise AmbiguousChoiceError(
+                f"there is no recording at {entry.site}, which says which voxel is which neuron."
+            )
         check_fresh(self, entry)
+        codec = self.codecs[entry.kind]
+        for source in codec.references(entry) if codec.opens_sources else ():
+            if (source.site, source.name) not in found.entries[source.kind]:
+                raise StudyError(f"the {source.kind} {source.name!r} at {source.site}, which it needs, cannot be read.")
 
     # -- as a source of freshness -------------------------------------------------------------------------------------
 
@@ -209,7 +216,7 @@ class ReportReader(StudyReader):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._refused: list[StudyError] = []
+        self._refused: list[Exception] = []
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -251,7 +258,7 @@ class ReportReader(StudyReader):
         try:
             return read()
         except DAMAGE as error:
-            if may_refuse and isinstance(error, StudyError) and not isinstance(error, AmbiguousChoiceError):
+            if may_refuse and _is_refusal(error):
                 self._refused.append(error)
             self.problems.append(f"{what}: {describe_damage(error)}")
             return None
@@ -266,7 +273,7 @@ class ReportReader(StudyReader):
         StudyError
             The first that was raised.
         """
-        refused = [error for error in self.inventory.refused.values() if isinstance(error, StudyError)]
+        refused = [error for error in self.inventory.refused.values() if _is_refusal(error)]
         if (refused or self._refused) and self._is_whole():
             raise (refused or self._refused)[0]
         for problem in self.problems:
@@ -284,6 +291,11 @@ class ReportReader(StudyReader):
                 if damaged:
                     return False
         return True
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether an error says that a result must not be used, rather than that something is not there."""
+    return isinstance(error, StudyError) and not isinstance(error, AmbiguousChoiceError)
 
 
 def _would_look_whole(file: str) -> bool:

@@ -23,6 +23,7 @@ class ComparisonsCodec(Codec[AnyComparison]):
     """Comparisons; they are computed again from the networks, with the stored seed."""
 
     kind = COMPARISONS
+    opens_sources = True
 
     def references(self, entry: Entry) -> list[Reference]:
         """List the network sets."""
