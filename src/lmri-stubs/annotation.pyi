@@ -1,0 +1,1 @@
+from lmri.networks.annotation import *

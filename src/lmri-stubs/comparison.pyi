@@ -1,0 +1,1 @@
+from lmri.networks.comparison import *

@@ -1,0 +1,1 @@
+from lmri.decomposition.confounds import *

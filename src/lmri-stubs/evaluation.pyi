@@ -1,0 +1,1 @@
+from lmri.lesions.evaluation import *

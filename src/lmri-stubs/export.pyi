@@ -1,0 +1,1 @@
+from lmri.report.export import *

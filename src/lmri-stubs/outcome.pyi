@@ -1,0 +1,1 @@
+from lmri.storage.outcome import *

@@ -1,0 +1,1 @@
+from lmri.networks.rois import *

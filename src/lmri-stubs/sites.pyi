@@ -1,0 +1,1 @@
+from lmri.models.sites import *
