@@ -44,7 +44,7 @@ _PUBLIC_SUBMODULES = {
     "thresholds": "networks.thresholds",
     "viewer": "report.viewer",
 }
-"""Documented modules and the place of each in the package; ``src/lmri-stubs`` has them for type checkers."""
+"""Documented modules and their places in the package; ``src/lmri-stubs`` lists them for type checkers (decision 25)."""
 
 
 class _SubmoduleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

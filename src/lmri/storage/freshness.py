@@ -1,4 +1,4 @@
-"""The one rule by which an entry is up to date or stale, for the study, the report and the viewer."""
+"""The one rule by which an entry is out of date, for the study, the report and the viewer (decision 26)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol

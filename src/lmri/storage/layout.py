@@ -52,7 +52,7 @@ def check_new_name(name: str, existing: Iterable[str], what: str, option: str = 
     """Return `name` if it can be created next to the existing names on every file system, else raise an error.
 
     A study may be copied to a disk that does not distinguish upper and lower case (the default on macOS and Windows).
-    Two names that differ only in case would be one file there.
+    Two names that differ only in case would be one file there (decision 27).
 
     Parameters
     ----------
