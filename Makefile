@@ -48,6 +48,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/prose.py
 
 # The site; every warning is an error, and so is a link that leads nowhere.
 docs: .venv/installed-docs
