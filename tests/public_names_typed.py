@@ -1,6 +1,6 @@
 """What a type checker sees of the public names: checked by mypy in ``make lint``, and never run.
 
-The last line is an error on purpose: mypy reports an ignore that it does not need, as where a module is not found.
+One assignment is an error on purpose: mypy reports an ignore that is not needed, as where a module is not found.
 """
 
 import lmri.tasks
@@ -16,10 +16,13 @@ from lmri.tasks import Perplexity
 from lmri.thresholds import z
 from lmri.viewer import serving
 
-study = open_study("study")
-networks: NetworkSet = study.networks()
-task = Perplexity(["a text"])
-same: lmri.tasks.Perplexity = task
-again: tasks.Perplexity = same
-USED = (qc.inspect, select, MatchedControls, lesion, lesion_outcome, find_sites, predictions, z, serving, Outcome)
-wrong: int = Perplexity(["a text"])  # type: ignore[assignment]
+
+def use() -> object:
+    """Use the names as a program would."""
+    networks: NetworkSet = open_study("study").networks()
+    task = Perplexity(["a text"])
+    same: lmri.tasks.Perplexity = task
+    again: tasks.Perplexity = same
+    wrong: int = Perplexity(["a text"])  # type: ignore[assignment]
+    functions = (qc.inspect, select, MatchedControls, lesion, lesion_outcome, find_sites, predictions, z, serving)
+    return networks, again, wrong, functions, Outcome
