@@ -16,11 +16,11 @@ demo: .venv/installed
 
 # Two processes of one thread each: more threads would wait for one another.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=25
 
 # Slow tests only. Those on trained models and real texts need LMRI_TEST_DATA.
 test-slow: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --durations=25
 
 test-all: .venv/installed
 	$(BIN)/python -m pytest
