@@ -60,6 +60,7 @@ docs: .venv/installed-docs
 wheel: .venv/installed
 	rm -rf build/wheel dist
 	$(BIN)/python -m build --wheel --outdir dist
+	$(BIN)/python tools/check_wheel.py dist/*.whl
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	mkdir -p build/wheel/empty

@@ -7,11 +7,17 @@ import sys
 import pytest
 
 
-def _loaded(code: str) -> set[str]:
-    """Run `code` in a fresh process, and say which of the heavy modules it loaded."""
-    program = f"import sys\n{code}\nprint(*(name for name in ('torch', 'transformers') if name in sys.modules))"
+def _loaded(code: str, modules: tuple[str, ...] = ("torch", "transformers")) -> set[str]:
+    """Run `code` in a fresh process, and return which of the heavy modules it loaded."""
+    program = f"import sys\n{code}\nprint(*(name for name in {modules!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
+
+
+def test_importing_the_package_alone_loads_nothing_heavy():
+    heavy = ("numpy", "pandas", "nibabel", "nilearn", "sklearn", "scipy", "matplotlib", "torch", "transformers")
+    assert _loaded("import lmri", heavy) == set()
+    assert _loaded("import lmri; lmri.NetworkSet", heavy) >= {"numpy", "pandas"}
 
 
 def test_importing_the_package_loads_no_torch():
