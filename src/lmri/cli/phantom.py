@@ -75,7 +75,7 @@ def phantom(
     names = _chosen("--data", data or [name for name in everything if study or name != "salmon"], everything)
     if "salmon" in names and study is None:
         raise ValueError("--data salmon shifts a real recording. Give the study that has one: --study STUDY.")
-    methods = _chosen("--method", method or list(METHODS[:1]), METHODS)
+    methods = _chosen("--method", method or list(METHODS)[:1], list(METHODS))
     thresholds = _chosen_thresholds(threshold or list(THRESHOLDS))
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; it must be at least 1.")
