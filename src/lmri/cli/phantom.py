@@ -109,8 +109,8 @@ def _chosen(option: str, names: list[str], accepted: Sequence[str]) -> list[str]
 
 def _chosen_thresholds(texts: list[str]) -> list[str]:
     """Fail now on a name or value that no method could take; what only some can is a row of the result."""
-    from lmri.cli.stages import parse_threshold
     from lmri.decomposition.phantom import THRESHOLDS
+    from lmri.networks.thresholds import parse_threshold
 
     for text in texts:
         if text not in THRESHOLDS:
