@@ -96,7 +96,7 @@ print(pd.DataFrame(rows).to_string(index=False))
 rows = []
 for site in study.sites:
     for number, first in enumerate(METHODS):
-        for second in METHODS[number + 1 :]:
+        for second in list(METHODS)[number + 1 :]:
             found = lmri.compare(study.networks(first, site), study.networks(second, site))
             study.save_comparison(found, seed=0)
             rows.append(

@@ -36,7 +36,6 @@ from scipy.stats import binomtest
 
 import lmri
 from lmri import finetuning
-from lmri.cli.stages import decompose_as_paper
 from lmri.decomposition import build
 from lmri.decomposition.stored import decomposition_identity
 from lmri.evaluation import ItemStore, conditions_of, identity
@@ -146,7 +145,7 @@ def networks_of(site: str, kind: str, n_components: int) -> NetworkSet:
     """Find networks, or load them if they are stored."""
     name = f"{kind}-{n_components}"
     if kind == "paper":
-        return decompose_as_paper(study, site, n_components=n_components, name=name)[0]
+        return study.decompose(paper=True, n_components=n_components, site=site, name=name)
     recordings = study.group(site)
     estimator = build("ica", recordings[0].space, n_components=n_components, random_state=0)
     if not study.entries.has("decompositions", site, name, *decomposition_identity(estimator, recordings)):

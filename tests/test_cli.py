@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import lmri
 from lmri.cli.app import app
 from lmri.cli.console import told_p
-from lmri.cli.stages import parse_threshold
 from lmri.demo.texts import generate
+from lmri.networks.thresholds import parse_threshold
 from lmri.study import open_study
 
 

@@ -763,7 +763,7 @@ def test_gaps_of_a_column_have_no_part_in_its_correlation(demo):
 
 
 def test_networks_of_two_corpora_are_described_by_what_both_have(copy):
-    from lmri.cli.describe import _time_courses
+    from lmri.decomposition.description import open_time_courses
 
     model, tokenizer = lmri.load_model("lmri-demo")
     lmri.record(model, tokenizer, generate("code", 8, 3), copy.root, corpus="code", run_tokens=250)
@@ -774,12 +774,13 @@ def test_networks_of_two_corpora_are_described_by_what_both_have(copy):
         ica.fit([img for one in recordings for img in one.imgs])
         copy.save_decomposition(ica, recordings, "both")
     own = [table for one in recordings for table in one.events]
-    _, courses, events = _time_courses(copy.root, "both", "mlp_out")
+    events = open_time_courses(copy, "both", "mlp_out").events
     assert all("surprisal" not in table for table in events)  # of code there is none
     done = run("describe", copy.root, "both", "--site", "mlp_out", "--n-permutations", "20", "--json")
     assert done.exit_code == 0, done.output
     assert run("confounds", copy.root, "--corpus", "code", "--site", "mlp_out").exit_code == 0
-    _, courses, events = _time_courses(copy.root, "both", "mlp_out")
+    opened = open_time_courses(copy, "both", "mlp_out")
+    courses, events = opened.courses, opened.events
     assert all(table["surprisal"].notna().all() for table in events)
     for course, table, other in zip(courses, events, own, strict=True):
         assert len(course) == len(table)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from lmri import FastICA, NetworkSet, storage
 from lmri.cli.app import app
-from lmri.cli.stages import brief
+from lmri.cli.networks import brief
 from lmri.exceptions import StudyError
 from lmri.report.validation import validate
 from lmri.study import open_study

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from lmri import storage
 from lmri.cli.app import app
+from lmri.decomposition.parity import PARITY
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.lesions.experiments.dissociation import dissociate, dissociation_outcome
 from lmri.lesions.experiments.effects import draw_dissociations
-from lmri.lesions.experiments.parity import PARITY
 from lmri.lesions.scores import Scores
 from lmri.lesions.scores.stored import scores_inputs
 from lmri.report.validation import validate
@@ -154,7 +154,7 @@ def test_a_study_keeps_experiments_and_says_what_they_were_made_of(copy):
     assert entry.parameters == {"experiment": "preserve", "n_components": [10, 64]}
     assert entry.results["title"] == "What is kept"
     assert not validate(copy).problems
-    from lmri.cli.stages import study_contents
+    from lmri.cli.networks import study_contents
 
     row = study_contents(copy).set_index("kind").loc["experiments"]
     assert (row["name"], row["site"]) == ("kept", SITE)

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import FastICA
 
-from lmri.cli.stages import decompose_as_paper
+from lmri.decomposition.parity import PARITY, differences, paper_networks
 from lmri.lesions.experiments import paper
 from lmri.lesions.experiments.lesions import lesion_outcome
-from lmri.lesions.experiments.parity import PARITY, check_parity, differences, paper_networks
+from lmri.lesions.experiments.parity import check_parity
 from lmri.lesions.scores import Scores, TaskInfo
 from lmri.study import open_study
 
@@ -276,8 +276,9 @@ def test_networks_are_those_of_scikit_learn_with_a_one_sided_threshold(recorded)
 @pytest.mark.filterwarnings("ignore")
 def test_parity_is_stored_found_again_and_labelled(recorded, tmp_path):
     study = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
-    networks, name = decompose_as_paper(study, "mlp_hidden", n_components=4)
-    assert decompose_as_paper(study, "mlp_hidden", n_components=4)[0].names == networks.names  # the same again
+    networks = study.decompose(paper=True, n_components=4, site="mlp_hidden")
+    assert study.decompose(paper=True, n_components=4, site="mlp_hidden").names == networks.names  # the same again
+    name = networks.method
     check_parity(networks, study.entries.find("networks", name).parameters, n_components=4)
     assert networks.info["threshold"]["z"] == 3.6
     for kind in ("decompositions", "networks"):
@@ -343,4 +344,4 @@ def test_an_evaluation_with_controls_or_other_interventions_is_not_the_papers(wa
 
 def test_thresholds_of_others_are_refused_before_anything_is_fitted(recorded):
     with pytest.raises(ValueError, match=r"the paper's are 1\.96 and 3\.6"):
-        decompose_as_paper(recorded, "mlp_out", 2.0)
+        recorded.decompose(paper=True, site="mlp_out", threshold="z_positive:2.0")

@@ -12,7 +12,6 @@ from lmri.decomposition.stored import read_null
 from lmri.exceptions import StudyError
 from lmri.networks import NetworkSet
 from lmri.networks.thresholds import (
-    DESCRIPTIONS,
     THRESHOLDS,
     SurrogateNull,
     map_scores,
@@ -73,7 +72,7 @@ def test_fdr_keeps_nothing_of_gaussian_noise_and_quotas_keep_their_share():
 def test_fdr_as_if_gaussian_is_fooled_by_heavy_tails_which_its_description_says():
     laplace = np.random.default_rng(0).laplace(size=(1, 9216))
     assert THRESHOLDS["fdr_gaussian"](laplace).sum() > 20
-    assert "not calibrated" in DESCRIPTIONS["fdr_gaussian"]
+    assert "not calibrated" in THRESHOLDS["fdr_gaussian"].description
 
 
 def test_z_is_two_sided_where_one_sided_would_lose_the_minority(maps):
@@ -129,7 +128,8 @@ def test_q_values_equal_scipys():
 
 
 def test_every_threshold_says_what_it_controls_and_which_need_a_null():
-    assert set(DESCRIPTIONS) == set(THRESHOLDS)
+    assert all(one.description for one in THRESHOLDS.values())
+    assert {name for name, one in THRESHOLDS.items() if one.calibrated} == {"fdr", "fdr_set"}
     assert {method for method in THRESHOLDS if needs_null(method)} == {"fdr", "fdr_set"}
     names = {method: value_name(method) for method in THRESHOLDS}
     assert (names["fdr"], names["z"], names["mixture"], names["support"]) == ("alpha", "z", "p", None)
@@ -353,7 +353,7 @@ def test_maps_without_surrogates_say_what_to_do_instead():
     given = NetworkSet(space, maps, null=null).threshold(alpha=0.1)
     assert np.array_equal(given.members, THRESHOLDS["fdr"](maps, null, alpha=0.1))
     assert given.info["threshold"]["alpha"] == 0.1
-    assert given.info["threshold"]["description"] == DESCRIPTIONS["fdr"]
+    assert given.info["threshold"]["description"] == THRESHOLDS["fdr"].description
     sparse = NetworkSet(space, np.where(maps > 1, maps, 0), info={"method": "dictlearning"}).threshold()
     assert sparse.info["threshold"]["method"] == "support"
 
@@ -386,7 +386,7 @@ def test_a_mixture_finds_members_on_both_sides_and_on_one():
 def test_a_mixture_takes_heavy_tails_for_members_which_its_description_says():
     laplace = np.random.default_rng(0).laplace(size=(1, 9216))
     assert THRESHOLDS["mixture"](laplace).sum() > 50
-    assert "heavy tails count as active" in DESCRIPTIONS["mixture"]
+    assert "heavy tails count as active" in THRESHOLDS["mixture"].description
 
 
 def test_a_mixture_of_a_constant_map_finds_nothing():

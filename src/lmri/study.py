@@ -1,8 +1,8 @@
 """The study: the one object through which users compute, store and open results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from lmri.lesions.scores import Scores
 from lmri.lesions.scores.stored import SCORES_CODEC, save_scores
 from lmri.networks import NetworkSet, labels
 from lmri.networks.comparison import AnyComparison, CourseComparison
-from lmri.networks.comparison.stored import COMPARISON_CODEC, compare_sites, save_comparison
+from lmri.networks.comparison.stored import COMPARISON_CODEC, compare_sites, compare_stored, save_comparison
 from lmri.networks.stored import DECOMPOSITIONS, NETWORKS_CODEC, save_networks, time_courses
 from lmri.storage.entries import Entry
 from lmri.storage.experiments import EXPERIMENT_CODEC, save_experiment
@@ -22,6 +22,15 @@ from lmri.storage.freshness import with_digests
 from lmri.storage.outcome import Outcome
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
+
+if TYPE_CHECKING:
+    from lmri.decomposition.description import ConnectivityResult
+    from lmri.decomposition.individuals.pipeline import DualRegressionResult
+    from lmri.decomposition.order import OrderEstimate
+    from lmri.networks.annotation import Annotation
+
+Progress = Callable[[int, int], None]
+"""Called with the number of finished parts, and their total."""
 
 
 class Study(Store):
@@ -264,6 +273,405 @@ class Study(Store):
         return labels.edit(self, network, text, site)
 
     # -- commands on decompositions and networks ----------------------------------------------------------------------
+
+    def order(
+        self,
+        site: str | None = None,
+        corpus: str | Sequence[str] | None = None,
+        scope: str = "group",
+        n_surrogates: int = 20,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> "OrderEstimate":
+        """Estimate the number of components by parallel analysis; nothing is stored.
+
+        Parameters
+        ----------
+        site : str, optional
+            Site of the neurons; needed if several were recorded.
+        corpus : str or sequence of str, optional
+            Corpora; by default all at the site.
+        scope : {"group", "run"}, default="group"
+            Scope of the recommendation: all runs together, or the median over runs.
+        n_surrogates : int, default=20
+            Number of circularly shifted surrogates, at least 19.
+        seed : int, default=0
+            Random seed of the surrogates.
+        progress : callable, optional
+            Called with the number of runs that were read, and their total.
+
+        Returns
+        -------
+        OrderEstimate
+            Recommended number, and eigenvalues and limits per run.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If the site is needed, or a corpus was not recorded.
+        ValueError
+            If the scope is unknown, or there are too few surrogates.
+        """
+        from lmri.decomposition.pipeline import order
+
+        return order(self, site, corpus, scope, n_surrogates, seed, progress)
+
+    def decompose(
+        self,
+        method: str = "ica",
+        n_components: int | str | None = None,
+        *,
+        site: str | None = None,
+        corpus: str | Sequence[str] | None = None,
+        standardize: str = "zscore",
+        scope: str = "run",
+        confounds: Sequence[str] | None = None,
+        alpha: float | None = None,
+        solver: str | None = None,
+        n_init: int | None = None,
+        threshold: str | None = None,
+        n_surrogates: int | None = None,
+        n_bootstraps: int = 0,
+        n_splits: int = 0,
+        paper: bool = False,
+        name: str | None = None,
+        n_jobs: int = 1,
+        device: str = "cpu",
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> NetworkSet:
+        """Decompose recordings unless the same decomposition is stored, threshold its maps, and store the networks.
+
+        Parameters
+        ----------
+        method : str, default="ica"
+            Name of the method; see `lmri.decomposition.METHODS`.
+        n_components : int or "auto", optional
+            Number of maps; by default 20, with `paper` 10. ``"auto"`` is a parallel analysis, for ICA.
+        site : str, optional
+            Site of the neurons; needed if several were recorded.
+        corpus : str or sequence of str, optional
+            Corpora to fit; by default all at the site.
+        standardize : {"zscore", "center", "none"}, default="zscore"
+            Standardization of each neuron's time series.
+        scope : {"run", "study"}, default="run"
+            Scope of the mean and standard deviation.
+        confounds : sequence of str, optional
+            Names of stored confounds to regress out of each run.
+        alpha : float, optional
+            Sparsity of dictionary learning; by default 10.
+        solver : {"fastica", "picard"}, optional
+            Solver of ICA; by default ``"fastica"``.
+        n_init : int, optional
+            Number of starts of ICA and CanICA; by default 10.
+        threshold : str, optional
+            Threshold and its value, such as ``"fdr:0.05"`` or ``"z:3"``; by default the method's own. See
+            `lmri.thresholds.THRESHOLDS`.
+        n_surrogates : int, optional
+            Number of surrogates; by default 20 if the threshold needs them, else 0.
+        n_bootstraps : int, default=0
+            Number of bootstraps of the texts, for the stability of each map.
+        n_splits : int, default=0
+            Number of random halves of the texts, for split-half reproducibility.
+        paper : bool, default=False
+            Whether the paper's choices are used: temporal FastICA with the solver's signs, neurons centred over the
+            study, and one-sided z > 3.6 (or ``threshold="z_positive:1.96"``).
+        name : str, optional
+            Name of the decomposition and of its networks; by default the method.
+        n_jobs : int, default=1
+            Number of processes or threads.
+        device : {"cpu", "cuda"}, default="cpu"
+            Device of ICA.
+        seed : int, default=0
+            Random seed.
+        progress : callable, optional
+            Called with the number of finished repetitions on samples of the texts, and their total.
+
+        Returns
+        -------
+        NetworkSet
+            The stored networks; `decomposition` opens all maps.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by another decomposition.
+        ValueError
+            If the method does not have an option, or choices exclude each other.
+        """
+        from lmri.decomposition.pipeline import decompose
+        from lmri.decomposition.settings import DecompositionSettings, Repeats
+
+        options = {"alpha": alpha, "solver": solver, "n_init": n_init, "device": device}
+        repeats = Repeats(n_surrogates, n_bootstraps, n_splits)
+        settings = DecompositionSettings(
+            method, n_components, standardize, scope, confounds or (), options, threshold, repeats, paper, n_jobs, seed
+        )
+        return decompose(self, settings, site, corpus, name, progress)
+
+    def threshold(self, decomposition: str, by: str, name: str, site: str | None = None) -> NetworkSet:
+        """Threshold the maps of a stored decomposition, and store the networks.
+
+        Parameters
+        ----------
+        decomposition : str
+            Name of the decomposition.
+        by : str
+            Threshold and its value, such as ``"z:2.5"``; see `lmri.thresholds.THRESHOLDS`.
+        name : str
+            Name of the networks.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+
+        Returns
+        -------
+        NetworkSet
+            The stored networks; they may be empty.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by other networks.
+        ValueError
+            If the threshold is unknown, or needs surrogates that are not stored.
+        """
+        from lmri.decomposition.pipeline import threshold
+
+        return threshold(self, decomposition, by, name, site)
+
+    def compare(
+        self,
+        first: str,
+        second: str,
+        more: Sequence[str] | None = None,
+        site: str | None = None,
+        name: str | None = None,
+        mixed_standardization: bool = False,
+        seed: int = 0,
+    ) -> AnyComparison:
+        """Match stored network sets by their maps, or two sets of two sites by their time courses, and store the match.
+
+        Parameters
+        ----------
+        first, second : str
+            Names of network sets. A name may contain its site, as ``"canica@mlp_out"``.
+        more : sequence of str, optional
+            Names of more sets at the same site.
+        site : str, optional
+            Site of names without one; by default the site of the first.
+        name : str, optional
+            Name of the comparison; by default all names, as in ``"ica--canica"``.
+        mixed_standardization : bool, default=False
+            Whether sets that standardize differently may be compared.
+        seed : int, default=0
+            Random seed of the nulls.
+
+        Returns
+        -------
+        Comparison, CourseComparison or Consensus
+            Comparison of two sets by maps, of two sites by time courses, or of more than two sets.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by another comparison.
+        ValueError
+            If a set is named twice, or more than two sets of several sites are named.
+        """
+        found = compare_stored(self, [first, second, *(more or [])], site, seed, mixed_standardization)
+        save_comparison(self, found, seed, name)
+        return found
+
+    def describe(
+        self,
+        decomposition: str | None = None,
+        site: str | None = None,
+        n_permutations: int = 1000,
+        save: bool = False,
+        seed: int = 0,
+    ) -> "Annotation":
+        """Annotate the networks of a decomposition from their time courses, and suggest labels.
+
+        Parameters
+        ----------
+        decomposition : str, optional
+            Name of the decomposition; needed if there are several.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        n_permutations : int, default=1000
+            Smallest number of permutations of whole texts.
+        save : bool, default=False
+            Whether the suggested labels are stored; edited labels stay.
+        seed : int, default=0
+            Random seed of the permutations.
+
+        Returns
+        -------
+        Annotation
+            Tokens, kinds of text and confounds of each network, and suggested labels.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If several decompositions fit, or none.
+        """
+        from lmri.decomposition.description import describe
+
+        return describe(self, decomposition, site, n_permutations, save, seed)
+
+    def connectivity(
+        self,
+        decomposition: str | None = None,
+        site: str | None = None,
+        kind: str = "correlation",
+        min_volumes: int = 20,
+    ) -> "ConnectivityResult":
+        """Correlate the time courses of networks, with tests over texts, and compute their spectra.
+
+        Parameters
+        ----------
+        decomposition : str, optional
+            Name of the decomposition; needed if there are several.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        kind : {"correlation", "partial"}, default="correlation"
+            Kind of connectivity; partial correlations are given all other networks.
+        min_volumes : int, default=20
+            Smallest number of volumes of a text; shorter texts are left out.
+
+        Returns
+        -------
+        ConnectivityResult
+            Connectivity, spectra, and their peaks in cycles per volume.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If several decompositions fit, or none.
+        ValueError
+            If the kind is unknown.
+        """
+        from lmri.decomposition.description import connectivity
+
+        return connectivity(self, decomposition, site, kind, min_volumes)
+
+    def dual_regression(
+        self,
+        networks: str,
+        corpus: str | None = None,
+        contrast: tuple[str, str] | None = None,
+        site: str | None = None,
+        n_permutations: int = 1000,
+        seed: int = 0,
+    ) -> "DualRegressionResult":
+        """Estimate the individual maps of each text, and test the difference between two corpora; nothing is stored.
+
+        Parameters
+        ----------
+        networks : str
+            Name of the network set.
+        corpus : str, optional
+            Corpus of the texts; needed if there are several and no contrast.
+        contrast : tuple of (str, str), optional
+            Two corpora whose texts are compared, instead of `corpus`.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        n_permutations : int, default=1000
+            Number of permutations of texts between the two corpora.
+        seed : int, default=0
+            Random seed of the permutations.
+
+        Returns
+        -------
+        DualRegressionResult
+            Individual maps, amplitudes, and with a contrast the test of each neuron.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If several network sets or corpora fit, or none.
+        ValueError
+            If `corpus` and `contrast` are both used, or a corpus is compared with itself.
+        """
+        from lmri.decomposition.individuals.pipeline import regress_texts
+
+        return regress_texts(self, networks, corpus, contrast, site, n_permutations, seed)
+
+    def localize(
+        self,
+        contrast: str,
+        column: str = "trial_type",
+        site: str | None = None,
+        corpus: str | Sequence[str] | None = None,
+        level: str = "auto",
+        unit: str = "run",
+        test: str = "max_t",
+        alpha: float = 0.05,
+        tail: str = "two",
+        most: int | None = None,
+        n_permutations: int = 1000,
+        standardize: str = "none",
+        match_positions: bool = False,
+        confounds: Sequence[str] | None = None,
+        name: str | None = None,
+        seed: int = 0,
+    ) -> NetworkSet:
+        """Find the neurons that differ between conditions, and store them as a network set of one.
+
+        Parameters
+        ----------
+        contrast : str
+            Contrast of conditions, such as ``"code - prose"`` or ``"code - 1/2*news - 1/2*wiki"``.
+        column : str, default="trial_type"
+            Column of the events with the conditions; ``"trial_type"`` is the corpus.
+        site : str, optional
+            Site of the neurons; needed if several were recorded.
+        corpus : str or sequence of str, optional
+            Corpora; by default those of the contrast, or all at the site.
+        level : {"auto", "between", "within"}, default="auto"
+            Comparison between texts or within texts.
+        unit : {"run", "text"}, default="run"
+            Unit of an effect map within texts.
+        test : {"max_t", "parametric"}, default="max_t"
+            Permutation test, corrected over neurons, or nilearn's second level with FDR.
+        alpha : float, default=0.05
+            Familywise error or false discovery rate.
+        tail : {"two", "positive", "negative"}, default="two"
+            Sign of the neurons that are kept.
+        most : int, optional
+            Largest number of neurons that are kept, those of the largest t; by default all.
+        n_permutations : int, default=1000
+            Number of permutations of whole texts, or of the signs of runs.
+        standardize : {"none", "zscore"}, default="none"
+            Unit of the effects: activation, or standard deviations over all runs.
+        match_positions : bool, default=False
+            Whether only positions that all conditions reach are compared.
+        confounds : sequence of str, optional
+            Names of stored confounds, as nuisance regressors within texts.
+        name : str, optional
+            Name of the result; by default the contrast, as in ``"code-prose"``.
+        seed : int, default=0
+            Random seed of the permutations.
+
+        Returns
+        -------
+        NetworkSet
+            The stored network; it may be empty. `lmri.localizer.overlap_table` compares it with other sets.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by another result.
+        ValueError
+            If the contrast, a condition or an option is unknown.
+        """
+        from lmri.decomposition.localizer.pipeline import LocalizerSettings, localize_corpora
+
+        settings = LocalizerSettings(
+            contrast, column, level, unit, test, alpha, tail, most, n_permutations, standardize, match_positions,
+            confounds or (), seed,
+        )  # fmt: skip
+        return localize_corpora(self, settings, site, corpus, name=name).networks
 
     # -- commands on lesions ------------------------------------------------------------------------------------------
 

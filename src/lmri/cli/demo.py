@@ -8,7 +8,6 @@ import pandas as pd
 from lmri.cli.console import Output, quote, records, told_starts
 from lmri.cli.quality import look_at
 from lmri.cli.requests import Request, score_networks, wide
-from lmri.cli.stages import Repeats, Threshold, decompose_study
 from lmri.demo.texts import KINDS, generate
 from lmri.lesions.scores import ALPHA, INTACT
 from lmri.networks.comparison import compare
@@ -71,9 +70,8 @@ def _summary(study: Study, site: str) -> list[dict[str, object]]:
 
 def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Output) -> None:
     for method in METHODS:
-        parameters = {"n_components": N_COMPONENTS, "random_state": 0}
-        threshold: Threshold = ("fdr", {"alpha": ALPHA})
-        networks, _ = decompose_study(output, study, method, site, None, parameters, threshold, None, Repeats())
+        with output.progress("Decomposing"):
+            networks = study.decompose(method, N_COMPONENTS, site=site, threshold=f"fdr:{ALPHA}")
         sizes = networks.members.sum(axis=1)
         descriptive = study.decomposition(method, site).threshold("z", z=3.0).members.sum(axis=1)
         start = networks.info["convergence"]

@@ -1,39 +1,39 @@
-"""Commands that say what networks are, and how they go together."""
+"""Commands that describe networks: labels and connectivity."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import Output, check_new, guarded, quote, records, told_p
-from lmri.cli.options import DecompositionName, Folder, Seed, SiteOption, StudyFolder
+from lmri.cli.console import check_new, quote, records, told_p
+from lmri.cli.options import DecompositionName, Folder, Printing, Seed, SiteOption, StudyFolder, command
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-@guarded
+@command
 def describe(
     study: StudyFolder,
+    printing: Printing,
     decomposition: DecompositionName = None,
     site: SiteOption = None,
     n_permutations: Annotated[int, typer.Option(help="Permutations of whole texts, at least.")] = 1000,
     out: Folder = None,
     save: Annotated[bool, typer.Option("--save", help="Keep the labels in the study; edited ones stay.")] = False,
     seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Say at which tokens, and in which kinds of text, each network is active; suggest labels."""
-    from lmri.networks.annotation import annotate
     from lmri.study import open_study
 
-    output = Output(quiet, json)
+    output, opened = printing.output, open_study(study)
     check_new("--out", out)
-    names, courses, events = _time_courses(study, decomposition, site)
     with output.progress("Describing"):
-        found = annotate(names, courses, events, n_permutations=n_permutations, random_state=seed)
+        found = opened.describe(decomposition, site, n_permutations, save, seed)
     confounds = found.confounds.drop(columns="network").round(2)
     output.table(found.labels[["network", "label"]].join(confounds))
     output.say(
@@ -46,9 +46,11 @@ def describe(
         _write(out, found.tables)
         output.say(f"Tables: {quote(out)}")
     if save:
-        suggested = dict(zip(found.labels["network"], found.labels["suggested"], strict=True))
-        kept = open_study(study).suggest_labels(suggested, decomposition, site)
-        n_saved = len(suggested) - len(kept)
+        from lmri.networks.labels import EDITED
+
+        names, labels = list(found.labels["network"]), opened.labels(decomposition, site)
+        kept = [name for name in names if name in set(labels.loc[labels["source"] == EDITED, "network"])]
+        n_saved = len(names) - len(kept)
         output.say(
             f"Saved {n_saved} label{'' if n_saved == 1 else 's'}. Edit one: lmri label {quote(study)} {names[0]} TEXT"
         )
@@ -57,60 +59,49 @@ def describe(
     output.result(found.to_dict())
 
 
-@guarded
+@command
 def label(
     study: StudyFolder,
     network: Annotated[str, typer.Argument(metavar="NETWORK", help="Such as ica-03.", show_default=False)],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is to be called.", show_default=False)],
+    printing: Printing,
     site: SiteOption = None,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Call a network something; tables and the report show it, and no result changes."""
     from lmri.study import open_study
 
-    output = Output(quiet, json)
+    output = printing.output
     own = open_study(study).label(network, text, site)
     output.say(f"{own} is now called {text.strip()!r}. Show it: lmri report {quote(study)}")
     output.result({"network": own, "label": text.strip()})
 
 
-@guarded
+@command
 def connectivity(
     study: StudyFolder,
+    printing: Printing,
     decomposition: DecompositionName = None,
     site: SiteOption = None,
     kind: Annotated[str, typer.Option(help="correlation, or partial: given all other networks.")] = "correlation",
     min_volumes: Annotated[int, typer.Option(help="Shorter texts are left out.")] = 20,
     out: Folder = None,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Say which networks go together, tested over texts, and whether any has a rhythm."""
-    import pandas as pd
-
     from lmri.networks.connectivity import FEWEST_TEXTS
-    from lmri.networks.connectivity import connectivity as connect
-    from lmri.networks.spectra import spectra
+    from lmri.study import open_study
 
-    output = Output(quiet, json)
+    output = printing.output
     check_new("--out", out)
-    if kind not in ("correlation", "partial"):
-        raise ValueError(f"--kind is {kind!r}; accepted are correlation and partial.")
-    kind = "partial correlation" if kind == "partial" else kind
-    names, courses, events = _time_courses(study, decomposition, site)
-    texts = [table["text_id"].tolist() for table in events]
     with output.progress("Correlating"):
-        found = connect(courses, kind, texts, names, min_volumes)
-        spectrum = spectra(courses, texts)
-    peaks = pd.DataFrame({"network": names, "peak": spectrum.peaks})
+        result = open_study(study).connectivity(decomposition, site, kind, min_volumes)
+    found, peaks = result.connectivity, result.peaks
     table = found.table
     strongest = table.reindex(table["r"].abs().sort_values(ascending=False, kind="stable").index)
     output.table(
         strongest.head(20)[["first", "second", "r", "ci_low", "ci_high", "p", "q"]]
         .assign(p=strongest["p"].map(told_p), q=strongest["q"].map(told_p))
         .round(4),
-        f"{kind.capitalize()} within texts, the strongest pairs of {len(table)}",
+        f"{result.kind.capitalize()} within texts, the strongest pairs of {len(table)}",
     )
     output.say(
         f"{int((table['q'] <= 0.05).sum())} of {len(table)} pairs have q ≤ 0.05 over {len(found.texts)} texts "
@@ -124,13 +115,11 @@ def connectivity(
         + (f": {listed} cycles per token." if listed else ".")
     )
     if out is not None:
-        power = pd.DataFrame(spectrum.power.T, columns=names)
-        power.insert(0, "frequency", spectrum.frequencies)
-        _write(out, {"connectivity": table, "spectra": power, "peaks": peaks})
+        _write(out, result.tables)
         output.say(f"Tables: {quote(out)}")
     output.result(
         {
-            "kind": kind,
+            "kind": result.kind,
             "n_texts": len(found.texts),
             "n_left_out": found.n_left_out,
             "pairs": records(table),
@@ -139,24 +128,8 @@ def connectivity(
     )
 
 
-def _time_courses(study: Path, decomposition: str | None, site: str | None) -> tuple[list, list, list]:
-    """Open names, time courses and events of a stored decomposition, a run each."""
-    from lmri.decomposition.confounds import joined
-    from lmri.study import open_study
-
-    opened = open_study(study)
-    courses = opened.time_courses(decomposition, site)
-    networks = opened.decomposition(decomposition, site)
-    recordings = {corpus: opened.recording(corpus, networks.space.site) for corpus, _, _ in courses}
-    # With surprisal and the like beside them, if `lmri confounds` has made these.
-    # All corpora at once: what one of them lacks would be a gap in its tables.
-    tables = iter(joined(list(recordings.values())))
-    own = {corpus: [next(tables) for _ in recording.runs] for corpus, recording in recordings.items()}
-    events = [own[corpus][run - 1] for corpus, run, _ in courses]
-    return networks.names, [table.to_numpy() for _, _, table in courses], events
-
-
-def _write(out: Path, tables: dict) -> None:
+def _write(out: Path, tables: "dict[str, pd.DataFrame]") -> None:
+    """Write tables to a new folder."""
     from lmri.storage import write_table
 
     out.mkdir(parents=True)

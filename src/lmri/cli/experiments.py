@@ -142,13 +142,12 @@ def templates(
     json: Json = False,
 ) -> None:
     """Make group templates of each corpus, and count how often they come back in single other texts of every corpus."""
-    from lmri.cli.stages import parse_threshold
-    from lmri.decomposition import build
+    from lmri.decomposition import build, parity
     from lmri.decomposition.individuals.corpus_templates import find_templates_by_corpus
-    from lmri.lesions.experiments import parity
     from lmri.lesions.experiments.paper import check_model
     from lmri.lesions.experiments.templates import templates_outcome
     from lmri.networks import NetworkSet
+    from lmri.networks.thresholds import parse_threshold
     from lmri.study import open_study
 
     output = Output(quiet, json)

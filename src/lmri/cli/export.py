@@ -37,7 +37,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write networks as another program takes them: FSLeyes, Connectome Workbench, or a strip of layers."""
-    from lmri.cli.stages import site_hint
+    from lmri.cli.networks import site_hint
     from lmri.report.export import export as write
     from lmri.report.export.writing import opened as find
     from lmri.study import open_study
@@ -68,7 +68,7 @@ def accept(
     json: Json = False,
 ) -> None:
     """Keep the networks that a person accepted in FSLeyes, as a set that can be lesioned."""
-    from lmri.cli.stages import brief, site_hint
+    from lmri.cli.networks import brief, site_hint
     from lmri.report.export import accept as keep
     from lmri.study import open_study
 

@@ -147,10 +147,10 @@ def lesion(
         if baseline != "zero" or spare or positions or controls or stop_after:
             raise ValueError("--paper decides baseline, positions and controls. Leave these out, or leave out --paper.")
         if networks is None:
-            from lmri.cli.stages import decompose_as_paper
             from lmri.study import open_study
 
-            _, networks = decompose_as_paper(open_study(study), site, seed=seed, output=output)
+            with output.progress("Decomposing"):
+                networks = open_study(study).decompose(paper=True, site=site, seed=seed).method
     if networks is None and not roi:
         raise ValueError("There is nothing to lesion. Give --networks, --roi, or --paper.")
     request = Request(

@@ -4,28 +4,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import Output, guarded, quote, records
-from lmri.cli.describe import Json, Quiet
-from lmri.cli.options import Seed, SiteOption, StudyFolder
+from lmri.cli.console import Output, quote, records
+from lmri.cli.options import Printing, Seed, SiteOption, StudyFolder, command
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lmri.decomposition.localizer import Localizer
-    from lmri.networks import NetworkSet
-    from lmri.storage.recording import Recording
-    from lmri.study import Study
+    from lmri.decomposition.localizer.pipeline import Localization
 
 MOST_ROWS = 10
-"""Of neurons on a screen; all of them are in the JSON and in the study."""
+"""Maximum number of neurons printed; the full list is in the JSON output and the study."""
 
 
-@guarded
+@command
 def localize(
     study: StudyFolder,
     contrast: Annotated[
         str, typer.Option(help='Such as "code - prose", or "code - 1/2*news - 1/2*wiki".', show_default=False)
     ],
+    printing: Printing,
     column: Annotated[
         str,
         typer.Option(
@@ -69,46 +67,36 @@ def localize(
         str | None, typer.Option(help="Name of what is made.", show_default="the contrast, as in code-prose")
     ] = None,
     seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Find the neurons that differ between conditions, and store them as a network that can be lesioned."""
     import pandas as pd
 
-    from lmri.cli.stages import site_hint
-    from lmri.decomposition.localizer import localize as find
-    from lmri.decomposition.localizer import overlap_table
-    from lmri.decomposition.localizer.second_level import check_tail
+    from lmri.cli.networks import site_hint
+    from lmri.decomposition.localizer.pipeline import LocalizerSettings, localize_corpora
     from lmri.study import open_study
 
-    output, opened = Output(quiet, json), open_study(study)
-    check_tail(tail)
-    recordings = _recordings(opened, contrast, column, site, corpus)
-    at = recordings[0].space.site
-    others = [opened.networks(one, at) for one in overlap or []]
+    output, opened = printing.output, open_study(study)
+    settings = LocalizerSettings(
+        contrast,
+        column,
+        level,
+        unit,
+        test,
+        alpha,
+        tail,
+        most,
+        n_permutations,
+        standardize,
+        match_positions,
+        confounds or (),
+        seed,
+    )
     with output.progress(f"Localizing {contrast}"):
-        found = find(
-            recordings,
-            contrast,
-            column,
-            confounds or (),
-            level=level,
-            unit=unit,
-            test=test,
-            n_permutations=n_permutations,
-            standardize=standardize,
-            match_positions=match_positions,
-            random_state=seed,
-        )
-    networks = found.threshold(alpha, tail, most)
-    label = name or (found.name if tail == "two" else f"{found.name}-{tail}")
-    opened.save_decomposition(found, recordings, label)
-    opened.save_networks(networks, label)
-    networks = opened.networks(label, at)
-    tables = [overlap_table(networks, one) for one in others]
-    table = found.table(alpha, tail, most)
-    _say(output, found, networks, table)
-    for one in tables:
+        result = localize_corpora(opened, settings, site, corpus, overlap or (), name)
+    found, networks, table = result.localizer, result.networks, result.neurons
+    label, at = networks.method, networks.space.site
+    _say(output, result)
+    for one in result.overlaps:
         _say_overlap(output, one)
     hint = site_hint(study, at)
     if len(table):
@@ -133,26 +121,14 @@ def localize(
             "threshold": networks.info["threshold"],
             "networks": records(networks.table),
             "neurons": records(table),
-            "overlap": records(pd.concat(tables, ignore_index=True)) if tables else [],
+            "overlap": records(pd.concat(result.overlaps, ignore_index=True)) if result.overlaps else [],
         }
     )
 
 
-def _recordings(
-    study: "Study", contrast: str, column: str, site: str | None, corpora: list[str] | None
-) -> "list[Recording]":
-    """Open the recordings that a contrast is of."""
-    from lmri.decomposition.localizer import Contrast
-
-    parsed = Contrast.parse(contrast)
-    if column == "trial_type":
-        at = study.site(site)
-        parsed.check_present(corpora or [one.corpus for one in study.recordings(at)], f"the corpora at {at}")
-        return study.group(at, parsed.conditions)
-    return study.group(site, corpora)
-
-
-def _say(output: Output, found: "Localizer", networks: "NetworkSet", table: "pd.DataFrame") -> None:
+def _say(output: Output, result: "Localization") -> None:
+    """Print the neurons that differ."""
+    found, networks, table = result.localizer, result.networks, result.neurons
     counts = ", ".join(f"{count} of {name}" for name, count in found.info_["n_units"].items())
     if found.level_ == "between":
         units = f"between texts ({counts})"
@@ -173,10 +149,12 @@ def _say(output: Output, found: "Localizer", networks: "NetworkSet", table: "pd.
 
 
 def _unit(found: "Localizer") -> str:
+    """Return the unit of the effects."""
     return "activation" if found.standardize == "none" else "sd"
 
 
 def _say_overlap(output: Output, table: "pd.DataFrame") -> None:
+    """Print the overlap with one network set."""
     shown = table.sort_values("iou", ascending=False, kind="stable").head(MOST_ROWS)
     columns = {"second": "network", "n_second": "neurons", "n_both": "shared", "n_expected": "by chance"}
     output.table(

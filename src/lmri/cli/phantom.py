@@ -75,7 +75,7 @@ def phantom(
     names = _chosen("--data", data or [name for name in everything if study or name != "salmon"], everything)
     if "salmon" in names and study is None:
         raise ValueError("--data salmon shifts a real recording. Give the study that has one: --study STUDY.")
-    methods = _chosen("--method", method or list(METHODS[:1]), METHODS)
+    methods = _chosen("--method", method or list(METHODS)[:1], list(METHODS))
     thresholds = _chosen_thresholds(threshold or list(THRESHOLDS))
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; it must be at least 1.")
@@ -109,8 +109,8 @@ def _chosen(option: str, names: list[str], accepted: Sequence[str]) -> list[str]
 
 def _chosen_thresholds(texts: list[str]) -> list[str]:
     """Fail now on a name or value that no method could take; what only some can is a row of the result."""
-    from lmri.cli.stages import parse_threshold
     from lmri.decomposition.phantom import THRESHOLDS
+    from lmri.networks.thresholds import parse_threshold
 
     for text in texts:
         if text not in THRESHOLDS:

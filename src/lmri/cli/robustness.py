@@ -74,8 +74,8 @@ def robustness(
 ) -> None:
     """Ask whether what a lesion shows survives other choices: site, baseline, threshold, seed, method and so on."""
     from lmri.cli.requests import Request, build_tasks, load_model_of
-    from lmri.cli.stages import parse_threshold
     from lmri.lesions.experiments.specifications import Specifications
+    from lmri.networks.thresholds import parse_threshold
     from lmri.study import open_study
 
     output = Output(quiet, json)

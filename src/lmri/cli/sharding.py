@@ -92,7 +92,7 @@ def say_shard(output: Output, out: Path, shard: tuple[int, int], corpus: str) ->
 
 def say_recordings(output: Output, out: Path, recordings: Sequence["Recording"]) -> None:
     """Say what was recorded, a line a site."""
-    from lmri.cli.stages import site_hint
+    from lmri.cli.networks import site_hint
 
     for recording in recordings:
         n_test = len(recording.test_texts)

@@ -1,5 +1,6 @@
 from .fastica import FastICA as FastICA
 from .methods import METHODS as METHODS
+from .methods import DecompositionMethod as DecompositionMethod
 from .methods import build as build
 from .neuronica import NeuronICA as NeuronICA
 from .nilearn import CanICA as CanICA

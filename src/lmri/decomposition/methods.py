@@ -1,31 +1,151 @@
-"""Decomposition methods by their names on the command line."""
+"""The decomposition methods by their names. A new method needs its own file and one entry in `METHODS`."""
 
-from lmri.decomposition.fastica import FastICA
-from lmri.decomposition.neuronica import NeuronICA
-from lmri.decomposition.nilearn import CanICA, DictLearning
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-METHODS = ("ica", "ica-temporal", "canica", "dictlearning", "fastica-temporal", "fastica-spatial")
-"""Names on the command line, and the default names of what they make."""
+if TYPE_CHECKING:
+    from lmri.space import NeuronSpace
 
 
-def build(method: str, space, **parameters):  # type: ignore[no-untyped-def]
-    """Make an estimator by its name on the command line.
+@dataclass(frozen=True)
+class DecompositionMethod:
+    """A decomposition method and its descriptions.
 
     Parameters
     ----------
-    method : {"ica", "ica-temporal", "canica", "dictlearning", "fastica-temporal", "fastica-spatial"}
-        Which one.
-    space : NeuronSpace
-        The neurons.
-    **parameters
-        As the estimator takes them.
+    name : str
+        Name in Python and on the command line; default name of its results.
+    estimator : str
+        Module and class of the estimator, as ``"package.module:Class"``; loaded on first use.
+    words : str
+        Name in the report.
+    description : str
+        One line for the documentation.
+    fixed : mapping, optional
+        Parameters of the estimator that the name decides.
+    options : tuple of str
+        Parameters that other methods do not have: ``alpha``, ``solver``, ``n_init``, ``device``, ``n_jobs``.
+    auto : bool, default=False
+        Whether ``n_components="auto"`` is accepted.
+    threshold : str, default="fdr"
+        Name of the default threshold.
     """
-    if method in ("ica", "ica-temporal"):
-        return NeuronICA(space, kind="temporal" if method == "ica-temporal" else "spatial", **parameters)
-    if method == "canica":
-        return CanICA(space, **parameters)
-    if method == "dictlearning":
-        return DictLearning(space, **parameters)
-    if method in ("fastica-temporal", "fastica-spatial"):
-        return FastICA(space, kind=method.removeprefix("fastica-"), **parameters)
-    raise ValueError(f"The method is {method!r}; accepted are {', '.join(map(repr, METHODS))}.")
+
+    name: str
+    estimator: str
+    words: str
+    description: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    auto: bool = False
+    threshold: str = "fdr"
+
+    def build(self, space: "NeuronSpace", **parameters: Any) -> Any:
+        """Return an estimator.
+
+        Parameters
+        ----------
+        space : NeuronSpace
+            Neurons of the recordings.
+        **parameters
+            Parameters of the estimator.
+        """
+        module, _, name = self.estimator.partition(":")
+        return getattr(importlib.import_module(module), name)(space, **self.fixed, **parameters)
+
+
+_ICA = ("solver", "n_init", "device", "n_jobs")
+
+METHODS: dict[str, DecompositionMethod] = {
+    one.name: one
+    for one in (
+        DecompositionMethod(
+            "ica",
+            "lmri.decomposition.neuronica:NeuronICA",
+            "spatial ICA",
+            "NeuronICA with maps that are independent over neurons",
+            {"kind": "spatial"},
+            _ICA,
+            auto=True,
+        ),
+        DecompositionMethod(
+            "ica-temporal",
+            "lmri.decomposition.neuronica:NeuronICA",
+            "temporal ICA",
+            "NeuronICA with time courses that are independent over volumes",
+            {"kind": "temporal"},
+            _ICA,
+            auto=True,
+        ),
+        DecompositionMethod(
+            "canica",
+            "lmri.decomposition.nilearn:CanICA",
+            "CanICA",
+            "nilearn's canonical ICA",
+            options=("n_init", "n_jobs"),
+        ),
+        DecompositionMethod(
+            "dictlearning",
+            "lmri.decomposition.nilearn:DictLearning",
+            "dictionary learning",
+            "nilearn's dictionary learning, whose maps are sparse",
+            options=("alpha", "n_jobs"),
+            threshold="support",
+        ),
+        DecompositionMethod(
+            "fastica-temporal",
+            "lmri.decomposition.fastica:FastICA",
+            "temporal FastICA",
+            "scikit-learn's FastICA over volumes, as in the paper",
+            {"kind": "temporal"},
+        ),
+        DecompositionMethod(
+            "fastica-spatial",
+            "lmri.decomposition.fastica:FastICA",
+            "spatial FastICA",
+            "scikit-learn's FastICA over neurons",
+            {"kind": "spatial"},
+        ),
+    )
+}
+"""All methods: help texts, docstrings, error messages and the report are generated from them."""
+
+
+def find_method(name: str) -> DecompositionMethod:
+    """Return a method by its name.
+
+    Raises
+    ------
+    ValueError
+        If there is no method of this name.
+    """
+    if name not in METHODS:
+        raise ValueError(f"The method is {name!r}; accepted are {', '.join(map(repr, METHODS))}.")
+    return METHODS[name]
+
+
+def build(method: str, space: "NeuronSpace", **parameters: Any) -> Any:
+    """Return an estimator by the name of its method.
+
+    Parameters
+    ----------
+    method : str
+        <methods>.
+    space : NeuronSpace
+        Neurons of the recordings.
+    **parameters
+        Parameters of the estimator.
+
+    Raises
+    ------
+    ValueError
+        If there is no method of this name.
+    """
+    return find_method(method).build(space, **parameters)
+
+
+build.__doc__ = str(build.__doc__).replace(
+    "<methods>", "; ".join(f'``"{one.name}"``, {one.description}' for one in METHODS.values())
+)

@@ -1,6 +1,5 @@
 """Functional networks: maps over neurons, with signed weights, and after a threshold their members."""
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import pandas as pd
 
 from lmri.exceptions import NotThresholdedError, SpaceMismatchError
 from lmri.networks.network import LOCALIZER, Network
-from lmri.networks.thresholds import DESCRIPTIONS, THRESHOLDS, SurrogateNull, map_scores, needs_null
+from lmri.networks.thresholds import THRESHOLDS, SurrogateNull, map_scores
+from lmri.networks.thresholds.registry import names_in_docstring, parameters_in_docstring
 from lmri.space import NeuronSpace
 
 if TYPE_CHECKING:
@@ -124,14 +124,12 @@ class NetworkSet(Sequence[Network]):
 
         Parameters
         ----------
-        method : {"fdr", "fdr_set", "z", "z_positive", "robust_z", "mixture", "top", "support", "auto", \
-"fdr_gaussian"}, optional
+        method : <names>, optional
             See `lmri.thresholds`. By default ``"fdr"``, which is the only calibrated family, and ``"support"`` for
             maps of dictionary learning, which are sparse as they are. If the surrogates that ``"fdr"`` needs were not
             made yet, they are made now: it takes as long as several fits.
         **parameters
-            ``alpha=0.05`` of `fdr`, `fdr_set` and `fdr_gaussian`, ``z=3.0`` of `z` and `robust_z`, ``p=0.5`` of
-            `mixture`, ``share=0.01`` of `top`, ``ratio=1.0`` of `auto`.
+            <parameters>.
 
         Returns
         -------
@@ -147,20 +145,19 @@ class NetworkSet(Sequence[Network]):
             method = "support" if self.info.get("method") == "dictlearning" else "fdr"
         if method not in THRESHOLDS:
             raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(map(repr, THRESHOLDS))}.")
-        function = THRESHOLDS[method]
-        defaults = inspect.signature(function).parameters.items()
-        known = {key: value.default for key, value in defaults if key not in ("maps", "null")}
+        threshold = THRESHOLDS[method]
+        known = threshold.defaults
         unknown = set(parameters) - set(known)
         if unknown:
             raise ValueError(
                 f"The threshold {method!r} takes {', '.join(known) or 'nothing'}, not {', '.join(sorted(unknown))}."
             )
-        chosen: dict[str, Any] = {"method": method, **known, **parameters, "description": DESCRIPTIONS[method]}
-        if not needs_null(method):
-            return replace(self, mask=function(self.weights, **parameters), info={**self.info, "threshold": chosen})
+        chosen: dict[str, Any] = {"method": method, **known, **parameters, "description": threshold.description}
+        if not threshold.needs_null:
+            return replace(self, mask=threshold(self.weights, **parameters), info={**self.info, "threshold": chosen})
         null = self._null()
         chosen["n_surrogates"] = null.n_surrogates
-        mask = function(self.weights, null, **parameters)
+        mask = threshold(self.weights, null, **parameters)
         return replace(self, mask=mask, info={**self.info, "threshold": chosen}, null=null)
 
     def _null(self) -> SurrogateNull:
@@ -272,6 +269,13 @@ class NetworkSet(Sequence[Network]):
             return f"<NetworkSet {self.method!r}: {len(self)} maps, not thresholded, {self.space.describe()}>"
         empty = int((~self.mask.any(axis=1)).sum())
         return f"<NetworkSet {self.method!r}: {len(self)} networks, {empty} of them empty, {self.space.describe()}>"
+
+
+NetworkSet.threshold.__doc__ = (
+    str(NetworkSet.threshold.__doc__)
+    .replace("<names>", names_in_docstring())
+    .replace("<parameters>", parameters_in_docstring())
+)
 
 
 def _null_of(estimator: Any) -> Callable[[], SurrogateNull] | None:

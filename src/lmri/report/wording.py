@@ -6,14 +6,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-METHODS = {
-    "ica": "spatial ICA",
-    "ica-temporal": "temporal ICA",
-    "canica": "CanICA",
-    "dictlearning": "dictionary learning",
-    "fastica-temporal": "temporal FastICA",
-    "fastica-spatial": "spatial FastICA",
-}
+from lmri.decomposition.methods import METHODS
+from lmri.networks.thresholds import THRESHOLDS
 
 SOLVERS = {"fastica": "FastICA", "picard": "Picard"}
 
@@ -139,8 +133,8 @@ def typeset(text: Any) -> Markup:
 
 
 def method_words(method: str) -> str:
-    """Say what a decomposition is called."""
-    return METHODS.get(method, method)
+    """Return the name of a decomposition method in a text."""
+    return METHODS[method].words if method in METHODS else method
 
 
 def standardized_words(standardize: str, scope: str) -> str:
@@ -170,23 +164,24 @@ def threshold_words(method: str, values: Mapping[str, Any]) -> tuple[str, str]:
     """
     known, kind = dict(values), method.split("-")[0]
     alpha = _plain(known.get("alpha", ""))
-    if kind in ("fdr", "fdr_set", "fdr_gaussian") and alpha:
-        known.pop("alpha")
-        words = f"a false discovery rate of {alpha}{' over all maps' if kind == 'fdr_set' else ''}"
-        return "at", words + _brackets([*(["as if Gaussian"] if kind == "fdr_gaussian" else []), *_rest(known)])
     if kind in ("max_t", "parametric") and alpha:
         known.pop("alpha")
         side = [_side(method)] if "-" in method else []
         error, how = ("familywise error", "largest t") if kind == "max_t" else ("false discovery rate", "parametric")
         return "at", f"a {error} of {alpha}" + _brackets([how, *side, *_rest(known)])
-    if kind == "top" and "share" in known:
-        share = f"the strongest {100 * float(known.pop('share')):.6g} % of all neurons"
-        return "at", share + _brackets(_rest(known))
-    if kind == "support":
-        return "by", "every weight that is not 0" + _brackets(_rest(known))
-    names = {"z": "z", "z_positive": "positive z", "robust_z": "robust z", "mixture": "a mixture", "auto": "a quota"}
-    equal = [f"{name} = {_plain(known.pop(name))}" for name in ("z", "p", "ratio") if name in known]
-    return "by", names.get(method, method.replace("_", " ")) + _brackets([*equal, *_rest(known)])
+    if method not in THRESHOLDS:
+        return "by", method.replace("_", " ") + _brackets(_rest(known))
+    threshold = THRESHOLDS[method]
+    at, _, words = threshold.words.partition(" ")
+    value = known.pop(threshold.parameter, "") if threshold.parameter else ""
+    notes = [threshold.note] if threshold.note else []
+    if "{" not in words:
+        equal = [] if value == "" else [f"{threshold.parameter} = {_plain(value)}"]
+        return at, words + _brackets([*equal, *notes, *_rest(known)])
+    if value == "":
+        return "by", method.replace("_", " ") + _brackets(_rest(known))
+    percent = f"{100 * float(value):.6g}" if "{percent}" in words else ""
+    return at, words.format(value=_plain(value), percent=percent) + _brackets([*notes, *_rest(known)])
 
 
 def _side(method: str) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,9 @@ class Store:
         options = [{"site": one} for one in self.sites]
         raise ambiguous(self.layout, "recordings", {"site": site}, options, site is None)
 
-    def group(self, site: str | None = None, corpora: Sequence[str] | None = None) -> list[Recording]:
-        """Open the recordings of one site: those of some corpora, or all."""
-        site = self.site(site)
+    def group(self, site: str | None = None, corpora: str | Sequence[str] | None = None) -> list[Recording]:
+        """Open the recordings of one site: those of one corpus, of some corpora, or all."""
+        site, corpora = self.site(site), [corpora] if isinstance(corpora, str) else corpora
         wanted = list(dict.fromkeys(corpora or [recording.corpus for recording in self.recordings(site)]))
         return [self.recording(corpus, site) for corpus in wanted]
 
@@ -272,6 +272,39 @@ class Store:
     def find(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
         """Find one entry; see `Entries.find`."""
         return self.entries.find(kind, name, site)
+
+    def compute_unless_stored(
+        self,
+        kind: str,
+        site: str,
+        name: str,
+        identity: tuple[Mapping[str, Any], Mapping[str, Any]],
+        compute: Callable[[], object],
+    ) -> Entry:
+        """Compute and store an entry, unless exactly this entry is stored.
+
+        Parameters
+        ----------
+        kind, site, name : str
+            Place of the entry.
+        identity : tuple of mapping
+            Inputs and parameters of the entry.
+        compute : callable
+            Computes the result and stores it at this place.
+
+        Returns
+        -------
+        Entry
+            The stored entry.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by an entry with other inputs or parameters.
+        """
+        if not self.entries.has(kind, site, name, *identity):
+            compute()
+        return self.find(kind, name, site)
 
     def fresh(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
         """Find one entry that is up to date.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lmri.decomposition.parity import PARITY
 from lmri.lesions.controls import FAMILIES
 from lmri.lesions.experiments.paper import (
     check_model,
@@ -13,7 +14,6 @@ from lmri.lesions.experiments.paper import (
     networks_layout,
     number,
 )
-from lmri.lesions.experiments.parity import PARITY
 from lmri.lesions.scores import ALPHA, INTACT, Scores, TaskInfo
 from lmri.storage.outcome import Outcome
 

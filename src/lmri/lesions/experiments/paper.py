@@ -1,4 +1,4 @@
-"""The paper's tables with its numbers beside ours; its choices, as a switch, are in `lmri.experiments.parity`.
+"""The paper's tables with its numbers beside ours; its choices are in `lmri.decomposition.parity`.
 
 Numbers are those of arXiv 2502.20408v1. They stand beside ours only where task and metric are the same: accuracy beside
 accuracy, and F1 of answers beside F1 of answers. The model, the texts, the prompts and what counts as an answer may
@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lmri.lesions.experiments.parity import PARITY, check_parity, paper_estimator, paper_networks
+from lmri.decomposition.parity import PARITY, paper_estimator, paper_networks
+from lmri.lesions.experiments.parity import check_parity
 from lmri.lesions.scores import INTACT, Scores
 
 __all__ = [

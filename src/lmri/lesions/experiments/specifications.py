@@ -229,7 +229,7 @@ class Specifications:
         """
         vary = list(dict.fromkeys(vary))
         _check_known("vary", vary, KINDS)
-        _check_known("methods", methods, METHODS)
+        _check_known("methods", methods, tuple(METHODS))
         _check_known("thresholds", [by for by, _ in thresholds], tuple(THRESHOLDS))
         if baselines is None:
             baselines = [f"{kind}{corpus}" for kind in ("", "resample:") for corpus in self.corpora]

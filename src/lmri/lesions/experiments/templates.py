@@ -1,8 +1,8 @@
 """Templates of every corpus as an experiment, in the layout of Tables 1 to 3 of the paper."""
 
 from lmri.decomposition.individuals.corpus_templates import CorpusTemplates
+from lmri.decomposition.parity import PARITY
 from lmri.lesions.experiments.paper import check_model, templates_layout
-from lmri.lesions.experiments.parity import PARITY
 from lmri.storage.outcome import Outcome
 
 

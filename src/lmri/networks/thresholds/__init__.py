@@ -1,7 +1,7 @@
 """Thresholds: which neurons of a map belong to its network. Pure functions on arrays.
 
-Every function takes maps ``(n_maps, n_neurons)`` and gives booleans of the same shape. What each does and does not
-control is in `DESCRIPTIONS`, which travels with every result.
+Every function takes maps ``(n_maps, n_neurons)`` and returns booleans of the same shape. `THRESHOLDS` describes each of
+them: the error rate that it controls, if any, is stored with every result.
 """
 
 import lazy_loader as _lazy

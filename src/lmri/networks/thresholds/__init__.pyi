@@ -9,11 +9,12 @@ from .descriptive import top as top
 from .descriptive import z as z
 from .descriptive import z_positive as z_positive
 from .descriptive import z_scores as z_scores
+from .method import ThresholdMethod as ThresholdMethod
 from .mixture import mixture as mixture
 from .null import SurrogateNull as SurrogateNull
 from .null import fdr as fdr
 from .null import fdr_set as fdr_set
-from .registry import DESCRIPTIONS as DESCRIPTIONS
+from .parsing import parse_threshold as parse_threshold
 from .registry import THRESHOLDS as THRESHOLDS
 from .registry import needs_null as needs_null
 from .registry import value_name as value_name

@@ -1,7 +1,9 @@
 """Thresholds that look at the maps alone: none of them knows whether a map means anything."""
 
 import numpy as np
-from scipy import stats
+import scipy  # loads its submodules on first use, and the command line needs none of them to describe thresholds
+
+from lmri.networks.thresholds.method import ThresholdMethod
 
 
 def z_scores(maps: np.ndarray) -> np.ndarray:
@@ -49,7 +51,7 @@ def robust_z_scores(maps: np.ndarray) -> np.ndarray:
     maps = np.asarray(maps, dtype=np.float64)
     centred = maps - np.median(maps, axis=1, keepdims=True)
     mad = np.median(np.abs(centred), axis=1, keepdims=True)
-    return _divide(centred, mad / stats.norm.ppf(0.75))
+    return _divide(centred, mad / scipy.stats.norm.ppf(0.75))
 
 
 def _divide(centred: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -115,7 +117,7 @@ def fdr_gaussian(maps: np.ndarray, alpha: float = 0.05) -> np.ndarray:
     Benjamini & Hochberg (1995). Controlling the false discovery rate. Journal of the Royal Statistical Society B, 57.
     """
     _check_share("alpha", alpha)
-    p = 2 * stats.norm.sf(np.abs(map_scores(maps)))
+    p = 2 * scipy.stats.norm.sf(np.abs(map_scores(maps)))
     return np.stack([q_values(row) <= alpha for row in p])
 
 
@@ -152,3 +154,44 @@ def _check_positive(name: str, value: float) -> None:
 def _check_share(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise ValueError(f"{name} is {value}; it must lie between 0 and 1.")
+
+
+Z = ThresholdMethod("z", z, "two-sided z over neurons; descriptive, controls no error rate", "by z")
+
+Z_POSITIVE = ThresholdMethod(
+    "z_positive",
+    z_positive,
+    "one-sided z over neurons, as in the paper; depends on the map's sign, and controls no error rate",
+    "by positive z",
+)
+
+ROBUST_Z = ThresholdMethod(
+    "robust_z",
+    robust_z,
+    "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
+    "by robust z",
+)
+
+TOP = ThresholdMethod(
+    "top",
+    top,
+    "a fixed share of the neurons; a quota, keeps as many in noise",
+    "at the strongest {percent} % of all neurons",
+)
+
+SUPPORT = ThresholdMethod(
+    "support",
+    support,
+    "all non-zero weights; the decomposition's own sparsity decides",
+    "by every weight that is not 0",
+)
+
+AUTO = ThresholdMethod("auto", auto, "nilearn's quota over all maps; keeps as many in noise", "by a quota")
+
+FDR_GAUSSIAN = ThresholdMethod(
+    "fdr_gaussian",
+    fdr_gaussian,
+    "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated for heavy tails",
+    "at a false discovery rate of {value}",
+    note="as if Gaussian",
+)

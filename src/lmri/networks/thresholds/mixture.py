@@ -1,9 +1,10 @@
 """Gaussian-Gamma mixtures: a Gaussian bulk with a tail on either side."""
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from lmri.networks.thresholds.descriptive import _check_share, robust_z_scores
+from lmri.networks.thresholds.method import ThresholdMethod
 
 _N_ITER, _TOLERANCE = 200, 1e-6
 _FEWEST = 3
@@ -57,13 +58,13 @@ def _fit(z: np.ndarray, sides: tuple[int, ...], alike: bool) -> tuple[float, np.
     gammas = [(4.0, 1.0)] * len(sides)  # shape and scale
     before, log_likelihood, posterior = -np.inf, -np.inf, np.ones((1, len(z)))
     for _ in range(_N_ITER):
-        densities = [stats.norm.logpdf(z, mean, sd)]
+        densities = [scipy.stats.norm.logpdf(z, mean, sd)]
         for side, (shape, scale) in zip(sides, gammas, strict=True):
             size = np.maximum(side * (z - mean), 0)
             with np.errstate(divide="ignore"):
-                densities.append(np.where(size > 0, stats.gamma.logpdf(size, shape, scale=scale), -np.inf))
+                densities.append(np.where(size > 0, scipy.stats.gamma.logpdf(size, shape, scale=scale), -np.inf))
         joint = np.log(shares)[:, None] + np.stack(densities)
-        total = special.logsumexp(joint, axis=0)
+        total = scipy.special.logsumexp(joint, axis=0)
         log_likelihood, posterior = float(total.sum()), np.exp(joint - total)
         if log_likelihood - before < _TOLERANCE * len(z):
             break
@@ -89,3 +90,11 @@ def _gamma(size: np.ndarray, weights: np.ndarray, sd: float) -> tuple[float, flo
     variance = max(float(weights @ (size - mean) ** 2 / total), 1e-6)
     shape = max(mean**2 / variance, 2.0)
     return shape, mean / shape
+
+
+MIXTURE = ThresholdMethod(
+    "mixture",
+    mixture,
+    "Gaussian-Gamma mixture of each map; descriptive, heavy tails count as active",
+    "by a mixture",
+)

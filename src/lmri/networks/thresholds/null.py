@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.networks.thresholds.descriptive import _check_share, map_scores, q_values
+from lmri.networks.thresholds.method import ThresholdMethod
 
 _EXACT = 20_000
 
@@ -164,3 +165,22 @@ def fdr_set(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.nd
     _check_share("alpha", alpha)
     p = null.p(map_scores(maps))
     return (q_values(p.ravel()) <= alpha).reshape(p.shape) & (maps != 0)
+
+
+FDR = ThresholdMethod(
+    "fdr",
+    fdr,
+    "two-sided FDR within each map that stands out; both from the whole pipeline on surrogates in which every neuron "
+    "is shifted on its own",
+    "at a false discovery rate of {value}",
+    calibrated=True,
+)
+
+FDR_SET = ThresholdMethod(
+    "fdr_set",
+    fdr_set,
+    "two-sided FDR over all maps together; p from the whole pipeline on surrogates in which every neuron is shifted on "
+    "its own",
+    "at a false discovery rate of {value} over all maps",
+    calibrated=True,
+)

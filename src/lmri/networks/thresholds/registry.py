@@ -1,49 +1,72 @@
-"""Thresholds by their names on the command line, and what each controls."""
+"""The thresholds by their names. A new threshold needs its own file and one line in `THRESHOLDS`."""
 
-import inspect
-from collections.abc import Callable
+import textwrap
+from collections.abc import Iterable
 
-import numpy as np
+from lmri.networks.thresholds.descriptive import AUTO, FDR_GAUSSIAN, ROBUST_Z, SUPPORT, TOP, Z_POSITIVE, Z
+from lmri.networks.thresholds.method import ThresholdMethod
+from lmri.networks.thresholds.mixture import MIXTURE
+from lmri.networks.thresholds.null import FDR, FDR_SET
 
-from lmri.networks.thresholds.descriptive import auto, fdr_gaussian, robust_z, support, top, z, z_positive
-from lmri.networks.thresholds.mixture import mixture
-from lmri.networks.thresholds.null import fdr, fdr_set
-
-THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
-    "fdr": fdr,
-    "fdr_set": fdr_set,
-    "z": z,
-    "z_positive": z_positive,
-    "robust_z": robust_z,
-    "mixture": mixture,
-    "top": top,
-    "support": support,
-    "auto": auto,
-    "fdr_gaussian": fdr_gaussian,
+THRESHOLDS: dict[str, ThresholdMethod] = {
+    one.name: one
+    for one in (
+        FDR,
+        FDR_SET,
+        Z,
+        Z_POSITIVE,
+        ROBUST_Z,
+        MIXTURE,
+        TOP,
+        SUPPORT,
+        AUTO,
+        FDR_GAUSSIAN,
+    )
 }
-
-DESCRIPTIONS = {
-    "fdr": "two-sided FDR within each map that stands out; both from the whole pipeline on surrogates in which every "
-    "neuron is shifted on its own",
-    "fdr_set": "two-sided FDR over all maps together; p from the whole pipeline on surrogates in which every neuron is "
-    "shifted on its own",
-    "z": "two-sided z over neurons; descriptive, controls no error rate",
-    "z_positive": "one-sided z over neurons, as in the paper; depends on the map's sign, and controls no error rate",
-    "robust_z": "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
-    "mixture": "Gaussian-Gamma mixture of each map; descriptive, heavy tails count as active",
-    "top": "a fixed share of the neurons; a quota, keeps as many in noise",
-    "support": "all non-zero weights; the decomposition's own sparsity decides",
-    "auto": "nilearn's quota over all maps; keeps as many in noise",
-    "fdr_gaussian": "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated for heavy tails",
-}
+"""All thresholds: help texts, docstrings, error messages and the report are generated from them."""
 
 
 def value_name(method: str) -> str | None:
-    """Name of a threshold's one parameter, such as ``"alpha"``; None if it has none."""
-    names = [name for name in inspect.signature(THRESHOLDS[method]).parameters if name not in ("maps", "null")]
-    return names[0] if names else None
+    """Return the name of a threshold's one parameter, such as ``"alpha"``; None if it has none."""
+    return THRESHOLDS[method].parameter
 
 
 def needs_null(method: str) -> bool:
-    """Whether a threshold needs a `SurrogateNull`."""
-    return "null" in inspect.signature(THRESHOLDS[method]).parameters
+    """Return whether a threshold needs a `SurrogateNull`."""
+    return THRESHOLDS[method].needs_null
+
+
+def alternatives(names: Iterable[str], last: str = "or") -> str:
+    """Join names into a phrase.
+
+    Examples
+    --------
+    >>> alternatives(["z", "top", "auto"]), alternatives(["z", "top"], "and"), alternatives(["z"])
+    ('z, top or auto', 'z and top', 'z')
+    """
+    *first, end = names
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def usage() -> str:
+    """Describe how a threshold is chosen on the command line."""
+    calibrated = [one.name for one in THRESHOLDS.values() if one.calibrated]
+    return (
+        f"METHOD or METHOD:VALUE: {alternatives(one.usage for one in THRESHOLDS.values())}. "
+        f"Only {alternatives(calibrated, 'and')} are calibrated."
+    )
+
+
+def names_in_docstring() -> str:
+    """List all names as a docstring of numpydoc does."""
+    return "{" + ", ".join(f'"{name}"' for name in THRESHOLDS) + "}"
+
+
+def parameters_in_docstring() -> str:
+    """List the parameters of all thresholds with their defaults: ``alpha=0.05`` of `fdr` and so on."""
+    users: dict[str, list[str]] = {}
+    for one in THRESHOLDS.values():
+        for name, default in one.defaults.items():
+            users.setdefault(f"``{name}={default}``", []).append(f"`{one.name}`")
+    text = ", ".join(f"{value} of {alternatives(names, 'and')}" for value, names in users.items())
+    return textwrap.fill(text, 108).replace("\n", f"\n{' ' * 12}")

@@ -1,0 +1,70 @@
+"""Lines and tables that several commands print about networks and studies."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from lmri.cli.console import Output, quote
+from lmri.networks import NetworkSet
+from lmri.storage import ENTRY_KINDS
+from lmri.storage.freshness import KINDS
+from lmri.study import Study, open_study
+
+_NAMED = (*KINDS, "first", "second", "second_site", "sets")
+"""Inputs of an entry that have a name in the study."""
+
+_STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"}
+
+
+def say_empty(output: Output, folder: Path, decomposition: str, networks: NetworkSet) -> None:
+    """Explain an empty network set, and print the next command."""
+    hint = site_hint(folder, networks.space.site)
+    z = networks.info["threshold"]["method"] != "z"
+    by, name = ("z:3", "z3") if z else ("top:0.01", "top1")
+    other = (
+        " The hidden units often show more: lmri record ... --site mlp_hidden."
+        if networks.space.site == "mlp_out"
+        else ""
+    )
+    output.say(
+        "No network keeps a neuron: none stands out of its map beyond this threshold. That is a result, and says "
+        "nothing against the maps as a whole: look at Iq, at lmri describe and at other methods. To choose neurons all "
+        f"the same, by a descriptive threshold: lmri threshold {quote(folder)} {decomposition} --by {by} --name "
+        f"{decomposition}-{name}{hint}.{other}"
+    )
+
+
+def brief(networks: NetworkSet) -> pd.DataFrame:
+    """Return the columns of a network table that fit on a screen."""
+    table = networks.table
+    return pd.DataFrame(
+        {
+            "network": table["network"],
+            **({"label": table["label"]} if "label" in table else {}),
+            "neurons": table["n_neurons"],
+            "positive": table["n_positive"],
+            "mean layer": table["mean_layer"].round(1),
+            "variance %": (100 * table["variance"]).round(2),
+            **{shown: table[key].round(2) for shown, key in _STABILITY.items() if key in table},
+            "sign": ["" if known else "undetermined" for known in table["sign_determined"]],
+        }
+    )
+
+
+def site_hint(folder: Path, site: str) -> str:
+    """Return the option that the next command needs if several sites were recorded."""
+    return f" --site {site}" if len(open_study(folder).sites) > 1 else ""
+
+
+def study_contents(study: Study) -> pd.DataFrame:
+    """List recordings and entries, one row each."""
+    rows = [
+        {"kind": "recording", "name": one.corpus, "site": one.space.site, "made of": f"{one.n_volumes} volumes"}
+        for one in study.recordings()
+    ]
+    for kind in ENTRY_KINDS:
+        for entry in study.entries.list(kind):
+            inputs = [value for key, value in entry.inputs.items() if key in _NAMED and value]
+            made_of = ", ".join(", ".join(value) if isinstance(value, list) else str(value) for value in inputs)
+            rows.append({"kind": kind, "name": entry.name, "site": entry.site, "made of": made_of})
+    return pd.DataFrame(rows, columns=["kind", "name", "site", "made of"])
