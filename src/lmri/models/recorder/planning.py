@@ -19,7 +19,8 @@ from lmri.models.recorder.reading import Reading
 from lmri.models.sites import find_sites
 from lmri.models.sites.caveats import caveats
 from lmri.space import NeuronSpace
-from lmri.space.layers import DECODER, ROUTER, stack_of
+from lmri.space.layers import stack_of
+from lmri.space.sites import DECODER, ROUTER
 from lmri.storage.bids import texts_digest
 from lmri.storage.recording import pack
 from lmri.storage.store import Store
