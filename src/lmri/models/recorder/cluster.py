@@ -79,27 +79,41 @@ def record_on_cluster(
         If no worker is there, or shards failed on several of them; what is finished is kept, and the same call goes on
         from there.
     """
-    distributed = _distributed()
     if known := {"resume", "shard", "progress"} & set(options):
         raise ValueError(f"{', '.join(sorted(known))} was given; a cluster is handed all shards, and always goes on.")
     wanted = RecordingOptions(**options)
+    return record_shards_on_cluster(scheduler, model, texts, out, wanted, loading, n_shards, progress)
+
+
+def record_shards_on_cluster(
+    scheduler: str,
+    model: str | Path,
+    texts: str | Path | Iterable[str],
+    out: str | Path,
+    options: RecordingOptions,
+    loading: Mapping[str, Any] | None = None,
+    n_shards: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Recording]:
+    """Record on a cluster with given options, of which resume and shard have no effect; see `record_on_cluster`."""
+    distributed = _distributed()
     kept = read_texts(texts)
     name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else str(model)
     with _client(distributed, scheduler) as client:
         if n_shards is None:
-            n_shards = _begun(out, wanted) or _SHARDS_PER_WORKER * len(client.scheduler_info()["workers"])
+            n_shards = _begun(out, options) or _SHARDS_PER_WORKER * len(client.scheduler_info()["workers"])
         # The result of a task, unlike scattered data, is made again when the worker that holds it is lost.
         payload = client.submit(_same, kept, key=f"lmri-texts-{storage.digest(kept)}", pure=False)
         place = str(Path(out).resolve())
         tasks = [
             client.submit(
-                _record_part, name, dict(loading or {}), payload, place, wanted, (number, n_shards),
+                _record_part, name, dict(loading or {}), payload, place, options, (number, n_shards),
                 pure=False, retries=_RETRIES,
             )
             for number in range(1, n_shards + 1)
         ]  # fmt: skip
         _await(distributed, tasks, progress)
-    study, corpus, sites = open_store(out), wanted.corpus, wanted.sites
+    study, corpus, sites = open_store(out), options.corpus, options.sites
     if _shards_left(study.unfinished(), corpus, sites):
         merge(study, corpus=corpus, site=", ".join(_shards_left(study.unfinished(), corpus, sites)[0]))
     return [study.recording(corpus=corpus, site=one) for one in sites]
