@@ -16,6 +16,7 @@ from lmri.networks import NetworkSet, labels
 from lmri.networks.comparison import AnyComparison, CourseComparison
 from lmri.networks.comparison.stored import COMPARISON_CODEC, compare_sites, save_comparison
 from lmri.networks.stored import DECOMPOSITIONS, NETWORKS_CODEC, save_networks, time_courses
+from lmri.space.html import html_table
 from lmri.storage.contents import contents
 from lmri.storage.entries import Entry
 from lmri.storage.experiments import EXPERIMENT_CODEC, save_experiment
@@ -717,6 +718,9 @@ class Study(Store):
         from lmri.report import write_report  # drawing takes a second to load, and most of a study does without
 
         return write_report(self, Path(out) if out else self.layout.report)
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Study {self.root} of {self.model.id}", self.info())
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{len(self.entries.list(kind))} {kind}" for kind in storage.ENTRY_KINDS)

@@ -1,5 +1,6 @@
 """The command `confounds`."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,12 +8,21 @@ import typer
 
 from lmri.cli.console import quote, records
 from lmri.cli.options import Printing, SiteOption, StudyFolder, StudyModel, command
+from lmri.decomposition.confounds.registry import CONFOUNDS
 
 if TYPE_CHECKING:
     from lmri.models.confound_tables import ConfoundTables
 
 
+def _listed(function: Callable[..., None]) -> Callable[..., None]:
+    """List all confounds in the help of a command."""
+    lines = [f"- {one.name} ({one.unit}): {one.help}" for one in CONFOUNDS.values()]
+    function.__doc__ = "\n".join([function.__doc__ or "", "", *lines])
+    return function
+
+
 @command
+@_listed
 def confounds(
     study: StudyFolder,
     where: StudyModel,
