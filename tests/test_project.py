@@ -30,8 +30,6 @@ NOT_YET = {
     "path src/lmri/networks/thresholds/NAME.py",
     "path src/lmri/lesions/controls/NAME.py",
     "path src/lmri/lesions/baselines/NAME.py",
-    "path src/lmri/models/sites/NAME.py",
-    "variable LMRI_LOG",
     "command upgrade",
 }
 """Named by the pages, and added by changes under way. Each line has to go when its name exists."""

@@ -31,7 +31,9 @@ class Site:
     wording : str
         Wording in the methods section of the report, behind "a neuron is".
     neuron : str
-        Definition of a neuron at this site.
+        Definition of a neuron at this site, in Markdown.
+    remark : str, default=""
+        Remark on these neurons, in Markdown.
     is_attention : bool, default=False
         Whether the neurons belong to the attention; else to the MLP.
     is_input : bool, default=False
@@ -44,6 +46,7 @@ class Site:
     help: str
     wording: str
     neuron: str
+    remark: str = ""
     is_attention: bool = False
     is_input: bool = False
     has_experts: bool = False
@@ -56,13 +59,15 @@ SITES: dict[str, Site] = {
             "mlp_out",
             "output of each MLP",
             "the output of each MLP's final projection",
-            "a coordinate of the output of the MLP's final projection",
+            "a coordinate of the output of an MLP",
+            "the paper's site",
         ),
         Site(
             "mlp_hidden",
             "hidden units of each MLP",
             "the input of each MLP's final projection",
-            "a hidden unit of the MLP",
+            "a hidden unit of an MLP; in a mixture, of each chosen expert (`--experts 0,4-6`)",
+            "0 where a token was not routed to the expert",
             is_input=True,
             has_experts=True,
         ),
@@ -70,14 +75,15 @@ SITES: dict[str, Site] = {
             "attn_out",
             "output of each attention",
             "the output of each attention's final projection",
-            "a coordinate of the output of the attention's output projection",
+            "a coordinate of the output of attention",
             is_attention=True,
         ),
         Site(
             "attn_heads",
             "outputs of the heads of each attention",
             "the input of each attention's final projection, which its heads give",
-            "a coordinate of the output of a head, before the heads are mixed",
+            "a coordinate of the output of a head, before the heads are mixed; `space.head_of` gives the head",
+            "a head is a set of neurons",
             is_attention=True,
             is_input=True,
         ),
@@ -85,7 +91,8 @@ SITES: dict[str, Site] = {
             ROUTER,
             "weights of the experts of a mixture",
             "how much weight each expert is given",
-            "an expert of a mixture; its activity is the weight that the router gives it",
+            "an expert; its activity is the weight assigned to it",
+            "can be recorded, but not lesioned",
         ),
     )
 }
