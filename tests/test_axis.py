@@ -14,7 +14,8 @@ from lmri.exceptions import EntryExistsError
 from lmri.models import Encoding, evaluation_mode
 from lmri.models.recorder import generating
 from lmri.models.recorder.axis import Axis, averaged
-from lmri.models.recorder.generating import Generation, check_causal, write_all, write_on
+from lmri.models.recorder.generating import check_causal, write_all, write_on
+from lmri.models.recorder.options import Generation
 from lmri.models.sites import attach, projections
 from lmri.models.surprisal import predictions
 from tiny_models import bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer

@@ -20,7 +20,7 @@ from lmri import storage
 from lmri.cli.app import app
 from lmri.decomposition import METHODS, build, confounds
 from lmri.decomposition.confounds import COLUMNS, SITE_COLUMNS, TEXT_COLUMNS, compute, joined, select, write
-from lmri.decomposition.confounds.columns import sentences
+from lmri.decomposition.confounds.text_confounds import sentences
 from lmri.decomposition.localizer import Contrast, Localizer, design_matrix, first_level, localize
 from lmri.decomposition.nuisance import basis, without
 from lmri.demo.texts import generate

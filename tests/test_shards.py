@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import lmri
 from lmri import merge, open_study, record, storage
 from lmri.cli.app import app
-from lmri.cli.sharding import parse_shard
+from lmri.cli.record import parse_shard
 from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.models.recorder import cluster, filling

@@ -58,6 +58,31 @@ class Keys(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(lines))
 
 
+class Sites(SphinxDirective):
+    """List all recording sites, from their registry."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make a table."""
+        from lmri.space.sites import SITES
+
+        rows = [f"| `{one.name}` | {one.neuron} | {one.remark} |" for one in SITES.values()]
+        lines = ["| site | definition of a neuron | remarks |", "|---|---|---|", *rows]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+class Confounds(SphinxDirective):
+    """List all confounds, from their registry."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make a table."""
+        from lmri.decomposition.confounds import CONFOUNDS
+
+        helps = {one.name: _escaped(one.help).replace("|", "\\|") for one in CONFOUNDS.values()}
+        rows = [f"| `{one.name}` | {one.unit} | {helps[one.name]} |" for one in CONFOUNDS.values()]
+        lines = ["| column | unit | definition |", "|---|---|---|", *rows]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
 def _commands() -> Iterator[str]:
     import typer
 
@@ -99,4 +124,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-skip-member", leave_out_routing)
     app.add_directive("lmri-commands", Commands)
     app.add_directive("lmri-keys", Keys)
+    app.add_directive("lmri-sites", Sites)
+    app.add_directive("lmri-confounds", Confounds)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

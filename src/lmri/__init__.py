@@ -7,6 +7,8 @@ listed in ``__init__.pyi``, which type checkers read, too.
 import importlib
 import importlib.abc
 import importlib.machinery
+import logging
+import os
 import sys
 import types
 from collections.abc import Sequence
@@ -65,9 +67,43 @@ class _SubmoduleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 sys.meta_path.insert(0, _SubmoduleFinder())
 
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_log_handler: logging.Handler = logging.NullHandler()
+logging.getLogger(__name__).addHandler(_log_handler)
+
+
+def set_log_level(level: str) -> None:
+    """Print the log messages of lmri on standard error, from a level on; so does the environment variable LMRI_LOG.
+
+    Parameters
+    ----------
+    level : {"debug", "info", "warning", "error"}
+        Lowest level to print.
+
+    Raises
+    ------
+    ValueError
+        If there is no such level.
+    """
+    global _log_handler
+    if level not in _LOG_LEVELS:
+        raise ValueError(f"The log level is {level!r}; accepted are {', '.join(map(repr, _LOG_LEVELS))}.")
+    logger, handler = logging.getLogger(__name__), logging.StreamHandler()
+    handler.setLevel(level.upper())
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger.removeHandler(_log_handler)
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    _log_handler = handler
+
+
+if _level := os.environ.get("LMRI_LOG"):
+    set_log_level(_level)
+
 _load, _, _names = _lazy.attach_stub(__name__, __file__)
 
-__all__ = sorted([*_names, "qc", "tasks"])
+__all__ = sorted([*_names, "qc", "set_log_level", "tasks"])
 
 
 def __getattr__(name: str) -> object:

@@ -38,3 +38,5 @@ from .study import Study as Study
 from .study import open_study as open_study
 
 __version__: str
+
+def set_log_level(level: str) -> None: ...

@@ -1,6 +1,6 @@
 """The study: the one object through which users compute, store and open results."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from lmri.networks import NetworkSet, labels
 from lmri.networks.comparison import AnyComparison, CourseComparison
 from lmri.networks.comparison.stored import COMPARISON_CODEC, compare_sites, compare_stored, save_comparison
 from lmri.networks.stored import DECOMPOSITIONS, NETWORKS_CODEC, save_networks, time_courses
+from lmri.space.html import html_table
+from lmri.storage.contents import contents
 from lmri.storage.entries import Entry
 from lmri.storage.experiments import EXPERIMENT_CODEC, save_experiment
 from lmri.storage.freshness import with_digests
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
     from lmri.decomposition.description import ConnectivityResult
     from lmri.decomposition.individuals.pipeline import DualRegressionResult
     from lmri.decomposition.order import OrderEstimate
+    from lmri.decomposition.quality import Quality
+    from lmri.models.confound_tables import ConfoundTables
     from lmri.networks.annotation import Annotation
+    from lmri.report.export import Accepted
+    from lmri.report.validation import Findings
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished parts, and their total."""
@@ -677,6 +683,433 @@ class Study(Store):
 
     # -- commands on recordings and files -----------------------------------------------------------------------------
 
+    def record(
+        self,
+        model: str | Path | tuple[Any, Any],
+        texts: str | Path | Iterable[str],
+        *,
+        corpus: str = "texts",
+        site: str | Sequence[str] | None = None,
+        text_column: str = "text",
+        config: str | None = None,
+        split: str | None = None,
+        limit: int | None = None,
+        shuffle: bool = False,
+        test_fraction: float = 0.25,
+        run_tokens: int = 1024,
+        texts_per_run: int | None = None,
+        n_dummy: int = 1,
+        max_tokens: int | None = None,
+        batch_size: int = 8,
+        batch_tokens: int | None = None,
+        projection: str | None = None,
+        experts: Iterable[int] | None = None,
+        per: str = "token",
+        every: int = 1,
+        generate: int | None = None,
+        temperature: float = 0.0,
+        dtype: str = "float32",
+        device: str = "cpu",
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        device_map: str | None = None,
+        offload_folder: str | Path | None = None,
+        quantize: str | None = None,
+        resume: bool = False,
+        shard: tuple[int, int] | None = None,
+        scheduler: str | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Record a model's activations into this study while it reads texts; see `lmri.record`.
+
+        Parameters
+        ----------
+        model : str, Path or tuple
+            Location of the model; or the model and its tokenizer, which need no options of loading.
+        texts : str, Path or iterable of str
+            Texts, or their source; see `lmri.read_texts`.
+        corpus : str, default="texts"
+            Name of these texts: letters and digits.
+        site : str or sequence of str, optional
+            Sites to record in the same passes; by default ``"mlp_out"``.
+        text_column : str, default="text"
+            Column of a table that holds the texts.
+        config, split : str, optional
+            Configuration and split of a Hugging Face dataset.
+        limit : int, optional
+            Largest number of texts.
+        shuffle : bool, default=False
+            Whether to shuffle the texts before `limit`.
+        test_fraction : float, default=0.25
+            Share of the texts to hold out.
+        run_tokens : int, default=1024
+            Approximate number of volumes per run.
+        texts_per_run : int, optional
+            Number of texts per run, instead of `run_tokens`.
+        n_dummy : int, default=1
+            Number of initial tokens of each text to exclude from the images.
+        max_tokens : int, optional
+            Number of tokens at which texts are cut.
+        batch_size : int, default=8
+            Largest number of texts per forward pass.
+        batch_tokens : int, optional
+            Largest number of tokens per forward pass; by default 1,024 on a CPU, 16,384 elsewhere.
+        projection : str, optional
+            Path of the final projection within a block, if it is not detected automatically.
+        experts : iterable of int, optional
+            Experts of a mixture at ``"mlp_hidden"``; all by default.
+        per : {"token", "word", "sentence"}, default="token"
+            Unit of a volume.
+        every : int, default=1
+            Step between recorded tokens.
+        generate : int, optional
+            Largest number of tokens to generate after each text, which is then a prompt.
+        temperature : float, default=0.0
+            Sampling temperature for `generate`; 0 is greedy.
+        dtype, device, revision, quantize : str, optional
+            Precision, device, version on the hub and quantization of the model; see `lmri.load_model`.
+        trust_remote_code, allow_pickle : bool, default=False
+            Whether to run code of the model, and to read pickled weights.
+        device_map : str, optional
+            Distribution of the model over devices, such as ``"auto"``.
+        offload_folder : str or Path, optional
+            Folder for weights offloaded to disk.
+        resume : bool, default=False
+            Whether to continue an interrupted recording.
+        shard : tuple of two ints, optional
+            Part to record and number of parts, such as ``(3, 16)``; `merge` combines the parts.
+        scheduler : str, optional
+            Address of a Dask scheduler whose workers record.
+        seed : int, default=0
+            Seed of the split, of the shuffle and of the samples.
+        progress : callable, optional
+            Called with tokens done and tokens in all.
+
+        Returns
+        -------
+        Recording, list of Recording or None
+            Stored recording; a list, one per site, if `site` is a sequence; None for a shard.
+
+        Raises
+        ------
+        StudyError
+            If this is the study of another model.
+        EntryExistsError
+            If the corpus is recorded from other texts or with other options.
+        """
+        from lmri.models.loading_options import LoadingOptions
+        from lmri.models.recorder.options import RecordingOptions
+        from lmri.models.recorder.pipeline import TextSource, record_texts
+
+        options = RecordingOptions(
+            corpus=corpus,
+            site="mlp_out" if site is None else site,
+            run_tokens=run_tokens,
+            texts_per_run=texts_per_run,
+            n_dummy=n_dummy,
+            test_fraction=test_fraction,
+            seed=seed,
+            max_tokens=max_tokens,
+            batch_size=batch_size,
+            projection=projection,
+            experts=experts,
+            per=per,
+            every=every,
+            generate=generate,
+            batch_tokens=batch_tokens,
+            temperature=temperature,
+            resume=resume,
+            shard=shard,
+        )
+        source = TextSource(texts, text_column, config, split, limit, shuffle, seed)
+        loading = LoadingOptions(
+            dtype, device, revision, trust_remote_code, allow_pickle, device_map, offload_folder, quantize
+        )
+        return record_texts(self.root, model, source, options, loading, scheduler, progress)
+
+    def merge(
+        self, *, corpus: str | None = None, site: str | None = None, progress: Progress | None = None
+    ) -> list[Recording]:
+        """Combine the shards of a recording; see `lmri.merge`.
+
+        Parameters
+        ----------
+        corpus, site : str, optional
+            Corpus and site; needed if shards of several recordings wait.
+        progress : callable, optional
+            Called with batches done and batches in all.
+
+        Returns
+        -------
+        list of Recording
+            Stored recordings, one per site.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If shards of several recordings fit, or of none.
+        StudyError
+            If a shard is missing, unfinished or damaged.
+        """
+        from lmri.models.recorder.merging import merge
+
+        return merge(self, corpus=corpus, site=site, progress=progress)
+
+    def qc(
+        self,
+        *,
+        corpus: str | None = None,
+        site: str | None = None,
+        out: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> "list[Quality]":
+        """Compute quality metrics of recordings, and store tables and a page of each.
+
+        Parameters
+        ----------
+        corpus, site : str, optional
+            Corpus and site; all by default.
+        out : str or Path, optional
+            File of the page, for one recording; by default ``qc.html`` in the study.
+        progress : callable, optional
+            Called with runs done and runs in all, per recording.
+
+        Returns
+        -------
+        list of Quality
+            Stored metrics, one per recording.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If there is no such recording.
+        StudyError
+            If the page would replace another file.
+        """
+        from lmri.report.quality.page import check_quality  # drawing takes a second to load
+
+        return check_quality(self, corpus, site, out, progress)
+
+    def confounds(
+        self,
+        *,
+        corpus: str | Sequence[str] | None = None,
+        site: str | None = None,
+        model: str | Path | None = None,
+        no_model: bool = False,
+        batch_size: int | None = None,
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        device_map: str | None = None,
+        offload_folder: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> "list[ConfoundTables]":
+        """Compute and store confounds: a table per run with position, frequency, surprisal, global signal and so on.
+
+        Parameters
+        ----------
+        corpus : str or sequence of str, optional
+            Names of corpora; all by default.
+        site : str, optional
+            Site; all by default.
+        model : str or Path, optional
+            Location of the model; by default where it was when it was recorded.
+        no_model : bool, default=False
+            Whether to leave surprisal and entropy out, for which the model is loaded.
+        batch_size : int, optional
+            Texts per forward pass; by default as recorded.
+        device : str, default="cpu"
+            Device of the model.
+        trust_remote_code, allow_pickle : bool, default=False
+            Whether to run code of the model, and to read pickled weights.
+        device_map : str, optional
+            Distribution of the model over devices, such as ``"auto"``.
+        offload_folder : str or Path, optional
+            Folder for weights offloaded to disk.
+        progress : callable, optional
+            Called with tokens read and tokens in all, per corpus.
+
+        Returns
+        -------
+        list of ConfoundTables
+            Stored tables, one item per recording.
+
+        Raises
+        ------
+        StudyError
+            If there is no recording, or other weights made the stored predictions.
+        ValueError
+            If there is no such corpus, or the model cannot be loaded.
+        """
+        from lmri.models.confound_tables import Predicting, make_confounds
+        from lmri.models.loading_options import LoadingOptions
+
+        loading = LoadingOptions(
+            device=device,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            device_map=device_map,
+            offload_folder=offload_folder,
+        )
+        return make_confounds(self, corpus, site, Predicting(model, no_model, batch_size, loading), progress)
+
+    def export(
+        self, name: str | None = None, *, to: str = "melodic", site: str | None = None, out: str | Path | None = None
+    ) -> Path:
+        """Write networks for another program: FSLeyes, Connectome Workbench, or one image row per layer.
+
+        Parameters
+        ----------
+        name : str, optional
+            Network set or decomposition; needed if there are several.
+        to : {"melodic", "workbench", "strip"}, default="melodic"
+            Format.
+        site : str, optional
+            Site; needed if there are several.
+        out : str or Path, optional
+            New folder; by default one in the study.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        EntryExistsError
+            If the folder holds something else.
+        """
+        from lmri.report.export import export
+
+        return export(self, name, to, site, out)
+
+    def accept(
+        self,
+        networks: str,
+        labels: str | Path,
+        name: str,
+        *,
+        site: str | None = None,
+        reject_unknown: bool = False,
+    ) -> "Accepted":
+        """Store the networks of a set that a person accepted in FSLeyes, as a set that can be lesioned.
+
+        Parameters
+        ----------
+        networks : str
+            Name of a network set.
+        labels : str or Path
+            File of labels, as FSLeyes, Melview and FIX save it.
+        name : str
+            Name of the new set.
+        site : str, optional
+            Site; needed if there are several.
+        reject_unknown : bool, default=False
+            Whether to reject components without a decision, too.
+
+        Returns
+        -------
+        Accepted
+            The stored networks, and the names of rejected, undecided and labelled ones.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read as labels of these networks.
+        StudyError
+            If the labels belong to other maps.
+        """
+        from lmri.report.export import accept
+
+        return accept(self, networks, labels, name, site, reject_unknown)
+
+    def info(self) -> pd.DataFrame:
+        """List recordings and entries: ``kind, name, site, made of``, one row each."""
+        return contents(self)
+
+    def validate(self) -> "Findings":
+        """Check every file of the study, also with the BIDS validator if it is installed.
+
+        Returns
+        -------
+        Findings
+            Problems, and notes on files that could not be checked.
+        """
+        from lmri.report.validation import validate
+
+        return validate(self)
+
+    def view(
+        self,
+        *,
+        port: int | None = None,
+        no_browser: bool = False,
+        ready: Callable[[str], None] | None = None,
+    ) -> None:
+        """Serve the study to the browser of this machine, until it is interrupted.
+
+        Parameters
+        ----------
+        port : int, optional
+            Port; 0 for any that is free. By default 8765, or any that is free.
+        no_browser : bool, default=False
+            Whether to open no browser.
+        ready : callable, optional
+            Called with the address once the server listens.
+        """
+        from lmri.report.viewer import serve
+
+        serve(self.root, port, ready, browser=not no_browser)
+
+    def phantom(
+        self,
+        *,
+        data: Sequence[str] | None = None,
+        method: Sequence[str] | None = None,
+        threshold: Sequence[str] | None = None,
+        n_components: int | None = None,
+        seeds: int = 1,
+        site: str | None = None,
+        order: bool = False,
+        n_jobs: int = 1,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """Evaluate methods and thresholds on simulated recordings of this study's neurons; nothing is stored.
+
+        Parameters
+        ----------
+        data : sequence of str, optional
+            Phantoms and nulls; all by default.
+        method : sequence of str, optional
+            Methods of decomposition; ``"ica"`` by default.
+        threshold : sequence of str, optional
+            ``METHOD`` or ``METHOD:VALUE``; by default `lmri.phantom.THRESHOLDS`.
+        n_components : int, optional
+            Number of maps; by default as many as were planted, 20 on nulls.
+        seeds : int, default=1
+            Phantoms of each kind, with the seeds 0, 1, ...
+        site : str, optional
+            Site; needed if there are several.
+        order : bool, default=False
+            Whether to estimate the number of networks, too.
+        n_jobs : int, default=1
+            Number of processes.
+        progress : callable, optional
+            Called with phantoms done and phantoms in all.
+
+        Returns
+        -------
+        DataFrame
+            One row per phantom, method and threshold; see `lmri.phantom.table`.
+        """
+        from lmri.decomposition.phantom.trying import Neurons, Trial, try_phantoms
+
+        trial = Trial(data, method, threshold, n_components, seeds, order)
+        return try_phantoms(Neurons.of_study(self, site), trial, n_jobs, progress)
+
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report: one HTML file with everything that is in the study.
 
@@ -688,6 +1121,9 @@ class Study(Store):
         from lmri.report import write_report  # drawing takes a second to load, and most of a study does without
 
         return write_report(self, Path(out) if out else self.layout.report)
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Study {self.root} of {self.model.id}", self.info())
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{len(self.entries.list(kind))} {kind}" for kind in storage.ENTRY_KINDS)

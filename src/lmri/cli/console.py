@@ -189,10 +189,24 @@ def _calm(err: Console, quiet: bool) -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("huggingface_hub", "httpx", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)  # a page of retries says less than the error after it
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _log_warnings():
         warnings.simplefilter("always", LMRIWarning)
         warnings.showwarning = show
         yield
+
+
+@contextlib.contextmanager
+def _log_warnings() -> Iterator[None]:
+    """Print warnings of the library's log, which is silent in Python unless a level is set."""
+    logger, handler = logging.getLogger("lmri"), logging.lastResort
+    if handler is None or any(not isinstance(one, logging.NullHandler) for one in logger.handlers):
+        yield
+        return
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def check_new(option: str, path: Path | None) -> None:

@@ -1,112 +1,19 @@
-"""The demo: the whole walk on the embedded model, at both sites, saying what it finds, whatever that is."""
+"""The command `demo`."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import pandas as pd
+import typer
 
-from lmri.cli.console import Output, quote, records, told_starts
-from lmri.cli.quality import look_at
-from lmri.cli.requests import Request, score_networks, wide
-from lmri.demo.texts import KINDS, generate
-from lmri.lesions.scores import ALPHA, INTACT
-from lmri.networks.comparison import compare
-from lmri.study import Study, open_study
-
-SITES = ("mlp_hidden", "mlp_out")
-METHODS = ("ica", "fastica-temporal")
-CHOSEN = "ica-z3"
-"""Neurons beyond |z| > 3, which is descriptive: what fdr keeps is often nothing, and controls decide about a lesion."""
-
-N_TEXTS = 20
-N_COMPONENTS = 5
-N_CONTROLS = 20
-SEED = 2026
-"""Of the texts; those that the model was trained on come from another."""
+from lmri.cli.options import Printing, command
 
 
-def walk(out: Path, output: Output) -> None:
-    """Record, decompose, compare, lesion and report.
+@command
+def demo(
+    printing: Printing,
+    out: Annotated[Path, typer.Option(help="Folder of the study to make.")] = Path("lmri-demo"),
+) -> None:
+    """Run the whole walk on a small model that comes with the package; no network needed."""
+    from lmri.cli.walk import walk
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the study; what is there already is not made again.
-    output : Output
-        Where to speak.
-    """
-    with output.progress("Loading the embedded model"):
-        import torch
-
-        from lmri.models import EMBEDDED, load_model
-        from lmri.models.recorder import record
-
-        # A model this small gains nothing from more threads, and on a busy machine they wait for each other.
-        torch.set_num_threads(1)
-        model, tokenizer = load_model(EMBEDDED)
-    output.say(f"{EMBEDDED}: a GPT-2 of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters.")
-    for site in SITES:
-        for kind in KINDS:
-            texts = generate(kind, N_TEXTS, SEED)
-            with output.progress(f"Recording {kind} at {site}") as progress:
-                recording = record(model, tokenizer, texts, out, corpus=kind, site=site, progress=progress)
-            opened = open_study(out)
-            look_at(output, opened, recording, opened.layout.quality(site, kind) / "qc.html")
-        output.say(
-            f"\n{site}: {recording.space.describe()}; {N_TEXTS} texts of each kind ({', '.join(KINDS)}), "
-            f"{len(recording.test_texts)} of them held out."
-        )
-        _one_site(open_study(out), site, model, tokenizer, output)
-    study = open_study(out)
-    with output.progress("Writing the report"):
-        path = study.report()
-    output.say(f"\nReport: {path}\nLook at it: lmri view {quote(out)}")
-    output.result({"study": str(out), "report": str(path), "scores": {site: _summary(study, site) for site in SITES}})
-
-
-def _summary(study: Study, site: str) -> list[dict[str, object]]:
-    return records(study.scores(f"lesion-{CHOSEN}", site).summary())
-
-
-def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Output) -> None:
-    for method in METHODS:
-        with output.progress("Decomposing"):
-            networks = study.decompose(method, N_COMPONENTS, site=site, threshold=f"fdr:{ALPHA}")
-        sizes = networks.members.sum(axis=1)
-        descriptive = study.decomposition(method, site).threshold("z", z=3.0).members.sum(axis=1)
-        start = networks.info["convergence"]
-        output.say(
-            f"  {method}: {len(networks)} maps, {told_starts(start)}; "
-            f"neurons beyond {ALPHA:.0%} FDR, by surrogates: {', '.join(map(str, sizes))}; {(sizes > 0).sum()} are not "
-            f"empty (|z| > 3, which controls nothing, would keep {', '.join(map(str, descriptive))})."
-        )
-    with output.progress("Comparing"):
-        found = compare(study.networks(METHODS[0], site), study.networks(METHODS[1], site))
-        study.save_comparison(found, 0)
-    output.say(
-        f"  matched one to one: mean |r| {found.mean_r:.2f}, arbitrary unmixings {found.null_mean:.2f} "
-        f"(95 %: {found.null_95:.2f}); {int(found.table['above_null'].sum())} of {len(found.table)} pairs above."
-    )
-    study.save_networks(study.decomposition("ica", site).threshold("z", z=3.0), "ica", CHOSEN)
-    request = Request("lesion", {"baseline": "zero"}, CHOSEN, ["perplexity"], N_CONTROLS, "text", 8, 0)
-    networks = study.networks(CHOSEN, site)
-    scores = score_networks(output, study, request, networks, f"lesion-{CHOSEN}", model, tokenizer)
-    summary = scores.summary()
-    output.table(
-        wide(summary), "  Lesions of neurons beyond |z| > 3: nats per token more than intact, p beside controls"
-    )
-    lesioned = summary[(summary["condition"] != INTACT) & summary["p"].notna()]
-    output.say(
-        f"  {_count(lesioned)} (the smallest possible p is {scores.p_floor:.3f}; "
-        f"it takes {scores.controls_needed} controls for one network alone to reach q ≤ {ALPHA})."
-        if len(lesioned)
-        else "  Every network is empty: nothing to lesion."
-    )
-
-
-def _count(lesioned: pd.DataFrame) -> str:
-    at_floor = lesioned[lesioned["p"] <= 1 / (1 + lesioned["n_controls"]) + 1e-12]
-    return (
-        f"{len(at_floor)} of {len(lesioned)} lesions are worse than all {N_CONTROLS} of their controls, "
-        f"{int((lesioned['q'] <= ALPHA).sum())} have q ≤ {ALPHA}"
-    )
+    walk(out, printing.output)

@@ -1,13 +1,12 @@
-"""Commands for other programs: networks written as they take them, and labels taken back."""
+"""The commands `export` and `accept`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmri.cli.console import Output, guarded, quote, records
-from lmri.cli.describe import Json, Quiet
-from lmri.cli.options import SiteOption, StudyFolder
+from lmri.cli.console import quote, records
+from lmri.cli.options import Printing, SiteOption, StudyFolder, command
 
 _NEXT = {
     "melodic": "Open it: fsleyes {folder}/melodic_IC.nii.gz. Save labels in its Classification panel, then: "
@@ -17,9 +16,10 @@ _NEXT = {
 }
 
 
-@guarded
+@command
 def export(
     study: StudyFolder,
+    printing: Printing,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -33,18 +33,15 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="New folder to write.", show_default="lmri/export in the study")
     ] = None,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Write networks as another program takes them: FSLeyes, Connectome Workbench, or a strip of layers."""
     from lmri.cli.networks import site_hint
-    from lmri.report.export import export as write
     from lmri.report.export.writing import opened as find
     from lmri.study import open_study
 
-    output, opened = Output(quiet, json), open_study(study)
+    output, opened = printing.output, open_study(study)
     with output.progress("Writing"):
-        folder = write(opened, name, to, site, out)
+        folder = opened.export(name, to=to, site=site, out=out)
     entry = find(opened, name, site).entry
     output.say(f"{entry.name} at {entry.site}: {folder}")
     hint = site_hint(study, entry.site)
@@ -52,9 +49,10 @@ def export(
     output.result({"folder": str(folder), "name": entry.name, "site": entry.site, "format": to})
 
 
-@guarded
+@command
 def accept(
     study: StudyFolder,
+    printing: Printing,
     networks: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
     labels: Annotated[
         Path, typer.Argument(help="File of labels, as FSLeyes, Melview and FIX save it.", show_default=False)
@@ -64,16 +62,13 @@ def accept(
     reject_unknown: Annotated[
         bool, typer.Option("--reject-unknown", help="Reject components that nobody decided on, too.")
     ] = False,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Keep the networks that a person accepted in FSLeyes, as a set that can be lesioned."""
     from lmri.cli.networks import brief, site_hint
-    from lmri.report.export import accept as keep
     from lmri.study import open_study
 
-    output = Output(quiet, json)
-    found = keep(open_study(study), networks, labels, name, site, reject_unknown)
+    output = printing.output
+    found = open_study(study).accept(networks, labels, name, site=site, reject_unknown=reject_unknown)
     at = found.networks.space.site
     output.say(
         f"{name} at {at}: rejected {', '.join(found.rejected)}; they keep their number, and are empty."

@@ -1,17 +1,17 @@
-"""The command that makes a classifier of a language model."""
+"""The command `finetune`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Json, Quiet
-from lmri.cli.options import Pickle, Seed
+from lmri.cli.console import check_new, quote, records
+from lmri.cli.options import Device, Pickle, Printing, Revision, Seed, Trust, command
+from lmri.models.loading_options import LoadingOptions
 from lmri.storage.splits import SHARES
 
 
-@guarded
+@command
 def finetune(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Hub name, local folder, or lmri-demo.", show_default=False)
@@ -24,6 +24,7 @@ def finetune(
         ),
     ],
     out: Annotated[Path, typer.Option(help="New folder for the model.", show_default=False)],
+    printing: Printing,
     data: Annotated[
         str | None,
         typer.Option(help="File, folder or Hugging Face dataset of the task.", show_default="the task's, from the hub"),
@@ -44,42 +45,25 @@ def finetune(
     max_tokens: Annotated[
         int | None, typer.Option(help="Cut longer items in training.", show_default="the context")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    revision: Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    device: Device = "cpu",
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
     allow_pickle: Pickle = False,
     seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Make a classifier of a language model; networks found in the parent can lesion it."""
-    output = Output(quiet, json)
+    output = printing.output
     check_new("--out", out)
-    with output.progress("Reading the task"):
-        from lmri.lesions import finetuning
-        from lmri.lesions.tasks import Classification, load
+    with output.progress(f"Training on {task}") as progress:
+        from lmri.lesions.finetuning import Training
+        from lmri.lesions.finetuning_task import TaskData, finetune_on_task
 
-        # Before the model is loaded, which takes longer.
-        training = finetuning.Training(epochs, max_steps, batch_size, learning_rate, max_tokens=max_tokens, seed=seed)
-        sides = []
-        for split, most in (("fit", limit), ("test", None)):
-            side = load(
-                task, data, scoring="head", limit=most, split=split, shares=shares, seed=seed, config=config,
-                dataset_split=dataset_split,
-            )  # fmt: skip
-            if not isinstance(side, Classification):
-                raise ValueError(f"{task} has no labels to learn. Take a classification task.")
-            sides.append(side)
-    with output.progress(f"Loading {model}"):
-        from lmri.models import load_model
-
-        parent, tokenizer = load_model(
-            model, device=device, revision=revision, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
+        training = Training(epochs, max_steps, batch_size, learning_rate, max_tokens=max_tokens, seed=seed)
+        learned = TaskData(task, data, config, dataset_split, shares, limit, seed)
+        loading = LoadingOptions(
+            device=device, revision=revision, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
         )
-    with output.progress(f"Training on {len(sides[0].labels)} items") as progress:
-        made = finetuning.finetune(parent, tokenizer, sides[0], sides[1], training, progress)
-    about = {**made.about, "data": {"source": data, "shares": list(shares), "seed": seed}}
-    finetuning.save(finetuning.FineTuned(made.model, made.tokenizer, made.held_out, made.items, about), out)
+        made = finetune_on_task(model, learned, out, training, loading, progress)
     shown = [
         "metric",
         "value",
@@ -97,4 +81,4 @@ def finetune(
             "--learning-rate."
         )
     output.say(f"Model: {quote(out)}. Networks of {made.about['parent']['id']} can lesion it: lmri lesion --model.")
-    output.result({"model": str(out), **about, "held_out": records(made.held_out)})
+    output.result({"model": str(out), **made.about, "held_out": records(made.held_out)})

@@ -6,12 +6,7 @@ import pandas as pd
 
 from lmri.cli.console import Output, quote
 from lmri.networks import NetworkSet
-from lmri.storage import ENTRY_KINDS
-from lmri.storage.freshness import KINDS
-from lmri.study import Study, open_study
-
-_NAMED = (*KINDS, "first", "second", "second_site", "sets")
-"""Inputs of an entry that have a name in the study."""
+from lmri.study import open_study
 
 _STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"}
 
@@ -54,17 +49,3 @@ def brief(networks: NetworkSet) -> pd.DataFrame:
 def site_hint(folder: Path, site: str) -> str:
     """Return the option that the next command needs if several sites were recorded."""
     return f" --site {site}" if len(open_study(folder).sites) > 1 else ""
-
-
-def study_contents(study: Study) -> pd.DataFrame:
-    """List recordings and entries, one row each."""
-    rows = [
-        {"kind": "recording", "name": one.corpus, "site": one.space.site, "made of": f"{one.n_volumes} volumes"}
-        for one in study.recordings()
-    ]
-    for kind in ENTRY_KINDS:
-        for entry in study.entries.list(kind):
-            inputs = [value for key, value in entry.inputs.items() if key in _NAMED and value]
-            made_of = ", ".join(", ".join(value) if isinstance(value, list) else str(value) for value in inputs)
-            rows.append({"kind": kind, "name": entry.name, "site": entry.site, "made of": made_of})
-    return pd.DataFrame(rows, columns=["kind", "name", "site", "made of"])

@@ -14,6 +14,7 @@ from lmri.networks.network import LOCALIZER, Network
 from lmri.networks.thresholds import THRESHOLDS, SurrogateNull, map_scores
 from lmri.networks.thresholds.registry import names_in_docstring, parameters_in_docstring
 from lmri.space import NeuronSpace
+from lmri.space.html import html_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -263,6 +264,12 @@ class NetworkSet(Sequence[Network]):
 
     def __iter__(self) -> Iterator[Network]:
         return (self[number] for number in range(len(self)))
+
+    def _repr_html_(self) -> str:
+        names = pd.DataFrame({"network": self.names})
+        table = names if self.mask is None else self.table
+        columns = ("network", "label", "n_neurons", "n_positive", "mean_layer", "variance", "iq")
+        return html_table(repr(self).strip("<>"), table, columns)
 
     def __repr__(self) -> str:
         if self.mask is None:

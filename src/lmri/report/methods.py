@@ -13,18 +13,10 @@ from lmri.report.citing import Methods
 from lmri.report.environment import plural
 from lmri.report.sections.results import scored_neurons
 from lmri.report.wording import INTERVENTIONS, SOLVERS, method_words, standardized_words, threshold_words
-from lmri.space.layers import DECODER
+from lmri.space.sites import DECODER, site_wording
 from lmri.storage.entries import Entry
 from lmri.storage.recording import volume_meaning
 from lmri.storage.tolerant import ReportReader
-
-SITES = {
-    "mlp_out": "the output of each MLP's final projection",
-    "mlp_hidden": "the input of each MLP's final projection",
-    "attn_out": "the output of each attention's final projection",
-    "attn_heads": "the input of each attention's final projection, which its heads give",
-    "router": "how much weight each expert is given",
-}
 
 _FAMILIES = {"layer": "layer+size", "energy": "layer+size+energy", "index": "layer+size+index", "shared": SHARED}
 """Families of controls by the names that commands have for them."""
@@ -104,7 +96,7 @@ def _value(value: Any) -> str:
 
 def site_words(site: str) -> str:
     """Say what a site is."""
-    own = SITES.get(site.removeprefix(DECODER), site)
+    own = site_wording(site)
     return own + " in the decoder" if site.startswith(DECODER) else own
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lmri.decomposition.confounds import CONFOUNDS
 from lmri.decomposition.methods import METHODS
 from lmri.networks.thresholds import THRESHOLDS
 
@@ -30,14 +31,7 @@ _METRICS = {
     "converged": "starts converged",
     "max_abs_t": "largest |t|",
     "p_min": "smallest p",
-    "r_position": "r with position",
-    "r_token_length": "r with length",
-    "r_log_frequency": "r with log frequency",
-    "r_sentence_position": "r with place in sentence",
-    "r_surprisal": "r with surprisal",
-    "r_entropy": "r with entropy",
-    "r_global_signal": "r with global signal",
-    "r_massive_activation": "r with massive activation",
+    **{f"r_{name}": one.heading for name, one in CONFOUNDS.items()},
 }
 """Metrics of a network that are not called by their own names."""
 

@@ -1,16 +1,9 @@
-"""Layers and sites: what one slice of a space is, and where in a block its neurons are read."""
+"""Layers: one slice of a space each, and properties of the site that its neurons are read at."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-ROUTER = "router"
-"""The site whose neurons are experts: how much weight each is given at a token, 0 where it is not chosen."""
-
-SITES = ("mlp_out", "mlp_hidden", "attn_out", "attn_heads", ROUTER)
-"""Output and input of the final projection of each MLP, the same of each attention, and what chooses experts."""
-
-DECODER = "decoder_"
-"""Begins the name of a site in the decoder of an encoder–decoder, as in ``"decoder_mlp_out"``."""
+from lmri.space.sites import DECODER, site_of
 
 
 @dataclass(frozen=True)
@@ -73,31 +66,21 @@ class ModelInfo:
     dtype: str
 
 
-def check_site(site: str) -> str:
-    """Return `site` if there is such a one, else raise `ValueError`."""
-    if site.removeprefix(DECODER) not in SITES:
-        raise ValueError(
-            f"site is {site!r}; accepted are {', '.join(map(repr, SITES))} and, for the decoder of an "
-            f"encoder–decoder, the same after {DECODER!r}."
-        )
-    return site
-
-
 def stack_of(site: str) -> str:
     """Name the stack that a site is in: ``"decoder"`` for the second of two, else ``"encoder"``, which may be all."""
     return "decoder" if site.startswith(DECODER) else "encoder"
 
 
 def is_attention(site: str) -> bool:
-    """Say whether a site is in the attention."""
-    return site.removeprefix(DECODER).startswith("attn")
+    """Return whether a site is in the attention."""
+    return site_of(site).is_attention
 
 
 def has_experts(site: str) -> bool:
-    """Say whether experts of a mixture are slices of their own at a site."""
-    return site.removeprefix(DECODER) == "mlp_hidden"
+    """Return whether experts of a mixture are slices of their own at a site."""
+    return site_of(site).has_experts
 
 
 def is_input(site: str) -> bool:
-    """Say whether neurons are the inputs of a projection, which writes them to the residual stream by its weights."""
-    return site.removeprefix(DECODER) in ("mlp_hidden", "attn_heads")
+    """Return whether neurons are inputs of a projection, which writes them to the residual stream by its weights."""
+    return site_of(site).is_input

@@ -30,7 +30,8 @@ from nibabel.filebasedimages import ImageFileError
 
 from lmri.exceptions import DataWarning, NonFiniteError, OtherWeightsWarning, SpaceMismatchError
 from lmri.space.headers import stamp
-from lmri.space.layers import Layer, ModelInfo, check_site
+from lmri.space.layers import Layer, ModelInfo
+from lmri.space.sites import check_site, with_sites
 
 if TYPE_CHECKING:
     from lmri.space.masker import NeuronMasker
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 Img: TypeAlias = nib.Nifti1Image | str | Path
 
 
+@with_sites
 @dataclass(frozen=True)
 class NeuronSpace:
     """The neurons of one site of a model, and their places in an image.
@@ -49,7 +51,7 @@ class NeuronSpace:
     ----------
     layers : tuple of Layer
         In the order of the slices.
-    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads", "router"}
+    site : %(sites)s
         Where the neurons are read: output or input of the final projection of each MLP, or of each attention; in a
         decoder beside an encoder ``"decoder_mlp_out"`` and so on; or what chooses experts.
     model : ModelInfo, optional

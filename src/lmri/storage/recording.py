@@ -12,6 +12,7 @@ import pandas as pd
 
 from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
+from lmri.space.html import html_table
 from lmri.storage.layout import confounds_beside
 from lmri.storage.tables import read_table
 
@@ -180,6 +181,17 @@ class Recording:
             raise ValueError(f"run is {run}; accepted are 1 to {len(self.runs)}.")
         title = f"{self.corpus}, run {run}"
         return plot_carpet(self.space, self.imgs[run - 1], title, axes, figure, output_file, **options)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "site": self.space.site,
+            "neurons": self.space.describe(),
+            "texts": f"{len(self.texts):,} ({len(self.test_texts):,} held out)",
+            "runs": len(self.runs),
+            "volumes": self.n_volumes,
+            "volume": volume_meaning([self]),
+        }
+        return html_table(f"Recording of {self.corpus}", rows)
 
     def __repr__(self) -> str:
         return (

@@ -43,8 +43,8 @@ class Store:
         self.layout = Layout(Path(root))
         if not self.layout.study.is_file():
             raise StudyError(f"{root} is not a study (it has no lmri/study.json). Make one with `lmri record`.")
-        self.info = storage.read_json(self.layout.study)
-        version = self.info.get("format_version")
+        self._description: dict[str, Any] = storage.read_json(self.layout.study)
+        version = self._description.get("format_version")
         if not isinstance(version, int) or version > storage.FORMAT_VERSION:
             raise StudyError(
                 f"{root} has format version {version!r}; this lmri reads up to {storage.FORMAT_VERSION}. Update lmri."
@@ -61,12 +61,12 @@ class Store:
     @property
     def model(self) -> ModelInfo:
         """The model that was recorded."""
-        return ModelInfo(**self.info["model"])
+        return ModelInfo(**self._description["model"])
 
     @property
     def subject(self) -> str:
         """BIDS label of the model."""
-        return str(self.info["subject"])
+        return str(self._description["subject"])
 
     @property
     def model_location(self) -> str | None:

@@ -1,10 +1,12 @@
 from .columns import COLUMNS as COLUMNS
-from .columns import MASSIVE as MASSIVE
 from .columns import SITE_COLUMNS as SITE_COLUMNS
 from .columns import TEXT_COLUMNS as TEXT_COLUMNS
 from .columns import Predictions as Predictions
+from .registry import CONFOUNDS as CONFOUNDS
+from .registry import Confound as Confound
 from .selection import joined as joined
 from .selection import select as select
+from .site_confounds import MASSIVE as MASSIVE
 from .tables import compute as compute
 from .tables import has_predictions as has_predictions
 from .tables import has_site as has_site

@@ -16,6 +16,7 @@ from lmri.decomposition.confounds.columns import (
     site_columns,
     text_columns,
 )
+from lmri.decomposition.confounds.registry import CONFOUNDS
 from lmri.storage import Layout
 from lmri.storage.recording import Recording
 
@@ -116,8 +117,9 @@ def _write(
     content: dict[str, Any] = {
         name: {**columns[name], **({"Reason": reasons[name]} if name in reasons else {})} for name in table
     }
-    if "massive_activation" in content:
-        content["massive_activation"]["Levels"] = {"0": "no massive activation", "1": "massive activation"}
+    for name in table:
+        if CONFOUNDS[name].levels:
+            content[name]["Levels"] = dict(CONFOUNDS[name].levels)
     content["LMRI"] = {**about, "sha256": storage.file_hash(path)}
     storage.write_json(storage.sidecar(path), content)
     return path

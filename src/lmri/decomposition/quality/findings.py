@@ -8,7 +8,7 @@ import pandas as pd
 from lmri.decomposition.quality.robust import FEWEST, OUTLYING
 from lmri.decomposition.quality.tokens import NOT_KEPT, visible
 from lmri.space import NeuronSpace
-from lmri.space.layers import ROUTER
+from lmri.space.sites import ROUTER
 
 N_NAMED = 5
 _MANY_SPIKES = 0.05

@@ -19,6 +19,7 @@ from lmri.lesions.scores.metrics import ClusterSums, cluster_sums
 from lmri.lesions.scores.p_values import at_least_as_bad, counted_p, largest_p, sequential_p
 from lmri.networks.thresholds import q_values
 from lmri.space import ModelInfo
+from lmri.space.html import html_table
 
 SUMMARY_COLUMNS = (
     "condition", "network", "n_neurons", "task", "scoring", "metric", "value", "diff", "ci_low", "ci_high",
@@ -204,6 +205,11 @@ class Scores:
                 stacklevel=2,
             )
         return table
+
+    def _repr_html_(self) -> str:
+        shown = ("condition", "n_neurons", "task", "metric", "value", "diff", "ci_low", "ci_high", "control_family")
+        n_controls = int((self.conditions["kind"] == "control").sum())
+        return html_table(f"Scores with {n_controls:,} controls", self._summary, (*shown, "effect", "p", "q"))
 
     @cached_property
     def _summary(self) -> pd.DataFrame:

@@ -3,12 +3,15 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from lmri.models import Encoding
 from lmri.storage.texts import sentence_starts
+
+if TYPE_CHECKING:
+    from lmri.models import Encoding
 
 UNITS = ("token", "word", "sentence")
 
@@ -37,7 +40,7 @@ class Axis:
         if self.every > 1 and self.per != "token":
             raise ValueError(f"every is {self.every} and per is {self.per!r}; tokens can be left out, or averaged.")
 
-    def volumes(self, encoding: Encoding, text: str, kept: np.ndarray, n_prompt: int | None = None) -> np.ndarray:
+    def volumes(self, encoding: "Encoding", text: str, kept: np.ndarray, n_prompt: int | None = None) -> np.ndarray:
         """Say which volume of a text every token is in.
 
         Parameters
@@ -68,7 +71,7 @@ class Axis:
             volumes[places] = np.concatenate([[0], np.cumsum(units[1:] != units[:-1])])
         return volumes
 
-    def _units(self, encoding: Encoding, text: str) -> np.ndarray:
+    def _units(self, encoding: "Encoding", text: str) -> np.ndarray:
         """Count words or sentences up to every token; one that stands for no part of the text goes on with the last."""
         starts, ends = np.array(encoding.spans).reshape(-1, 2).T
         if len(starts) and not (starts >= 0).any():

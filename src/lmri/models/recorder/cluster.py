@@ -3,12 +3,14 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models.recorder.merging import merge
+from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.parts import n_shards_of
 from lmri.storage.recording import Recording
 from lmri.storage.store import open_store
@@ -77,9 +79,24 @@ def record_on_cluster(
         If no worker is there, or shards failed on several of them; what is finished is kept, and the same call goes on
         from there.
     """
-    distributed = _distributed()
     if known := {"resume", "shard", "progress"} & set(options):
         raise ValueError(f"{', '.join(sorted(known))} was given; a cluster is handed all shards, and always goes on.")
+    wanted = RecordingOptions(**options)
+    return record_shards_on_cluster(scheduler, model, texts, out, wanted, loading, n_shards, progress)
+
+
+def record_shards_on_cluster(
+    scheduler: str,
+    model: str | Path,
+    texts: str | Path | Iterable[str],
+    out: str | Path,
+    options: RecordingOptions,
+    loading: Mapping[str, Any] | None = None,
+    n_shards: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Recording]:
+    """Record on a cluster with given options, of which resume and shard have no effect; see `record_on_cluster`."""
+    distributed = _distributed()
     kept = read_texts(texts)
     name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else str(model)
     with _client(distributed, scheduler) as client:
@@ -96,9 +113,7 @@ def record_on_cluster(
             for number in range(1, n_shards + 1)
         ]  # fmt: skip
         _await(distributed, tasks, progress)
-    site = options.get("site", "mlp_out")
-    sites = [site] if isinstance(site, str) else list(site)
-    study, corpus = open_store(out), options.get("corpus", "texts")
+    study, corpus, sites = open_store(out), options.corpus, options.sites
     if _shards_left(study.unfinished(), corpus, sites):
         merge(study, corpus=corpus, site=", ".join(_shards_left(study.unfinished(), corpus, sites)[0]))
     return [study.recording(corpus=corpus, site=one) for one in sites]
@@ -132,12 +147,10 @@ def _client(distributed: Any, scheduler: str) -> Iterator[Any]:
         yield client
 
 
-def _begun(out: str | Path, options: Mapping[str, Any]) -> int:
+def _begun(out: str | Path, options: RecordingOptions) -> int:
     """Say in how many shards this recording was begun; 0 if it was not."""
-    site = options.get("site", "mlp_out")
-    sites = [site] if isinstance(site, str) else list(site)
     layout = storage.Layout(Path(out))
-    stem = layout.unfinished_recording(options.get("corpus", "texts"), sites).name
+    stem = layout.unfinished_recording(options.corpus, options.sites).name
     numbers = [n_shards_of(path) for path in layout.unfinished.glob(f"{stem}_shards-*")]
     return numbers[0] if numbers else 0
 
@@ -176,12 +189,12 @@ def _record_part(
     loading: dict[str, Any],
     texts: list[str],
     out: str,
-    options: dict[str, Any],
+    options: RecordingOptions,
     shard: tuple[int, int],
 ) -> None:
     """Record a shard, on a worker."""
     from lmri.models import load_model
-    from lmri.models.recorder.run import record
+    from lmri.models.recorder.run import record_with
 
     with _ONE_AT_A_TIME:
         key = storage.digest([model, loading])
@@ -189,4 +202,4 @@ def _record_part(
             _MODELS.clear()  # one in memory at a time
             _MODELS[key] = load_model(model, **loading)
         loaded, tokenizer = _MODELS[key]
-        record(loaded, tokenizer, texts, out, **options, resume=True, shard=shard)
+        record_with(loaded, tokenizer, texts, out, replace(options, resume=True, shard=shard))

@@ -6,7 +6,6 @@ An interrupted command goes on from there, and another site is recorded of the s
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,13 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.models import describe_model
 from lmri.models.recorder.committing import discard
-from lmri.models.recorder.generating import Generation, Written, check_can_write, room, write_all
+from lmri.models.recorder.generating import Written, check_can_write, room, write_all
 from lmri.models.recorder.journal import write_all as write_bytes
+from lmri.models.recorder.options import Generation, RecordingOptions
 from lmri.storage.store import Store, writing_to
 
-FOREVER = -1.0
+_FOREVER = -1.0
+"""Shards wait for the one that generates."""
 
 
 class Drafts:
@@ -62,28 +63,6 @@ class Drafts:
         return len(self._known)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be recorded of prompts and continuations.
-
-    Parameters
-    ----------
-    corpus : str
-        Name of the texts.
-    sites : tuple of str
-        Names of the sites.
-    parameters : dict
-        As in the index of a recording.
-    max_tokens : int or None
-        Of prompt and continuation.
-    """
-
-    corpus: str
-    sites: tuple[str, ...]
-    parameters: dict[str, Any]
-    max_tokens: int | None
-
-
 def _key(prompt: str, ids: Sequence[int], n_new: int) -> str:
     return storage.digest([prompt, list(ids), n_new])  # draws are by the prompt's text
 
@@ -94,8 +73,8 @@ def written_in(
     tokenizer: Any,
     prompts: list[str],
     how: Generation,
-    request: Wanted,
-    wait: float,
+    options: RecordingOptions,
+    max_tokens: int | None,
 ) -> tuple[Written, ...] | None:
     """Let a model write on from prompts, unless a study has it recorded; what an earlier command wrote is used again.
 
@@ -113,14 +92,14 @@ def written_in(
     """
     check_can_write(model)
     info = describe_model(model)
-    with writing_to(out, info, wait) as study:
-        left = [prompt for prompt in prompts if room(model, tokenizer, prompt, how, request.max_tokens)[1] > 0]
-        if _is_recorded(study, left, request):
+    with writing_to(out, info, 0 if options.shard is None else _FOREVER) as study:
+        left = [prompt for prompt in prompts if room(model, tokenizer, prompt, how, max_tokens)[1] > 0]
+        if _is_recorded(study, left, options):
             return None
         made_by = [info.fingerprint, info.dtype, how.temperature, how.seed]
-        drafts = Drafts(study.layout.drafts(request.corpus) / f"{storage.digest(made_by)}.jsonl")
+        drafts = Drafts(study.layout.drafts(options.corpus) / f"{storage.digest(made_by)}.jsonl")
         try:
-            return write_all(model, tokenizer, prompts, how, request.max_tokens, drafts)
+            return write_all(model, tokenizer, prompts, how, max_tokens, drafts)
         except ValueError:
             if not any(drafts.path.parent.glob("*")):  # or the study that was made for it would stay, empty
                 discard(drafts.path.parent)
@@ -132,12 +111,12 @@ def written_in(
             ) from None
 
 
-def _is_recorded(study: Store, prompts: list[str], request: Wanted) -> bool:
-    there = [one for one in study.recordings() if one.corpus == request.corpus]
+def _is_recorded(study: Store, prompts: list[str], options: RecordingOptions) -> bool:
+    there = [one for one in study.recordings() if one.corpus == options.corpus]
     if not there:
         return False
     texts, hashes = there[0].texts, [storage.text_hash(prompt) for prompt in prompts]
     is_same = "prompt_sha256" in texts and texts["prompt_sha256"].tolist() == hashes
     known = texts["text"].tolist() if is_same else prompts
-    found = [study.check_new_recording(request.corpus, site, known, request.parameters) for site in request.sites]
+    found = [study.check_new_recording(options.corpus, site, known, options.parameters) for site in options.sites]
     return all(one is not None for one in found)

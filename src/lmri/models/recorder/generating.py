@@ -11,35 +11,10 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from lmri.exceptions import DataWarning
 from lmri.models import Encoding, context_length, encode, evaluation_mode, input_device, read, reader
+from lmri.models.recorder.options import Generation
 from lmri.storage import text_hash
 
 _UNFINISHED = "\ufffd"  # what a part of a character is decoded as
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How a model is to go on from a prompt.
-
-    Parameters
-    ----------
-    max_new_tokens : int
-        It may stop earlier, by its end-of-text token.
-    temperature : float, default=0.0
-        0 takes the likeliest token each time; more draws one of all. Penalties and cuts that a checkpoint comes with do
-        not count.
-    seed : int, default=0
-        Of the draws; each prompt has draws of its own, whatever other prompts there are.
-    """
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"generate is {self.max_new_tokens}; it must be at least 1 token.")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be at least 0.")
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,14 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.exceptions import DataWarning, SiteError
 from lmri.models import describe_model, input_device, location, plan_batches, warn_of_unknown_share
+from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.reading import Reading
 from lmri.models.sites import find_sites
 from lmri.models.sites.caveats import caveats
 from lmri.space import NeuronSpace
-from lmri.space.layers import DECODER, ROUTER, stack_of
+from lmri.space.layers import stack_of
+from lmri.space.sites import DECODER, ROUTER
 from lmri.storage.bids import texts_digest
 from lmri.storage.recording import pack
 from lmri.storage.store import Store
@@ -37,18 +39,25 @@ class Request:
     ----------
     reading : Reading
         Model and texts.
-    corpus : str
-        Name of the texts.
+    options : RecordingOptions
+        Options of the recording.
     spaces : tuple of NeuronSpace
         The sites asked for.
-    parameters : dict
-        As in the index of a recording.
     """
 
     reading: Reading
-    corpus: str
+    options: RecordingOptions
     spaces: tuple[NeuronSpace, ...]
-    parameters: dict[str, Any]
+
+    @property
+    def corpus(self) -> str:
+        """Name of the texts."""
+        return self.options.corpus
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameters as the index of a recording has them."""
+        return self.options.parameters
 
     def recorded(self, study: Store) -> list[str]:
         """List the sites that are in the study already, made in the same way; another way is an error."""
@@ -61,21 +70,21 @@ class Request:
 
 def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> Plan:
     """Split and pack the texts, and plan the batches."""
-    reading, parameters = request.reading, request.parameters
+    reading, options = request.reading, request.options
     for space in spaces:
         for other in study.recordings(space.site):
             # With another projection=, images of one shape would hold other neurons.
             other.space.check_same(space, f"Corpus {request.corpus!r}")
     # What was written on from one prompt is on one side, whatever was written.
     origins = [one.prompt for one in reading.written] or reading.texts
-    sides = split_texts(origins, parameters["test_fraction"], parameters["seed"], study.known_split())
-    if parameters["test_fraction"] > 0 and "test" not in sides:
+    sides = split_texts(origins, options.test_fraction, options.seed, study.known_split())
+    if options.test_fraction > 0 and "test" not in sides:
         warnings.warn(
             f"None of the {len(sides)} texts of {request.corpus!r} is held out for tests: they are too few for "
-            f"test_fraction={parameters['test_fraction']:g}, or were fitted before. Nothing can be scored on them: "
+            f"test_fraction={options.test_fraction:g}, or were fitted before. Nothing can be scored on them: "
             "record more texts.",
             DataWarning,
-            stacklevel=4,
+            stacklevel=_CALLER - 1,
         )
     table = _text_table(reading, request.corpus, sides)
     _warn_of_cut_and_short(table, reading.n_dummy)
@@ -87,8 +96,7 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
             f"None of the {sides.count('fit')} texts to fit has a token beyond its first {reading.n_dummy}. "
             "Give longer texts."
         )
-    run_tokens = 1 if parameters["run_tokens"] is None else parameters["run_tokens"]
-    packed = pack(volumes, run_tokens, parameters["texts_per_run"])
+    packed = pack(volumes, options.run_tokens if options.texts_per_run is None else 1, options.texts_per_run)
     longest = max(sum(volumes[text] for text in run) for run in packed)
     if longest > _MOST_VOLUMES:
         raise ValueError(
@@ -99,12 +107,12 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
         table.loc[run, "run"] = number
     texts = [text for run in packed for text in run]
     own = [lengths.n_tokens[text] for text in texts]
-    batches = [[texts[place] for place in places] for places in plan_batches(reading.model, own, parameters)]
+    batches = [[texts[place] for place in places] for places in plan_batches(reading.model, own, request.parameters)]
     made_of = _made_of(request, spaces, sides, batches)
     found = {space.site: _caveats(reading.model, space) for space in spaces}
     where = location(reading.model)
     beside = _routers_beside(reading.model, tuple(spaces))
-    return Plan(request.corpus, tuple(spaces), table, batches, parameters, made_of, where, found, beside)
+    return Plan(request.corpus, tuple(spaces), table, batches, request.parameters, made_of, where, found, beside)
 
 
 def _routers_beside(model: PreTrainedModel, spaces: tuple[NeuronSpace, ...]) -> tuple[NeuronSpace, ...]:
@@ -173,8 +181,8 @@ def _text_table(reading: Reading, corpus: str, sides: list[str]) -> pd.DataFrame
     )
 
 
-_CALLER = 5
-"""Frames from a warning to who called `record`: the warning itself, the plan, one process or a shard, and `record`."""
+_CALLER = 6
+"""Frames from a warning to the caller of `record`: the warning, the plan, a process or shard, and two of `record`."""
 
 
 def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:

@@ -10,21 +10,21 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import alterations, context_length, describe_model, look_closely
-from lmri.models.recorder.axis import Axis
 from lmri.models.recorder.committing import commit, discard
-from lmri.models.recorder.drafts import FOREVER, Wanted, written_in
+from lmri.models.recorder.drafts import written_in
 from lmri.models.recorder.files import explaining_a_full_disk
 from lmri.models.recorder.filling import Progress, fill, keeping_what_is_done
-from lmri.models.recorder.generating import Generation, Written
+from lmri.models.recorder.generating import Written
 from lmri.models.recorder.journal import journal_of, n_finished
+from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.parts import n_shards_of
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.reading import Reading
-from lmri.models.recorder.shards import check_shard, record_shard
+from lmri.models.recorder.shards import record_shard
 from lmri.models.sites import find_sites
 from lmri.space import NeuronSpace
-from lmri.space.layers import has_experts, stack_of
+from lmri.space.layers import stack_of
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store, open_store, writing_to
 from lmri.storage.texts import read_texts
@@ -139,17 +139,38 @@ def record(
     OSError
         If the disk is full; what was finished is kept.
     """
-    storage.check_corpus(corpus)
-    sites = _check_sites(site)
-    if n_dummy < 0:
-        raise ValueError(f"n_dummy is {n_dummy}; it must be at least 0.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise ValueError(f"batch_tokens is {batch_tokens}; it must be at least 1.")
-    if max_tokens is not None and max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
-    check_shard(shard)
+    options = RecordingOptions(
+        corpus=corpus,
+        site=site,
+        run_tokens=run_tokens,
+        texts_per_run=texts_per_run,
+        n_dummy=n_dummy,
+        test_fraction=test_fraction,
+        seed=seed,
+        max_tokens=max_tokens,
+        batch_size=batch_size,
+        projection=projection,
+        experts=experts,
+        per=per,
+        every=every,
+        generate=generate,
+        batch_tokens=batch_tokens,
+        temperature=temperature,
+        resume=resume,
+        shard=shard,
+    )
+    return record_with(model, tokenizer, texts, out, options, progress)
+
+
+def record_with(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: str | Path | Iterable[str],
+    out: str | Path,
+    options: RecordingOptions,
+    progress: Progress | None = None,
+) -> Any:
+    """Record with given options; see `record`."""
     if alterations(model):
         raise ValueError(
             f"The model is under an intervention ({'; '.join(alterations(model))}); its recording would pass for that "
@@ -157,77 +178,46 @@ def record(
         )
     look_closely(model)
     kept = read_texts(texts)
-    parameters: dict[str, Any] = {
-        "run_tokens": run_tokens if texts_per_run is None else None,
-        "texts_per_run": texts_per_run,
-        "n_dummy": n_dummy,
-        "test_fraction": test_fraction,
-        "seed": seed,
-        "max_tokens": max_tokens,
-        "batch_size": batch_size,
-        "projection": projection,
-    }
-    axis, chosen = Axis(per, every), None if experts is None else sorted(set(experts))
-    # What is as usual is not named, so that older recordings stay what they are.
-    unusual = {"experts": chosen, "per": axis.per, "every": axis.every, "generate": generate}
-    unusual["batch_tokens"] = batch_tokens
-    usual = {"experts": None, "per": "token", "every": 1, "generate": None, "batch_tokens": None}
-    parameters |= {name: value for name, value in unusual.items() if value != usual[name]}
-    if chosen is not None and not any(has_experts(one) for one in sites):
-        raise ValueError(
-            f"experts are {chosen}, but none of {', '.join(sites)} has any of its own. Record 'mlp_hidden' too."
-        )
-    how = Generation(generate, temperature, seed) if generate is not None else None
-    spaces = tuple(find_sites(model, one, projection, chosen if has_experts(one) else None) for one in sites)
-    longest = _longest(model, tokenizer, sites, max_tokens)
+    spaces = tuple(find_sites(model, one, options.projection, options.experts_at(one)) for one in options.sites)
+    longest = _longest(model, tokenizer, options)
     written: tuple[Written, ...] = ()
-    if how is not None:
-        parameters["temperature"] = temperature
-        wanted = Wanted(corpus, tuple(sites), parameters, longest)
-        made = written_in(out, model, tokenizer, kept, how, wanted, FOREVER if shard is not None else 0)
+    if options.generation is not None:
+        made = written_in(out, model, tokenizer, kept, options.generation, options, longest)
         if made is None:
-            logger.info("%s is already recorded at %s", corpus, ", ".join(sites))
-            return None if shard is not None else _recorded(open_store(out), corpus, site)
+            logger.info("%s is already recorded at %s", options.corpus, ", ".join(options.sites))
+            return None if options.shard is not None else _recorded(open_store(out), options)
         written, kept = made, [one.text for one in made]
-    reading = Reading(model, tokenizer, kept, longest, n_dummy, axis, written)
-    request = Request(reading, corpus, spaces, parameters)
-    if shard is not None:
-        record_shard(request, out, shard, resume, progress)
+    reading = Reading(model, tokenizer, kept, longest, options.n_dummy, options.axis, written)
+    request = Request(reading, options, spaces)
+    if options.shard is not None:
+        record_shard(request, out, options.shard, progress)
         return None
-    return _recorded(_record_whole(request, out, resume, progress), corpus, site)
+    return _recorded(_record_whole(request, out, progress), options)
 
 
-def _recorded(study: Store, corpus: str, site: str | Sequence[str]) -> Recording | list[Recording]:
-    if isinstance(site, str):
-        return study.recording(corpus=corpus, site=site)
-    return [study.recording(corpus=corpus, site=one) for one in site]
+def _recorded(study: Store, options: RecordingOptions) -> Recording | list[Recording]:
+    found = [study.recording(corpus=options.corpus, site=one) for one in options.sites]
+    return found[0] if isinstance(options.site, str) else found
 
 
-def _longest(model: PreTrainedModel, tokenizer: Any, sites: Sequence[str], max_tokens: int | None) -> int | None:
-    """Give the tokens of a text that are read; a decoder beside an encoder reads its start token, too."""
+def _longest(model: PreTrainedModel, tokenizer: Any, options: RecordingOptions) -> int | None:
+    """Return the largest number of tokens to read per text; a decoder after an encoder also reads its start token."""
     context = context_length(model, tokenizer)
-    if context is None or all(stack_of(site) != "decoder" for site in sites):
-        return max_tokens
-    return min(context - 1, max_tokens or context)
+    if context is None or all(stack_of(site) != "decoder" for site in options.sites):
+        return options.max_tokens
+    return min(context - 1, options.max_tokens or context)
 
 
-def _check_sites(site: str | Sequence[str]) -> list[str]:
-    sites = [site] if isinstance(site, str) else list(site)
-    if not sites or len(set(sites)) < len(sites):
-        raise ValueError(f"site is {site!r}; accepted is a name, or a list of at least one, each once.")
-    return sites
-
-
-def _record_whole(request: Request, out: str | Path, resume: bool, progress: Progress | None) -> Store:
+def _record_whole(request: Request, out: str | Path, progress: Progress | None) -> Store:
     """Record by this process alone, which keeps all others from writing to the study."""
     with writing_to(out, describe_model(request.reading.model)) as study:
         _sweep(study)
-        folder, spaces = _what_is_left(request, study, resume)
+        folder, spaces = _what_is_left(request, study)
         if not spaces:
             return study
         plan = make_plan(request, study, spaces)
         with explaining_a_full_disk(folder, plan.n_bytes, lambda: "Nothing earlier was touched."):
-            _begin(plan, study, folder, resume)
+            _begin(plan, study, folder, request.options.resume)
         plan = Plan.load(folder)
         journal = journal_of(folder, plan.digest, None)
         with keeping_what_is_done(folder, journal, plan, None):
@@ -244,12 +234,12 @@ def _sweep(study: Store) -> None:
     discard(study.layout.unfinished / "nothing")  # the folder itself, if it is empty
 
 
-def _what_is_left(request: Request, study: Store, resume: bool) -> tuple[Path, tuple[NeuronSpace, ...]]:
+def _what_is_left(request: Request, study: Store) -> tuple[Path, tuple[NeuronSpace, ...]]:
     """Give the hidden folder of what is to be recorded, and its sites; none if all are recorded."""
     recorded = request.recorded(study)
     sites = [space.site for space in request.spaces]
     asked = study.layout.unfinished_recording(request.corpus, sites)
-    if resume and asked.is_dir() and len(recorded) < len(sites):
+    if request.options.resume and asked.is_dir() and len(recorded) < len(sites):
         return asked, request.spaces  # also where some of the sites had got their index already
     left = tuple(space for space in request.spaces if space.site not in recorded)
     if len(left) < len(sites):

@@ -16,18 +16,7 @@ _WAIT = 600.0
 """Seconds to wait while another shard makes the study and the plan."""
 
 
-def check_shard(shard: tuple[int, int] | None) -> None:
-    """Refuse what is no shard."""
-    if shard is None:
-        return
-    number, n_shards = shard
-    if not 1 <= number <= n_shards:
-        raise ValueError(f"shard is {number}/{n_shards}; accepted are 1/{n_shards} to {n_shards}/{n_shards}.")
-
-
-def record_shard(
-    request: Request, out: str | Path, shard: tuple[int, int], resume: bool, progress: Progress | None
-) -> None:
+def record_shard(request: Request, out: str | Path, shard: tuple[int, int], progress: Progress | None) -> None:
     """Record one shard into its part of the hidden folder; the study itself is locked only while it is planned."""
     _ = request.reading.lengths  # takes long, and others wait for the lock
     with writing_to(out, describe_model(request.reading.model), _WAIT) as study:
@@ -42,12 +31,10 @@ def record_shard(
             plan.check_same(folder, f"delete {folder} to begin anew")
         else:
             plan.save(folder)
-    _record_part(request, folder, shard, resume, progress)
+    _record_part(request, folder, shard, progress)
 
 
-def _record_part(
-    request: Request, folder: Path, shard: tuple[int, int], resume: bool, progress: Progress | None
-) -> None:
+def _record_part(request: Request, folder: Path, shard: tuple[int, int], progress: Progress | None) -> None:
     plan = Plan.load(folder)
     part = part_path(folder, shard[0])
     with storage.locked(
@@ -57,7 +44,7 @@ def _record_part(
         journal = journal_of(part, plan.digest, shard)
         if journal.is_whole:
             return
-        if journal.done and not resume:
+        if journal.done and not request.options.resume:
             raise StudyError(
                 f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} was interrupted, and {len(journal.done)} of its "
                 f"batches are kept. Go on with --resume (resume=True), or delete {part} to begin it anew."

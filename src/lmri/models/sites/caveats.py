@@ -21,7 +21,8 @@ from lmri.models.sites.finding import find_sites
 from lmri.models.sites.hooks import attach
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
-from lmri.space.layers import DECODER, is_attention, stack_of
+from lmri.space.layers import is_attention, stack_of
+from lmri.space.sites import DECODER
 
 _Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 

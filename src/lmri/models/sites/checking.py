@@ -18,7 +18,8 @@ from lmri.models.sites.forward import forward
 from lmri.models.sites.hooks import by_text, features, projections, tapped
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
-from lmri.space.layers import ROUTER, Layer, is_attention, is_input, stack_of
+from lmri.space.layers import Layer, is_attention, is_input, stack_of
+from lmri.space.sites import ROUTER
 
 _ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
 _SOFTMAX = re.compile(r"softmax|attn|attention|mixer|mamba", re.IGNORECASE)

@@ -14,7 +14,8 @@ from lmri.models.sites.checking import calls_in_order, check_activation, check_s
 from lmri.models.sites.hooks import features
 from lmri.models.sites.stack import blocks, n_declared
 from lmri.space import NeuronSpace
-from lmri.space.layers import DECODER, ROUTER, Layer, check_site, is_attention, is_input, stack_of
+from lmri.space.layers import Layer, is_attention, is_input, stack_of
+from lmri.space.sites import DECODER, ROUTER, check_site, with_sites
 
 _NOT_MLP = re.compile(r"attn|attention|mixer|mamba|router|layer_?norm|temporal|recurrent|conv|lstm", re.IGNORECASE)
 _ATTENTION = re.compile(r"^(?!.*norm).*(attn|attention)", re.IGNORECASE)  # no norm behind attention is a part of it
@@ -25,6 +26,7 @@ MOST_NEURONS = 2**20
 """Of a mixture of experts, unless the experts are chosen: 4 MiB a token."""
 
 
+@with_sites
 def find_sites(
     model: PreTrainedModel,
     site: str = "mlp_out",
@@ -37,7 +39,7 @@ def find_sites(
     ----------
     model : PreTrainedModel
         Any transformer: decoder, encoder, or both.
-    site : {"mlp_out", "mlp_hidden", "attn_out", "attn_heads", "router"}
+    site : %(sites)s
         Output or input of each MLP's final projection; or of each attention's output projection, whose input is what
         the heads give, one after the other. In the decoder of an encoder–decoder, ``"decoder_mlp_out"`` and so on;
         the names without are those of its encoder. At ``"router"`` experts are the neurons of a mixture, and their

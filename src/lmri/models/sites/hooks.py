@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 from lmri.exceptions import SiteError
 from lmri.models.sites import experts
 from lmri.space import NeuronSpace
-from lmri.space.layers import ROUTER, Layer, is_input
+from lmri.space.layers import Layer, is_input
+from lmri.space.sites import ROUTER
 
 Function: TypeAlias = Callable[[torch.Tensor], torch.Tensor | None]
 """Called with activations, ``(..., width)``; what it returns, unless None, replaces them."""

@@ -1,16 +1,21 @@
 """The page of quality control: what was found in a recording, and what to do, as one self-contained HTML file."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lmri.decomposition.quality import Quality
+from lmri.decomposition.quality import Quality, inspect
 from lmri.decomposition.quality.tokens import FEWEST_SEEN
 from lmri.exceptions import StudyError
 from lmri.report.environment import encodable, environment
 from lmri.report.quality import figures
-from lmri.storage import write_text
+from lmri.storage import write_text, writing
+from lmri.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 _GENERATOR = '<meta name="generator" content="lmri qc">'
 N_ROWS = 12
@@ -44,6 +49,65 @@ def write_page(quality: Quality, path: str | Path) -> Path:
     html = environment().get_template("quality.html.j2").render(_content(quality))
     write_text(path, encodable(html))
     return path
+
+
+def check_quality(
+    store: Store,
+    corpus: str | None = None,
+    site: str | None = None,
+    out: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Quality]:
+    """Compute quality metrics of recordings, and store tables and a page of each.
+
+    Parameters
+    ----------
+    store : Store
+        The study.
+    corpus, site : str, optional
+        Corpus and site; all by default.
+    out : str or Path, optional
+        File of the page, for one recording; by default ``lmri/qc/SITE/CORPUS/qc.html`` in the study.
+    progress : callable, optional
+        Called with runs done and runs in all, per recording.
+
+    Returns
+    -------
+    list of Quality
+        One per recording.
+
+    Raises
+    ------
+    AmbiguousChoiceError
+        If there is no such recording.
+    ValueError
+        If there is one page for several recordings.
+    StudyError
+        If the page would replace another file.
+    """
+    found = [one for one in store.recordings(site) if corpus is None or one.corpus == corpus]
+    # A recording that is asked for by name has to exist; each is checked.
+    recordings = [store.recording(one.corpus, one.space.site) for one in found] or [store.recording(corpus, site)]
+    if out is not None and len(recordings) > 1:
+        names = ", ".join(f"{one.corpus} at {one.space.site}" for one in recordings)
+        raise ValueError(f"--out is one file, but there are {names}. Choose with --corpus and --site.")
+    made = []
+    for recording in recordings:
+        folder = store.layout.quality(recording.space.site, recording.corpus)
+        page = page_of(store, recording.corpus, recording.space.site) if out is None else Path(out)
+        check_page(page)
+        logger.info("Looking at %s at %s", recording.corpus, recording.space.site)
+        quality = inspect(recording, progress)
+        with writing(store.root):
+            quality.write(folder)
+            write_page(quality, page)
+        made.append(quality)
+    return made
+
+
+def page_of(store: Store, corpus: str, site: str) -> Path:
+    """Return the default path of the page of a recording."""
+    return store.layout.quality(site, corpus) / "qc.html"
 
 
 def check_page(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lmri.decomposition.confounds import CONFOUNDS
 from lmri.networks import Network, NetworkSet
 from lmri.networks.stored import NETWORKS_CODEC, source_of, time_courses
 from lmri.report import figures
@@ -41,16 +42,7 @@ METRICS = {
     "converged": "share of the starts that converged",
     "max_abs_t": "the largest |t| over neurons",
     "p_min": "the smallest p over neurons",
-    "r_position": "correlation, within texts, of the time course with the logarithm of the place of the {noun} in its "
-    "text: log(1 + place), counted in tokens from 0",
-    "r_token_length": "the same with the length of the {noun}, in characters",
-    "r_log_frequency": "the same with the logarithm of the {noun}'s frequency in the recordings",
-    "r_sentence_position": "the same with the place of the {noun} in its sentence, counted in tokens from 0",
-    "r_surprisal": "the same with the surprisal of the {noun}: minus the logarithm of the probability that the model "
-    "gave it{summed}",
-    "r_entropy": "the same with the entropy of the model's prediction{first}, made one token before it",
-    "r_global_signal": "the same with the mean activation over all neurons of the site",
-    "r_massive_activation": "the same with whether a neuron has a massive activation (1) or none has (0)",
+    **{f"r_{name}": one.meaning for name, one in CONFOUNDS.items()},
 }
 """What the columns of the tables say, where braces are filled as `_meanings` does."""
 

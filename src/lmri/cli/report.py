@@ -1,0 +1,56 @@
+"""The commands `report`, `info` and `validate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmri.cli.console import records
+from lmri.cli.options import Printing, StudyFolder, command
+
+
+@command
+def report(
+    study: StudyFolder,
+    printing: Printing,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="report.html in the study")] = None,
+) -> None:
+    """Write everything in the study to one HTML file."""
+    from lmri.study import open_study
+
+    output = printing.output
+    with output.progress("Writing the report"):
+        path = open_study(study).report(out)
+    output.say(f"Report: {path}")
+    output.result({"report": str(path)})
+
+
+@command
+def info(study: StudyFolder, printing: Printing) -> None:
+    """List what is in a study."""
+    from lmri.study import open_study
+
+    output, opened = printing.output, open_study(study)
+    contents = opened.info()
+    output.say(f"Study of {opened.model.id} ({opened.model.model_type}, weights {opened.model.fingerprint})")
+    output.table(contents)
+    output.result({"model": opened.model.id, "contents": records(contents)})
+
+
+@command
+def validate(study: StudyFolder, printing: Printing) -> None:
+    """Check every file of a study, also by the BIDS validator if it is installed."""
+    from lmri.study import open_study
+
+    output = printing.output
+    with output.progress("Checking"):
+        found = open_study(study).validate()
+    for problem in found.problems:
+        output.problem(problem)
+    for note in found.notes:
+        output.say(note)
+    if not found.problems:
+        output.say(f"No problem found in {study}.")
+    output.result({"problems": found.problems, "notes": found.notes})
+    if found.problems:
+        raise typer.Exit(1)

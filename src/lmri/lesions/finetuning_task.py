@@ -1,0 +1,108 @@
+"""Fine-tuning on a task by its name or file: data are split, the parent is loaded, and the child is stored."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lmri.lesions.finetuning import FineTuned, Training, finetune, save
+from lmri.lesions.tasks import Classification, load
+from lmri.models.loading_options import LoadingOptions
+from lmri.storage.splits import SHARES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Data of a classification task and their split.
+
+    Parameters
+    ----------
+    task : str
+        Name of a task, or a YAML file.
+    data : str, optional
+        File, folder or Hugging Face dataset; by default the task's own, from the hub.
+    config, dataset_split : str, optional
+        Configuration and split of a Hugging Face dataset.
+    shares : tuple of float
+        Shares of the clusters: fit is learned, test is scored, select is left out.
+    limit : int, optional
+        Largest number of items to learn, drawn at random.
+    seed : int, default=0
+        Seed of the split and of the draw.
+    """
+
+    task: str
+    data: str | None = None
+    config: str | None = None
+    dataset_split: str | None = None
+    shares: tuple[float, float, float] = SHARES
+    limit: int | None = None
+    seed: int = 0
+
+    def load(self, split: str) -> Classification:
+        """Load one side of the split, ``"fit"`` or ``"test"``.
+
+        Raises
+        ------
+        ValueError
+            If the task has no labels.
+        """
+        side: Any = load(
+            self.task,
+            self.data,
+            scoring="head",
+            limit=self.limit if split == "fit" else None,
+            split=split,
+            shares=self.shares,
+            seed=self.seed,
+            config=self.config,
+            dataset_split=self.dataset_split,
+        )
+        if not isinstance(side, Classification):
+            raise ValueError(f"{self.task} has no labels to learn. Take a classification task.")
+        return side
+
+
+def finetune_on_task(
+    model: str | Path,
+    data: TaskData,
+    out: str | Path,
+    training: Training | None = None,
+    loading: LoadingOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FineTuned:
+    """Make a classifier of a language model for a task, and store it.
+
+    Parameters
+    ----------
+    model : str or Path
+        Location of the parent.
+    data : TaskData
+        Task, data and split.
+    out : str or Path
+        New folder for the child.
+    training : Training, optional
+        How the child is trained.
+    loading : LoadingOptions, optional
+        How the parent is loaded.
+    progress : callable, optional
+        Called with steps done and steps in all.
+
+    Returns
+    -------
+    FineTuned
+        The child, as stored.
+    """
+    logger.info("Reading the task")
+    fit, test = data.load("fit"), data.load("test")  # before the model is loaded, which takes longer
+    logger.info("Loading %s", model)
+    parent, tokenizer = (loading or LoadingOptions()).load(model)
+    logger.info("Training on %d items", len(fit.labels))
+    made = finetune(parent, tokenizer, fit, test, training, progress)
+    origin = {"source": data.data, "shares": list(data.shares), "seed": data.seed}
+    made = replace(made, about={**made.about, "data": origin})
+    save(made, out)
+    return made

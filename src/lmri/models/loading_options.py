@@ -1,0 +1,47 @@
+"""How a model is loaded: the options of `lmri.load_model` that commands have; torch is loaded with the model."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lmri.storage.store import Store
+
+
+@dataclass(frozen=True)
+class LoadingOptions:
+    """Options of `lmri.load_model`, under the same names and with the same defaults; see there."""
+
+    dtype: str = "float32"
+    device: str = "cpu"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    device_map: str | None = None
+    offload_folder: str | Path | None = None
+    quantize: str | None = None
+
+    def load(self, location: str | Path) -> tuple[Any, Any]:
+        """Load a model and its tokenizer."""
+        from lmri.models import load_model
+
+        return load_model(location, **asdict(self))
+
+    def load_of(self, store: Store, location: str | Path | None = None) -> tuple[Any, Any]:
+        """Load the model of a study, as precise as it was recorded.
+
+        Parameters
+        ----------
+        store : Store
+            The study.
+        location : str or Path, optional
+            Location of the model; by default where it was when it was recorded.
+        """
+        from lmri.models import parse_precision
+
+        place = location or store.model_location or store.model.id
+        revision = store.model.revision if place == store.model.id else None
+        options = replace(self, revision=revision, **parse_precision(store.model.dtype))
+        try:
+            return options.load(place)
+        except ValueError as error:
+            raise ValueError(f"{error} If the model has moved, say where it is: --model.") from error

@@ -1,0 +1,84 @@
+"""Recording from a location: texts are read, the model is loaded, and both are recorded, here or on a cluster."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lmri.models.loading_options import LoadingOptions
+from lmri.models.recorder.options import RecordingOptions
+from lmri.storage.texts import read_texts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Texts and how they are read; the fields are the parameters of `lmri.read_texts`, see there."""
+
+    source: str | Path | Iterable[str]
+    column: str = "text"
+    config: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    shuffle: bool = False
+    seed: int = 0
+
+    def read(self) -> list[str]:
+        """Read the texts."""
+        return read_texts(**vars(self))
+
+
+def record_texts(
+    out: str | Path,
+    model: str | Path | tuple[Any, Any],
+    texts: TextSource,
+    options: RecordingOptions,
+    loading: LoadingOptions | None = None,
+    scheduler: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Any:
+    """Read texts, load a model and record.
+
+    Parameters
+    ----------
+    out : str or Path
+        Folder of the study; made if it does not exist.
+    model : str, Path or tuple
+        Location of the model, or the model and its tokenizer.
+    texts : TextSource
+        Texts.
+    options : RecordingOptions
+        Options of the recording.
+    loading : LoadingOptions, optional
+        How the model is loaded.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers record.
+    progress : callable, optional
+        Called with tokens done and tokens in all; on a cluster with shards.
+
+    Returns
+    -------
+    Recording, list of Recording or None
+        As `lmri.record` returns it.
+    """
+    if options.shard is not None and scheduler is not None:
+        raise ValueError("--shard and --scheduler were both given; a cluster is handed all shards. Leave one out.")
+    loading = loading or LoadingOptions()
+    read = texts.read()  # before the model is loaded, which takes longer
+    if scheduler is not None:
+        if not isinstance(model, str | Path):
+            raise ValueError("The workers of a cluster load the model themselves. Give its location instead.")
+        from lmri.models.recorder.cluster import record_shards_on_cluster
+
+        logger.info("Recording %s on %s", options.corpus, scheduler)
+        found = record_shards_on_cluster(scheduler, model, read, out, options, asdict(loading), progress=progress)
+        return found[0] if isinstance(options.site, str) else found
+    if isinstance(model, str | Path):
+        logger.info("Loading %s", model)
+        model = loading.load(model)
+    from lmri.models.recorder.run import record_with
+
+    logger.info("Recording %s at %s", options.corpus, ", ".join(options.sites))
+    return record_with(*model, read, out, options, progress)
