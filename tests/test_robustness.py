@@ -428,7 +428,7 @@ def test_thresholds_are_written_as_the_command_takes_them():
 def test_the_command_runs_stores_and_writes(study, model, tokenizer, tmp_path, monkeypatch):
     root = tmp_path / "study"
     shutil.copytree(study.root, root)
-    monkeypatch.setattr("lmri.cli.requests.load_model_of", lambda *_: (model, tokenizer))
+    monkeypatch.setattr("lmri.models.study_model.ModelSource.load", lambda *_: (model, tokenizer))
     options = ["robustness", str(root), "--networks", "ica", "--site", "mlp_hidden", "--n-controls", "19"]
     options += ["--network", str(number_of(study, 0)), "--vary", "threshold,sinks", "--thresholds", "z:2.5,z:3"]
     dry = CliRunner().invoke(app, [*options, "--dry-run"])

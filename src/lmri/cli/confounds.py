@@ -105,8 +105,8 @@ def _predictions(
     output: Output, study: "Study", recordings: "list[Recording]", place: _Place, batch_size: int | None
 ) -> "dict[str, Predictions]":
     """Ask the model about every corpus that has no predictions yet; it is loaded if there is one, or was named."""
-    from lmri.cli.requests import load_model_of
     from lmri.decomposition.confounds import has_predictions, reasons
+    from lmri.models.study_model import ModelSource
 
     # All sites of a corpus share what was predicted. Where a model could not, another one with a head may be named.
     missing = {
@@ -120,7 +120,8 @@ def _predictions(
         from lmri.models.surprisal import predictions
 
         try:
-            loaded, _ = load_model_of(study, place.model, place.device, place.trust_remote_code, place.loading)
+            source = ModelSource(place.model, place.device, place.trust_remote_code, **place.loading)
+            loaded, _ = source.load(study)
         except ValueError as error:
             raise ValueError(f"{error} To do without surprisal and entropy: --no-model.") from error
     _check_weights(loaded, [one for one in recordings if one.corpus not in missing])

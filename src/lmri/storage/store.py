@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -286,6 +286,39 @@ class Store:
         entry = self.entries.find(kind, name, site)
         check_fresh(self, entry)
         return entry
+
+    def compute_unless_stored(
+        self,
+        kind: str,
+        site: str,
+        name: str,
+        identity: tuple[Mapping[str, Any], Mapping[str, Any]],
+        compute: Callable[[], object],
+    ) -> Entry:
+        """Compute and store an entry, unless exactly this entry is stored.
+
+        Parameters
+        ----------
+        kind, site, name : str
+            Place of the entry.
+        identity : tuple of mapping
+            Inputs and parameters of the entry.
+        compute : callable
+            Computes the result and stores it at this place.
+
+        Returns
+        -------
+        Entry
+            The stored entry.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by an entry with other inputs or parameters.
+        """
+        if not self.entries.has(kind, site, name, *identity):
+            compute()
+        return self.find(kind, name, site)
 
     def file(self, site: str, name: str, folder: Path) -> File:
         """Return the function that turns a suffix into the path of a file in the folder of an entry."""

@@ -7,13 +7,19 @@ neurons drawn uniformly lie in other layers than a network's. What remains ours:
 out unless it is recorded (``lmri record --n-dummy 0``), and texts that are scored were not fitted.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lmri.decomposition import build
+from lmri.decomposition.stored import DECOMPOSITION_CODEC, decomposition_identity, save_decomposition
 from lmri.networks import NetworkSet
+from lmri.networks.stored import DECOMPOSITIONS, save_networks
 from lmri.space import Img, NeuronSpace
+from lmri.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 PARITY = "paper parity"
 """What everything carries that is made with the paper's choices."""
@@ -105,6 +111,40 @@ def paper_networks(
     check_z(threshold)
     estimator = paper_estimator(space, seed, n_components).fit(imgs)
     return as_parity(NetworkSet.from_estimator(estimator).threshold(THRESHOLD, z=threshold))
+
+
+def store_paper_networks(store: Store, site: str | None = None, seed: int = 0, name: str = "paper-parity") -> str:
+    """Decompose with the paper's choices and store networks at z > 3.6, unless exactly these are stored.
+
+    Parameters
+    ----------
+    store : Store
+        Study of the recordings.
+    site : str, optional
+        Site of the neurons; needed if there are several.
+    seed : int, default=0
+        Seed of the start.
+    name : str, default="paper-parity"
+        Name of the decomposition and of the networks.
+
+    Returns
+    -------
+    str
+        Name of the networks.
+    """
+    recordings = store.group(site)
+    at = recordings[0].space.site
+    estimator = paper_estimator(recordings[0].space, seed)
+
+    def compute() -> None:
+        logger.info("Decomposing by %s, as in the paper", METHOD)
+        estimator.fit([img for recording in recordings for img in recording.imgs])
+        save_decomposition(store, estimator, recordings, name)
+
+    store.compute_unless_stored(DECOMPOSITIONS, at, name, decomposition_identity(estimator, recordings), compute)
+    networks = as_parity(store.open(DECOMPOSITION_CODEC, name, at).threshold(THRESHOLD, z=Z_LESIONS))
+    save_networks(store, networks, name)
+    return name
 
 
 def check_z(threshold: float) -> float:

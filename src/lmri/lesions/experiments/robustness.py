@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.lesions.baselines import Baseline
+from lmri.lesions.controls.registry import CONTROLS
 from lmri.lesions.experiments.specifications import (
     BASE,
     KINDS,
@@ -19,8 +20,8 @@ from lmri.lesions.experiments.specifications import (
     Threshold,
     Variant,
 )
+from lmri.lesions.requests import lesioned_by
 from lmri.lesions.scores import ALPHA, FEWEST_CLUSTERS, INTACT, Scores, TaskInfo
-from lmri.space.layers import is_input
 from lmri.storage.outcome import Outcome
 from lmri.storage.store import Store
 
@@ -303,17 +304,10 @@ def _controls_key(variant: Variant) -> tuple[str, ...]:
 
 
 def _controls(base: Specifications, key: tuple[str, ...], model: "PreTrainedModel", n: int) -> "Controls":
-    from lmri.lesions.controls import EnergyMatchedControls, MatchedControls
-    from lmri.lesions.interventions import output_norms
-
-    if key[0] == "layer":
-        return MatchedControls(n)
-    _, site, baseline = key
-    parsed = Baseline.parse(baseline)
-    given = parsed.recording(base.study, site)
-    recordings = base.study.group(site, base.corpora)
-    norms = output_norms(model, recordings[0].space) if is_input(site) else None
-    return EnergyMatchedControls.measured(recordings, parsed.kind, norms, n, given)
+    family, *rest = key
+    site, baseline = rest or (base.base.site, base.base.baseline)
+    lesioned = lesioned_by(base.study, Baseline.parse(baseline), site, base.corpora, model)
+    return CONTROLS[family].make(lesioned, n)
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
