@@ -26,10 +26,7 @@ FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.ym
 TOP = {path.name for path in ROOT.iterdir()}
 
 NOT_YET = {
-    "path src/lmri/lesions/tasks/NAME.py",
     "path src/lmri/networks/thresholds/NAME.py",
-    "path src/lmri/lesions/controls/NAME.py",
-    "path src/lmri/lesions/baselines/NAME.py",
     "path src/lmri/models/sites/NAME.py",
     "variable LMRI_LOG",
     "command upgrade",

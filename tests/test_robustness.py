@@ -17,7 +17,7 @@ from lmri import MatchedControls, NeuronICA, lesion, record
 from lmri.cli.app import app
 from lmri.exceptions import DataWarning, StudyError
 from lmri.lesions.experiments import Robustness, robustness, specifications
-from lmri.lesions.experiments.robustness import COLUMNS, HOLDS, STATUSES, _judged
+from lmri.lesions.experiments.judging import COLUMNS, HOLDS, STATUSES, judge
 from lmri.lesions.experiments.specification_plot import robustness_figure
 from lmri.lesions.experiments.specifications import KINDS, Choice, Specifications, Variant, threshold_label
 from lmri.lesions.interventions import Intervention
@@ -264,7 +264,7 @@ def test_the_conclusion_needs_direction_p_and_interval(row, higher, status, reas
     space = NeuronSpace.build([8])
     network = Network.from_members(space, np.arange(8) < 2)
     choice = Choice("base", "", "mlp_out", "ica", 0, ("z", {"z": 3.0}))
-    found = _judged(Variant(choice, network), row, higher, 0.05)
+    found = judge(Variant(choice, network), row, higher, 0.05)
     assert found[0] == status
     assert reason in found[1]
 

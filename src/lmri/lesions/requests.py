@@ -222,7 +222,7 @@ def make_controls(store: Store, request: Request, networks: NetworkSet, model: A
     site, baseline = networks.space.site, request.baseline
     # The corpora in which the networks were found, and no others that have been recorded.
     corpora = corpora_of(store, request.networks, site) if request.networks else None
-    lesioned = lesioned_by(store, baseline, site, corpora, model, lesion_targets(networks))
+    lesioned = lesioned_by(store, baseline, site, corpora, model, lambda: lesion_targets(networks))
     return [CONTROLS[name].make(lesioned, request.controls.n) for name in request.controls.names]
 
 
@@ -232,7 +232,7 @@ def lesioned_by(
     site: str,
     corpora: Sequence[str] | None,
     model: Any,
-    targets: Sequence[Network] = (),
+    targets: Callable[[], Sequence[Network]] = tuple,
 ) -> Lesioned:
     """Describe a lesion for families of controls; recordings are opened and norms computed on demand.
 
@@ -248,8 +248,8 @@ def lesioned_by(
         Corpora in which the networks were found; all at the site by default.
     model : PreTrainedModel
         Model whose output weights count.
-    targets : sequence of Network
-        Networks that are lesioned.
+    targets : callable
+        Lists the networks that are lesioned.
     """
 
     def norms() -> Any:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmri.storage.store import Store
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from lmri.storage.store import Store
 
     AnyModel = str | Path | tuple[PreTrainedModel, Any] | None
     """Location of a model, or a loaded model with its tokenizer."""
@@ -46,7 +46,7 @@ class ModelSource:
         """Location of the model, if one was named."""
         return str(self.model) if isinstance(self.model, str | Path) else None
 
-    def load(self, store: Store) -> "tuple[PreTrainedModel, Any]":
+    def load(self, store: "Store") -> "tuple[PreTrainedModel, Any]":
         """Load model and tokenizer in the precision of the recordings; a loaded model is returned as it is.
 
         Parameters

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from lmri.lesions.tasks.registry import TASKS
 from lmri.storage import text_hash
-from lmri.storage.store import Store
 from lmri.storage.texts import read_texts
 
 if TYPE_CHECKING:
     from lmri.lesions.tasks.base import Task
+    from lmri.storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TaskOptions:
         """Tasks as requested, files by their names alone: no result may depend on a folder."""
         return [_without_folder(task) for task in self.requested]
 
-    def build(self, store: Store) -> "list[Task]":
+    def build(self, store: "Store") -> "list[Task]":
         """Make the tasks.
 
         Parameters
@@ -66,7 +66,7 @@ class TaskOptions:
         """
         return [task for text in self.requested for task in self._build(store, text)]
 
-    def _build(self, store: Store, text: str) -> "list[Task]":
+    def _build(self, store: "Store", text: str) -> "list[Task]":
         from lmri.lesions.tasks import Classification, Perplexity, load
 
         kind, _, file = text.partition(":")
@@ -91,7 +91,7 @@ class TaskOptions:
         )
 
 
-def held_out_tasks(store: Store, batch_size: int) -> "list[Task]":
+def held_out_tasks(store: "Store", batch_size: int) -> "list[Task]":
     """Make one perplexity task per corpus of its held-out texts; a text in two corpora counts for the first."""
     from lmri.lesions.tasks import Perplexity
 

@@ -18,8 +18,8 @@ class Lesioned:
 
     Parameters
     ----------
-    targets : sequence of Network
-        The networks, of one site.
+    targets : callable
+        Lists the networks, of one site.
     baseline : str
         Name of the kind of baseline in `lmri.lesions.baselines.BASELINES`.
     recordings : callable
@@ -30,7 +30,7 @@ class Lesioned:
         Computes the squared norms of the output weights, of shape (n_neurons,); None where neurons have none.
     """
 
-    targets: "Sequence[Network]"
+    targets: "Callable[[], Sequence[Network]]"
     baseline: str
     recordings: "Callable[[], list[Recording]]"
     given: "Callable[[], Recording | None]"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def _make(lesioned: Lesioned, n: int) -> "Controls":
     from lmri.lesions.controls.shared import SharedControls
 
-    return SharedControls(lesioned.targets, n)
+    return SharedControls(lesioned.targets(), n)
 
 
 FAMILY = ControlFamily(
