@@ -17,7 +17,7 @@ from lmri import MatchedControls, NeuronICA, lesion, record
 from lmri.cli.app import app
 from lmri.exceptions import DataWarning, StudyError
 from lmri.lesions.experiments import Robustness, robustness, specifications
-from lmri.lesions.experiments.robustness import COLUMNS, HOLDS, STATUSES, _judged
+from lmri.lesions.experiments.judging import COLUMNS, HOLDS, STATUSES, judge
 from lmri.lesions.experiments.specification_plot import robustness_figure
 from lmri.lesions.experiments.specifications import KINDS, Choice, Specifications, Variant, threshold_label
 from lmri.lesions.interventions import Intervention
@@ -264,7 +264,7 @@ def test_the_conclusion_needs_direction_p_and_interval(row, higher, status, reas
     space = NeuronSpace.build([8])
     network = Network.from_members(space, np.arange(8) < 2)
     choice = Choice("base", "", "mlp_out", "ica", 0, ("z", {"z": 3.0}))
-    found = _judged(Variant(choice, network), row, higher, 0.05)
+    found = judge(Variant(choice, network), row, higher, 0.05)
     assert found[0] == status
     assert reason in found[1]
 
@@ -428,7 +428,7 @@ def test_thresholds_are_written_as_the_command_takes_them():
 def test_the_command_runs_stores_and_writes(study, model, tokenizer, tmp_path, monkeypatch):
     root = tmp_path / "study"
     shutil.copytree(study.root, root)
-    monkeypatch.setattr("lmri.cli.requests.load_model_of", lambda *_: (model, tokenizer))
+    monkeypatch.setattr("lmri.models.study_model.ModelSource.load", lambda *_: (model, tokenizer))
     options = ["robustness", str(root), "--networks", "ica", "--site", "mlp_hidden", "--n-controls", "19"]
     options += ["--network", str(number_of(study, 0)), "--vary", "threshold,sinks", "--thresholds", "z:2.5,z:3"]
     dry = CliRunner().invoke(app, [*options, "--dry-run"])

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 import lmri
 from lmri import NeuronSpace, SpaceMismatchError, storage
 from lmri.cli.app import app
-from lmri.cli.regions import open_rois
 from lmri.exceptions import EntryExistsError, NonFiniteError, OtherWeightsWarning
 from lmri.networks.rois import RoiSet, members_of, read_roi, save, stored
+from lmri.networks.stored_rois import open_rois
 from lmri.report.validation import validate
 from lmri.space.layers import ModelInfo
 from lmri.storage import Layout

@@ -77,7 +77,7 @@ def test_datasets_of_hugging_face_are_read_from_disk_and_by_their_loader(tmp_pat
     import datasets
 
     rows, labels = two(name)
-    names = list(tasks.loading.RECIPES[name].labels)
+    names = list(tasks.TASKS[name].recipe.labels)
     features = datasets.Features(
         {key: datasets.ClassLabel(names=names) if key == "label" else datasets.Value("string") for key in rows[0]}
     )

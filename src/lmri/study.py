@@ -10,8 +10,11 @@ from lmri import storage
 from lmri.decomposition.reproducibility import Reproducibility
 from lmri.decomposition.stored import DECOMPOSITION_CODEC, reliability, save_decomposition
 from lmri.lesions.codecs import CODECS
+from lmri.lesions.controls.registry import ControlOptions
 from lmri.lesions.scores import Scores
 from lmri.lesions.scores.stored import SCORES_CODEC, save_scores
+from lmri.lesions.tasks.requested import TaskOptions
+from lmri.models.study_model import ModelSource
 from lmri.networks import NetworkSet, labels
 from lmri.networks.comparison import AnyComparison, CourseComparison
 from lmri.networks.comparison.stored import COMPARISON_CODEC, compare_sites, compare_stored, save_comparison
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from lmri.decomposition.individuals.pipeline import DualRegressionResult
     from lmri.decomposition.order import OrderEstimate
     from lmri.decomposition.quality import Quality
+    from lmri.lesions.evaluation import ItemStore
+    from lmri.lesions.plans import StoredScores
     from lmri.models.confound_tables import ConfoundTables
+    from lmri.models.study_model import AnyModel
     from lmri.networks.annotation import Annotation
     from lmri.report.export import Accepted
     from lmri.report.validation import Findings
@@ -680,6 +686,566 @@ class Study(Store):
         return localize_corpora(self, settings, site, corpus, name=name).networks
 
     # -- commands on lesions ------------------------------------------------------------------------------------------
+
+    def item_store(self) -> "ItemStore":
+        """Open the item rows of all evaluations, so that none is scored twice."""
+        from lmri.lesions.evaluation import ItemStore
+
+        return ItemStore(self.layout.items)
+
+    def lesion(
+        self,
+        networks: str | None = None,
+        roi: Sequence[str | Path] | None = None,
+        *,
+        task: Sequence[str] | None = None,
+        n_controls: int = 20,
+        controls: str | Sequence[str] | None = None,
+        stop_after: int = 0,
+        scoring: str | None = None,
+        split: str = "",
+        paper: bool = False,
+        paper_model: str | None = None,
+        baseline: str = "zero",
+        n_seeds: int = 1,
+        spare: str | None = None,
+        positions: str | Sequence[int] | None = None,
+        site: str | None = None,
+        model: "AnyModel" = None,
+        text_column: str = "text",
+        name: str | None = None,
+        batch_size: int = 8,
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        device_map: str | None = None,
+        offload_folder: str | Path | None = None,
+        strict: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores:
+        """Lesion each network of a set and their union, or regions of interest, and score the model.
+
+        The write-up is stored as an experiment under the same name; open it with `experiment`.
+
+        Parameters
+        ----------
+        networks : str, optional
+            Name of the network set; not needed with `roi` or `paper`.
+        roi : sequence of str or Path, optional
+            Images of regions of interest, which are lesioned instead.
+        task : sequence of str, optional
+            Tasks: ``"perplexity"`` (of the held-out texts, the default), ``"perplexity:FILE"``,
+            ``"classification:FILE"``, ``"NAME:FILE"`` with a name in ``lmri.tasks.TASKS``, or a YAML file.
+        n_controls : int, default=20
+            Number of matched controls per network; 0 for none.
+        controls : str or sequence of str, optional
+            Families of controls, names in ``lmri.controls.CONTROLS``; ``"layer"`` by default.
+        stop_after : int, default=0
+            Number of controls at least as bad as a network after which no more are drawn for it; 0 to draw all.
+        scoring : str, optional
+            Scoring of named tasks, one of ``lmri.tasks.SCORINGS``; by default the scoring of each task.
+        split : {"", "fit", "select", "test"}, default=""
+            Split of named tasks; all items by default.
+        paper : bool, default=False
+            Whether to take the paper's choices: its decomposition, unless `networks` are named, zeros, and no controls
+            but random neurons.
+        paper_model : str, optional
+            Model of the paper whose values are shown alongside: ``"gpt2"``, ``"qwen2.5-3b"`` or ``"chatglm3-6b"``.
+        baseline : str, default="zero"
+            Value of silenced neurons: ``"zero"``, ``"CORPUS"`` for the mean over a corpus, or
+            ``"resample:CORPUS[:SEED]"`` for the value at a random token of it.
+        n_seeds : int, default=1
+            Number of resampling seeds to pool.
+        spare : str, optional
+            ``"sinks"`` to exclude the first token of every text.
+        positions : str or sequence of int, optional
+            Tokens to change: ``"prompt"``, ``"generated"`` or ``"last"``, or positions in the text; all by default.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        model : str, Path or tuple of a model and its tokenizer, optional
+            Location of the model, or the loaded model with its tokenizer; by default the location from which the study
+            was recorded.
+        text_column : str, default="text"
+            Column of the texts in FILE.
+        name : str, optional
+            Name of the entries; by default the command and the networks.
+        batch_size : int, default=8
+            Number of texts per forward pass.
+        device : str, default="cpu"
+            Device of the model: ``"cpu"`` or ``"cuda"``.
+        trust_remote_code : bool, default=False
+            Whether to run code that comes with the model.
+        allow_pickle : bool, default=False
+            Whether to read pickled weights, which can run any code.
+        device_map : str, optional
+            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+        offload_folder : str or Path, optional
+            Folder for weights that are offloaded to disk.
+        strict : bool, default=False
+            Whether to refuse other weights than the recorded ones.
+        seed : int, default=0
+            Seed of controls and bootstrap.
+        progress : callable, optional
+            Called with the number of finished evaluations and of all.
+
+        Returns
+        -------
+        Scores
+            The stored scores.
+
+        Raises
+        ------
+        ValueError
+            If an option is not accepted.
+        AmbiguousChoiceError
+            If several network sets fit, or none.
+        EntryExistsError
+            If the name is taken by an evaluation with other inputs or parameters.
+        """
+        from lmri.lesions.plans import plan_lesion
+        from lmri.lesions.requests import Silencing, lesion_request
+
+        source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
+        silencing = Silencing(baseline, n_seeds, spare, positions)
+        tasks = TaskOptions(task, scoring, split, text_column, batch_size)
+        matched = ControlOptions(controls, n_controls, stop_after)
+        request = lesion_request(networks, roi or (), silencing, tasks, matched, seed, paper)
+        plan = plan_lesion(
+            self, request, lambda: self.decompose(paper=True, site=site, seed=seed).method, site, name, source.location,
+            paper_model=paper_model, paper=paper,
+        )  # fmt: skip
+        return plan.run(source, strict, progress).scores
+
+    def preserve(
+        self,
+        networks: str | Sequence[str] | None = None,
+        share: Sequence[float] | None = None,
+        decomposition: str | None = None,
+        *,
+        task: Sequence[str] | None = None,
+        n_controls: int = 20,
+        controls: str | Sequence[str] | None = None,
+        scoring: str | None = None,
+        split: str = "",
+        baseline: str = "zero",
+        site: str | None = None,
+        model: "AnyModel" = None,
+        text_column: str = "text",
+        name: str | None = None,
+        batch_size: int = 8,
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        device_map: str | None = None,
+        offload_folder: str | Path | None = None,
+        strict: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores | Outcome:
+        """Silence all neurons except those of networks, or of a share of all neurons, and score the model.
+
+        Parameters
+        ----------
+        networks : str or sequence of str, optional
+            Name of a network set, each network of which is preserved; of several sets, the union of each.
+        share : sequence of float, optional
+            Shares of all neurons to preserve, those with the largest absolute z over the maps of `decomposition`.
+        decomposition : str, optional
+            Name of the decomposition of `share`; needed if there are several.
+        task : sequence of str, optional
+            Tasks: ``"perplexity"`` (of the held-out texts, the default), ``"perplexity:FILE"``,
+            ``"classification:FILE"``, ``"NAME:FILE"`` with a name in ``lmri.tasks.TASKS``, or a YAML file.
+        n_controls : int, default=20
+            Number of matched controls per network; 0 for none.
+        controls : str or sequence of str, optional
+            Families of controls, names in ``lmri.controls.CONTROLS``; ``"layer"`` by default.
+        scoring : str, optional
+            Scoring of named tasks, one of ``lmri.tasks.SCORINGS``; by default the scoring of each task.
+        split : {"", "fit", "select", "test"}, default=""
+            Split of named tasks; all items by default.
+        baseline : str, default="zero"
+            Value of silenced neurons: ``"zero"``, ``"CORPUS"`` for the mean over a corpus, or
+            ``"resample:CORPUS[:SEED]"`` for the value at a random token of it.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        model : str, Path or tuple of a model and its tokenizer, optional
+            Location of the model, or the loaded model with its tokenizer; by default the location from which the study
+            was recorded.
+        text_column : str, default="text"
+            Column of the texts in FILE.
+        name : str, optional
+            Name of the entries; by default the command and the networks.
+        batch_size : int, default=8
+            Number of texts per forward pass.
+        device : str, default="cpu"
+            Device of the model: ``"cpu"`` or ``"cuda"``.
+        trust_remote_code : bool, default=False
+            Whether to run code that comes with the model.
+        allow_pickle : bool, default=False
+            Whether to read pickled weights, which can run any code.
+        device_map : str, optional
+            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+        offload_folder : str or Path, optional
+            Folder for weights that are offloaded to disk.
+        strict : bool, default=False
+            Whether to refuse other weights than the recorded ones.
+        seed : int, default=0
+            Seed of controls and bootstrap.
+        progress : callable, optional
+            Called with the number of finished evaluations and of all.
+
+        Returns
+        -------
+        Scores or Outcome
+            Of one network set without `share`, the stored scores; of a comparison of sizes, the stored outcome, whose
+            scores are stored under the same name.
+
+        Raises
+        ------
+        ValueError
+            If an option is not accepted.
+        AmbiguousChoiceError
+            If several network sets fit, or none.
+        EntryExistsError
+            If the name is taken by an evaluation with other inputs or parameters.
+        """
+        from lmri.lesions.experiments.grids import Sizes, plan_preservation
+        from lmri.lesions.requests import Request
+
+        source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
+        sizes = Sizes([networks] if isinstance(networks, str) else networks or (), share or (), decomposition)
+        tasks = TaskOptions(task, scoring, split, text_column, batch_size)
+        matched = ControlOptions(controls, n_controls)
+        request = Request("preserve", {"baseline": baseline}, sizes.first, tasks, matched, seed)
+        plan = plan_preservation(self, request, sizes, site, name, source.location)
+        return self._result(plan.run(source, strict, progress))
+
+    def amplify(
+        self,
+        networks: str,
+        gain: Sequence[float] | None = None,
+        offset: Sequence[float] | None = None,
+        along_sign: bool = False,
+        *,
+        task: Sequence[str] | None = None,
+        n_controls: int = 20,
+        controls: str | Sequence[str] | None = None,
+        scoring: str | None = None,
+        split: Sequence[str] | None = None,
+        site: str | None = None,
+        model: "AnyModel" = None,
+        text_column: str = "text",
+        name: str | None = None,
+        batch_size: int = 8,
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        device_map: str | None = None,
+        offload_folder: str | Path | None = None,
+        strict: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores | Outcome:
+        """Amplify each network by one dose or several, and score the model.
+
+        Parameters
+        ----------
+        networks : str
+            Name of the network set.
+        gain : sequence of float, optional
+            Factors on the activity of a network's neurons.
+        offset : sequence of float, optional
+            Constants added to their activity, in activation units.
+        along_sign : bool, default=False
+            Whether to add offsets where a weight is positive and subtract them where it is negative.
+        task : sequence of str, optional
+            Tasks: ``"perplexity"`` (of the held-out texts, the default), ``"perplexity:FILE"``,
+            ``"classification:FILE"``, ``"NAME:FILE"`` with a name in ``lmri.tasks.TASKS``, or a YAML file.
+        n_controls : int, default=20
+            Number of matched controls per network; 0 for none.
+        controls : str or sequence of str, optional
+            Families of controls, names in ``lmri.controls.CONTROLS``; ``"layer"`` by default.
+        scoring : str, optional
+            Scoring of named tasks, one of ``lmri.tasks.SCORINGS``; by default the scoring of each task.
+        split : sequence of str, optional
+            Splits to score: one for a single dose, by default all items; for several doses ``"select"``, on which the
+            best dose is chosen, and ``"test"``, on which it is reported.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        model : str, Path or tuple of a model and its tokenizer, optional
+            Location of the model, or the loaded model with its tokenizer; by default the location from which the study
+            was recorded.
+        text_column : str, default="text"
+            Column of the texts in FILE.
+        name : str, optional
+            Name of the entries; by default the command and the networks.
+        batch_size : int, default=8
+            Number of texts per forward pass.
+        device : str, default="cpu"
+            Device of the model: ``"cpu"`` or ``"cuda"``.
+        trust_remote_code : bool, default=False
+            Whether to run code that comes with the model.
+        allow_pickle : bool, default=False
+            Whether to read pickled weights, which can run any code.
+        device_map : str, optional
+            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+        offload_folder : str or Path, optional
+            Folder for weights that are offloaded to disk.
+        strict : bool, default=False
+            Whether to refuse other weights than the recorded ones.
+        seed : int, default=0
+            Seed of controls and bootstrap.
+        progress : callable, optional
+            Called with the number of finished evaluations and of all.
+
+        Returns
+        -------
+        Scores or Outcome
+            Of a single dose, the stored scores; of several doses, the stored outcome, whose scores are stored under the
+            same name.
+
+        Raises
+        ------
+        ValueError
+            If an option is not accepted.
+        AmbiguousChoiceError
+            If several network sets fit, or none.
+        EntryExistsError
+            If the name is taken by an evaluation with other inputs or parameters.
+        """
+        from lmri.lesions.experiments.grids import Doses, plan_amplification
+        from lmri.lesions.requests import Request
+
+        source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
+        doses = Doses(gain or (), offset or (), along_sign, split or ())
+        tasks = TaskOptions(task, scoring, doses.single_split, text_column, batch_size)
+        matched = ControlOptions(controls, n_controls)
+        request = Request("amplify", doses.options(), networks, tasks, matched, seed)
+        plan = plan_amplification(self, request, doses, site, name, source.location)
+        return self._result(plan.run(source, strict, progress))
+
+    def _result(self, found: "StoredScores") -> Scores | Outcome:
+        return found.scores if found.outcome is None else self.experiment(found.name, found.site)
+
+    def robustness(
+        self,
+        networks: str,
+        network: str = "union",
+        *,
+        task: Sequence[str] | None = None,
+        vary: Sequence[str] = ("site", "baseline", "threshold", "seed", "method", "sinks", "controls"),
+        baselines: Sequence[str] | None = None,
+        thresholds: Sequence[str] = ("z:2.5", "z:3", "z:3.5", "top:0.01"),
+        seeds: Sequence[int] = (1, 2, 3),
+        methods: Sequence[str] = ("ica", "canica", "fastica-temporal"),
+        n_controls: int = 39,
+        controls: str = "layer",
+        scoring: str | None = None,
+        split: str = "",
+        site: str | None = None,
+        model: "AnyModel" = None,
+        text_column: str = "text",
+        name: str | None = None,
+        batch_size: int = 8,
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+        device_map: str | None = None,
+        offload_folder: str | Path | None = None,
+        strict: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Outcome:
+        """Test whether the effect of a lesion is robust to other choices, varied one at a time.
+
+        Parameters
+        ----------
+        networks : str
+            Name of the network set.
+        network : str, default="union"
+            Lesioned network: ``"union"``, or one network by its name or number.
+        task : sequence of str, optional
+            Tasks: ``"perplexity"`` (of the held-out texts, the default), ``"perplexity:FILE"``,
+            ``"classification:FILE"``, ``"NAME:FILE"`` with a name in ``lmri.tasks.TASKS``, or a YAML file.
+        vary : sequence of str
+            Kinds of choice to vary; all by default.
+        baselines : sequence of str, optional
+            Baselines; by default the mean of every fitted corpus, and resampling from it.
+        thresholds : sequence of str
+            Thresholds, each as ``METHOD`` or ``METHOD:VALUE``.
+        seeds : sequence of int
+            Seeds of other decompositions.
+        methods : sequence of str
+            Methods of other decompositions.
+        n_controls : int, default=39
+            Number of matched controls per variant; at least 19.
+        controls : {"layer", "energy"}, default="layer"
+            Family of the base; the other one is the variant.
+        scoring : str, optional
+            Scoring of named tasks, one of ``lmri.tasks.SCORINGS``; by default the scoring of each task.
+        split : {"", "fit", "select", "test"}, default=""
+            Split of named tasks; all items by default.
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        model : str, Path or tuple of a model and its tokenizer, optional
+            Location of the model, or the loaded model with its tokenizer; by default the location from which the study
+            was recorded.
+        text_column : str, default="text"
+            Column of the texts in FILE.
+        name : str, optional
+            Name of the entries; by default the command and the networks.
+        batch_size : int, default=8
+            Number of texts per forward pass.
+        device : str, default="cpu"
+            Device of the model: ``"cpu"`` or ``"cuda"``.
+        trust_remote_code : bool, default=False
+            Whether to run code that comes with the model.
+        allow_pickle : bool, default=False
+            Whether to read pickled weights, which can run any code.
+        device_map : str, optional
+            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+        offload_folder : str or Path, optional
+            Folder for weights that are offloaded to disk.
+        strict : bool, default=False
+            Whether to refuse other weights than the recorded ones.
+        seed : int, default=0
+            Seed of controls and bootstrap.
+        progress : callable, optional
+            Called with the number of finished evaluations and of all.
+
+        Returns
+        -------
+        Outcome
+            The stored outcome.
+
+        Raises
+        ------
+        ValueError
+            If an option is not accepted.
+        AmbiguousChoiceError
+            If several network sets fit, or none.
+        EntryExistsError
+            If the name is taken by an evaluation with other inputs or parameters.
+        """
+        from lmri.lesions.experiments.robustness_plan import RobustnessOptions, RobustnessPlan, Variations
+
+        variations = Variations(vary, baselines, thresholds, seeds, methods)
+        tasks = TaskOptions(task, scoring, split, text_column, batch_size)
+        options = RobustnessOptions(networks, network, variations, tasks, n_controls, controls, seed)
+        source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
+        found = RobustnessPlan.of(self, options, site, name).run(source, strict, progress)
+        return self.experiment(found.name, found.site)
+
+    def dissociate(
+        self,
+        scores: str | None = None,
+        *,
+        site: str | None = None,
+        network: Sequence[str] | None = None,
+        task: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> Outcome:
+        """Test stored lesions for double dissociations.
+
+        Parameters
+        ----------
+        scores : str, optional
+            Name of the evaluation; needed if there are several.
+        site : str, optional
+            Site of the neurons.
+        network, task : sequence of str, optional
+            Networks and tasks to test; all by default.
+        name : str, optional
+            Name of the entry; by default the evaluation with the chosen networks and tasks.
+
+        Returns
+        -------
+        Outcome
+            The stored outcome.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If several evaluations fit, or none.
+        EntryExistsError
+            If the name is taken by an experiment with other inputs or parameters.
+        """
+        from lmri.lesions.experiments.stored import store_dissociations
+
+        found = store_dissociations(self, scores, site, network, task, name)
+        return self.experiment(found.name, found.site)
+
+    def templates(
+        self,
+        *,
+        site: str | None = None,
+        corpus: Sequence[str] | None = None,
+        method: str = "fastica-temporal",
+        n_components: int = 10,
+        threshold: str = "z:3",
+        n_group: int | None = None,
+        n_individual: int | None = None,
+        min_volumes: int = 30,
+        iou: float = 0.2,
+        paper: bool = False,
+        paper_model: str | None = None,
+        name: str | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Outcome:
+        """Make group templates of each corpus, and count them in single other texts of every corpus.
+
+        Parameters
+        ----------
+        site : str, optional
+            Site of the neurons; needed if there are several.
+        corpus : sequence of str, optional
+            Corpora; all at the site by default.
+        method : str, default="fastica-temporal"
+            Method of decomposition.
+        n_components : int, default=10
+            Number of maps per decomposition.
+        threshold : str, default="z:3"
+            Threshold, as ``METHOD`` or ``METHOD:VALUE``.
+        n_group : int, optional
+            Number of texts per corpus that make its templates; half of them by default.
+        n_individual : int, optional
+            Number of other texts per corpus that are decomposed one by one; the other half by default.
+        min_volumes : int, default=30
+            Smallest number of volumes of a text.
+        iou : float, default=0.2
+            Intersection over union above which two networks count as the same.
+        paper : bool, default=False
+            Whether to take the paper's method, number of maps and threshold.
+        paper_model : str, optional
+            Model of the paper whose counts are shown alongside: ``"gpt2"``, ``"qwen2.5-3b"`` or ``"chatglm3-6b"``.
+        name : str, optional
+            Name of the entry; by default the corpora.
+        seed : int, default=0
+            Seed of the decompositions and of the draw of texts.
+        progress : callable, optional
+            Called with the number of finished decompositions and of all.
+
+        Returns
+        -------
+        Outcome
+            The stored outcome.
+
+        Raises
+        ------
+        ValueError
+            If an option is not accepted.
+        EntryExistsError
+            If the name is taken by an experiment with other inputs or parameters.
+        """
+        from lmri.lesions.experiments.stored import TemplateOptions, store_templates
+
+        options = TemplateOptions(
+            method, n_components, threshold, n_group, n_individual, min_volumes, iou, paper, paper_model, seed
+        )
+        found = store_templates(self, options, site, corpus, name, progress)
+        return self.experiment(found.name, found.site)
 
     # -- commands on recordings and files -----------------------------------------------------------------------------
 

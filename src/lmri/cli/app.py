@@ -12,9 +12,8 @@ from lmri.cli.describe import connectivity, describe, label
 from lmri.cli.experiments import dissociate, templates
 from lmri.cli.export import accept, export
 from lmri.cli.finetune import finetune
-from lmri.cli.grids import amplify, preserve
 from lmri.cli.individuals import dual_regression, order
-from lmri.cli.interventions import lesion
+from lmri.cli.interventions import amplify, lesion, preserve
 from lmri.cli.localize import localize
 from lmri.cli.phantom import phantom
 from lmri.cli.quality import qc

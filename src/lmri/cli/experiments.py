@@ -1,23 +1,17 @@
 """Commands for the questions that several results answer together."""
 
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Json, Quiet
-from lmri.cli.options import Seed, SiteOption, StudyFolder
+from lmri.cli.console import Output, check_new, quote, records
+from lmri.cli.options import Printing, Seed, SiteOption, StudyFolder, command
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmri.networks import NetworkSet
-    from lmri.space import Img
-    from lmri.storage.outcome import Outcome
-    from lmri.study import Study
+    from lmri.lesions.experiments.stored import StoredExperiment
 
 SHOWN = 12
 
@@ -30,38 +24,17 @@ Out = Annotated[
 ]
 
 
-def keep(
-    output: Output,
-    study: "Study",
-    outcome: "Outcome",
-    name: str,
-    site: str,
-    inputs: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-    out: Path | None = None,
-) -> None:
-    """Store an outcome in the study, write it to a folder if one is given, and say where it is."""
-    study.save_experiment(outcome, name, site, inputs, parameters)
-    output.say(f"Stored as {name}. Write it all up: lmri report {quote(study.root)}")
+def _say_stored(output: Output, study: Path, stored: "StoredExperiment[Any]", out: Path | None) -> None:
+    output.say(f"Stored as {stored.name}. Write it all up: lmri report {quote(study)}")
     if out is not None:
-        outcome.write(out)
+        stored.outcome.write(out)
         output.say(f"Tables and figures: {quote(out)}")
 
 
-_LONGEST = 80  # characters, as file names have to hold it and more
-
-
-def _default_name(command: str, parts: Sequence[str]) -> str:
-    """Make a name of what something is made of; what is too long is told apart by a hash."""
-    from lmri.storage import digest
-
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", "-".join([command, *parts]))
-    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}-{digest(list(parts))[:8]}"
-
-
-@guarded
+@command
 def dissociate(
     study: StudyFolder,
+    printing: Printing,
     scores: Annotated[
         str | None, typer.Argument(metavar="[SCORES]", help="Name of an evaluation; needed if there are several.")
     ] = None,
@@ -70,20 +43,15 @@ def dissociate(
     task: Annotated[list[str] | None, typer.Option(help="Only this one; give it several times.")] = None,
     name: Name = None,
     out: Out = None,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Find double dissociations of stored lesions: one network matters for one task, another for another."""
-    from lmri.lesions.experiments.dissociation import dissociate as test
-    from lmri.lesions.experiments.dissociation import dissociation_outcome
+    from lmri.lesions.experiments.stored import store_dissociations
     from lmri.study import open_study
 
-    output = Output(quiet, json)
+    output = printing.output
     check_new("--out", out)
-    opened = open_study(study)
-    entry = opened.entries.find("scores", scores, site)
-    found = test(opened.scores(entry.name, entry.site), network, task)
-    table = found.table.sort_values("p", kind="stable")
+    stored = store_dissociations(open_study(study), scores, site, network, task, name)
+    table = stored.found.table.sort_values("p", kind="stable")
     shown = [
         "network_a",
         "task_1",
@@ -97,17 +65,15 @@ def dissociate(
         "q",
     ]
     output.table(table[shown].head(SHOWN).round({"interaction": 1, "ci_low": 1, "ci_high": 1, "p": 3, "q": 3}))
-    outcome = dissociation_outcome(found, entry.name)
-    output.say(outcome.text)
-    chosen = {"networks": network or "all", "tasks": task or "all"}
-    label = name or _default_name("dissociate", [entry.name, *(network or []), *(task or [])])
-    keep(output, opened, outcome, label, entry.site, {"scores": entry.name}, chosen, out)
-    output.result(found.to_dict())
+    output.say(stored.outcome.text)
+    _say_stored(output, study, stored, out)
+    output.result(stored.found.to_dict())
 
 
-@guarded
+@command
 def templates(
     study: StudyFolder,
+    printing: Printing,
     site: SiteOption = None,
     corpus: Annotated[
         list[str] | None, typer.Option(help="Corpus to take; may be repeated.", show_default="all at the site")
@@ -138,67 +104,31 @@ def templates(
     name: Name = None,
     out: Out = None,
     seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Make group templates of each corpus, and count how often they come back in single other texts of every corpus."""
-    from lmri.decomposition import build, parity
-    from lmri.decomposition.individuals.corpus_templates import find_templates_by_corpus
-    from lmri.lesions.experiments.paper import check_model
-    from lmri.lesions.experiments.templates import templates_outcome
-    from lmri.networks import NetworkSet
-    from lmri.networks.thresholds import parse_threshold
+    from lmri.lesions.experiments.stored import TemplateOptions, store_templates
     from lmri.study import open_study
 
-    output = Output(quiet, json)
+    output = printing.output
     check_new("--out", out)
-    check_model(paper_model)
-    parameters = {"n_components": n_components, "random_state": seed}
-    if paper:
-        if (method, n_components, threshold) != (parity.METHOD, 10, "z:3"):
-            raise ValueError(
-                "--paper decides method, number of maps and threshold. Leave these out, or leave out --paper."
-            )
-        threshold = f"{parity.THRESHOLD}:{parity.Z_DEFAULT}"
-        parameters = {**parity.PARAMETERS, "random_state": seed}
-    by, values = parse_threshold(threshold)
-    opened = open_study(study)
-    recordings = opened.group(site, corpus)
-    space = recordings[0].space
-
-    def fit(imgs: "list[Img]") -> "NetworkSet":
-        return NetworkSet.from_estimator(build(method, space, **parameters).fit(imgs)).threshold(by, **values)
-
+    options = TemplateOptions(
+        method, n_components, threshold, n_group, n_individual, min_volumes, iou, paper, paper_model, seed
+    )
     with output.progress("Decomposing texts") as progress:
-        found = find_templates_by_corpus(
-            fit, recordings, n_group, n_individual,
-            min_volumes=min_volumes, threshold=iou, random_state=seed, progress=progress,
-        )  # fmt: skip
-    table = found.table
-    for made_by, own in table.groupby("templates_of", sort=False):
+        stored = store_templates(open_study(study), options, site, corpus, name, progress)
+    found = stored.found
+    for made_by, own in found.table.groupby("templates_of", sort=False):
         output.table(_counted(own), f"Templates of {made_by}")
     output.say(
         f"Networks of single texts with IoU > {iou:g} to a template; in brackets, the 95 % level of random networks "
         f"with the same layer profiles. Of {found.n_individuals} texts, {found.n_not_converged} decompositions did not "
         f"converge, and {found.n_nothing_found} found nothing. Templates and networks of texts were made by this "
-        f"command ({method}, threshold {threshold}): they are no sets of the study."
+        f"command ({method}, threshold {options.used_threshold}): they are no sets of the study."
     )
-    corpora = [one.corpus for one in recordings]
-    about: dict[str, Any] = {
-        "method": method,
-        **parameters,
-        "threshold": threshold,
-        "iou": iou,
-        "min_volumes": min_volumes,
-    }
-    about |= {"n_group": n_group, "n_individual": n_individual, "paper_model": paper_model}
-    about |= {"label": parity.PARITY} if paper else {}
-    label = name or _default_name("templates", [*(["paper"] if paper else []), *corpora])
-    outcome = templates_outcome(found, paper_model, paper)
-    keep(output, opened, outcome, label, space.site, {"corpora": corpora}, about, out)
+    _say_stored(output, study, stored, out)
     output.result(
         {
-            "templates": records(table),
+            "templates": records(found.table),
             "n_individuals": found.n_individuals,
             "n_not_converged": found.n_not_converged,
             "n_nothing_found": found.n_nothing_found,

@@ -1,94 +1,53 @@
-"""Commands that change a model's activity and score what becomes of it."""
+"""Commands that lesion, preserve or amplify networks: once, or over a grid of sizes or doses."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import Output, check_new, guarded
-from lmri.cli.describe import Json, Quiet
+from lmri.cli.console import Output, check_new, quote, records
 from lmri.cli.options import (
     Baseline,
     Controls,
-    Device,
-    DeviceMap,
     DryRun,
     Families,
-    OffloadFolder,
+    Networks,
     OutFolder,
     PaperModel,
-    Pickle,
     Positions,
+    Printing,
     ScoresName,
+    Scoring,
     Seed,
     Seeds,
     SiteOption,
     Spare,
+    Split,
     StopAfter,
     Strict,
     StudyFolder,
-    Trust,
+    StudyModel,
+    command,
 )
+from lmri.cli.scores import pivot_by_task, run_time
+from lmri.models.study_model import ModelSource
 
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        help="perplexity (of the texts held out), perplexity:FILE, classification:FILE with the columns prompt and "
-        "label, NAME:FILE such as sst2:dev.jsonl (cola, mrpc, qqp, mnli, qnli, ag-news, squad, summarization), or a "
-        "YAML file; may be repeated.",
-        show_default="perplexity",
-    ),
+if TYPE_CHECKING:
+    from lmri.lesions.plans import Plan, StoredScores
+    from lmri.storage.outcome import Outcome
+
+GridFolder = Annotated[
+    Path | None,
+    typer.Option(help="New folder to write tables and figures of a grid to.", show_default="only stored in the study"),
 ]
 
-Family = Annotated[
-    str,
-    typer.Option(
-        "--controls",
-        help="What controls have in common with a network, beside size: layer; energy, also what the lesion removes; "
-        "index, the same neurons of each layer exchanged (mlp_out).",
-    ),
-]
 
-Model = Annotated[
-    str | None, typer.Option(help="Where the model is.", show_default="where it was when it was recorded")
-]
-
-Scoring = Annotated[
-    str | None,
-    typer.Option(
-        help="Of named tasks: loglikelihood, loglikelihood/token, loglikelihood/character, generate, or head for a "
-        "classifier, as lmri finetune makes it.",
-        show_default="the task's own",
-    ),
-]
-
-Split = Annotated[
-    str,
-    typer.Option(
-        help="Of named tasks: fit, select or test, which share no text; a classifier is to be scored on test.",
-        show_default="all items",
-    ),
-]
-
-TextColumn = Annotated[str, typer.Option(help="Column of FILE that holds the texts.")]
-
-BatchSize = Annotated[int, typer.Option(help="Texts read at once.")]
-
-
-def _only(positions: str | None) -> dict[str, str | list[int]]:
-    """Read what ``--positions`` says."""
-    if positions is None:
-        return {}
-    parts = [part.strip() for part in positions.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        return {"positions": positions}  # a word, which is checked where it is used
-    return {"positions": [int(part) for part in parts]}
-
-
-@guarded
+@command
 def lesion(
     study: StudyFolder,
+    source: StudyModel,
+    scored: Scoring,
+    printing: Printing,
     networks: Annotated[
         str | None, typer.Option(help="Name of the network set; not needed with --paper or --roi.", show_default=False)
     ] = None,
@@ -100,11 +59,9 @@ def lesion(
             show_default=False,
         ),
     ] = None,
-    task: Tasks = None,
     n_controls: Controls = 20,
     controls: Families = None,
     stop_after: StopAfter = 0,
-    scoring: Scoring = None,
     split: Split = "",
     paper: Annotated[
         bool,
@@ -121,54 +78,229 @@ def lesion(
     spare: Spare = None,
     positions: Positions = None,
     site: SiteOption = None,
-    model: Model = None,
-    text_column: TextColumn = "text",
     name: ScoresName = None,
     out: OutFolder = None,
-    batch_size: BatchSize = 8,
-    device: Device = "cpu",
-    trust_remote_code: Trust = False,
-    allow_pickle: Pickle = False,
-    device_map: DeviceMap = None,
-    offload_folder: OffloadFolder = None,
     strict: Strict = False,
     seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Silence each network, and their union, or regions of interest, and score the model beside matched controls."""
-    from lmri.cli.requests import Beside, Request, intervene
+    from lmri.lesions.controls import ControlOptions
+    from lmri.lesions.plans import plan_lesion
+    from lmri.lesions.requests import Silencing, lesion_request
+    from lmri.study import open_study
 
-    output = Output(quiet, json)
+    output = printing.output
     check_new("--out", out)
-    if roi and (networks is not None or paper):
-        raise ValueError("--roi goes with neither --networks nor --paper: its neurons are lesioned. Leave these out.")
-    if paper:
-        if baseline != "zero" or spare or positions or controls or stop_after:
-            raise ValueError("--paper decides baseline, positions and controls. Leave these out, or leave out --paper.")
-        if networks is None:
-            from lmri.study import open_study
+    silencing = Silencing(baseline, n_seeds, spare, _positions(positions))
+    matched = ControlOptions(controls, n_controls, stop_after)
+    request = lesion_request(networks, roi or (), silencing, scored.options(split), matched, seed, paper)
+    opened, place = open_study(study), ModelSource(**vars(source))
+    plan = plan_lesion(
+        opened, request, lambda: opened.decompose(paper=True, site=site, seed=seed).method, site, name,
+        place.location, paper_model=paper_model, paper=paper,
+    )  # fmt: skip
+    if dry_run:
+        _say_cost(output, plan, place)
+        return
+    found = _run(output, plan, place, strict)
+    if out is not None and found.outcome is not None:
+        found.outcome.write(out)
+    _say_scores(output, study, plan, found, out)
 
-            with output.progress("Decomposing"):
-                networks = open_study(study).decompose(paper=True, site=site, seed=seed).method
-    if networks is None and not roi:
-        raise ValueError("There is nothing to lesion. Give --networks, --roi, or --paper.")
-    request = Request(
-        "lesion",
-        {"baseline": baseline} | ({"spare": spare} if spare else {}) | _only(positions),
-        networks or "",
-        task or [],
-        0 if paper else n_controls,
-        text_column,
-        batch_size,
-        seed,
-        controls or ["layer"],
-        scoring,
-        split,
-        n_seeds,
-        stop_after,
-        roi or (),
+
+@command
+def preserve(
+    study: StudyFolder,
+    source: StudyModel,
+    scored: Scoring,
+    printing: Printing,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a network set; of several, the union of each is kept.", show_default=False),
+    ] = None,
+    share: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Keep this share of all neurons, those with the largest |z| over the maps of --decomposition; may be "
+            "repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    decomposition: Annotated[
+        str | None, typer.Option(help="Name; needed for --share if there are several.", show_default=False)
+    ] = None,
+    n_controls: Controls = 20,
+    controls: Families = None,
+    split: Split = "",
+    dry_run: DryRun = False,
+    baseline: Baseline = "zero",
+    site: SiteOption = None,
+    name: ScoresName = None,
+    out: GridFolder = None,
+    strict: Strict = False,
+    seed: Seed = 0,
+) -> None:
+    """Silence all neurons but those of networks, or of a share of all, and score the model beside matched controls."""
+    from lmri.lesions.controls import ControlOptions
+    from lmri.lesions.experiments.grids import Sizes, plan_preservation
+    from lmri.lesions.requests import Request
+    from lmri.study import open_study
+
+    sizes = Sizes(networks or (), share or (), decomposition)
+    _check_out(out, sizes.is_grid, "several --networks, or --share")
+    matched = ControlOptions(controls, n_controls)
+    request = Request("preserve", {"baseline": baseline}, sizes.first, scored.options(split), matched, seed)
+    place = ModelSource(**vars(source))
+    plan = plan_preservation(open_study(study), request, sizes, site, name, place.location)
+    _carry_out(printing.output, study, plan, place, strict, dry_run, out)
+
+
+@command
+def amplify(
+    study: StudyFolder,
+    networks: Networks,
+    source: StudyModel,
+    scored: Scoring,
+    printing: Printing,
+    gain: Annotated[
+        list[float] | None,
+        typer.Option(help="Factor on the activity of a network's neurons; may be repeated.", show_default=False),
+    ] = None,
+    offset: Annotated[
+        list[float] | None, typer.Option(help="Constant added to it; may be repeated.", show_default=False)
+    ] = None,
+    along_sign: Annotated[
+        bool, typer.Option("--along-sign", help="Add --offset where a weight is positive, subtract it where negative.")
+    ] = False,
+    n_controls: Controls = 20,
+    controls: Families = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score fit, select or test only. Of several doses the best is chosen on select and reported on test: "
+            "named tasks have these splits, other texts are halved by a hash.",
+            show_default="all items of one dose, select and test of several",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    site: SiteOption = None,
+    name: ScoresName = None,
+    out: GridFolder = None,
+    strict: Strict = False,
+    seed: Seed = 0,
+) -> None:
+    """Amplify each network, by one dose or several, and score the model beside matched controls."""
+    from lmri.lesions.controls import ControlOptions
+    from lmri.lesions.experiments.grids import Doses, plan_amplification
+    from lmri.lesions.requests import Request
+    from lmri.study import open_study
+
+    doses = Doses(gain or (), offset or (), along_sign, split or ())
+    _check_out(out, doses.is_grid, "several doses")
+    tasks, matched = scored.options(doses.single_split), ControlOptions(controls, n_controls)
+    request = Request("amplify", doses.options(), networks, tasks, matched, seed)
+    place = ModelSource(**vars(source))
+    plan = plan_amplification(open_study(study), request, doses, site, name, place.location)
+    _carry_out(printing.output, study, plan, place, strict, dry_run, out)
+
+
+def _positions(text: str | None) -> str | list[int] | None:
+    """Read ``--positions``: a word, which is checked where it is used, or positions."""
+    parts = [part.strip() for part in (text or "").split(",")]
+    return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else text
+
+
+def _check_out(out: Path | None, is_grid: bool, accepted: str) -> None:
+    if out is not None and not is_grid:
+        raise ValueError(
+            f"--out is {out}, but tables and figures are made of a grid. Give {accepted}, or leave out --out."
+        )
+    check_new("--out", out)
+
+
+def _carry_out(
+    output: Output, study: Path, plan: "Plan", place: ModelSource, strict: bool, dry_run: bool, out: Path | None
+) -> None:
+    """Run a plan and print its scores, or those of its grid; or print the estimated cost."""
+    if dry_run:
+        _say_cost(output, plan, place)
+        return
+    found = _run(output, plan, place, strict)
+    if found.outcome is None:
+        _say_scores(output, study, plan, found)
+    else:
+        _say_grid(output, found, found.outcome, out)
+
+
+def _run(output: Output, plan: "Plan", place: ModelSource, strict: bool) -> "StoredScores":
+    with output.progress("Loading the model") as progress:
+        return plan.run(place, strict, progress)
+
+
+def _say_cost(output: Output, plan: "Plan", place: ModelSource) -> None:
+    with output.progress("Loading the model"):
+        cost = plan.cost(place)
+    conditions, n_controls = len(plan.conditions()), plan.request.controls.n
+    total = float(cost["total_seconds"].sum())
+    output.table(cost.round({"seconds": 2, "total_seconds": 0}))
+    if plan.is_grid:
+        said = f"The grid has {conditions} conditions with up to {n_controls} controls each, and takes"
+    else:
+        said = f"{conditions} conditions with {n_controls} controls each take"
+    output.say(f"{said} about {run_time(total)} here. Nothing was stored.")
+    n_conditions = {"n_conditions": conditions} if plan.is_grid else {}
+    output.result({"cost": records(cost), **n_conditions, "total_seconds": total})
+
+
+def _say_scores(output: Output, study: Path, plan: "Plan", found: "StoredScores", out: Path | None = None) -> None:
+    scores, networks, request = found.scores, plan.networks, plan.request
+    summary, n_controls = scores.summary(), request.controls.n
+    units = ", ".join(sorted({task.metric.replace("_", " ") for task in scores.tasks}))
+    better = "more is better" if scores.tasks[0].higher_is_better else "less is better"
+    output.table(
+        pivot_by_task(summary),
+        f"{found.name} at {found.site}: {units} ({better}) of the intact model, and the difference from it"
+        + (f"; p beside {n_controls} controls" if n_controls else ""),
     )
-    beside = Beside(out, paper_model, paper)
-    loading = {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder}
-    intervene(output, study, request, site, model, device, name, trust_remote_code, strict, dry_run, beside, loading)
+    if not networks.members.any():
+        output.say(f"Every network of {networks.method} is empty: there was nothing to {request.kind}.")
+    labels = scores.label_counts()
+    if len(labels):
+        output.table(labels.round(3), "Labels")
+    if not n_controls:
+        output.say("Without controls a difference says nothing of these neurons: --n-controls 20.")
+    if (scores.conditions["kind"] == "control").any():
+        output.say(
+            f"The smallest possible p is {scores.p_floor:.3g}; for one network alone to reach q ≤ 0.05, "
+            f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {study}"
+        )
+    if out is not None:
+        output.say(f"Tables and figures: {quote(out)}")
+    if found.not_stored:
+        output.say(f"This write-up was not stored in the study, which has one of another kind: {found.not_stored}")
+    output.result(
+        {
+            "name": found.name,
+            "site": found.site,
+            "p_floor": scores.p_floor,
+            "summary": records(summary),
+            "labels": records(labels),
+        }
+    )
+
+
+def _say_grid(output: Output, found: "StoredScores", outcome: "Outcome", out: Path | None) -> None:
+    # All doses of all networks fill pages; where there are best ones, the others are for the files.
+    shown = {stem: one for stem, one in outcome.layouts.items() if stem == "best" or "best" not in outcome.layouts}
+    for stem, layout in shown.items():
+        output.table(layout, f"{outcome.title} ({stem})")
+    output.say(outcome.text)
+    output.say(f"Stored as scores and experiment {found.name} at {found.site}.")
+    if out is not None:
+        outcome.write(out)
+        output.say(f"Tables and figures: {quote(out)}")
+    main = next(iter(outcome.tables.values()))
+    output.result(
+        {"name": found.name, "site": found.site, "text": outcome.text, "table": records(main)}
+        | {stem: records(table) for stem, table in outcome.tables.items() if stem == "best"}
+    )

@@ -13,6 +13,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from lmri.cli.console import Output, guarded
+from lmri.lesions.baselines.registry import baselines_help
+from lmri.lesions.controls.registry import controls_help
+from lmri.lesions.tasks.registry import tasks_help
+from lmri.lesions.tasks.requested import TaskOptions
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Single options and arguments
@@ -36,19 +40,11 @@ Families = Annotated[
     list[str] | None,
     typer.Option(
         "--controls",
-        help="What controls have in common with a network, beside size: layer; energy, also what the lesion removes; "
-        "index, the same neurons of each layer exchanged (mlp_out); shared, as layer, but common to networks of like "
-        "size, which is faster. May be repeated.",
+        help=f"What controls have in common with a network, beside size: {controls_help()}. May be repeated.",
         show_default="layer",
     ),
 ]
-Baseline = Annotated[
-    str,
-    typer.Option(
-        help="What a silenced neuron gives: zero; CORPUS, its mean there; resample:CORPUS[:SEED], its value at a "
-        "random token there."
-    ),
-]
+Baseline = Annotated[str, typer.Option(help=f"What a silenced neuron gives: {baselines_help()}.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how long it would take: the intact model is scored.")]
 StopAfter = Annotated[
     int,
@@ -73,6 +69,13 @@ PaperModel = Annotated[
     typer.Option(
         help="Put the paper's numbers beside, where task and metric are the same: gpt2, qwen2.5-3b or chatglm3-6b.",
         show_default="none",
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="Of named tasks: fit, select or test, which share no text; a classifier is to be scored on test.",
+        show_default="all items",
     ),
 ]
 OutFolder = Annotated[
@@ -141,9 +144,7 @@ class Scoring:
         list[str] | None,
         typer.Option(
             "--task",
-            help="perplexity (of the texts held out), perplexity:FILE, classification:FILE with the columns prompt and "
-            "label, NAME:FILE such as sst2:dev.jsonl (cola, mrpc, qqp, mnli, qnli, ag-news, squad, summarization), or "
-            "a YAML file; may be repeated.",
+            help=tasks_help(),
             show_default="perplexity",
         ),
     ] = None
@@ -157,6 +158,10 @@ class Scoring:
     ] = None
     text_column: Annotated[str, typer.Option(help="Column of FILE that holds the texts.")] = "text"
     batch_size: Annotated[int, typer.Option(help="Texts read at once.")] = 8
+
+    def options(self, split: str) -> TaskOptions:
+        """Return the tasks as the library takes them."""
+        return TaskOptions(self.task, self.scoring, split, self.text_column, self.batch_size)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

@@ -1,44 +1,49 @@
-"""The command that asks whether a result survives other choices."""
+"""The command that tests whether a result is robust to other choices."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import Output, check_new, guarded, quote, records
-from lmri.cli.describe import Json, Quiet
-from lmri.cli.interventions import BatchSize, Model, Scoring, Split, Tasks, TextColumn
+from lmri.cli.console import Output, check_new, quote, records
 from lmri.cli.options import (
-    Device,
-    DeviceMap,
     Folder,
     Networks,
-    OffloadFolder,
-    Pickle,
+    Printing,
+    Scoring,
     Seed,
     SiteOption,
+    Split,
     Strict,
     StudyFolder,
-    Trust,
+    StudyModel,
+    command,
 )
+from lmri.cli.scores import run_time
+from lmri.lesions.baselines.registry import baseline_forms
+from lmri.models.study_model import ModelSource
 
 if TYPE_CHECKING:
     from lmri.lesions.experiments.robustness import Robustness
-    from lmri.study import Study
+    from lmri.lesions.experiments.robustness_plan import RobustnessPlan
 
 FULL_VARY = "site,baseline,threshold,seed,method,sinks,controls"
 
+_FORMS = baseline_forms()
 
-@guarded
+
+@command
 def robustness(
     study: StudyFolder,
     networks: Networks,
+    source: StudyModel,
+    scored: Scoring,
+    printing: Printing,
     network: Annotated[str, typer.Option(help="union, or one network by its name or number.")] = "union",
-    task: Tasks = None,
     vary: Annotated[str, typer.Option(help="Kinds of choice to vary, one at a time.")] = FULL_VARY,
     baselines: Annotated[
         str | None,
         typer.Option(
-            help="zero, CORPUS, or resample:CORPUS[:SEED].",
+            help=f"{', '.join(_FORMS[:-1])}, or {_FORMS[-1]}.",
             show_default="the mean of every fitted corpus, and resampling from it",
         ),
     ] = None,
@@ -49,11 +54,8 @@ def robustness(
     controls: Annotated[
         str, typer.Option(help="Family of the base, layer or energy; the other one is the variant.")
     ] = "layer",
-    scoring: Scoring = None,
     split: Split = "",
     site: SiteOption = None,
-    model: Model = None,
-    text_column: TextColumn = "text",
     name: Annotated[
         str | None, typer.Option(help="Name of the result.", show_default="robustness, the networks and the target")
     ] = None,
@@ -61,92 +63,45 @@ def robustness(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be run and how long it would take to score.")
     ] = False,
-    batch_size: BatchSize = 8,
-    device: Device = "cpu",
-    trust_remote_code: Trust = False,
-    allow_pickle: Pickle = False,
-    device_map: DeviceMap = None,
-    offload_folder: OffloadFolder = None,
     strict: Strict = False,
     seed: Seed = 0,
-    quiet: Quiet = False,
-    json: Json = False,
 ) -> None:
     """Ask whether what a lesion shows survives other choices: site, baseline, threshold, seed, method and so on."""
-    from lmri.cli.requests import Request, build_tasks, load_model_of
-    from lmri.lesions.experiments.specifications import Specifications
-    from lmri.networks.thresholds import parse_threshold
+    from lmri.lesions.experiments.robustness_plan import RobustnessOptions, RobustnessPlan, Variations
     from lmri.study import open_study
 
-    output = Output(quiet, json)
+    output = printing.output
     check_new("--out", out)
-    opened = open_study(study)
-    request = Request(
-        "lesion", {}, networks, task or [], n_controls, text_column, batch_size, seed, controls, scoring, split
-    )  # fmt: skip
-    varied: dict[str, Any] = {
-        "vary": _listed(vary),
-        "baselines": None if baselines is None else _listed(baselines),
-        "thresholds": [(by or "", values) for by, values in map(parse_threshold, _listed(thresholds))],
-        "seeds": _numbers(seeds),
-        "methods": _listed(methods),
-    }
-    # Fails now on a bad choice, rather than when the model is loaded.
-    base = Specifications(opened, networks, site, network, controls)
-    choices = base.choices(**varied)
-    tasks = build_tasks(opened, request)
-    loading = {"allow_pickle": allow_pickle, "device_map": device_map, "offload_folder": offload_folder}
-    with output.progress("Loading the model"):
-        loaded, tokenizer = load_model_of(opened, model, device, trust_remote_code, loading)
+    variations = Variations(
+        _listed(vary),
+        None if baselines is None else _listed(baselines),
+        _listed(thresholds),
+        _numbers(seeds),
+        _listed(methods),
+    )
+    options = RobustnessOptions(networks, network, variations, scored.options(split), n_controls, controls, seed)
+    plan = RobustnessPlan.of(open_study(study), options, site, name)
+    place = ModelSource(**vars(source))
     if dry_run:
-        _say_cost(output, [one.name for one in choices], n_controls, loaded, tokenizer, tasks, seed)
+        _say_cost(output, plan, place)
         return
-    found = _run(output, opened, base, varied, n_controls, loaded, tokenizer, tasks, seed, strict)
-    label = name or f"robustness-{found.networks}-{network}"
-    outcome = found.to_outcome()
-    _say(output, found)
-    shown = {"network": network, "n_controls": n_controls, "controls": controls, "seed": seed, "alpha": found.alpha}
-    shown |= {"tasks": request.shown()["tasks"], "choices": [one.name for one in choices]}
-    if hasattr(opened, "save_experiment"):
-        inputs = {"networks": found.networks, "evaluations": [dict(one) for one in found.made_of]}
-        opened.save_experiment(outcome, label, found.site, inputs, shown)
-        output.say(f"Stored as {label!r} at {found.site}.")
+    with output.progress("Loading the model") as progress:
+        stored = plan.run(place, strict, progress)
+    _say(output, stored.found)
+    output.say(f"Stored as {stored.name!r} at {stored.site}.")
     if out is not None:
-        outcome.write(out)
+        stored.outcome.write(out)
         output.say(f"Tables and figure: {quote(out)}")
     output.result(
         {
-            "name": label,
-            "site": found.site,
-            "target": found.target,
-            "text": found.text,
-            "survival": records(found.survival),
-            "specifications": records(found.table),
+            "name": stored.name,
+            "site": stored.site,
+            "target": stored.found.target,
+            "text": stored.found.text,
+            "survival": records(stored.found.survival),
+            "specifications": records(stored.found.table),
         }
     )
-
-
-def _run(
-    output: Output,
-    study: "Study",
-    base: Any,
-    varied: dict[str, Any],
-    n_controls: int,
-    model: Any,
-    tokenizer: Any,
-    tasks: list[Any],
-    seed: int,
-    strict: bool,
-) -> "Robustness":
-    from lmri.cli.requests import item_store
-    from lmri.lesions.experiments.robustness import robustness as test
-
-    with output.progress("Decomposing and scoring") as progress:
-        return test(
-            study, model, tokenizer, tasks, base.entry.name, base.network, base.entry.site, **varied,
-            controls=base.controls, n_controls=n_controls, seed=seed, strict=strict, progress=progress,
-            store=item_store(study),
-        )  # fmt: skip
 
 
 def _listed(text: str) -> list[str]:
@@ -160,22 +115,17 @@ def _numbers(text: str) -> list[int]:
     return [int(one) for one in _listed(text)]
 
 
-def _say_cost(
-    output: Output, choices: list[str], n_controls: int, model: Any, tokenizer: Any, tasks: list[Any], seed: int
-) -> None:
-    """Say what would be run, and about how long scoring would take; nothing is fitted."""
-    from lmri.lesions.evaluation import estimate_cost
-
-    with output.progress("Scoring the intact model"):
-        cost = estimate_cost(model, tokenizer, tasks, {}, None, seed)
-    n_evaluations = 1 + len(choices) * (1 + n_controls)
-    total = float(cost["seconds"].sum()) * n_evaluations
+def _say_cost(output: Output, plan: "RobustnessPlan", place: ModelSource) -> None:
+    """Print the specifications and the estimated time of scoring them; nothing is fitted."""
+    with output.progress("Loading the model"):
+        cost = plan.cost(place)
+    total, choices = float(cost["total_seconds"].sum()), plan.specifications
     output.say(f"{len(choices)} specifications: {'; '.join(choices)}.")
     output.say(
-        f"Scoring them with {n_controls} controls each takes at most about "
-        f"{f'{total / 60:.0f} minutes' if total > 90 else f'{total:.0f} seconds'} here, beside the decompositions that "
-        "are not there yet. Nothing was stored."
+        f"Scoring them with {plan.options.n_controls} controls each takes at most about {run_time(total)} here, beside "
+        "the decompositions that are not there yet. Nothing was stored."
     )
+    n_evaluations = int(cost["n_evaluations"].iloc[0])
     output.result({"choices": choices, "n_evaluations": n_evaluations, "total_seconds": total})
 
 

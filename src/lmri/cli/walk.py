@@ -6,9 +6,13 @@ from typing import Any
 import pandas as pd
 
 from lmri.cli.console import Output, quote, records, told_starts
-from lmri.cli.requests import Request, score_networks, wide
+from lmri.cli.scores import pivot_by_task
 from lmri.demo.texts import KINDS, generate
+from lmri.lesions.controls import ControlOptions
+from lmri.lesions.plans import plan_networks
+from lmri.lesions.requests import Request
 from lmri.lesions.scores import ALPHA, INTACT
+from lmri.models.study_model import ModelSource
 from lmri.networks.comparison import compare
 from lmri.study import Study, open_study
 
@@ -86,12 +90,13 @@ def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Outpu
         f"(95 %: {found.null_95:.2f}); {int(found.table['above_null'].sum())} of {len(found.table)} pairs above."
     )
     study.save_networks(study.decomposition("ica", site).threshold("z", z=3.0), "ica", CHOSEN)
-    request = Request("lesion", {"baseline": "zero"}, CHOSEN, ["perplexity"], N_CONTROLS, "text", 8, 0)
-    networks = study.networks(CHOSEN, site)
-    scores = score_networks(output, study, request, networks, f"lesion-{CHOSEN}", model, tokenizer)
+    request = Request("lesion", {"baseline": "zero"}, CHOSEN, controls=ControlOptions(n=N_CONTROLS))
+    with output.progress("Scoring") as progress:
+        scores = plan_networks(study, request, site).run(ModelSource((model, tokenizer)), progress=progress).scores
     summary = scores.summary()
     output.table(
-        wide(summary), "  Lesions of neurons beyond |z| > 3: nats per token more than intact, p beside controls"
+        pivot_by_task(summary),
+        "  Lesions of neurons beyond |z| > 3: nats per token more than intact, p beside controls",
     )
     lesioned = summary[(summary["condition"] != INTACT) & summary["p"].notna()]
     output.say(

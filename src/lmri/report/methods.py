@@ -6,7 +6,7 @@ from typing import Any
 from lmri import storage
 from lmri.decomposition.base import SURROGATE_ITERATIONS
 from lmri.decomposition.quality.findings import sentence
-from lmri.lesions.controls import FAMILIES, SHARED
+from lmri.lesions.controls.registry import CONTROLS
 from lmri.lesions.scores import ALPHA, N_BOOTSTRAP
 from lmri.networks import LOCALIZER
 from lmri.report.citing import Methods
@@ -17,9 +17,6 @@ from lmri.space.sites import DECODER, site_wording
 from lmri.storage.entries import Entry
 from lmri.storage.recording import volume_meaning
 from lmri.storage.tolerant import ReportReader
-
-_FAMILIES = {"layer": "layer+size", "energy": "layer+size+energy", "index": "layer+size+index", "shared": SHARED}
-"""Families of controls by the names that commands have for them."""
 
 _LIVE = ("lmri", "torch", "transformers")
 """What a result depends on where the model runs; all versions stand below the methods."""
@@ -321,8 +318,8 @@ def _evaluation(made: Methods, entry: Entry, of: str) -> None:
 def _controls(parameters: Mapping[str, Any]) -> str:
     """Say what controls have in common with their network, by the families that were asked for."""
     named = parameters.get("controls") or []
-    known = [_FAMILIES[one] for one in ([named] if isinstance(named, str) else named) if one in _FAMILIES]
-    return f"Controls have {'; or '.join(FAMILIES[one] for one in known)}" if known else "Controls are matched neurons"
+    known = [CONTROLS[one].words for one in ([named] if isinstance(named, str) else named) if one in CONTROLS]
+    return f"Controls have {'; or '.join(known)}" if known else "Controls are matched neurons"
 
 
 def _experiment(made: Methods, entry: Entry) -> None:

@@ -1,11 +1,13 @@
 from .balance import Balance as Balance
-from .base import FAMILIES as FAMILIES
-from .base import SHARED as SHARED
 from .base import Controls as Controls
 from .energy import moments as moments
 from .energy import removed_energy as removed_energy
 from .matched import MatchedControls as MatchedControls
 from .matched import random_share as random_share
 from .permuted import PermutedControls as PermutedControls
+from .registry import CONTROLS as CONTROLS
+from .registry import ControlFamily as ControlFamily
+from .registry import ControlOptions as ControlOptions
+from .shared import SHARED as SHARED
 from .shared import SharedControls as SharedControls
 from .strata import EnergyMatchedControls as EnergyMatchedControls

@@ -17,17 +17,6 @@ DRAWS = "joint"
 """Part of the identity of every family, since draws were once made for each network by itself."""
 
 
-SHARED = "layer+size, shared"
-
-FAMILIES = {
-    "layer+size": "as many neurons in every layer",
-    SHARED: "at least as many neurons in every layer, and are the same for networks of like size",
-    "layer+size+energy": "as many neurons in every layer, of which a lesion removes as much",
-    "layer+size+index": "the same neurons under one exchange of the index, alike in all layers",
-}
-"""What the controls of each family have in common with their network."""
-
-
 class Controls(Protocol):
     """Random sets of neurons that have something in common with a network.
 

@@ -13,10 +13,9 @@ from itertools import chain
 import numpy as np
 
 from lmri.exceptions import SpaceMismatchError
+from lmri.lesions.baselines.registry import BASELINES
 from lmri.space.layers import is_input
 from lmri.storage.recording import Recording
-
-BASELINES = ("zero", "mean", "resample")
 
 _ROWS = 64  # tokens turned into float64 at once
 
@@ -110,8 +109,5 @@ def removed_energy(
     if given is not None:
         space.check_same(given.space, f"The recording of {given.corpus!r}")
         other_mean, other_variance = moments(given.arrays())
-    apart = (mean - other_mean) ** 2
-    energy = {"zero": variance + mean**2, "mean": variance + apart, "resample": variance + other_variance + apart}[
-        baseline
-    ]
+    energy = BASELINES[baseline].removed((mean, variance), (other_mean, other_variance))
     return energy if norms is None else energy * norms

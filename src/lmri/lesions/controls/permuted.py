@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from lmri.lesions.controls.base import DRAWS, check_n, common_notes, layer_overlap, moved, only_itself, whole_exp
+from lmri.lesions.controls.families import index
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 from lmri.space.layers import is_input
@@ -35,7 +36,7 @@ class PermutedControls:
     @property
     def family(self) -> str:
         """What tables call these controls."""
-        return "layer+size+index"
+        return index.FAMILY.family
 
     def draw(self, network: Network, number: int, seed: int) -> Network:
         """Draw one control; it has the network's weights, at neurons of its own.

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from lmri.lesions.controls.base import SHARED
+from lmri.lesions.controls.families import shared
 from lmri.lesions.controls.matched import MatchedControls
 from lmri.networks import Network
 from lmri.storage import digest
+
+SHARED = shared.FAMILY.family
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from lmri.lesions.controls.base import (
     permutation_within,
 )
 from lmri.lesions.controls.energy import removed_energy
+from lmri.lesions.controls.families import energy
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 from lmri.storage import digest
@@ -114,7 +115,7 @@ class EnergyMatchedControls:
     @property
     def family(self) -> str:
         """What tables call these controls."""
-        return "layer+size+energy"
+        return energy.FAMILY.family
 
     @cached_property
     def strata(self) -> np.ndarray:

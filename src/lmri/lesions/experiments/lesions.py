@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.decomposition.parity import PARITY
-from lmri.lesions.controls import FAMILIES
+from lmri.lesions.controls.registry import family_words
 from lmri.lesions.experiments.paper import (
     check_model,
     kinds_of,
@@ -101,7 +101,7 @@ def _paragraphs(scores: Scores, summary: pd.DataFrame) -> list[str]:
 def _scored(scores: Scores, summary: pd.DataFrame) -> list[str]:
     """Say which weights were scored, and what controls have in common with their network."""
     said = [f"Scored was {scores.model.id} (weights {scores.model.fingerprint})."] if scores.model else []
-    families = [FAMILIES.get(str(name), str(name)) for name in summary["control_family"].unique() if name]
+    families = [family_words(str(name)) for name in summary["control_family"].unique() if name]
     if families:
         said.append(f"Controls have {'; or '.join(families)}.")
     return [" ".join(said)] if said else []

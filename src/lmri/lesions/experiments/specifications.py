@@ -354,11 +354,11 @@ class Specifications:
 
     def intervention(self, variant: Variant) -> "Intervention":
         """Make the lesion of a variant that has a network."""
-        from lmri.lesions.interventions import baseline_of, lesion
+        from lmri.lesions.interventions import lesion
 
         if variant.network is None:
             raise ValueError(f"{variant.choice.name!r} has no network to lesion: {variant.problem}.")
-        baseline = baseline_of(self.study, Baseline.parse(variant.choice.baseline), variant.choice.site)
+        baseline = Baseline.parse(variant.choice.baseline).value(self.study, variant.choice.site)
         return lesion(variant.network, baseline, spare=variant.choice.spared or None)
 
 

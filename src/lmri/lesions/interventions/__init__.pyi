@@ -2,7 +2,6 @@ from .base import Edit as Edit
 from .base import Intervention as Intervention
 from .donors import Donors as Donors
 from .making import amplify as amplify
-from .making import baseline_of as baseline_of
 from .making import lesion as lesion
 from .making import preserve as preserve
 from .outputs import output_norms as output_norms

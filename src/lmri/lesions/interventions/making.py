@@ -12,9 +12,7 @@ from lmri.networks import Network, NetworkSet
 from lmri.space import NeuronSpace
 
 if TYPE_CHECKING:
-    from lmri.lesions.baselines import Baseline
     from lmri.storage.recording import Recording
-    from lmri.storage.store import Store
 
 
 def lesion(
@@ -51,14 +49,6 @@ def lesion(
     shift, label, donors = _baseline(network.space, baseline)
     spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
     return Intervention("lesion", _one(network), 0.0, shift, label, donors, spare=spared)
-
-
-def baseline_of(study: "Store", baseline: "Baseline", site: str) -> "str | Recording | Donors":
-    """Give `lesion` and `preserve` the baseline that people wrote, out of a study."""
-    recording = baseline.recording(study, site)
-    if recording is None:
-        return "zero"
-    return Donors.draw(recording, baseline.seed) if baseline.kind == "resample" else recording
 
 
 def preserve(

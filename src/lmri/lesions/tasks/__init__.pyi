@@ -6,3 +6,5 @@ from .lm_eval import LMEval as LMEval
 from .loading import NAMES as NAMES
 from .loading import load as load
 from .perplexity import Perplexity as Perplexity
+from .registry import TASKS as TASKS
+from .requested import TaskOptions as TaskOptions

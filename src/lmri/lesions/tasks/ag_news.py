@@ -10,6 +10,7 @@ References
 import pandas as pd
 
 from lmri.lesions.tasks.items import find_column
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
@@ -42,3 +43,5 @@ RECIPE = Recipe(
     header=("Class Index", "Title", "Description"),
     prepare=_prepare,
 )
+
+TASK = NamedTask(RECIPE, "topic of news")

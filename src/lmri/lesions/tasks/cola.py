@@ -5,6 +5,7 @@ References
 .. [1] Warstadt, Singh & Bowman (2019). Neural network acceptability judgments. Transactions of the ACL, 7, 625-641.
 """
 
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
 
 RECIPE = Recipe(
@@ -18,3 +19,5 @@ RECIPE = Recipe(
     files=("dev.tsv", "dev.jsonl"),
     header=("source", "label", "mark", "sentence"),
 )
+
+TASK = NamedTask(RECIPE, "acceptability of English sentences")

@@ -4,27 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmri.lesions.tasks import ag_news, cola, mnli, mrpc, qnli, qqp, squad, sst2, summarization
 from lmri.lesions.tasks.base import Task, remark
 from lmri.lesions.tasks.classification import SCORINGS, Classification
 from lmri.lesions.tasks.free_text import FreeText
 from lmri.lesions.tasks.items import Items
 from lmri.lesions.tasks.perplexity import Perplexity
 from lmri.lesions.tasks.recipe import FreeRecipe, Recipe
+from lmri.lesions.tasks.registry import TASKS
 from lmri.lesions.tasks.table import read_yaml
 from lmri.storage import text_hash
 from lmri.storage.splits import SHARES
 from lmri.storage.texts import read_texts
 
-RECIPES: dict[str, Recipe | FreeRecipe] = {
-    recipe.name: recipe
-    for recipe in (
-        cola.RECIPE, mrpc.RECIPE, qqp.RECIPE, sst2.RECIPE, mnli.RECIPE, mnli.MATCHED, mnli.MISMATCHED, qnli.RECIPE,
-        ag_news.RECIPE, squad.RECIPE, summarization.RECIPE,
-    )
-}  # fmt: skip
-
-NAMES = (*RECIPES, "perplexity")
+NAMES = (*TASKS, "perplexity")
 """Tasks that `load` knows by name."""
 
 
@@ -151,11 +143,13 @@ def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | No
     if str(name) == "perplexity":
         return None, None
     known = str(name).replace("_", "-")  # as in the names of datasets and of the harness
-    if known in RECIPES:
-        return RECIPES[known], None
+    if known in TASKS:
+        return TASKS[known].recipe, None
     if Path(name).suffix.lower() in (".yaml", ".yml"):
         return read_yaml(Path(name))
-    raise ValueError(f"There is no task {str(name)!r}; accepted are {', '.join(NAMES)}, and a YAML file.")
+    raise ValueError(
+        f"There is no task {str(name)!r}; accepted are {', '.join([*TASKS, 'perplexity'])}, and a YAML file."
+    )
 
 
 def _taken(recipe: Recipe | FreeRecipe | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
 
 _MATCHED = ("fiction", "government", "slate", "telephone", "travel")
@@ -72,3 +73,7 @@ MISMATCHED = replace(
     files=("dev_mismatched.tsv", "dev.jsonl"),
     prepare=partial(_prepare, "mismatched"),
 )
+
+TASK = NamedTask(RECIPE, "entailment between sentences")
+MATCHED_TASK = NamedTask(MATCHED, "entailment, genres of the training set", is_variant=True)
+MISMATCHED_TASK = NamedTask(MISMATCHED, "entailment, other genres", is_variant=True)

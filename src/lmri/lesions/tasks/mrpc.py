@@ -5,6 +5,7 @@ References
 .. [1] Dolan & Brockett (2005). Automatically constructing a corpus of sentential paraphrases. Proceedings of IWP.
 """
 
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
 
 RECIPE = Recipe(
@@ -20,3 +21,5 @@ RECIPE = Recipe(
     dataset=("nyu-mll/glue", "mrpc", "validation"),
     files=("dev.tsv", "dev.jsonl", "msr_paraphrase_test.txt"),
 )
+
+TASK = NamedTask(RECIPE, "paraphrase of sentences from the news")

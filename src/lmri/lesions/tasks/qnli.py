@@ -5,6 +5,7 @@ References
 .. [1] Wang et al. (2019). GLUE: a multi-task benchmark and analysis platform for natural language understanding. ICLR.
 """
 
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
 
 RECIPE = Recipe(
@@ -18,3 +19,5 @@ RECIPE = Recipe(
     dataset=("nyu-mll/glue", "qnli", "validation"),
     files=("dev.tsv", "dev.jsonl"),
 )
+
+TASK = NamedTask(RECIPE, "whether a sentence answers a question")

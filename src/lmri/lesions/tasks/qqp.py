@@ -1,5 +1,6 @@
 """QQP: do two questions of Quora ask the same? Accuracy and, as in GLUE, F1."""
 
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
 
 RECIPE = Recipe(
@@ -16,3 +17,5 @@ RECIPE = Recipe(
     dataset=("nyu-mll/glue", "qqp", "validation"),
     files=("dev.tsv", "dev.jsonl"),
 )
+
+TASK = NamedTask(RECIPE, "paraphrase of questions from Quora")

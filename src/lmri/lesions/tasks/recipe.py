@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmri.lesions.tasks.free_text import Measure
 from lmri.lesions.tasks.items import UNLABELLED, Items, gather, plain, read_source
+
+if TYPE_CHECKING:
+    from lmri.lesions.tasks.free_text import Measure
 
 Prepared = tuple[pd.DataFrame, tuple[str, ...]]
 
@@ -140,7 +143,7 @@ class FreeRecipe:
 
     name: str
     prompt: str
-    measures: Mapping[str, Measure]
+    measures: "Mapping[str, Measure]"
     reader: Callable[[str | Path, str | None, str | None], Items] = field(repr=False)
     dataset: tuple[str, str | None, str] | None = None
     shortened: str = ""

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from lmri.lesions.tasks.items import Items, gather, read_source
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import FreeRecipe
 
 FILES = ("dev-v1.1.json", "dev.json")
@@ -107,3 +108,5 @@ RECIPE = FreeRecipe(
     dataset=("rajpurkar/squad", None, "validation"),
     shortened="context",
 )
+
+TASK = NamedTask(RECIPE, "answers in the words of a paragraph")

@@ -5,6 +5,7 @@ References
 .. [1] Socher et al. (2013). Recursive deep models for semantic compositionality over a sentiment treebank. EMNLP.
 """
 
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
 
 RECIPE = Recipe(
@@ -16,3 +17,5 @@ RECIPE = Recipe(
     dataset=("nyu-mll/glue", "sst2", "validation"),
     files=("dev.tsv", "dev.jsonl"),
 )
+
+TASK = NamedTask(RECIPE, "sentiment of film reviews")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmri.lesions.tasks.items import Items, gather, read_source
+from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import FreeRecipe
 
 
@@ -75,3 +76,5 @@ RECIPE = FreeRecipe(
     max_new_tokens=128,
     check=check_installed,
 )
+
+TASK = NamedTask(RECIPE, "summaries compared with references by ROUGE-L")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lmri import storage
-from lmri.lesions.controls import FAMILIES
+from lmri.lesions.controls.registry import family_words
 from lmri.lesions.scores import ALPHA, INTACT, Scores
 from lmri.lesions.scores.figure import scores_figure
 from lmri.lesions.scores.stored import SCORES_CODEC
@@ -130,7 +130,7 @@ def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[
         "by_task": _by_task(scores, summary),
         "of_items": _items(summary),
         "labels": scores.label_counts().to_dict("records"),
-        "families": [FAMILIES.get(name, name) for name in lesioned["control_family"].unique() if name],
+        "families": [family_words(name) for name in lesioned["control_family"].unique() if name],
         "notes": lesioned.loc[lesioned["note"] != "", ["condition", "note"]].drop_duplicates().to_dict("records"),
         "model": scores.model,
         "p_floor": scores.p_floor,

@@ -1,0 +1,54 @@
+"""The description that every kind of baseline gives of itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lmri.lesions.interventions import Donors
+    from lmri.storage.recording import Recording
+
+    Moments = tuple[np.ndarray, np.ndarray]
+    """Mean and variance of every neuron over tokens, each of shape (n_neurons,)."""
+
+
+@dataclass(frozen=True)
+class BaselineKind:
+    """A kind of baseline: how it is written, and how its values are obtained.
+
+    Parameters
+    ----------
+    name : str
+        Name of the kind.
+    keyword : str
+        Word with which it is written; empty if a corpus alone is written.
+    accepted : tuple of str
+        All accepted forms, for error messages.
+    form : str
+        The accepted forms as one, for ``--help``.
+    help : str
+        One-line description for ``--help``; empty if the form says it all.
+    value : callable
+        Computes the ``baseline`` of `lmri.lesion` from the recording of the corpus (None if no corpus is taken) and
+        the seed.
+    label : callable
+        Writes the baseline for tables, figures and the report, from the corpus and the seed.
+    removed : callable
+        Computes the mean square over tokens that a lesion of each neuron removes, in squared activation units, from the
+        moments of the neuron and those of the corpus of the baseline.
+    takes_corpus, takes_seed : bool
+        Whether a corpus and a seed are parts of the form.
+    """
+
+    name: str
+    keyword: str
+    accepted: tuple[str, ...]
+    form: str
+    help: str
+    value: "Callable[[Any, int], str | Recording | Donors]"
+    label: Callable[[str, int], str]
+    removed: "Callable[[Moments, Moments], np.ndarray]"
+    takes_corpus: bool = True
+    takes_seed: bool = False

@@ -1,0 +1,40 @@
+"""Resample: silenced neurons take their values at a random token of a corpus, all at the same token."""
+
+from typing import TYPE_CHECKING
+
+from lmri.lesions.baselines.kinds import BaselineKind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lmri.lesions.baselines.kinds import Moments
+    from lmri.lesions.interventions import Donors
+    from lmri.storage.recording import Recording
+
+
+def _value(recording: "Recording", seed: int) -> "Donors":
+    from lmri.lesions.interventions.donors import Donors  # loads torch
+
+    return Donors.draw(recording, seed)
+
+
+def _label(corpus: str, seed: int) -> str:
+    return f"resample of {corpus}, seed {seed}" if seed else f"resample of {corpus}"
+
+
+def _removed(own: "Moments", given: "Moments") -> "np.ndarray":
+    (mean, variance), (other_mean, other_variance) = own, given
+    return variance + other_variance + (mean - other_mean) ** 2
+
+
+KIND = BaselineKind(
+    name="resample",
+    keyword="resample",
+    accepted=("resample:CORPUS", "resample:CORPUS:SEED"),
+    form="resample:CORPUS[:SEED]",
+    help="its value at a random token there",
+    value=_value,
+    label=_label,
+    removed=_removed,
+    takes_seed=True,
+)

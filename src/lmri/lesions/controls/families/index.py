@@ -1,0 +1,23 @@
+"""Controls with the same neurons under one exchange of the index in every layer."""
+
+from typing import TYPE_CHECKING
+
+from lmri.lesions.controls.families.kinds import ControlFamily, Lesioned
+
+if TYPE_CHECKING:
+    from lmri.lesions.controls.base import Controls
+
+
+def _make(_lesioned: Lesioned, n: int) -> "Controls":
+    from lmri.lesions.controls.permuted import PermutedControls
+
+    return PermutedControls(n)
+
+
+FAMILY = ControlFamily(
+    "index",
+    "layer+size+index",
+    "the same neurons of each layer exchanged (mlp_out)",
+    "the same neurons under one exchange of the index, alike in all layers",
+    _make,
+)

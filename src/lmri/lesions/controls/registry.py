@@ -1,0 +1,73 @@
+"""The registry of control families: a new family is one file in ``families`` and one line here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lmri.lesions.controls.families import energy, index, layer, shared
+from lmri.lesions.controls.families.kinds import ControlFamily
+
+CONTROLS: dict[str, ControlFamily] = {
+    one.name: one
+    for one in (
+        layer.FAMILY,
+        energy.FAMILY,
+        index.FAMILY,
+        shared.FAMILY,
+    )
+}
+"""Families of controls by their name on the command line."""
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """Choice of the matched controls of an evaluation.
+
+    Parameters
+    ----------
+    families : str or sequence of str, optional
+        Names in `CONTROLS`, each once; ``"layer"`` by default.
+    n : int, default=20
+        Number of draws per network; 0 for no controls.
+    stop_after : int, default=0
+        Number of controls at least as bad as the network after which no more are drawn for it; 0 to draw all.
+
+    Raises
+    ------
+    ValueError
+        If a family is unknown or repeated, or a number is negative.
+    """
+
+    families: str | Sequence[str] | None = None
+    n: int = 20
+    stop_after: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise ValueError(f"--n-controls is {self.n}; it must be at least 0.")
+        for family in self.names:
+            if family not in CONTROLS or self.names.count(family) > 1:
+                raise ValueError(f"--controls is {family!r}; accepted are {', '.join(CONTROLS)}, each once.")
+        if self.stop_after < 0:
+            raise ValueError(f"--stop-after is {self.stop_after}; accepted are 0, to draw all, and more, such as 10.")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the families, as a list."""
+        return [self.families] if isinstance(self.families, str) else list(self.families or ["layer"])
+
+
+def controls_help() -> str:
+    """List the families of controls, each with its description, for ``--help``."""
+    return "; ".join(f"{one.name}, {one.help}" if one.help else one.name for one in CONTROLS.values())
+
+
+def family_words(family: str) -> str:
+    """Describe a family for the report, after "Controls have", from its name in tables.
+
+    Examples
+    --------
+    >>> family_words("layer+size"), family_words("my own")
+    ('as many neurons in every layer', 'my own')
+    """
+    known = [one.words for one in CONTROLS.values() if one.family == family]
+    return known[0] if known else family

@@ -1,0 +1,254 @@
+"""Plans of grids: preservation over sizes, and amplification over doses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lmri.decomposition.stored import DECOMPOSITION_CODEC
+from lmri.lesions.controls.registry import CONTROLS
+from lmri.lesions.experiments.amplification import amplification_outcome, dose_conditions, dose_grid
+from lmri.lesions.experiments.preservation import preservation_grid, preservation_outcome
+from lmri.lesions.experiments.splitting import split_tasks
+from lmri.lesions.plans import Plan, WriteUp, plan_networks
+from lmri.lesions.requests import Request, build_tasks, check_not_learned, intervention_maker
+from lmri.networks.network_set import NetworkSet
+from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC
+from lmri.storage.store import Store
+
+if TYPE_CHECKING:
+    from lmri.lesions.evaluation.plan import Conditions
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The networks and shares of neurons that are preserved.
+
+    Parameters
+    ----------
+    networks : sequence of str
+        Names of network sets, of each of which the union is sizes.
+    shares : sequence of float
+        Shares of all neurons, those with the largest absolute z over the maps of the decomposition.
+    decomposition : str, optional
+        Name of the decomposition of the shares; by default that of the first network set, or the only one.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to keep, or a decomposition without a share.
+    """
+
+    networks: Sequence[str] = ()
+    shares: Sequence[float] = ()
+    decomposition: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.networks and not self.shares:
+            raise ValueError(
+                "There is nothing to preserve. Give --networks, once or several times, or --share, or both."
+            )
+        if self.decomposition is not None and not self.shares:
+            raise ValueError(
+                f"--decomposition is {self.decomposition!r}, which is of use with --share only. Give both."
+            )
+
+    @property
+    def first(self) -> str:
+        """Name of the first network set; empty if there is none."""
+        return self.networks[0] if self.networks else ""
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether sizes are compared; otherwise every network of the one set is kept by itself."""
+        return len(self.networks) > 1 or bool(self.shares)
+
+
+@dataclass(frozen=True)
+class Doses:
+    """The doses of an amplification, and the splits that are scored.
+
+    Parameters
+    ----------
+    gains : sequence of float
+        Factors on the activity of a network's neurons.
+    offsets : sequence of float
+        Constants added to their activity.
+    along_sign : bool, default=False
+        Whether to add offsets where a weight is positive and subtract them where it is negative.
+    splits : sequence of str
+        Splits: one at most for a single dose; by default ``"select"`` and ``"test"`` for several.
+
+    Raises
+    ------
+    ValueError
+        If there are several splits for a single dose.
+    """
+
+    gains: Sequence[float] = ()
+    offsets: Sequence[float] = ()
+    along_sign: bool = False
+    splits: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.is_grid and len(self.splits) > 1:
+            raise ValueError(
+                f"--split is {', '.join(self.splits)}, and of one dose there is none to choose. Give one split."
+            )
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether doses are compared."""
+        return len(self.gains) + len(self.offsets) > 1
+
+    @property
+    def single_split(self) -> str:
+        """First split; empty for all items."""
+        return self.splits[0] if self.splits else ""
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the intervention: numbers of a single dose, lists of several."""
+        gains, offsets = list(self.gains), list(self.offsets)
+        if self.is_grid:
+            found: dict[str, Any] = {"gain": gains or None, "offset": offsets or None}
+        else:
+            found = {"gain": gains[0] if gains else None, "offset": offsets[0] if offsets else None}
+        return found | ({"along_sign": True} if self.along_sign else {})
+
+
+def plan_preservation(
+    store: Store,
+    request: Request,
+    sizes: Sizes,
+    site: str | None = None,
+    name: str | None = None,
+    location: str | None = None,
+) -> Plan:
+    """Plan a preservation: of every network of one set, or of several sizes.
+
+    Parameters
+    ----------
+    store : Store
+        Study of the networks.
+    request : Request
+        Intervention (of the first network set, if there is one), tasks and controls.
+    sizes : Sizes
+        Sizes.
+    site : str, optional
+        Site of the neurons; needed if there are several.
+    name : str, optional
+        Name of the entries; by default the sets and the decomposition.
+    location : str, optional
+        Location of the model, if one is named.
+    """
+    if not sizes.is_grid:
+        return plan_networks(store, request, site, name, location)
+    _check_controls(request)
+    sets, shares, decomposition = list(sizes.networks), list(sizes.shares), sizes.decomposition
+    at = site or _common_site(store, sets, decomposition if shares else None)
+    opened: list[NetworkSet] = [store.open(NETWORKS_CODEC, one, at) for one in sets]
+    if shares and decomposition is None and sets:
+        decomposition = str(store.find(NETWORKS, sets[0], at).inputs["decomposition"])
+    maps = store.open(DECOMPOSITION_CODEC, decomposition, at) if shares else None
+    grid = preservation_grid(opened, maps, shares)
+    first = [*opened, *([maps] if maps is not None else [])][0]
+    request.baseline.recording(store, first.space.site)  # fails now if there is none
+    parameters: dict[str, Any] = {"networks": sets}
+    inputs: dict[str, Any] = {"networks": sets} if sets else {}
+    if maps is not None:
+        parameters |= {"shares": shares, "decomposition": maps.method}
+        inputs["decomposition"] = maps.method
+
+    def conditions() -> "Mapping[str, Conditions]":
+        make = intervention_maker(store, request, first.space.site)
+        return {one.name: make(one.network) for one in grid}
+
+    return Plan(
+        store,
+        request,
+        first,
+        name or "-".join(["preserve", *sets, *(["share-of", maps.method] if maps is not None else [])]),
+        build_tasks(store, request, location),
+        conditions,
+        parameters,
+        write_up=WriteUp(
+            lambda scores, _: preservation_outcome(scores, grid, str(request.options["baseline"])),
+            {**request.parameters(), **parameters, "seed": request.seed},
+            inputs,
+        ),
+    )
+
+
+def plan_amplification(
+    store: Store,
+    request: Request,
+    doses: Doses,
+    site: str | None = None,
+    name: str | None = None,
+    location: str | None = None,
+) -> Plan:
+    """Plan an amplification: of every network by one dose, or by several.
+
+    Parameters
+    ----------
+    store : Store
+        Study of the networks.
+    request : Request
+        Intervention with the options of `doses`, tasks and controls.
+    doses : Doses
+        Doses and splits.
+    site : str, optional
+        Site of the neurons; needed if there are several.
+    name : str, optional
+        Name of the entries; by default the networks.
+    location : str, optional
+        Location of the model, if one is named.
+    """
+    if not doses.is_grid:
+        return plan_networks(store, request, site, name, location)
+    _check_controls(request)
+    networks = store.open(NETWORKS_CODEC, request.networks, site)
+    grid = dose_grid(networks, doses.gains, doses.offsets, doses.along_sign)
+    splits = list(doses.splits) or ["select", "test"]
+    tasks = split_tasks(store, request.tasks, splits)
+    check_not_learned(location, tasks)
+    parameters = {"networks": [request.networks], "splits": splits}
+    return Plan(
+        store,
+        request,
+        networks,
+        name or f"amplify-{request.networks}-doses",
+        tasks,
+        lambda: dose_conditions(grid),
+        parameters,
+        write_up=WriteUp(
+            lambda scores, _: amplification_outcome(scores, grid),
+            {**request.parameters(), **parameters, "seed": request.seed},
+            {"networks": [request.networks]},
+        ),
+    )
+
+
+def _check_controls(request: Request) -> None:
+    """Refuse families whose controls have another size than their network."""
+    refused = [one for one in request.controls.names if not CONTROLS[one].same_size]
+    if refused:
+        *first, last = [one.name for one in CONTROLS.values() if one.same_size]
+        raise ValueError(
+            f"--controls is {refused[0]!r}, but {refused[0]} controls are larger than their network, and here a larger "
+            f"set leaves or changes more. Accepted are {', '.join(first)} and {last}."
+        )
+
+
+def _common_site(store: Store, sets: Sequence[str], decomposition: str | None) -> str | None:
+    """Find the one site at which all sets are; None if there is a choice or no site, which the study reports."""
+    named = [(NETWORKS, name) for name in sets] + ([(DECOMPOSITIONS, decomposition)] if decomposition else [])
+    sites = [{one.site for one in store.entries.list(kind) if one.name == name} for kind, name in named]
+    if not sites or not all(sites):
+        return None
+    common = set.intersection(*sites)
+    if not common:
+        found = "; ".join(f"{name!r} at {', '.join(sorted(own))}" for (_, name), own in zip(named, sites, strict=True))
+        raise ValueError(
+            f"These are at different sites: {found}. Neurons of two sites make no grid: give sets of one site."
+        )
+    return common.pop() if len(common) == 1 else None

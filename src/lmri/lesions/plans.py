@@ -1,0 +1,306 @@
+"""Plans of evaluations: from a checked request to stored scores, or to an estimate of the run time."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lmri.exceptions import EntryExistsError
+from lmri.lesions.requests import Request, build_tasks, make_conditions, make_controls, open_networks
+from lmri.lesions.scores import Scores
+from lmri.lesions.scores.stored import SCORES, SCORES_CODEC, save_scores, scores_inputs
+from lmri.models.study_model import ModelSource
+from lmri.networks.network_set import NetworkSet
+from lmri.networks.stored_rois import lesion_targets, roi_parameters, roi_words
+from lmri.storage import check_name, check_writable
+from lmri.storage.experiments import save_experiment
+from lmri.storage.outcome import Outcome
+from lmri.storage.store import Store
+
+if TYPE_CHECKING:
+    from lmri.lesions.controls.base import Controls
+    from lmri.lesions.evaluation.plan import Conditions
+    from lmri.lesions.tasks.base import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredScores:
+    """The stored results of one evaluation.
+
+    Parameters
+    ----------
+    name, site : str
+        Place of the entries.
+    scores : Scores
+        Scores.
+    outcome : Outcome, optional
+        Outcome of the experiment, if the evaluation is one.
+    not_stored : str
+        Reason why the outcome is not stored; empty if it is.
+    """
+
+    name: str
+    site: str
+    scores: Scores
+    outcome: Outcome | None = None
+    not_stored: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class WriteUp:
+    """The experiment that scores are stored as.
+
+    Parameters
+    ----------
+    make : callable
+        Computes the outcome from the scores and the controls.
+    parameters : mapping
+        Parameters of the entry.
+    inputs : mapping
+        Inputs of the entry besides the scores.
+    may_differ : bool, default=False
+        Whether another write-up of the same scores may be stored already, which is kept.
+    """
+
+    make: "Callable[[Scores, Sequence[Controls]], Outcome]"
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    may_differ: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """An evaluation of stored networks that can be estimated or run.
+
+    Parameters
+    ----------
+    store : Store
+        Study of the networks.
+    request : Request
+        Intervention, tasks and controls.
+    networks : NetworkSet
+        Networks on whose site controls are measured.
+    name : str
+        Name of the entries.
+    tasks : list of Task
+        Tasks, such as `TaskOptions.build` makes them.
+    conditions : callable
+        Makes the conditions.
+    parameters : mapping
+        Parameters of the scores besides those of the request.
+    network_set : str, optional
+        Stored network set that is an input of the scores.
+    write_up : WriteUp, optional
+        Experiment that the scores are stored as.
+    """
+
+    store: Store
+    request: Request
+    networks: NetworkSet
+    name: str
+    tasks: "list[Task]"
+    conditions: "Callable[[], Mapping[str, Conditions]]"
+    parameters: Mapping[str, Any]
+    network_set: str | None = None
+    write_up: WriteUp | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    @property
+    def site(self) -> str:
+        """Site of the neurons."""
+        return self.networks.space.site
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether conditions differ in size or dose, and not only in the network."""
+        return self.write_up is not None and not self.write_up.may_differ
+
+    def controls(self, model: Any) -> "list[Controls]":
+        """Make the controls."""
+        return make_controls(self.store, self.request, self.networks, model)
+
+    def cost(self, source: ModelSource) -> pd.DataFrame:
+        """Estimate the run time by scoring the intact model; nothing is stored.
+
+        Parameters
+        ----------
+        source : ModelSource
+            Model.
+
+        Returns
+        -------
+        DataFrame
+            One row per task, as `lmri.evaluation.estimate_cost` returns it.
+        """
+        from lmri.lesions.evaluation import ItemStore, estimate_cost
+
+        logger.info("Loading the model")
+        model, tokenizer = source.load(self.store)
+        conditions, controls = self.conditions(), self.controls(model)
+        logger.info("Scoring the intact model")
+        store = ItemStore(self.store.layout.items)
+        return estimate_cost(model, tokenizer, self.tasks, conditions, controls, self.request.seed, store)
+
+    def run(
+        self, source: ModelSource, strict: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> StoredScores:
+        """Evaluate and store, unless exactly these scores are stored.
+
+        Parameters
+        ----------
+        source : ModelSource
+            Model.
+        strict : bool, default=False
+            Whether to refuse other weights than the recorded ones.
+        progress : callable, optional
+            Called with the number of finished evaluations and of all.
+
+        Raises
+        ------
+        EntryExistsError
+            If the name is taken by another evaluation.
+        """
+        check_writable(self.store.root)
+        logger.info("Loading the model")
+        model, tokenizer = source.load(self.store)
+        controls = self.controls(model)
+        scores = self._score(model, tokenizer, controls, strict, progress)
+        if self.write_up is None:
+            return StoredScores(self.name, self.site, scores)
+        outcome = self.write_up.make(scores, controls)
+        inputs = {**self.write_up.inputs, SCORES: self.name}
+        try:
+            save_experiment(self.store, outcome, self.name, self.site, inputs, self.write_up.parameters)
+        except EntryExistsError as error:
+            if not self.write_up.may_differ:
+                raise
+            return StoredScores(self.name, self.site, scores, outcome, str(error))
+        return StoredScores(self.name, self.site, scores, outcome)
+
+    def _score(
+        self,
+        model: Any,
+        tokenizer: Any,
+        controls: "list[Controls]",
+        strict: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> Scores:
+        from lmri.lesions.evaluation import ItemStore, evaluate, identity
+
+        conditions, seed, stop_after = self.conditions(), self.request.seed, self.request.controls.stop_after
+        made_of = identity(model, self.tasks, conditions, controls, seed, stop_after)
+        parameters = {**self.request.parameters(), **self.parameters}
+
+        def compute() -> None:
+            logger.info("Scoring %s conditions and their controls", len(conditions))
+            scores = evaluate(
+                model, tokenizer, self.tasks, conditions, controls, seed, strict, progress,
+                store=ItemStore(self.store.layout.items), stop_after=stop_after,
+            )  # fmt: skip
+            save_scores(self.store, scores, self.name, self.site, self.network_set, parameters)
+
+        inputs = scores_inputs(self.store, self.network_set, self.site, made_of)
+        own = (inputs, {**parameters, "seed": seed})
+        self.store.compute_unless_stored(SCORES, self.site, self.name, own, compute)
+        return self.store.open(SCORES_CODEC, self.name, self.site)
+
+
+def plan_networks(
+    store: Store, request: Request, site: str | None = None, name: str | None = None, location: str | None = None
+) -> Plan:
+    """Plan one intervention on every network of a set, or on regions of interest.
+
+    Parameters
+    ----------
+    store : Store
+        Study of the networks.
+    request : Request
+        Intervention, tasks and controls.
+    site : str, optional
+        Site of the neurons; needed if there are several.
+    name : str, optional
+        Name of the entries; by default the intervention and the networks.
+    location : str, optional
+        Location of the model, if one is named.
+    """
+    networks = open_networks(store, request, site)
+    return Plan(
+        store,
+        request,
+        networks,
+        name or f"{request.kind}-{networks.method}",
+        build_tasks(store, request, location),
+        lambda: make_conditions(store, request, networks),
+        roi_parameters(networks),
+        request.networks or None,
+    )
+
+
+def plan_lesion(
+    store: Store,
+    request: Request,
+    decompose: Callable[[], str],
+    site: str | None = None,
+    name: str | None = None,
+    location: str | None = None,
+    *,
+    paper_model: str | None = None,
+    paper: bool = False,
+) -> Plan:
+    """Plan a lesion of every network of a set, or of regions of interest, with its write-up.
+
+    Parameters
+    ----------
+    store : Store
+        Study of the networks.
+    request : Request
+        Request such as `lesion_request` makes.
+    decompose : callable
+        Computes the networks with the paper's choices, unless they are stored, and returns their name; called if the
+        request names neither networks nor regions.
+    site : str, optional
+        Site of the neurons; needed if there are several.
+    name : str, optional
+        Name of the entries; by default the intervention and the networks.
+    location : str, optional
+        Location of the model, if one is named.
+    paper_model : str, optional
+        Model of the paper whose values are shown alongside.
+    paper : bool, default=False
+        Whether to label the outcome as computed with the paper's choices.
+
+    Raises
+    ------
+    ValueError
+        If the outcome is to be labelled so, and a choice is not the paper's.
+    """
+    from lmri.lesions.experiments.lesions import lesion_outcome
+    from lmri.lesions.experiments.parity import check_parity
+
+    if not request.networks and not request.rois:
+        request = replace(request, networks=decompose())
+    plan = plan_networks(store, request, site, name, location)
+    networks, parameters = plan.networks, request.parameters()
+    if paper:
+        check_parity(networks, parameters)
+
+    def make(scores: Scores, controls: "Sequence[Controls]") -> Outcome:
+        return lesion_outcome(scores, networks.method, paper_model, paper, _balance(networks, controls))
+
+    about = {**parameters, "seed": request.seed, "paper_model": paper_model, "parity": paper, **roi_words(networks)}
+    return replace(plan, write_up=WriteUp(make, about, {}, may_differ=True))
+
+
+def _balance(networks: NetworkSet, controls: "Sequence[Controls]") -> pd.DataFrame | None:
+    """Compute how well controls match networks in removed energy; None if they are not matched by it."""
+    from lmri.lesions.controls import EnergyMatchedControls
+
+    matched = [one for one in controls if isinstance(one, EnergyMatchedControls)]
+    filled = [one for one in lesion_targets(networks) if one.n_neurons]
+    return pd.DataFrame([matched[0].balance(one).row() for one in filled]) if matched and filled else None

@@ -1,0 +1,33 @@
+"""The registry of named tasks: a new task is one file of this package and one line here."""
+
+from lmri.lesions.tasks import ag_news, cola, mnli, mrpc, qnli, qqp, squad, sst2, summarization
+from lmri.lesions.tasks.named import NamedTask
+
+TASKS: dict[str, NamedTask] = {
+    task.name: task
+    for task in (
+        cola.TASK,
+        mrpc.TASK,
+        qqp.TASK,
+        sst2.TASK,
+        mnli.TASK,
+        mnli.MATCHED_TASK,
+        mnli.MISMATCHED_TASK,
+        qnli.TASK,
+        ag_news.TASK,
+        squad.TASK,
+        summarization.TASK,
+    )
+}
+"""Named tasks by their name on the command line."""
+
+_EXAMPLE = "sst2"
+
+
+def tasks_help() -> str:
+    """Write the forms of ``--task`` for ``--help``."""
+    others = [one.name for one in TASKS.values() if not one.is_variant and one.name != _EXAMPLE]
+    return (
+        "perplexity (of the texts held out), perplexity:FILE, classification:FILE with the columns prompt and label, "
+        f"NAME:FILE such as {_EXAMPLE}:dev.jsonl ({', '.join(others)}), or a YAML file; may be repeated."
+    )
