@@ -149,7 +149,7 @@ if not stored("baselines", "scores"):
     others = {
         "zero": lmri.lesion(union),
         "mean of wiki": lmri.lesion(union, wiki),
-        "a random token of wiki": [lmri.lesion(union, lmri.Donors.draw(wiki, seed)) for seed in range(10)],
+        "a random token of wiki": [lmri.lesion(union, lmri.ResampleSource.draw(wiki, seed)) for seed in range(10)],
     }
     scores = lmri.evaluate(model, tokenizer, whole, others, store=ItemStore(study.layout.items))
     study.save_scores(scores, "baselines", site, ten, {"intervention": "lesion"})

@@ -14,11 +14,12 @@ import torch
 
 from lmri import MatchedControls, Network, NetworkSet, amplify, conditions_of, evaluate, find_sites, lesion
 from lmri.lesions import tasks
+from lmri.lesions.baselines import ResampleSource
 from lmri.lesions.controls import PermutedControls, SharedControls
 from lmri.lesions.evaluation import ItemStore, estimate_cost
 from lmri.lesions.evaluation.prefix import Prefix
 from lmri.lesions.evaluation.run import first_layer
-from lmri.lesions.interventions import Donors, preserve
+from lmri.lesions.interventions import preserve
 from lmri.lesions.scores import Design
 from tiny_models import albert, build, sentences
 
@@ -252,7 +253,7 @@ def test_repetitions_are_put_together_and_their_spread_is_told(gpt2, tokenizer):
     target = network(space, [0, 1, 2], share=0.5)
     rng = np.random.default_rng(0)
     made = [
-        lesion(target, Donors(space, rng.normal(size=(20, space.n_neurons)).astype(np.float32), "texts", seed))
+        lesion(target, ResampleSource(space, rng.normal(size=(20, space.n_neurons)).astype(np.float32), "texts", seed))
         for seed in range(4)
     ]
     task = several()[0]

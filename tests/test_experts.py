@@ -165,7 +165,7 @@ def test_means_and_donors_of_experts_are_refused(tmp_path):
     model = mixture("Mixtral")
     recording = record(model, word_tokenizer(), ["the cat sits", "a dog"], tmp_path, test_fraction=0, site="mlp_hidden")
     network = Network.from_members(recording.space, recording.space.layer_of == 0)
-    for baseline in (recording, lmri.Donors.draw(recording)):
+    for baseline in (recording, lmri.ResampleSource.draw(recording)):
         with pytest.raises(ValueError, match="does not run at tokens that are not routed to it"):
             lmri.lesion(network, baseline)
 

@@ -40,6 +40,14 @@ def test_this_test_would_notice():
     assert "torch" in _loaded("import lmri; lmri.lesion")
 
 
+def test_a_former_name_is_the_new_one_and_says_so():
+    import lmri
+
+    with pytest.warns(DeprecationWarning, match="now called lmri.ResampleSource"):
+        assert lmri.Donors is lmri.ResampleSource
+    assert "Donors" not in lmri.__all__
+
+
 def test_public_names_are_all_there():
     import lmri
 

@@ -13,7 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from lmri import MatchedControls, Network, NetworkSet, amplify, find_sites, lesion, preserve, record
 from lmri.exceptions import NotThresholdedError, OtherWeightsWarning, SiteError, SpaceMismatchError
 from lmri.lesions import tasks
-from lmri.lesions.interventions import Donors, Intervention, output_norms
+from lmri.lesions.baselines import ResampleSource
+from lmri.lesions.interventions import Intervention, output_norms
 from lmri.models import hashes
 from lmri.space import NeuronSpace
 from tiny_models import ARCHITECTURES, CAUSAL, N_LAYERS, assert_untouched, build, read, sentences, snapshot
@@ -271,9 +272,9 @@ def test_an_infinite_activation_is_silenced_to_zero_and_not_to_nan(gpt2, site):
 
 
 def donors_for(space, n=50, seed=0):
-    """Donors with values that no model gives, so that each can be told."""
+    """ResampleSource with values that no model gives, so that each can be told."""
     values = np.random.default_rng(100 + seed).normal(size=(n, space.n_neurons)).astype(np.float32)
-    return Donors(space, values, "made", seed)
+    return ResampleSource(space, values, "made", seed)
 
 
 def places(ids):
@@ -386,26 +387,26 @@ def test_seeds_are_different_interventions_and_one_seed_is_the_same(recorded, gp
     network = some(recording.space)
     results = []
     for seed in (0, 1, 2, 0):
-        donors = Donors.draw(recording, seed=seed, n=40)
+        donors = ResampleSource.draw(recording, seed=seed, n=40)
         assert lesion(network, donors).label == f"resample of words, seed {seed}"
         with lesion(network, donors).on(gpt2):
             results.append(read(gpt2, IDS))
     assert torch.equal(results[0], results[3])
     assert not any(torch.equal(results[0], other) for other in results[1:3])
-    digests = [lesion(network, Donors.draw(recording, seed=seed, n=40)).digest() for seed in (0, 1, 0)]
+    digests = [lesion(network, ResampleSource.draw(recording, seed=seed, n=40)).digest() for seed in (0, 1, 0)]
     assert digests[0] == digests[2] != digests[1]
 
 
 def test_donors_are_tokens_of_the_recording_with_all_neurons_together(recorded, site):
     recording = recorded.recording(site=site)
     rows = {row.tobytes() for row in np.concatenate(list(recording.arrays()))}
-    donors = Donors.draw(recording, seed=3, n=30)
+    donors = ResampleSource.draw(recording, seed=3, n=30)
     drawn = [row.tobytes() for row in donors.values]
     assert len(drawn) == 30
     assert set(drawn) <= rows
     assert donors.texts == hashes(recording.fit_texts)
     assert not donors.texts & hashes(recording.test_texts)
-    every = Donors.draw(recording, n=10**6)
+    every = ResampleSource.draw(recording, n=10**6)
     assert {row.tobytes() for row in every.values} == rows
     intervention = lesion(some(recording.space), donors)
     assert intervention.fit_texts == donors.texts
@@ -459,7 +460,7 @@ def test_donors_come_in_the_format_of_the_model(gpt2, site, dtype):
 def test_a_value_beyond_the_models_format_is_refused(gpt2):
     gpt2.to(torch.float16)
     space = find_sites(gpt2)
-    donors = Donors(space, np.full((3, space.n_neurons), 1e5, np.float32), "large")
+    donors = ResampleSource(space, np.full((3, space.n_neurons), 1e5, np.float32), "large")
     for intervention in (lesion(some(space), donors), amplify(some(space), offset=1e5)):
         with (
             pytest.raises(ValueError, match=r"reaches 1e\+05, which is beyond float16.*dtype='bfloat16'"),
@@ -468,7 +469,7 @@ def test_a_value_beyond_the_models_format_is_refused(gpt2):
             read(gpt2, IDS)
     other = build("gpt2").to(torch.bfloat16)
     space = find_sites(other)
-    with lesion(some(space), Donors(space, donors.values, "large")).on(other):
+    with lesion(some(space), ResampleSource(space, donors.values, "large")).on(other):
         assert read(other, IDS).isfinite().all()
 
 
@@ -496,13 +497,13 @@ def test_bad_donors_are_refused(recorded, gpt2):
     space = find_sites(gpt2)
     for shape in ((0, space.n_neurons), (3, 5), (space.n_neurons,)):
         with pytest.raises(ValueError, match=r"needed is a row a donor, \(n_donors, 96\)"):
-            Donors(space, np.zeros(shape, np.float32), "bad")
+            ResampleSource(space, np.zeros(shape, np.float32), "bad")
     with pytest.raises(ValueError, match="The donors of 'bad'"):
-        Donors(space, np.full((1, 96), np.nan, np.float32), "bad")
+        ResampleSource(space, np.full((1, 96), np.nan, np.float32), "bad")
     with pytest.raises(ValueError, match="n is 0; at least 1 donor"):
-        Donors.draw(recorded.recording(site="mlp_out"), n=0)
+        ResampleSource.draw(recorded.recording(site="mlp_out"), n=0)
     with pytest.raises(SpaceMismatchError, match="The recording of 'words' has 3 layers of 56"):
-        lesion(some(space), Donors.draw(recorded.recording(site="mlp_hidden")))
+        lesion(some(space), ResampleSource.draw(recorded.recording(site="mlp_hidden")))
 
 
 def test_a_control_has_the_same_donor_tokens(gpt2, site):

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import types
+import warnings
 from collections.abc import Sequence
 
 import lazy_loader as _lazy
@@ -47,6 +48,10 @@ _PUBLIC_SUBMODULES = {
     "viewer": "report.viewer",
 }
 """Documented modules and their places in the package; ``src/lmri-stubs`` lists them for type checkers (decision 25)."""
+
+
+_DEPRECATED = {"Donors": "ResampleSource"}
+"""Former spellings of public names, which stay for one minor version, and the names that replaced them."""
 
 
 class _SubmoduleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -107,6 +112,13 @@ __all__ = sorted([*_names, "qc", "set_log_level", "tasks"])
 
 
 def __getattr__(name: str) -> object:
+    if name in _DEPRECATED:
+        warnings.warn(
+            f"lmri.{name} is now called lmri.{_DEPRECATED[name]}. The former name will be removed in version 0.2.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return _load(_DEPRECATED[name])
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}") if name in ("qc", "tasks") else _load(name)

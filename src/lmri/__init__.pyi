@@ -6,13 +6,13 @@ from .decomposition.individuals import dual_regression as dual_regression
 from .decomposition.localizer import Localizer as Localizer
 from .decomposition.localizer import localize as localize
 from .exceptions import SpaceMismatchError as SpaceMismatchError
+from .lesions.baselines import ResampleSource as ResampleSource
 from .lesions.controls import EnergyMatchedControls as EnergyMatchedControls
 from .lesions.controls import MatchedControls as MatchedControls
 from .lesions.controls import PermutedControls as PermutedControls
 from .lesions.evaluation import conditions_of as conditions_of
 from .lesions.evaluation import evaluate as evaluate
 from .lesions.finetuning import finetune as finetune
-from .lesions.interventions import Donors as Donors
 from .lesions.interventions import Intervention as Intervention
 from .lesions.interventions import amplify as amplify
 from .lesions.interventions import lesion as lesion

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmri.models.loading_options import LoadingOptions
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -61,19 +63,11 @@ class ModelSource:
         """
         if isinstance(self.model, tuple):
             return self.model
-        from lmri.models import load_model, parse_precision
-
-        place = self.location or store.model_location or store.model.id
-        try:
-            return load_model(
-                place,
-                device=self.device,
-                revision=store.model.revision if place == store.model.id else None,
-                trust_remote_code=self.trust_remote_code,
-                allow_pickle=self.allow_pickle,
-                device_map=self.device_map,
-                offload_folder=self.offload_folder,
-                **parse_precision(store.model.dtype),
-            )
-        except ValueError as error:
-            raise ValueError(f"{error} If the model has moved, say where it is: --model.") from error
+        options = LoadingOptions(
+            device=self.device,
+            trust_remote_code=self.trust_remote_code,
+            allow_pickle=self.allow_pickle,
+            device_map=self.device_map,
+            offload_folder=self.offload_folder,
+        )
+        return options.load_of(store, self.location)

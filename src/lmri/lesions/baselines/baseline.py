@@ -7,7 +7,7 @@ from lmri.lesions.baselines.kinds import BaselineKind
 from lmri.lesions.baselines.registry import BASELINES, accepted_baselines
 
 if TYPE_CHECKING:
-    from lmri.lesions.interventions import Donors
+    from lmri.lesions.baselines.resample_source import ResampleSource
     from lmri.storage.recording import Recording
     from lmri.storage.store import Store
 
@@ -71,6 +71,6 @@ class Baseline:
         """
         return store.recording(self.corpus, site) if BASELINES[self.kind].takes_corpus else None
 
-    def value(self, store: "Store", site: str) -> "str | Recording | Donors":
+    def value(self, store: "Store", site: str) -> "str | Recording | ResampleSource":
         """Return the ``baseline`` of `lmri.lesion` and `lmri.preserve`."""
         return BASELINES[self.kind].value(self.recording(store, site), self.seed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from lmri.lesions.interventions import Donors
+    from lmri.lesions.baselines.resample_source import ResampleSource
     from lmri.storage.recording import Recording
 
     Moments = tuple[np.ndarray, np.ndarray]
@@ -47,7 +47,7 @@ class BaselineKind:
     accepted: tuple[str, ...]
     form: str
     help: str
-    value: "Callable[[Any, int], str | Recording | Donors]"
+    value: "Callable[[Any, int], str | Recording | ResampleSource]"
     label: Callable[[str, int], str]
     removed: "Callable[[Moments, Moments], np.ndarray]"
     takes_corpus: bool = True

@@ -3,19 +3,17 @@
 from typing import TYPE_CHECKING
 
 from lmri.lesions.baselines.kinds import BaselineKind
+from lmri.lesions.baselines.resample_source import ResampleSource
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lmri.lesions.baselines.kinds import Moments
-    from lmri.lesions.interventions import Donors
     from lmri.storage.recording import Recording
 
 
-def _value(recording: "Recording", seed: int) -> "Donors":
-    from lmri.lesions.interventions.donors import Donors  # loads torch
-
-    return Donors.draw(recording, seed)
+def _value(recording: "Recording", seed: int) -> "ResampleSource":
+    return ResampleSource.draw(recording, seed)
 
 
 def _label(corpus: str, seed: int) -> str:

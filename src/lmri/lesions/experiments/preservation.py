@@ -23,7 +23,8 @@ from lmri.space import NeuronSpace
 from lmri.storage.outcome import Outcome
 
 if TYPE_CHECKING:  # torch takes seconds, and tables need none
-    from lmri.lesions.interventions import Donors, Intervention
+    from lmri.lesions.baselines import ResampleSource
+    from lmri.lesions.interventions import Intervention
     from lmri.storage.recording import Recording
 
 NOTHING = "nothing-kept"
@@ -142,7 +143,7 @@ def keep_nothing(space: NeuronSpace) -> Kept:
 
 
 def preservation_conditions(
-    grid: Sequence[Kept], baseline: "str | Recording | Donors" = "zero"
+    grid: Sequence[Kept], baseline: "str | Recording | ResampleSource" = "zero"
 ) -> "dict[str, Intervention]":
     """Make the conditions of a grid, for `lmri.evaluate`.
 
@@ -150,7 +151,7 @@ def preservation_conditions(
     ----------
     grid : sequence of Kept
         As `preservation_grid` gives it.
-    baseline : "zero", Recording or Donors, default="zero"
+    baseline : "zero", Recording or ResampleSource, default="zero"
         What a silenced neuron gives, as for `lmri.preserve`.
     """
     from lmri.lesions.interventions import preserve

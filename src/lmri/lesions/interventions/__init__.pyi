@@ -1,6 +1,5 @@
 from .base import Edit as Edit
 from .base import Intervention as Intervention
-from .donors import Donors as Donors
 from .making import amplify as amplify
 from .making import lesion as lesion
 from .making import preserve as preserve

@@ -12,8 +12,9 @@ import torch
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError, SpaceMismatchError
-from lmri.lesions.interventions.donors import Donors, Reading
+from lmri.lesions.baselines.resample_source import ResampleSource
 from lmri.lesions.interventions.positions import Spare, SparingReading
+from lmri.lesions.interventions.resampling import CurrentTokens
 from lmri.models import altered, check_readable, describe_model
 from lmri.models.sites import by_text, n_declared, tapped, widths
 from lmri.networks import Network
@@ -64,7 +65,7 @@ class Intervention:
         Added there; the baseline of a lesion.
     label : str
         What scores say of it, such as ``"zero"`` or ``"gain 1.5"``.
-    donors : Donors, optional
+    donors : ResampleSource, optional
         Tokens of a recording whose values replace the activations.
     sign_offset : float
         If not 0, `shift` is this along the sign of the target's weights, and another one for another target.
@@ -77,7 +78,7 @@ class Intervention:
     scale: float
     shift: np.ndarray
     label: str
-    donors: Donors | None = None
+    donors: ResampleSource | None = None
     sign_offset: float = 0.0
     spare: Spare | None = None
 
@@ -152,11 +153,11 @@ class Intervention:
             stack.enter_context(altered(model, repr(self)))
             yield model
 
-    def _reading(self) -> Reading | None:
+    def _reading(self) -> CurrentTokens | None:
         """Give what watches the tokens that the model reads; None if what is done does not depend on them."""
         if self.spare is not None:
             return SparingReading(self.spare, self.donors)
-        return Reading(self.donors) if self.donors is not None else None
+        return CurrentTokens(self.donors) if self.donors is not None else None
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:
         check_readable(model)
@@ -186,7 +187,7 @@ def along(network: Network, offset: float) -> np.ndarray:
     return (np.float32(offset) * np.sign(network.weights)).astype(np.float32)
 
 
-def _writer(edit: Edit, reading: Reading | None) -> Callable[[torch.Tensor], torch.Tensor]:
+def _writer(edit: Edit, reading: CurrentTokens | None) -> Callable[[torch.Tensor], torch.Tensor]:
     """Make the function that a hook calls: a copy with the edited coordinates, spared tokens given back."""
     replace_ = _by_donors(edit, reading) if edit.donors is not None and reading is not None else _by_numbers(edit)
     if not isinstance(reading, SparingReading):
@@ -227,7 +228,7 @@ def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
     return write
 
 
-def _by_donors(edit: Edit, reading: Reading) -> Callable[[torch.Tensor], torch.Tensor]:
+def _by_donors(edit: Edit, reading: CurrentTokens) -> Callable[[torch.Tensor], torch.Tensor]:
     @functools.cache
     def prepare(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode(False):

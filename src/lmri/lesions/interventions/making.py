@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmri.lesions.baselines.resample_source import ResampleSource, check_tokens
 from lmri.lesions.interventions.base import Intervention, along
-from lmri.lesions.interventions.donors import Donors, check_tokens
 from lmri.lesions.interventions.positions import Spare, make_spare
 from lmri.networks import Network, NetworkSet
 from lmri.space import NeuronSpace
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def lesion(
     network: Network,
-    baseline: "str | Recording | Donors" = "zero",
+    baseline: "str | Recording | ResampleSource" = "zero",
     spare: str | None = None,
     spare_positions: Iterable[int] | None = None,
     spare_tokens: Iterable[int] | None = None,
@@ -29,9 +29,9 @@ def lesion(
     ----------
     network : Network
         Thresholded; an empty one changes nothing.
-    baseline : "zero", Recording or Donors, default="zero"
+    baseline : "zero", Recording or ResampleSource, default="zero"
         What a silenced neuron gives: 0, as in the paper, its mean over a recording, or its value at a donor token of
-        another text, ``lmri.Donors.draw(recording, seed=0)``. Zero and the mean are values that a model may never
+        another text (``lmri.ResampleSource.draw(recording, seed=0)``). Zero and the mean are values a model may never
         see together; those of a donor were there together once.
     spare : "sinks", optional
         Leave the first token of every text alone: the attention sink of decoders, whose massive activations a lesion
@@ -53,7 +53,7 @@ def lesion(
 
 def preserve(
     network: Network,
-    baseline: "str | Recording | Donors" = "zero",
+    baseline: "str | Recording | ResampleSource" = "zero",
     spare: str | None = None,
     spare_positions: Iterable[int] | None = None,
     spare_tokens: Iterable[int] | None = None,
@@ -65,7 +65,7 @@ def preserve(
     ----------
     network : Network
         Thresholded; of an empty one nothing is left.
-    baseline : "zero", Recording or Donors, default="zero"
+    baseline : "zero", Recording or ResampleSource, default="zero"
         What a silenced neuron gives.
     spare, spare_positions, spare_tokens, positions
         Tokens to leave alone, or the only ones to change, as of `lesion`.
@@ -145,12 +145,14 @@ def _zeros(space: NeuronSpace) -> np.ndarray:
     return np.zeros(space.n_neurons, dtype=np.float32)
 
 
-def _baseline(space: NeuronSpace, baseline: "str | Recording | Donors") -> tuple[np.ndarray, str, Donors | None]:
+def _baseline(
+    space: NeuronSpace, baseline: "str | Recording | ResampleSource"
+) -> tuple[np.ndarray, str, ResampleSource | None]:
     if isinstance(baseline, str):
         if baseline != "zero":
             raise ValueError(
                 f"baseline is {baseline!r}; accepted are 'zero' and a Recording, for its mean, and "
-                "Donors.draw(recording), for its values at donor tokens."
+                "ResampleSource.draw(recording), for its values at donor tokens."
             )
         return _zeros(space), "zero", None
     space.check_same(baseline.space, f"The recording of {baseline.corpus!r}")
@@ -159,8 +161,8 @@ def _baseline(space: NeuronSpace, baseline: "str | Recording | Donors") -> tuple
             f"The baseline is of {baseline.corpus!r}, but an expert does not run at tokens that are not routed to it, "
             "so that its mean and its donors would be zeros for the most part. Take the baseline 'zero' for experts."
         )
-    if not isinstance(baseline, Donors):
+    if not isinstance(baseline, ResampleSource):
         check_tokens(baseline)
-    if isinstance(baseline, Donors):
+    if isinstance(baseline, ResampleSource):
         return _zeros(space), baseline.label, baseline
     return baseline.mean.astype(np.float32), f"mean of {baseline.corpus}", None

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lmri.lesions.interventions.donors import Donors, Reading, _positions
+from lmri.lesions.baselines.resample_source import ResampleSource
+from lmri.lesions.interventions.resampling import CurrentTokens, _positions
 from lmri.models.sites import around
 from lmri.storage import digest
 
@@ -108,10 +109,10 @@ def _only_label(only: str | tuple[int, ...] | None) -> str:
     return f"{_listed('position', only)} only"
 
 
-class SparingReading(Reading):
+class SparingReading(CurrentTokens):
     """What the model reads right now: which tokens are spared, and which donor every token has, if there are any."""
 
-    def __init__(self, spare: Spare, donors: Donors | None = None) -> None:
+    def __init__(self, spare: Spare, donors: ResampleSource | None = None) -> None:
         if donors is not None:
             super().__init__(donors)
         self._has_donors = donors is not None

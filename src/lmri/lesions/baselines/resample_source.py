@@ -1,22 +1,13 @@
-"""Donor tokens: a silenced neuron gets the value that it had while another text was read."""
+"""Tokens of a recording from which lesioned neurons take their values."""
 
-import contextlib
-import functools
 import hashlib
-import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel
 
-from lmri.models import hashes
-from lmri.models.sites import around
 from lmri.space import NeuronSpace
-from lmri.storage import digest
+from lmri.storage import digest, text_hash
 from lmri.storage.recording import Recording
 
 _TABLE = 65_536
@@ -24,7 +15,7 @@ _TABLE = 65_536
 
 
 @dataclass(frozen=True, eq=False)
-class Donors:
+class ResampleSource:
     """Tokens of a recording, with the activity of all neurons at each.
 
     Every token that the model reads gets one donor, the same in all layers, so that the silenced neurons have values
@@ -61,7 +52,7 @@ class Donors:
             self.space.check_finite(row, f"The donors of {self.corpus!r}")
 
     @classmethod
-    def draw(cls, recording: Recording, seed: int = 0, n: int = 512) -> "Donors":
+    def draw(cls, recording: Recording, seed: int = 0, n: int = 512) -> "ResampleSource":
         """Draw donor tokens from the texts in a recording's images.
 
         Dummies, such as the first token of every text, are in no image and so never donors.
@@ -73,7 +64,7 @@ class Donors:
         seed : int, default=0
             Of this draw.
         n : int, default=512
-            Donors, without replacement; all tokens if there are fewer. Each takes 4 bytes a neuron.
+            ResampleSource, without replacement; all tokens if there are fewer. Each takes 4 bytes a neuron.
         """
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 donor is needed.")
@@ -86,7 +77,8 @@ class Donors:
             own = (chosen >= first) & (chosen < first + len(array))
             values[own] = array[chosen[own] - first]
             first += len(array)
-        return cls(recording.space, values, recording.corpus, seed, hashes(recording.fit_texts))
+        texts = frozenset(text_hash(text) for text in recording.fit_texts)
+        return cls(recording.space, values, recording.corpus, seed, texts)
 
     @property
     def label(self) -> str:
@@ -124,57 +116,3 @@ def check_tokens(recording: Recording) -> None:
             f"The recording of {recording.corpus!r} has a volume a {per}, and a lesion writes at single tokens. Record "
             "tokens for a baseline: without --per."
         )
-
-
-class Reading:
-    """What the model reads right now, and so which donor every token has."""
-
-    def __init__(self, donors: Donors) -> None:
-        self.donors = donors
-        self._now: torch.Tensor | None = None
-
-    @property
-    def donor_of_token(self) -> torch.Tensor:
-        """Donors in the current forward pass: int, ``(n_texts, n_tokens)``."""
-        if self._now is None:
-            raise ValueError(
-                "Which tokens the model reads is unknown, so they have no donor: it was given embeddings, or a layer "
-                "was called by itself. Call the model with input_ids, or take the baseline 'zero' or a recording's "
-                "mean."
-            )
-        return self._now
-
-    @contextlib.contextmanager
-    def of(self, model: PreTrainedModel, path: str) -> Iterator[None]:
-        """Watch, while the body runs, what the parts of the model around the module at `path` are given to read."""
-        with contextlib.ExitStack() as stack:
-            for part in around(model, path):
-                look = functools.partial(self._look, inspect.signature(part.forward))
-                stack.callback(part.register_forward_pre_hook(look, with_kwargs=True).remove)
-                stack.callback(part.register_forward_hook(self._forget, always_call=True).remove)
-            yield
-
-    def _look(self, signature: inspect.Signature, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        given = signature.bind_partial(*args, **kwargs).arguments
-        given = {**given, **given.get("kwargs", {})}
-        ids = given.get("input_ids")
-        if isinstance(ids, torch.Tensor):  # else an outer part may have been given them
-            positions = _positions(ids, given).expand_as(ids)
-            chosen = self.donors.choose(positions.cpu().numpy(), ids.cpu().numpy())
-            self._now = torch.from_numpy(chosen).to(ids.device)
-
-    def _forget(self, *_: Any) -> None:
-        self._now = None
-
-
-def _positions(ids: torch.Tensor, given: dict[str, Any]) -> torch.Tensor:
-    """Find the place of every token in its text, pads and cached tokens considered."""
-    n_tokens = ids.shape[1]
-    mask, places, past = (given.get(name) for name in ("attention_mask", "position_ids", "past_key_values"))
-    if isinstance(mask, torch.Tensor) and mask.ndim == 2 and mask.shape[1] >= n_tokens:
-        # While text is generated the mask covers the tokens in the cache, too.
-        return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -n_tokens:]
-    if isinstance(places, torch.Tensor) and places.ndim == 2:
-        return places
-    n_before = int(past.get_seq_length()) if past is not None else 0
-    return torch.arange(n_before, n_before + n_tokens, device=ids.device)[None]

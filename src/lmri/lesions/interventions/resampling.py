@@ -1,0 +1,73 @@
+"""The token that the model reads, and the token of a recording from which lesioned neurons take their values."""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from lmri.lesions.baselines.resample_source import ResampleSource
+from lmri.models.sites import around
+
+
+class CurrentTokens:
+    """The tokens of the current forward pass, and the resampled token of each.
+
+    Parameters
+    ----------
+    donors : ResampleSource
+        Tokens from which values are taken.
+    """
+
+    def __init__(self, donors: ResampleSource) -> None:
+        self.donors = donors
+        self._now: torch.Tensor | None = None
+
+    @property
+    def donor_of_token(self) -> torch.Tensor:
+        """ResampleSource in the current forward pass: int, ``(n_texts, n_tokens)``."""
+        if self._now is None:
+            raise ValueError(
+                "Which tokens the model reads is unknown, so they have no donor: it was given embeddings, or a layer "
+                "was called by itself. Call the model with input_ids, or take the baseline 'zero' or a recording's "
+                "mean."
+            )
+        return self._now
+
+    @contextlib.contextmanager
+    def of(self, model: PreTrainedModel, path: str) -> Iterator[None]:
+        """Watch, while the body runs, what the parts of the model around the module at `path` are given to read."""
+        with contextlib.ExitStack() as stack:
+            for part in around(model, path):
+                look = functools.partial(self._look, inspect.signature(part.forward))
+                stack.callback(part.register_forward_pre_hook(look, with_kwargs=True).remove)
+                stack.callback(part.register_forward_hook(self._forget, always_call=True).remove)
+            yield
+
+    def _look(self, signature: inspect.Signature, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        given = {**given, **given.get("kwargs", {})}
+        ids = given.get("input_ids")
+        if isinstance(ids, torch.Tensor):  # else an outer part may have been given them
+            positions = _positions(ids, given).expand_as(ids)
+            chosen = self.donors.choose(positions.cpu().numpy(), ids.cpu().numpy())
+            self._now = torch.from_numpy(chosen).to(ids.device)
+
+    def _forget(self, *_: Any) -> None:
+        self._now = None
+
+
+def _positions(ids: torch.Tensor, given: dict[str, Any]) -> torch.Tensor:
+    """Find the place of every token in its text, pads and cached tokens considered."""
+    n_tokens = ids.shape[1]
+    mask, places, past = (given.get(name) for name in ("attention_mask", "position_ids", "past_key_values"))
+    if isinstance(mask, torch.Tensor) and mask.ndim == 2 and mask.shape[1] >= n_tokens:
+        # While text is generated the mask covers the tokens in the cache, too.
+        return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -n_tokens:]
+    if isinstance(places, torch.Tensor) and places.ndim == 2:
+        return places
+    n_before = int(past.get_seq_length()) if past is not None else 0
+    return torch.arange(n_before, n_before + n_tokens, device=ids.device)[None]
