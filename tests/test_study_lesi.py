@@ -19,8 +19,10 @@ from lmri.exceptions import EntryExistsError
 from lmri.lesions.baselines import BASELINES, Baseline
 from lmri.lesions.controls import CONTROLS, ControlOptions, MatchedControls
 from lmri.lesions.controls.registry import family_words
+from lmri.lesions.plans import plan_networks
 from lmri.lesions.requests import Request
 from lmri.lesions.tasks import TASKS, TaskOptions
+from lmri.models.study_model import ModelSource
 from lmri.report.methods import _controls
 from walking import two_of
 
@@ -143,6 +145,15 @@ def test_contradictions_are_refused_before_a_model_is_loaded(study):
         study.amplify("pair", gain=[2], split=["select", "test"], model="nowhere")
     with pytest.raises(ValueError, match="nothing to preserve"):
         study.preserve(model="nowhere")
+
+
+def test_the_cost_of_a_plan_is_a_table_and_stores_nothing(study, demo):
+    before = sorted(study.root.rglob("*"))
+    request = Request("lesion", {"baseline": "zero"}, "pair", controls=ControlOptions(n=3))
+    cost = plan_networks(study, request).cost(ModelSource(demo))
+    assert cost["task"].tolist() == ["perplexity-code", "perplexity-news"]
+    assert (cost["n_evaluations"] == 1 + 3 * (1 + 3) + 1).all()  # intact; two networks and their union; random neurons
+    assert sorted(study.root.rglob("*")) == before
 
 
 # -- registries -------------------------------------------------------------------------------------------------------
