@@ -803,7 +803,7 @@ class Study(Store):
         EntryExistsError
             If the name is taken by an evaluation with other inputs or parameters.
         """
-        from lmri.lesions.plans import plan_lesion
+        from lmri.lesions.experiments.lesion_plan import plan_lesion
         from lmri.lesions.requests import Silencing, lesion_request
 
         source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)

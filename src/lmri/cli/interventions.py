@@ -85,7 +85,7 @@ def lesion(
 ) -> None:
     """Silence each network, and their union, or regions of interest, and score the model beside matched controls."""
     from lmri.lesions.controls import ControlOptions
-    from lmri.lesions.plans import plan_lesion
+    from lmri.lesions.experiments.lesion_plan import plan_lesion
     from lmri.lesions.requests import Silencing, lesion_request
     from lmri.study import open_study
 

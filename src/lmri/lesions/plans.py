@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from lmri.lesions.scores import Scores
 from lmri.lesions.scores.stored import SCORES, SCORES_CODEC, save_scores, scores_inputs
 from lmri.models.study_model import ModelSource
 from lmri.networks.network_set import NetworkSet
-from lmri.networks.stored_rois import lesion_targets, roi_parameters, roi_words
+from lmri.networks.stored_rois import roi_parameters
 from lmri.storage import check_name, check_writable
 from lmri.storage.experiments import save_experiment
 from lmri.storage.outcome import Outcome
@@ -240,67 +240,3 @@ def plan_networks(
         roi_parameters(networks),
         request.networks or None,
     )
-
-
-def plan_lesion(
-    store: Store,
-    request: Request,
-    decompose: Callable[[], str],
-    site: str | None = None,
-    name: str | None = None,
-    location: str | None = None,
-    *,
-    paper_model: str | None = None,
-    paper: bool = False,
-) -> Plan:
-    """Plan a lesion of every network of a set, or of regions of interest, with its write-up.
-
-    Parameters
-    ----------
-    store : Store
-        Study of the networks.
-    request : Request
-        Request such as `lesion_request` makes.
-    decompose : callable
-        Computes the networks with the paper's choices, unless they are stored, and returns their name; called if the
-        request names neither networks nor regions.
-    site : str, optional
-        Site of the neurons; needed if there are several.
-    name : str, optional
-        Name of the entries; by default the intervention and the networks.
-    location : str, optional
-        Location of the model, if one is named.
-    paper_model : str, optional
-        Model of the paper whose values are shown alongside.
-    paper : bool, default=False
-        Whether to label the outcome as computed with the paper's choices.
-
-    Raises
-    ------
-    ValueError
-        If the outcome is to be labelled so, and a choice is not the paper's.
-    """
-    from lmri.lesions.experiments.lesions import lesion_outcome
-    from lmri.lesions.experiments.parity import check_parity
-
-    if not request.networks and not request.rois:
-        request = replace(request, networks=decompose())
-    plan = plan_networks(store, request, site, name, location)
-    networks, parameters = plan.networks, request.parameters()
-    if paper:
-        check_parity(networks, parameters)
-
-    def make(scores: Scores, controls: "Sequence[Controls]") -> Outcome:
-        return lesion_outcome(scores, networks.method, paper_model, paper, _balance(networks, controls))
-
-    about = {**parameters, "seed": request.seed, "paper_model": paper_model, "parity": paper, **roi_words(networks)}
-    return replace(plan, write_up=WriteUp(make, about, {}, may_differ=True))
-
-
-def _balance(networks: NetworkSet, controls: "Sequence[Controls]") -> pd.DataFrame | None:
-    """Compute how well controls match networks in removed energy; None if they are not matched by it."""
-    from lmri.lesions.controls import EnergyMatchedControls
-
-    matched = [one for one in controls if isinstance(one, EnergyMatchedControls)]
-    filled = [one for one in lesion_targets(networks) if one.n_neurons]
-    return pd.DataFrame([matched[0].balance(one).row() for one in filled]) if matched and filled else None
