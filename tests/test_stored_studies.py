@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmri import open_study, storage
+from lmri import NeuronICA, open_study, storage
+from lmri.decomposition.stored import decomposition_identity
+from lmri.exceptions import EntryExistsError
+from lmri.networks.thresholds import THRESHOLDS
 from lmri.report.validation import validate
 
 ARCHIVE = Path(__file__).parent / "data" / "study-v1.tar.xz"
@@ -22,6 +25,20 @@ ENTRIES = {
     ("scores", "mlp_hidden"): ["lesion-ica"],
     ("experiments", "mlp_hidden"): ["lesion-ica"],
 }
+
+DESCRIBED = {
+    "fdr": "b460c56a8926e298",
+    "fdr_set": "cafd223035e62b02",
+    "z": "f235e74c330b80b0",
+    "z_positive": "3e014057c9f22f1b",
+    "robust_z": "9b968721c31b63b4",
+    "mixture": "15943e7855c2fbcd",
+    "top": "af37eeac5b94c7d4",
+    "support": "dff76fbbc376f5a9",
+    "auto": "c45cbb5777847b29",
+    "fdr_gaussian": "ff1c56f021759d50",
+}
+"""Hashes of the descriptions of thresholds."""
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +96,23 @@ def test_damage_would_be_noticed(study, tmp_path):
     entry = copy.find("networks", "ica", "mlp_hidden")
     copy.file_of(entry)("members.nii.gz").unlink()
     assert any("members.nii.gz" in problem for problem in validate(copy).problems)
+
+
+def test_settings_that_are_stored_are_spelled_as_they_were(study):
+    """A stored entry is found again: no setting, not even the description of a threshold, has another spelling."""
+    site = "mlp_hidden"
+    recordings = study.group(site)
+    estimator = NeuronICA(study.space(site), 3, n_init=2)
+    assert study.entries.has("decompositions", site, "ica", *decomposition_identity(estimator, recordings))
+    again = study.decomposition("ica", site).threshold("z", z=1.5)
+    assert study.save_networks(again, "ica").digest == study.find("networks", "ica", site).digest
+    entry = study.find("scores", "lesion-ica", site)
+    assert study.entries.has("scores", site, "lesion-ica", entry.inputs, entry.parameters)
+    with pytest.raises(EntryExistsError, match="z: 1.5 there, 2.0 now"):
+        study.save_networks(study.decomposition("ica", site).threshold("z", z=2.0), "ica")
+
+
+@pytest.mark.parametrize("method", sorted(DESCRIBED))
+def test_descriptions_of_thresholds_are_part_of_stored_settings(method):
+    """Stored networks contain the description, so that another text would make them other networks."""
+    assert storage.digest(THRESHOLDS[method].description) == DESCRIBED[method]
