@@ -4,6 +4,7 @@ import importlib
 import inspect
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from lmri import open_study
 from lmri.cli.app import app
 from lmri.decomposition.methods import METHODS, DecompositionMethod, build
 from lmri.networks import NetworkSet
-from lmri.networks.thresholds import THRESHOLDS, ThresholdMethod, parse_threshold
+from lmri.networks.thresholds import THRESHOLDS, SurrogateNull, ThresholdMethod, parse_threshold
 from lmri.networks.thresholds.registry import names_in_docstring, parameters_in_docstring
 from lmri.report.wording import method_words, threshold_words
 from lmri.study import Study
@@ -192,6 +193,13 @@ def test_a_new_method_is_an_entry_of_the_registry(monkeypatch, helped, walked):
 def test_registered_estimators_exist(walked):
     for name in METHODS:
         assert build(name, walked.space(), n_components=2).method_name == name
+
+
+def test_maps_without_a_choice_have_the_default_threshold_of_their_method(walked):
+    maps = walked.decomposition("canica")
+    for name, method in METHODS.items():
+        by = replace(maps, info={"method": name}, null=SurrogateNull.from_maps([maps.weights])).threshold()
+        assert by.info["threshold"]["method"] == method.threshold
 
 
 def test_docstrings_list_all_thresholds():

@@ -190,7 +190,7 @@ def _decompose_as_paper(
     return store.open(NETWORKS_CODEC, name, space.site)
 
 
-def _thresholded(store: Store, name: str, site: str, method: str | None, values: dict[str, float]) -> NetworkSet:
+def _thresholded(store: Store, name: str, site: str, method: str, values: dict[str, float]) -> NetworkSet:
     """Store the networks of a decomposition under its own name, and return them."""
     save_networks(store, store.open(DECOMPOSITION_CODEC, name, site).threshold(method, **values), name)
     return store.open(NETWORKS_CODEC, name, site)

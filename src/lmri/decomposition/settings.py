@@ -8,7 +8,6 @@ from lmri.decomposition.methods import METHODS, DecompositionMethod, find_method
 from lmri.decomposition.parity import THRESHOLD as PAPER_THRESHOLD
 from lmri.decomposition.parity import Z_LESIONS
 from lmri.networks.thresholds import THRESHOLDS, parse_threshold
-from lmri.networks.thresholds.parsing import Threshold
 from lmri.networks.thresholds.registry import alternatives
 
 N_COMPONENTS, PAPERS_N_COMPONENTS = 20, 10
@@ -115,13 +114,13 @@ class DecompositionSettings:
                 "--paper decides method, standardization, confounds (none) and repeats. Leave these out, or leave out "
                 "--paper."
             )
-        if self.chosen_threshold[0] not in (None, PAPER_THRESHOLD):
+        if parse_threshold(self.threshold)[0] not in (None, PAPER_THRESHOLD):
             raise ValueError(
                 f"--threshold is {self.threshold!r}; with --paper it is z_positive:3.6 or z_positive:1.96."
             )
 
     def _check_surrogates(self) -> None:
-        n, threshold = self.n_surrogates, THRESHOLDS[self.chosen_threshold[0] or self.registered.threshold]
+        n, threshold = self.n_surrogates, THRESHOLDS[self.chosen_threshold[0]]
         if n < 0:
             raise ValueError(f"--n-surrogates is {n}; it must be at least 0.")
         if threshold.needs_null and n < N_SURROGATES:
@@ -136,9 +135,10 @@ class DecompositionSettings:
         return find_method(self.method)
 
     @property
-    def chosen_threshold(self) -> Threshold:
-        """Name of the threshold, None for the default, and its parameters."""
-        return parse_threshold(self.threshold)
+    def chosen_threshold(self) -> tuple[str, dict[str, float]]:
+        """Name of the threshold, by default the method's own, and its parameters."""
+        name, values = parse_threshold(self.threshold)
+        return name or self.registered.threshold, values
 
     @property
     def paper_z(self) -> float:
@@ -157,8 +157,7 @@ class DecompositionSettings:
         """Number of surrogates."""
         if self.repeats.n_surrogates is not None:
             return self.repeats.n_surrogates
-        by = self.chosen_threshold[0] or self.registered.threshold
-        return N_SURROGATES if THRESHOLDS[by].needs_null else 0
+        return N_SURROGATES if THRESHOLDS[self.chosen_threshold[0]].needs_null else 0
 
     @property
     def own_options(self) -> dict[str, Any]:

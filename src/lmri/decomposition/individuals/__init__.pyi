@@ -3,6 +3,7 @@ from .dual_regression import dual_regression as dual_regression
 from .inference import MapTest as MapTest
 from .inference import contrast as contrast
 from .inference import one_sample as one_sample
+from .pipeline import DualRegressionResult as DualRegressionResult
 from .templates import DrawnTexts as DrawnTexts
 from .templates import TemplateOverlap as TemplateOverlap
 from .templates import draw_texts as draw_texts
