@@ -28,7 +28,7 @@ CANNOT_RUN = {
     "docs/architectures.md": "names the projection of a model that the reader has",
 }
 UsageError = typer.BadParameter.__base__  # typer comes with a click of its own
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```([\w{}-]*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def _blocks(path, language):

@@ -25,9 +25,6 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
 TOP = {path.name for path in ROOT.iterdir()}
 
-NOT_YET = {}
-"""Named by the pages, and added by changes under way. Each line has to go when its name exists."""
-
 
 def _read(name):
     return (ROOT / name).read_text(encoding="utf-8")
@@ -156,8 +153,7 @@ def test_a_wrong_citation_would_be_noticed(old, new, problem):
 def test_everything_that_the_pages_name_exists():
     codes = [code for page in PAGES for code in _code(_read(page))]
     missing = _missing(codes, _make_targets(_read("Makefile")), _commands())
-    assert missing - NOT_YET == set()
-    assert NOT_YET - missing == set(), "these exist now, or no page names them: remove them from NOT_YET"
+    assert missing == set()
 
 
 def test_what_does_not_exist_would_be_noticed():

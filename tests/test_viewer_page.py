@@ -76,7 +76,7 @@ def plant(root, widths=WIDTHS, corpora=None, n_networks=4, seed=0):
                 runs,
                 lambda n: rng.laplace(size=(n, n_networks)) @ maps + rng.normal(size=(n, space.n_neurons)),
             )
-    return study
+    return open_study(root)
 
 
 def record(study, space, corpus, runs, draw):
