@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from lmri import find_sites, record
 from lmri.exceptions import SiteError
 from lmri.models import fingerprint
-from lmri.models.sites import attach, by_text, projections, widths
+from lmri.models.sites import register_hook, to_batch_tokens, projections, widths
 from tiny_models import (
     ARCHITECTURES,
     HIDDEN,
@@ -227,14 +227,14 @@ def test_a_site_is_seen_and_replaced_on_its_own_side(module):
     x = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
     y = module(x)
     for site, value in (("mlp_hidden", x), ("mlp_out", y)):
-        handle = attach(module, site, seen.append)  # append returns None: nothing is replaced
+        handle = register_hook(module, site, seen.append)  # append returns None: nothing is replaced
         assert torch.equal(module(x), y)
         assert torch.equal(seen.pop(), value)
         handle.remove()
-    handle = attach(module, "mlp_hidden", torch.zeros_like)
+    handle = register_hook(module, "mlp_hidden", torch.zeros_like)
     torch.testing.assert_close(module(x), module.bias.expand(2, 4, 3))
     handle.remove()
-    handle = attach(module, "mlp_out", torch.zeros_like)
+    handle = register_hook(module, "mlp_out", torch.zeros_like)
     assert not module(x).any()
     handle.remove()
     assert torch.equal(module(x), y)
@@ -242,11 +242,11 @@ def test_a_site_is_seen_and_replaced_on_its_own_side(module):
 
 def test_every_layout_of_texts_and_tokens_is_brought_to_one():
     values = torch.arange(2 * 3 * 5).reshape(2, 3, 5)
-    assert torch.equal(by_text(values, 2, 3), values)
-    assert torch.equal(by_text(values.reshape(6, 5), 2, 3), values)  # OPT
-    assert torch.equal(by_text(values.transpose(0, 1), 2, 3), values)  # ChatGLM
+    assert torch.equal(to_batch_tokens(values, 2, 3), values)
+    assert torch.equal(to_batch_tokens(values.reshape(6, 5), 2, 3), values)  # OPT
+    assert torch.equal(to_batch_tokens(values.transpose(0, 1), 2, 3), values)  # ChatGLM
     with pytest.raises(SiteError, match=r"shape \(4, 5\) for 2 texts of 3 tokens"):
-        by_text(values.reshape(6, 5)[:4], 2, 3)
+        to_batch_tokens(values.reshape(6, 5)[:4], 2, 3)
 
 
 def test_a_model_without_the_modules_of_a_space_is_refused(gpt2):

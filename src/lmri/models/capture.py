@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError
-from lmri.models.sites import by_text, forward, tapped
+from lmri.models.sites import to_batch_tokens, forward, hooked
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
 
@@ -146,7 +146,7 @@ def capture(
 
         def copy(activation: torch.Tensor) -> None:
             calls[number][z] += 1
-            by_token = by_text(activation, ids.shape[0], ids.shape[1] + n_before)[:, n_before:]
+            by_token = to_batch_tokens(activation, ids.shape[0], ids.shape[1] + n_before)[:, n_before:]
             # Copies, not views: Falcon overwrites this tensor in place a moment later.
             arrivals.take(number, z, by_token.reshape(ids.numel(), -1))
 
@@ -154,7 +154,7 @@ def capture(
 
     with contextlib.ExitStack() as stack:
         for number, space in enumerate(spaces):
-            stack.enter_context(tapped(model, space, {z: copier(number, z) for z in range(space.n_layers)}))
+            stack.enter_context(hooked(model, space, {z: copier(number, z) for z in range(space.n_layers)}))
         forward(model, ids, mask, {stack_of(space.site) for space in spaces})
     for space, counts in zip(spaces, calls, strict=True):
         for layer, count in zip(space.layers, counts, strict=True):

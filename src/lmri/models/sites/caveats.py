@@ -18,7 +18,7 @@ from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode
 from lmri.models.sites.checking import probe
 from lmri.models.sites.finding import find_sites
-from lmri.models.sites.hooks import attach
+from lmri.models.sites.hooks import register_hook
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
 from lmri.space.layers import is_attention, stack_of
@@ -194,10 +194,10 @@ class _Trial:
             ends.append(first.clone() if isinstance(first, torch.Tensor) else None)
 
         with contextlib.ExitStack() as handles:
-            handles.callback(attach(self.module, "mlp_out", alter).remove)
+            handles.callback(register_hook(self.module, "mlp_out", alter).remove)
             handles.callback(self.block.register_forward_hook(look).remove)
             if self.silent is not None:
-                handles.callback(attach(self.silent, "mlp_out", torch.zeros_like).remove)
+                handles.callback(register_hook(self.silent, "mlp_out", torch.zeros_like).remove)
             probe(self.model, self.stack)
         if not given:
             raise SiteError("A module of the space is not called in a forward pass; its space was found elsewhere.")

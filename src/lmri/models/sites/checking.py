@@ -15,7 +15,7 @@ from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode, input_device
 from lmri.models.sites import experts
 from lmri.models.sites.forward import forward
-from lmri.models.sites.hooks import by_text, features, projections, tapped
+from lmri.models.sites.hooks import to_batch_tokens, features, projections, hooked
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
@@ -46,7 +46,7 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
     run = functools.partial(_run, model, ids, stack)
     with evaluation_mode(model):
         keepers = {z: functools.partial(_keep, calls) for z, calls in enumerate(seen)}
-        with tapped(model, space, keepers):
+        with hooked(model, space, keepers):
             intact = run()
         for layer, calls in zip(space.layers, seen, strict=True):
             if len(calls) != 1 or calls[0].shape[-1] != layer.width:
@@ -55,14 +55,14 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
                     f"{layer.module!r} showed {found} in a forward pass; one call of width {layer.width} was expected. "
                     "The module is bypassed, shared or chunked; name another one by projection=."
                 )
-            by_text(calls[0], *shape)
+            to_batch_tokens(calls[0], *shape)
         if is_attention(space.site):
             _check_last(model, space, run)
         if not intact.isfinite().all():
             return  # nothing can be compared with NaN; the recorder names the neuron that it comes from
         z = _busiest(seen)
         if z is not None and space.site != ROUTER:  # which is only read
-            _check_lesion(model, space, z, by_text(seen[z][0], *shape), run)
+            _check_lesion(model, space, z, to_batch_tokens(seen[z][0], *shape), run)
 
 
 def check_activation(model: PreTrainedModel, space: NeuronSpace) -> None:
@@ -200,7 +200,7 @@ def _check_lesion(
         return value
 
     intact = _like(model, space, z, run)
-    with tapped(model, space, dict.fromkeys(places or [z], silence)):  # shared weights: in all of their layers
+    with hooked(model, space, dict.fromkeys(places or [z], silence)):  # shared weights: in all of their layers
         lesioned = run()
     if not torch.equal(_like(model, space, z, run), intact):
         raise SiteError(f"After a lesion of {layer.module!r} the model does not give what it gave before.")
@@ -221,7 +221,7 @@ def _check_lesion(
 
 def _like(model: PreTrainedModel, space: NeuronSpace, z: int, run: Callable[[], torch.Tensor]) -> torch.Tensor:
     """Run with a tap that changes nothing, so that experts are computed in the way that they are lesioned in."""
-    with tapped(model, space, {z: lambda value: None}):
+    with hooked(model, space, {z: lambda value: None}):
         return run()
 
 

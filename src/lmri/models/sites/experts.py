@@ -107,7 +107,7 @@ def _routing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tenso
 
 
 @contextlib.contextmanager
-def tapped(module: nn.Module, expert: int, function: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+def hooked(module: nn.Module, expert: int, function: Callable[[torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
     """Show `function` the hidden units of one expert while the body runs.
 
     Parameters

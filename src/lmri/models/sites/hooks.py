@@ -20,7 +20,7 @@ Function: TypeAlias = Callable[[torch.Tensor], torch.Tensor | None]
 
 
 @contextlib.contextmanager
-def tapped(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, Function]) -> Iterator[None]:
+def hooked(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, Function]) -> Iterator[None]:
     """Show functions the activations of layers at every forward pass, while the body runs.
 
     Parameters
@@ -41,15 +41,15 @@ def tapped(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, F
             if space.site == ROUTER:
                 stack.enter_context(experts.weighed(module, function))
             elif layer.expert is not None:
-                stack.enter_context(experts.tapped(module, layer.expert, function))
+                stack.enter_context(experts.hooked(module, layer.expert, function))
             elif layer.call is not None:
                 stack.enter_context(_at_call(model, layer, space.site, function))
             else:
-                stack.callback(attach(module, space.site, function).remove)
+                stack.callback(register_hook(module, space.site, function).remove)
         yield
 
 
-def attach(module: nn.Module, site: str, function: Function) -> Any:
+def register_hook(module: nn.Module, site: str, function: Function) -> Any:
     """Show `function` the activations of a module's side; only for modules that are called once in a pass.
 
     Returns
@@ -91,7 +91,7 @@ def _at_call(model: PreTrainedModel, layer: Layer, site: str, function: Function
     with contextlib.ExitStack() as stack:
         for part in around(model, layer.module):
             stack.callback(part.register_forward_pre_hook(start).remove)
-        stack.callback(attach(model.base_model.get_submodule(layer.module), site, pick).remove)
+        stack.callback(register_hook(model.base_model.get_submodule(layer.module), site, pick).remove)
         yield
 
 
@@ -106,7 +106,7 @@ def around(model: PreTrainedModel, path: str) -> list[nn.Module]:
     return list(dict.fromkeys([model, *(part for part in parts if isinstance(part, PreTrainedModel))]))
 
 
-def by_text(activation: torch.Tensor, n_texts: int, n_tokens: int) -> torch.Tensor:
+def to_batch_tokens(activation: torch.Tensor, n_texts: int, n_tokens: int) -> torch.Tensor:
     """Bring what a hook sees to ``(n_texts, n_tokens, width)``.
 
     OPT hands its MLP ``(n_texts * n_tokens, width)``; ChatGLM runs tokens first.
