@@ -32,7 +32,7 @@ def by_hand(module, states, indices):
 def captured(model, space, ids=IDS):
     with evaluation_mode(model):
         made = capture(model, [space], ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
-    [values] = made.values()
+    [values] = made.collect()
     return torch.from_numpy(values)
 
 

@@ -51,7 +51,7 @@ ATTENTION = {
 def captured(model, spaces, ids=IDS):
     with evaluation_mode(model):
         made = capture(model, spaces, ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
-    return [torch.from_numpy(values) for values in made.values()]
+    return [torch.from_numpy(values) for values in made.collect()]
 
 
 # -- attention --------------------------------------------------------------------------------------------------------

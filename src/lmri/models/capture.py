@@ -17,11 +17,11 @@ _STREAMED = ("cuda",)
 """Kinds of devices whose activations are copied while the pass goes on."""
 
 
-class Arrivals:
+class ActivationBuffers:
     """Memory of the host for what passes give, used by one after the other.
 
     Activations of a GPU come by a stream of their own into memory that the system keeps in place, so that the GPU goes
-    on meanwhile; `values` waits for them. Getting memory from the system anew for each pass would take longer than
+    on meanwhile; `collect` waits for them. Getting memory from the system anew for each pass would take longer than
     filling it.
 
     Parameters
@@ -43,14 +43,14 @@ class Arrivals:
         self._stretches: list[tuple[int, int, int]] = []
         self._under_way: dict[tuple[int, int], Any] = {}
 
-    def expect(self, kept: torch.Tensor) -> None:
+    def begin(self, kept: torch.Tensor) -> None:
         """Begin a pass, of which these tokens are kept: their places, ascending, on the CPU."""
         if len(kept) > self.n_rows:
             raise ValueError(f"There is room for {self.n_rows} tokens, and {len(kept)} are to be kept.")
         self._kept, self._stretches = kept, _stretches(kept)
         self._kept_on, self._under_way = {}, {}
 
-    def take(self, number: int, z: int, rows: torch.Tensor) -> None:
+    def store(self, number: int, z: int, rows: torch.Tensor) -> None:
         """Keep what a layer does, ``(n_tokens, width)``; the layer may overwrite it as soon as this returns."""
         made = self._made[number][: len(self._kept), self._columns(number, z)]
         if rows.device.type in _STREAMED:
@@ -89,7 +89,7 @@ class Arrivals:
             rows.record_stream(stream)  # so that its memory is not given away before it is read
         return arrived
 
-    def values(self) -> list[np.ndarray]:
+    def collect(self) -> list[np.ndarray]:
         """Wait for what is under way; give all that was kept: one array a space, ``(n_kept, n_neurons)``, float32."""
         for (number, z), arrived in self._under_way.items():
             arrived.synchronize()
@@ -109,8 +109,8 @@ def capture(
     ids: torch.Tensor,
     mask: torch.Tensor,
     keep: torch.Tensor,
-    into: Arrivals | None = None,
-) -> Arrivals:
+    into: ActivationBuffers | None = None,
+) -> ActivationBuffers:
     """Run one forward pass and keep what neurons do at the tokens in `keep`.
 
     Parameters
@@ -123,13 +123,13 @@ def capture(
         As `lmri.models.right_pad` gives them.
     keep : Tensor of bool, shape (n_texts, n_tokens)
         Tokens to keep; on the CPU.
-    into : Arrivals, optional
+    into : ActivationBuffers, optional
         Of the same spaces; whatever an earlier pass has left there is lost.
 
     Returns
     -------
-    Arrivals
-        Whose `values` are those of the kept tokens, in the order of texts: `into`, if that is given.
+    ActivationBuffers
+        Whose `collect` gives those of the kept tokens, in the order of texts: `into`, if that is given.
 
     Raises
     ------
@@ -137,8 +137,8 @@ def capture(
         If a layer was not called exactly once.
     """
     kept = keep.flatten().nonzero().flatten()
-    arrivals = Arrivals(spaces, len(kept)) if into is None else into
-    arrivals.expect(kept)
+    buffers = ActivationBuffers(spaces, len(kept)) if into is None else into
+    buffers.begin(kept)
     calls = [[0] * space.n_layers for space in spaces]
 
     def copier(number: int, z: int) -> Callable[[torch.Tensor], None]:
@@ -148,7 +148,7 @@ def capture(
             calls[number][z] += 1
             by_token = to_batch_tokens(activation, ids.shape[0], ids.shape[1] + n_before)[:, n_before:]
             # Copies, not views: Falcon overwrites this tensor in place a moment later.
-            arrivals.take(number, z, by_token.reshape(ids.numel(), -1))
+            buffers.store(number, z, by_token.reshape(ids.numel(), -1))
 
         return copy
 
@@ -160,7 +160,7 @@ def capture(
         for layer, count in zip(space.layers, counts, strict=True):
             if count != 1:
                 raise SiteError(f"{layer.module!r} was called {count} times in a forward pass; once was expected.")
-    return arrivals
+    return buffers
 
 
 def _stretches(kept: torch.Tensor) -> list[tuple[int, int, int]]:

@@ -14,7 +14,7 @@ import torch
 from lmri import storage
 from lmri.exceptions import LMRIWarning, NonFiniteError
 from lmri.models import Encoding, evaluation_mode, input_device, right_pad
-from lmri.models.capture import Arrivals, capture
+from lmri.models.capture import ActivationBuffers, capture
 from lmri.models.recorder.axis import averaged
 from lmri.models.recorder.committing import discard
 from lmri.models.recorder.files import (
@@ -92,7 +92,7 @@ def _read_batches(
     left = [number for number in numbers if number not in journal.done]
     longest = max((sum(plan.n_tokens[text] for text in plan.batches[number]) for number in left), default=0)
     # One is filled while the other is written.
-    memory = itertools.cycle([Arrivals(plan.read, longest) for _ in range(2)])
+    memory = itertools.cycle([ActivationBuffers(plan.read, longest) for _ in range(2)])
     # A body that fails leaves the pool only when what it is writing is written, and listed.
     with evaluation_mode(reading.model), ThreadPoolExecutor(1, "lmri-writer") as pool:
         for number in left:
@@ -115,10 +115,10 @@ class _Batch:
     texts: list[int]
     encodings: list[Encoding]
     volumes: list[np.ndarray]
-    arrivals: Arrivals
+    buffers: ActivationBuffers
 
     @classmethod
-    def read(cls, reading: Reading, plan: Plan, number: int, into: Arrivals) -> "_Batch":
+    def read(cls, reading: Reading, plan: Plan, number: int, into: ActivationBuffers) -> "_Batch":
         """Let the model read a batch."""
         texts = plan.batches[number]
         encodings = [reading.encode(text) for text in texts]
@@ -143,7 +143,7 @@ class _Writer:
     def write(self, batch: _Batch) -> None:
         """Write one batch, and then say so."""
         crc = 0
-        for number, (space, values) in enumerate(zip(self.plan.read, batch.arrivals.values(), strict=True)):
+        for number, (space, values) in enumerate(zip(self.plan.read, batch.buffers.collect(), strict=True)):
             first = 0
             for text, encoding, volumes in zip(batch.texts, batch.encodings, batch.volumes, strict=True):
                 kept = np.flatnonzero(volumes >= 0)
