@@ -16,7 +16,7 @@ from lmri.models.recorder import generating
 from lmri.models.recorder.axis import Axis, averaged
 from lmri.models.recorder.generating import check_causal, write_all, write_on
 from lmri.models.recorder.options import Generation
-from lmri.models.sites import register_hook, projections
+from lmri.models.sites import projections, register_hook
 from lmri.models.surprisal import predictions
 from tiny_models import bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer
 
@@ -178,7 +178,9 @@ def test_what_is_recorded_is_what_the_model_did_while_it_generated(tmp_path, nam
     for number, text in enumerate(texts):
         seen: list[list[torch.Tensor]] = [[] for _ in space.layers]
         handles = [
-            register_hook(module, site, lambda value, own=own: own.append(value.reshape(-1, value.shape[-1]).clone()) and None)
+            register_hook(
+                module, site, lambda value, own=own: own.append(value.reshape(-1, value.shape[-1]).clone()) and None
+            )
             for module, own in zip(projections(model, space), seen, strict=True)
         ]
         ids = torch.tensor([tokenizer(text)["input_ids"]])

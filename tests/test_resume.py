@@ -21,7 +21,7 @@ from lmri import open_study, record, storage
 from lmri.cli.app import app
 from lmri.demo.texts import generate
 from lmri.exceptions import LMRIWarning, NonFiniteError, StudyError
-from lmri.models.recorder import filling
+from lmri.models.recorder import write_activations
 from lmri.models.recorder.journal import Journal
 from lmri.report.validation import validate
 from tiny_models import build, sentences, word_tokenizer
@@ -54,7 +54,7 @@ def reads(monkeypatch):
     class Reads(list):
         stop_at, error = None, KeyboardInterrupt
 
-    found, original = Reads(), filling.capture
+    found, original = Reads(), write_activations.capture
 
     def capture(model, spaces, ids, *rest):
         if len(found) == found.stop_at:
@@ -62,7 +62,7 @@ def reads(monkeypatch):
         found.append(ids.shape)
         return original(model, spaces, ids, *rest)
 
-    monkeypatch.setattr(filling, "capture", capture)
+    monkeypatch.setattr(write_activations, "capture", capture)
     return found
 
 
@@ -92,13 +92,13 @@ import torch
 
 torch.set_num_threads(1)
 from lmri import record
-from lmri.models.recorder import direct, files, filling
+from lmri.models.recorder import direct, files, write_activations
 from lmri.models.recorder.journal import Journal
 from tiny_models import build, word_tokenizer
 
 job = json.loads(sys.argv[1])
 model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
-NAMES = ("recorder/run.py", "recorder/filling.py", "recorder/files.py", "recorder/direct.py", "recorder/journal.py",
+NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py", "recorder/direct.py", "recorder/journal.py",
          "recorder/committing.py", "recorder/plan.py", "storage/files.py", "storage/bids.py", "storage/store.py")
 
 
@@ -127,7 +127,7 @@ def attempt(name, lines, notes):
                 if b"batch" in line:
                     noted("done", json.loads(line)["batch"])
 
-        original, add = filling._Batch.read, Journal.add
+        original, add = write_activations._Batch.read, Journal.add
 
         def read(reading, plan, number, into):
             noted("read", number)
@@ -137,7 +137,7 @@ def attempt(name, lines, notes):
             add(self, batch, crc)
             noted("done", batch)
 
-        filling._Batch.read, Journal.add = read, done
+        write_activations._Batch.read, Journal.add = read, done
         threading.settrace(trace)  # the thread that writes, too
         sys.settrace(trace)
         record(model, tokenizer, job["texts"], home / name, resume=True, **job["options"])
@@ -398,7 +398,7 @@ def test_data_that_a_loss_of_power_took_are_read_again(tmp_path, reads, whole, n
 
 
 def test_an_image_that_is_gone_is_read_again(tmp_path, reads, whole, monkeypatch):
-    monkeypatch.setattr(filling, "_SYNC_EVERY", 1)  # nothing is checked by its checksum then
+    monkeypatch.setattr(write_activations, "_SYNC_EVERY", 1)  # nothing is checked by its checksum then
     interrupted(tmp_path, reads, 5)
     sorted(unfinished(tmp_path).glob("*_bold.nii"))[0].unlink()
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
@@ -441,8 +441,8 @@ def test_a_journal_believes_what_was_synced_and_checks_the_rest(tmp_path):
 
 def test_the_disk_is_waited_for_before_a_batch_counts_as_safe(tmp_path, reads, monkeypatch):
     events = []
-    monkeypatch.setattr(filling, "_SYNC_EVERY", 1)
-    for kind, name in ((filling.Files, "sync"), (Journal, "add"), (Journal, "synced"), (Journal, "whole")):
+    monkeypatch.setattr(write_activations, "_SYNC_EVERY", 1)
+    for kind, name in ((write_activations.Files, "sync"), (Journal, "add"), (Journal, "synced"), (Journal, "whole")):
         original = getattr(kind, name)
         monkeypatch.setattr(kind, name, lambda *a, o=original, n=name, **k: events.append(n) or o(*a, **k))
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
@@ -456,7 +456,7 @@ def test_a_disk_that_fills_up_on_the_way_costs_nothing_that_is_finished(tmp_path
     record(build("gpt2"), word_tokenizer(), TEXTS[:6], tmp_path, **(OPTIONS | {"corpus": "first"}))
     before = files_of(tmp_path)
     reads.clear()
-    original, add, done = filling.Files.write, Journal.add, []
+    original, add, done = write_activations.Files.write, Journal.add, []
 
     def write(self, space, text, content):
         if len(done) == 4:
@@ -464,7 +464,7 @@ def test_a_disk_that_fills_up_on_the_way_costs_nothing_that_is_finished(tmp_path
         original(self, space, text, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(filling.Files, "write", write)
+        patch.setattr(write_activations.Files, "write", write)
         patch.setattr(Journal, "add", lambda self, *line: done.append(line) or add(self, *line))
         with pytest.raises(OSError, match=r"disk is full.*needs [\d,]+ bytes.*4 of 6 batches .*--resume") as raised:
             record(build("gpt2"), word_tokenizer(), TEXTS[::-1], tmp_path, **OPTIONS)
@@ -503,7 +503,7 @@ def test_a_file_system_that_reserves_by_writing_will_do(tmp_path, whole, monkeyp
 
 def test_what_an_earlier_process_wrote_is_waited_for_too(tmp_path):
     def made():
-        return filling.Files({tmp_path / "a": b"head"}, {tmp_path / "a": 100})
+        return write_activations.Files({tmp_path / "a": b"head"}, {tmp_path / "a": 100})
 
     made().create()
     again = made()
@@ -521,7 +521,9 @@ def test_a_file_system_that_reserves_nothing_will_do(tmp_path, whole, monkeypatc
 
 
 def test_the_error_names_the_bytes_of_the_images(tmp_path, reads, monkeypatch):
-    monkeypatch.setattr(filling.Files, "create", lambda self: (_ for _ in ()).throw(OSError(errno.EDQUOT, "quota")))
+    monkeypatch.setattr(
+        write_activations.Files, "create", lambda self: (_ for _ in ()).throw(OSError(errno.EDQUOT, "quota"))
+    )
     with pytest.raises(OSError, match="quota") as raised:
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path / "study", **OPTIONS)
     monkeypatch.undo()

@@ -16,7 +16,7 @@ from lmri.cli.app import app
 from lmri.cli.record import parse_shard
 from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, StudyError
-from lmri.models.recorder import cluster, filling
+from lmri.models.recorder import cluster, write_activations
 from lmri.report.validation import validate
 from test_resume import files_of
 from tiny_models import build, sentences, word_tokenizer
@@ -57,8 +57,8 @@ def copy(sharded, tmp_path):
 @pytest.fixture
 def n_reads(monkeypatch):
     """List the forward passes."""
-    found, original = [], filling.capture
-    monkeypatch.setattr(filling, "capture", lambda *a: found.append(1) or original(*a))
+    found, original = [], write_activations.capture
+    monkeypatch.setattr(write_activations, "capture", lambda *a: found.append(1) or original(*a))
     return found
 
 
@@ -138,7 +138,7 @@ def test_missing_shards_are_listed_with_how_to_record_them_and_nothing_is_change
 
 def test_a_shard_that_was_interrupted_goes_on_and_is_not_merged_before(copy, whole, n_reads, monkeypatch):
     shutil.rmtree(part(copy, 1))
-    original = filling.capture
+    original = write_activations.capture
 
     def stop(*arguments):
         if n_reads:
@@ -146,7 +146,7 @@ def test_a_shard_that_was_interrupted_goes_on_and_is_not_merged_before(copy, who
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(filling, "capture", stop)
+        patch.setattr(write_activations, "capture", stop)
         with pytest.raises(KeyboardInterrupt, match="1 of 2 batches are finished and kept"):
             shard(copy, 1)
     with pytest.raises(StudyError, match=r"shard 1/4 has 1 of 2 batches"):
@@ -360,9 +360,9 @@ def die_once(marker):
     import os
     import signal
 
-    from lmri.models.recorder import filling
+    from lmri.models.recorder import write_activations
 
-    original, seen = filling.capture, []
+    original, seen = write_activations.capture, []
 
     def capture(*arguments):
         seen.append(1)
@@ -371,7 +371,7 @@ def die_once(marker):
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments)
 
-    filling.capture = capture
+    write_activations.capture = capture
 
 
 @pytest.mark.slow

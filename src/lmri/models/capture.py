@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError
-from lmri.models.sites import to_batch_tokens, forward, hooked
+from lmri.models.sites import forward, hooked, to_batch_tokens
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
 

@@ -13,7 +13,6 @@ from lmri.models import alterations, context_length, describe_model, look_closel
 from lmri.models.recorder.committing import commit, discard
 from lmri.models.recorder.drafts import written_in
 from lmri.models.recorder.files import explaining_a_full_disk
-from lmri.models.recorder.filling import Progress, fill, keeping_what_is_done
 from lmri.models.recorder.generating import Written
 from lmri.models.recorder.journal import journal_of, n_finished
 from lmri.models.recorder.options import RecordingOptions
@@ -22,6 +21,7 @@ from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.reading import Reading
 from lmri.models.recorder.shards import record_shard
+from lmri.models.recorder.write_activations import Progress, fill, keeping_what_is_done
 from lmri.models.sites import find_sites
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of

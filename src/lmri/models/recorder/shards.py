@@ -5,11 +5,11 @@ from pathlib import Path
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import describe_model
-from lmri.models.recorder.filling import Progress, fill, keeping_what_is_done
 from lmri.models.recorder.journal import journal_of
 from lmri.models.recorder.parts import lock_path, n_shards_of, part_path
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
+from lmri.models.recorder.write_activations import Progress, fill, keeping_what_is_done
 from lmri.storage.store import Store, writing_to
 
 _WAIT = 600.0

@@ -15,7 +15,7 @@ from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode, input_device
 from lmri.models.sites import experts
 from lmri.models.sites.forward import forward
-from lmri.models.sites.hooks import to_batch_tokens, features, projections, hooked
+from lmri.models.sites.hooks import features, hooked, projections, to_batch_tokens
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
