@@ -99,7 +99,7 @@ from tiny_models import build, word_tokenizer
 job = json.loads(sys.argv[1])
 model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
 NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py", "recorder/direct.py", "recorder/journal.py",
-         "recorder/committing.py", "recorder/plan.py", "storage/files.py", "storage/bids.py", "storage/store.py")
+         "recorder/finalize.py", "recorder/plan.py", "storage/files.py", "storage/bids.py", "storage/store.py")
 
 
 def attempt(name, lines, notes):
@@ -410,7 +410,7 @@ def test_an_image_that_is_gone_while_files_are_moved_is_an_error(tmp_path, reads
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lmri.models.recorder.committing.write_recording_site", stop)
+    monkeypatch.setattr("lmri.models.recorder.finalize.write_recording_site", stop)
     with pytest.raises(KeyboardInterrupt, match="6 of 6 batches"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
     next(tmp_path.rglob("*_bold.nii")).unlink()

@@ -244,7 +244,7 @@ def test_a_merge_that_was_interrupted_keeps_the_shards_and_is_made_again(copy, w
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"lmri.models.recorder.{'merging' if where == '_copy' else 'committing'}.{where}", stop)
+        patch.setattr(f"lmri.models.recorder.{'merging' if where == '_copy' else 'finalize'}.{where}", stop)
         with pytest.raises(KeyboardInterrupt):
             merge(copy)
     assert part(copy, 1).is_dir()
@@ -265,15 +265,15 @@ def test_a_merge_without_room_keeps_the_shards_and_says_so(copy, whole, monkeypa
 
 
 def test_shards_go_only_when_the_index_is_there(copy, monkeypatch):
-    from lmri.models.recorder import committing
+    from lmri.models.recorder import finalize
 
-    seen, original = [], committing.discard
+    seen, original = [], finalize.discard
 
     def look(folder):
         seen.append([recording.space.site for recording in open_study(copy).recordings()])
         original(folder)
 
-    monkeypatch.setattr(committing, "discard", look)
+    monkeypatch.setattr(finalize, "discard", look)
     merge(copy)
     assert seen == [sorted(SITES)]
 

@@ -290,7 +290,7 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
             raise KeyboardInterrupt
 
         if where == "write_recording_index":  # all tables and images are there, and the index is not
-            patch.setattr("lmri.models.recorder.committing.write_recording_index", stop)
+            patch.setattr("lmri.models.recorder.finalize.write_recording_index", stop)
         else:
             patch.setattr("lmri.storage.bids.write_atlas", stop)
         with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from lmri import storage
 from lmri.models import describe_model
-from lmri.models.recorder.committing import discard
+from lmri.models.recorder.finalize import discard
 from lmri.models.recorder.generating import Written, check_can_write, room, write_all
 from lmri.models.recorder.journal import write_all as write_bytes
 from lmri.models.recorder.options import Generation, RecordingOptions

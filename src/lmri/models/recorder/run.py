@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import alterations, context_length, describe_model, look_closely
-from lmri.models.recorder.committing import commit, discard
 from lmri.models.recorder.drafts import written_in
 from lmri.models.recorder.files import explaining_a_full_disk
+from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.generating import Written
 from lmri.models.recorder.journal import journal_of, n_finished
 from lmri.models.recorder.options import RecordingOptions

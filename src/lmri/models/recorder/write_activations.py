@@ -16,7 +16,6 @@ from lmri.exceptions import LMRIWarning, NonFiniteError
 from lmri.models import Encoding, evaluation_mode, input_device, right_pad
 from lmri.models.capture import ActivationBuffers, capture
 from lmri.models.recorder.axis import averaged
-from lmri.models.recorder.committing import discard
 from lmri.models.recorder.files import (
     LARGE,
     Files,
@@ -26,6 +25,7 @@ from lmri.models.recorder.files import (
     table_paths,
     volume_bytes,
 )
+from lmri.models.recorder.finalize import discard
 from lmri.models.recorder.journal import Journal, checksum
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.reading import Reading
