@@ -11,7 +11,7 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models.recorder.merging import merge
 from lmri.models.recorder.options import RecordingOptions
-from lmri.models.recorder.parts import n_shards_of
+from lmri.models.recorder.shard_paths import n_shards_of
 from lmri.storage.recording import Recording
 from lmri.storage.store import open_store
 from lmri.storage.texts import read_texts

@@ -10,8 +10,8 @@ from lmri.exceptions import StudyError
 from lmri.models.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths
 from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.journal import Journal, checksum, journal_of, read_header
-from lmri.models.recorder.parts import lock_path, n_shards_of, part_path, whole_path
 from lmri.models.recorder.plan import Plan
+from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path, whole_path
 from lmri.storage.entries import ambiguous
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store

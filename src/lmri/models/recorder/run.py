@@ -16,10 +16,10 @@ from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.generating import Written
 from lmri.models.recorder.journal import journal_of, n_finished
 from lmri.models.recorder.options import RecordingOptions
-from lmri.models.recorder.parts import n_shards_of
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.reading import Reading
+from lmri.models.recorder.shard_paths import n_shards_of
 from lmri.models.recorder.shards import record_shard
 from lmri.models.recorder.write_activations import Progress, fill, keeping_what_is_done
 from lmri.models.sites import find_sites

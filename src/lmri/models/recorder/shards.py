@@ -6,9 +6,9 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import describe_model
 from lmri.models.recorder.journal import journal_of
-from lmri.models.recorder.parts import lock_path, n_shards_of, part_path
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
+from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path
 from lmri.models.recorder.write_activations import Progress, fill, keeping_what_is_done
 from lmri.storage.store import Store, writing_to
 
