@@ -92,14 +92,15 @@ import torch
 
 torch.set_num_threads(1)
 from lmri import record
-from lmri.models.recorder import direct, files, write_activations
+from lmri.models.recorder import direct_io, files, write_activations
 from lmri.models.recorder.journal import Journal
 from tiny_models import build, word_tokenizer
 
 job = json.loads(sys.argv[1])
 model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
-NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py", "recorder/direct.py", "recorder/journal.py",
-         "recorder/finalize.py", "recorder/plan.py", "storage/files.py", "storage/bids.py", "storage/store.py")
+NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py", "recorder/direct_io.py",
+         "recorder/journal.py", "recorder/finalize.py", "recorder/plan.py",
+         "storage/files.py", "storage/bids.py", "storage/store.py")
 
 
 def attempt(name, lines, notes):
@@ -150,7 +151,7 @@ def attempt(name, lines, notes):
 
 attempt("whole", -1, home / "whole.txt")
 if job["past_memory"]:
-    files.LARGE, direct._WORTH_IT = 0, 1
+    files.LARGE, direct_io._WORTH_IT = 0, 1
     attempt("past_memory", -1, home / "past_memory.txt")
 n_lines = int((home / "lines").read_text())
 statuses = []

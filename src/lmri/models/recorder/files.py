@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 
 from lmri import storage
-from lmri.models.recorder.direct import DirectWriter
+from lmri.models.recorder.direct_io import DirectWriter
 from lmri.models.recorder.journal import checksum, write_all
 from lmri.models.recorder.plan import Plan, text_shares
 from lmri.space import NeuronSpace
