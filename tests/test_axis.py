@@ -13,9 +13,9 @@ from lmri import record
 from lmri.exceptions import EntryExistsError
 from lmri.models import Encoding, evaluation_mode
 from lmri.models.recorder import generating
-from lmri.models.recorder.axis import Axis, averaged
 from lmri.models.recorder.generating import check_causal, write_all, write_on
 from lmri.models.recorder.options import Generation
+from lmri.models.recorder.time_axis import Axis, averaged
 from lmri.models.sites import projections, register_hook
 from lmri.models.surprisal import predictions
 from tiny_models import bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer

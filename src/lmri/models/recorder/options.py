@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from lmri import storage
-from lmri.models.recorder.axis import Axis
+from lmri.models.recorder.time_axis import Axis
 from lmri.space.layers import has_experts
 
 _STORED = {"stored": "always"}

@@ -11,8 +11,8 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.models import Encoding, encode, unknown_id
-from lmri.models.recorder.axis import Axis, units_table
 from lmri.models.recorder.generating import Written
+from lmri.models.recorder.time_axis import Axis, units_table
 
 _REMEMBERED = 50_000
 """Tokens whose encodings are kept, some 10 MB: small recordings tokenize once, long ones thrice in little memory."""

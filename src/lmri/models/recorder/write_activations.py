@@ -15,7 +15,6 @@ from lmri import storage
 from lmri.exceptions import LMRIWarning, NonFiniteError
 from lmri.models import Encoding, evaluation_mode, input_device, right_pad
 from lmri.models.capture import ActivationBuffers, capture
-from lmri.models.recorder.axis import averaged
 from lmri.models.recorder.files import (
     LARGE,
     Files,
@@ -29,6 +28,7 @@ from lmri.models.recorder.finalize import discard
 from lmri.models.recorder.journal import Journal, checksum
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.reading import Reading
+from lmri.models.recorder.time_axis import averaged
 from lmri.space import NeuronSpace
 
 Progress = Callable[[int, int], None]
