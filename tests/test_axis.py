@@ -299,7 +299,7 @@ def test_what_was_written_is_not_written_again(tmp_path, generated):
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
-    with pytest.raises(ValueError, match="writes no text"):
+    with pytest.raises(ValueError, match="cannot continue a prompt"):
         record(build("bert"), word_tokenizer(), ["the cat sits"], tmp_path / "study", generate=3)
     full = "the cat " * 40
     with pytest.raises(ValueError, match="leaves room"):
@@ -334,7 +334,7 @@ def test_a_prompt_ends_before_the_token_that_a_tokenizer_puts_behind_every_text(
 
 def test_models_that_write_nothing_are_refused(tmp_path):
     for name in ("bert", "t5"):
-        with pytest.raises(ValueError, match="writes no text behind its prompt"):
+        with pytest.raises(ValueError, match="cannot continue a prompt, so generate is not possible"):
             record(build(name), word_tokenizer(), ["the cat sits"], tmp_path, generate=3)
 
 

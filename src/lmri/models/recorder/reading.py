@@ -11,7 +11,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.models import Encoding, encode, unknown_id
-from lmri.models.recorder.generating import Written
+from lmri.models.recorder.generating import Continuation
 from lmri.models.recorder.time_axis import Axis, units_table
 
 _REMEMBERED = 50_000
@@ -68,8 +68,8 @@ class Reading:
         First tokens of each text that are kept out of the images.
     axis : Axis
         Which of the others become one volume.
-    written : tuple of Written, optional
-        What the model has made of prompts, one a text, if that is what is read.
+    written : tuple of Continuation, optional
+        Continuations of prompts, one per text, if the texts are generated.
     """
 
     model: PreTrainedModel
@@ -78,7 +78,7 @@ class Reading:
     max_tokens: int | None
     n_dummy: int
     axis: Axis = field(default_factory=Axis)
-    written: tuple[Written, ...] = ()
+    written: tuple[Continuation, ...] = ()
     _remembered: _Remembered = field(default_factory=_Remembered, init=False, repr=False, compare=False)
 
     def encode(self, text: int) -> Encoding:

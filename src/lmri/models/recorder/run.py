@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import alterations, context_length, describe_model, look_closely
-from lmri.models.recorder.drafts import written_in
 from lmri.models.recorder.files import explaining_a_full_disk
 from lmri.models.recorder.finalize import commit, discard
-from lmri.models.recorder.generating import Written
+from lmri.models.recorder.generating import Continuation
+from lmri.models.recorder.generation_cache import written_in
 from lmri.models.recorder.journal import journal_of, n_finished
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.plan import Plan
@@ -180,7 +180,7 @@ def record_with(
     kept = read_texts(texts)
     spaces = tuple(find_sites(model, one, options.projection, options.experts_at(one)) for one in options.sites)
     longest = _longest(model, tokenizer, options)
-    written: tuple[Written, ...] = ()
+    written: tuple[Continuation, ...] = ()
     if options.generation is not None:
         made = written_in(out, model, tokenizer, kept, options.generation, options, longest)
         if made is None:
