@@ -154,7 +154,7 @@ def test_averages_are_summed_in_double_precision():
     [
         ({"per": "phrase"}, "per is 'phrase'; accepted are 'token', 'word', 'sentence'"),
         ({"every": 0}, "every is 0"),
-        ({"every": 2, "per": "word"}, "tokens can be left out, or averaged"),
+        ({"every": 2, "per": "word"}, "tokens can be skipped or averaged"),
         ({"generate": 0}, "generate is 0"),
         ({"generate": 3, "temperature": -1}, "temperature is -1"),
     ],

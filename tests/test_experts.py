@@ -178,7 +178,7 @@ def test_experts_are_chosen_where_they_are_slices_and_nowhere_else(tmp_path):
     )  # fmt: skip
     assert {layer.expert for layer in units.space.layers} == {1}
     assert heads.space.n_layers == N_LAYERS
-    with pytest.raises(ValueError, match="none of attn_out has any of its own"):
+    with pytest.raises(ValueError, match="the neurons at attn_out do not belong to single experts"):
         record(model, tokenizer, ["the cat sits"], tmp_path / "one", site="attn_out", experts=[1])
 
 

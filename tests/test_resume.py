@@ -231,7 +231,7 @@ def test_what_is_finished_is_kept_and_it_is_said(tmp_path, reads, error, whole):
     with warnings.catch_warnings(record=True, action="always") as told, pytest.raises(error) as raised:
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
     said = " ".join([str(raised.value), *(str(one.message) for one in told)])
-    assert "4 of 6 batches are finished and kept" in said
+    assert "4 of 6 batches are finished and were saved" in said
     assert "--resume" in said
     assert any("not finished" in note for note in validate(open_study(tmp_path)).notes)
 
@@ -240,7 +240,7 @@ def test_what_is_finished_is_kept_and_it_is_said(tmp_path, reads, error, whole):
 def test_without_resume_nothing_that_is_finished_is_discarded(tmp_path, reads, whole, options):
     interrupted(tmp_path, reads, 4)
     before = files_of(tmp_path)
-    with pytest.raises(StudyError, match=r"was interrupted, and 4 of its batches are kept\. Go on with --resume"):
+    with pytest.raises(StudyError, match=r"was interrupted; 4 finished batches were saved\. Continue with --resume"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **(OPTIONS | options))
     assert files_of(tmp_path) == before
     assert not reads
@@ -281,7 +281,7 @@ def test_several_sites_in_one_pass_are_those_recorded_one_by_one(tmp_path, reads
 
 def test_one_of_several_sites_cannot_be_resumed_by_itself(tmp_path, reads):
     interrupted(tmp_path, reads, 2, site=["mlp_out", "mlp_hidden"])
-    with pytest.raises(StudyError, match=r"nothing to resume at mlp_out, but .* at mlp_out, mlp_hidden: ask for these"):
+    with pytest.raises(StudyError, match=r"No interrupted .* at mlp_out; .* at mlp_out, mlp_hidden\. Name these"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS, site=["mlp_out", "mlp_hidden"])
     assert len(reads) == BATCHES - 2
@@ -309,7 +309,7 @@ def test_another_plan_is_refused_with_what_differs(tmp_path, reads, whole, chang
     options = OPTIONS | changed
     texts, tokenizer = options.pop("texts", TEXTS), options.pop("tokenizer", word_tokenizer())
     if message is not None:
-        with pytest.raises(StudyError, match=rf"of another plan: .*{message}.*delete .* to begin anew"):
+        with pytest.raises(StudyError, match=rf"has another plan: .*{message}.*delete .* to start over"):
             record(build("gpt2"), tokenizer, texts, tmp_path, resume=True, **options)
         assert files_of(tmp_path) == before
         assert not reads
@@ -356,7 +356,7 @@ def test_a_split_that_another_recording_has_moved_is_refused(tmp_path, reads):
     # Both corpora hold the same texts, and the one that is finished first decides which of them are held out.
     interrupted(tmp_path, reads, 3)
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **(OPTIONS | {"corpus": "other", "seed": 5}))
-    with pytest.raises(StudyError, match="another split into texts to fit and to test"):
+    with pytest.raises(StudyError, match="another train/test split"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
 
 
@@ -417,7 +417,7 @@ def test_an_image_that_is_gone_while_files_are_moved_is_an_error(tmp_path, reads
     next(tmp_path.rglob("*_bold.nii")).unlink()
     with (
         pytest.warns(LMRIWarning, match="6 of 6 batches"),
-        pytest.raises(StudyError, match=r"_bold.nii is missing. Delete .* and record again"),
+        pytest.raises(StudyError, match=r"_bold.nii is missing. Delete .* then record again"),
     ):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
     assert open_study(tmp_path).recordings() == []
@@ -482,7 +482,7 @@ def test_too_little_room_is_an_error_before_anything_is_read(tmp_path, reads):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(OSError, match=r"disk is full.*Nothing was kept of this recording.*--out"):
+        with pytest.raises(OSError, match=r"disk is full.*No partial results were saved.*--out"):
             record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path / "study", **OPTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -563,7 +563,7 @@ def test_the_command_says_what_it_has_kept_and_goes_on(tmp_path, reads):
     reads.stop_at = 2
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 130
-    assert "2 of 5 batches are finished and kept" in done.stderr
+    assert "2 of 5 batches are finished and were saved" in done.stderr
     assert "Nothing half made" not in done.stderr
     reads.stop_at = None
     done = CliRunner().invoke(app, [*arguments, "--resume", "--json"])

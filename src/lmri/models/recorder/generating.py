@@ -197,9 +197,7 @@ def check_causal(model: PreTrainedModel, ids: list[int]) -> None:
 def _open_ended(read: Encoding) -> Encoding:
     """Remove the end-of-text token that some tokenizers append to every text."""
     n = len(read.ids)
-    while (
-        n > 1 and read.special[n - 1] and not 0 <= read.spans[n - 1][0] < read.spans[n - 1][1]
-    ):  # outside the text
+    while n > 1 and read.special[n - 1] and not 0 <= read.spans[n - 1][0] < read.spans[n - 1][1]:  # outside the text
         n -= 1
     return Encoding(read.ids[:n], read.tokens[:n], read.spans[:n], read.special[:n], read.n_cut)
 
