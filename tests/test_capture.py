@@ -30,7 +30,7 @@ def test_memory_that_is_used_again_holds_the_last_pass_alone(gpt2):
 
 
 def test_more_tokens_than_there_is_room_for_are_refused(gpt2):
-    with pytest.raises(ValueError, match="room for 3 tokens, and 15 are to be kept"):
+    with pytest.raises(ValueError, match="room for 3 tokens, but 15 are to be stored"):
         read(gpt2, [find_sites(gpt2)], PASSES[0], ActivationBuffers([find_sites(gpt2)], 3))
 
 

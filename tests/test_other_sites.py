@@ -194,7 +194,7 @@ def test_a_lesion_of_the_decoder_leaves_the_encoder_alone():
 
 
 def test_a_model_of_one_stack_has_no_decoder_beside_it(gpt2):
-    with pytest.raises(SiteError, match="GPT2LMHeadModel is no encoder–decoder"):
+    with pytest.raises(SiteError, match="GPT2LMHeadModel is not an encoder–decoder"):
         find_sites(gpt2, "decoder_mlp_out")
 
 

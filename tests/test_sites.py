@@ -250,5 +250,5 @@ def test_every_layout_of_texts_and_tokens_is_brought_to_one():
 
 
 def test_a_model_without_the_modules_of_a_space_is_refused(gpt2):
-    with pytest.raises(SiteError, match="LlamaForCausalLM has no module of the space"):
+    with pytest.raises(SiteError, match="LlamaForCausalLM lacks a module of the space"):
         projections(build("llama"), find_sites(gpt2))

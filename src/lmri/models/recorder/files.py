@@ -208,7 +208,8 @@ def explain_full_disk(folder: Path, n_bytes: int, saved: Callable[[], str]) -> I
         free = shutil.disk_usage(existing).free
         full = OSError(
             f"The disk is full, or a quota is exceeded: the recording needs {n_bytes:,} bytes "
-            f"({n_bytes / 1e9:.3g} GB) in {folder}, of which {occupied(folder):,} are reserved; {free:,} are free ({error.strerror}). "
+            f"({n_bytes / 1e9:.3g} GB) in {folder}, of which {occupied(folder):,} are reserved; "
+            f"{free:,} are free ({error.strerror}). "
             f"{saved()} Free disk space, record fewer tokens or one site at a time, or use another folder (--out)."
         )
         full.errno = error.errno  # for callers; set afterwards, it does not change the message

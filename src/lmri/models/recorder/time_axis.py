@@ -39,7 +39,8 @@ class Axis:
             raise ValueError(f"every is {self.every}; it must be at least 1.")
         if self.every > 1 and self.per != "token":
             raise ValueError(
-                f"every is {self.every} and per is {self.per!r}; tokens can be skipped or averaged, not both. Set every=1 or per='token'."
+                f"every is {self.every} and per is {self.per!r}; tokens can be skipped or averaged, not both. "
+                "Set every=1 or per='token'."
             )
 
     def volumes(self, encoding: "Encoding", text: str, included: np.ndarray, n_prompt: int | None = None) -> np.ndarray:
