@@ -286,7 +286,7 @@ def test_what_was_written_is_not_written_again(tmp_path, generated):
     # Interrupted after four, with a fifth half written down.
     made.clear()
     stop_at[0] = 4
-    with pytest.raises(KeyboardInterrupt, match="4 prompts is kept"):
+    with pytest.raises(KeyboardInterrupt, match="4 prompts were saved"):
         record(model, tokenizer, prompts, tmp_path / "part", **options)
     [file] = (tmp_path / "part" / "lmri" / ".generated" / "made").glob("*.jsonl")
     with file.open("ab") as stream:

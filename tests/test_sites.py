@@ -144,7 +144,7 @@ def test_a_projection_whose_output_is_not_used_is_detected(gpt2, site, monkeypat
         return 0 * original(mlp, hidden)
 
     monkeypatch.setattr(mlp, "forward", unused)
-    with pytest.raises(SiteError, match="changes nothing: its value is not used"):
+    with pytest.raises(SiteError, match="does not change the output: its value is not used"):
         find_sites(gpt2, site)
 
 

@@ -40,7 +40,7 @@ def hooked(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, F
             layer = space.layers[z]
             module = model.base_model.get_submodule(layer.module)
             if space.site == ROUTER:
-                stack.enter_context(experts.weighed(module, function))
+                stack.enter_context(experts.hooked_router(module, function))
             elif layer.expert is not None:
                 stack.enter_context(experts.hooked(module, layer.expert, function))
             elif layer.call is not None:
