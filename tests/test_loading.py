@@ -146,7 +146,7 @@ def test_a_model_that_was_built_but_never_loaded_has_no_fingerprint(gpt2):
 def test_places_that_contradict_each_other_are_refused(folder, monkeypatch):
     for options, message in (
         ({"device_map": "everywhere"}, "device_map is 'everywhere'; accepted are 'auto'"),
-        ({"device_map": "auto", "device": "cpu:0"}, "Give one of them"),
+        ({"device_map": "auto", "device": "cpu:0"}, "Use only one of them"),
         ({"max_memory": {"cpu": "1GB"}}, "max_memory is .* only with device_map"),
         ({"offload_folder": "x"}, "offload_folder is 'x'"),
         ({"device_map": {"transformer.h.1": "disk"}}, "could not be loaded.*device_map"),
@@ -224,7 +224,7 @@ def test_four_bit_weights_in_another_order_are_refused(gpt2):
 def test_quantizations_that_cannot_be_are_refused(folder, monkeypatch):
     with pytest.raises(ValueError, match="quantize is '3bit'; accepted are '8bit', '4bit'"):
         load_model(folder, quantize="3bit")
-    with pytest.raises(ValueError, match="Give one of them"):
+    with pytest.raises(ValueError, match="Use only one of them"):
         load_model(folder, quantize="4bit", quantization=object())
     monkeypatch.setattr("lmri.models.quantization.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install bitsandbytes accelerate"):

@@ -16,7 +16,7 @@ from lmri.lesions.baselines.resample_source import ResampleSource
 from lmri.lesions.interventions.positions import Spare, SparingReading
 from lmri.lesions.interventions.resampling import CurrentTokens
 from lmri.models import altered, check_readable, describe_model
-from lmri.models.sites import to_batch_tokens, n_declared, hooked, widths
+from lmri.models.sites import hooked, n_declared, to_batch_tokens, widths
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
