@@ -238,7 +238,7 @@ def test_pickled_weights_are_read_only_if_one_says_so(folder):
     weights = load_model(folder)[0].state_dict()
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "optimizer.pt")
-    with pytest.raises(ValueError, match=r"holds config\.json, but no weights"):
+    with pytest.raises(ValueError, match=r"contains config\.json, but no weights"):
         load_model(folder)
     torch.save(weights, folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"only as pytorch_model\.bin.*run any code.*--allow-pickle"):
@@ -418,7 +418,7 @@ def test_a_tokenizer_that_seems_to_be_another_models_is_said(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_tokenizer(model, own, "m")  # 70 words of 96 rows: padding explains them
-    with pytest.warns(DataWarning, match=f"knows 204 tokens that the model does not, which has {VOCABULARY}"):
+    with pytest.warns(DataWarning, match=f"has 204 tokens beyond the {VOCABULARY} tokens of the model"):
         check_tokenizer(model, byte_tokenizer(), "m")
     with pytest.warns(DataWarning, match="knows 1,000 tokens, but its tokenizer only"):
         check_tokenizer(build("gpt2", vocab_size=1000), own, "m")

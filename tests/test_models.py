@@ -221,7 +221,7 @@ def test_a_tokenizer_of_another_model_is_refused(tokenizer):
     small = build("gpt2", vocab_size=20, pad_token_id=0)
     assert encode(small, tokenizer, "the a one").ids == [5, 6, 7]
     unknown = tokenizer.convert_tokens_to_ids("!")
-    with pytest.raises(ValueError, match=f"gave the token id {unknown}, but the model knows 20 tokens"):
+    with pytest.raises(ValueError, match=f"returned the token id {unknown}, but the model has only 20 tokens"):
         encode(small, tokenizer, "the !")
 
 

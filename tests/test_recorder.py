@@ -384,7 +384,7 @@ def test_a_tokenizer_needs_no_pad_bos_or_eos(tmp_path, gpt2):
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, tokenizer):
-    with pytest.raises(ValueError, match=r"the model knows 20 tokens\. Load the tokenizer that belongs"):
+    with pytest.raises(ValueError, match=r"the model has only 20 tokens\. Load the tokenizer of the model"):
         record(build("gpt2", vocab_size=20), tokenizer, sentences(4), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -185,7 +185,7 @@ def test_a_damaged_shard_is_named_and_never_merged(copy, how, whole):
 
 def test_a_table_that_is_gone_is_named(copy):
     next(part(copy, 1).glob("*_tokens.tsv")).unlink()
-    with pytest.raises(StudyError, match=r"_tokens.tsv is missing: delete .*shard-001, and run"):
+    with pytest.raises(StudyError, match=r"_tokens.tsv is missing: delete .*shard-001, then run"):
         merge(copy)
 
 
@@ -340,7 +340,7 @@ def test_the_commands_record_shards_and_merge_them(news, tmp_path):
     assert json.loads(done.stdout)["n_texts"] == 16
     assert files_of(tmp_path) == files_of(news / "study")
     both = command(*arguments, "--shard", "2/2", "--scheduler", "tcp://127.0.0.1:1")
-    assert "a cluster is handed all shards" in both.stderr
+    assert "a cluster records all shards" in both.stderr
 
 
 # -- a cluster --------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def keep_layout(model: torch.nn.Module) -> None:
         if getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False):
             raise ValueError(
                 "The 4-bit weights of the model were repacked when it ran on this CPU, and bitsandbytes does not "
-                "restore them exactly. Load the model with lmri.load_model(..., quantize='4bit'), which prevents repacking."
+                "restore them exactly. Load the model with lmri.load_model(..., quantize='4bit'), which prevents this."
             )
         module.__dict__["support_avx512bf16_for_cpu"] = False
 
