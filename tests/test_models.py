@@ -72,7 +72,7 @@ def test_loading_draws_nothing_and_leaves_the_progress_bar_as_it_was(folder, cap
 
 
 def test_what_cannot_be_loaded_is_a_value_error_that_names_it(tmp_path):
-    with pytest.raises(ValueError, match=r"could not be loaded.*Give a name on the Hugging Face hub"):
+    with pytest.raises(ValueError, match=r"could not be loaded.*Use a name on the Hugging Face hub"):
         load_model(tmp_path)
     with pytest.raises(ValueError, match="no-such-folder"):
         load_model(tmp_path / "no-such-folder")

@@ -158,7 +158,7 @@ def test_texts_and_places_of_a_decoder_that_runs_tokens_first_are_told_apart(n_t
 @pytest.mark.parametrize("name", ["t5", "bart"])
 def test_texts_as_long_as_the_context_leave_room_for_the_start_of_a_decoder(name, tmp_path):
     model = build(name, **({"context": 16} if name == "bart" else {}))
-    with pytest.warns(match="were cut"):
+    with pytest.warns(match="were truncated"):
         made = record(
             model, word_tokenizer(), ["the cat " * 20], tmp_path, site=["mlp_out", "decoder_mlp_out"], test_fraction=0,
             n_dummy=0, max_tokens=16,
