@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from lmri import find_sites, record
 from lmri.exceptions import SiteError
 from lmri.models import fingerprint
-from lmri.models.sites import register_hook, to_batch_tokens, projections, widths
+from lmri.models.sites import projections, register_hook, to_batch_tokens, widths
 from tiny_models import (
     ARCHITECTURES,
     HIDDEN,

@@ -170,7 +170,9 @@ def _check_placement(name: str | Path, device: str, device_map: Any, max_memory:
     if device_map is None:
         for option, value in (("max_memory", max_memory), ("offload_folder", offload_folder)):
             if value is not None:
-                raise ValueError(f"{option} is {value!r}, which is used only with device_map. Set device_map='auto' or a dict.")
+                raise ValueError(
+                    f"{option} is {value!r}, but used only with device_map. Set device_map='auto' or a dict."
+                )
         return
     if device != "cpu":
         raise ValueError(f"device is {device!r} and device_map is {device_map!r}. Use only one of them.")
