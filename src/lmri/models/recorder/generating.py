@@ -49,7 +49,7 @@ class ContinuationCache(Protocol):
         """Store a continuation."""
 
 
-def write_all(
+def continue_prompts(
     model: PreTrainedModel,
     tokenizer: Any,
     prompts: list[str],
@@ -66,8 +66,9 @@ def write_all(
     ValueError
         If no prompt leaves room, or the model cannot generate text or is not causal.
     """
-    check_causal(model, max((room(model, tokenizer, prompt, how, max_tokens)[0].ids for prompt in prompts), key=len))
-    results = [write_on(model, tokenizer, prompt, how, max_tokens, cache) for prompt in prompts]
+    encodings = [prompt_with_room(model, tokenizer, prompt, how, max_tokens)[0] for prompt in prompts]
+    check_causal(model, max((encoding.ids for encoding in encodings), key=len))
+    results = [continue_prompt(model, tokenizer, prompt, how, max_tokens, cache) for prompt in prompts]
     written = tuple(result for result in results if result is not None)
     full = [prompt for prompt, result in zip(prompts, results, strict=True) if result is None]
     if not written:
@@ -85,7 +86,7 @@ def write_all(
     return written
 
 
-def check_can_write(model: PreTrainedModel) -> None:
+def check_can_generate(model: PreTrainedModel) -> None:
     """Raise `ValueError` if a model cannot continue a prompt."""
     if not model.can_generate() or getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(
@@ -94,7 +95,7 @@ def check_can_write(model: PreTrainedModel) -> None:
         )
 
 
-def room(
+def prompt_with_room(
     model: PreTrainedModel, tokenizer: Any, prompt: str, how: Generation, max_tokens: int | None = None
 ) -> tuple[Encoding, int]:
     """Return the encoding of a prompt for generation and the largest number of new tokens; 0 or less if none fit."""
@@ -104,7 +105,7 @@ def room(
     return opened, n_new if opened.ids else 0
 
 
-def write_on(
+def continue_prompt(
     model: PreTrainedModel,
     tokenizer: Any,
     prompt: str,
@@ -137,8 +138,8 @@ def write_on(
     ValueError
         If the model cannot generate text.
     """
-    check_can_write(model)
-    opened, n_new = room(model, tokenizer, prompt, how, max_tokens)
+    check_can_generate(model)
+    opened, n_new = prompt_with_room(model, tokenizer, prompt, how, max_tokens)
     if n_new < 1:
         return None
     new = cache.get(prompt, opened.ids, n_new) if cache is not None else None

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.models import describe_model
 from lmri.models.recorder.finalize import discard
-from lmri.models.recorder.generating import Continuation, check_can_write, room, write_all
-from lmri.models.recorder.journal import write_all as write_bytes
+from lmri.models.recorder.generating import Continuation, check_can_generate, continue_prompts, prompt_with_room
+from lmri.models.recorder.journal import write_all
 from lmri.models.recorder.options import Generation, RecordingOptions
 from lmri.storage.store import Store, writing_to
 
@@ -54,7 +54,7 @@ class GenerationCache:
         with self.path.open("r+b" if self.path.is_file() else "wb", buffering=0) as stream:
             stream.truncate(self._end)
             stream.seek(self._end)
-            write_bytes(stream, line)
+            write_all(stream, line)
             os.fsync(stream.fileno())
         self._end += len(line)
         self._known[_key(prompt, ids, n_new)] = new
@@ -67,7 +67,7 @@ def _key(prompt: str, ids: Sequence[int], n_new: int) -> str:
     return storage.digest([prompt, list(ids), n_new])  # the random numbers depend on the text of the prompt
 
 
-def written_in(
+def generate_or_reuse(
     out: str | Path,
     model: PreTrainedModel,
     tokenizer: Any,
@@ -105,16 +105,16 @@ def written_in(
     EntryExistsError
         If the corpus exists in the study with different options; raised before anything is generated.
     """
-    check_can_write(model)
+    check_can_generate(model)
     info = describe_model(model)
     with writing_to(out, info, 0 if options.shard is None else _FOREVER) as study:
-        with_room = [prompt for prompt in prompts if room(model, tokenizer, prompt, how, max_tokens)[1] > 0]
+        with_room = [prompt for prompt in prompts if prompt_with_room(model, tokenizer, prompt, how, max_tokens)[1] > 0]
         if _is_recorded(study, with_room, options):
             return None
         made_by = [info.fingerprint, info.dtype, how.temperature, how.seed]
         cache = GenerationCache(study.layout.drafts(options.corpus) / f"{storage.digest(made_by)}.jsonl")
         try:
-            return write_all(model, tokenizer, prompts, how, max_tokens, cache)
+            return continue_prompts(model, tokenizer, prompts, how, max_tokens, cache)
         except ValueError:
             if not any(cache.path.parent.glob("*")):  # otherwise a new study would remain, empty
                 discard(cache.path.parent)

@@ -13,7 +13,7 @@ from lmri.models import alterations, context_length, describe_model, look_closel
 from lmri.models.recorder.files import explain_full_disk
 from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.generating import Continuation
-from lmri.models.recorder.generation_cache import written_in
+from lmri.models.recorder.generation_cache import generate_or_reuse
 from lmri.models.recorder.journal import journal_of, n_finished
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.plan import Plan
@@ -21,7 +21,7 @@ from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.reading import Reading
 from lmri.models.recorder.shard_paths import n_shards_of
 from lmri.models.recorder.shards import record_shard
-from lmri.models.recorder.write_activations import Progress, fill, keep_finished_batches
+from lmri.models.recorder.write_activations import Progress, keep_finished_batches, write_batches
 from lmri.models.sites import find_sites
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
@@ -181,7 +181,7 @@ def record_with(
     longest = _longest(model, tokenizer, options)
     written: tuple[Continuation, ...] = ()
     if options.generation is not None:
-        continuations = written_in(out, model, tokenizer, strings, options.generation, options, longest)
+        continuations = generate_or_reuse(out, model, tokenizer, strings, options.generation, options, longest)
         if continuations is None:
             logger.info("%s is already recorded at %s", options.corpus, ", ".join(options.sites))
             return None if options.shard is not None else _recorded(open_store(out), options)
@@ -221,7 +221,7 @@ def _record_whole(request: Request, out: str | Path, progress: Progress | None) 
         journal = journal_of(folder, plan.digest, None)
         with keep_finished_batches(folder, journal, plan, None):
             if not journal.is_whole:
-                fill(request.reading, plan, None, folder, journal, progress)
+                write_batches(request.reading, plan, None, folder, journal, progress)
             commit(study, plan, folder, folder)
         return study
 

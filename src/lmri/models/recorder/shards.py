@@ -9,7 +9,7 @@ from lmri.models.recorder.journal import journal_of
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path
-from lmri.models.recorder.write_activations import Progress, fill, keep_finished_batches
+from lmri.models.recorder.write_activations import Progress, keep_finished_batches, write_batches
 from lmri.storage.store import Store, writing_to
 
 _WAIT = 600.0
@@ -51,7 +51,7 @@ def _record_part(request: Request, folder: Path, shard: tuple[int, int], progres
             )
         part.mkdir(exist_ok=True)
         with keep_finished_batches(part, journal, plan, shard):
-            fill(request.reading, plan, shard, part, journal, progress)
+            write_batches(request.reading, plan, shard, part, journal, progress)
 
 
 def _check_no_other_number(study: Store, folder: Path, n_shards: int) -> None:

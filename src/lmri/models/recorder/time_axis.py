@@ -128,7 +128,7 @@ def _hash(words: str) -> int:
     return -1 - int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:6], "big")
 
 
-def averaged(rows: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+def average_volumes(rows: np.ndarray, volumes: np.ndarray) -> np.ndarray:
     """Average the rows of each volume.
 
     Parameters

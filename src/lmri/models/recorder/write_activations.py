@@ -28,7 +28,7 @@ from lmri.models.recorder.finalize import discard
 from lmri.models.recorder.journal import Journal, checksum
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.reading import Reading
-from lmri.models.recorder.time_axis import averaged
+from lmri.models.recorder.time_axis import average_volumes
 from lmri.space import NeuronSpace
 
 Progress = Callable[[int, int], None]
@@ -38,7 +38,7 @@ _SYNC_EVERY = LARGE
 """Bytes between synchronizations: the most that a power failure can cost, apart from data verified by checksum."""
 
 
-def fill(
+def write_batches(
     reading: Reading,
     plan: Plan,
     shard: tuple[int, int] | None,
@@ -149,7 +149,7 @@ class _Writer:
                 tokens = np.flatnonzero(volumes >= 0)
                 rows = values[first : first + len(tokens)]
                 _check_finite(space, rows, encoding, tokens, text)
-                content = volume_bytes(space, averaged(rows, volumes[tokens]))
+                content = volume_bytes(space, average_volumes(rows, volumes[tokens]))
                 self.files.write(number, text, content)
                 crc = checksum(content, crc)
                 self.n_unsynced += len(content)
