@@ -365,7 +365,7 @@ def test_without_a_model_first_and_with_it_later(copy):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--corpus", "code"], "there are news"),
+        (["--corpus", "code"], "accepted are news"),
         (["--model", "x", "--no-model"], "Omit one of them"),
         (["--batch-size", "0"], "at least 1"),
     ],
