@@ -141,7 +141,7 @@ def test_limits_that_leave_nothing_are_refused():
     assert encode(model, tokenizer, "the cat runs", 3).tokens == ["[CLS]", "the", "[SEP]"]
     assert encode(model, tokenizer, "", 2).tokens == ["[CLS]", "[SEP]"]
     for most in (1, 2):
-        with pytest.raises(ValueError, match=f"{most} tokens at most .* Take at least 3"):
+        with pytest.raises(ValueError, match=f"limit is {most} tokens .* at least 3"):
             encode(model, tokenizer, "the cat runs", most)
     with pytest.raises(ValueError, match="max_tokens is 0"):
         encode(model, tokenizer, "the cat", 0)

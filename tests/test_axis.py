@@ -13,10 +13,10 @@ from lmri import record
 from lmri.exceptions import EntryExistsError
 from lmri.models import Encoding, evaluation_mode
 from lmri.models.recorder import generating
-from lmri.models.recorder.axis import Axis, averaged
-from lmri.models.recorder.generating import check_causal, write_all, write_on
+from lmri.models.recorder.generating import check_causal, continue_prompt, continue_prompts
 from lmri.models.recorder.options import Generation
-from lmri.models.sites import attach, projections
+from lmri.models.recorder.time_axis import Axis, average_volumes
+from lmri.models.sites import projections, register_hook
 from lmri.models.surprisal import predictions
 from tiny_models import bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer
 
@@ -145,7 +145,7 @@ def byte_tokenizer_spans(text):
 def test_averages_are_summed_in_double_precision():
     rows = np.full((100_001, 1), 0.1, dtype=np.float32)
     rows[0] = 1e6
-    mean = averaged(rows, np.zeros(len(rows), dtype=int))
+    mean = average_volumes(rows, np.zeros(len(rows), dtype=int))
     np.testing.assert_allclose(mean, rows.astype(float).mean(0, keepdims=True), rtol=1e-7)
 
 
@@ -154,7 +154,7 @@ def test_averages_are_summed_in_double_precision():
     [
         ({"per": "phrase"}, "per is 'phrase'; accepted are 'token', 'word', 'sentence'"),
         ({"every": 0}, "every is 0"),
-        ({"every": 2, "per": "word"}, "tokens can be left out, or averaged"),
+        ({"every": 2, "per": "word"}, "tokens can be skipped or averaged"),
         ({"generate": 0}, "generate is 0"),
         ({"generate": 3, "temperature": -1}, "temperature is -1"),
     ],
@@ -178,7 +178,9 @@ def test_what_is_recorded_is_what_the_model_did_while_it_generated(tmp_path, nam
     for number, text in enumerate(texts):
         seen: list[list[torch.Tensor]] = [[] for _ in space.layers]
         handles = [
-            attach(module, site, lambda value, own=own: own.append(value.reshape(-1, value.shape[-1]).clone()) and None)
+            register_hook(
+                module, site, lambda value, own=own: own.append(value.reshape(-1, value.shape[-1]).clone()) and None
+            )
             for module, own in zip(projections(model, space), seen, strict=True)
         ]
         ids = torch.tensor([tokenizer(text)["input_ids"]])
@@ -201,23 +203,23 @@ def test_draws_are_those_of_the_seed_and_leave_the_generator_alone():
     how = Generation(8, temperature=1.0, seed=3)
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    first = write_on(model, tokenizer, "the cat", how)
+    first = continue_prompt(model, tokenizer, "the cat", how)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert write_on(model, tokenizer, "the cat", how) == first
-    other = write_on(model, tokenizer, "the cat", Generation(8, 1.0, 4))
+    assert continue_prompt(model, tokenizer, "the cat", how) == first
+    other = continue_prompt(model, tokenizer, "the cat", Generation(8, 1.0, 4))
     assert other.encoding.ids != first.encoding.ids
     # Whatever other prompts there are.
-    assert write_all(model, tokenizer, ["a dog", "the cat"], how)[1] == first
+    assert continue_prompts(model, tokenizer, ["a dog", "the cat"], how)[1] == first
 
 
 def test_penalties_and_cuts_of_a_checkpoint_do_not_count():
     model, tokenizer = build("gpt2"), word_tokenizer()
-    plain = [write_on(model, tokenizer, "the cat", Generation(12, heat)) for heat in (0.0, 1.0)]
+    plain = [continue_prompt(model, tokenizer, "the cat", Generation(12, heat)) for heat in (0.0, 1.0)]
     model.generation_config.repetition_penalty = 5.0
     model.generation_config.top_k = 2
     model.generation_config.top_p = 0.3
     model.generation_config.no_repeat_ngram_size = 1
-    assert [write_on(model, tokenizer, "the cat", Generation(12, heat)) for heat in (0.0, 1.0)] == plain
+    assert [continue_prompt(model, tokenizer, "the cat", Generation(12, heat)) for heat in (0.0, 1.0)] == plain
     ids = plain[0].encoding.ids  # and the likeliest token is the likeliest token
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0]
@@ -284,7 +286,7 @@ def test_what_was_written_is_not_written_again(tmp_path, generated):
     # Interrupted after four, with a fifth half written down.
     made.clear()
     stop_at[0] = 4
-    with pytest.raises(KeyboardInterrupt, match="4 prompts is kept"):
+    with pytest.raises(KeyboardInterrupt, match="4 prompts were saved"):
         record(model, tokenizer, prompts, tmp_path / "part", **options)
     [file] = (tmp_path / "part" / "lmri" / ".generated" / "made").glob("*.jsonl")
     with file.open("ab") as stream:
@@ -297,7 +299,7 @@ def test_what_was_written_is_not_written_again(tmp_path, generated):
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
-    with pytest.raises(ValueError, match="writes no text"):
+    with pytest.raises(ValueError, match="cannot continue a prompt"):
         record(build("bert"), word_tokenizer(), ["the cat sits"], tmp_path / "study", generate=3)
     full = "the cat " * 40
     with pytest.raises(ValueError, match="leaves room"):
@@ -307,14 +309,14 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
 
 def test_a_special_token_that_stands_in_the_prompt_stays():
     model, tokenizer = lmri.load_model("lmri-demo")
-    made = write_on(model, tokenizer, "the cat<|endoftext|>", Generation(3))
+    made = continue_prompt(model, tokenizer, "the cat<|endoftext|>", Generation(3))
     assert made.encoding.tokens[made.n_prompt - 1] == "<|endoftext|>"
 
 
 def test_what_was_written_lies_in_the_text():
     model, tokenizer = build("gpt2", vocab_size=300), byte_tokenizer()
     for prompt in [*sentences(4), "caf\u00e9 \U0001f600"]:
-        made = write_on(model, tokenizer, prompt, Generation(12, 1.5))
+        made = continue_prompt(model, tokenizer, prompt, Generation(12, 1.5))
         assert made.text.startswith(prompt)
         assert made.n_prompt == len(tokenizer(prompt)["input_ids"])
         ends = 0
@@ -326,13 +328,13 @@ def test_what_was_written_lies_in_the_text():
 
 
 def test_a_prompt_ends_before_the_token_that_a_tokenizer_puts_behind_every_text():
-    made = write_on(build("gpt2"), bert_tokenizer(), "the cat", Generation(3))
+    made = continue_prompt(build("gpt2"), bert_tokenizer(), "the cat", Generation(3))
     assert made.n_prompt == 3  # [CLS] the cat
 
 
 def test_models_that_write_nothing_are_refused(tmp_path):
     for name in ("bert", "t5"):
-        with pytest.raises(ValueError, match="writes no text behind its prompt"):
+        with pytest.raises(ValueError, match="cannot continue a prompt, so generate is not possible"):
             record(build(name), word_tokenizer(), ["the cat sits"], tmp_path, generate=3)
 
 
@@ -347,7 +349,7 @@ def test_prompts_that_fill_the_context_are_left_out_and_listed(tmp_path):
 
 def test_a_model_that_reads_both_ways_is_refused():
     model = build("bert", head="BertLMHeadModel", is_decoder=False)
-    with pytest.raises(ValueError, match="otherwise once others follow"):
+    with pytest.raises(ValueError, match="is not causal: later tokens change its activity"):
         check_causal(model, [5, 6, 7, 8])
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         check_causal(build("gpt2").to(dtype), [5, 6, 7, 8])

@@ -239,7 +239,7 @@ def test_bad_interventions_end_in_a_message(study, texts, tmp_path):
     assert "accepted are perplexity" in fails(*lesion, "--task", "mmlu")
     assert "absent.txt does not exist" in fails(*lesion, "--task", "perplexity:absent.txt")
     assert "were recorded for fitting" in fails(*lesion, "--task", f"perplexity:{texts}")
-    assert "say where it is: --model" in fails(*lesion, "--model", tmp_path / "nowhere")
+    assert "pass its location with --model" in fails(*lesion, "--model", tmp_path / "nowhere")
     assert "--n-controls is -1" in fails(*lesion, "--n-controls", -1)
     assert "corpus='news'" in fails(*lesion, "--baseline", "poems")
     assert "exactly one of --gain" in fails("amplify", study, "--networks", "canica")

@@ -365,8 +365,8 @@ def test_without_a_model_first_and_with_it_later(copy):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--corpus", "code"], "there are news"),
-        (["--model", "x", "--no-model"], "Leave one of them out"),
+        (["--corpus", "code"], "accepted are news"),
+        (["--model", "x", "--no-model"], "Omit one of them"),
         (["--batch-size", "0"], "at least 1"),
     ],
 )
@@ -396,7 +396,7 @@ def test_a_model_that_is_named_is_not_passed_over_though_predictions_are_stored(
         tokenizer.save_pretrained(tmp_path / name)
     done = run("confounds", copy.root, "--model", tmp_path / "other")
     assert done.exit_code == 1
-    assert "are stored, by weights" in done.output
+    assert "were computed with weights" in done.output
     done = run("confounds", copy.root, "--model", tmp_path / "same", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["written"] == []

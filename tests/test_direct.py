@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from lmri import record
-from lmri.models.recorder import direct, files
-from lmri.models.recorder.direct import DirectWriter
+from lmri.models.recorder import direct_io, files
+from lmri.models.recorder.direct_io import DirectWriter
 from test_resume import OPTIONS, TEXTS, files_of
 from tiny_models import build, word_tokenizer
 
-BLOCK, ENOUGH = direct._BLOCK, direct._WORTH_IT
+BLOCK, ENOUGH = direct_io._BLOCK, direct_io._WORTH_IT
 
 needs_direct = pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this system writes plainly only")
 
@@ -48,7 +48,8 @@ def written(path, first, n_bytes, writer=None):
 @needs_direct
 @pytest.mark.parametrize("first", [0, 352, BLOCK - 1, BLOCK, 3 * BLOCK + 544])
 @pytest.mark.parametrize(
-    "n_bytes", [ENOUGH, ENOUGH + BLOCK - 1, ENOUGH + 2 * BLOCK + 7, direct._AT_ONCE + 1, 2 * direct._AT_ONCE + 36_864]
+    "n_bytes",
+    [ENOUGH, ENOUGH + BLOCK - 1, ENOUGH + 2 * BLOCK + 7, direct_io._AT_ONCE + 1, 2 * direct_io._AT_ONCE + 36_864],
 )
 def test_the_bytes_are_those_of_plain_writes(tmp_path, past_memory, first, n_bytes):
     expected = written(tmp_path / "image", first, n_bytes)
@@ -121,7 +122,7 @@ def test_a_recording_is_the_same_past_the_memory_and_through_it(tmp_path, past_m
         record(model, word_tokenizer(), TEXTS, tmp_path / name, site="mlp_hidden", **OPTIONS)
         return files_of(tmp_path / name)
 
-    monkeypatch.setattr(direct, "_WORTH_IT", 1)
+    monkeypatch.setattr(direct_io, "_WORTH_IT", 1)
     through = recorded("through")
     assert past_memory == []  # small ones stay in memory
     monkeypatch.setattr(files, "LARGE", 0)

@@ -32,7 +32,7 @@ def by_hand(module, states, indices):
 def captured(model, space, ids=IDS):
     with evaluation_mode(model):
         made = capture(model, [space], ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
-    [values] = made.values()
+    [values] = made.collect()
     return torch.from_numpy(values)
 
 
@@ -178,7 +178,7 @@ def test_experts_are_chosen_where_they_are_slices_and_nowhere_else(tmp_path):
     )  # fmt: skip
     assert {layer.expert for layer in units.space.layers} == {1}
     assert heads.space.n_layers == N_LAYERS
-    with pytest.raises(ValueError, match="none of attn_out has any of its own"):
+    with pytest.raises(ValueError, match="the neurons at attn_out do not belong to single experts"):
         record(model, tokenizer, ["the cat sits"], tmp_path / "one", site="attn_out", experts=[1])
 
 
@@ -238,12 +238,12 @@ def test_experts_are_recorded(tmp_path):
 
 
 def test_an_expert_that_is_not_there_is_refused():
-    with pytest.raises(SiteError, match="no expert 4 in layer 0; it has experts 0 to 3"):
+    with pytest.raises(SiteError, match="Layer 0 has no expert 4; accepted are 0 to 3"):
         find_sites(mixture("Mixtral"), "mlp_hidden", experts=[0, 4])
 
 
 def test_experts_of_a_dense_model_are_refused(gpt2):
-    with pytest.raises(SiteError, match=r"experts are \[0\], but 'gpt2' has no experts"):
+    with pytest.raises(SiteError, match=r"experts are \[0\], but 'gpt2' has no separate experts"):
         find_sites(gpt2, "mlp_hidden", experts=[0])
 
 
@@ -290,7 +290,7 @@ def test_a_router_is_not_lesioned():
     model = mixture("Mixtral")
     space = find_sites(model, "router")
     network = Network.from_members(space, space.neuron_of == 0)
-    with pytest.raises(SiteError, match="can be recorded, and not changed"), lmri.lesion(network).on(model):
+    with pytest.raises(SiteError, match="can be recorded but not changed"), lmri.lesion(network).on(model):
         read(model, IDS)
 
 
@@ -343,5 +343,5 @@ def test_a_routing_table_stands_beside_chosen_experts(tmp_path, kind):
 
 
 def test_a_dense_model_has_no_router(gpt2):
-    with pytest.raises(SiteError, match="no mixture of fused experts"):
+    with pytest.raises(SiteError, match="not a mixture of fused experts"):
         find_sites(gpt2, "router")

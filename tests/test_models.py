@@ -72,7 +72,7 @@ def test_loading_draws_nothing_and_leaves_the_progress_bar_as_it_was(folder, cap
 
 
 def test_what_cannot_be_loaded_is_a_value_error_that_names_it(tmp_path):
-    with pytest.raises(ValueError, match=r"could not be loaded.*Give a name on the Hugging Face hub"):
+    with pytest.raises(ValueError, match=r"could not be loaded.*Use a name on the Hugging Face hub"):
         load_model(tmp_path)
     with pytest.raises(ValueError, match="no-such-folder"):
         load_model(tmp_path / "no-such-folder")
@@ -221,7 +221,7 @@ def test_a_tokenizer_of_another_model_is_refused(tokenizer):
     small = build("gpt2", vocab_size=20, pad_token_id=0)
     assert encode(small, tokenizer, "the a one").ids == [5, 6, 7]
     unknown = tokenizer.convert_tokens_to_ids("!")
-    with pytest.raises(ValueError, match=f"gave the token id {unknown}, but the model knows 20 tokens"):
+    with pytest.raises(ValueError, match=f"returned the token id {unknown}, but the model has only 20 tokens"):
         encode(small, tokenizer, "the !")
 
 

@@ -51,7 +51,7 @@ ATTENTION = {
 def captured(model, spaces, ids=IDS):
     with evaluation_mode(model):
         made = capture(model, spaces, ids, torch.ones_like(ids), torch.ones_like(ids, dtype=torch.bool))
-    return [torch.from_numpy(values) for values in made.values()]
+    return [torch.from_numpy(values) for values in made.collect()]
 
 
 # -- attention --------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_texts_and_places_of_a_decoder_that_runs_tokens_first_are_told_apart(n_t
 @pytest.mark.parametrize("name", ["t5", "bart"])
 def test_texts_as_long_as_the_context_leave_room_for_the_start_of_a_decoder(name, tmp_path):
     model = build(name, **({"context": 16} if name == "bart" else {}))
-    with pytest.warns(match="were cut"):
+    with pytest.warns(match="were truncated"):
         made = record(
             model, word_tokenizer(), ["the cat " * 20], tmp_path, site=["mlp_out", "decoder_mlp_out"], test_fraction=0,
             n_dummy=0, max_tokens=16,
@@ -194,7 +194,7 @@ def test_a_lesion_of_the_decoder_leaves_the_encoder_alone():
 
 
 def test_a_model_of_one_stack_has_no_decoder_beside_it(gpt2):
-    with pytest.raises(SiteError, match="GPT2LMHeadModel is no encoder–decoder"):
+    with pytest.raises(SiteError, match="GPT2LMHeadModel is not an encoder–decoder"):
         find_sites(gpt2, "decoder_mlp_out")
 
 

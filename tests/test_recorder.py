@@ -336,7 +336,7 @@ def test_texts_of_one_token_give_no_volume_and_a_warning(tmp_path, gpt2, tokeniz
 def test_only_texts_of_one_token_are_refused(tmp_path, gpt2, tokenizer):
     with (
         pytest.warns(DataWarning, match="2 of 2 texts have no token"),
-        pytest.raises(ValueError, match="None of the 2 texts to fit has a token beyond its first 1"),
+        pytest.raises(ValueError, match="None of the 2 training texts has a token beyond the first 1"),
     ):
         record(gpt2, tokenizer, ["cat", "dog"], tmp_path, test_fraction=0)
     assert list(tmp_path.iterdir()) == []
@@ -384,7 +384,7 @@ def test_a_tokenizer_needs_no_pad_bos_or_eos(tmp_path, gpt2):
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, tokenizer):
-    with pytest.raises(ValueError, match=r"the model knows 20 tokens\. Load the tokenizer that belongs"):
+    with pytest.raises(ValueError, match=r"the model has only 20 tokens\. Load the tokenizer of the model"):
         record(build("gpt2", vocab_size=20), tokenizer, sentences(4), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

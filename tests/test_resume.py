@@ -21,7 +21,7 @@ from lmri import open_study, record, storage
 from lmri.cli.app import app
 from lmri.demo.texts import generate
 from lmri.exceptions import LMRIWarning, NonFiniteError, StudyError
-from lmri.models.recorder import filling
+from lmri.models.recorder import write_activations
 from lmri.models.recorder.journal import Journal
 from lmri.report.validation import validate
 from tiny_models import build, sentences, word_tokenizer
@@ -54,7 +54,7 @@ def reads(monkeypatch):
     class Reads(list):
         stop_at, error = None, KeyboardInterrupt
 
-    found, original = Reads(), filling.capture
+    found, original = Reads(), write_activations.capture
 
     def capture(model, spaces, ids, *rest):
         if len(found) == found.stop_at:
@@ -62,7 +62,7 @@ def reads(monkeypatch):
         found.append(ids.shape)
         return original(model, spaces, ids, *rest)
 
-    monkeypatch.setattr(filling, "capture", capture)
+    monkeypatch.setattr(write_activations, "capture", capture)
     return found
 
 
@@ -92,14 +92,15 @@ import torch
 
 torch.set_num_threads(1)
 from lmri import record
-from lmri.models.recorder import direct, files, filling
+from lmri.models.recorder import direct_io, files, write_activations
 from lmri.models.recorder.journal import Journal
 from tiny_models import build, word_tokenizer
 
 job = json.loads(sys.argv[1])
 model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
-NAMES = ("recorder/run.py", "recorder/filling.py", "recorder/files.py", "recorder/direct.py", "recorder/journal.py",
-         "recorder/committing.py", "recorder/plan.py", "storage/files.py", "storage/bids.py", "storage/store.py")
+NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py", "recorder/direct_io.py",
+         "recorder/journal.py", "recorder/finalize.py", "recorder/plan.py",
+         "storage/files.py", "storage/bids.py", "storage/store.py")
 
 
 def attempt(name, lines, notes):
@@ -127,7 +128,7 @@ def attempt(name, lines, notes):
                 if b"batch" in line:
                     noted("done", json.loads(line)["batch"])
 
-        original, add = filling._Batch.read, Journal.add
+        original, add = write_activations._Batch.read, Journal.add
 
         def read(reading, plan, number, into):
             noted("read", number)
@@ -137,7 +138,7 @@ def attempt(name, lines, notes):
             add(self, batch, crc)
             noted("done", batch)
 
-        filling._Batch.read, Journal.add = read, done
+        write_activations._Batch.read, Journal.add = read, done
         threading.settrace(trace)  # the thread that writes, too
         sys.settrace(trace)
         record(model, tokenizer, job["texts"], home / name, resume=True, **job["options"])
@@ -150,7 +151,7 @@ def attempt(name, lines, notes):
 
 attempt("whole", -1, home / "whole.txt")
 if job["past_memory"]:
-    files.LARGE, direct._WORTH_IT = 0, 1
+    files.LARGE, direct_io._WORTH_IT = 0, 1
     attempt("past_memory", -1, home / "past_memory.txt")
 n_lines = int((home / "lines").read_text())
 statuses = []
@@ -230,7 +231,7 @@ def test_what_is_finished_is_kept_and_it_is_said(tmp_path, reads, error, whole):
     with warnings.catch_warnings(record=True, action="always") as told, pytest.raises(error) as raised:
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
     said = " ".join([str(raised.value), *(str(one.message) for one in told)])
-    assert "4 of 6 batches are finished and kept" in said
+    assert "4 of 6 batches are finished and were saved" in said
     assert "--resume" in said
     assert any("not finished" in note for note in validate(open_study(tmp_path)).notes)
 
@@ -239,7 +240,7 @@ def test_what_is_finished_is_kept_and_it_is_said(tmp_path, reads, error, whole):
 def test_without_resume_nothing_that_is_finished_is_discarded(tmp_path, reads, whole, options):
     interrupted(tmp_path, reads, 4)
     before = files_of(tmp_path)
-    with pytest.raises(StudyError, match=r"was interrupted, and 4 of its batches are kept\. Go on with --resume"):
+    with pytest.raises(StudyError, match=r"was interrupted; 4 finished batches were saved\. Continue with --resume"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **(OPTIONS | options))
     assert files_of(tmp_path) == before
     assert not reads
@@ -280,7 +281,7 @@ def test_several_sites_in_one_pass_are_those_recorded_one_by_one(tmp_path, reads
 
 def test_one_of_several_sites_cannot_be_resumed_by_itself(tmp_path, reads):
     interrupted(tmp_path, reads, 2, site=["mlp_out", "mlp_hidden"])
-    with pytest.raises(StudyError, match=r"nothing to resume at mlp_out, but .* at mlp_out, mlp_hidden: ask for these"):
+    with pytest.raises(StudyError, match=r"No interrupted .* at mlp_out; .* at mlp_out, mlp_hidden\. Name these"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS, site=["mlp_out", "mlp_hidden"])
     assert len(reads) == BATCHES - 2
@@ -308,7 +309,7 @@ def test_another_plan_is_refused_with_what_differs(tmp_path, reads, whole, chang
     options = OPTIONS | changed
     texts, tokenizer = options.pop("texts", TEXTS), options.pop("tokenizer", word_tokenizer())
     if message is not None:
-        with pytest.raises(StudyError, match=rf"of another plan: .*{message}.*delete .* to begin anew"):
+        with pytest.raises(StudyError, match=rf"has another plan: .*{message}.*delete .* to start over"):
             record(build("gpt2"), tokenizer, texts, tmp_path, resume=True, **options)
         assert files_of(tmp_path) == before
         assert not reads
@@ -355,7 +356,7 @@ def test_a_split_that_another_recording_has_moved_is_refused(tmp_path, reads):
     # Both corpora hold the same texts, and the one that is finished first decides which of them are held out.
     interrupted(tmp_path, reads, 3)
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **(OPTIONS | {"corpus": "other", "seed": 5}))
-    with pytest.raises(StudyError, match="another split into texts to fit and to test"):
+    with pytest.raises(StudyError, match="another train/test split"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
 
 
@@ -398,7 +399,7 @@ def test_data_that_a_loss_of_power_took_are_read_again(tmp_path, reads, whole, n
 
 
 def test_an_image_that_is_gone_is_read_again(tmp_path, reads, whole, monkeypatch):
-    monkeypatch.setattr(filling, "_SYNC_EVERY", 1)  # nothing is checked by its checksum then
+    monkeypatch.setattr(write_activations, "_SYNC_EVERY", 1)  # nothing is checked by its checksum then
     interrupted(tmp_path, reads, 5)
     sorted(unfinished(tmp_path).glob("*_bold.nii"))[0].unlink()
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
@@ -410,13 +411,13 @@ def test_an_image_that_is_gone_while_files_are_moved_is_an_error(tmp_path, reads
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lmri.models.recorder.committing.write_recording_site", stop)
+    monkeypatch.setattr("lmri.models.recorder.finalize.write_recording_site", stop)
     with pytest.raises(KeyboardInterrupt, match="6 of 6 batches"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
     next(tmp_path.rglob("*_bold.nii")).unlink()
     with (
         pytest.warns(LMRIWarning, match="6 of 6 batches"),
-        pytest.raises(StudyError, match=r"_bold.nii is missing. Delete .* and record again"),
+        pytest.raises(StudyError, match=r"_bold.nii is missing. Delete .* then record again"),
     ):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
     assert open_study(tmp_path).recordings() == []
@@ -441,8 +442,8 @@ def test_a_journal_believes_what_was_synced_and_checks_the_rest(tmp_path):
 
 def test_the_disk_is_waited_for_before_a_batch_counts_as_safe(tmp_path, reads, monkeypatch):
     events = []
-    monkeypatch.setattr(filling, "_SYNC_EVERY", 1)
-    for kind, name in ((filling.Files, "sync"), (Journal, "add"), (Journal, "synced"), (Journal, "whole")):
+    monkeypatch.setattr(write_activations, "_SYNC_EVERY", 1)
+    for kind, name in ((write_activations.Files, "sync"), (Journal, "add"), (Journal, "synced"), (Journal, "whole")):
         original = getattr(kind, name)
         monkeypatch.setattr(kind, name, lambda *a, o=original, n=name, **k: events.append(n) or o(*a, **k))
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)
@@ -456,7 +457,7 @@ def test_a_disk_that_fills_up_on_the_way_costs_nothing_that_is_finished(tmp_path
     record(build("gpt2"), word_tokenizer(), TEXTS[:6], tmp_path, **(OPTIONS | {"corpus": "first"}))
     before = files_of(tmp_path)
     reads.clear()
-    original, add, done = filling.Files.write, Journal.add, []
+    original, add, done = write_activations.Files.write, Journal.add, []
 
     def write(self, space, text, content):
         if len(done) == 4:
@@ -464,7 +465,7 @@ def test_a_disk_that_fills_up_on_the_way_costs_nothing_that_is_finished(tmp_path
         original(self, space, text, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(filling.Files, "write", write)
+        patch.setattr(write_activations.Files, "write", write)
         patch.setattr(Journal, "add", lambda self, *line: done.append(line) or add(self, *line))
         with pytest.raises(OSError, match=r"disk is full.*needs [\d,]+ bytes.*4 of 6 batches .*--resume") as raised:
             record(build("gpt2"), word_tokenizer(), TEXTS[::-1], tmp_path, **OPTIONS)
@@ -481,7 +482,7 @@ def test_too_little_room_is_an_error_before_anything_is_read(tmp_path, reads):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(OSError, match=r"disk is full.*Nothing was kept of this recording.*--out"):
+        with pytest.raises(OSError, match=r"disk is full.*No partial results were saved.*--out"):
             record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path / "study", **OPTIONS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -503,7 +504,7 @@ def test_a_file_system_that_reserves_by_writing_will_do(tmp_path, whole, monkeyp
 
 def test_what_an_earlier_process_wrote_is_waited_for_too(tmp_path):
     def made():
-        return filling.Files({tmp_path / "a": b"head"}, {tmp_path / "a": 100})
+        return write_activations.Files({tmp_path / "a": b"head"}, {tmp_path / "a": 100})
 
     made().create()
     again = made()
@@ -521,7 +522,9 @@ def test_a_file_system_that_reserves_nothing_will_do(tmp_path, whole, monkeypatc
 
 
 def test_the_error_names_the_bytes_of_the_images(tmp_path, reads, monkeypatch):
-    monkeypatch.setattr(filling.Files, "create", lambda self: (_ for _ in ()).throw(OSError(errno.EDQUOT, "quota")))
+    monkeypatch.setattr(
+        write_activations.Files, "create", lambda self: (_ for _ in ()).throw(OSError(errno.EDQUOT, "quota"))
+    )
     with pytest.raises(OSError, match="quota") as raised:
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path / "study", **OPTIONS)
     monkeypatch.undo()
@@ -560,7 +563,7 @@ def test_the_command_says_what_it_has_kept_and_goes_on(tmp_path, reads):
     reads.stop_at = 2
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 130
-    assert "2 of 5 batches are finished and kept" in done.stderr
+    assert "2 of 5 batches are finished and were saved" in done.stderr
     assert "Nothing half made" not in done.stderr
     reads.stop_at = None
     done = CliRunner().invoke(app, [*arguments, "--resume", "--json"])

@@ -16,7 +16,7 @@ from lmri.cli.app import app
 from lmri.cli.record import parse_shard
 from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, StudyError
-from lmri.models.recorder import cluster, filling
+from lmri.models.recorder import cluster, write_activations
 from lmri.report.validation import validate
 from test_resume import files_of
 from tiny_models import build, sentences, word_tokenizer
@@ -57,8 +57,8 @@ def copy(sharded, tmp_path):
 @pytest.fixture
 def n_reads(monkeypatch):
     """List the forward passes."""
-    found, original = [], filling.capture
-    monkeypatch.setattr(filling, "capture", lambda *a: found.append(1) or original(*a))
+    found, original = [], write_activations.capture
+    monkeypatch.setattr(write_activations, "capture", lambda *a: found.append(1) or original(*a))
     return found
 
 
@@ -126,7 +126,7 @@ def test_missing_shards_are_listed_with_how_to_record_them_and_nothing_is_change
     with pytest.raises(StudyError) as raised:
         merge(copy)
     message = str(raised.value)
-    assert "2 of 4 shards of 'words' are not whole" in message
+    assert "2 of 4 shards of 'words' are incomplete" in message
     for number in (2, 4):
         assert f"--corpus words --site mlp_out --site mlp_hidden --shard {number}/4 --resume" in message
     assert "--shard 1/4" not in message
@@ -138,7 +138,7 @@ def test_missing_shards_are_listed_with_how_to_record_them_and_nothing_is_change
 
 def test_a_shard_that_was_interrupted_goes_on_and_is_not_merged_before(copy, whole, n_reads, monkeypatch):
     shutil.rmtree(part(copy, 1))
-    original = filling.capture
+    original = write_activations.capture
 
     def stop(*arguments):
         if n_reads:
@@ -146,8 +146,8 @@ def test_a_shard_that_was_interrupted_goes_on_and_is_not_merged_before(copy, who
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(filling, "capture", stop)
-        with pytest.raises(KeyboardInterrupt, match="1 of 2 batches are finished and kept"):
+        patch.setattr(write_activations, "capture", stop)
+        with pytest.raises(KeyboardInterrupt, match="1 of 2 batches are finished and were saved"):
             shard(copy, 1)
     with pytest.raises(StudyError, match=r"shard 1/4 has 1 of 2 batches"):
         merge(copy)
@@ -158,7 +158,7 @@ def test_a_shard_that_was_interrupted_goes_on_and_is_not_merged_before(copy, who
     merge(copy)
     assert files_of(copy) == whole
     n_reads.clear()
-    with pytest.raises(StudyError, match="Shard 1/4 of 'words' was interrupted, and 1 of its batches are kept"):
+    with pytest.raises(StudyError, match="Shard 1/4 of 'words' was interrupted; 1 finished batches were saved"):
         shard(other, 1)
     assert not n_reads
     shutil.rmtree(part(other, 1))  # as the message says
@@ -174,7 +174,7 @@ def test_a_damaged_shard_is_named_and_never_merged(copy, how, whole):
     content = bytearray(rows.read_bytes())
     content[len(content) // 2] ^= 1
     rows.write_bytes(content if how == "changed" else content[:-4])
-    with pytest.raises(StudyError, match=r"shard-002 is damaged.*Delete it, and run: lmri record .*--shard 2/4"):
+    with pytest.raises(StudyError, match=r"shard-002 is damaged.*Delete it, then run: lmri record .*--shard 2/4"):
         merge(copy)
     assert open_study(copy).recordings() == []
     shutil.rmtree(part(copy, 2))
@@ -185,7 +185,7 @@ def test_a_damaged_shard_is_named_and_never_merged(copy, how, whole):
 
 def test_a_table_that_is_gone_is_named(copy):
     next(part(copy, 1).glob("*_tokens.tsv")).unlink()
-    with pytest.raises(StudyError, match=r"_tokens.tsv is missing: delete .*shard-001, and run"):
+    with pytest.raises(StudyError, match=r"_tokens.tsv is missing: delete .*shard-001, then run"):
         merge(copy)
 
 
@@ -195,7 +195,7 @@ def test_a_table_that_is_gone_is_named(copy):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"texts": TEXTS[:-1]}, "of another plan: other texts"),
+        ({"texts": TEXTS[:-1]}, "another plan: other texts"),
         ({"batch_size": 2}, "batch_size was 3 and is 2"),
         ({"n_shards": 3}, "begun in 4 shards, not 3"),
     ],
@@ -212,13 +212,13 @@ def test_a_part_that_was_copied_from_another_plan_is_refused(copy, tmp_path):
     shard(tmp_path / "other", 2, batch_size=2)
     shutil.rmtree(part(copy, 2))
     shutil.copytree(part(tmp_path / "other", 2), part(copy, 2))
-    with pytest.raises(StudyError, match=r"shard-002 is of another plan: delete it, and run"):
+    with pytest.raises(StudyError, match=r"shard-002 belongs to another plan: delete it, then run"):
         merge(copy)
 
 
 def test_texts_that_have_changed_sides_since_are_refused(copy):
     record(build("gpt2"), word_tokenizer(), TEXTS, copy, **(OPTIONS | {"corpus": "other", "seed": 5}))
-    with pytest.raises(StudyError, match=r"texts of 'words' \(first: words-\d+\) are on the other side"):
+    with pytest.raises(StudyError, match=r"texts of 'words' \(first: words-\d+\) are on the other side of the train"):
         merge(copy)
 
 
@@ -244,7 +244,7 @@ def test_a_merge_that_was_interrupted_keeps_the_shards_and_is_made_again(copy, w
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"lmri.models.recorder.{'merging' if where == '_copy' else 'committing'}.{where}", stop)
+        patch.setattr(f"lmri.models.recorder.{'merging' if where == '_copy' else 'finalize'}.{where}", stop)
         with pytest.raises(KeyboardInterrupt):
             merge(copy)
     assert part(copy, 1).is_dir()
@@ -258,22 +258,22 @@ def test_a_merge_without_room_keeps_the_shards_and_says_so(copy, whole, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr("lmri.models.recorder.files.Files.write", full)
-        with pytest.raises(OSError, match=r"disk is full.*All shards are kept: once there is room, run lmri merge"):
+        with pytest.raises(OSError, match=r"disk is full.*All shards are kept: run lmri merge again after freeing"):
             merge(copy)
     merge(copy)
     assert files_of(copy) == whole
 
 
 def test_shards_go_only_when_the_index_is_there(copy, monkeypatch):
-    from lmri.models.recorder import committing
+    from lmri.models.recorder import finalize
 
-    seen, original = [], committing.discard
+    seen, original = [], finalize.discard
 
     def look(folder):
         seen.append([recording.space.site for recording in open_study(copy).recordings()])
         original(folder)
 
-    monkeypatch.setattr(committing, "discard", look)
+    monkeypatch.setattr(finalize, "discard", look)
     merge(copy)
     assert seen == [sorted(SITES)]
 
@@ -340,7 +340,7 @@ def test_the_commands_record_shards_and_merge_them(news, tmp_path):
     assert json.loads(done.stdout)["n_texts"] == 16
     assert files_of(tmp_path) == files_of(news / "study")
     both = command(*arguments, "--shard", "2/2", "--scheduler", "tcp://127.0.0.1:1")
-    assert "a cluster is handed all shards" in both.stderr
+    assert "a cluster records all shards" in both.stderr
 
 
 # -- a cluster --------------------------------------------------------------------------------------------------------
@@ -360,9 +360,9 @@ def die_once(marker):
     import os
     import signal
 
-    from lmri.models.recorder import filling
+    from lmri.models.recorder import write_activations
 
-    original, seen = filling.capture, []
+    original, seen = write_activations.capture, []
 
     def capture(*arguments):
         seen.append(1)
@@ -371,7 +371,7 @@ def die_once(marker):
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments)
 
-    filling.capture = capture
+    write_activations.capture = capture
 
 
 @pytest.mark.slow

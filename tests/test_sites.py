@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from lmri import find_sites, record
 from lmri.exceptions import SiteError
 from lmri.models import fingerprint
-from lmri.models.sites import attach, by_text, projections, widths
+from lmri.models.sites import projections, register_hook, to_batch_tokens, widths
 from tiny_models import (
     ARCHITECTURES,
     HIDDEN,
@@ -111,7 +111,7 @@ def test_a_projection_that_is_no_linear_module_is_refused_with_those_that_are(gp
 @pytest.mark.parametrize("site", SITES)
 def test_a_projection_that_bloom_bypasses_is_detected(site):
     # With tensor parallelism spelled out, BLOOM multiplies slices of the weight and never calls the module.
-    with pytest.raises(SiteError, match=r"'h.0.mlp.dense_4h_to_h' showed 0 calls .* bypassed"):
+    with pytest.raises(SiteError, match=r"'h.0.mlp.dense_4h_to_h' had 0 calls .* bypassed"):
         find_sites(build("bloom", pretraining_tp=2, slow_but_exact=True), site)
     assert find_sites(build("bloom", pretraining_tp=1, slow_but_exact=True), site).n_layers == N_LAYERS
 
@@ -127,12 +127,12 @@ def test_a_module_whose_forward_is_never_called_is_detected(gpt2, site, monkeypa
     ids, intact = IDS, read(gpt2, IDS)
     monkeypatch.setattr(mlp, "forward", fused)
     torch.testing.assert_close(read(gpt2, ids), intact)  # the same model, but hooks see nothing
-    with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' showed 0 calls"):
+    with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' had 0 calls"):
         find_sites(gpt2, site)
 
 
 def test_a_projection_that_is_called_in_chunks_is_detected():
-    with pytest.raises(SiteError, match="showed 3 calls"):
+    with pytest.raises(SiteError, match="had 3 calls"):
         find_sites(build("bert", chunk_size_feed_forward=1))
 
 
@@ -144,7 +144,7 @@ def test_a_projection_whose_output_is_not_used_is_detected(gpt2, site, monkeypat
         return 0 * original(mlp, hidden)
 
     monkeypatch.setattr(mlp, "forward", unused)
-    with pytest.raises(SiteError, match="changes nothing: its value is not used"):
+    with pytest.raises(SiteError, match="does not change the output: its value is not used"):
         find_sites(gpt2, site)
 
 
@@ -227,14 +227,14 @@ def test_a_site_is_seen_and_replaced_on_its_own_side(module):
     x = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
     y = module(x)
     for site, value in (("mlp_hidden", x), ("mlp_out", y)):
-        handle = attach(module, site, seen.append)  # append returns None: nothing is replaced
+        handle = register_hook(module, site, seen.append)  # append returns None: nothing is replaced
         assert torch.equal(module(x), y)
         assert torch.equal(seen.pop(), value)
         handle.remove()
-    handle = attach(module, "mlp_hidden", torch.zeros_like)
+    handle = register_hook(module, "mlp_hidden", torch.zeros_like)
     torch.testing.assert_close(module(x), module.bias.expand(2, 4, 3))
     handle.remove()
-    handle = attach(module, "mlp_out", torch.zeros_like)
+    handle = register_hook(module, "mlp_out", torch.zeros_like)
     assert not module(x).any()
     handle.remove()
     assert torch.equal(module(x), y)
@@ -242,13 +242,13 @@ def test_a_site_is_seen_and_replaced_on_its_own_side(module):
 
 def test_every_layout_of_texts_and_tokens_is_brought_to_one():
     values = torch.arange(2 * 3 * 5).reshape(2, 3, 5)
-    assert torch.equal(by_text(values, 2, 3), values)
-    assert torch.equal(by_text(values.reshape(6, 5), 2, 3), values)  # OPT
-    assert torch.equal(by_text(values.transpose(0, 1), 2, 3), values)  # ChatGLM
-    with pytest.raises(SiteError, match=r"shape \(4, 5\) for 2 texts of 3 tokens"):
-        by_text(values.reshape(6, 5)[:4], 2, 3)
+    assert torch.equal(to_batch_tokens(values, 2, 3), values)
+    assert torch.equal(to_batch_tokens(values.reshape(6, 5), 2, 3), values)  # OPT
+    assert torch.equal(to_batch_tokens(values.transpose(0, 1), 2, 3), values)  # ChatGLM
+    with pytest.raises(SiteError, match=r"shape \(4, 5\) cannot be assigned to 2 texts of 3 tokens"):
+        to_batch_tokens(values.reshape(6, 5)[:4], 2, 3)
 
 
 def test_a_model_without_the_modules_of_a_space_is_refused(gpt2):
-    with pytest.raises(SiteError, match="LlamaForCausalLM has no module of the space"):
+    with pytest.raises(SiteError, match="LlamaForCausalLM lacks a module of the space"):
         projections(build("llama"), find_sites(gpt2))

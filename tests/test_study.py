@@ -290,7 +290,7 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
             raise KeyboardInterrupt
 
         if where == "write_recording_index":  # all tables and images are there, and the index is not
-            patch.setattr("lmri.models.recorder.committing.write_recording_index", stop)
+            patch.setattr("lmri.models.recorder.finalize.write_recording_index", stop)
         else:
             patch.setattr("lmri.storage.bids.write_atlas", stop)
         with pytest.raises(KeyboardInterrupt):
@@ -302,7 +302,7 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
         assert study.orphans()
         assert not any("_task-" in problem for problem in found.problems)  # --resume needs these files
         assert any("is not finished. Continue it with" in note for note in found.notes)
-    with pytest.raises(StudyError, match=r"was interrupted, and \d+ of its batches are kept"):
+    with pytest.raises(StudyError, match=r"was interrupted; \d+ finished batches were saved"):
         _record(demo_model, tmp_path)
     shutil.rmtree(study.unfinished()[0])  # as the message says
     again = _record(demo_model, tmp_path)

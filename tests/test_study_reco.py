@@ -189,7 +189,7 @@ def test_a_view_serves_the_study(walked, monkeypatch):
 def test_a_cluster_loads_the_model_itself(tmp_path):
     root = tmp_path / "study"
     lmri.record(build("gpt2"), word_tokenizer(), sentences(8), root)
-    with pytest.raises(ValueError, match="Give its location instead"):
+    with pytest.raises(ValueError, match="Pass its location instead"):
         open_study(root).record((build("gpt2"), word_tokenizer()), sentences(8), corpus="b", scheduler="tcp://x:1")
     with pytest.raises(ValueError, match="--shard and --scheduler"):
         open_study(root).record("nowhere", sentences(8), corpus="b", scheduler="tcp://x:1", shard=(1, 2))

@@ -253,9 +253,9 @@ def test_keys_and_values_are_not_the_output_of_an_attention_of_experts():
     ("name", "reason"),
     [
         ("BltForCausalLM", "has no hidden_size"),
-        ("MusicgenForCausalLM", "no one table of token embeddings"),
-        ("CanineForSequenceClassification", "no one table of token embeddings"),
-        ("LongformerForMaskedLM", "cannot be told apart"),
+        ("MusicgenForCausalLM", "no single table of token embeddings"),
+        ("CanineForSequenceClassification", "no single table of token embeddings"),
+        ("LongformerForMaskedLM", "cannot be assigned to"),
     ],
 )
 def test_models_of_another_kind_are_refused(name, reason):

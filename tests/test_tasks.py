@@ -95,7 +95,7 @@ def test_one_task_can_score_models_of_different_contexts(tokenizer):
     with pytest.warns(DataWarning, match="are longer than the model's context"):
         assert task.score(build("gpt2", context=16), tokenizer)["n_tokens"].tolist() == [15]
     assert task.score(build("gpt2"), tokenizer)["n_tokens"].tolist() == [39]
-    with pytest.raises(ValueError, match="the model knows 20 tokens"):
+    with pytest.raises(ValueError, match="the model has only 20 tokens"):
         task.score(build("gpt2", vocab_size=20), tokenizer)
 
 

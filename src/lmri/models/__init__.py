@@ -1,4 +1,4 @@
-"""Models and tokenizers: loading them, telling them apart, and turning texts into tokens."""
+"""Models and tokenizers: loading, identification, and tokenization of texts."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""Tables of confounds of a study, with surprisal and entropy from its model, which is loaded only if it is needed."""
+"""Tables of confounds of a study, with surprisal and entropy from its model, which is loaded only if needed."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -59,8 +59,8 @@ class ConfoundTables:
         return reasons(self.recording)
 
     def __repr__(self) -> str:
-        one = self.recording
-        return f"<ConfoundTables of {one.corpus!r} at {one.space.site}: {len(one.runs)} runs>"
+        recording = self.recording
+        return f"<ConfoundTables of {recording.corpus!r} at {recording.space.site}: {len(recording.runs)} runs>"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Predicting:
     Parameters
     ----------
     model : str or Path, optional
-        Location of the model; by default where it was when it was recorded.
+        Location of the model; by default the location from which it was recorded.
     no_model : bool, default=False
         Whether to leave surprisal and entropy out.
     batch_size : int, optional
@@ -86,7 +86,7 @@ class Predicting:
 
     def __post_init__(self) -> None:
         if self.no_model and self.model is not None:
-            raise ValueError("--model and --no-model were both given. Leave one of them out.")
+            raise ValueError("--model and --no-model exclude each other. Omit one of them.")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}; it must be at least 1.")
 
@@ -98,7 +98,7 @@ def make_confounds(
     predicting: Predicting | None = None,
     progress: Progress | None = None,
 ) -> list[ConfoundTables]:
-    """Compute and store the confounds of recordings; tables that are stored stay as they are.
+    """Compute and store the confounds of recordings; stored tables are not changed.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def make_confounds(
     predicting : Predicting, optional
         How surprisal and entropy are computed.
     progress : callable, optional
-        Called with tokens read and tokens in all, per corpus.
+        Function called with the number of tokens read and the total number of tokens, per corpus.
 
     Returns
     -------
@@ -121,41 +121,43 @@ def make_confounds(
     Raises
     ------
     StudyError
-        If there is no recording, or other weights made the stored predictions.
+        If there is no recording, or the stored predictions were computed with other weights.
     ValueError
-        If there is no such corpus, or the model cannot be loaded.
+        If a corpus does not exist, or the model cannot be loaded.
     """
     predicting = predicting or Predicting()
     recordings = _recordings(store, [corpus] if isinstance(corpus, str) else corpus, site)
-    found = {} if predicting.no_model else _predictions(store, recordings, predicting, progress)
-    made = []
+    new = {} if predicting.no_model else _predictions(store, recordings, predicting, progress)
+    tables = []
     for recording in recordings:
         logger.info("Computing confounds of %s at %s", recording.corpus, recording.space.site)
-        made.append(ConfoundTables(recording, tuple(write(store.layout, recording, found.get(recording.corpus)))))
-    return made
+        paths = write(store.layout, recording, new.get(recording.corpus))
+        tables.append(ConfoundTables(recording, tuple(paths)))
+    return tables
 
 
 def _recordings(store: Store, corpora: Sequence[str] | None, site: str | None) -> list[Recording]:
-    """Open every recording that was asked for; at least one."""
+    """Open the requested recordings, at least one."""
     known = store.recordings(None if site is None else store.site(site))
-    names = list(dict.fromkeys(one.corpus for one in known))
+    names = list(dict.fromkeys(recording.corpus for recording in known))
     if not known:
-        raise StudyError(f"{store.root} holds no recording. Make one: lmri record.")
+        raise StudyError(f"{store.root} contains no recording. Record first: lmri record.")
     if absent := [name for name in corpora or [] if name not in names]:
-        raise ValueError(f"--corpus is {absent[0]!r}; there are {', '.join(names)}. Name one of these.")
-    wanted = [one for one in known if one.corpus in (corpora or names)]
-    return [store.recording(one.corpus, one.space.site) for one in wanted]  # refuses what is cut short
+        raise ValueError(f"--corpus is {absent[0]!r}; accepted are {', '.join(names)}.")
+    selected = [recording for recording in known if recording.corpus in (corpora or names)]
+    # Opened again one by one, which refuses truncated recordings.
+    return [store.recording(recording.corpus, recording.space.site) for recording in selected]
 
 
 def _predictions(
     store: Store, recordings: Sequence[Recording], predicting: Predicting, progress: Progress | None
 ) -> Mapping[str, Predictions]:
-    """Compute the predictions of every corpus that has none yet; the model is loaded if there is one, or was named."""
-    # All sites of a corpus share what was predicted. Where a model could not, another one with a head may be named.
+    """Compute the missing predictions of every corpus; the model is loaded if any are missing or it was named."""
+    # All sites of a corpus share the predictions. If the model has none, another model with a head may be named.
     missing = {
-        one.corpus: one
-        for one in recordings
-        if not has_predictions(one) or (predicting.model is not None and "surprisal" in reasons(one))
+        recording.corpus: recording
+        for recording in recordings
+        if not has_predictions(recording) or (predicting.model is not None and "surprisal" in reasons(recording))
     }
     if not missing and predicting.model is None:
         return {}
@@ -165,24 +167,24 @@ def _predictions(
     try:
         model, _ = predicting.loading.load_of(store, predicting.model)
     except ValueError as error:
-        raise ValueError(f"{error} To do without surprisal and entropy: --no-model.") from error
-    _check_weights(model, [one for one in recordings if one.corpus not in missing])
-    found = {}
+        raise ValueError(f"{error} To omit surprisal and entropy, use --no-model.") from error
+    _check_weights(model, [recording for recording in recordings if recording.corpus not in missing])
+    results = {}
     for corpus, recording in missing.items():
         logger.info("Reading %s", corpus)
-        found[corpus] = predictions(model, recording, predicting.batch_size, progress)
-    return found
+        results[corpus] = predictions(model, recording, predicting.batch_size, progress)
+    return results
 
 
 def _check_weights(model: Any, recordings: Sequence[Recording]) -> None:
-    """Refuse a model if other weights made the predictions that are stored, and will not be made again."""
+    """Raise `StudyError` if stored predictions, which are not recomputed, come from other weights."""
     from lmri.models import fingerprint
 
-    given = fingerprint(model, head=True)
-    for one in recordings:
-        if others := predicted_by(one) - {given}:
+    current = fingerprint(model, head=True)
+    for recording in recordings:
+        if others := predicted_by(recording) - {current}:
             raise StudyError(
-                f"Surprisal and entropy of {one.corpus!r} are stored, by weights {', '.join(map(str, others))}; this "
-                f"model has {given}. Nothing was written. Keep them: leave out --model. Make them again: delete "
-                f"*_task-{one.corpus}_*_desc-confounds_timeseries.* first."
+                f"The stored surprisal and entropy of {recording.corpus!r} were computed with weights "
+                f"{', '.join(map(str, others))}; this model has {current}. Nothing was written. To keep them, omit "
+                f"--model. To compute them again, first delete *_task-{recording.corpus}_*_desc-confounds_timeseries.*."
             )

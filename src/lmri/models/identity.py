@@ -1,4 +1,4 @@
-"""Telling models apart: by name, by their weights, and by what is done to them now."""
+"""Identity of models: name, fingerprint of the weights, and active interventions."""
 
 import contextlib
 import hashlib
@@ -15,13 +15,13 @@ from lmri.models.quantization import keep_layout, precision, quantization_of
 from lmri.space import ModelInfo
 
 EMBEDDED = "lmri-demo"
-"""Name of the small model that comes with the package."""
+"""Name of the small model included in the package."""
 
 
 def describe_model(model: PreTrainedModel) -> ModelInfo:
-    """Say which weights these are."""
+    """Describe a model by its name, revision, fingerprint, type and precision."""
     path = str(getattr(model.config, "_name_or_path", "") or "") or f"unnamed-{model.config.model_type}"
-    # A local folder would put an absolute path into files that are to be the same on every machine.
+    # The path of a local folder would make files differ between machines; only its name is used.
     identity = Path(path).resolve().name if _is_folder(path) else path
     return ModelInfo(
         id=identity,
@@ -33,39 +33,39 @@ def describe_model(model: PreTrainedModel) -> ModelInfo:
 
 
 def location(model: PreTrainedModel) -> str:
-    """Where the model was loaded from: a hub name, or an absolute path."""
+    """Return the location from which the model was loaded: a name on the hub, or an absolute path."""
     path = str(getattr(model.config, "_name_or_path", "") or "")
     return str(Path(path).resolve()) if _is_folder(path) else path
 
 
 def _is_folder(path: str) -> bool:
-    # The embedded model's name is also the default name of the demo's study.
+    # The name of the embedded model is also the default name of the demo study.
     return path != EMBEDDED and Path(path).is_dir()
 
 
 def fingerprint(model: PreTrainedModel, head: bool = False) -> str:
     """Hash the weights: names, shapes and every byte of every tensor.
 
-    A model has one fingerprint wherever its weights lie, on a device or offloaded to a disk. Quantized weights are
-    other weights, and have another one.
+    The fingerprint does not depend on the location of the weights, on a device or offloaded to disk. Quantized weights
+    have a different fingerprint.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Any.
+        Model.
     head : bool, default=False
-        Hash the head too. Without it a language model and a classifier on the same body agree.
+        Whether to include the head. Without it, a language model and a classifier with the same body agree.
 
     Raises
     ------
     ValueError
-        If there are weights that are nowhere: the model was built, but not loaded.
+        If weights have no values, because the model was built but not loaded.
     """
     keep_layout(model)
     part: torch.nn.Module = model if head else model.base_model
     weights = _weights(part)
     stored_as = precision(model)
-    # Reading all weights takes seconds for a large model, and an intervention asks each time it is applied.
+    # Reading all weights of a large model takes seconds, and every intervention needs the fingerprint.
     key = (head, _glance(weights) + stored_as)
     known = _FINGERPRINTS.setdefault(model, {})
     if key not in known:
@@ -82,10 +82,10 @@ def fingerprint(model: PreTrainedModel, head: bool = False) -> str:
 
 
 def look_closely(model: PreTrainedModel) -> None:
-    """Forget what is known of a model's weights if any value has changed, however it was changed.
+    """Discard cached fingerprints of a model if any weight has changed, by any kind of edit.
 
-    An edit through ``.data`` of a few values is not seen at a glance; every value is looked at here, which takes as
-    long as reading the weights from memory once.
+    An edit of a few values through ``.data`` can escape the quick check of `fingerprint`. This function checks every
+    value, which takes as long as reading the weights from memory once.
     """
     for head, before in _SUMS.get(model, {}).items():
         if _sums(_weights(model if head else model.base_model)) != before:
@@ -95,11 +95,11 @@ def look_closely(model: PreTrainedModel) -> None:
 
 
 _SUMS: weakref.WeakKeyDictionary[torch.nn.Module, dict[bool, list[str]]] = weakref.WeakKeyDictionary()
-"""By whether the head counts: what `_sums` said of every tensor when it was hashed."""
+"""Result of `_sums` when the weights were hashed, with and without the head."""
 
 
 def _sums(weights: list[tuple[str, "torch.Tensor | OffloadedWeight"]]) -> list[str]:
-    """Tell the values of all tensors that are in memory, at the speed at which it is read."""
+    """Compute a fast checksum of every tensor in memory, at memory bandwidth."""
     return [
         _row_and_column_sums(values)
         for name, weight in weights
@@ -109,9 +109,10 @@ def _sums(weights: list[tuple[str, "torch.Tensor | OffloadedWeight"]]) -> list[s
 
 
 def _row_and_column_sums(values: torch.Tensor) -> str:
-    """Hash sums of the bytes of a tensor, taken as 64-bit integers that wrap around, in rows of 512.
+    """Hash the row and column sums of the bytes of a tensor, as wrapping 64-bit integers in rows of 512.
 
-    One value that changes changes its row; two that change places change their rows or, in one row, their columns.
+    A changed value changes the sum of its row; two swapped values change the sums of their rows or, within one row, of
+    their columns.
     """
     content = values.reshape(-1).view(torch.uint8)
     n_whole = len(content) // 4096 * 4096
@@ -129,25 +130,25 @@ _FINGERPRINTS: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[bool, str],
 
 
 def _weights(part: torch.nn.Module) -> list[tuple[str, "torch.Tensor | OffloadedWeight"]]:
-    """List all weights of a part by name; an offloaded one is not read yet."""
+    """List all weights of a part by name; offloaded weights are not read yet."""
     state = [(name, values) for name, values in part.state_dict().items() if isinstance(values, torch.Tensor)]
     return [(name, find_offloaded(part, name) if values.is_meta else values) for name, values in sorted(state)]
 
 
 def _plain(name: str, values: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give the tensors that a weight is stored as: quantized ones are made of several."""
+    """Iterate over the tensors of a weight; a quantized weight consists of several."""
     if is_traceable_wrapper_subclass(values):
         for inner in values.__tensor_flatten__()[0]:
             yield from _plain(f"{name}.{inner}", getattr(values, inner))
     else:
-        # Without its class: moving or slicing a parameter of a quantization library may do more than that.
+        # As a plain tensor: moving or slicing a parameter of a quantization library may have side effects.
         yield name, values.detach().as_subclass(torch.Tensor)
 
 
 def _glance(weights: list[tuple[str, "torch.Tensor | OffloadedWeight"]]) -> str:
-    """Tell whether weights have changed since they were hashed: by their versions, and 512 values of each.
+    """Compute a quick digest that detects changes of weights, from their versions and 512 values of each.
 
-    An offloaded weight is not read for this: it cannot be edited in place, so its file's size and time do.
+    Offloaded weights are not read: they cannot be edited in place, so the size and time of their files suffice.
     """
     digest = hashlib.sha256()
     for name, weight in weights:
@@ -157,17 +158,17 @@ def _glance(weights: list[tuple[str, "torch.Tensor | OffloadedWeight"]]) -> str:
         for path, values in _plain(name, weight):
             flat = values.reshape(-1)
             # A prime stride, so that the sample does not run along one column.
-            places = torch.arange(min(512, flat.numel()), device=flat.device) * 7919 % max(1, flat.numel())
-            # Tensors made in inference mode, as by some quantized layers, count no versions.
+            indices = torch.arange(min(512, flat.numel()), device=flat.device) * 7919 % max(1, flat.numel())
+            # Tensors created in inference mode, as in some quantized layers, have no version counter.
             version = None if values.is_inference() else values._version
             digest.update(f"{path}{tuple(values.shape)}{version}".encode())
-            digest.update(flat[places].double().cpu().numpy().tobytes())
+            digest.update(flat[indices].double().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def altered(model: PreTrainedModel, how: str) -> Iterator[None]:
-    """Remember, while the body runs, that a model does not behave as its weights say."""
+    """Mark a model as altered while the body runs, because its behavior differs from its weights."""
     stack = _ALTERED.setdefault(model, [])
     stack.append(how)
     try:
@@ -177,7 +178,7 @@ def altered(model: PreTrainedModel, how: str) -> Iterator[None]:
 
 
 def alterations(model: PreTrainedModel) -> list[str]:
-    """List how a model is altered now; empty if it is intact."""
+    """List the active interventions on a model; empty if it is intact."""
     return list(_ALTERED.get(model, []))
 
 

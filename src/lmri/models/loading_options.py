@@ -1,4 +1,4 @@
-"""How a model is loaded: the options of `lmri.load_model` that commands have; torch is loaded with the model."""
+"""Options of `lmri.load_model` that commands accept; torch is imported only when a model is loaded."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,21 +27,21 @@ class LoadingOptions:
         return load_model(location, **asdict(self))
 
     def load_of(self, store: Store, location: str | Path | None = None) -> tuple[Any, Any]:
-        """Load the model of a study, as precise as it was recorded.
+        """Load the model of a study in the precision of its recordings.
 
         Parameters
         ----------
         store : Store
             The study.
         location : str or Path, optional
-            Location of the model; by default where it was when it was recorded.
+            Location of the model; by default the location from which it was recorded.
         """
         from lmri.models import parse_precision
 
-        place = location or store.model_location or store.model.id
-        revision = store.model.revision if place == store.model.id else None
+        source = location or store.model_location or store.model.id
+        revision = store.model.revision if source == store.model.id else None
         options = replace(self, revision=revision, **parse_precision(store.model.dtype))
         try:
-            return options.load(place)
+            return options.load(source)
         except ValueError as error:
-            raise ValueError(f"{error} If the model has moved, say where it is: --model.") from error
+            raise ValueError(f"{error} If the model has moved, pass its location with --model.") from error

@@ -1,4 +1,4 @@
-"""Quantized models: weights in eight or four bits, which can be recorded and lesioned, but not compared with others."""
+"""Quantized models: 8-bit or 4-bit weights, which can be recorded and lesioned, but not compared with other models."""
 
 import importlib
 import importlib.util
@@ -11,26 +11,26 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 
 QUANTIZED = ("8bit", "4bit")
 
-_STORED = (torch.int8, torch.uint8, torch.int32)  # what quantized weights are packed into
+_STORED = (torch.int8, torch.uint8, torch.int32)  # data types of packed quantized weights
 
 
 def quantization_config(quantize: str, dtype: str) -> Any:
-    """Give the settings by which a model is quantized when it is loaded: weights only, so that texts stay apart.
+    """Return the quantization settings for loading: weights only, so that texts in a batch stay independent.
 
-    LLM.int8 of bitsandbytes would quantize activations too, and finds outliers by looking at all texts of a batch: what
-    neurons do at a text would depend on its neighbours.
+    LLM.int8 of bitsandbytes would also quantize activations, and detects outliers over all texts of a batch: the
+    activations of a text would depend on the other texts of its batch.
 
     Parameters
     ----------
     quantize : {"8bit", "4bit"}
-        Eight bits by torchao, or four bits of the type NF4 by bitsandbytes.
+        Precision: 8 bits by torchao, or 4 bits of the type NF4 by bitsandbytes.
     dtype : str
-        In which four-bit weights are multiplied.
+        Data type in which 4-bit weights are multiplied.
 
     Raises
     ------
     ValueError
-        If there is no such quantization, or what it needs is not installed.
+        If the quantization is unknown, or a required package is not installed.
     """
     if quantize not in QUANTIZED:
         raise ValueError(f"quantize is {quantize!r}; accepted are {', '.join(map(repr, QUANTIZED))} and None.")
@@ -48,45 +48,44 @@ def quantization_config(quantize: str, dtype: str) -> Any:
 
 
 def check_quantized(model: PreTrainedModel, name: str) -> None:
-    """Raise `ValueError` if nothing of a model was quantized: torchao leaves GPT-2's kind of linear layer alone."""
+    """Raise `ValueError` if no weight was quantized: torchao ignores the linear layers of GPT-2 (Conv1D)."""
     tensors = [*model.base_model.parameters(), *model.base_model.buffers()]
-    if not any(is_traceable_wrapper_subclass(one) or one.dtype in _STORED for one in tensors):
+    if not any(is_traceable_wrapper_subclass(tensor) or tensor.dtype in _STORED for tensor in tensors):
         raise ValueError(
-            f"No weight of {name!r} was quantized: its layers are of a kind that this quantization does not know. "
-            "Leave it out, or try another one."
+            f"No weight of {name!r} was quantized: this method does not support the type of its layers. "
+            "Omit quantize, or use another method."
         )
 
 
 def keep_layout(model: torch.nn.Module) -> None:
-    """Keep bitsandbytes from storing four-bit weights in another order when they first run on some CPUs.
+    """Prevent bitsandbytes from repacking 4-bit weights in another order at the first use on some CPUs.
 
-    It turns them back whenever somebody asks for a ``state_dict``, to other values than they were: measured with
-    bitsandbytes 0.50.2 on a CPU with AVX512-BF16, activations changed by several standard deviations.
+    Every call of ``state_dict`` reverses the repacking, but not exactly: with bitsandbytes 0.50.2 on a CPU with
+    AVX512-BF16, activations changed by several standard deviations.
 
     Raises
     ------
     ValueError
-        If it has happened already.
+        If the weights have already been repacked.
     """
     for module in model.modules():
         if not hasattr(module, "support_avx512bf16_for_cpu"):
             continue
         if getattr(getattr(getattr(module, "weight", None), "quant_state", None), "packing_format_for_cpu", False):
             raise ValueError(
-                "The four-bit weights of the model were put into another order when it ran on this CPU, and "
-                "bitsandbytes does not restore them exactly. Load it with lmri.load_model(..., quantize='4bit'), which "
-                "prevents that."
+                "The 4-bit weights of the model were repacked when it ran on this CPU, and bitsandbytes does not "
+                "restore them exactly. Load the model with lmri.load_model(..., quantize='4bit'), which prevents this."
             )
         module.__dict__["support_avx512bf16_for_cpu"] = False
 
 
 def precision(model: PreTrainedModel) -> str:
-    """Say in what the weights are stored, such as ``"float32"`` or ``"4-bit bitsandbytes, float32"``."""
+    """Return the precision of the weights, such as ``"float32"`` or ``"4-bit bitsandbytes, float32"``."""
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     settings = quantization_of(model.config)
     if not settings:
         return dtype
-    # The head or the embedding is left as it was, and has the dtype of the activations.
+    # The head or the embedding is not quantized and has the dtype of the activations.
     plain = [values.dtype for values in model.parameters() if values.is_floating_point()]
     dtype = str(plain[0]).removeprefix("torch.") if plain else dtype
     method = str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))
@@ -95,25 +94,25 @@ def precision(model: PreTrainedModel) -> str:
 
 
 def quantization_of(config: Any) -> dict[str, Any]:
-    """Give the settings by which a checkpoint or a model is quantized; empty if it is not."""
+    """Return the quantization settings of a checkpoint or model; empty if it is not quantized."""
     settings = getattr(config, "quantization_config", None) or {}
     return settings if isinstance(settings, dict) else settings.to_dict()
 
 
 def n_bits(settings: dict[str, Any]) -> int | None:
-    """Tell how many bits the settings of a quantization leave to a weight; None if they do not say it."""
+    """Return the number of bits per weight in quantization settings; None if it is not declared."""
     for bits in (8, 4):
         if settings.get(f"load_in_{bits}bit") or settings.get(f"_load_in_{bits}bit"):
             return bits
     stated = settings.get("bits") or settings.get("w_bit") or settings.get("nbits")
     if stated:
         return int(stated)
-    found = re.search(r"(?:int|float|fp)(\d)", str(settings.get("weights") or settings.get("quant_type") or "").lower())
-    return int(found[1]) if found else None
+    match = re.search(r"(?:int|float|fp)(\d)", str(settings.get("weights") or settings.get("quant_type") or "").lower())
+    return int(match[1]) if match else None
 
 
 def parse_precision(stored: str) -> dict[str, Any]:
-    """Give the options of `load_model` that load a model as `precision` describes it.
+    """Return the options of `load_model` for a precision described by `precision`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Reading: texts turned into tokens, tokens into batches, and batches read by the model's body."""
+"""Reading texts: tokenization, batching, and forward passes of the body of the model."""
 
 import contextlib
 import inspect
@@ -14,26 +14,26 @@ from lmri.models.offloading import running_device
 from lmri.storage import text_hash
 from lmri.storage.texts import check_characters
 
-_UNBOUNDED = 1_000_000  # tokenizers without a limit say 1e30
+_UNBOUNDED = 1_000_000  # tokenizers without a limit report 1e30
 
 
 def reader(model: PreTrainedModel) -> torch.nn.Module:
-    """Give the part of the model that reads text: the base model without a head, or the encoder."""
+    """Return the part of the model that reads text: the base model without a head, or the encoder."""
     if getattr(model.config, "is_encoder_decoder", False):
         return model.get_encoder()
     return model.base_model
 
 
 def read(part: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Let `part`, as `reader` gives it, read a batch; give its last hidden states."""
-    # Decoders would keep keys and values of every layer for a next token that never comes.
+    """Run `part`, as returned by `reader`, on a batch; return its last hidden states."""
+    # Decoders would otherwise cache the keys and values of every layer for further tokens.
     cache = {"use_cache": False} if "use_cache" in inspect.signature(part.forward).parameters else {}
     return part(input_ids=ids, attention_mask=mask, **cache)[0]
 
 
 @contextlib.contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Switch dropout off and gradients, and restore each module's own mode afterwards."""
+    """Disable dropout and gradients, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -46,22 +46,22 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """A text as the model reads it.
+    """Encoding of a text, as the model reads it.
 
     Parameters
     ----------
     ids : list of int
         Token ids, special tokens included as the tokenizer adds them.
     tokens : list of str
-        The part of the text that each stands for, or its name if it stands for none.
+        Span of text of each token, or the name of the token if it has no span.
     spans : list of tuple of int
-        First character and the one behind the last; tokens of byte-level tokenizers which share a character, as the
-        parts of an emoji do, all have it in their spans. ``(-1, -1)`` if the tokenizer cannot tell, as those that are
-        not "fast" cannot.
+        Start and end (exclusive) of each token in characters. Tokens of a byte-level tokenizer that share a character,
+        such as parts of an emoji, all have it in their spans. ``(-1, -1)`` if the tokenizer does not report spans, as
+        tokenizers that are not "fast".
     special : list of bool
-        Whether it is a special token, also where the text itself names one.
+        Whether each token is a special token, including special tokens named in the text itself.
     n_cut : int
-        Tokens beyond the model's context, cut from the end of the text.
+        Number of tokens beyond the context of the model, truncated at the end of the text.
     """
 
     ids: list[int]
@@ -72,40 +72,40 @@ class Encoding:
 
 
 def context_length(model: PreTrainedModel, tokenizer: Any) -> int | None:
-    """Longest text that the model can read, in tokens; None if it has no limit."""
+    """Return the length of the longest text that the model can read, in tokens; None if there is no limit."""
     config = model.config.get_text_config()
     limits = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
     limits.append(getattr(tokenizer, "model_max_length", None))
-    places: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    if getattr(places, "padding_idx", None) is not None:
-        # RoBERTa and its kin count positions from behind that of the pad, so the last of them are missing.
-        limits.append(places.num_embeddings - places.padding_idx - 1)
+    positions: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    if getattr(positions, "padding_idx", None) is not None:
+        # RoBERTa and related models count positions from the position after the pad, so fewer are available.
+        limits.append(positions.num_embeddings - positions.padding_idx - 1)
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _UNBOUNDED]
     return min(known) if known else None
 
 
 def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | None = None) -> Encoding:
-    """Tokenize one text as ``tokenizer(text)`` does, and cut it at the context.
+    """Tokenize one text like ``tokenizer(text)``, and truncate it at the context length.
 
-    The name of a special token in the text, such as ``<|endoftext|>``, is read as that token: models are trained on
-    texts in which it parts documents. It is marked as special, and its span is that of the name.
+    The name of a special token in the text, such as ``<|endoftext|>``, is read as this token: models are trained on
+    texts in which it separates documents. The token is marked as special, and its span is the span of the name.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Gives the context length.
+        Model, which determines the context length.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer; none of pad, bos and eos is needed.
+        Tokenizer of the model; pad, bos and eos tokens are not required.
     text : str
-        Any text.
+        Text.
     max_tokens : int, optional
-        Cut earlier.
+        Largest number of tokens, if smaller than the context.
 
     Raises
     ------
     ValueError
-        If the tokenizer knows tokens that the model does not, the text holds half a surrogate pair, or no token of the
-        text fits beside the special ones.
+        If the tokenizer has tokens that the model lacks, the text contains half a surrogate pair, or the special tokens
+        leave no room for a token of the text.
     """
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
@@ -121,8 +121,8 @@ def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | 
     n_known = model.get_input_embeddings().weight.shape[0]
     if ids and max(ids) >= n_known:
         raise ValueError(
-            f"The tokenizer gave the token id {max(ids)}, but the model knows {n_known} tokens. "
-            "Load the tokenizer that belongs to the model."
+            f"The tokenizer returned the token id {max(ids)}, but the model has only {n_known} tokens. "
+            "Load the tokenizer of the model."
         )
     names = tokenizer.convert_ids_to_tokens(ids)
     spans = [(int(start), int(end)) for start, end in encoded["offset_mapping"]] if fast else [(-1, -1)] * len(ids)
@@ -134,12 +134,12 @@ def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | 
 
 
 def _truncated(tokenizer: Any, text: str, limit: int, options: dict[str, Any]) -> Any:
-    """Tokenize a text that is too long, and cut it at the end, wherever the tokenizer would cut."""
+    """Tokenize a text and truncate it at the end, regardless of the truncation side of the tokenizer."""
     n_added = tokenizer.num_special_tokens_to_add()
     if limit <= n_added:
         raise ValueError(
-            f"A text can have {limit} tokens at most (max_tokens, or the context), and the tokenizer adds {n_added} "
-            f"special ones to each: nothing of it is left. Take at least {n_added + 1}."
+            f"The limit is {limit} tokens per text (max_tokens, or the context), but the tokenizer adds {n_added} "
+            f"special tokens to each text, which leaves no room. Set max_tokens to at least {n_added + 1}."
         )
     side = getattr(tokenizer, "truncation_side", "right")
     tokenizer.truncation_side = "right"
@@ -150,7 +150,7 @@ def _truncated(tokenizer: Any, text: str, limit: int, options: dict[str, Any]) -
 
 
 def _special_ids(tokenizer: Any) -> set[int]:
-    # A token for unknown words stands for a word of the text, unless it is bos or eos at once, as in GPT-2.
+    # An unknown token represents a word of the text, unless it is also bos or eos, as in GPT-2.
     roles = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
     markers: set[Any] = {getattr(tokenizer, role, None) for role in roles} - {None}
     others: set[Any] = set(tokenizer.all_special_ids) - {getattr(tokenizer, "unk_token_id", None)}
@@ -158,23 +158,24 @@ def _special_ids(tokenizer: Any) -> set[int]:
 
 
 def hashes(texts: list[str]) -> frozenset[str]:
-    """Fingerprints of texts, by which fitted and tested ones are kept apart."""
+    """Return the hashes of texts, used to separate training and test texts."""
     return frozenset(text_hash(text) for text in texts)
 
 
 def bucket(lengths: list[int], batch_size: int, waste: float = math.inf, n_tokens: float = math.inf) -> list[list[int]]:
-    """Plan batches of texts of like length, before the first forward pass.
+    """Group texts of similar length into batches, before the first forward pass.
 
     Parameters
     ----------
     lengths : list of int
-        Of each text, in tokens.
+        Length of each text in tokens.
     batch_size : int
-        Texts in a batch, at most.
+        Largest number of texts per batch.
     waste : float, default=inf
-        Pads in a batch for each of its tokens, at most: a short text read beside a long one costs as much as that one.
+        Largest ratio of pads to tokens in a batch; a short text in a batch costs as much as the longest one.
     n_tokens : float, default=inf
-        Tokens in a batch, pads included, unless one text has more: more than a processor's caches hold are read slower.
+        Largest number of tokens per batch, pads included, unless a single text is longer; batches that exceed the
+        processor caches are slower.
 
     Examples
     --------
@@ -191,7 +192,7 @@ def bucket(lengths: list[int], batch_size: int, waste: float = math.inf, n_token
     n_real = 0
     for text in sorted(range(len(lengths)), key=lambda text: lengths[text]):
         last = batches[-1] if batches else []
-        # The text is the longest so far, so all are padded to its length.
+        # The text is the longest so far, so all texts of the batch are padded to its length.
         n_all = lengths[text] * (len(last) + 1)
         n_pads = n_all - n_real - lengths[text]
         if not last or len(last) == batch_size or n_all > n_tokens or n_pads > waste * (n_real + lengths[text]):
@@ -203,35 +204,36 @@ def bucket(lengths: list[int], batch_size: int, waste: float = math.inf, n_token
 
 
 AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1024}, 16_384
-"""Tokens in a batch of a recording: with more, activations of GPT-2's width leave the caches of a CPU."""
+"""Default number of tokens per batch: with more, activations of the width of GPT-2 exceed the caches of a CPU."""
 
 
 def plan_batches(model: PreTrainedModel, lengths: list[int], parameters: Mapping[str, Any]) -> list[list[int]]:
-    """Plan the batches of a recording, by its parameters and the device: the same for whoever reads its texts again."""
+    """Plan the batches of a recording from its parameters and the device, reproducibly for later readings."""
     at_once = parameters.get("batch_tokens") or AT_ONCE.get(input_device(model).type, AT_ONCE_ELSEWHERE)
     return bucket(lengths, parameters["batch_size"], n_tokens=at_once)
 
 
 def right_pad(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad on the right, where causal attention never looks from a real token.
+    """Pad on the right, which causal attention of real tokens never sees.
 
     Returns
     -------
     input_ids, attention_mask : Tensor of shape (n_texts, longest)
-        Pads have id 0, which any vocabulary has, and mask 0. As many texts as tokens get a pad more, so that a layer
-        which runs tokens first can be told from one that runs texts first.
+        Token ids and mask; pads have id 0, which exists in every vocabulary, and mask 0. If the number of texts
+        equals the number of tokens, with or without the start token of a decoder, pads are added, so that the axes of
+        texts and tokens can be distinguished in every layer.
     """
     longest = max(len(row) for row in rows)
-    if len(rows) > 1 and len(rows) in (longest, longest + 1):  # a decoder reads a start token more
+    if len(rows) > 1 and len(rows) in (longest, longest + 1):  # a decoder also reads a start token
         longest = len(rows) + 1
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[place, : len(row)] = 1
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[index, : len(row)] = 1
     return ids.to(device), mask.to(device)
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where token ids have to be: on the device of the embedding, or where it will run if it is offloaded."""
+    """Return the device for token ids: the device on which the embedding runs, even if it is offloaded."""
     return running_device(model.get_input_embeddings())

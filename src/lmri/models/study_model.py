@@ -1,4 +1,4 @@
-"""The model of a study: where it is loaded from, and how."""
+"""Location and loading options of the model of a study."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Surprisal and entropy of every token that was recorded, from the model that was recorded.
+"""Surprisal and entropy of every recorded token, computed from the recorded model.
 
-The model reads the tokens of the recording once more, in the same right-padded batches, and its predictions are turned
-into two numbers a token, some tokens after the other: memory holds few logits, however large the vocabulary.
+The model reads the tokens of the recording again, in the same right-padded batches. Its predictions are reduced to two
+numbers per token, in chunks of tokens, so that few logits are in memory even with a large vocabulary.
 """
 
 import contextlib
@@ -29,50 +29,50 @@ from lmri.models import (
 from lmri.storage.recording import Recording
 
 Progress = Callable[[int, int], None]
-"""Called with how much is done, and how much there is."""
+"""Function called with the amount done and the total."""
 
 MOST_LOGITS = 2**25
-"""Logits in memory at once: 128 MiB in float32, and about three times that while they become numbers."""
+"""Largest number of logits in memory: 128 MiB in float32, and about three times as much during the computation."""
 
-_PROBE = 32  # tokens by which causality is tried
-_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the largest logit; half precision is coarser
+_PROBE = 32  # number of tokens for the test of causality
+_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-6}  # relative to the largest logit; half precision is coarser
 _ROUNDING_HALF = 5e-2
 
 
 def predictions(
     model: PreTrainedModel, recording: Recording, batch_size: int | None = None, progress: Progress | None = None
 ) -> Predictions:
-    """Let the recorded model say how surprising every token was.
+    """Compute surprisal and entropy of every token of a recording with the recorded model.
 
-    Surprisal of a token is ``-log p(token | all tokens before it in its text)`` in nats, entropy is that of the
-    distribution it was drawn from. Special tokens that the model read are among those before. What follows has no
-    part in it, so only models that read from left to right have predictions of this kind: for others they stay empty,
-    with the reason, and no pseudo-likelihood takes their place.
+    The surprisal of a token is ``-log p(token | all preceding tokens of its text)`` in nats; the entropy belongs to the
+    predicted distribution of this token. The preceding tokens include special tokens that the model read. Later tokens
+    have no influence, so only causal models have these predictions. For other models the result is empty, with the
+    reason; no pseudo-likelihood is substituted.
 
     Parameters
     ----------
     model : PreTrainedModel
-        That of the recording, with its language-model head.
+        Model of the recording, with its language-model head.
     recording : Recording
-        At any site; its tables of tokens are read.
+        Recording at any site; only its tables of tokens are read.
     batch_size : int, optional
-        Texts read at once; as in the recording by default.
+        Largest number of texts per batch; by default as in the recording.
     progress : callable, optional
-        Called with tokens done and tokens in all.
+        Function called with the number of tokens done and the total number of tokens.
 
     Returns
     -------
     Predictions
-        A table a run, a row a token: ``token_id, surprisal, entropy``; NaN for the first token of a text.
+        One table per run with one row per token: ``token_id, surprisal, entropy``; NaN for the first token of a text.
 
     Raises
     ------
     StudyError
-        If these are other weights than those that were recorded.
+        If the weights differ from the recorded weights.
     ValueError
         If the model is under an intervention.
     NonFiniteError
-        If a logit is NaN or infinite where it counts.
+        If surprisal or entropy is NaN or infinite.
     """
     parameters = {"batch_size": 8, **recording.info["parameters"]}
     if batch_size is not None:
@@ -88,14 +88,14 @@ def predictions(
     with evaluation_mode(model):
         if not _is_causal(model, max(texts, key=len)):
             return Predictions([], weights, _BOTH_WAYS.format(type(model).__name__))
-        found = _read(model, texts, parameters, progress)
-    made, first = [], 0
+        results = _read(model, texts, parameters, progress)
+    tables, first = [], 0
     for run in rows:
-        own = found[first : first + len(run)]
+        pairs = results[first : first + len(run)]
         first += len(run)
-        surprisal, entropy = (np.concatenate([pair[side] for pair in own]) for side in (0, 1))
-        made.append(pd.DataFrame({"token_id": np.concatenate(run), "surprisal": surprisal, "entropy": entropy}))
-    return Predictions(made, weights)
+        surprisal, entropy = (np.concatenate([pair[index] for pair in pairs]) for index in (0, 1))
+        tables.append(pd.DataFrame({"token_id": np.concatenate(run), "surprisal": surprisal, "entropy": entropy}))
+    return Predictions(tables, weights)
 
 
 _BOTH_WAYS = (
@@ -105,7 +105,7 @@ _BOTH_WAYS = (
 
 
 def reason_against(model: PreTrainedModel) -> str:
-    """Say why a model predicts no token from those before it; empty if nothing speaks against it."""
+    """Return the reason why a model cannot predict a token from the preceding tokens; empty if it can."""
     name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
         return f"{name} is an encoder–decoder, whose encoder reads a text as a whole and predicts none of its tokens."
@@ -117,97 +117,98 @@ def reason_against(model: PreTrainedModel) -> str:
 def _check_weights(model: PreTrainedModel, recording: Recording) -> None:
     if alterations(model):
         raise ValueError(
-            f"The model is under an intervention ({'; '.join(alterations(model))}); its predictions would pass for "
-            "those of the intact model. Compute confounds outside of the with block."
+            f"The model is under an intervention ({'; '.join(alterations(model))}); its predictions would be "
+            "mistaken for predictions of the intact model. Compute confounds outside the with block."
         )
     look_closely(model)
-    known, given = recording.space.model, describe_model(model)
-    if known is not None and (known.fingerprint, known.dtype) != (given.fingerprint, given.dtype):
+    known, current = recording.space.model, describe_model(model)
+    if known is not None and (known.fingerprint, known.dtype) != (current.fingerprint, current.dtype):
         raise StudyError(
             f"{recording.corpus!r} was recorded from {known.id!r} (weights {known.fingerprint}, {known.dtype}); this "
-            f"is {given.id!r} ({given.fingerprint}, {given.dtype}). Load the model that was recorded."
+            f"is {current.id!r} ({current.fingerprint}, {current.dtype}). Load the model that was recorded."
         )
 
 
 def _rows(recording: Recording) -> list[list[np.ndarray]]:
-    """Give the token ids of every text, run by run, as the model read them: the tables hold every one of them."""
-    found = []
+    """Return the token ids of every text, per run, as the model read them; the tables contain all of them."""
+    runs = []
     for run, table in zip(recording.runs, recording.tokens, strict=True):
-        own = []
+        texts = []
         for name, text in table.groupby("text_id", sort=False):
             if not np.array_equal(text["position"], np.arange(len(text))):
-                raise StudyError(f"{run.tokens} does not hold every token of {name!r}, in order. Record it again.")
-            own.append(text["token_id"].to_numpy())
-        found.append(own)
-    return found
+                raise StudyError(f"{run.tokens} does not contain every token of {name!r} in order. Record it again.")
+            texts.append(text["token_id"].to_numpy())
+        runs.append(texts)
+    return runs
 
 
 def _read(
     model: PreTrainedModel, texts: list[np.ndarray], parameters: Mapping[str, Any], progress: Progress | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Give surprisal and entropy of every text, ``(n_tokens,)`` each."""
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    """Return surprisal and entropy of every text, ``(n_tokens,)`` each."""
+    results: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     n_all, n_done = sum(map(len, texts)), 0
     for batch in plan_batches(model, [len(ids) for ids in texts], parameters):
         ids, mask = right_pad([texts[text].tolist() for text in batch], input_device(model))
         both = np.full((2, *ids.shape), np.nan)
-        for rows, places, logits in logits_in_parts(model, ids, mask):
-            # The logits at a token are of the next one.
-            target = ids[rows, places.start + 1 : places.stop + 1].to(logits.device)
-            both[:, rows, places.start + 1 : places.stop + 1] = _numbers(logits[:, : target.shape[1]], target)
+        for rows, columns, logits in logits_in_parts(model, ids, mask):
+            # The logits at a token predict the next token.
+            target = ids[rows, columns.start + 1 : columns.stop + 1].to(logits.device)
+            both[:, rows, columns.start + 1 : columns.stop + 1] = _numbers(logits[:, : target.shape[1]], target)
         for row, text in enumerate(batch):
-            own = both[:, row, : len(texts[text])]
-            if not np.isfinite(own[:, 1:]).all():
-                place = 1 + int(np.argwhere(~np.isfinite(own[:, 1:]))[0, 1])
+            values = both[:, row, : len(texts[text])]
+            if not np.isfinite(values[:, 1:]).all():
+                position = 1 + int(np.argwhere(~np.isfinite(values[:, 1:]))[0, 1])
                 raise NonFiniteError(
-                    f"The prediction of token {place} of text {text} is not finite (surprisal {own[0, place]}, entropy "
-                    f"{own[1, place]}). Load the model in float32, or leave that text out."
+                    f"The prediction of token {position} of text {text} is not finite (surprisal "
+                    f"{values[0, position]}, entropy {values[1, position]}). "
+                    "Load the model in float32, or exclude this text."
                 )
-            found[text] = own[0], own[1]
+            results[text] = values[0], values[1]
             n_done += len(texts[text])
         if progress is not None:
             progress(n_done, n_all)
-    return [found[text] for text in range(len(texts))]
+    return [results[text] for text in range(len(texts))]
 
 
 def _numbers(logits: torch.Tensor, target: torch.Tensor) -> np.ndarray:
-    """Turn logits ``(n_texts, n_tokens, n_vocabulary)`` into surprisal and entropy, ``(2, n_texts, n_tokens)``."""
+    """Compute surprisal and entropy, ``(2, n_texts, n_tokens)``, from logits ``(n_texts, n_tokens, n_vocabulary)``."""
     logits = logits.float()
     total = logits.logsumexp(-1)
     surprisal = total - logits.gather(-1, target[..., None])[..., 0]
-    # Tokens of probability 0 add nothing, where p log p would be NaN.
+    # entr is 0 for tokens of probability 0, where p log p would be NaN.
     entropy = torch.special.entr((logits - total[..., None]).exp_()).sum(-1, dtype=torch.float64)
     return torch.stack([surprisal.double(), entropy]).cpu().numpy()
 
 
-# -- logits, some tokens at a time ------------------------------------------------------------------------------------
+# -- logits in chunks of tokens ---------------------------------------------------------------------------------------
 
 
 def logits_in_parts(
     model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, most: int | None = None
 ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-    """Give the logits of a batch, some tokens of all texts after the other, of one reading.
+    """Iterate over the logits of a batch in chunks of tokens, with one forward pass of the body.
 
-    The model's own forward makes every part, so that scaled or capped logits come out as they are: only the last hidden
-    states that its head gets to see are cut.
+    Every chunk is computed by the forward method of the model, so that scaled or capped logits are unchanged: only the
+    last hidden states passed to its head are sliced.
 
     Parameters
     ----------
     model : PreTrainedModel
-        With a head that looks at one token at a time, as all language models have.
+        Model whose head is applied to each token separately, as in all language models.
     ids, mask : Tensor of shape (n_texts, n_tokens)
-        As `lmri.models.right_pad` gives them.
+        Token ids and attention mask, as returned by `lmri.models.right_pad`.
     most : int, optional
-        Logits at once, by default `MOST_LOGITS`; those of one token of every text come together anyway.
+        Largest number of logits per chunk, by default `MOST_LOGITS`; a chunk has at least one token of every text.
 
     Yields
     ------
     rows : slice
-        Texts: all of them, unless the model's head cannot be given a part of what it reads.
+        Texts of the chunk: all texts, or a single text if the input of the head cannot be sliced.
     places : slice
-        Tokens, from the first to the last.
+        Tokens of the chunk.
     logits : Tensor of shape (n_rows, n_places, n_vocabulary)
-        As the model gives them.
+        Logits of the model.
     """
     most = MOST_LOGITS if most is None else most
     n_texts, n_tokens = ids.shape
@@ -218,19 +219,19 @@ def logits_in_parts(
         yield everything, slice(0, n_tokens), model(**inputs).logits
         return
     for part in _bodies(model):
-        with _kept(part) as kept:
-            kept.places = slice(0, step)
+        with _cached_output(part) as cached:
+            cached.places = slice(0, step)
             logits = model(**inputs).logits
-            if kept.output is None or logits.shape[1] != step:
-                continue  # the head reads from another part
-            yield everything, kept.places, logits
+            if cached.output is None or logits.shape[1] != step:
+                continue  # the head reads another part of the model
+            yield everything, cached.places, logits
             for first in range(step, n_tokens, step):
-                kept.places = slice(first, min(first + step, n_tokens))
-                yield everything, kept.places, model(**inputs).logits
+                cached.places = slice(first, min(first + step, n_tokens))
+                yield everything, cached.places, model(**inputs).logits
             return
-    for row in range(n_texts):  # no part could be kept: all logits of one text at a time
-        own = slice(row, row + 1)
-        yield own, slice(0, n_tokens), model(input_ids=ids[own], attention_mask=mask[own], use_cache=False).logits
+    for row in range(n_texts):  # no output could be cached: all logits of one text at a time
+        only = slice(row, row + 1)
+        yield only, slice(0, n_tokens), model(input_ids=ids[only], attention_mask=mask[only], use_cache=False).logits
 
 
 def _n_vocabulary(model: PreTrainedModel) -> int:
@@ -239,18 +240,18 @@ def _n_vocabulary(model: PreTrainedModel) -> int:
 
 
 def _bodies(model: PreTrainedModel) -> list[nn.Module]:
-    """List the parts from which a head may read its hidden states: a decoder within the base model, or that itself."""
-    # OPT's head passes the base model by; the others have no decoder within it.
+    """List the parts from which a head may read hidden states: a decoder in the base model, or the base model."""
+    # The head of OPT bypasses the base model; other base models contain no decoder.
     candidates = [getattr(model.base_model, "decoder", None), model.get_decoder(), model.base_model]
-    found: list[nn.Module] = []
-    for one in candidates:
-        if isinstance(one, nn.Module) and one is not model and all(one is not other for other in found):
-            found.append(one)
-    return found
+    bodies: list[nn.Module] = []
+    for part in candidates:
+        if isinstance(part, nn.Module) and part is not model and all(part is not other for other in bodies):
+            bodies.append(part)
+    return bodies
 
 
-class _Kept:
-    """What a part gave, and which tokens of it are handed on."""
+class _CachedOutput:
+    """Cached output of a part of a model, and the slice of tokens that is passed on."""
 
     output: Any = None
     places: slice = slice(None)
@@ -264,37 +265,37 @@ class _Kept:
 
 
 @contextlib.contextmanager
-def _kept(part: nn.Module) -> Iterator[_Kept]:
-    """Let a part run once while the body runs, and give cuts of what came out whenever it is called."""
-    kept, forward, own = _Kept(), part.forward, vars(part).get("forward")
+def _cached_output(part: nn.Module) -> Iterator[_CachedOutput]:
+    """Run a part only once while the body runs; every call returns a slice of its cached output."""
+    cached, forward, original = _CachedOutput(), part.forward, vars(part).get("forward")
 
     def once(*args: Any, **kwargs: Any) -> Any:
-        if kept.output is None:
-            kept.output = forward(*args, **kwargs)
-        return kept.cut()
+        if cached.output is None:
+            cached.output = forward(*args, **kwargs)
+        return cached.cut()
 
     part.forward = once
     try:
-        yield kept
+        yield cached
     finally:
-        if own is None:
+        if original is None:
             del part.forward
-        else:  # as accelerate puts one there
-            part.forward = own
+        else:  # set by accelerate, for example
+            part.forward = original
 
 
 def _is_causal(model: PreTrainedModel, ids: np.ndarray) -> bool:
-    """Try whether the last of some tokens has a part in what was predicted before it."""
+    """Test whether the predictions before the last token are independent of that token."""
     row = [int(token) for token in ids[:_PROBE]]
     if len(row) < 2:
         return True
     other = [*row[:-1], (row[-1] + 1) % int(model.get_input_embeddings().weight.shape[0])]
-    # One after the other, as some layers let texts of a batch share their room.
+    # In separate batches, because texts of one batch may share the capacity of a layer.
     first, second = (
-        next(logits_in_parts(model, *right_pad([one], input_device(model)), most=2**62))[2][:, :-1].float()
-        for one in (row, other)
+        next(logits_in_parts(model, *right_pad([tokens], input_device(model)), most=2**62))[2][:, :-1].float()
+        for tokens in (row, other)
     )
-    size = first.isfinite() & second.isfinite()
-    largest = float(first[size].abs().max()) if size.any() else 0.0
+    finite = first.isfinite() & second.isfinite()
+    largest = float(first[finite].abs().max()) if finite.any() else 0.0
     allowed = _ROUNDING.get(next(model.parameters()).dtype, _ROUNDING_HALF) * max(largest, 1e-6)
-    return not size.any() or float((first - second)[size].abs().max()) <= allowed
+    return not finite.any() or float((first - second)[finite].abs().max()) <= allowed

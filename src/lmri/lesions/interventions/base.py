@@ -16,7 +16,7 @@ from lmri.lesions.baselines.resample_source import ResampleSource
 from lmri.lesions.interventions.positions import Spare, SparingReading
 from lmri.lesions.interventions.resampling import CurrentTokens
 from lmri.models import altered, check_readable, describe_model
-from lmri.models.sites import by_text, n_declared, tapped, widths
+from lmri.models.sites import hooked, n_declared, to_batch_tokens, widths
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
@@ -149,7 +149,7 @@ class Intervention:
             reading = self._reading() if edits else None
             if reading is not None:
                 stack.enter_context(reading.of(model, edits[0].module))
-            stack.enter_context(tapped(model, self.space, {edit.layer: _writer(edit, reading) for edit in edits}))
+            stack.enter_context(hooked(model, self.space, {edit.layer: _writer(edit, reading) for edit in edits}))
             stack.enter_context(altered(model, repr(self)))
             yield model
 
@@ -197,7 +197,7 @@ def _writer(edit: Edit, reading: CurrentTokens | None) -> Callable[[torch.Tensor
         changed = replace_(activation).contiguous()  # so that the view below is one, also of OPT's flattened layers
         spared = reading.spared.to(activation.device)
         # Copied back rather than never written: what comes out is the very bits that came in.
-        by_text(changed, *spared.shape)[spared] = by_text(activation, *spared.shape)[spared]
+        to_batch_tokens(changed, *spared.shape)[spared] = to_batch_tokens(activation, *spared.shape)[spared]
         return changed
 
     return write
@@ -240,7 +240,7 @@ def _by_donors(edit: Edit, reading: CurrentTokens) -> Callable[[torch.Tensor], t
         changed = activation.clone(memory_format=torch.contiguous_format)
         donors = reading.donor_of_token.to(activation.device)
         # A view, so that the flattened layers of OPT are written through it.
-        by_text(changed, *donors.shape)[..., neurons] = values[donors]
+        to_batch_tokens(changed, *donors.shape)[..., neurons] = values[donors]
         return changed
 
     return write

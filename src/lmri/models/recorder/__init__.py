@@ -1,9 +1,9 @@
-"""Recording: a model reads texts, and what its neurons do becomes images on disk.
+"""Recording: the activations of a model while it reads texts are saved as images on disk.
 
-What is to be recorded is planned before the first forward pass (`plan`), read batch by batch (`filling`), and written
-to its place in files of a hidden folder of the study (`files`), of which a journal says what is done (`journal`). So a
-recording that was interrupted can be continued, and one can be made in `shards` by many processes, on a cluster too
-(`cluster`), and be put together by `merging`. Whole, it is put into its place in the study (`committing`).
+The recording is planned before the first forward pass (`plan`), read batch by batch (`write_activations`), and written
+to files in a hidden folder of the study (`files`); a journal lists the finished batches (`journal`). An interrupted
+recording can therefore be continued, and a recording can be split into `shards` for many processes, also on a cluster
+(`cluster`), and combined by `merging`. A complete recording is moved to its final location in the study (`finalize`).
 """
 
 import lazy_loader as _lazy

@@ -1,8 +1,8 @@
-"""The files that a recording is written to, before they are put into their places in the study.
+"""Files of a recording before they are moved to their final location in the study.
 
-One process writes images. A shard writes rows: the volumes of its texts, one behind the other. Either way the volumes
-of a text are one range of bytes of one file, written where they belong, and never through a memory map: a full disk is
-an error then, where a map would end the process.
+A single process writes images. A shard writes rows: the concatenated volumes of its texts. In both cases the volumes of
+a text are one range of bytes of one file. Files are never written through a memory map: a full disk then raises an
+error, whereas a memory map would kill the process.
 """
 
 import contextlib
@@ -19,32 +19,32 @@ import nibabel as nib
 import numpy as np
 
 from lmri import storage
-from lmri.models.recorder.direct import DirectWriter
+from lmri.models.recorder.direct_io import DirectWriter
 from lmri.models.recorder.journal import checksum, write_all
 from lmri.models.recorder.plan import Plan, text_shares
 from lmri.space import NeuronSpace
 
 Place = tuple[Path, int, int]
-"""File, first byte and number of bytes of a text's volumes."""
+"""File, first byte and number of bytes of the volumes of a text."""
 
 LARGE = 2**24
-"""Bytes of all files from which on they are not left in the system's memory, where the next step would find them."""
+"""Total size in bytes from which files are not left in the page cache, where the next step would find them."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF}  # file systems that know no such thing
+_CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EBADF}  # file systems that cannot reserve space
 
 
 @dataclass
 class Files:
-    """Files of known size, and where in them every text goes.
+    """Files of known size, with the location of every text in them.
 
     Parameters
     ----------
     heads : dict of Path to bytes
-        What each file begins with.
+        Header of each file.
     sizes : dict of Path to int
-        Bytes of each file.
+        Size of each file, in bytes.
     places : list of dict of int to Place
-        For every space: the place of each text.
+        Location of each text, one dict per space.
     """
 
     heads: dict[Path, bytes] = field(default_factory=dict)
@@ -55,37 +55,37 @@ class Files:
 
     @cached_property
     def n_bytes(self) -> int:
-        """Bytes of all files."""
+        """Total size of all files, in bytes."""
         return sum(self.sizes.values())
 
     def create(self) -> set[Path]:
-        """Make the files that are not there as they should be, with room reserved; give those that were made."""
-        made = {path for path in self.sizes if not self._is_there(path)}
+        """Create all files that are missing or do not match, with space reserved; return the created files."""
+        created = {path for path in self.sizes if not self._is_valid(path)}
         for path, size in self.sizes.items():
-            with path.open("w+b" if path in made else "r+b") as stream:
-                if path in made:
+            with path.open("w+b" if path in created else "r+b") as stream:
+                if path in created:
                     stream.write(self.heads[path])
                     stream.truncate(size)
                 _reserve(stream.fileno(), size)
-        # What an earlier process wrote may not have reached the disk, and is vouched for together with the rest.
+        # Data of an earlier process may not have reached the disk; they are synchronized together with the new data.
         self._dirty.update(self.sizes)
-        return made
+        return created
 
-    def _is_there(self, path: Path) -> bool:
+    def _is_valid(self, path: Path) -> bool:
         if not path.is_file() or path.stat().st_size != self.sizes[path]:
             return False
         with path.open("rb") as stream:
             return stream.read(len(self.heads[path])) == self.heads[path]
 
     def add_written(self, path: Path) -> None:
-        """Remember a file that others have written, for `sync`."""
+        """Register a file written by other code, for `sync`."""
         self._dirty.add(path)
 
     def write(self, space: int, text: int, content: bytes | memoryview) -> None:
         """Write the volumes of a text."""
         path, first, size = self.places[space][text]
         if len(content) != size:
-            raise ValueError(f"Text {text} gave {len(content)} bytes where {size} were planned.")
+            raise ValueError(f"Text {text} has {len(content)} bytes, but {size} were planned.")
         if self.n_bytes >= LARGE:
             self._direct.write(path, first, content)
         else:
@@ -102,7 +102,7 @@ class Files:
             return stream.read(size)
 
     def checksum(self, texts: list[int]) -> int | None:
-        """Give the checksum of the volumes of some texts as they are in the files; None if one cannot be read."""
+        """Return the checksum of the stored volumes of some texts; None if one cannot be read."""
         crc = 0
         try:
             for space in range(len(self.places)):
@@ -113,9 +113,9 @@ class Files:
         return crc
 
     def sync(self, keep_in_memory: bool = True) -> None:
-        """See to it that all that was written is on the disk, and need not be in the system's memory as well.
+        """Synchronize all written data to the disk, and optionally drop them from the page cache.
 
-        A long recording would push everything else out of it, and new pages cost more than the copying into them.
+        A long recording would evict everything else from the page cache, and new pages cost more than copying to them.
         """
         for path in self._dirty:
             with path.open("r+b") as stream:
@@ -126,7 +126,7 @@ class Files:
 
 
 def _reserve(number: int, size: int) -> None:
-    """Reserve room in an open file, so that a full disk is an error now, instead of after hours."""
+    """Reserve space for an open file, so that a full disk raises an error now, not after hours."""
     if not size or not hasattr(os, "posix_fallocate"):
         return
     try:
@@ -137,7 +137,7 @@ def _reserve(number: int, size: int) -> None:
 
 
 def image_files(plan: Plan, folder: Path) -> Files:
-    """Lay out the images of all runs, under their hidden names in `folder`."""
+    """Plan the images of all runs, under their temporary names in `folder`."""
     files = Files()
     for space in plan.read:
         places: dict[int, Place] = {}
@@ -154,7 +154,7 @@ def image_files(plan: Plan, folder: Path) -> Files:
 
 
 def row_files(plan: Plan, folder: Path, shard: tuple[int, int]) -> Files:
-    """Lay out the rows of one shard: a file a site."""
+    """Plan the rows of one shard: one file per site."""
     files = Files()
     texts = [text for batch in plan.own_batches(shard) for text in plan.batches[batch]]
     for space in plan.read:
@@ -167,12 +167,12 @@ def row_files(plan: Plan, folder: Path, shard: tuple[int, int]) -> Files:
 
 
 def image_path(folder: Path, site: str, run: int) -> Path:
-    """Give the hidden place of an image."""
+    """Return the temporary path of an image."""
     return folder / f"run-{run:03d}_space-{storage.bids_label(site)}_bold.nii"
 
 
 def table_paths(folder: Path, run: int) -> tuple[Path, Path]:
-    """Give the hidden places of the events and the tokens of a run."""
+    """Return the temporary paths of the events and the tokens of a run."""
     return folder / f"run-{run:03d}_events.tsv", folder / f"run-{run:03d}_tokens.tsv"
 
 
@@ -187,7 +187,7 @@ def _image_head(space: NeuronSpace, n_volumes: int) -> bytes:
 
 
 def volume_bytes(space: NeuronSpace, rows: np.ndarray) -> memoryview:
-    """Give the bytes of volumes, ``(n, n_neurons)``, as they stand in an image: [token, layer, neuron] in C order."""
+    """Return the bytes of volumes, ``(n, n_neurons)``, in the order of an image: [token, layer, neuron], C order."""
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if not space.is_padded:
         return rows.data.cast("B")
@@ -197,25 +197,26 @@ def volume_bytes(space: NeuronSpace, rows: np.ndarray) -> memoryview:
 
 
 @contextlib.contextmanager
-def explaining_a_full_disk(folder: Path, n_bytes: int, what_is_kept: Callable[[], str]) -> Iterator[None]:
-    """Let a full disk be an error that says how much room is needed, and what to do."""
+def explain_full_disk(folder: Path, n_bytes: int, saved: Callable[[], str]) -> Iterator[None]:
+    """Replace the error of a full disk by one with the required space and the next step."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
         full = OSError(
-            f"The disk is full, or a quota of it: the recording needs {n_bytes:,} bytes ({n_bytes / 1e9:.3g} GB) in "
-            f"{folder}, of which {occupied(folder):,} are reserved; {free:,} are free ({error.strerror}). "
-            f"{what_is_kept()} Make room, record fewer tokens or one site at a time, or use another folder (--out)."
+            f"The disk is full, or a quota is exceeded: the recording needs {n_bytes:,} bytes "
+            f"({n_bytes / 1e9:.3g} GB) in {folder}, of which {occupied(folder):,} are reserved; "
+            f"{free:,} are free ({error.strerror}). "
+            f"{saved()} Free disk space, record fewer tokens or one site at a time, or use another folder (--out)."
         )
-        full.errno = error.errno  # for callers; set alone, it leaves the message as it is
+        full.errno = error.errno  # for callers; set afterwards, it does not change the message
         raise full from error
 
 
 def occupied(folder: Path) -> int:
-    """Sum the bytes of the files below a folder, as far as they occupy the disk."""
-    found = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    return sum(min(one.st_size, 512 * getattr(one, "st_blocks", one.st_size)) for one in found)
+    """Sum the disk space occupied by the files below a folder, in bytes."""
+    stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum(min(stat.st_size, 512 * getattr(stat, "st_blocks", stat.st_size)) for stat in stats)

@@ -1,4 +1,4 @@
-"""Generating: what a model writes on from a prompt, token by token, to be recorded with it."""
+"""Generation of continuations: tokens generated after a prompt, recorded together with the prompt."""
 
 import contextlib
 import warnings
@@ -14,23 +14,23 @@ from lmri.models import Encoding, context_length, encode, evaluation_mode, input
 from lmri.models.recorder.options import Generation
 from lmri.storage import text_hash
 
-_UNFINISHED = "\ufffd"  # what a part of a character is decoded as
+_UNFINISHED = "\ufffd"  # replacement character: an incomplete character is decoded as this
 
 
 @dataclass(frozen=True)
-class Written:
-    """A prompt and what the model made of it.
+class Continuation:
+    """A prompt and the text that the model generated after it.
 
     Parameters
     ----------
     prompt : str
-        As it was given.
+        Prompt, unchanged.
     text : str
-        Both.
+        Prompt and continuation.
     encoding : Encoding
-        The tokens that the model read: all but the last that it wrote, which it never reads.
+        Tokens that the model read: all except the last generated token, which is never read.
     n_prompt : int
-        Tokens of the prompt.
+        Number of tokens of the prompt.
     """
 
     prompt: str
@@ -39,45 +39,46 @@ class Written:
     n_prompt: int
 
 
-class Kept(Protocol):
-    """What was written before, found by the tokens of the prompt and by how many more there may be."""
+class ContinuationCache(Protocol):
+    """Cached continuations, keyed by the tokens of the prompt and the largest number of new tokens."""
 
     def get(self, prompt: str, ids: Sequence[int], n_new: int) -> list[int] | None:
-        """Give it, None if there is none."""
+        """Return the cached continuation, or None."""
 
     def add(self, prompt: str, ids: Sequence[int], n_new: int, new: list[int]) -> None:
-        """Keep it."""
+        """Store a continuation."""
 
 
-def write_all(
+def continue_prompts(
     model: PreTrainedModel,
     tokenizer: Any,
     prompts: list[str],
     how: Generation,
     max_tokens: int | None = None,
-    drafts: Kept | None = None,
-) -> tuple[Written, ...]:
-    """Let a model write on from each of several prompts; those that leave no room are listed in a warning.
+    cache: ContinuationCache | None = None,
+) -> tuple[Continuation, ...]:
+    """Generate a continuation of each prompt, and warn about prompts that leave no room for one.
 
-    What `drafts` has is not written again, and what is written is put there.
+    Continuations in `cache` are reused; new ones are added to it.
 
     Raises
     ------
     ValueError
-        If none leaves room, or the model cannot write, or cannot be read again.
+        If no prompt leaves room, or the model cannot generate text or is not causal.
     """
-    check_causal(model, max((room(model, tokenizer, prompt, how, max_tokens)[0].ids for prompt in prompts), key=len))
-    made = [write_on(model, tokenizer, prompt, how, max_tokens, drafts) for prompt in prompts]
-    written = tuple(one for one in made if one is not None)
-    full = [prompt for prompt, one in zip(prompts, made, strict=True) if one is None]
+    encodings = [prompt_with_room(model, tokenizer, prompt, how, max_tokens)[0] for prompt in prompts]
+    check_causal(model, max((encoding.ids for encoding in encodings), key=len))
+    results = [continue_prompt(model, tokenizer, prompt, how, max_tokens, cache) for prompt in prompts]
+    written = tuple(result for result in results if result is not None)
+    full = [prompt for prompt, result in zip(prompts, results, strict=True) if result is None]
     if not written:
         raise ValueError(
-            f"None of the {len(prompts)} prompts leaves room for a token more (first: {prompts[0][:40]!r}). "
-            "Give shorter ones, or raise max_tokens."
+            f"None of the {len(prompts)} prompts leaves room for a new token (first: {prompts[0][:40]!r}). "
+            "Use shorter prompts, or increase max_tokens."
         )
     if full:
         warnings.warn(
-            f"{len(full)} of {len(prompts)} prompts leave no room for a token more and are left out (first: "
+            f"{len(full)} of {len(prompts)} prompts leave no room for a new token and are excluded (first: "
             f"{full[0][:40]!r}).",
             DataWarning,
             stacklevel=3,
@@ -85,67 +86,67 @@ def write_all(
     return written
 
 
-def check_can_write(model: PreTrainedModel) -> None:
-    """Refuse a model that writes no text behind a prompt."""
+def check_can_generate(model: PreTrainedModel) -> None:
+    """Raise `ValueError` if a model cannot continue a prompt."""
     if not model.can_generate() or getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(
-            f"{type(model).__name__} writes no text behind its prompt, so nothing can be generated. Load a causal "
-            "language model, or leave out generate."
+            f"{type(model).__name__} cannot continue a prompt, so generate is not possible. "
+            "Load a causal language model, or omit generate (--generate)."
         )
 
 
-def room(
+def prompt_with_room(
     model: PreTrainedModel, tokenizer: Any, prompt: str, how: Generation, max_tokens: int | None = None
 ) -> tuple[Encoding, int]:
-    """Give a prompt as the model reads it to go on from it, and how many tokens it may write; 0 or less if none."""
+    """Return the encoding of a prompt for generation and the largest number of new tokens; 0 or less if none fit."""
     opened = _open_ended(encode(model, tokenizer, prompt, max_tokens))
     limits = [limit for limit in (context_length(model, tokenizer), max_tokens) if limit]
     n_new = min([how.max_new_tokens, *(limit - len(opened.ids) for limit in limits)])
     return opened, n_new if opened.ids else 0
 
 
-def write_on(
+def continue_prompt(
     model: PreTrainedModel,
     tokenizer: Any,
     prompt: str,
     how: Generation,
     max_tokens: int | None = None,
-    drafts: Kept | None = None,
-) -> Written | None:
-    """Let a model write on from a prompt, with a cache of keys and values.
+    cache: ContinuationCache | None = None,
+) -> Continuation | None:
+    """Generate a continuation of a prompt, with a key–value cache.
 
     Parameters
     ----------
     model, tokenizer
-        A decoder with a language-model head.
+        Decoder with a language-model head, and its tokenizer.
     prompt : str
-        Any text.
+        Prompt.
     how : Generation
-        How far, and by which draws.
+        Number of new tokens, temperature and seed.
     max_tokens : int, optional
-        Of prompt and continuation.
-    drafts : Kept, optional
-        What was written before.
+        Largest number of tokens of prompt and continuation.
+    cache : ContinuationCache, optional
+        Cached continuations.
 
     Returns
     -------
-    Written or None
-        None if the prompt leaves no room for anything more.
+    Continuation or None
+        None if the prompt leaves no room for a new token.
 
     Raises
     ------
     ValueError
-        If the model writes no text.
+        If the model cannot generate text.
     """
-    check_can_write(model)
-    opened, n_new = room(model, tokenizer, prompt, how, max_tokens)
+    check_can_generate(model)
+    opened, n_new = prompt_with_room(model, tokenizer, prompt, how, max_tokens)
     if n_new < 1:
         return None
-    new = drafts.get(prompt, opened.ids, n_new) if drafts is not None else None
+    new = cache.get(prompt, opened.ids, n_new) if cache is not None else None
     if new is None:
         new = _write(model, prompt, opened, n_new, how)
-        if drafts is not None:
-            drafts.add(prompt, opened.ids, n_new, new)
+        if cache is not None:
+            cache.add(prompt, opened.ids, n_new, new)
     return _put_together(tokenizer, prompt, opened, new)
 
 
@@ -153,56 +154,57 @@ def _write(model: PreTrainedModel, prompt: str, opened: Encoding, n_new: int, ho
     ids = torch.tensor([opened.ids], device=input_device(model))
     with torch.random.fork_rng(), evaluation_mode(model):
         torch.manual_seed(int(text_hash(f"{how.seed} {prompt}")[:15], 16))
-        with _writing_plainly(model, how, n_new):
-            made = model.generate(ids, attention_mask=torch.ones_like(ids))
-    return [int(one) for one in made[0, len(opened.ids) :]]
+        with _plain_generation(model, how, n_new):
+            generated = model.generate(ids, attention_mask=torch.ones_like(ids))
+    return [int(token) for token in generated[0, len(opened.ids) :]]
 
 
 @contextlib.contextmanager
-def _writing_plainly(model: PreTrainedModel, how: Generation, n_new: int) -> Iterator[None]:
-    """Put the checkpoint's own way to generate aside: no penalty or cut of its own decides what is written."""
-    drawn: dict[str, Any] = {"do_sample": False}
+def _plain_generation(model: PreTrainedModel, how: Generation, n_new: int) -> Iterator[None]:
+    """Replace the generation settings of the checkpoint, so that none of its penalties and cut-offs apply."""
+    sampling: dict[str, Any] = {"do_sample": False}
     if how.temperature:
-        drawn = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
-    own = model.generation_config
-    ends = getattr(own, "eos_token_id", None)
+        sampling = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
+    original = model.generation_config
+    ends = getattr(original, "eos_token_id", None)
     model.generation_config = GenerationConfig(
-        max_new_tokens=n_new, num_beams=1, use_cache=True, eos_token_id=ends, pad_token_id=0, **drawn
+        max_new_tokens=n_new, num_beams=1, use_cache=True, eos_token_id=ends, pad_token_id=0, **sampling
     )
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = original
 
 
 def check_causal(model: PreTrainedModel, ids: list[int]) -> None:
-    """Refuse a model that reads otherwise what more is written behind: its activity could not be read again.
+    """Raise `ValueError` if later tokens change the hidden states of earlier ones.
 
-    Lengths differ, and so may the kernels and their rounding: what counts is the difference as a share of the whole.
+    The activity during generation could then not be reproduced by reading the whole text. Kernels and their rounding
+    may differ between lengths, so the criterion is the relative difference.
     """
     device = input_device(model)
     ids = (ids * 4)[: max(4, len(ids))] or [0] * 4
     whole, part = torch.tensor([ids], device=device), torch.tensor([ids[:-1]], device=device)
     with evaluation_mode(model):
-        read_whole, read_part = (read(reader(model), one, torch.ones_like(one)) for one in (whole, part))
+        read_whole, read_part = (read(reader(model), tokens, torch.ones_like(tokens)) for tokens in (whole, part))
     difference = (read_whole[:, :-1].float() - read_part.float()).norm() / read_part.float().norm()
     if not difference <= (1e-3 if read_part.dtype in (torch.float32, torch.float64) else 3e-2):
         raise ValueError(
-            f"{type(model).__name__} reads a token otherwise once others follow, so what it did while it wrote cannot "
-            "be read again. Record texts: leave out generate."
+            f"{type(model).__name__} is not causal: later tokens change its activity at earlier ones, so its activity "
+            "during generation cannot be reproduced. Record the texts without generate (--generate)."
         )
 
 
 def _open_ended(read: Encoding) -> Encoding:
-    """Leave out the end-of-text token that some tokenizers put behind every text."""
+    """Remove the end-of-text token that some tokenizers append to every text."""
     n = len(read.ids)
-    while n > 1 and read.special[n - 1] and not 0 <= read.spans[n - 1][0] < read.spans[n - 1][1]:  # in no text
+    while n > 1 and read.special[n - 1] and not 0 <= read.spans[n - 1][0] < read.spans[n - 1][1]:  # outside the text
         n -= 1
     return Encoding(read.ids[:n], read.tokens[:n], read.spans[:n], read.special[:n], read.n_cut)
 
 
-def _put_together(tokenizer: Any, prompt: str, read: Encoding, new: list[int]) -> Written:
-    """Lay the written tokens behind the prompt, and find the part of the text that each stands for."""
+def _put_together(tokenizer: Any, prompt: str, read: Encoding, new: list[int]) -> Continuation:
+    """Append the generated tokens to the prompt, and find the span of text of each."""
     options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
     base = tokenizer.decode(read.ids, **options)
     ends, text = [0], ""
@@ -214,18 +216,18 @@ def _put_together(tokenizer: Any, prompt: str, read: Encoding, new: list[int]) -
         text = whole[len(base) :]
         ends.append(max(ends[-1], len(text.rstrip(_UNFINISHED)) if count < len(new) else len(text)))
     seen, names = new[:-1], tokenizer.convert_ids_to_tokens(new)
-    if not ends:  # a tokenizer that writes a prompt otherwise as soon as something follows
+    if not ends:  # the tokenizer decodes a prompt differently when tokens follow
         text = tokenizer.decode(new, **options)
-    kept = prompt if not read.n_cut else prompt[: max((end for _, end in read.spans), default=0)]
-    shift, spans, tokens = len(kept), list(read.spans), list(read.tokens)
-    for place in range(len(seen)):
-        start = ends[place] if ends else -1
-        end = next((one for one in ends[place + 1 :] if one > start), -1)
+    beginning = prompt if not read.n_cut else prompt[: max((end for _, end in read.spans), default=0)]
+    shift, spans, tokens = len(beginning), list(read.spans), list(read.tokens)
+    for index in range(len(seen)):
+        start = ends[index] if ends else -1
+        end = next((later for later in ends[index + 1 :] if later > start), -1)
         has_span = bool(ends) and end > start
         spans.append((shift + start, shift + end) if has_span else (-1, -1))
-        tokens.append(text[start:end] if has_span else str(names[place]))
+        tokens.append(text[start:end] if has_span else str(names[index]))
     special = set(tokenizer.all_special_ids)
     encoding = Encoding(
-        [*read.ids, *seen], tokens, spans, [*read.special, *(one in special for one in seen)], read.n_cut
+        [*read.ids, *seen], tokens, spans, [*read.special, *(token in special for token in seen)], read.n_cut
     )
-    return Written(prompt, kept + text, encoding, len(read.ids))
+    return Continuation(prompt, beginning + text, encoding, len(read.ids))

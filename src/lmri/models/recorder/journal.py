@@ -1,8 +1,8 @@
-"""The journal of a recording: which batches are done, so that none is read twice.
+"""Journal of a recording: a list of finished batches, so that no batch is read twice.
 
-A line is added when a batch's data have been handed to the system. That is enough for a process that is killed. A
-machine that loses its power may keep the line and lose the data; so every line has a checksum of the batch, and those
-behind the last line that says *synced* are believed only if the data agree with it.
+A line is added when the data of a batch have been passed to the operating system, which suffices if the process is
+killed. After a power failure the line may exist without the data. Every line therefore contains a checksum of the
+batch, and batches after the last line *synced* count as finished only if their data match it.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ from lmri.exceptions import StudyError
 
 
 class Journal:
-    """Lines of JSON: a header, batches as they are done, *synced* and *whole*.
+    """Journal file in JSON lines: a header, finished batches, *synced* and *whole*.
 
     Parameters
     ----------
     path : Path
-        The file; made when the first line is added.
+        Path of the file, which is created with the first line.
     header : dict
-        What it is a journal of.
+        Identification of the recording: digest of the plan, shard and format.
 
     Raises
     ------
     StudyError
-        If the file is there and is the journal of something else.
+        If the file exists and is the journal of another recording.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
@@ -47,20 +47,20 @@ class Journal:
 
     def _read(self) -> None:
         lines = self.path.read_bytes().split(b"\n")
-        for number, line in enumerate(lines[:-1]):  # what follows the last line end is torn
+        for number, line in enumerate(lines[:-1]):  # text after the last line break is an incomplete line
             try:
                 content = json.loads(line)
             except ValueError:
-                break  # a hole that a loss of power left; what lies behind it is not believed
+                break  # a gap caused by a power failure; later lines are ignored
             if number == 0 and content != self.header:
                 raise StudyError(
                     f"{self.path} is the journal of another recording ({content}, not {self.header}). "
-                    f"Delete {self.path.parent} and record it again."
+                    f"Delete {self.path.parent}, then record again."
                 )
-            self._take(content)
+            self._apply(content)
             self._end += len(line) + 1
 
-    def _take(self, content: dict[str, Any]) -> None:
+    def _apply(self, content: dict[str, Any]) -> None:
         if "batch" in content:
             self.done[content["batch"]] = content["crc"]
             self._unsure.append(content["batch"])
@@ -72,25 +72,25 @@ class Journal:
             self.is_whole = True
 
     def verify(self, checksum: Callable[[int], int | None]) -> None:
-        """Drop batches whose data may not have reached the disk and do not agree with their checksum."""
+        """Drop unsynchronized batches whose data do not match their checksum."""
         for batch in self._unsure:
             if batch in self.done and checksum(batch) != self.done[batch]:
                 self.drop(batch)
 
     def drop(self, batch: int) -> None:
-        """Take a batch for not done."""
+        """Mark a batch as not finished."""
         self._add({"lost": batch})
 
     def add(self, batch: int, crc: int) -> None:
-        """Say that the data of a batch are written."""
+        """Mark a batch as written, with the checksum of its data."""
         self._add({"batch": batch, "crc": crc})
 
     def synced(self) -> None:
-        """Say that all data so far are on the disk: the caller has seen to it."""
+        """Mark all data so far as synchronized to the disk, which the caller has ensured."""
         self._add({"synced": True}, sync=True)
 
     def whole(self) -> None:
-        """Say that everything is written, and on the disk."""
+        """Mark the recording as complete and synchronized to the disk."""
         self._add({"whole": True}, sync=True)
 
     def _add(self, content: dict[str, Any], sync: bool = False) -> None:
@@ -105,14 +105,14 @@ class Journal:
             if sync:
                 os.fsync(stream.fileno())
         self._end += len(lines)
-        self._take(content)
+        self._apply(content)
 
 
 def checksum(content: bytes | memoryview, before: int = 0) -> int:
-    """Give the checksum of some bytes behind others: the CRC of the sums of every 4 KiB, read as 64-bit integers.
+    """Return the running checksum of bytes: the CRC of the sums of blocks of 4 KiB, as 64-bit integers.
 
-    A block that did not reach the disk, or a byte that has changed, changes the sum of its block; as a CRC of sums it
-    costs a tenth of a CRC of everything, on a processor that is to read a model.
+    A block that did not reach the disk, or a changed byte, changes the sum of its block. A CRC of these sums costs a
+    tenth of a CRC of all bytes, on a processor that is busy with the model.
     """
     words = np.frombuffer(content, dtype=np.uint64, count=len(content) // 8)
     n_whole = len(words) // 512 * 512
@@ -122,14 +122,14 @@ def checksum(content: bytes | memoryview, before: int = 0) -> int:
 
 
 def write_all(stream: Any, content: Any) -> None:
-    """Write all of `content` to a raw stream, which may take a part at a time."""
+    """Write all of `content` to a raw stream, which may accept only part of it per call."""
     left = memoryview(content).cast("B")
     while len(left):
         left = left[stream.write(left) :]
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
-    """Give the header of a journal, None if there is no whole line."""
+    """Return the header of a journal, or None if it has no complete line."""
     if not path.is_file():
         return None
     first, end, _ = path.read_bytes().partition(b"\n")
@@ -137,16 +137,16 @@ def read_header(path: Path) -> dict[str, Any] | None:
 
 
 def n_finished(folder: Path) -> int:
-    """Count the batches that the journal of a folder lists, of whichever plan they are."""
+    """Count the batches listed in the journal of a folder, for any plan."""
     path, n = folder / "journal.jsonl", 0
     for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):  # a line that was cut short
+        with contextlib.suppress(ValueError):  # an incomplete line
             content = json.loads(line)
             n += isinstance(content, dict) and "batch" in content
     return n
 
 
 def journal_of(folder: Path, digest: str, shard: tuple[int, int] | None) -> Journal:
-    """Open the journal of a recording or of a shard of it."""
+    """Open the journal of a recording or of one shard."""
     header = {"plan": digest, "shard": list(shard) if shard else None, "format": storage.FORMAT_VERSION}
     return Journal(folder / "journal.jsonl", header)

@@ -1,4 +1,4 @@
-"""Putting the shards of a recording together. Needs no model, and loads no torch."""
+"""Merging the shards of a recording, without a model and without torch."""
 
 import contextlib
 import shutil
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from lmri import storage
 from lmri.exceptions import StudyError
-from lmri.models.recorder.committing import commit, discard
-from lmri.models.recorder.files import Files, explaining_a_full_disk, image_files, row_files, table_paths
+from lmri.models.recorder.files import Files, explain_full_disk, image_files, row_files, table_paths
+from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.journal import Journal, checksum, journal_of, read_header
-from lmri.models.recorder.parts import lock_path, n_shards_of, part_path, whole_path
 from lmri.models.recorder.plan import Plan
+from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path, whole_path
 from lmri.storage.entries import ambiguous
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
@@ -24,51 +24,51 @@ def merge(
     site: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Recording]:
-    """Put the shards of a recording together; the study is then, byte by byte, as if one process had recorded it.
+    """Merge the shards of a recording; the result is byte-identical to a recording by one process.
 
     Parameters
     ----------
     study : str, Path or Store
-        The study that ``record(..., shard=...)`` was given.
+        Study passed to ``record(..., shard=...)``.
     corpus, site : str, optional
-        Needed if there are shards of several recordings.
+        Corpus and site of the recording; required if the study holds shards of several recordings.
     progress : callable, optional
-        Called with batches done and batches in all.
+        Function called with the number of batches done and the total number of batches.
 
     Returns
     -------
     list of Recording
-        One a site.
+        One recording per site.
 
     Raises
     ------
     AmbiguousChoiceError
-        If shards of several recordings fit, or of none.
+        If the shards of several recordings match, or of none.
     StudyError
-        If a shard is missing, unfinished, damaged or of another plan: the message says how to record it again.
+        If a shard is missing, unfinished, damaged or of another plan; the message contains the command that repeats it.
     OSError
-        If the disk is full: it has to hold shards and images at once.
+        If the disk is full: it must hold the shards and the images at the same time.
     """
     root = study.root if isinstance(study, Store) else Path(study)
-    Store(root)  # or there is nothing to lock
+    Store(root)  # raises if there is no study to lock
     with storage.writing(root):
         opened = Store(root)
         folder = _choose(opened, corpus, site)
         plan = Plan.load(folder)
         texts = plan.texts["text"].tolist()
-        there = [opened.check_new_recording(plan.corpus, one, texts, plan.parameters) for one in plan.sites]
-        if all(there):
+        entries = [opened.check_new_recording(plan.corpus, name, texts, plan.parameters) for name in plan.sites]
+        if all(entries):
             discard(folder)
         else:
             _merge(opened, plan, folder, progress)
-        return [opened.recording(corpus=plan.corpus, site=one) for one in plan.sites]
+        return [opened.recording(corpus=plan.corpus, site=name) for name in plan.sites]
 
 
 def _merge(study: Store, plan: Plan, folder: Path, progress: Callable[[int, int], None] | None) -> None:
     whole = whole_path(folder)
     journal = journal_of(whole, plan.digest, None)
-    kept = "All shards are kept: once there is room, run lmri merge again."
-    with explaining_a_full_disk(folder, 2 * plan.n_bytes, lambda: kept):
+    advice = "All shards are kept: run lmri merge again after freeing disk space."
+    with explain_full_disk(folder, 2 * plan.n_bytes, lambda: advice):
         if not journal.is_whole:
             _check_split(study, plan, folder)
             _assemble(study, plan, folder, progress)
@@ -76,44 +76,44 @@ def _merge(study: Store, plan: Plan, folder: Path, progress: Callable[[int, int]
 
 
 def _choose(study: Store, corpus: str | None, site: str | None) -> Path:
-    """Find the hidden folder of the shards."""
-    found = []
+    """Return the hidden folder of the shards."""
+    candidates = []
     for folder in study.unfinished():
         if n_shards_of(folder):
             begun = storage.read_json(folder / "plan.json")["made_of"]
-            found.append((folder, {"corpus": begun["corpus"], "site": ", ".join(begun["sites"])}))
+            candidates.append((folder, {"corpus": begun["corpus"], "site": ", ".join(begun["sites"])}))
     fitting = [
         (folder, name)
-        for folder, name in found
+        for folder, name in candidates
         if corpus in (None, name["corpus"]) and (site is None or site in (name["site"], *name["site"].split(", ")))
     ]
     if len(fitting) != 1:
-        options = [name for _, name in fitting or found]
+        options = [name for _, name in fitting or candidates]
         raise ambiguous(study.layout, "shards", {"corpus": corpus, "site": site}, options, bool(fitting))
     return fitting[0][0]
 
 
 def _check_split(study: Store, plan: Plan, folder: Path) -> None:
-    """Refuse texts that recordings made since have put on the other side."""
+    """Raise `StudyError` if a later recording assigned some of the texts to the other part of the split."""
     known = study.known_split()
     moved = [row.text_id for row in plan.texts.itertuples() if known.get(row.sha256, row.split) != row.split]
     if moved:
         raise StudyError(
-            f"{len(moved)} texts of {plan.corpus!r} (first: {moved[0]}) are on the other side, to fit or to test, in a "
-            f"recording that was made since its shards were begun. Delete {folder}, and record it again."
+            f"{len(moved)} texts of {plan.corpus!r} (first: {moved[0]}) are on the other side of the train/test split "
+            f"in a recording that was made after these shards were begun. Delete {folder}, then record again."
         )
 
 
 def _assemble(study: Store, plan: Plan, folder: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Copy the rows of all shards into images, and check every batch against its checksum."""
+    """Copy the rows of all shards into images, and verify the checksum of every batch."""
     n_shards, whole = n_shards_of(folder), whole_path(folder)
     with contextlib.ExitStack() as stack:
         for number in range(1, n_shards + 1):
-            message = f"Shard {number}/{n_shards} of {plan.corpus!r} is still being recorded. Wait until it has ended."
+            message = f"Shard {number}/{n_shards} of {plan.corpus!r} is still being recorded. Wait until it ends."
             stack.enter_context(storage.locked(lock_path(folder, number), message))
         journals = _check_parts(study, plan, folder, n_shards)
-        for one in plan.sites:
-            study.clear_remains(plan.corpus, one)
+        for site in plan.sites:
+            study.clear_remains(plan.corpus, site)
         storage.remove(whole)
         whole.mkdir()
         images = image_files(plan, whole)
@@ -136,48 +136,48 @@ def _assemble(study: Store, plan: Plan, folder: Path, progress: Callable[[int, i
 
 
 def _copy(texts: list[int], rows: Files, images: Files, crc: int, part: Path, again: str) -> None:
-    found = 0
+    total = 0
     for space in range(len(rows.places)):
         for text in texts:
             content = rows.read(space, text)
-            found = checksum(content, found)
+            total = checksum(content, total)
             if len(content) == rows.places[space][text][2]:
                 images.write(space, text, content)
-    if found != crc:
-        raise StudyError(f"{part} is damaged: its data are not those that were recorded. Delete it, and run: {again}")
+    if total != crc:
+        raise StudyError(f"{part} is damaged: its data do not match their checksum. Delete it, then run: {again}")
 
 
 def _check_parts(study: Store, plan: Plan, folder: Path, n_shards: int) -> list[Journal]:
-    """Open the journals of all shards; what is missing is listed together, with what to do."""
+    """Open the journals of all shards; raise one `StudyError` that lists all missing shards, with commands."""
     journals, problems = [], []
     for number in range(1, n_shards + 1):
         part, shard = part_path(folder, number), (number, n_shards)
         header = read_header(part / "journal.jsonl")
         if header is not None and header.get("plan") != plan.digest:
-            problems.append(f"{part} is of another plan: delete it, and run: {_again(study, plan, shard)}")
+            problems.append(f"{part} belongs to another plan: delete it, then run: {_again(study, plan, shard)}")
             continue
         journal = journal_of(part, plan.digest, shard)
-        n_own = len(plan.own_batches(shard))
+        n_batches = len(plan.own_batches(shard))
         tables = [path for run in plan.own_runs(shard) for path in table_paths(part, run)]
         rows = list(row_files(plan, part, shard).sizes)
         if not journal.is_whole:
-            state = f"has {len(journal.done)} of {n_own} batches" if journal.done else "is missing"
+            state = f"has {len(journal.done)} of {n_batches} batches" if journal.done else "is missing"
             problems.append(f"shard {number}/{n_shards} {state}: {_again(study, plan, shard)}")
         elif gone := [path for path in (*tables, *rows) if not path.is_file()]:
-            problems.append(f"{gone[0]} is missing: delete {part}, and run: {_again(study, plan, shard)}")
+            problems.append(f"{gone[0]} is missing: delete {part}, then run: {_again(study, plan, shard)}")
         journals.append(journal)
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise StudyError(
-            f"{len(problems)} of {n_shards} shards of {plan.corpus!r} are not whole. Run them, with the texts and the "
-            f"options of the others:\n{listed}\nThen run lmri merge again. Nothing was changed."
+            f"{len(problems)} of {n_shards} shards of {plan.corpus!r} are incomplete. Run the commands below, with the "
+            f"texts and options of the other shards:\n{listed}\nThen run lmri merge again. Nothing was changed."
         )
     return journals
 
 
 def _again(study: Store, plan: Plan, shard: tuple[int, int]) -> str:
-    """Give the command that records a shard, as far as the study knows it."""
-    sites = " ".join(f"--site {one}" for one in plan.sites)
+    """Return the command that records a shard, as far as it is known to the study."""
+    sites = " ".join(f"--site {site}" for site in plan.sites)
     return (
         f"lmri record {plan.location or 'MODEL'} TEXTS --out {study.root} --corpus {plan.corpus} {sites} "
         f"--shard {shard[0]}/{shard[1]} --resume"

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from lmri import storage
-from lmri.models.recorder.axis import Axis
+from lmri.models.recorder.time_axis import Axis
 from lmri.space.layers import has_experts
 
 _STORED = {"stored": "always"}
 _STORED_IF_CHANGED = {"stored": "if changed"}
-"""Options that came later: the index has them only if they differ from the default, so older recordings stay valid."""
+"""Options added later: they are stored in the index only if not at their default, so older recordings stay valid."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class RecordingOptions:
         if self.experts is not None:
             object.__setattr__(self, "experts", sorted(set(self.experts)))
         if not self.sites or len(set(self.sites)) < len(self.sites):
-            raise ValueError(f"site is {self.site!r}; accepted is a name, or a list of at least one, each once.")
+            raise ValueError(f"site is {self.site!r}; accepted are one name or a non-empty list of different names.")
         if self.n_dummy < 0:
             raise ValueError(f"n_dummy is {self.n_dummy}; it must be at least 0.")
         for name in ("batch_size", "batch_tokens", "max_tokens"):
@@ -85,11 +85,11 @@ class RecordingOptions:
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             number, n_shards = self.shard
             raise ValueError(f"shard is {number}/{n_shards}; accepted are 1/{n_shards} to {n_shards}/{n_shards}.")
-        _ = self.axis, self.generation  # which check themselves
-        if self.experts is not None and not any(has_experts(one) for one in self.sites):
+        _ = self.axis, self.generation  # validated on construction
+        if self.experts is not None and not any(has_experts(site) for site in self.sites):
             raise ValueError(
-                f"experts are {self.experts}, but none of {', '.join(self.sites)} has any of its own. Record "
-                "'mlp_hidden' too."
+                f"experts are {self.experts}, but the neurons at {', '.join(self.sites)} do not belong to single "
+                "experts. Record 'mlp_hidden' too."
             )
 
     @property
@@ -109,17 +109,17 @@ class RecordingOptions:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Parameters as the index of a recording has them."""
-        found = {
-            one.name: getattr(self, one.name)
-            for one in fields(self)
-            if one.metadata.get("stored") == "always"
-            or (one.metadata.get("stored") == "if changed" and getattr(self, one.name) != one.default)
+        """Parameters as stored in the index of a recording."""
+        stored = {
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if option.metadata.get("stored") == "always"
+            or (option.metadata.get("stored") == "if changed" and getattr(self, option.name) != option.default)
         }
         if self.texts_per_run is not None:
-            found["run_tokens"] = None
-        return found if self.generation is None else found | {"temperature": self.temperature}
+            stored["run_tokens"] = None
+        return stored if self.generation is None else stored | {"temperature": self.temperature}
 
     def experts_at(self, site: str) -> list[int] | None:
-        """Return the experts to record at a site; None for all of them, or where experts are no slices."""
+        """Return the experts to record at a site; None for all experts, or for sites without separate experts."""
         return list(self.experts) if self.experts is not None and has_experts(site) else None

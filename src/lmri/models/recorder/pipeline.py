@@ -1,4 +1,4 @@
-"""Recording from a location: texts are read, the model is loaded, and both are recorded, here or on a cluster."""
+"""Recording from a location: read texts, load the model, and record locally or on a cluster."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -56,25 +56,27 @@ def record_texts(
     scheduler : str, optional
         Address of a Dask scheduler whose workers record.
     progress : callable, optional
-        Called with tokens done and tokens in all; on a cluster with shards.
+        Function called with the number of tokens done and the total number of tokens; on a cluster, numbers of shards.
 
     Returns
     -------
     Recording, list of Recording or None
-        As `lmri.record` returns it.
+        Return value of `lmri.record`.
     """
     if options.shard is not None and scheduler is not None:
-        raise ValueError("--shard and --scheduler were both given; a cluster is handed all shards. Leave one out.")
+        raise ValueError("--shard and --scheduler exclude each other: a cluster records all shards. Omit one of them.")
     loading = loading or LoadingOptions()
     read = texts.read()  # before the model is loaded, which takes longer
     if scheduler is not None:
         if not isinstance(model, str | Path):
-            raise ValueError("The workers of a cluster load the model themselves. Give its location instead.")
+            raise ValueError(
+                "A loaded model cannot be sent to a cluster: the workers load it themselves. Pass its location instead."
+            )
         from lmri.models.recorder.cluster import record_shards_on_cluster
 
         logger.info("Recording %s on %s", options.corpus, scheduler)
-        found = record_shards_on_cluster(scheduler, model, read, out, options, asdict(loading), progress=progress)
-        return found[0] if isinstance(options.site, str) else found
+        recordings = record_shards_on_cluster(scheduler, model, read, out, options, asdict(loading), progress=progress)
+        return recordings[0] if isinstance(options.site, str) else recordings
     if isinstance(model, str | Path):
         logger.info("Loading %s", model)
         model = loading.load(model)

@@ -1,7 +1,7 @@
-"""The plan of a recording, made before the first forward pass from all texts at once.
+"""Plan of a recording, computed from all texts before the first forward pass.
 
-Runs and batches are in it, so that a recording which was interrupted, and one that is made in shards, reads the same
-batches as one that was made in one go; the same batches give the same bits. Data only; nothing here loads a model.
+The plan fixes runs and batches, so that interrupted and sharded recordings read the same batches as an uninterrupted
+recording; equal batches give bit-identical results. This module holds data only and loads no model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from lmri.storage.bids import TEXT_COLUMNS
 
 _WORDS = {
     "texts": "other texts",
-    "tokens": "other tokens of the same texts (another tokenizer, or other settings of it)",
-    "split": "another split into texts to fit and to test (the study has got other recordings since)",
+    "tokens": "other tokens of the same texts (another tokenizer or tokenizer settings)",
+    "split": "another train/test split (other recordings have been added to the study since)",
     "neurons": "other neurons",
     "batches": "other batches",
 }
@@ -29,28 +29,28 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is recorded, in which runs and in which batches.
+    """Texts, runs, batches and neurons of a recording.
 
     Parameters
     ----------
     corpus : str
         Name of the texts.
     spaces : tuple of NeuronSpace
-        The sites, recorded in the same passes.
+        Spaces of the sites, which are recorded in the same passes.
     texts : DataFrame
-        A row a text, as in the study.
+        Table with one row per text, as in the study.
     batches : list of list of int
-        Texts that are read at once.
+        Texts of each batch.
     parameters : mapping
-        As in the index of the recording.
+        Parameters as stored in the index of the recording.
     made_of : mapping
-        All that the bytes of the recording are a function of, by name.
+        Everything that determines the bytes of the recording, by name.
     location : str
-        Where the model was loaded from; no byte depends on it.
+        Location from which the model was loaded; the data do not depend on it.
     caveats : mapping from str to list of str
-        Of every site, what stands between its neurons and the residual stream.
-    beside : tuple of NeuronSpace
-        Routers, which are read in the same passes and become tables.
+        Operations between the neurons of each site and the residual stream, other than a sum.
+    routers : tuple of NeuronSpace
+        Routers, which are read in the same passes and stored as tables.
     """
 
     corpus: str
@@ -61,31 +61,31 @@ class Plan:
     made_of: Mapping[str, Any]
     location: str
     caveats: Mapping[str, list[str]] = field(default_factory=dict)
-    beside: tuple[NeuronSpace, ...] = ()
+    routers: tuple[NeuronSpace, ...] = ()
 
     @cached_property
     def runs(self) -> list[list[int]]:
-        """Texts of every run, in order; texts that are held out or give no volume are in none."""
-        found: list[list[int]] = [[] for _ in range(int(self.texts["run"].max()))]
+        """Texts of every run, in order; held-out texts and texts without volumes belong to no run."""
+        runs: list[list[int]] = [[] for _ in range(int(self.texts["run"].max()))]
         for text, number in enumerate(self.texts["run"]):
             if not np.isnan(number):
-                found[int(number) - 1].append(text)
-        return found
+                runs[int(number) - 1].append(text)
+        return runs
 
     @cached_property
     def n_volumes(self) -> list[int]:
-        """Volumes of every text."""
+        """Number of volumes of every text."""
         return [int(count) for count in self.texts["n_volumes"]]
 
     @cached_property
     def n_tokens(self) -> list[int]:
-        """Tokens of every text."""
+        """Number of tokens of every text."""
         return [int(count) for count in self.texts["n_tokens"]]
 
     @property
     def read(self) -> tuple[NeuronSpace, ...]:
-        """Everything that is read."""
-        return (*self.spaces, *self.beside)
+        """All spaces that are read, routers included."""
+        return (*self.spaces, *self.routers)
 
     @property
     def sites(self) -> list[str]:
@@ -94,27 +94,27 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Hash of all that the bytes are a function of."""
+        """Hash of everything that determines the bytes of the recording."""
         return storage.digest(self.made_of)
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all volumes."""
+        """Size of all volumes, in bytes."""
         n_volumes = sum(self.n_volumes[text] for run in self.runs for text in run)
         return sum(4 * space.inside.size * n_volumes for space in self.read)
 
     def own_batches(self, shard: tuple[int, int] | None) -> list[int]:
-        """Choose the numbers of the batches of a shard, given as (number from 1, how many), or of all."""
+        """List the batches of a shard, given as (number from 1, number of shards); all batches for None."""
         number, n_shards = shard or (1, 1)
         return list(range(number - 1, len(self.batches), n_shards))
 
     def own_runs(self, shard: tuple[int, int] | None) -> list[int]:
-        """Choose the runs, counted from 1, whose tables a shard writes."""
+        """List the runs, counted from 1, whose tables a shard writes."""
         number, n_shards = shard or (1, 1)
         return list(range(number, len(self.runs) + 1, n_shards))
 
     def save(self, folder: Path) -> None:
-        """Write the plan whole into a new folder."""
+        """Write the plan to a new folder, atomically."""
         with storage.whole(folder) as partial:
             partial.mkdir(parents=True)
             storage.write_table(partial / "texts.tsv", self.texts)
@@ -126,55 +126,55 @@ class Plan:
                 "made_of": dict(self.made_of),
                 "location": self.location,
                 "caveats": dict(self.caveats),
-                "beside": [space.to_dict() for space in self.beside],
+                "beside": [space.to_dict() for space in self.routers],
             }
             storage.write_json(partial / "plan.json", content)
 
     @classmethod
     def load(cls, folder: Path) -> "Plan":
-        """Undo `save`."""
+        """Read a plan written by `save`."""
         content = storage.read_json(folder / "plan.json")
         spaces = tuple(NeuronSpace.from_dict(space) for space in content["spaces"])
         texts = storage.read_table(folder / "texts.tsv", TEXT_COLUMNS)
         rest = {name: content[name] for name in ("batches", "parameters", "made_of", "location", "caveats")}
-        beside = tuple(NeuronSpace.from_dict(space) for space in content.get("beside", []))
-        return cls(content["corpus"], spaces, texts, **rest, beside=beside)
+        routers = tuple(NeuronSpace.from_dict(space) for space in content.get("beside", []))
+        return cls(content["corpus"], spaces, texts, **rest, routers=routers)
 
     def check_same(self, folder: Path, next_step: str) -> None:
-        """Refuse to go on with a recording of another plan.
+        """Raise `StudyError` if an unfinished recording has another plan.
 
         Raises
         ------
         StudyError
-            Naming what differs.
+            If the plans differ; the message lists the differences.
         """
         begun = storage.read_json(folder / "plan.json")["made_of"]
-        if found := differences(begun, dict(self.made_of)):
+        if changes := differences(begun, dict(self.made_of)):
             raise StudyError(
-                f"The recording of {self.corpus!r} that was begun in {folder} was of another plan: {'; '.join(found)}. "
-                f"Go on with the same texts, options, model and versions, or {next_step}."
+                f"The recording of {self.corpus!r} begun in {folder} has another plan: {'; '.join(changes)}. "
+                f"Continue with the same texts, options, model and versions, or {next_step}."
             )
 
 
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say in words what two plans differ in."""
-    found = []
+    """Describe the differences between two plans in words."""
+    changes: list[str] = []
     for name in dict.fromkeys([*begun, *now]):
         old, new = begun.get(name), now.get(name)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new)
+            changes += differences(old, new)
         elif name in _WORDS:
-            found.append(_WORDS[name])
+            changes.append(_WORDS[name])
         else:
-            found.append(f"{name} was {old!r} and is {new!r}")
-    # Other texts have other tokens, splits and batches; the cause is enough.
-    return found[: 1 + found.index(_WORDS["texts"])] if _WORDS["texts"] in found else found
+            changes.append(f"{name} was {old!r} and is {new!r}")
+    # Other texts imply other tokens, splits and batches; the cause is enough.
+    return changes[: 1 + changes.index(_WORDS["texts"])] if _WORDS["texts"] in changes else changes
 
 
 def text_shares(texts: Sequence[int], n_volumes: Sequence[int], n_bytes: int) -> list[tuple[int, int, int]]:
-    """Lay texts behind each other: (text, first byte, bytes) of each, at `n_bytes` a volume."""
+    """Compute the byte range of each text: (text, first byte, size), with `n_bytes` per volume."""
     shares, first = [], 0
     for text in texts:
         size = n_bytes * n_volumes[text]

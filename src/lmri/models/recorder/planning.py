@@ -1,4 +1,4 @@
-"""Making the plan of a recording: split, runs and batches of all texts, before the first of them is read."""
+"""Planning a recording: split, runs and batches of all texts, computed before the first forward pass."""
 
 import logging
 import warnings
@@ -33,7 +33,7 @@ _MOST_VOLUMES = 32_767  # the longest axis of a NIfTI-1 image
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be recorded.
+    """Request for a recording: texts, options and neurons.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Request:
     options : RecordingOptions
         Options of the recording.
     spaces : tuple of NeuronSpace
-        The sites asked for.
+        Spaces of the requested sites.
     """
 
     reading: Reading
@@ -56,11 +56,11 @@ class Request:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Parameters as the index of a recording has them."""
+        """Parameters as stored in the index of a recording."""
         return self.options.parameters
 
     def recorded(self, study: Store) -> list[str]:
-        """List the sites that are in the study already, made in the same way; another way is an error."""
+        """List the sites that are already recorded with the same options; other options raise an error."""
         return [
             space.site
             for space in self.spaces
@@ -73,16 +73,16 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
     reading, options = request.reading, request.options
     for space in spaces:
         for other in study.recordings(space.site):
-            # With another projection=, images of one shape would hold other neurons.
+            # With another projection, images of the same shape would hold other neurons.
             other.space.check_same(space, f"Corpus {request.corpus!r}")
-    # What was written on from one prompt is on one side, whatever was written.
-    origins = [one.prompt for one in reading.written] or reading.texts
+    # All continuations of one prompt are on the same side of the split.
+    origins = [continuation.prompt for continuation in reading.written] or reading.texts
     sides = split_texts(origins, options.test_fraction, options.seed, study.known_split())
     if options.test_fraction > 0 and "test" not in sides:
         warnings.warn(
-            f"None of the {len(sides)} texts of {request.corpus!r} is held out for tests: they are too few for "
-            f"test_fraction={options.test_fraction:g}, or were fitted before. Nothing can be scored on them: "
-            "record more texts.",
+            f"None of the {len(sides)} texts of {request.corpus!r} is held out: there are too few texts for "
+            f"test_fraction={options.test_fraction:g}, or they were used for fitting before. Lesions cannot be "
+            "evaluated on these texts. Record more texts.",
             DataWarning,
             stacklevel=_CALLER - 1,
         )
@@ -93,59 +93,60 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
     volumes = np.where(table["split"] == "fit", table["n_volumes"], 0).tolist()
     if not sum(volumes):
         raise ValueError(
-            f"None of the {sides.count('fit')} texts to fit has a token beyond its first {reading.n_dummy}. "
-            "Give longer texts."
+            f"None of the {sides.count('fit')} training texts has a token beyond the first {reading.n_dummy}. "
+            "Use longer texts, or a smaller n_dummy."
         )
     packed = pack(volumes, options.run_tokens if options.texts_per_run is None else 1, options.texts_per_run)
     longest = max(sum(volumes[text] for text in run) for run in packed)
     if longest > _MOST_VOLUMES:
         raise ValueError(
             f"A run would have {longest} volumes; a NIfTI-1 image holds at most {_MOST_VOLUMES}. "
-            "Set run_tokens or max_tokens lower."
+            "Reduce run_tokens or max_tokens."
         )
     for number, run in enumerate(packed, start=1):
         table.loc[run, "run"] = number
     texts = [text for run in packed for text in run]
-    own = [lengths.n_tokens[text] for text in texts]
-    batches = [[texts[place] for place in places] for places in plan_batches(reading.model, own, request.parameters)]
+    n_tokens = [lengths.n_tokens[text] for text in texts]
+    planned = plan_batches(reading.model, n_tokens, request.parameters)
+    batches = [[texts[index] for index in batch] for batch in planned]
     made_of = _made_of(request, spaces, sides, batches)
-    found = {space.site: _caveats(reading.model, space) for space in spaces}
+    remarks = {space.site: _caveats(reading.model, space) for space in spaces}
     where = location(reading.model)
-    beside = _routers_beside(reading.model, tuple(spaces))
-    return Plan(request.corpus, tuple(spaces), table, batches, request.parameters, made_of, where, found, beside)
+    routers = _unrequested_routers(reading.model, tuple(spaces))
+    return Plan(request.corpus, tuple(spaces), table, batches, request.parameters, made_of, where, remarks, routers)
 
 
-def _routers_beside(model: PreTrainedModel, spaces: tuple[NeuronSpace, ...]) -> tuple[NeuronSpace, ...]:
-    """Find the routers of the mixtures whose experts are recorded, unless they are asked for as well.
+def _unrequested_routers(model: PreTrainedModel, spaces: tuple[NeuronSpace, ...]) -> tuple[NeuronSpace, ...]:
+    """Find the routers of the mixtures whose experts are recorded, unless the routers are requested themselves.
 
-    A mixture whose router cannot be read, as one that decides behind closed doors, has none.
+    Routers that cannot be read, because the mixture does not expose their output, are skipped.
     """
     names = {
         DECODER * (stack_of(space.site) == "decoder") + ROUTER
         for space in spaces
         if any(layer.expert is not None for layer in space.layers)
     }
-    found = []
+    routers = []
     for name in sorted(names - {space.site for space in spaces}):
         try:
-            found.append(find_sites(model, name))
+            routers.append(find_sites(model, name))
         except SiteError:
             continue
-    return tuple(found)
+    return tuple(routers)
 
 
 def _caveats(model: PreTrainedModel, space: NeuronSpace) -> list[str]:
-    """Say what stands between neurons and the residual stream, in the log and in the sidecars."""
-    found = [] if space.site == ROUTER else caveats(model, space)
-    for sentence in found:
+    """Return and log the operations between the neurons and the residual stream, for the sidecars."""
+    sentences = [] if space.site == ROUTER else caveats(model, space)
+    for sentence in sentences:
         logger.info("%s: %s", space.site, sentence)
-    return found
+    return sentences
 
 
 def _made_of(
     request: Request, spaces: Sequence[NeuronSpace], sides: list[str], batches: list[list[int]]
 ) -> dict[str, Any]:
-    """Collect all that the bytes of a recording are a function of, in words that an error can show."""
+    """Collect everything that determines the bytes of a recording, readable enough for an error message."""
     model = request.reading.model
     info = describe_model(model)
     return {
@@ -177,27 +178,31 @@ def _text_table(reading: Reading, corpus: str, sides: list[str]) -> pd.DataFrame
             "n_cut": lengths.n_cut,
             "text": reading.texts,
         }
-        | ({"prompt_sha256": [storage.text_hash(one.prompt) for one in reading.written]} if reading.written else {})
+        | (
+            {"prompt_sha256": [storage.text_hash(continuation.prompt) for continuation in reading.written]}
+            if reading.written
+            else {}
+        )
     )
 
 
 _CALLER = 6
-"""Frames from a warning to the caller of `record`: the warning, the plan, a process or shard, and two of `record`."""
+"""Stack level of the caller of `record`: the warning, the plan, a process or shard, and two frames of `record`."""
 
 
 def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:
     cut = table[table["n_cut"] > 0]
     if len(cut):
         warnings.warn(
-            f"{len(cut)} of {len(table)} texts are longer than the model's context or max_tokens and were cut, by "
-            f"up to {cut['n_cut'].max()} tokens (first: {cut['text_id'].iloc[0]}). The number is in the sidecars.",
+            f"{len(cut)} of {len(table)} texts are longer than the model's context or max_tokens and were truncated by "
+            f"up to {cut['n_cut'].max()} tokens (first: {cut['text_id'].iloc[0]}). The sidecars contain this number.",
             DataWarning,
             stacklevel=_CALLER,
         )
     short = table[table["n_volumes"] == 0]
     if len(short):
         warnings.warn(
-            f"{len(short)} of {len(table)} texts have no token beyond the first {n_dummy} and give no volume "
+            f"{len(short)} of {len(table)} texts have no token beyond the first {n_dummy} and have no volumes "
             f"(first: {short['text_id'].iloc[0]}, {short['text'].iloc[0][:40]!r}).",
             DataWarning,
             stacklevel=_CALLER,

@@ -1,4 +1,4 @@
-"""Texts as a recording sees them: their tokens, those that are kept out of the images, and the tables of runs."""
+"""Tokens of the texts of a recording, dummy tokens that are excluded from the images, and the tables of runs."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -11,25 +11,25 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.models import Encoding, encode, unknown_id
-from lmri.models.recorder.axis import Axis, units_table
-from lmri.models.recorder.generating import Written
+from lmri.models.recorder.generating import Continuation
+from lmri.models.recorder.time_axis import Axis, units_table
 
-_REMEMBERED = 50_000
-"""Tokens whose encodings are kept, some 10 MB: small recordings tokenize once, long ones thrice in little memory."""
+_MOST_CACHED_TOKENS = 50_000
+"""Largest number of cached tokens, about 10 MB: short recordings tokenize once, long ones three times."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long texts are.
+    """Lengths of texts in tokens and volumes.
 
     Parameters
     ----------
     n_tokens, n_volumes, n_cut : list of int
-        Of each text: tokens that are read, those of them that become volumes, and tokens beyond the context.
+        Numbers per text: tokens read, volumes, and tokens truncated beyond the context.
     n_unknown : int
-        Tokens that stand for words which the tokenizer does not know.
+        Number of unknown tokens.
     digest : str
-        Hash of all tokens and of which are kept: what the tokenizer and its settings made of the texts.
+        Hash of all tokens, dummies and volumes, which depend on the tokenizer and its settings.
     """
 
     n_tokens: list[int]
@@ -40,36 +40,36 @@ class Lengths:
 
 
 @dataclass
-class _Remembered:
-    """Encodings of the first texts that were asked for, as many as there is room for."""
+class _EncodingCache:
+    """Cache of the encodings of the first texts, up to a limit."""
 
     encodings: dict[int, Encoding] = field(default_factory=dict)
     n_tokens: int = 0
 
-    def take(self, text: int, encoding: Encoding) -> None:
-        if self.n_tokens + len(encoding.ids) <= _REMEMBERED:
+    def add(self, text: int, encoding: Encoding) -> None:
+        if self.n_tokens + len(encoding.ids) <= _MOST_CACHED_TOKENS:
             self.encodings[text] = encoding
             self.n_tokens += len(encoding.ids)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read, and how. Texts are tokenized again wherever their tokens are needed, and never held all at once.
+    """Model, texts and time axis of a recording. Texts are tokenized when needed and never all held in memory.
 
     Parameters
     ----------
     model, tokenizer
-        As `lmri.load_model` gives them.
+        Model and tokenizer, as returned by `lmri.load_model`.
     texts : list of str
-        All texts, those held out too.
+        All texts, including held-out texts.
     max_tokens : int or None
-        Cut at fewer tokens than the context.
+        Largest number of tokens per text, if smaller than the context.
     n_dummy : int
-        First tokens of each text that are kept out of the images.
+        Number of initial tokens of each text to exclude from the images.
     axis : Axis
-        Which of the others become one volume.
-    written : tuple of Written, optional
-        What the model has made of prompts, one a text, if that is what is read.
+        Assignment of the other tokens to volumes.
+    written : tuple of Continuation, optional
+        Continuations of prompts, one per text, if the texts are generated.
     """
 
     model: PreTrainedModel
@@ -78,33 +78,33 @@ class Reading:
     max_tokens: int | None
     n_dummy: int
     axis: Axis = field(default_factory=Axis)
-    written: tuple[Written, ...] = ()
-    _remembered: _Remembered = field(default_factory=_Remembered, init=False, repr=False, compare=False)
+    written: tuple[Continuation, ...] = ()
+    _encodings: _EncodingCache = field(default_factory=_EncodingCache, init=False, repr=False, compare=False)
 
     def encode(self, text: int) -> Encoding:
-        """Tokenize one text; the first are remembered."""
+        """Tokenize one text, with a cache for the first texts."""
         if self.written:
             return self.written[text].encoding
-        known = self._remembered.encodings.get(text)
+        known = self._encodings.encodings.get(text)
         if known is not None:
             return known
         encoding = encode(self.model, self.tokenizer, self.texts[text], self.max_tokens)
-        self._remembered.take(text, encoding)
+        self._encodings.add(text, encoding)
         return encoding
 
     def volumes(self, text: int, encoding: Encoding) -> np.ndarray:
-        """Give the volume of every token, counted in its text; -1 of those that are in none."""
+        """Return the volume of every token, counted within its text; -1 for tokens without a volume."""
         n_prompt = self.written[text].n_prompt if self.written else None
         return self.axis.volumes(encoding, self.texts[text], ~self.dummies(encoding), n_prompt)
 
     def dummies(self, encoding: Encoding) -> np.ndarray:
-        """Say which tokens are kept out of the images."""
+        """Return the mask of the tokens that are excluded from the images."""
         special = np.array(encoding.special, dtype=bool)
         return special | (np.arange(len(special)) < self.n_dummy)
 
     @cached_property
     def lengths(self) -> Lengths:
-        """Lengths of all texts; they are tokenized once for it."""
+        """Lengths of all texts, for which each text is tokenized once."""
         n_tokens, n_volumes, n_cut, n_unknown, digest = [], [], [], 0, hashlib.sha256()
         unknown = unknown_id(self.tokenizer)
         for text in range(len(self.texts)):
@@ -114,12 +114,12 @@ class Reading:
             n_volumes.append(int(volumes.max(initial=-1)) + 1)
             n_cut.append(encoding.n_cut)
             n_unknown += encoding.ids.count(unknown) if unknown is not None else 0
-            told = [len(encoding.ids), encoding.n_cut, *encoding.ids, *dummies, *volumes]
-            digest.update(np.array(told, dtype="<i8").tobytes())
+            numbers = [len(encoding.ids), encoding.n_cut, *encoding.ids, *dummies, *volumes]
+            digest.update(np.array(numbers, dtype="<i8").tobytes())
         return Lengths(n_tokens, n_volumes, n_cut, n_unknown, digest.hexdigest()[:16])
 
     def tables(self, corpus: str, run: list[int], text_ids: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Make the events (a row a volume) and the tokens (a row a token) of one run."""
+        """Build the events (one row per volume) and the tokens (one row per token) of one run."""
         parts: list[dict[str, Any]] = []
         first = 0
         for text in run:
@@ -153,5 +153,5 @@ class Reading:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Put columns behind each other: a table a text, and then all of them together, takes twice the time."""
+    """Concatenate columns; concatenating one table per text would take twice the time."""
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else list(chain.from_iterable(parts))

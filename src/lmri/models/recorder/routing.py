@@ -1,7 +1,7 @@
-"""The routing table of a mixture: which experts a volume was given to, and with what weight.
+"""Routing table of a mixture of experts: the experts selected for each volume, and their weights.
 
-The weights of all experts are read in the same passes, into images of their own. Where they were not asked for as a
-site, the images stay hidden, and become tables as the recording is put into its place. Loads no torch.
+The weights of all experts are read in the same passes, into separate images. If the router was not requested as a
+site, these images stay hidden and are converted to tables when the recording is finalized. Loads no torch.
 """
 
 from pathlib import Path
@@ -15,35 +15,35 @@ from lmri.space import NeuronSpace
 
 
 def routing_table(space: NeuronSpace, img: Path) -> pd.DataFrame:
-    """Turn an image of routers into a table with a row a volume and a column a block.
+    """Convert an image of routers into a table with one row per volume and one column per block.
 
     Parameters
     ----------
     space : NeuronSpace
-        Experts are its neurons.
+        Space whose neurons are the experts.
     img : Path
-        Their weights, 4D.
+        Weights of the experts, 4D.
 
     Returns
     -------
     DataFrame
-        In each cell the experts that were chosen, the heaviest first, as ``"5:0.6100 12:0.3900"``.
+        Selected experts per cell, sorted by decreasing weight, as ``"5:0.6100 12:0.3900"``.
     """
     data = np.asanyarray(nib.load(img).dataobj)
     weights = data.reshape(-1, data.shape[-1], order="F").T[:, np.flatnonzero(space.inside)]
     columns = {}
     for z, layer in enumerate(space.layers):
-        own = weights[:, space.offsets[z] : space.offsets[z + 1]]
-        order = np.argsort(-np.abs(own), axis=1, kind="stable")
+        block = weights[:, space.offsets[z] : space.offsets[z + 1]]
+        order = np.argsort(-np.abs(block), axis=1, kind="stable")
         columns[layer.name] = [
-            " ".join(f"{expert}:{row[expert]:.4f}" for expert in places if row[expert])
-            for row, places in zip(own, order, strict=True)
+            " ".join(f"{expert}:{row[expert]:.4f}" for expert in experts if row[expert])
+            for row, experts in zip(block, order, strict=True)
         ]
     return pd.DataFrame(columns)
 
 
 def write_routing(space: NeuronSpace, img: Path, path: Path) -> None:
-    """Write the table of a run beside its events, with a sidecar, from a hidden image; then delete that."""
+    """Convert the hidden image of a run to a table with a sidecar, next to its events; then delete the image."""
     table = routing_table(space, img)
     about = {
         name: {

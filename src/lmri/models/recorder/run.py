@@ -1,4 +1,4 @@
-"""Recording: the function that people call."""
+"""Public function for recording, and the steps of a recording by one process."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -10,18 +10,18 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import alterations, context_length, describe_model, look_closely
-from lmri.models.recorder.committing import commit, discard
-from lmri.models.recorder.drafts import written_in
-from lmri.models.recorder.files import explaining_a_full_disk
-from lmri.models.recorder.filling import Progress, fill, keeping_what_is_done
-from lmri.models.recorder.generating import Written
+from lmri.models.recorder.files import explain_full_disk
+from lmri.models.recorder.finalize import commit, discard
+from lmri.models.recorder.generating import Continuation
+from lmri.models.recorder.generation_cache import generate_or_reuse
 from lmri.models.recorder.journal import journal_of, n_finished
 from lmri.models.recorder.options import RecordingOptions
-from lmri.models.recorder.parts import n_shards_of
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.reading import Reading
+from lmri.models.recorder.shard_paths import n_shards_of
 from lmri.models.recorder.shards import record_shard
+from lmri.models.recorder.write_activations import Progress, keep_finished_batches, write_batches
 from lmri.models.sites import find_sites
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
@@ -58,86 +58,85 @@ def record(
     shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Record what the neurons of a model do while it reads texts.
+    """Record the activations of a model while it reads texts.
 
-    Each text is read on its own. Its tokens become volumes, one a token, in runs of whole texts. Texts held out for
-    tests are not recorded; they are kept in the study, to be scored.
+    Each text is read separately. Each token becomes one volume; runs consist of whole texts. Held-out texts are not
+    recorded; they are stored in the study for evaluation.
 
     Parameters
     ----------
     model : PreTrainedModel
-        As `load_model` gives it.
+        Model, as returned by `load_model`.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer.
+        Tokenizer of the model.
     texts : str, Path or iterable of str
-        As `read_texts` takes them.
+        Texts, in any form that `read_texts` accepts.
     out : str or Path
-        Folder of the study; made if it is not there.
+        Folder of the study; created if it does not exist.
     corpus : str, default="texts"
-        Name of these texts: letters and digits, as it becomes BIDS' ``task-``.
+        Name of these texts: letters and digits only, because it becomes the BIDS entity ``task-``.
     site : str or sequence of str, default="mlp_out"
-        As `find_sites` takes it; several are recorded in the same forward passes.
+        One or several sites, see `find_sites`; several sites are recorded in the same forward passes.
     batch_size : int, default=8
-        Texts read at once, at most.
+        Largest number of texts per batch.
     batch_tokens : int, optional
-        Tokens read at once, pads included, at most, unless one text has more. By default 1,024 on a CPU, whose caches
-        hold no more, and 16,384 elsewhere.
+        Largest number of tokens per batch, including padding; only a single longer text may exceed it. By default
+        1,024 on a CPU, because of the size of its caches, and 16,384 on other devices.
     run_tokens : int, default=1024
-        Volumes a run is to have, about.
+        Approximate number of volumes per run.
     texts_per_run : int, optional
-        Count texts instead: 1 for individual analyses.
+        Number of texts per run (overrides `run_tokens`); 1 for individual analyses.
     n_dummy : int, default=1
-        Tokens at the start of each text that are kept out of the images, like the dummy scans of fMRI. The first token
-        is an attention sink, whose massive activations would dominate every component. Special tokens are kept out too.
+        Number of initial tokens of each text to exclude from the images, like the dummy scans of fMRI. The first token
+        is an attention sink, whose massive activations would dominate every component. Special tokens are excluded too.
     test_fraction : float, default=0.25
-        Share of the texts to hold out.
+        Fraction of the texts to hold out.
     seed : int, default=0
-        Of the split.
+        Seed of the train/test split.
     max_tokens : int, optional
-        Cut texts at fewer tokens than the model's context.
+        Largest number of tokens per text, if smaller than the model's context; longer texts are truncated.
     projection : str, optional
-        Path of the final projection within a block, if it is not found by itself.
+        Path of the output projection within a block, if it is not detected automatically.
     experts : iterable of int, optional
-        Which experts of a mixture, at ``mlp_hidden``; see `find_sites`.
+        Experts of a mixture to record at ``mlp_hidden``; see `find_sites`.
     per : {"token", "word", "sentence"}, default="token"
-        What a volume is: a token, or the mean over the tokens of a word or sentence.
+        Unit of one volume: a token, or the mean over the tokens of a word or sentence.
     every : int, default=1
-        Keep every so-manieth token of a text alone.
+        Sampling interval: only every N-th token of a text is recorded.
     generate : int, optional
-        Take the texts as prompts, let the model write on by at most so many tokens, and record both; the events tell
-        them apart (``phase``). What it wrote is read again as a whole, which gives the activity that it was written
-        with; its last token is written, and never read.
+        Largest number of tokens to generate after each text. The texts are used as prompts, and prompt and continuation
+        are recorded; the events distinguish them (column ``phase``). The complete text is read again after generation,
+        which reproduces the activity during generation. The last generated token is never read.
     temperature : float, default=0.0
-        Of `generate`: 0 takes the likeliest token, more draws one, by `seed`.
+        Sampling temperature for `generate`; 0 is greedy, larger values sample using `seed`.
     resume : bool, default=False
-        Go on with a recording that was interrupted: no batch that was finished is read again, and the files are those
-        of a recording that was not. If there is none, begin. By default, what is finished of another is never
-        discarded: it is an error.
+        Whether to continue an interrupted recording. Finished batches are not read again, and the files are identical
+        to those of an uninterrupted recording. If there is no interrupted recording, a new one begins. With False, an
+        interrupted recording is an error; its finished batches are never discarded.
     shard : tuple of two ints, optional
-        Record a part of it alone, such as ``(3, 16)``, the third of sixteen, for jobs that run side by side; `merge`
-        puts them together.
+        Shard to record, such as ``(3, 16)`` for the third of sixteen, in an array job; `merge` combines the shards.
     progress : callable, optional
-        Called with tokens done and tokens in all.
+        Function called with the number of tokens done and the total number of tokens.
 
     Returns
     -------
     Recording, list of Recording or None
-        The same as ``open_store(out).recording(corpus=corpus, site=site)``; one a site, in a list, if `site` is no
-        string. None of a shard.
+        Same as ``open_store(out).recording(corpus=corpus, site=site)``; a list with one recording per site if `site` is
+        a sequence; None for a shard.
 
     Raises
     ------
     ValueError
-        If there are no texts, or none gives a volume.
+        If there are no texts, or no text has a volume.
     SiteError
         If the neurons are not found.
     StudyError
-        If the study is of another model, or has a recording of this name made otherwise; or if a recording that is to
-        be resumed was of another plan.
+        If the study belongs to another model, or contains a recording of this name with different options; or if the
+        recording to resume has a different plan.
     NonFiniteError
-        If a neuron is NaN or infinite.
+        If an activation is NaN or infinite.
     OSError
-        If the disk is full; what was finished is kept.
+        If the disk is full; finished batches are kept.
     """
     options = RecordingOptions(
         corpus=corpus,
@@ -170,24 +169,24 @@ def record_with(
     options: RecordingOptions,
     progress: Progress | None = None,
 ) -> Any:
-    """Record with given options; see `record`."""
+    """Record with the given options; see `record`."""
     if alterations(model):
         raise ValueError(
-            f"The model is under an intervention ({'; '.join(alterations(model))}); its recording would pass for that "
-            "of the intact model. Record outside of the with block."
+            f"The model is under an intervention ({'; '.join(alterations(model))}); its recording would be "
+            "mistaken for a recording of the intact model. Record outside the with block."
         )
     look_closely(model)
-    kept = read_texts(texts)
-    spaces = tuple(find_sites(model, one, options.projection, options.experts_at(one)) for one in options.sites)
+    strings = read_texts(texts)
+    spaces = tuple(find_sites(model, site, options.projection, options.experts_at(site)) for site in options.sites)
     longest = _longest(model, tokenizer, options)
-    written: tuple[Written, ...] = ()
+    written: tuple[Continuation, ...] = ()
     if options.generation is not None:
-        made = written_in(out, model, tokenizer, kept, options.generation, options, longest)
-        if made is None:
+        continuations = generate_or_reuse(out, model, tokenizer, strings, options.generation, options, longest)
+        if continuations is None:
             logger.info("%s is already recorded at %s", options.corpus, ", ".join(options.sites))
             return None if options.shard is not None else _recorded(open_store(out), options)
-        written, kept = made, [one.text for one in made]
-    reading = Reading(model, tokenizer, kept, longest, options.n_dummy, options.axis, written)
+        written, strings = continuations, [continuation.text for continuation in continuations]
+    reading = Reading(model, tokenizer, strings, longest, options.n_dummy, options.axis, written)
     request = Request(reading, options, spaces)
     if options.shard is not None:
         record_shard(request, out, options.shard, progress)
@@ -196,8 +195,8 @@ def record_with(
 
 
 def _recorded(study: Store, options: RecordingOptions) -> Recording | list[Recording]:
-    found = [study.recording(corpus=options.corpus, site=one) for one in options.sites]
-    return found[0] if isinstance(options.site, str) else found
+    recordings = [study.recording(corpus=options.corpus, site=site) for site in options.sites]
+    return recordings[0] if isinstance(options.site, str) else recordings
 
 
 def _longest(model: PreTrainedModel, tokenizer: Any, options: RecordingOptions) -> int | None:
@@ -209,55 +208,55 @@ def _longest(model: PreTrainedModel, tokenizer: Any, options: RecordingOptions) 
 
 
 def _record_whole(request: Request, out: str | Path, progress: Progress | None) -> Store:
-    """Record by this process alone, which keeps all others from writing to the study."""
+    """Record in this process, which holds the lock of the study."""
     with writing_to(out, describe_model(request.reading.model)) as study:
         _sweep(study)
-        folder, spaces = _what_is_left(request, study)
+        folder, spaces = _remaining(request, study)
         if not spaces:
             return study
         plan = make_plan(request, study, spaces)
-        with explaining_a_full_disk(folder, plan.n_bytes, lambda: "Nothing earlier was touched."):
+        with explain_full_disk(folder, plan.n_bytes, lambda: "Existing files were not changed."):
             _begin(plan, study, folder, request.options.resume)
         plan = Plan.load(folder)
         journal = journal_of(folder, plan.digest, None)
-        with keeping_what_is_done(folder, journal, plan, None):
+        with keep_finished_batches(folder, journal, plan, None):
             if not journal.is_whole:
-                fill(request.reading, plan, None, folder, journal, progress)
+                write_batches(request.reading, plan, None, folder, journal, progress)
             commit(study, plan, folder, folder)
         return study
 
 
 def _sweep(study: Store) -> None:
-    """Delete what a command that was killed left half made or half deleted among the unfinished recordings."""
+    """Delete unfinished recordings that a killed command left partially created or partially deleted."""
     for path in study.layout.unfinished.glob(f"{storage.PARTIAL}*"):
         discard(path)
     discard(study.layout.unfinished / "nothing")  # the folder itself, if it is empty
 
 
-def _what_is_left(request: Request, study: Store) -> tuple[Path, tuple[NeuronSpace, ...]]:
-    """Give the hidden folder of what is to be recorded, and its sites; none if all are recorded."""
+def _remaining(request: Request, study: Store) -> tuple[Path, tuple[NeuronSpace, ...]]:
+    """Return the hidden folder for the remaining sites, and these sites; empty if all sites are recorded."""
     recorded = request.recorded(study)
     sites = [space.site for space in request.spaces]
-    asked = study.layout.unfinished_recording(request.corpus, sites)
-    if request.options.resume and asked.is_dir() and len(recorded) < len(sites):
-        return asked, request.spaces  # also where some of the sites had got their index already
+    folder = study.layout.unfinished_recording(request.corpus, sites)
+    if request.options.resume and folder.is_dir() and len(recorded) < len(sites):
+        return folder, request.spaces  # even if some of the sites have their index already
     left = tuple(space for space in request.spaces if space.site not in recorded)
     if len(left) < len(sites):
         logger.info("%s is already recorded at %s", request.corpus, ", ".join(recorded))
-        discard(asked)
+        discard(folder)
     return study.layout.unfinished_recording(request.corpus, [space.site for space in left]), left
 
 
 def _begin(plan: Plan, study: Store, folder: Path, resume: bool) -> None:
-    """Make the hidden folder of a recording, or make sure that it can be continued."""
+    """Create the hidden folder of a recording, or check that it can be continued."""
     if folder.is_dir() and resume:
-        plan.check_same(folder, f"delete {folder} to begin anew")
+        plan.check_same(folder, f"delete {folder} to start over")
         return
     if folder.is_dir():
         if n := n_finished(folder):
             raise StudyError(
-                f"A recording of {plan.corpus!r} at {', '.join(plan.sites)} was interrupted, and {n} of its batches "
-                f"are kept. Go on with --resume (resume=True), or delete {folder} to begin anew."
+                f"A recording of {plan.corpus!r} at {', '.join(plan.sites)} was interrupted; {n} finished batches "
+                f"were saved. Continue with --resume (resume=True), or delete {folder} to start over."
             )
         discard(folder)
     elif resume:
@@ -268,16 +267,16 @@ def _begin(plan: Plan, study: Store, folder: Path, resume: bool) -> None:
 
 
 def _check_no_other(plan: Plan, study: Store) -> None:
-    """Refuse to begin where another recording of the same neurons and texts waits, and perhaps was meant."""
+    """Raise `StudyError` if another unfinished recording of these neurons and texts exists, which may be meant."""
     for folder in study.unfinished():
         begun = storage.read_json(folder / "plan.json")["made_of"]
         if begun["corpus"] != plan.corpus or not set(begun["sites"]) & set(plan.sites):
             continue
         if n_shards := n_shards_of(folder):
-            how = f"in {n_shards} shards: go on with --shard (shard=) and lmri merge"
+            how = f"in {n_shards} shards. Continue it with --shard (shard=) and lmri merge"
         else:
-            how = f"at {', '.join(begun['sites'])}: ask for these sites"
+            how = f"at {', '.join(begun['sites'])}. Name these sites"
         raise StudyError(
-            f"There is nothing to resume at {', '.join(plan.sites)}, but {plan.corpus!r} is being recorded {how}; or "
-            f"leave out --resume (resume=True), or delete {folder}."
+            f"No interrupted recording of {plan.corpus!r} at {', '.join(plan.sites)}; one was begun {how}, "
+            f"omit --resume (resume=True), or delete {folder}."
         )

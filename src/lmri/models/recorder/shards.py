@@ -1,24 +1,24 @@
-"""Shards: parts of one recording, made side by side by processes that do not wait for each other."""
+"""Shards: parts of one recording, which independent processes record in parallel."""
 
 from pathlib import Path
 
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import describe_model
-from lmri.models.recorder.filling import Progress, fill, keeping_what_is_done
 from lmri.models.recorder.journal import journal_of
-from lmri.models.recorder.parts import lock_path, n_shards_of, part_path
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
+from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path
+from lmri.models.recorder.write_activations import Progress, keep_finished_batches, write_batches
 from lmri.storage.store import Store, writing_to
 
 _WAIT = 600.0
-"""Seconds to wait while another shard makes the study and the plan."""
+"""Seconds to wait while another shard creates the study and the plan."""
 
 
 def record_shard(request: Request, out: str | Path, shard: tuple[int, int], progress: Progress | None) -> None:
-    """Record one shard into its part of the hidden folder; the study itself is locked only while it is planned."""
-    _ = request.reading.lengths  # takes long, and others wait for the lock
+    """Record one shard into its part of the hidden folder; the study is locked only during planning."""
+    _ = request.reading.lengths  # computed before the lock is taken, because it takes long
     with writing_to(out, describe_model(request.reading.model), _WAIT) as study:
         recorded = request.recorded(study)
         spaces = tuple(space for space in request.spaces if space.site not in recorded)
@@ -28,7 +28,7 @@ def record_shard(request: Request, out: str | Path, shard: tuple[int, int], prog
         folder = study.layout.unfinished_recording(plan.corpus, plan.sites, shard[1])
         _check_no_other_number(study, folder, shard[1])
         if folder.is_dir():
-            plan.check_same(folder, f"delete {folder} to begin anew")
+            plan.check_same(folder, f"delete {folder} to start over")
         else:
             plan.save(folder)
     _record_part(request, folder, shard, progress)
@@ -39,19 +39,19 @@ def _record_part(request: Request, folder: Path, shard: tuple[int, int], progres
     part = part_path(folder, shard[0])
     with storage.locked(
         lock_path(folder, shard[0]),
-        f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} is being recorded by another process. Wait for its end.",
+        f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} is being recorded by another process. Wait until it ends.",
     ):
         journal = journal_of(part, plan.digest, shard)
         if journal.is_whole:
             return
         if journal.done and not request.options.resume:
             raise StudyError(
-                f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} was interrupted, and {len(journal.done)} of its "
-                f"batches are kept. Go on with --resume (resume=True), or delete {part} to begin it anew."
+                f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} was interrupted; {len(journal.done)} finished "
+                f"batches were saved. Continue with --resume (resume=True), or delete {part} to start over."
             )
         part.mkdir(exist_ok=True)
-        with keeping_what_is_done(part, journal, plan, shard):
-            fill(request.reading, plan, shard, part, journal, progress)
+        with keep_finished_batches(part, journal, plan, shard):
+            write_batches(request.reading, plan, shard, part, journal, progress)
 
 
 def _check_no_other_number(study: Store, folder: Path, n_shards: int) -> None:
@@ -59,6 +59,6 @@ def _check_no_other_number(study: Store, folder: Path, n_shards: int) -> None:
     for other in study.unfinished():
         if other != folder and n_shards_of(other) and other.name.startswith(f"{stem}-"):
             raise StudyError(
-                f"This recording was begun in {n_shards_of(other)} shards, not {n_shards}. Go on with these, or delete "
-                f"{other}."
+                f"This recording was begun in {n_shards_of(other)} shards, not {n_shards}. Continue with --shard "
+                f"I/{n_shards_of(other)}, or delete {other}."
             )

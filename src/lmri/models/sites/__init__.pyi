@@ -3,10 +3,10 @@ from .checking import check_sites as check_sites
 from .finding import find_sites as find_sites
 from .forward import forward as forward
 from .hooks import around as around
-from .hooks import attach as attach
-from .hooks import by_text as by_text
+from .hooks import hooked as hooked
 from .hooks import projections as projections
-from .hooks import tapped as tapped
+from .hooks import register_hook as register_hook
+from .hooks import to_batch_tokens as to_batch_tokens
 from .hooks import widths as widths
 from .stack import blocks as blocks
 from .stack import n_declared as n_declared

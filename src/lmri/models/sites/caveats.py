@@ -1,7 +1,8 @@
-"""Caveats: what happens to a site's output on its way to the residual stream, found by changing it and looking.
+"""Caveats: operations between the output of a site and the residual stream, found by perturbing the output.
 
-In most models it is added as it is. Where a normalization follows, silencing one neuron rescales all others; where a
-factor follows, activations are not what the stream grows by. Neither is an error, and both have to be known.
+In most models the output is added unchanged. If a normalization follows, silencing one neuron rescales all others; if a
+factor follows, the activations differ from the increments of the stream. Neither is an error, but both matter for the
+interpretation.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode
 from lmri.models.sites.checking import probe
 from lmri.models.sites.finding import find_sites
-from lmri.models.sites.hooks import attach
+from lmri.models.sites.hooks import register_hook
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
 from lmri.space.layers import is_attention, stack_of
@@ -27,7 +28,7 @@ from lmri.space.sites import DECODER
 _Change: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 _FAR = 100.0
-"""Times the size of the stream: there, a normalization of a sum sees only what was added."""
+"""Factor relative to the size of the stream at which a normalization of a sum depends only on the added term."""
 
 _NORMALIZED = (
     "What the {} gives is normalized before it is added to the residual stream: changing one neuron rescales the "
@@ -41,39 +42,39 @@ _POST_NORM = (
 
 
 def caveats(model: PreTrainedModel, space: NeuronSpace) -> list[str]:
-    """Say what stands between the neurons of a site and the residual stream, other than a sum.
+    """Describe the operations between the neurons of a site and the residual stream, other than a sum.
 
-    The output of one projection of every kind is changed, in a few forward passes over a few tokens, and the change is
-    looked for in what its block gives.
+    The output of one projection of every kind is perturbed, in a few forward passes over a few tokens, and the effect
+    on the output of its block is measured.
 
     Parameters
     ----------
     model : PreTrainedModel
-        That the space was found in.
+        Model in which the space was found.
     space : NeuronSpace
-        The neurons.
+        Neurons.
 
     Returns
     -------
     list of str
-        One sentence each, for people; empty if outputs are added to the residual stream as they are.
+        One readable sentence per caveat; empty if outputs are added to the residual stream unchanged.
 
     Raises
     ------
     SiteError
-        If the model is not the one of the space.
+        If the space does not belong to the model.
     """
-    found: dict[str, None] = {}
+    sentences: dict[str, None] = {}
     part = "attention" if is_attention(space.site) else "MLP"
     with evaluation_mode(model):
         for path in _one_of_each(space):
             for caveat in _examine(model, space.site, path, part):
-                found[caveat] = None
-    return list(found)
+                sentences[caveat] = None
+    return list(sentences)
 
 
 def _one_of_each(space: NeuronSpace) -> list[str]:
-    """Choose a module of every kind: paths that differ only in numbers are of one."""
+    """Choose one module of every kind; paths that differ only in numbers are of the same kind."""
     kinds: dict[str, list[str]] = {}
     for path in dict.fromkeys(layer.module for layer in space.layers):
         kinds.setdefault(re.sub(r"\d+", "", path), []).append(path)
@@ -83,21 +84,21 @@ def _one_of_each(space: NeuronSpace) -> list[str]:
 def _examine(model: PreTrainedModel, site: str, path: str, part: str) -> list[str]:
     stack = stack_of(site)
     module: nn.Module = model.base_model.get_submodule(path)
-    block = next((one for one in blocks(model, stack) if module in one.modules()), None)
+    block = next((block for block in blocks(model, stack) if module in block.modules()), None)
     if block is None:
         return [f"{path!r} is in none of the model's blocks; how it reaches the residual stream is not known."]
     silent = _mlp_in(model, block, site) if is_attention(site) else None
     if is_attention(site) and silent is None:
         return ["The block's MLP was not found; how attention reaches the residual stream is not known."]
     trial = _Trial(model, stack, module, block, silent)
-    given, end = trial.run(lambda value: value)
-    if end is None or (given.shape == end.shape and torch.equal(given, end)):
+    output, end = trial.run(lambda value: value)
+    if end is None or (output.shape == end.shape and torch.equal(output, end)):
         return [f"Blocks do not give the residual stream; how what the {part} gives reaches it is not known."]
-    return _compare(trial, given, end, part)
+    return _compare(trial, output, end, part)
 
 
 def _mlp_in(model: PreTrainedModel, block: nn.Module, site: str) -> nn.Module | None:
-    """Find what stands between attention and the end of a block, to silence it."""
+    """Find the MLP between attention and the end of a block, which is to be silenced."""
     try:
         space = find_sites(model, DECODER * site.startswith(DECODER) + "mlp_out")
     except SiteError:
@@ -106,12 +107,12 @@ def _mlp_in(model: PreTrainedModel, block: nn.Module, site: str) -> nn.Module | 
     return next((module for module in modules if module in block.modules()), None)
 
 
-def _compare(trial: "_Trial", given: torch.Tensor, end: torch.Tensor, part: str) -> list[str]:
-    size = max(_size(given), _size(end))
-    noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given) * size
-    # Sums are rounded: half precision knows a large stream only so well.
+def _compare(trial: "_Trial", output: torch.Tensor, end: torch.Tensor, part: str) -> list[str]:
+    size = max(_size(output), _size(end))
+    noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output) * size
+    # Sums are rounded: half precision represents a large stream only coarsely.
     rounding = 8 * torch.finfo(trial.dtype).eps * float(end.abs().max())
-    if end.numel() != given.numel():
+    if end.numel() != output.numel():
         return [f"What the {part} gives is spread over several residual streams, not added to one."]
     near = (trial.end(_Added(noise)) - end).reshape(noise.shape)
     if not near.any():
@@ -126,10 +127,10 @@ def _compare(trial: "_Trial", given: torch.Tensor, end: torch.Tensor, part: str)
         return [_NORMALIZED.format(part)]
     far, further, back = (trial.end(_Added(noise, steps)) for steps in (_FAR, 2 * _FAR, -_FAR))
     if _size(further - far) < 0.1 * _size(far):
-        # The stream is wiped out if it is normalized, too; else it is what is left between two opposites.
-        left = ((far + back) / 2).reshape(-1, far.shape[-1])
-        wiped_out = _size(left - left.mean(dim=0)) < 0.05 * _size(far)
-        if _size((trial.end(_Added(_one_louder(noise), _FAR)) - far)[..., 1:]) > 0.01 * _size(far):
+        # A normalized sum no longer contains the stream; otherwise the mean of two opposite perturbations equals it.
+        remainder = ((far + back) / 2).reshape(-1, far.shape[-1])
+        wiped_out = _size(remainder - remainder.mean(dim=0)) < 0.05 * _size(far)
+        if _size((trial.end(_Added(_amplify_first(noise), _FAR)) - far)[..., 1:]) > 0.01 * _size(far):
             return [(_POST_NORM if wiped_out else _NORMALIZED).format(part)]
         return [_OTHER.format(part)]
     twice = (trial.end(_Added(noise, 2)) - end).reshape(noise.shape)
@@ -138,11 +139,11 @@ def _compare(trial: "_Trial", given: torch.Tensor, end: torch.Tensor, part: str)
     return [_OTHER.format(part)]
 
 
-def _one_louder(noise: torch.Tensor) -> torch.Tensor:
-    """Raise the first neuron, which a normalization takes from all others."""
-    louder = noise.clone()
-    louder[..., 0] *= 10
-    return louder
+def _amplify_first(noise: torch.Tensor) -> torch.Tensor:
+    """Amplify the first neuron, which a normalization would compensate by reducing all others."""
+    amplified = noise.clone()
+    amplified[..., 0] *= 10
+    return amplified
 
 
 def _size(values: torch.Tensor) -> float:
@@ -151,7 +152,7 @@ def _size(values: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class _Added:
-    """Adds steps of noise to what it is given."""
+    """Addition of a multiple of noise to a value."""
 
     noise: torch.Tensor
     steps: float = 1.0
@@ -162,7 +163,7 @@ class _Added:
 
 @dataclass
 class _Trial:
-    """Changes the first output of a module in a forward pass, and looks at what its block then gives."""
+    """Perturbation of the first output of a module in a forward pass, and measurement of the output of its block."""
 
     model: PreTrainedModel
     stack: str
@@ -172,36 +173,38 @@ class _Trial:
     dtype: torch.dtype = torch.float32
 
     def end(self, change: _Change) -> torch.Tensor:
-        """Give what the block gives after a change."""
-        made = self.run(change)[1]
-        if made is None:
-            raise SiteError("A block gave a tensor in one forward pass, and none in another.")
-        return made
+        """Return the output of the block after a change."""
+        output = self.run(change)[1]
+        if output is None:
+            raise SiteError("A block returned a tensor in one forward pass, but not in another. Not supported.")
+        return output
 
     def run(self, change: _Change) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Give what the module gave before a change, and what the block gave after it, in single precision."""
-        given: list[torch.Tensor] = []
+        """Return the output of the module before a change and of the block after it, in single precision."""
+        outputs: list[torch.Tensor] = []
         ends: list[Any] = []
 
         def alter(value: torch.Tensor) -> torch.Tensor | None:
-            if given:  # weights that layers share: only their first call
+            if outputs:  # with shared weights only the first call is changed
                 return None
-            given.append(value.float().clone())
+            outputs.append(value.float().clone())
             return change(value.float()).to(value.dtype)
 
-        def look(module: nn.Module, args: Any, output: Any) -> None:
+        def observe(module: nn.Module, args: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple | list) else output
             ends.append(first.clone() if isinstance(first, torch.Tensor) else None)
 
         with contextlib.ExitStack() as handles:
-            handles.callback(attach(self.module, "mlp_out", alter).remove)
-            handles.callback(self.block.register_forward_hook(look).remove)
+            handles.callback(register_hook(self.module, "mlp_out", alter).remove)
+            handles.callback(self.block.register_forward_hook(observe).remove)
             if self.silent is not None:
-                handles.callback(attach(self.silent, "mlp_out", torch.zeros_like).remove)
+                handles.callback(register_hook(self.silent, "mlp_out", torch.zeros_like).remove)
             probe(self.model, self.stack)
-        if not given:
-            raise SiteError("A module of the space is not called in a forward pass; its space was found elsewhere.")
+        if not outputs:
+            raise SiteError(
+                "A module of the space is not called in a forward pass. Use the model in which the space was found."
+            )
         if not ends or ends[0] is None:
-            return given[0], None
+            return outputs[0], None
         self.dtype = ends[0].dtype
-        return given[0], ends[0].float()
+        return outputs[0], ends[0].float()

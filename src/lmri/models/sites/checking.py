@@ -1,4 +1,4 @@
-"""The self-test: read, lesion and restore on a few tokens, so that a wrong guess is an error and never a result."""
+"""Self-test: read, lesion and restore on a few tokens, so that a wrong guess is an error and never a result."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode, input_device
 from lmri.models.sites import experts
 from lmri.models.sites.forward import forward
-from lmri.models.sites.hooks import by_text, features, projections, tapped
+from lmri.models.sites.hooks import features, hooked, projections, to_batch_tokens
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
@@ -27,16 +27,16 @@ _TEXTS, _TOKENS, _ROUTED_TOKENS = 2, 3, 16
 
 
 def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
-    """Read, lesion and restore on a few tokens.
+    """Test reading, lesioning and restoring a site on a few tokens.
 
-    Checked are: one call a layer in each forward pass, the width, the order of texts and tokens; that silencing a
-    neuron by a hook equals zeroing its weights and changes what comes out; of attention, that nothing behind the
-    projection is left out; and that the model is itself again afterwards.
+    The test checks that each layer is called once per forward pass, its width, and the order of texts and tokens; that
+    silencing a neuron by a hook equals zeroing its weights and changes the output; for attention, that no module after
+    the projection is missed; and that the model is unchanged afterwards.
 
     Raises
     ------
     SiteError
-        If any of it fails.
+        If any check fails.
     """
     has_experts = any(layer.expert is not None for layer in space.layers)
     ids = _ids(model, _ROUTED_TOKENS if has_experts else _TOKENS)
@@ -46,58 +46,58 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
     run = functools.partial(_run, model, ids, stack)
     with evaluation_mode(model):
         keepers = {z: functools.partial(_keep, calls) for z, calls in enumerate(seen)}
-        with tapped(model, space, keepers):
+        with hooked(model, space, keepers):
             intact = run()
         for layer, calls in zip(space.layers, seen, strict=True):
             if len(calls) != 1 or calls[0].shape[-1] != layer.width:
-                found = f"{len(calls)} calls" if len(calls) != 1 else f"width {calls[0].shape[-1]}"
+                observed = f"{len(calls)} calls" if len(calls) != 1 else f"width {calls[0].shape[-1]}"
                 raise SiteError(
-                    f"{layer.module!r} showed {found} in a forward pass; one call of width {layer.width} was expected. "
-                    "The module is bypassed, shared or chunked; name another one by projection=."
+                    f"{layer.module!r} had {observed} in a forward pass; one call of width {layer.width} was expected. "
+                    "The module is bypassed, shared or chunked. Name another module with projection= (--projection)."
                 )
-            by_text(calls[0], *shape)
+            to_batch_tokens(calls[0], *shape)
         if is_attention(space.site):
             _check_last(model, space, run)
         if not intact.isfinite().all():
-            return  # nothing can be compared with NaN; the recorder names the neuron that it comes from
+            return  # NaN cannot be compared; the recorder names the neuron that causes it
         z = _busiest(seen)
-        if z is not None and space.site != ROUTER:  # which is only read
-            _check_lesion(model, space, z, by_text(seen[z][0], *shape), run)
+        if z is not None and space.site != ROUTER:  # routers are only read
+            _check_lesion(model, space, z, to_batch_tokens(seen[z][0], *shape), run)
 
 
 def check_activation(model: PreTrainedModel, space: NeuronSpace) -> None:
-    """Make sure that what a projection takes is as wide as what some activation function before it gives.
+    """Check that the input of a projection is as wide as the output of an activation function before it.
 
-    MobileBERT's last linear map of a block does not take hidden units: it widens what its MLP has already given.
-    Where activation functions are no modules, nothing can be said.
+    The last linear map of a MobileBERT block does not read hidden units: it widens the output of its MLP. The check is
+    skipped if activation functions are not modules.
 
     Raises
     ------
     SiteError
-        If activation functions run in the block, and none of them is as wide.
+        If activation functions run in the block and none has this width.
     """
     plain = [layer for layer in space.layers if layer.expert is None and features(_module(model, layer.module))[0]]
     if not plain:
         return
     layer = plain[len(plain) // 2]
     module = _module(model, layer.module)
-    block = next((one for one in blocks(model, stack_of(space.site)) if module in one.modules()), None)
-    given: list[int] = []
+    block = next((block for block in blocks(model, stack_of(space.site)) if module in block.modules()), None)
+    widths: list[int] = []
     before: list[int] = []
     with contextlib.ExitStack() as handles:
         for name, part in block.named_modules() if block is not None else []:
             if type(part).__module__ in _ACTIVATIONS and not _SOFTMAX.search(f"{name} {type(part).__name__}"):
-                note = functools.partial(_note_width, given)
+                note = functools.partial(_note_width, widths)
                 handles.callback(part.register_forward_hook(note).remove)
-        handles.callback(module.register_forward_pre_hook(lambda module, args: before.extend(given)).remove)
+        handles.callback(module.register_forward_pre_hook(lambda module, args: before.extend(widths)).remove)
         with evaluation_mode(model):
             probe(model, stack_of(space.site))
     width = features(module)[0]
     if before and width not in before:
         raise SiteError(
-            f"{layer.module!r} was taken for the final projection of the MLP, but it takes {width} values, and the "
-            f"activation function before it gives {before[-1]}: the hidden units are elsewhere. Name their projection "
-            "by projection=."
+            f"{layer.module!r} was taken for the final projection of the MLP, but its input has width {width}, and the "
+            f"activation function before it has width {before[-1]}: the hidden units are elsewhere. Name their "
+            "projection with projection= (--projection)."
         )
 
 
@@ -106,18 +106,18 @@ def _module(model: PreTrainedModel, path: str) -> nn.Module:
     return module
 
 
-def _note_width(given: list[int], module: nn.Module, args: object, output: object) -> None:
+def _note_width(widths: list[int], module: nn.Module, args: object, output: object) -> None:
     if isinstance(output, torch.Tensor):
-        given.append(output.shape[-1])
+        widths.append(output.shape[-1])
 
 
 def probe(model: PreTrainedModel, stack: str) -> None:
-    """Let a model read a few tokens, for hooks to look at."""
+    """Run a model on a few tokens, for hooks."""
     _run(model, _ids(model, _TOKENS), stack)
 
 
 def calls_in_order(model: PreTrainedModel, paths: Iterable[str], stack: str) -> list[str]:
-    """List which of some modules are called in a forward pass, one entry a call."""
+    """List the calls of some modules in a forward pass, in order, one entry per call."""
     called: list[str] = []
     with contextlib.ExitStack() as handles:
         for path in paths:
@@ -142,7 +142,7 @@ def _ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
         vocabulary = model.get_input_embeddings().weight.shape[0]
     except (AttributeError, NotImplementedError):
         raise SiteError(
-            f"{type(model).__name__} has no one table of token embeddings, so it cannot be given a text of tokens."
+            f"{type(model).__name__} has no single table of token embeddings, so it cannot read a sequence of tokens."
         ) from None
     numbers = torch.arange(_TEXTS * n_tokens, device=input_device(model)).reshape(_TEXTS, n_tokens)
     return numbers * 7 % max(1, vocabulary - 10) + min(9, vocabulary // 2)
@@ -153,22 +153,22 @@ def _run(model: PreTrainedModel, ids: torch.Tensor, stack: str) -> torch.Tensor:
 
 
 def _busiest(seen: list[list[torch.Tensor]]) -> int | None:
-    """Choose a slice to lesion: in the middle, or where anything is; None if no chosen expert was given a token."""
+    """Choose an active slice to lesion, near the middle; None if no token was routed to a chosen expert."""
     order = sorted(range(len(seen)), key=lambda z: abs(z - len(seen) // 2))
     return next((z for z in order if seen[z][0].any()), None)
 
 
 def _check_last(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], torch.Tensor]) -> None:
-    """Make sure that no other linear map of like width runs behind the projection in an attention."""
+    """Check that no other linear map of the same width runs after the projection in an attention."""
     layer = space.layers[space.n_layers // 2]
-    own = model.base_model.get_submodule(layer.module)
+    projection = model.base_model.get_submodule(layer.module)
     root = layer.module
     while root and not any(part in root.rpartition(".")[2].lower() for part in ("attn", "attention")):
         root = root.rpartition(".")[0]
     siblings = [
         module
         for module in (model.base_model.get_submodule(root).modules() if root else [])
-        if features(module)[1] == features(own)[1]
+        if features(module)[1] == features(projection)[1]
     ]
     called: list[nn.Module] = []
     with contextlib.ExitStack() as stack:
@@ -176,11 +176,11 @@ def _check_last(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], to
             handle = module.register_forward_hook(lambda module, args, output: called.append(module))
             stack.callback(handle.remove)
         run()
-    if called and called[-1] is not own:
+    if called and called[-1] is not projection:
         paths = {module: path for path, module in model.base_model.named_modules()}
         raise SiteError(
             f"{layer.module!r} was taken for the output projection of attention, but {paths[called[-1]]!r} runs after "
-            "it. Name it by projection=."
+            "it. Name it with projection= (--projection)."
         )
 
 
@@ -192,7 +192,8 @@ def _check_lesion(
     run: Callable[[], torch.Tensor],
 ) -> None:
     layer, neuron = space.layers[z], int(activation.abs().amax(dim=(0, 1)).argmax())
-    places = [place for place, one in enumerate(space.layers) if one.call is not None and one.module == layer.module]
+    module = layer.module
+    sharing = [index for index, other in enumerate(space.layers) if other.call is not None and other.module == module]
 
     def silence(value: torch.Tensor) -> torch.Tensor:
         value = value.clone()
@@ -200,12 +201,18 @@ def _check_lesion(
         return value
 
     intact = _like(model, space, z, run)
-    with tapped(model, space, dict.fromkeys(places or [z], silence)):  # shared weights: in all of their layers
+    with hooked(model, space, dict.fromkeys(sharing or [z], silence)):  # shared weights: in all layers
         lesioned = run()
     if not torch.equal(_like(model, space, z, run), intact):
-        raise SiteError(f"After a lesion of {layer.module!r} the model does not give what it gave before.")
+        raise SiteError(
+            f"After a lesion of {layer.module!r} was removed, the output of the model differs from before. "
+            "This model is not supported."
+        )
     if torch.equal(lesioned, intact):
-        raise SiteError(f"Silencing neuron {neuron} of {layer.module!r} changes nothing: its value is not used.")
+        raise SiteError(
+            f"Silencing neuron {neuron} of {layer.module!r} does not change the output: its value is not used. "
+            "Name another module with projection= (--projection)."
+        )
     weights = _weights(projections(model, space)[z], layer, space.site, neuron)
     if weights is None:
         return  # a quantized or offloaded weight cannot be edited in place
@@ -215,42 +222,42 @@ def _check_lesion(
         difference = (lesioned.float() - zeroed.float()).abs().max().item()
         raise SiteError(
             f"Silencing neuron {neuron} of {layer.module!r} differs by {difference:.2g} from zeroing its weights. "
-            "The hook does not see what the layer passes on."
+            "The hook does not see the output that the layer passes on."
         )
 
 
 def _like(model: PreTrainedModel, space: NeuronSpace, z: int, run: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """Run with a tap that changes nothing, so that experts are computed in the way that they are lesioned in."""
-    with tapped(model, space, {z: lambda value: None}):
+    """Run with a hook that changes nothing, so that experts are computed by the same implementation as in a lesion."""
+    with hooked(model, space, {z: lambda value: None}):
         return run()
 
 
 def _weights(module: nn.Module, layer: Layer, site: str, neuron: int) -> list[torch.Tensor] | None:
-    """Give all weights that a neuron acts by, as views; None if they cannot be edited."""
+    """Return the output weights and bias of a neuron, as views; None if they cannot be edited."""
     if layer.expert is not None:
-        found = [experts.output_weights(module, layer.expert, neuron)]
+        views = [experts.output_weights(module, layer.expert, neuron)]
     elif mixtures := experts.within(module):
-        if any(getattr(one, "has_post_expert_norm", False) for one in mixtures):
-            return None  # behind a norm, no weight stands for one coordinate
-        found = [view for one in mixtures for view in experts.input_weights(one, neuron)]
+        if any(getattr(mixture, "has_post_expert_norm", False) for mixture in mixtures):
+            return None  # after a norm, no weight corresponds to a single coordinate
+        views = [view for mixture in mixtures for view in experts.input_weights(mixture, neuron)]
         width = experts.output_width(mixtures[0])
-        for one in module.modules():
-            if features(one)[0] and features(one)[1] == width:
-                found += _linear(one, site, neuron)
+        for part in module.modules():
+            if features(part)[0] and features(part)[1] == width:
+                views += _linear(part, site, neuron)
     else:
-        found = _linear(module, site, neuron)
-    editable = all(view.is_floating_point() and not view.is_meta for view in found)
-    return found if found and editable else None
+        views = _linear(module, site, neuron)
+    editable = all(view.is_floating_point() and not view.is_meta for view in views)
+    return views if views and editable else None
 
 
 def _linear(module: Any, site: str, neuron: int) -> list[torch.Tensor]:
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    # A quantized weight may call itself a floating-point tensor, and cannot be sliced.
+    # A quantized weight may report a floating-point dtype, but cannot be sliced.
     if not isinstance(weight, torch.Tensor) or type(weight.data) is not torch.Tensor:
         return []
     if weight.ndim != 2 or not weight.is_floating_point():
         return []
-    # Linear keeps (out, in), Conv1D (in, out).
+    # Weights of Linear are (out, in), of Conv1D (in, out).
     rows = (not is_input(site)) != isinstance(module, Conv1D)
     edited = [weight.data[neuron] if rows else weight.data[:, neuron]]
     if not is_input(site) and bias is not None:
@@ -260,11 +267,11 @@ def _linear(module: Any, site: str, neuron: int) -> list[torch.Tensor]:
 
 @contextlib.contextmanager
 def _zeroed(weights: Sequence[torch.Tensor]) -> Iterator[None]:
-    kept = [values.clone() for values in weights]
+    originals = [values.clone() for values in weights]
     try:
         for values in weights:
             values.zero_()
         yield
     finally:
-        for values, original in zip(weights, kept, strict=True):
+        for values, original in zip(weights, originals, strict=True):
             values.copy_(original)

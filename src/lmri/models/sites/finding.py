@@ -1,4 +1,4 @@
-"""Finding the neurons of a site by the shape of what is there."""
+"""Search for the neurons of a site by the shapes of linear modules."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ from lmri.space.layers import Layer, is_attention, is_input, stack_of
 from lmri.space.sites import DECODER, ROUTER, check_site, with_sites
 
 _NOT_MLP = re.compile(r"attn|attention|mixer|mamba|router|layer_?norm|temporal|recurrent|conv|lstm", re.IGNORECASE)
-_ATTENTION = re.compile(r"^(?!.*norm).*(attn|attention)", re.IGNORECASE)  # no norm behind attention is a part of it
+_ATTENTION = re.compile(r"^(?!.*norm).*(attn|attention)", re.IGNORECASE)  # a norm after attention is not part of it
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]|[^A-Za-z]+")
 _CROSS = re.compile(r"cross|enc_?dec|encoder_attn", re.IGNORECASE)
 
 MOST_NEURONS = 2**20
-"""Of a mixture of experts, unless the experts are chosen: 4 MiB a token."""
+"""Largest number of neurons of a mixture of experts, unless experts are chosen: 4 MiB per token."""
 
 
 @with_sites
@@ -33,27 +33,27 @@ def find_sites(
     projection: str | None = None,
     experts: Iterable[int] | None = None,
 ) -> NeuronSpace:
-    """Find the neurons of a site, and make sure that they are what they seem.
+    """Find the neurons of a site, and verify them by a self-test.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Any transformer: decoder, encoder, or both.
+        Transformer: decoder, encoder, or both.
     site : %(sites)s
-        Output or input of each MLP's final projection; or of each attention's output projection, whose input is what
-        the heads give, one after the other. In the decoder of an encoder–decoder, ``"decoder_mlp_out"`` and so on;
-        the names without are those of its encoder. At ``"router"`` experts are the neurons of a mixture, and their
-        weights the activity; that can be read, and not lesioned.
+        Output or input of the output projection of each MLP or attention; the input of the attention projection is the
+        concatenated output of the heads. In an encoder–decoder, names such as ``"decoder_mlp_out"`` refer to the
+        decoder, and names without the prefix to the encoder. At ``"router"`` the neurons are the experts of a mixture,
+        and their weights are the activity; this site can be recorded but not lesioned.
     projection : str, optional
-        Path of the projection within a block, such as ``"mlp.down_proj"``, if it is not found by itself.
+        Path of the projection within a block, such as ``"mlp.down_proj"``, if it is not detected automatically.
     experts : iterable of int, optional
-        Which experts of a mixture, at ``mlp_hidden``; all of them if there are not too many.
+        Experts of a mixture, at ``mlp_hidden``; by default all experts, up to `MOST_NEURONS` neurons in total.
 
     Returns
     -------
     NeuronSpace
-        One layer a block; at ``mlp_hidden`` of a mixture of experts, one a chosen expert and one for the shared
-        expert, if there is one.
+        Space with one layer per block; at ``mlp_hidden`` of a mixture of experts, one layer per chosen expert and one
+        for the shared expert, if any.
 
     Raises
     ------
@@ -65,24 +65,26 @@ def find_sites(
     chosen = None if experts is None else sorted(set(experts))
     stack = stack_of(site)
     finder = _Finder(model, site, projection, chosen)
-    found = [(z, layer) for z, block in enumerate(blocks(model, stack)) for layer in finder.layers(block, z)]
-    layers = [layer for _, layer in found]
+    numbered = [(z, layer) for z, block in enumerate(blocks(model, stack)) for layer in finder.layers(block, z)]
+    layers = [layer for _, layer in numbered]
     if any(layer.expert is not None for layer in layers):
-        # With several slices in a block, no slice has the number of its block any more, a dense one neither.
-        layers = [replace(layer, block=z) for z, layer in found]
+        # With several slices per block, the number of a slice differs from that of its block, also for dense blocks.
+        layers = [replace(layer, block=z) for z, layer in numbered]
     if chosen is not None and not any(layer.expert is not None for layer in layers):
         raise SiteError(
-            f"experts are {chosen}, but {model.config.model_type!r} has no experts to choose from at {site}. "
-            "Leave experts out."
+            f"experts are {chosen}, but {model.config.model_type!r} has no separate experts at {site}. "
+            "Omit experts (--experts)."
         )
     if not layers:
-        raise SiteError(f"{model.config.model_type!r} is no mixture of fused experts, so there is no router to read.")
+        raise SiteError(
+            f"{model.config.model_type!r} is not a mixture of fused experts, so it has no router that can be read."
+        )
     layers = layers if site == ROUTER else _shared(model, site, layers)
     space = NeuronSpace(tuple(layers), site, describe_model(model))
     if chosen is None and space.n_neurons > MOST_NEURONS and any(layer.expert is not None for layer in layers):
         raise SiteError(
             f"All experts of {model.config.model_type!r} have {space.n_neurons:,} neurons: "
-            f"{space.n_neurons * 4 / 1e6:.0f} MB a token. Choose some: experts=[0, 1], or --experts 0,1."
+            f"{space.n_neurons * 4 / 1e6:.0f} MB per token. Choose experts: experts=[0, 1], or --experts 0,1."
         )
     check_sites(model, space)
     if projection is None and not is_attention(site):
@@ -91,7 +93,7 @@ def find_sites(
 
 
 def _shared(model: PreTrainedModel, site: str, layers: list[Layer]) -> list[Layer]:
-    """Tell calls of a module apart that serves several layers, as in ALBERT."""
+    """Distinguish the calls of a module that is shared by several layers, as in ALBERT."""
     stack = stack_of(site)
     declared, modules = n_declared(model, stack), {layer.module for layer in layers if layer.expert is None}
     n_blocks = len({layer.block if layer.block is not None else layer.module for layer in layers})
@@ -102,19 +104,19 @@ def _shared(model: PreTrainedModel, site: str, layers: list[Layer]) -> list[Laye
     if declared != len(called) or len(plain) != len(modules):
         raise SiteError(
             f"{len(layers)} blocks were found in {model.config.model_type!r} (first projection: "
-            f"{layers[0].module!r}), which run {len(called)} times in a forward pass, but its configuration says "
-            f"{declared} layers. They cannot be told apart."
+            f"{layers[0].module!r}), which run {len(called)} times in a forward pass, but its configuration declares "
+            f"{declared} layers. They cannot be distinguished; this architecture is not supported."
         )
-    made, count = [], dict.fromkeys(modules, 0)
+    distinct, count = [], dict.fromkeys(modules, 0)
     for z, module in enumerate(called):
-        one = plain[module]
-        made.append(Layer(f"layer {z}", module, one.width, call=count[module], n_heads=one.n_heads))
+        layer = plain[module]
+        distinct.append(Layer(f"layer {z}", module, layer.width, call=count[module], n_heads=layer.n_heads))
         count[module] += 1
-    return made
+    return distinct
 
 
 class _Finder:
-    """Looks into one block after the other."""
+    """Search for the layers of a site, block by block."""
 
     def __init__(self, model: PreTrainedModel, site: str, projection: str | None, chosen: Sequence[int] | None) -> None:
         self.model, self.site, self.projection, self.chosen = model, site, projection, chosen
@@ -123,14 +125,14 @@ class _Finder:
         if not isinstance(hidden_size, int):
             raise SiteError(
                 f"The configuration of {type(model).__name__} ({model.config.model_type!r}) has no hidden_size (it is "
-                f"{hidden_size!r}): there is no one residual stream to look for. Such models cannot be recorded."
+                f"{hidden_size!r}): no single residual stream can be identified. Such models cannot be recorded."
             )
         self.hidden_size = hidden_size
         self.side = 0 if is_input(site) else 1
         self.called: list[str] | None = None
 
     def layers(self, block: nn.Module, z: int) -> list[Layer]:
-        """List the slices of one block."""
+        """List the slices of a block."""
         linear = {name: module for name, module in block.named_modules() if features(module)[0]}
         if self.projection is not None:
             if self.projection not in linear:
@@ -159,7 +161,7 @@ class _Finder:
         [(name, module)] = mixture.items()
         shared = self._fitting(block, linear)
         if self.side == 0:
-            return self._experts(module, z) + [self._plain(one, z, " shared expert", z) for one in shared.values()]
+            return self._experts(module, z) + [self._plain(part, z, " shared expert", z) for part in shared.values()]
         return [self._mixture(block, name, list(shared), z)]
 
     def _plain(self, module: nn.Module, z: int, suffix: str = "", block: int | None = None) -> Layer:
@@ -173,7 +175,7 @@ class _Finder:
                 f"(linear modules: {', '.join(map(repr, linear)) or 'none'}; hidden size {self.hidden_size}). "
                 "Name the module yourself: find_sites(model, projection='mlp.my_down'), or --projection."
             )
-        # The last of the widest: where the hidden layer is as wide as the model, all maps of an MLP fit alike.
+        # The last of the widest modules: if the hidden layer is as wide as the model, all maps of an MLP match.
         return max(reversed(fitting.values()), key=lambda module: features(module)[0])
 
     def _attention(self, block: nn.Module, linear: dict[str, nn.Module], z: int) -> Layer:
@@ -191,20 +193,20 @@ class _Finder:
                 f"(linear modules: {', '.join(map(repr, linear)) or 'none'}; hidden size {self.hidden_size}). "
                 "Name the module yourself: find_sites(model, 'attn_out', projection='attn.my_out'), or --projection."
             )
-        name = self._last(linear, fitting)  # queries, keys, values and gates come before
+        name = self._last(linear, fitting)  # queries, keys, values and gates run earlier
         module = linear[name]
         width = features(module)[self.side]
         heads = _n_heads(block, name, width) if self.side == 0 else None
         return Layer(f"layer {z}", self.paths[module], width, n_heads=heads)
 
     def _last(self, linear: dict[str, nn.Module], fitting: list[str]) -> str:
-        """Tell which of several runs last, which need not be the one that is declared last."""
+        """Return the candidate that runs last; it may not be the one declared last."""
         if len(fitting) == 1:
             return fitting[0]
         if self.called is None:
             fit = [path for module, path in self.paths.items() if features(module)[1] == self.hidden_size]
             self.called = calls_in_order(self.model, fit, stack_of(self.site))
-        last = {path: place for place, path in enumerate(self.called)}
+        last = {path: index for index, path in enumerate(self.called)}
         return max(fitting, key=lambda name: last.get(self.paths[linear[name]], -1))
 
     def _is_below(self, block: nn.Module, path: str, pattern: re.Pattern[str]) -> bool:
@@ -222,19 +224,19 @@ class _Finder:
         chosen = range(n_experts) if self.chosen is None else self.chosen
         for expert in chosen:
             if not 0 <= expert < n_experts:
-                raise SiteError(f"There is no expert {expert} in layer {z}; it has experts 0 to {n_experts - 1}.")
+                raise SiteError(f"Layer {z} has no expert {expert}; accepted are 0 to {n_experts - 1}.")
         path, width = self.paths[module], fused.width(module)
-        return [Layer(f"layer {z} expert {one}", path, width, block=z, expert=one) for one in chosen]
+        return [Layer(f"layer {z} expert {expert}", path, width, block=z, expert=expert) for expert in chosen]
 
     def _mixture(self, block: nn.Module, name: str, shared: list[str], z: int) -> Layer:
-        """Give the whole mixture, which is the parent of its experts."""
+        """Return the layer of the whole mixture, whose module is the parent of the experts."""
         parent = name.rpartition(".")[0]
-        outside = [one for one in shared if not one.startswith(f"{parent}.")]
+        outside = [path for path in shared if not path.startswith(f"{parent}.")]
         if not parent or outside:
             raise SiteError(
-                f"In layer {z} of {self.model.config.model_type!r} what experts give and what "
-                f"{', '.join(map(repr, outside)) or 'the block'} gives are added outside of one module, so there is "
-                f"no output of the whole MLP to read. Record the hidden units: {self._other_site()!r}."
+                f"In layer {z} of {self.model.config.model_type!r} the outputs of the experts and of "
+                f"{', '.join(map(repr, outside)) or 'the block'} are summed outside a common module, so the output of "
+                f"the whole MLP cannot be read. Record the hidden units: {self._other_site()!r}."
             )
         return Layer(f"layer {z}", self.paths[block.get_submodule(parent)], self.hidden_size)
 
@@ -242,30 +244,30 @@ class _Finder:
         return DECODER * self.site.startswith(DECODER) + "mlp_hidden"
 
     def _refuse_experts_of_attention(self, block: nn.Module, z: int) -> None:
-        found = [
+        experts = [
             name
             for name, _ in block.named_modules()
             if "expert" in name.rpartition(".")[2].lower() and self._is_below(block, name, _ATTENTION)
         ]
-        if found:
+        if experts:
             raise SiteError(
                 f"The attention in layer {z} of {self.model.config.model_type!r} is a mixture of experts "
-                f"({', '.join(map(repr, found[:3]))}); it has no output projection that could be read."
+                f"({', '.join(map(repr, experts[:3]))}) without an output projection that can be read."
             )
 
     def _refuse_other_experts(self, block: nn.Module, z: int) -> None:
         experts = [name for name, _ in block.named_modules() if "expert" in name.split(".")[-1].lower()]
         if experts:
-            # A shared expert would fit, but its output is only a part of the MLP's.
+            # A shared expert would match, but its output is only part of the output of the MLP.
             raise SiteError(
                 f"Layer {z} of {self.model.config.model_type!r} is a mixture of experts "
-                f"({', '.join(map(repr, experts[:3]))}) that computes them in a way of its own, which is not "
-                "supported. " + _NAME_IT
+                f"({', '.join(map(repr, experts[:3]))}) with its own implementation, which is not supported. "
+                + _NAME_IT
             )
 
 
 _NAME_IT = (
-    "A linear map in it can be recorded alone: find_sites(model, projection='mlp.shared_expert.down_proj'), or "
+    "A single linear module can be recorded instead: find_sites(model, projection='mlp.shared_expert.down_proj'), or "
     "--projection."
 )
 
@@ -275,32 +277,32 @@ _HEAD_COUNTS = ("num_v_heads", "num_heads", "num_attention_heads", "n_heads", "n
 
 
 def _n_heads(block: nn.Module, path: str, width: int) -> int | None:
-    """Ask the attention that a projection belongs to for its heads: layers of a model may differ in them."""
+    """Return the number of heads of the attention around a projection, which may differ between layers, or None."""
     parts = path.split(".")[:-1]
     above = [block.get_submodule(".".join(parts[:end])) for end in range(len(parts), 0, -1)]
-    for root in above:  # the innermost first; in BERT what knows the heads stands beside the projection's parent
+    for root in above:  # innermost first; in BERT a sibling of the parent has the number of heads
         for module in root.modules():
             for size in _HEAD_SIZES:
-                if isinstance(found := getattr(module, size, None), int) and found > 0 and width % found == 0:
-                    return width // found
+                if isinstance(value := getattr(module, size, None), int) and value > 0 and width % value == 0:
+                    return width // value
             for count in _HEAD_COUNTS:
-                if isinstance(found := getattr(module, count, None), int) and found > 0 and width % found == 0:
-                    return found
+                if isinstance(value := getattr(module, count, None), int) and value > 0 and width % value == 0:
+                    return value
     return None
 
 
 def _is_below(block: nn.Module, path: str, pattern: re.Pattern[str], family: str) -> bool:
-    """Say whether a module between a block and a path in it is of a kind, by its name or by that of its class."""
+    """Check whether a module between a block and a path in it matches a pattern, by its name or class name."""
     parts = path.split(".")[:-1]
     above = [block.get_submodule(".".join(parts[: end + 1])) for end in range(len(parts))]
     return any(pattern.search(part) for part in parts) or any(
-        pattern.search(_own_name(type(module).__name__, family)) and not isinstance(module, nn.ModuleList)
+        pattern.search(_distinctive_name(type(module).__name__, family)) and not isinstance(module, nn.ModuleList)
         for module in above
     )
 
 
-def _own_name(name: str, family: str) -> str:
-    """Take from the name of a class what the model's has, too: all classes of ConvBERT speak of convolutions."""
+def _distinctive_name(name: str, family: str) -> str:
+    """Remove the prefix shared with the model from a class name: all classes of ConvBERT begin with Conv."""
     words, shared = _WORD.findall(name), _WORD.findall(family)
-    start = next((place for place, (one, other) in enumerate(zip(words, shared, strict=False)) if one != other), None)
+    start = next((index for index, (word, other) in enumerate(zip(words, shared, strict=False)) if word != other), None)
     return "".join(words[start:]) if start is not None else name

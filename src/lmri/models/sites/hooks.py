@@ -1,4 +1,4 @@
-"""Taps: what functions of ours see, and may change, of a live model while it runs."""
+"""Hooks: functions that read, and may replace, activations of a model during its forward pass."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,22 +16,23 @@ from lmri.space.layers import Layer, is_input
 from lmri.space.sites import ROUTER
 
 Function: TypeAlias = Callable[[torch.Tensor], torch.Tensor | None]
-"""Called with activations, ``(..., width)``; what it returns, unless None, replaces them."""
+"""Function called with activations, ``(..., width)``; its return value, unless None, replaces them."""
 
 
 @contextlib.contextmanager
-def tapped(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, Function]) -> Iterator[None]:
-    """Show functions the activations of layers at every forward pass, while the body runs.
+def hooked(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, Function]) -> Iterator[None]:
+    """Call functions with the activations of layers in every forward pass, while the body runs.
 
     Parameters
     ----------
     model : PreTrainedModel
-        That the space was found in, or one of the same geometry.
+        Model in which the space was found, or a model of the same geometry.
     space : NeuronSpace
-        The neurons.
+        Neurons.
     functions : mapping from int to callable
-        By slice. An expert's is called once a pass with all tokens, 0 where a token was not routed there; what it
-        returns there is passed over, for a unit that does not run cannot be changed.
+        Functions by slice. The function of an expert is called once per pass with all tokens; activations are 0 where a
+        token was not routed to the expert. Values returned for these tokens are ignored, because a unit that is not
+        computed cannot be changed.
     """
     check_modules(model, space)
     with contextlib.ExitStack() as stack:
@@ -39,30 +40,30 @@ def tapped(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, F
             layer = space.layers[z]
             module = model.base_model.get_submodule(layer.module)
             if space.site == ROUTER:
-                stack.enter_context(experts.weighed(module, function))
+                stack.enter_context(experts.hooked_router(module, function))
             elif layer.expert is not None:
-                stack.enter_context(experts.tapped(module, layer.expert, function))
+                stack.enter_context(experts.hooked(module, layer.expert, function))
             elif layer.call is not None:
                 stack.enter_context(_at_call(model, layer, space.site, function))
             else:
-                stack.callback(attach(module, space.site, function).remove)
+                stack.callback(register_hook(module, space.site, function).remove)
         yield
 
 
-def attach(module: nn.Module, site: str, function: Function) -> Any:
-    """Show `function` the activations of a module's side; only for modules that are called once in a pass.
+def register_hook(module: nn.Module, site: str, function: Function) -> Any:
+    """Register a hook that calls `function` with the input or output of a module called once per pass.
 
     Returns
     -------
     RemovableHandle
-        The caller removes it, and it alone: clearing all hooks of a module breaks transformers' own.
+        Handle of the hook. Remove only this hook: clearing all hooks of a module breaks those of transformers.
     """
     if not is_input(site):
 
         def after(module: nn.Module, args: Any, output: Any) -> Any:
             if not isinstance(output, tuple):
                 return function(output)
-            replaced = function(output[0])  # a mixture of experts may give its router's scores, too
+            replaced = function(output[0])  # a mixture of experts may also return router scores
             return None if replaced is None else (replaced, *output[1:])
 
         return module.register_forward_hook(after)
@@ -76,7 +77,7 @@ def attach(module: nn.Module, site: str, function: Function) -> Any:
 
 @contextlib.contextmanager
 def _at_call(model: PreTrainedModel, layer: Layer, site: str, function: Function) -> Iterator[None]:
-    """Tap one of the calls that layers with shared weights make of a module in each pass."""
+    """Attach `function` to one call of a module that layers with shared weights call several times per pass."""
     n_calls = 0
 
     def start(*_: Any) -> None:
@@ -91,25 +92,25 @@ def _at_call(model: PreTrainedModel, layer: Layer, site: str, function: Function
     with contextlib.ExitStack() as stack:
         for part in around(model, layer.module):
             stack.callback(part.register_forward_pre_hook(start).remove)
-        stack.callback(attach(model.base_model.get_submodule(layer.module), site, pick).remove)
+        stack.callback(register_hook(model.base_model.get_submodule(layer.module), site, pick).remove)
         yield
 
 
 def around(model: PreTrainedModel, path: str) -> list[nn.Module]:
-    """List the models in a model that hold a module, the outermost first.
+    """List the nested models that contain a module, outermost first.
 
-    Heads may call an inner one directly, as OPT's calls its decoder; and an inner one may be given embeddings where an
-    outer one had tokens. So all are watched.
+    A head may call an inner model directly, as OPT's head calls its decoder; and an inner model may receive embeddings
+    where the outer model received tokens. Therefore all of them are hooked.
     """
     names = path.split(".")
     parts = [model.base_model.get_submodule(".".join(names[:end])) for end in range(len(names))]
     return list(dict.fromkeys([model, *(part for part in parts if isinstance(part, PreTrainedModel))]))
 
 
-def by_text(activation: torch.Tensor, n_texts: int, n_tokens: int) -> torch.Tensor:
-    """Bring what a hook sees to ``(n_texts, n_tokens, width)``.
+def to_batch_tokens(activation: torch.Tensor, n_texts: int, n_tokens: int) -> torch.Tensor:
+    """Reshape hooked activations to ``(n_texts, n_tokens, width)``.
 
-    OPT hands its MLP ``(n_texts * n_tokens, width)``; ChatGLM runs tokens first.
+    The MLP of OPT receives ``(n_texts * n_tokens, width)``; ChatGLM has the token axis first.
     """
     if activation.shape[:-1] == (n_texts, n_tokens):
         return activation
@@ -118,8 +119,8 @@ def by_text(activation: torch.Tensor, n_texts: int, n_tokens: int) -> torch.Tens
     if activation.shape[:-1] == (n_tokens, n_texts):
         return activation.transpose(0, 1)
     raise SiteError(
-        f"A site gave activations of shape {tuple(activation.shape)} for {n_texts} texts of {n_tokens} tokens; "
-        "they cannot be told apart. This model needs a site of its own."
+        f"Activations of shape {tuple(activation.shape)} cannot be assigned to {n_texts} texts of {n_tokens} tokens. "
+        "This architecture is not supported."
     )
 
 
@@ -129,7 +130,7 @@ def by_text(activation: torch.Tensor, n_texts: int, n_tokens: int) -> torch.Tens
 
 
 def features(module: nn.Module) -> tuple[int, int]:
-    """Give input and output width of a linear map, ``(0, 0)`` of anything else."""
+    """Return the input and output width of a linear map, ``(0, 0)`` for other modules."""
     if isinstance(module, Conv1D):
         return int(module.nx), int(module.nf)
     n_in, n_out = getattr(module, "in_features", 0), getattr(module, "out_features", 0)
@@ -137,18 +138,18 @@ def features(module: nn.Module) -> tuple[int, int]:
 
 
 def projections(model: PreTrainedModel, space: NeuronSpace) -> list[nn.Module]:
-    """Give the module of every layer of `space` in `model`.
+    """Return the module of every layer of `space` in `model`.
 
     Raises
     ------
     SiteError
-        If the model has no such module.
+        If a module does not exist in the model.
     """
     try:
         return [model.base_model.get_submodule(layer.module) for layer in space.layers]
     except AttributeError as error:
         raise SiteError(
-            f"{type(model).__name__} has no module of the space ({error}). Use the model that was recorded."
+            f"{type(model).__name__} lacks a module of the space ({error}). Use the model that was recorded."
         ) from None
 
 
@@ -158,7 +159,7 @@ def check_modules(model: PreTrainedModel, space: NeuronSpace) -> None:
 
 
 def widths(model: PreTrainedModel, space: NeuronSpace) -> list[int]:
-    """Width that each layer of `space` has in `model`."""
+    """Return the width of each layer of `space` in `model`."""
     return [
         _width(model, module, layer, space.site)
         for module, layer in zip(projections(model, space), space.layers, strict=True)

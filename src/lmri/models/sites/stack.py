@@ -1,4 +1,4 @@
-"""The stack of blocks: where it is in a model."""
+"""Search for the stack of blocks in a model."""
 
 import re
 from collections.abc import Callable
@@ -14,19 +14,19 @@ _PART = re.compile(r"attention|norm$", re.IGNORECASE)
 
 
 def blocks(model: PreTrainedModel, stack: str = "encoder") -> list[nn.Module]:
-    """Find the stack of blocks: first by what transformers declares of it, last by its length.
+    """Find the stack of blocks, first by declarations of transformers, last by its length.
 
     Parameters
     ----------
     model : PreTrainedModel
         Any transformer.
     stack : {"encoder", "decoder"}, default="encoder"
-        Which of two, in an encoder–decoder; other models have one.
+        Stack of an encoder–decoder; other models have one stack.
 
     Raises
     ------
     SiteError
-        If there is none.
+        If there is no stack of blocks.
     """
     part = stack_module(model, stack)
     stacks = [module for module in part.modules() if isinstance(module, nn.ModuleList) and len(module)]
@@ -37,7 +37,7 @@ def blocks(model: PreTrainedModel, stack: str = "encoder") -> list[nn.Module]:
         lambda stack: bool(declared) and all(isinstance(block, declared) for block in stack),
         lambda stack: all(type(block).__name__ in undivided for block in stack),
         lambda stack: all(isinstance(block, GradientCheckpointingLayer) for block in stack),
-        # XLM keeps attentions, norms and MLPs in lists of their own; its MLPs stand for its blocks.
+        # XLM has separate lists of attentions, norms and MLPs; the list of MLPs represents its blocks.
         lambda stack: (
             len(stack) == n_layers
             and len({type(block) for block in stack}) == 1
@@ -45,15 +45,19 @@ def blocks(model: PreTrainedModel, stack: str = "encoder") -> list[nn.Module]:
         ),
     ]
     for sign in signs:
-        found = [stack for stack in stacks if sign(stack)]
-        if found:
-            largest = max(found, key=lambda stack: len(list(stack)))
-            # Groups of blocks that layers share stand in lists of their own, as in ALBERT.
-            alike = [one for one in found if n_layers and len(one) == len(largest) and _kinds(one) == _kinds(largest)]
-            return [block for one in (alike if len(largest) < (n_layers or 0) else [largest]) for block in one]
+        matches = [stack for stack in stacks if sign(stack)]
+        if matches:
+            largest = max(matches, key=lambda stack: len(list(stack)))
+            # Groups of blocks shared by layers are separate lists, as in ALBERT.
+            alike = [
+                group
+                for group in matches
+                if n_layers and len(group) == len(largest) and _kinds(group) == _kinds(largest)
+            ]
+            return [block for group in (alike if len(largest) < (n_layers or 0) else [largest]) for block in group]
     raise SiteError(
         f"No stack of transformer blocks found in {type(model).__name__} ({model.config.model_type!r}). "
-        "Only models made of a list of blocks can be recorded."
+        "Only models with a list of blocks can be recorded."
     )
 
 
@@ -62,22 +66,22 @@ def _kinds(stack: nn.ModuleList) -> set[type]:
 
 
 def stack_module(model: PreTrainedModel, stack: str) -> nn.Module:
-    """Give the part of a model that holds a stack."""
+    """Return the part of a model that contains a stack."""
     if stack == "encoder":
         return reader(model)
     if not getattr(model.config, "is_encoder_decoder", False):
         raise SiteError(
-            f"{type(model).__name__} is no encoder–decoder; its blocks are one stack. Name the site without 'decoder_'."
+            f"{type(model).__name__} is not an encoder–decoder: it has one stack. Use the site without 'decoder_'."
         )
     return model.get_decoder()
 
 
 def n_declared(model: PreTrainedModel, stack: str = "encoder") -> int | None:
-    """Layers that the configuration speaks of, if it does."""
+    """Return the number of layers declared in the configuration, or None."""
     config = model.config.get_text_config()
     names = ("decoder_layers", "num_decoder_layers") if stack == "decoder" else ()
-    found = [getattr(config, name, None) for name in (*names, "num_hidden_layers")]
-    return next((int(number) for number in found if isinstance(number, int)), None)
+    declared = [getattr(config, name, None) for name in (*names, "num_hidden_layers")]
+    return next((int(number) for number in declared if isinstance(number, int)), None)
 
 
 def _declared_blocks(part: nn.Module) -> tuple[type, ...]:

@@ -1,9 +1,9 @@
-"""Writing into files past the system's memory.
+"""Writing to files with direct I/O, bypassing the page cache.
 
-What a model does while it reads long texts fills the page cache faster than anyone looks at it, and with every core at
-work on the model, each page that the system has to find, fill and drop again is time taken from the reading. So the
-whole blocks of a large write go straight to the disk, where the system and its file system can do that; the rest, and
-everything elsewhere, is written plainly. The bytes in the file are the same.
+Activations of long texts fill the page cache, although they are not read again soon. While all cores compute the model,
+allocating, filling and evicting pages takes time from the forward passes. Complete blocks of a large write are
+therefore written with O_DIRECT, if the operating system and the file system support it; the remainder, and all writes
+elsewhere, are ordinary writes. The bytes in the file are the same.
 """
 
 import errno
@@ -14,28 +14,28 @@ from pathlib import Path
 from lmri.models.recorder.journal import write_all
 
 _BLOCK = max(4096, mmap.PAGESIZE)
-"""Alignment, in bytes, that no disk in use exceeds; also a page, so that no page is written both ways."""
+"""Alignment in bytes, at least that of current disks; a multiple of a page, so that no page is written both ways."""
 _AT_ONCE = 2**22
-"""Bytes handed over at once: few enough to stay in the processor's caches."""
+"""Bytes per write call, small enough for the caches of the processor."""
 _WORTH_IT = 2**20
-"""Bytes below which a plain write costs less."""
+"""Size in bytes below which an ordinary write is cheaper."""
 _REFUSED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class DirectWriter:
-    """Writes ranges of bytes to files that are there; not to be shared by threads."""
+    """Writer of byte ranges to existing files; not thread-safe."""
 
     def __init__(self) -> None:
         self._can = hasattr(os, "O_DIRECT") and hasattr(os, "pwrite")
         self._memory: mmap.mmap | None = None
 
     def write(self, path: Path, first: int, content: bytes | memoryview) -> None:
-        """Write `content` to a file, from byte `first` on.
+        """Write `content` to a file, starting at byte `first`.
 
         Raises
         ------
         OSError
-            As of plain writes: a full disk, a file that is missing.
+            If the disk is full or the file does not exist, as for ordinary writes.
         """
         content = memoryview(content).cast("B")
         start, end = -(-first // _BLOCK) * _BLOCK, (first + len(content)) // _BLOCK * _BLOCK
@@ -52,9 +52,9 @@ class DirectWriter:
             write_all(stream, content[reached - first :])
 
     def _write_blocks(self, path: Path, start: int, blocks: memoryview) -> int:
-        """Write whole blocks; gives the place up to which it could."""
+        """Write complete blocks; return the offset up to which this succeeded."""
         if self._memory is None:
-            # Begins with a page, as the disk wants it, and is shared with a process that is forked meanwhile.
+            # Aligned to a page, as direct I/O requires, and shared with processes that are forked meanwhile.
             self._memory = mmap.mmap(-1, _AT_ONCE)
         number, done = -1, 0
         try:

@@ -1,4 +1,4 @@
-"""The time axis of a recording: which tokens become one volume."""
+"""Time axis of a recording: the assignment of tokens to volumes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ UNITS = ("token", "word", "sentence")
 
 @dataclass(frozen=True)
 class Axis:
-    """What a volume is.
+    """Unit and sampling interval of volumes.
 
     Parameters
     ----------
     per : {"token", "word", "sentence"}
-        A token; or the mean over the tokens of a word, which ends at white space, or of a sentence, which ends at a
-        full stop, question or exclamation mark, or at a line break.
+        Unit of one volume: a token; or the mean over the tokens of a word, which ends at white space, or of a sentence,
+        which ends at a full stop, question mark, exclamation mark or line break.
     every : int
-        Keep every so-manieth token, from the first that is no dummy.
+        Sampling interval: every N-th token is used, starting with the first token after the dummies.
     """
 
     per: str = "token"
@@ -38,46 +38,49 @@ class Axis:
         if self.every < 1:
             raise ValueError(f"every is {self.every}; it must be at least 1.")
         if self.every > 1 and self.per != "token":
-            raise ValueError(f"every is {self.every} and per is {self.per!r}; tokens can be left out, or averaged.")
+            raise ValueError(
+                f"every is {self.every} and per is {self.per!r}; tokens can be skipped or averaged, not both. "
+                "Set every=1 or per='token'."
+            )
 
-    def volumes(self, encoding: "Encoding", text: str, kept: np.ndarray, n_prompt: int | None = None) -> np.ndarray:
-        """Say which volume of a text every token is in.
+    def volumes(self, encoding: "Encoding", text: str, included: np.ndarray, n_prompt: int | None = None) -> np.ndarray:
+        """Return the volume of every token of a text.
 
         Parameters
         ----------
         encoding : Encoding
-            Its tokens.
+            Tokens of the text.
         text : str
-            The text.
-        kept : ndarray of bool, shape (n_tokens,)
-            Which tokens are no dummies.
+            Text.
+        included : ndarray of bool, shape (n_tokens,)
+            Mask of the tokens that are not dummies.
         n_prompt : int, optional
-            Tokens of a prompt; nothing is averaged over its end.
+            Number of tokens of the prompt; no average extends beyond its end.
 
         Returns
         -------
         ndarray of int, shape (n_tokens,)
-            Volume of every token, counted from 0 in this text; -1 of those that are in none.
+            Volume of every token, counted from 0 within the text; -1 for tokens without a volume.
         """
-        volumes = np.full(len(kept), -1)
-        places = np.flatnonzero(kept)
+        volumes = np.full(len(included), -1)
+        indices = np.flatnonzero(included)
         if self.per == "token":
-            chosen = places[:: self.every]
+            chosen = indices[:: self.every]
             volumes[chosen] = np.arange(len(chosen))
-        elif places.size:
-            units = self._units(encoding, text)[places]
+        elif indices.size:
+            units = self._units(encoding, text)[indices]
             if n_prompt is not None:
-                units = 2 * units + (places >= n_prompt)
-            volumes[places] = np.concatenate([[0], np.cumsum(units[1:] != units[:-1])])
+                units = 2 * units + (indices >= n_prompt)
+            volumes[indices] = np.concatenate([[0], np.cumsum(units[1:] != units[:-1])])
         return volumes
 
     def _units(self, encoding: "Encoding", text: str) -> np.ndarray:
-        """Count words or sentences up to every token; one that stands for no part of the text goes on with the last."""
+        """Count the words or sentences; a token without text belongs to the unit of the preceding token."""
         starts, ends = np.array(encoding.spans).reshape(-1, 2).T
         if len(starts) and not (starts >= 0).any():
             raise ValueError(
-                f"per is {self.per!r}, but this tokenizer does not say which part of the text a token stands for. "
-                "Record tokens: leave out per (--per)."
+                f"per is {self.per!r}, but this tokenizer does not report the text span of a token. "
+                "Record tokens instead: omit per (--per)."
             )
         parts = [text[max(start, 0) : max(end, 0)] for start, end in zip(starts, ends, strict=True)]
         first = starts + [len(part) - len(part.lstrip()) if part.strip() else 0 for part in parts]
@@ -87,27 +90,27 @@ class Axis:
             is_space = np.array([True, *(char.isspace() for char in text)])
             n_begun = np.concatenate([[0], np.cumsum(is_space[:-1] & ~is_space[1:])])
             units = n_begun[np.clip(first + 1, 0, len(text))]
-        stands_for_something = np.array([bool(part.strip()) for part in parts], dtype=bool)
-        # Blanks alone, and tokens without a place, go on with what was before them.
-        before = np.maximum.accumulate(np.where(stands_for_something, np.arange(len(units)), 0))
+        has_text = np.array([bool(part.strip()) for part in parts], dtype=bool)
+        # White space alone, and tokens without a span, belong to the unit of the preceding token.
+        before = np.maximum.accumulate(np.where(has_text, np.arange(len(units)), 0))
         return units[before] if len(units) else units
 
 
 def units_table(tokens: pd.DataFrame, text_of: Mapping[str, str]) -> pd.DataFrame:
-    """Put the rows of tokens together that are one volume.
+    """Combine the rows of all tokens of a volume.
 
     Parameters
     ----------
     tokens : DataFrame
-        A row a token that is in a volume.
+        Table with one row per token that belongs to a volume.
     text_of : mapping from str to str
-        Texts by their id.
+        Texts by id.
 
     Returns
     -------
     DataFrame
-        A row a volume, with ``last_position`` behind ``position``. Ids are negative, and the same for the same words,
-        whatever tokens and blanks they are made of.
+        Table with one row per volume, with ``last_position`` after ``position``. Token ids are negative, and equal for
+        equal words, regardless of their tokens and white space.
     """
     groups = tokens.groupby("volume", sort=True)
     first, last = groups.head(1).reset_index(drop=True), groups.tail(1).reset_index(drop=True)
@@ -115,30 +118,30 @@ def units_table(tokens: pd.DataFrame, text_of: Mapping[str, str]) -> pd.DataFram
     texts = first["text_id"].map(text_of)
     spans = zip(texts, first["start"], last["end"], joined, strict=True)
     words = [text[start:end] if 0 <= start < end else whole for text, start, end, whole in spans]
-    # One of a single token has no id of the vocabulary: "The" and " The" are two tokens, and one word.
-    made = first.assign(token=words, token_id=[_hash(word.strip()) for word in words], end=last["end"])
-    made.insert(made.columns.get_loc("position") + 1, "last_position", last["position"])
-    return made
+    # Even a word of one token gets no id of the vocabulary: "The" and " The" are two tokens, but one word.
+    units = first.assign(token=words, token_id=[_hash(word.strip()) for word in words], end=last["end"])
+    units.insert(units.columns.get_loc("position") + 1, "last_position", last["position"])
+    return units
 
 
 def _hash(words: str) -> int:
     return -1 - int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:6], "big")
 
 
-def averaged(rows: np.ndarray, volumes: np.ndarray) -> np.ndarray:
-    """Average rows over the volumes that they belong to.
+def average_volumes(rows: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+    """Average the rows of each volume.
 
     Parameters
     ----------
     rows : ndarray of float32, shape (n_tokens, n_neurons)
-        Activity at the tokens that are in a volume.
+        Activity at the tokens that belong to a volume.
     volumes : ndarray of int, shape (n_tokens,)
-        Their volumes, ascending.
+        Volumes of the tokens, ascending.
 
     Returns
     -------
     ndarray of float32, shape (n_volumes, n_neurons)
-        Means, summed in float64.
+        Mean activity per volume, summed in float64.
     """
     starts = np.flatnonzero(np.diff(volumes, prepend=-1))
     if len(starts) == len(rows):

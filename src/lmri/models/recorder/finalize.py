@@ -1,4 +1,4 @@
-"""A recording that is whole is put into its place in the study, so that it can be done again from any moment on."""
+"""Finalizing a recording: a complete recording is moved into the study, in steps that can be repeated after a crash."""
 
 from pathlib import Path
 
@@ -14,23 +14,23 @@ from lmri.storage.store import Store
 
 
 def commit(study: Store, plan: Plan, whole: Path, folder: Path) -> None:
-    """Put a whole recording into the study; the index comes last, and then the hidden folder goes.
+    """Move a complete recording into the study; the index is written last, then the hidden folder is deleted.
 
     Parameters
     ----------
     study : Store
-        Held by the caller.
+        Study, locked by the caller.
     plan : Plan
-        Of the recording.
+        Plan of the recording.
     whole : Path
-        Where its images and tables lie. What is not there any more was put into its place by a command that was
-        killed while it did so.
+        Folder of its images and tables. A missing file has already been moved into the study, by a command that was
+        killed afterwards.
     folder : Path
-        The hidden folder of the recording.
+        Hidden folder of the recording.
     """
     layout, subject, corpus = study.layout, study.subject, plan.corpus
     layout.func(subject).mkdir(parents=True, exist_ok=True)
-    if plan.beside:
+    if plan.routers:
         storage.ignore_in_bids(layout, storage.ROUTING_IGNORED)
     for number in range(1, len(plan.runs) + 1):
         events, tokens = table_paths(whole, number)
@@ -38,8 +38,8 @@ def commit(study: Store, plan: Plan, whole: Path, folder: Path) -> None:
         _move(tokens, layout.tokens(subject, corpus, number))
         for site in plan.sites:
             _move(image_path(whole, site, number), layout.bold(subject, corpus, number, site))
-        for space in plan.beside:
-            _put_beside(
+        for space in plan.routers:
+            _write_routing(
                 space, image_path(whole, space.site, number), layout.routing(subject, corpus, number, space.site)
             )
     write_recording_texts(layout, subject, corpus, plan.texts)
@@ -53,17 +53,17 @@ def commit(study: Store, plan: Plan, whole: Path, folder: Path) -> None:
     discard(folder)
 
 
-def _put_beside(space: NeuronSpace, hidden: Path, path: Path) -> None:
+def _write_routing(space: NeuronSpace, hidden: Path, path: Path) -> None:
     if hidden.is_file():
         write_routing(space, hidden, path)
     elif not path.is_file():
-        raise StudyError(f"{hidden} is missing. Delete {hidden.parent}, and record again.")
+        raise StudyError(f"{hidden} is missing. Delete {hidden.parent}, then record again.")
 
 
 def discard(folder: Path) -> None:
-    """Delete the hidden folder of a recording, and the one that holds all of them if it is empty."""
+    """Delete the hidden folder of a recording, and its parent folder if that is empty."""
     if folder.is_dir():
-        # Renamed first: a folder that is half deleted must not pass for a recording that can be continued.
+        # Renamed first: a partially deleted folder must not be mistaken for a recording that can be continued.
         doomed = folder.with_name(storage.PARTIAL + folder.name)
         storage.remove(doomed)
         folder.replace(doomed)
@@ -76,7 +76,7 @@ def _move(hidden: Path, path: Path) -> None:
     if hidden.is_file():
         hidden.replace(path)
     elif not path.is_file():
-        raise StudyError(f"{hidden} is missing. Delete {hidden.parent}, and record again.")
+        raise StudyError(f"{hidden} is missing. Delete {hidden.parent}, then record again.")
 
 
 def _runs(study: Store, plan: Plan, site: str) -> tuple[Run, ...]:
