@@ -122,7 +122,7 @@ def test_an_empty_network_has_empty_controls(controls):
     empty = network_of(SPACE, np.zeros(SPACE.n_neurons))
     assert controls.draw(empty, 0, 0).n_neurons == 0
     assert controls.expected_overlap(empty) == 0
-    assert controls.problem(empty) == ""
+    assert controls.unavailable_reason(empty) == ""
 
 
 def test_identities_are_json_and_differ(controls):
@@ -182,7 +182,7 @@ def test_a_network_of_whole_layers_has_no_control():
     whole = network_of(SPACE, SPACE.layer_of < 2, "halves")
     for controls in FAMILIES:
         assert controls.n_possible(whole) == 1
-        assert controls.problem(whole).startswith("'halves' has no control: no other neurons ")
+        assert controls.unavailable_reason(whole).startswith("'halves' has no control: no other neurons ")
     nearly = whole.members.copy()
     nearly[0] = False
     note = MatchedControls(500).note(network_of(SPACE, nearly))
@@ -190,7 +190,7 @@ def test_a_network_of_whole_layers_has_no_control():
         "only 200 different sets can be drawn, so p is hardly below 0.005; "
         "controls share 100% of their neurons with the network"
     )
-    assert MatchedControls(500).note(some()) == MatchedControls(500).problem(some()) == ""
+    assert MatchedControls(500).note(some()) == MatchedControls(500).unavailable_reason(some()) == ""
 
 
 def test_the_papers_share_is_of_all_neurons():
@@ -264,7 +264,7 @@ def test_a_neuron_that_none_is_like_is_reported_and_in_every_control():
     assert controls.balance(network).n_unmatched == len(table)
     assert f"{len(table)} of {network.n_neurons} neurons have no match in removed energy" in controls.note(network)
     assert all(controls.draw(network, number, 0).members[place] for number in range(20))
-    assert controls.problem(network) == ""  # the others have controls
+    assert controls.unavailable_reason(network) == ""  # the others have controls
     # The control: without it among the members, it is in no control, and nothing is said of it.
     members[place] = False
     network = network_of(SPACE, members)
@@ -278,7 +278,7 @@ def test_a_network_of_nothing_but_such_neurons_has_no_control():
     energy[places] = 1e9
     controls = EnergyMatchedControls(SPACE, energy)
     lonely = network_of(SPACE, np.isin(np.arange(SPACE.n_neurons), places), "lonely")
-    assert controls.problem(lonely) == (
+    assert controls.unavailable_reason(lonely) == (
         "'lonely' has no control: no other neurons remove as much, within a factor of 1.5"
     )
 

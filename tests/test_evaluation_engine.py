@@ -17,7 +17,7 @@ from lmri.lesions import tasks
 from lmri.lesions.baselines import ResampleSource
 from lmri.lesions.controls import PermutedControls, SharedControls
 from lmri.lesions.evaluation import ItemStore, estimate_cost
-from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.prefix import PrefixCache
 from lmri.lesions.evaluation.run import first_layer
 from lmri.lesions.interventions import preserve
 from lmri.lesions.scores import Design
@@ -373,7 +373,7 @@ def test_a_model_that_gives_something_else_without_its_blocks_is_run_whole(gpt2,
 
     handle = gpt2.transformer.h[1].register_forward_hook(steer)
     task = tasks.Perplexity(TEXTS)
-    prefix = Prefix(gpt2, [1, 2])
+    prefix = PrefixCache(gpt2, [1, 2])
     with prefix.keeping():
         task.score(gpt2, tokenizer)
     prefix.check()
@@ -394,7 +394,7 @@ def test_a_model_that_leaves_something_behind_for_later_blocks_is_run_whole(gpt2
         last.register_forward_pre_hook(lambda module, args: (args[0] + left["value"], *args[1:])),
     ]
     task = tasks.Perplexity(TEXTS, batch_size=2)
-    prefix = Prefix(gpt2, [1, 2])
+    prefix = PrefixCache(gpt2, [1, 2])
     with prefix.keeping():
         task.score(gpt2, tokenizer)
     prefix.check()
@@ -423,7 +423,7 @@ def test_what_does_not_fit_is_computed(tokenizer):
     model = build("gpt2")
     space = find_sites(model)
     task = tasks.Perplexity(TEXTS, batch_size=2)
-    prefix = Prefix(model, [2], budget=20_000)
+    prefix = PrefixCache(model, [2], budget=20_000)
     with prefix.keeping():
         task.score(model, tokenizer)
     assert 0 < prefix.n_bytes <= 20_000

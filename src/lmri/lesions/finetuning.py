@@ -138,9 +138,9 @@ def finetune(
     training = training or Training()
     _check(train, held_out)
     _check_installed()
-    with _own_randomness(training.seed):
-        child, own_tokenizer = make_classifier(model, tokenizer, list(train.verbalizer))
-        n_steps = _train(child, own_tokenizer, train, training, progress)
+    with _seeded(training.seed):
+        child, child_tokenizer = make_classifier(model, tokenizer, list(train.verbalizer))
+        n_steps = _train(child, child_tokenizer, train, training, progress)
     child.eval()
     broken = [name for name, values in child.named_parameters() if not torch.isfinite(values).all()]
     if broken:
@@ -148,7 +148,7 @@ def finetune(
             f"Training broke down: {len(broken)} tensors of the child hold NaN or infinity, such as {broken[0]!r}. "
             f"Lower learning_rate, which is {training.learning_rate:g}."
         )
-    items = held_out.score(child, own_tokenizer)
+    items = held_out.score(child, child_tokenizer)
     about = {
         "parent": _weights(model),
         "child": _weights(child),
@@ -163,7 +163,7 @@ def finetune(
         "n_held_out": len(held_out.labels),
         "versions": versions(),
     }
-    return FineTuned(child, own_tokenizer, _summary(items, held_out, training.seed), items, about)
+    return FineTuned(child, child_tokenizer, _summary(items, held_out, training.seed), items, about)
 
 
 def learned_texts(model: str | Path) -> frozenset[str]:
@@ -192,19 +192,19 @@ def make_classifier(model: PreTrainedModel, tokenizer: Any, labels: Sequence[str
     TypeError
         If transformers has no classifier of this architecture, or the parent has no such body.
     """
-    own_tokenizer, config = copy.deepcopy(tokenizer), copy.deepcopy(model.config)
+    child_tokenizer, config = copy.deepcopy(tokenizer), copy.deepcopy(model.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     config.architectures = None
-    if own_tokenizer.pad_token is None:
-        if own_tokenizer.eos_token is not None:
-            own_tokenizer.pad_token = own_tokenizer.eos_token
+    if child_tokenizer.pad_token is None:
+        if child_tokenizer.eos_token is not None:
+            child_tokenizer.pad_token = child_tokenizer.eos_token
         else:
-            own_tokenizer.add_special_tokens({"pad_token": "<pad>"})
-    config.get_text_config().pad_token_id = own_tokenizer.pad_token_id
+            child_tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    config.get_text_config().pad_token_id = child_tokenizer.pad_token_id
     n_known = model.get_input_embeddings().weight.shape[0]
     # The embedding is made to fit after it got the parent's weights; a pad beyond it would fail before.
-    beyond = own_tokenizer.pad_token_id >= n_known
+    beyond = child_tokenizer.pad_token_id >= n_known
     if beyond:
         config.get_text_config().pad_token_id = None
     try:
@@ -223,10 +223,10 @@ def make_classifier(model: PreTrainedModel, tokenizer: Any, labels: Sequence[str
             "only. Score the model itself by 'loglikelihood' or 'generate' instead."
         )
     if beyond:
-        child.resize_token_embeddings(own_tokenizer.pad_token_id + 1)
-        child.config.get_text_config().pad_token_id = own_tokenizer.pad_token_id
+        child.resize_token_embeddings(child_tokenizer.pad_token_id + 1)
+        child.config.get_text_config().pad_token_id = child_tokenizer.pad_token_id
     child.to(next(model.parameters()).device, dtype=torch.float32)
-    return child, own_tokenizer
+    return child, child_tokenizer
 
 
 def save(made: FineTuned, out: str | Path) -> Path:
@@ -292,7 +292,7 @@ def _weights(model: PreTrainedModel) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
+def _seeded(seed: int) -> Iterator[None]:
     """Seed everything, and leave the caller's random numbers as they were: Trainer seeds them all."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
@@ -324,7 +324,7 @@ def _train(
     training: Training,
     progress: Callable[[int, int], None] | None,
 ) -> int:
-    limits = [one for one in (context_length(child, tokenizer), training.max_tokens) if one]
+    limits = [limit for limit in (context_length(child, tokenizer), training.max_tokens) if limit]
     numbers = {label: number for number, label in enumerate(task.verbalizer)}
     rows = [
         {**head_inputs(tokenizer, item, min(limits) if limits else None)[0], "labels": numbers[label]}

@@ -101,8 +101,8 @@ def finetune_on_task(
     logger.info("Loading %s", model)
     parent, tokenizer = (loading or LoadingOptions()).load(model)
     logger.info("Training on %d items", len(fit.labels))
-    made = finetune(parent, tokenizer, fit, test, training, progress)
+    fine_tuned = finetune(parent, tokenizer, fit, test, training, progress)
     origin = {"source": data.data, "shares": list(data.shares), "seed": data.seed}
-    made = replace(made, about={**made.about, "data": origin})
-    save(made, out)
-    return made
+    fine_tuned = replace(fine_tuned, about={**fine_tuned.about, "data": origin})
+    save(fine_tuned, out)
+    return fine_tuned

@@ -206,8 +206,8 @@ class Plan:
             save_scores(self.store, scores, self.name, self.site, self.network_set, parameters)
 
         inputs = scores_inputs(self.store, self.network_set, self.site, made_of)
-        own = (inputs, {**parameters, "seed": seed})
-        self.store.compute_unless_stored(SCORES, self.site, self.name, own, compute)
+        key = (inputs, {**parameters, "seed": seed})
+        self.store.compute_unless_stored(SCORES, self.site, self.name, key, compute)
         return self.store.open(SCORES_CODEC, self.name, self.site)
 
 

@@ -48,12 +48,12 @@ class Silencing:
 
     def options(self) -> dict[str, Any]:
         """Return the options of the intervention, without those that keep their defaults."""
-        found: dict[str, Any] = {"baseline": self.baseline}
+        options: dict[str, Any] = {"baseline": self.baseline}
         if self.spare:
-            found["spare"] = self.spare
+            options["spare"] = self.spare
         if self.positions is not None:
-            found["positions"] = self.positions if isinstance(self.positions, str) else list(self.positions)
-        return found
+            options["positions"] = self.positions if isinstance(self.positions, str) else list(self.positions)
+        return options
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Request:
                 f"--n-seeds is {self.n_seeds}; accepted is 1 and, with --baseline resample:CORPUS, more, such as 10."
             )
         doses = [self.options.get("gain"), self.options.get("offset")]
-        is_grid = any(isinstance(one, list) for one in doses)
+        is_grid = any(isinstance(dose, list) for dose in doses)
         if self.kind == "amplify" and not is_grid and doses.count(None) != 1:
             raise ValueError("Give exactly one of --gain, such as 1.5, and --offset, such as 1.0.")
 
@@ -273,11 +273,11 @@ def intervention_maker(store: Store, request: Request, site: str) -> "Callable[[
         return lambda network: function(network, **options)
     baseline = request.baseline
     seeds = [replace(baseline, seed=baseline.seed + number) for number in range(request.n_seeds)]
-    values = [one.value(store, site) for one in seeds]
+    values = [seeded.value(store, site) for seeded in seeds]
 
     def make(network: Network) -> "Conditions":
-        made = [function(network, **{**options, "baseline": one}) for one in values]
-        return made[0] if len(made) == 1 else made
+        repetitions = [function(network, **{**options, "baseline": value}) for value in values]
+        return repetitions[0] if len(repetitions) == 1 else repetitions
 
     return make
 
@@ -288,5 +288,5 @@ def make_conditions(store: Store, request: Request, networks: NetworkSet) -> "di
 
     make = intervention_maker(store, request, networks.space.site)
     if isinstance(networks, RoiSet):
-        return {one.name: make(one) for one in lesion_targets(networks)}
+        return {target.name: make(target) for target in lesion_targets(networks)}
     return conditions_of(networks, make, request.seed)

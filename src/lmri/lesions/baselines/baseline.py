@@ -40,11 +40,11 @@ class Baseline:
             If the text has none of the accepted forms.
         """
         keyword, *rest = text.split(":")
-        named = [one for one in BASELINES.values() if one.keyword and one.keyword == keyword]
+        named = [kind for kind in BASELINES.values() if kind.keyword and kind.keyword == keyword]
         if not named and text and not rest:
-            return cls(next(one.name for one in BASELINES.values() if not one.keyword), text)
-        if named and (found := cls._of(named[0], rest)) is not None:
-            return found
+            return cls(next(kind.name for kind in BASELINES.values() if not kind.keyword), text)
+        if named and (baseline := cls._of(named[0], rest)) is not None:
+            return baseline
         raise ValueError(f"The baseline is {text!r}; {accepted_baselines()}.")
 
     @classmethod

@@ -15,9 +15,9 @@ def _value(recording: "Recording", _seed: int) -> "Recording":
     return recording
 
 
-def _removed(own: "Moments", given: "Moments") -> "np.ndarray":
-    mean, variance = own
-    return variance + (mean - given[0]) ** 2
+def _removed(moments: "Moments", baseline_moments: "Moments") -> "np.ndarray":
+    mean, variance = moments
+    return variance + (mean - baseline_moments[0]) ** 2
 
 
 KIND = BaselineKind(

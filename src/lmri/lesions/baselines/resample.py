@@ -20,8 +20,8 @@ def _label(corpus: str, seed: int) -> str:
     return f"resample of {corpus}, seed {seed}" if seed else f"resample of {corpus}"
 
 
-def _removed(own: "Moments", given: "Moments") -> "np.ndarray":
-    (mean, variance), (other_mean, other_variance) = own, given
+def _removed(moments: "Moments", baseline_moments: "Moments") -> "np.ndarray":
+    (mean, variance), (other_mean, other_variance) = moments, baseline_moments
     return variance + other_variance + (mean - other_mean) ** 2
 
 

@@ -74,8 +74,8 @@ class ResampleSource:
         values = np.empty((len(chosen), recording.space.n_neurons), dtype=np.float32)
         first = 0
         for array in recording.arrays():
-            own = (chosen >= first) & (chosen < first + len(array))
-            values[own] = array[chosen[own] - first]
+            in_run = (chosen >= first) & (chosen < first + len(array))
+            values[in_run] = array[chosen[in_run] - first]
             first += len(array)
         texts = frozenset(text_hash(text) for text in recording.fit_texts)
         return cls(recording.space, values, recording.corpus, seed, texts)

@@ -76,9 +76,9 @@ def measure(
     # Of every neuron that is drawn, in expectation: that of its layer or stratum.
     before = float((logs - by_layer)[members].mean())
     after = float((logs - by_stratum)[members].mean())
-    own = float((logs - by_layer)[members].var())
-    others = float(_mean_of(layers, (logs - by_layer) ** 2)[members].mean())
-    scale = np.sqrt((own + others) / 2)
+    member_variance = float((logs - by_layer)[members].var())
+    control_variance = float(_mean_of(layers, (logs - by_layer) ** 2)[members].mean())
+    scale = np.sqrt((member_variance + control_variance) / 2)
     removed = float(energy[members].sum())
     in_stratum = _mean_of(strata, members.astype(float))
     return Balance(
@@ -97,10 +97,10 @@ def _log(space: NeuronSpace, energy: np.ndarray) -> np.ndarray:
     """Take logarithms; dead neurons count as the weakest living one of their layer."""
     logs = np.zeros(space.n_neurons)
     for z in range(space.n_layers):
-        own = slice(int(space.offsets[z]), int(space.offsets[z + 1]))
-        living = energy[own][energy[own] > 0]
+        in_layer = slice(int(space.offsets[z]), int(space.offsets[z + 1]))
+        living = energy[in_layer][energy[in_layer] > 0]
         if living.size:
-            logs[own] = np.log(np.maximum(energy[own], living.min()))
+            logs[in_layer] = np.log(np.maximum(energy[in_layer], living.min()))
     return logs
 
 

@@ -49,7 +49,7 @@ class Controls(Protocol):
         """Count the different sets that can be drawn, the network among them; may be infinity."""
         ...
 
-    def problem(self, network: Network) -> str:
+    def unavailable_reason(self, network: Network) -> str:
         """Say why the network has no control; empty if it has."""
         ...
 
@@ -78,20 +78,20 @@ def permutation_within(groups: np.ndarray, seed: Sequence[int]) -> np.ndarray:
     seed : sequence of int
         Of the draw.
     """
-    own = np.argsort(groups, kind="stable")
+    ordered = np.argsort(groups, kind="stable")
     # Sorted by group and then by random numbers, neurons stand in random order within their group.
     drawn = np.lexsort((np.random.default_rng(seed).random(len(groups)), groups))
     permutation = np.empty(len(groups), dtype=np.intp)
-    permutation[own] = drawn
+    permutation[ordered] = drawn
     return permutation
 
 
-def exchanged(network: Network, permutation: np.ndarray) -> np.ndarray:
+def permute_members(network: Network, permutation: np.ndarray) -> np.ndarray:
     """Give the neurons to which a permutation takes a network's members, in their order."""
     return permutation[np.flatnonzero(network.members)]
 
 
-def moved(network: Network, origins: np.ndarray, places: np.ndarray, name: str) -> Network:
+def relocate_weights(network: Network, origins: np.ndarray, places: np.ndarray, name: str) -> Network:
     """Make the control that has the weight of member ``origins[i]`` at neuron ``places[i]``."""
     weights = np.zeros_like(network.weights)
     members = np.zeros(network.space.n_neurons, dtype=bool)

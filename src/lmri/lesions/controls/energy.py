@@ -47,10 +47,10 @@ def moments(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for array in arrays:
         for first in range(0, len(array), _ROWS):
             block = array[first : first + _ROWS].astype(np.float64)
-            own = block.mean(axis=0)
-            difference = own - mean
+            block_mean = block.mean(axis=0)
+            difference = block_mean - mean
             total = n + len(block)
-            squares = squares + ((block - own) ** 2).sum(axis=0) + difference**2 * (n * len(block) / total)
+            squares = squares + ((block - block_mean) ** 2).sum(axis=0) + difference**2 * (n * len(block) / total)
             mean = mean + difference * (len(block) / total)
             n = total
     if not n:
@@ -87,8 +87,8 @@ def removed_energy(
     if not every:
         raise ValueError("There is no recording to measure activations on. Give that of the fitted texts.")
     space = every[0].space
-    for one in every[1:]:
-        space.check_same(one.space, f"The recording of {one.corpus!r}")
+    for recording in every[1:]:
+        space.check_same(recording.space, f"The recording of {recording.corpus!r}")
     if baseline not in BASELINES:
         raise ValueError(f"baseline is {baseline!r}; accepted are {', '.join(map(repr, BASELINES))}.")
     if not is_input(space.site) and norms is not None:
@@ -104,7 +104,7 @@ def removed_energy(
         norms = np.asarray(norms, dtype=np.float64)
         if norms.shape != (space.n_neurons,):
             raise SpaceMismatchError(f"norms have shape {norms.shape}; ({space.n_neurons},) is needed.")
-    mean, variance = moments(chain.from_iterable(one.arrays() for one in every))
+    mean, variance = moments(chain.from_iterable(recording.arrays() for recording in every))
     other_mean, other_variance = mean, variance
     if given is not None:
         space.check_same(given.space, f"The recording of {given.corpus!r}")

@@ -10,12 +10,12 @@ from lmri.lesions.controls.base import (
     DRAWS,
     check_n,
     common_notes,
-    exchanged,
     layer_overlap,
-    moved,
     n_choices,
     only_itself,
     permutation_within,
+    permute_members,
+    relocate_weights,
 )
 from lmri.networks import Network
 from lmri.space import NeuronSpace
@@ -61,8 +61,10 @@ class MatchedControls:
         seed : int
             Of all draws.
         """
-        places = exchanged(network, permutation_within(network.space.layer_of, [seed, number]))
-        return moved(network, np.flatnonzero(network.members), places, f"{network.name}-control-{number:03d}")
+        places = permute_members(network, permutation_within(network.space.layer_of, [seed, number]))
+        return relocate_weights(
+            network, np.flatnonzero(network.members), places, f"{network.name}-control-{number:03d}"
+        )
 
     def expected_overlap(self, network: Network) -> float:
         """Share of a control's neurons that belong to the network, on average over draws."""
@@ -72,7 +74,7 @@ class MatchedControls:
         """Count the different sets that can be drawn, the network among them; may be infinity."""
         return n_choices(np.array(network.space.widths), network.layer_profile())
 
-    def problem(self, network: Network) -> str:
+    def unavailable_reason(self, network: Network) -> str:
         """Say why the network has no control; empty if it has."""
         return only_itself(self.n_possible(network), network, "are in its layers")
 

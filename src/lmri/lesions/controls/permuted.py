@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from lmri.lesions.controls.base import DRAWS, check_n, common_notes, layer_overlap, moved, only_itself, whole_exp
+from lmri.lesions.controls.base import (
+    DRAWS,
+    check_n,
+    common_notes,
+    layer_overlap,
+    only_itself,
+    relocate_weights,
+    whole_exp,
+)
 from lmri.lesions.controls.families import index
 from lmri.networks import Network
 from lmri.space import NeuronSpace
@@ -61,7 +69,7 @@ class PermutedControls:
         permutation = rng.permutation(width)
         origins = np.flatnonzero(network.members)
         places = space.layer_of[origins] * width + permutation[space.neuron_of[origins]]
-        return moved(network, origins, places, f"{network.name}-index-control-{number:03d}")
+        return relocate_weights(network, origins, places, f"{network.name}-index-control-{number:03d}")
 
     def expected_overlap(self, network: Network) -> float:
         """Share of a control's neurons that belong to the network, on average over draws."""
@@ -75,7 +83,7 @@ class PermutedControls:
         _, same = np.unique(network.members.reshape(-1, width), axis=1, return_counts=True)
         return whole_exp(float(gammaln(width + 1) - gammaln(same + 1).sum()))
 
-    def problem(self, network: Network) -> str:
+    def unavailable_reason(self, network: Network) -> str:
         """Say why the network has no control; empty if it has."""
         return only_itself(self.n_possible(network), network, "are in its layers")
 

@@ -7,8 +7,8 @@ from lmri.lesions.controls.families import energy, index, layer, shared
 from lmri.lesions.controls.families.kinds import ControlFamily
 
 CONTROLS: dict[str, ControlFamily] = {
-    one.name: one
-    for one in (
+    family.name: family
+    for family in (
         layer.FAMILY,
         energy.FAMILY,
         index.FAMILY,
@@ -58,7 +58,7 @@ class ControlOptions:
 
 def controls_help() -> str:
     """List the families of controls, each with its description, for ``--help``."""
-    return "; ".join(f"{one.name}, {one.help}" if one.help else one.name for one in CONTROLS.values())
+    return "; ".join(f"{family.name}, {family.help}" if family.help else family.name for family in CONTROLS.values())
 
 
 def family_words(family: str) -> str:
@@ -69,5 +69,5 @@ def family_words(family: str) -> str:
     >>> family_words("layer+size"), family_words("my own")
     ('as many neurons in every layer', 'my own')
     """
-    known = [one.words for one in CONTROLS.values() if one.family == family]
+    known = [entry.words for entry in CONTROLS.values() if entry.family == family]
     return known[0] if known else family

@@ -38,12 +38,12 @@ class SharedControls:
     slack: float = 0.25
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "networks", tuple(one for one in self.networks if one.n_neurons))
+        object.__setattr__(self, "networks", tuple(network for network in self.networks if network.n_neurons))
         if not (0 <= self.slack <= 1):
             raise ValueError(f"slack is {self.slack}; it must lie between 0 (the same layer profile) and 1.")
         _ = self._plain  # refuses a bad n
-        for one in self.networks:
-            self.networks[0].space.check_same(one.space, repr(one.name))
+        for network in self.networks:
+            self.networks[0].space.check_same(network.space, repr(network.name))
 
     @cached_property
     def _plain(self) -> MatchedControls:
@@ -58,13 +58,13 @@ class SharedControls:
     def groups(self) -> list[tuple[np.ndarray, list[Network]]]:
         """Networks that share their controls, each group with the layer profile of these."""
         groups: list[tuple[np.ndarray, list[Network]]] = []
-        for network in sorted(self.networks, key=lambda one: (-one.n_neurons, one.name)):
+        for network in sorted(self.networks, key=lambda item: (-item.n_neurons, item.name)):
             profile = network.layer_profile()
-            for place, (cover, members) in enumerate(groups):
+            for index, (cover, members) in enumerate(groups):
                 wider = np.maximum(cover, profile)
                 # The network is the smallest so far.
                 if wider.sum() <= (1 + self.slack) * network.n_neurons:
-                    groups[place] = wider, [*members, network]
+                    groups[index] = wider, [*members, network]
                     break
             else:
                 groups.append((profile, [network]))
@@ -74,7 +74,7 @@ class SharedControls:
         """Make a set that has the profile which the network's group shares."""
         key = network.members.tobytes()
         for cover, members in self.groups:
-            if any(one.members.tobytes() == key for one in members):
+            if any(other.members.tobytes() == key for other in members):
                 space, taken = network.space, np.zeros(network.space.n_neurons, dtype=bool)
                 for z, count in enumerate(cover):
                     taken[int(space.offsets[z]) : int(space.offsets[z]) + int(count)] = True
@@ -109,9 +109,9 @@ class SharedControls:
         """Count the different sets that can be drawn; may be infinity."""
         return self._plain.n_possible(self._cover(network) if network.n_neurons else network)
 
-    def problem(self, network: Network) -> str:
+    def unavailable_reason(self, network: Network) -> str:
         """Say why the network has no control; empty if it has."""
-        return self._plain.problem(self._cover(network) if network.n_neurons else network)
+        return self._plain.unavailable_reason(self._cover(network) if network.n_neurons else network)
 
     def note(self, network: Network) -> str:
         """Say what a reader has to know of these controls; empty if all is well."""
@@ -124,5 +124,5 @@ class SharedControls:
 
     def identity(self) -> dict[str, Any]:
         """Give everything that draws depend on but network and seed, ready for JSON."""
-        members = sorted(digest(np.flatnonzero(one.members).tolist()) for one in self.networks)
+        members = sorted(digest(np.flatnonzero(network.members).tolist()) for network in self.networks)
         return {"family": self.family, "n": self.n, "slack": self.slack, "networks": digest(members), "draws": "shared"}

@@ -16,12 +16,12 @@ from lmri.lesions.controls.base import (
     DRAWS,
     check_n,
     common_notes,
-    exchanged,
-    moved,
     n_choices,
     only_itself,
     overlap_within,
     permutation_within,
+    permute_members,
+    relocate_weights,
 )
 from lmri.lesions.controls.energy import removed_energy
 from lmri.lesions.controls.families import energy
@@ -123,9 +123,9 @@ class EnergyMatchedControls:
         labels = np.empty(self.space.n_neurons, dtype=np.intp)
         n_strata = 0
         for z in range(self.space.n_layers):
-            own = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
-            labels[own] = n_strata + cut(self.energy[own], self.ratio, self.size)
-            n_strata = int(labels[own].max()) + 1
+            in_layer = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
+            labels[in_layer] = n_strata + cut(self.energy[in_layer], self.ratio, self.size)
+            n_strata = int(labels[in_layer].max()) + 1
         return labels
 
     @cached_property
@@ -150,8 +150,10 @@ class EnergyMatchedControls:
             Of all draws.
         """
         self._counts(network)  # refuses another geometry
-        places = exchanged(network, permutation_within(self.strata, [seed, number, zlib.crc32(b"energy")]))
-        return moved(network, np.flatnonzero(network.members), places, f"{network.name}-energy-control-{number:03d}")
+        places = permute_members(network, permutation_within(self.strata, [seed, number, zlib.crc32(b"energy")]))
+        return relocate_weights(
+            network, np.flatnonzero(network.members), places, f"{network.name}-energy-control-{number:03d}"
+        )
 
     def expected_overlap(self, network: Network) -> float:
         """Share of a control's neurons that belong to the network, on average over draws."""
@@ -177,7 +179,7 @@ class EnergyMatchedControls:
         """Say how alike a network and its controls are in removed energy, before and after matching."""
         return measure(self.space, self.energy, self.strata, network, len(self.unmatched(network)))
 
-    def problem(self, network: Network) -> str:
+    def unavailable_reason(self, network: Network) -> str:
         """Say why the network has no control; empty if it has."""
         return only_itself(self.n_possible(network), network, f"remove as much, within a factor of {self.ratio:g}")
 

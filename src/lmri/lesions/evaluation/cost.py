@@ -36,17 +36,17 @@ def estimate_cost(
         different conditions and controls that change anything and are not stored, and ``total_seconds``. Stopping
         early, and not running the layers below a lesion, can only make it less.
     """
-    steps = [step for plan in make_plans(conditions, controls, seed) for step in plan.steps()]
+    runs = [run for plan in make_plans(conditions, controls, seed) for run in plan.runs()]
     # Equal sets of neurons, such as shared controls, are scored once.
-    asked = {one.digest() for step in steps for one in step.interventions if one.edits()}
+    digests = {intervention.digest() for run in runs for intervention in run.interventions if intervention.edits()}
     rows = []
     for task in tasks:
         key = store.key(model, tokenizer, task) if store else ""
         start = time.perf_counter()
         n_items = len(task.score(model, tokenizer))
         seconds = time.perf_counter() - start
-        n_stored = sum(store.find(key, one, task) is not None for one in asked) if store else 0
-        n_evaluations = 1 + len(asked) - n_stored
+        n_stored = sum(store.find(key, digest, task) is not None for digest in digests) if store else 0
+        n_evaluations = 1 + len(digests) - n_stored
         rows.append(
             {
                 "task": task.info.name,

@@ -54,15 +54,22 @@ def identity(
     return {
         "model": fingerprint(model, head=True),
         "tasks": {task.info.name: task.digest() for task in tasks},
-        "conditions": digest([[name, *(one.digest() for one in repeats(made))] for name, made in conditions.items()]),
-        "controls": families[0].identity() if len(families) == 1 else [one.identity() for one in families] or None,
+        "conditions": digest(
+            [
+                [name, *(intervention.digest() for intervention in repeats(condition))]
+                for name, condition in conditions.items()
+            ]
+        ),
+        "controls": families[0].identity()
+        if len(families) == 1
+        else [family.identity() for family in families] or None,
         "controls_seed": seed,
         "altered": alterations(model),
     } | ({"stop_after": stop_after} if stop_after else {})
 
 
 @dataclass(frozen=True)
-class Step:
+class ConditionRun:
     """One condition, or one control of it.
 
     Parameters
@@ -84,7 +91,7 @@ class Step:
     @property
     def changes(self) -> bool:
         """Whether anything differs from the intact model."""
-        return any(one.edits() for one in self.interventions)
+        return any(intervention.edits() for intervention in self.interventions)
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,13 @@ class Plan:
         Of each family.
     """
 
-    own: Step
-    families: tuple[Callable[[int], Step], ...]
+    run: ConditionRun
+    families: tuple[Callable[[int], ConditionRun], ...]
     n_draws: tuple[int, ...]
 
-    def steps(self) -> Iterator[Step]:
+    def runs(self) -> Iterator[ConditionRun]:
         """List the condition and all its controls."""
-        yield self.own
+        yield self.run
         for draw, n in zip(self.families, self.n_draws, strict=True):
             yield from map(draw, range(n))
 
@@ -134,7 +141,7 @@ def repeats(condition: Intervention | Sequence[Intervention]) -> tuple[Intervent
 def families_of(controls: Controls | Sequence[Controls] | None) -> list[Controls]:
     """Give the families of controls as a list, each once."""
     families = [] if controls is None else list(controls) if isinstance(controls, Sequence) else [controls]
-    names = [one.family for one in families]
+    names = [family.family for family in families]
     if len(set(names)) < len(names):
         raise ValueError(f"The families of controls are {names}; give each once.")
     return families
@@ -145,8 +152,8 @@ def make_plans(
 ) -> list[Plan]:
     """Plan every condition and its controls, and warn of what has to be known of these."""
     plans = []
-    for name, made in conditions.items():
-        plans.append(_plan(name, repeats(made), families_of(controls), seed))
+    for name, condition in conditions.items():
+        plans.append(_plan(name, repeats(condition), families_of(controls), seed))
     return plans
 
 
@@ -154,7 +161,7 @@ def _plan(name: str, interventions: tuple[Intervention, ...], families: Sequence
     if not interventions:
         raise ValueError(f"The condition {name!r} is an empty list. Give at least one intervention.")
     target = interventions[0].target
-    if any(not np.array_equal(one.target.members, target.members) for one in interventions):
+    if any(not np.array_equal(intervention.target.members, target.members) for intervention in interventions):
         raise ValueError(
             f"The interventions of {name!r} are on different neurons. Only repetitions of one, such as with several "
             "seeds, make one condition."
@@ -162,36 +169,38 @@ def _plan(name: str, interventions: tuple[Intervention, ...], families: Sequence
     controlled = target.kind in ("network", "union") and target.n_neurons > 0
     makers, counts, notes = [], [], []
     for controls in families if controlled else []:
-        if isinstance(controls, SharedControls) and any(one.kind != "lesion" for one in interventions):
+        if isinstance(controls, SharedControls) and any(
+            intervention.kind != "lesion" for intervention in interventions
+        ):
             raise ValueError(
                 f"{name!r} is no lesion, and shared controls are larger than their network, which errs to the safe "
                 "side only where neurons are silenced. Use MatchedControls."
             )
-        problem = controls.problem(target)
-        note = problem or controls.note(target)
+        reason = controls.unavailable_reason(target)
+        note = reason or controls.note(target)
         if note:
             # One family needs no name: it stands in the same row.
             notes.append(f"{controls.family}: {note}" if len(families) > 1 else note)
-        if not problem:
+        if not reason:
             makers.append(_drawer(name, interventions, controls, len(families) > 1, seed))
             counts.append(controls.n)
     note = "; ".join(notes)
     if note:
         warnings.warn(f"{name}: {note}.", DataWarning, stacklevel=4)
     row = plan_row(name, target.kind, target.name, target.n_neurons, note=note)
-    return Plan(Step(row, interventions), tuple(makers), tuple(counts))
+    return Plan(ConditionRun(row, interventions), tuple(makers), tuple(counts))
 
 
 def _drawer(
     name: str, interventions: tuple[Intervention, ...], controls: Controls, several: bool, seed: int
-) -> Callable[[int], Step]:
+) -> Callable[[int], ConditionRun]:
     target = interventions[0].target
-    place = f"/{controls.family}" if several else ""
+    prefix = f"/{controls.family}" if several else ""
 
-    def draw(number: int) -> Step:
+    def draw(number: int) -> ConditionRun:
         control = controls.draw(target, number, seed)
         row = plan_row(
-            f"{name}{place}/control-{number:03d}",
+            f"{name}{prefix}/control-{number:03d}",
             "control",
             control.name,
             control.n_neurons,
@@ -199,6 +208,6 @@ def _drawer(
             control_family=controls.family,
             draw=number,
         )
-        return Step(row, tuple(one.on_other(control) for one in interventions))
+        return ConditionRun(row, tuple(intervention.on_other(control) for intervention in interventions))
 
     return draw

@@ -24,7 +24,7 @@ BUDGET = 2 * 1024**3
 """Bytes that are kept at most."""
 
 
-class Prefix:
+class PrefixCache:
     """Outputs of the blocks below certain depths, by the batch that was read.
 
     Parameters
@@ -42,7 +42,7 @@ class Prefix:
         self.budget = budget
         self.n_bytes = 0
         self.n_skipped = 0
-        self._kept: dict[tuple[str, int], Any] = {}
+        self._stored: dict[tuple[str, int], Any] = {}
         self._read: str | None = None
         self._example: dict[str, Any] = {}
         try:
@@ -69,9 +69,9 @@ class Prefix:
             return
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watching())
-            for place, block in enumerate(self._blocks[:depth]):
+            for index, block in enumerate(self._blocks[:depth]):
                 whole = block.forward
-                block.forward = self._instead(whole, depth, place == depth - 1)
+                block.forward = self._instead(whole, depth, index == depth - 1)
                 # Deleting gives the method of the class back, or a wrapper that somebody else had put in its place.
                 stack.callback(_restore, block, whole)
             yield
@@ -139,26 +139,26 @@ class Prefix:
     def _keeper(self, depth: int) -> Callable[..., None]:
         def keep(module: torch.nn.Module, args: Any, output: Any) -> None:
             key = (self._read, depth)
-            if self._read is None or key in self._kept:
+            if self._read is None or key in self._stored:
                 return
             size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(output))
             if self.n_bytes + size <= self.budget:
-                self._kept[self._read, depth] = output
+                self._stored[self._read, depth] = output
                 self.n_bytes += size
 
         return keep
 
     def _instead(self, whole: Callable[..., Any], depth: int, is_last: bool) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
-            kept = None if self._read is None else self._kept.get((self._read, depth))
-            if kept is None:
+            stored = None if self._read is None else self._stored.get((self._read, depth))
+            if stored is None:
                 return whole(*args, **kwargs)
             if is_last:
                 self.n_skipped += 1
-                return _fresh(kept)
+                return _fresh(stored)
             # Of the form that this model's blocks give, so that it goes on to the next of them.
             hidden = args[0] if args else kwargs["hidden_states"]
-            return (hidden, *kept[1:]) if isinstance(kept, tuple) else hidden
+            return (hidden, *stored[1:]) if isinstance(stored, tuple) else hidden
 
         return forward
 
@@ -169,11 +169,11 @@ def _restore(block: torch.nn.Module, whole: Callable[..., Any]) -> None:
         block.forward = whole
 
 
-def _fresh(kept: Any) -> Any:
+def _fresh(output: Any) -> Any:
     """Copy tensors, so that a model which writes into what it is given does not change what is kept."""
-    if isinstance(kept, torch.Tensor):
-        return kept.clone()
-    return tuple(_fresh(one) for one in kept) if isinstance(kept, tuple) else kept
+    if isinstance(output, torch.Tensor):
+        return output.clone()
+    return tuple(_fresh(part) for part in output) if isinstance(output, tuple) else output
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:

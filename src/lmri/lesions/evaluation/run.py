@@ -12,8 +12,17 @@ from transformers import PreTrainedModel
 from lmri.exceptions import DataWarning
 from lmri.lesions.controls import Controls
 from lmri.lesions.controls.base import DRAWS
-from lmri.lesions.evaluation.plan import Conditions, Plan, Step, families_of, identity, make_plans, plan_row, repeats
-from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.plan import (
+    ConditionRun,
+    Conditions,
+    Plan,
+    families_of,
+    identity,
+    make_plans,
+    plan_row,
+    repeats,
+)
+from lmri.lesions.evaluation.prefix import PrefixCache
 from lmri.lesions.evaluation.store import ItemStore, Rows
 from lmri.lesions.interventions import Intervention
 from lmri.lesions.scores import INTACT, Design, Scores, TaskInfo, values_of
@@ -90,8 +99,8 @@ def evaluate(
     made_of = identity(model, tasks, conditions, controls, seed, stop_after)
     plans = make_plans(conditions, controls, seed)
     # Rows of an altered model are not those of its weights, by which a store knows them.
-    kept = ItemStore() if store is None or altered else store
-    run = _Run(model, tokenizer, tasks, plans, strict, stop_after, kept, progress)
+    item_store = ItemStore() if store is None or altered else store
+    run = _Run(model, tokenizer, tasks, plans, strict, stop_after, item_store, progress)
     items, rows = run.all()
     families = families_of(controls)
     design = Design(
@@ -119,7 +128,9 @@ class _Run:
         self.model, self.tokenizer, self.tasks, self.plans = model, tokenizer, tasks, plans
         self.strict, self.stop_after, self.store, self.progress = strict, stop_after, store, progress
         self.keys = {task.info.name: store.key(model, tokenizer, task) for task in tasks}
-        self.prefix = Prefix(model, {first_layer(one) for plan in plans for one in plan.own.interventions})
+        self.prefix = PrefixCache(
+            model, {first_layer(intervention) for plan in plans for intervention in plan.run.interventions}
+        )
         self.intact: dict[str, Rows] = {}
         self.items: Rows = []
         self.rows: list[dict[str, Any]] = []
@@ -129,9 +140,9 @@ class _Run:
     def all(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         self._score_intact()
         for plan in self.plans:
-            own = self._score(plan.own)
+            condition_rows = self._score(plan.run)
             for draw, n in zip(plan.families, plan.n_draws, strict=True):
-                self._score_controls(own, draw, n)
+                self._score_controls(condition_rows, draw, n)
         items = pd.DataFrame(self.items)
         for column in ("label", "predicted"):
             if column in items:
@@ -152,61 +163,61 @@ class _Run:
             for task in self.tasks:
                 # Always scored: it says whether stored rows are of a model that gives the same here.
                 live = _rows(task, self.model, self.tokenizer)
-                found = self.store.check(self.keys[task.info.name], task, live)
-                self.intact[task.info.name] = found
-                self.items.extend(_named(found, INTACT, task))
+                rows = self.store.check(self.keys[task.info.name], task, live)
+                self.intact[task.info.name] = rows
+                self.items.extend(_named(rows, INTACT, task))
                 self._count()
         self.prefix.check()
         _warn_of_guessing(self.model, self.tasks, self.intact)
 
-    def _score(self, step: Step) -> dict[str, Rows]:
+    def _score(self, run: ConditionRun) -> dict[str, Rows]:
         """Score one condition or control on all tasks; give its rows by task."""
-        self.rows.append(step.row)
+        self.rows.append(run.row)
         scored: dict[str, Rows] = {task.info.name: [] for task in self.tasks}
-        for number, intervention in enumerate(step.interventions):
-            for name, rows in self._score_one(intervention).items():
-                scored[name].extend({**row, "repeat": number} if len(step.interventions) > 1 else row for row in rows)
+        for number, intervention in enumerate(run.interventions):
+            for name, rows in self._score_intervention(intervention).items():
+                scored[name].extend({**row, "repeat": number} if len(run.interventions) > 1 else row for row in rows)
         for task in self.tasks:
-            self.items.extend(_named(scored[task.info.name], step.name, task))
+            self.items.extend(_named(scored[task.info.name], run.name, task))
         self._count(len(self.tasks))
         return scored
 
-    def _score_one(self, intervention: Intervention) -> dict[str, Rows]:
+    def _score_intervention(self, intervention: Intervention) -> dict[str, Rows]:
         if not intervention.edits():
             return self.intact  # nothing changes, as for an empty network, so nothing needs to be run
         known = intervention.digest()
-        found: dict[str, Rows] = {}
+        rows_by_task: dict[str, Rows] = {}
         missing: list[Task] = []
         for task in self.tasks:
             rows = self.store.find(self.keys[task.info.name], known, task)
             if rows is None:
                 missing.append(task)
             else:
-                found[task.info.name] = rows
+                rows_by_task[task.info.name] = rows
         if not missing:
-            return found
+            return rows_by_task
         with self.prefix.using(first_layer(intervention)), intervention.on(self.model, strict=self.strict):
             for task in missing:
                 rows = _rows(task, self.model, self.tokenizer)
                 self.store.keep(self.keys[task.info.name], known, task, rows)
-                found[task.info.name] = rows
-        return found
+                rows_by_task[task.info.name] = rows
+        return rows_by_task
 
-    def _score_controls(self, own: Mapping[str, Rows], draw: Callable[[int], Step], n: int) -> None:
-        open_questions = {(task.info.name, metric): 0 for task in self.tasks for metric in task.info.metrics}
-        bounds = {key: self._diff(own[key[0]], *key) for key in open_questions} if self.stop_after else {}
+    def _score_controls(self, condition_rows: Mapping[str, Rows], draw: Callable[[int], ConditionRun], n: int) -> None:
+        n_exceedances = {(task.info.name, metric): 0 for task in self.tasks for metric in task.info.metrics}
+        bounds = {key: self._diff(condition_rows[key[0]], *key) for key in n_exceedances} if self.stop_after else {}
         for number in range(n):
             scored = self._score(draw(number))
             for key, bound in bounds.items():
                 info = self._info(key[0])
                 diff = np.array([self._diff(scored[key[0]], *key)])
-                open_questions[key] += int(at_least_as_bad(diff, bound, info.higher_is_better)[0])
-            if bounds and min(open_questions.values()) >= self.stop_after:
+                n_exceedances[key] += int(at_least_as_bad(diff, bound, info.higher_is_better)[0])
+            if bounds and min(n_exceedances.values()) >= self.stop_after:
                 self._count((n - number - 1) * len(self.tasks))
                 return
 
     def _info(self, task: str) -> TaskInfo:
-        return next(one.info for one in self.tasks if one.info.name == task)
+        return next(candidate.info for candidate in self.tasks if candidate.info.name == task)
 
     def _diff(self, rows: Rows, task: str, metric: str) -> float:
         both = [*({**row, "condition": "own"} for row in rows), *_as(self.intact[task], INTACT)]
@@ -264,8 +275,8 @@ def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Map
 
 
 def _warn_of_overlap(tasks: Sequence[Task], conditions: Mapping[str, Conditions]) -> None:
-    every = [one for made in conditions.values() for one in repeats(made)]
-    fitted: frozenset[str] = frozenset().union(*(one.fit_texts for one in every))
+    every = [intervention for condition in conditions.values() for intervention in repeats(condition)]
+    fitted: frozenset[str] = frozenset().union(*(intervention.fit_texts for intervention in every))
     for task in tasks:
         scored = hashes(task.texts)
         if scored & fitted:

@@ -45,7 +45,7 @@ class ItemStore:
         self._known: dict[str, dict[str, dict[str, Any]]] = {}
         self._given: dict[str, str] = {}
 
-    def _made(self, key: str, task: Task) -> list[str]:
+    def _added_notes(self, key: str, task: Task) -> list[str]:
         """List the notes that scoring has added to those which the task was given."""
         given = self._given.get(key, "").split("; ")
         return [note for note in task.info.note.split("; ") if note and note not in given]
@@ -70,16 +70,20 @@ class ItemStore:
 
     def find(self, key: str, intervention: str, task: Task) -> Rows | None:
         """Give the rows of an intervention, and the task the notes that scoring it made; None if unknown."""
-        found = self._lines(key).get(intervention)
-        if found is None:
+        line = self._lines(key).get(intervention)
+        if line is None:
             return None
-        notes = [note for note in found["note"].split("; ") if note and note not in task.info.note.split("; ")]
+        notes = [note for note in line["note"].split("; ") if note and note not in task.info.note.split("; ")]
         task.info = replace(task.info, note="; ".join(filter(None, [task.info.note, *notes])))
-        return [dict(row) for row in found["rows"]]
+        return [dict(row) for row in line["rows"]]
 
     def keep(self, key: str, intervention: str, task: Task, rows: Rows) -> None:
         """Keep the rows of an intervention, on disk if there is a folder."""
-        line = {"of": intervention, "note": "; ".join(self._made(key, task)), "rows": [_plain(row) for row in rows]}
+        line = {
+            "of": intervention,
+            "note": "; ".join(self._added_notes(key, task)),
+            "rows": [_plain(row) for row in rows],
+        }
         self._lines(key)[intervention] = line
         path = self._path(key)
         if path is not None:
@@ -153,10 +157,10 @@ def _tokenizer_digest(tokenizer: Any) -> str:
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """Turn numpy scalars into Python's, of which JSON keeps every digit."""
-    made = (
+    items = (
         (name, value.item() if isinstance(value, np.generic | torch.Tensor) else value) for name, value in row.items()
     )
-    return dict(made)
+    return dict(items)
 
 
 def _same(stored: Rows, live: Rows) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 from lmri.lesions.experiments.curves import dose_figure
 from lmri.lesions.experiments.tails import control_table, p_better, with_better, with_q
 from lmri.lesions.scores import ALPHA, FEWEST_CLUSTERS, Scores, TaskInfo
-from lmri.lesions.scores.p_values import at_least_as_bad, counted_p
+from lmri.lesions.scores.p_values import at_least_as_bad, permutation_p
 from lmri.networks import Network, NetworkSet
 from lmri.storage.outcome import Outcome
 
@@ -36,7 +36,7 @@ BEST_COLUMNS = (
 )  # fmt: skip
 
 
-MOST_TOLD = 5
+MOST_NAMED = 5
 """Best doses that the text names; the table has all."""
 
 
@@ -93,8 +93,8 @@ def dose_grid(
             raise ValueError(f"{kind} is {dose}; it must be finite.")
     targets = [*networks, *([networks.union()] if len(networks) > 1 else [])]
     grid = [Dose(target, kind, float(dose)) for target in targets for kind, dose in doses]
-    names = [one.name for one in grid]
-    twice = sorted({f"{one.kind} {one.dose:g}" for one in grid if names.count(one.name) > 1})
+    names = [point.name for point in grid]
+    twice = sorted({f"{point.kind} {point.dose:g}" for point in grid if names.count(point.name) > 1})
     if twice:
         raise ValueError(f"{', '.join(twice)} comes twice. Give every dose once.")
     return grid
@@ -105,10 +105,10 @@ def dose_conditions(grid: Sequence[Dose]) -> "dict[str, Intervention]":
     from lmri.lesions.interventions import amplify
 
     return {
-        one.name: amplify(one.network, gain=one.dose)
-        if one.kind == GAIN
-        else amplify(one.network, offset=one.dose, along_sign=one.kind == ALONG)
-        for one in grid
+        point.name: amplify(point.network, gain=point.dose)
+        if point.kind == GAIN
+        else amplify(point.network, offset=point.dose, along_sign=point.kind == ALONG)
+        for point in grid
     }
 
 
@@ -141,7 +141,7 @@ def dose_table(scores: Scores, grid: Sequence[Dose]) -> pd.DataFrame:
 
 def _tables(scores: Scores, grid: Sequence[Dose]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make the table of doses, and that of their controls."""
-    points = {one.name: one for one in grid}
+    points = {point.name: point for point in grid}
     missing = sorted(set(points) - set(scores.conditions["condition"]))
     if missing or not points:
         raise ValueError(
@@ -152,9 +152,9 @@ def _tables(scores: Scores, grid: Sequence[Dose]) -> tuple[pd.DataFrame, pd.Data
     controls = control_table(scores, summary)
     summary = summary[summary["condition"].isin(points)].reset_index(drop=True)
     table = with_better(summary, scores, controls)
-    own = [points[name] for name in table["condition"]]
-    table["network"] = [one.network.name for one in own]
-    table["kind"], table["dose"] = [one.kind for one in own], [one.dose for one in own]
+    row_points = [points[name] for name in table["condition"]]
+    table["network"] = [point.network.name for point in row_points]
+    table["kind"], table["dose"] = [point.kind for point in row_points], [point.dose for point in row_points]
     empty = table["n_neurons"] == 0
     notes = ["; ".join(filter(None, [note, "empty: nothing changes"])) for note in table.loc[empty, "note"]]
     table.loc[empty, "note"] = notes
@@ -169,11 +169,11 @@ def in_both_splits(tasks: Sequence[TaskInfo]) -> list[tuple[TaskInfo, TaskInfo, 
     list of tuple
         The task on select, on test, and the name of both.
     """
-    found = {(base_name(task), task.metric, task.split): task for task in tasks}
+    by_split = {(base_name(task), task.metric, task.split): task for task in tasks}
     return [
-        (task, found[name, metric, "test"], name)
-        for (name, metric, split), task in found.items()
-        if split == "select" and (name, metric, "test") in found
+        (task, by_split[name, metric, "test"], name)
+        for (name, metric, split), task in by_split.items()
+        if split == "select" and (name, metric, "test") in by_split
     ]
 
 
@@ -215,8 +215,8 @@ def best_doses(scores: Scores, grid: Sequence[Dose]) -> pd.DataFrame:
 def _best(scores: Scores, grid: Sequence[Dose], table: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for select, test, name in in_both_splits(scores.tasks):
-        for network in dict.fromkeys(one.network for one in grid if one.network.n_neurons):
-            doses = [one for one in grid if one.network is network]
+        for network in dict.fromkeys(point.network for point in grid if point.network.n_neurons):
+            doses = [point for point in grid if point.network is network]
             rows += _best_rows(doses, select, test, name, table, controls, bool(scores.design.stop_after))
     best = pd.DataFrame(rows, columns=list(BEST_COLUMNS))
     if rows:
@@ -236,7 +236,7 @@ def _best_rows(
 ) -> list[dict[str, Any]]:
     """Make the rows of a network on a task, one a family of controls."""
     sign = 1.0 if test.higher_is_better else -1.0
-    names = [one.name for one in doses]
+    names = [point.name for point in doses]
     on_select, on_test = (
         _of(table, task).drop_duplicates("condition").set_index("condition") for task in (select, test)
     )
@@ -251,9 +251,9 @@ def _best_rows(
         "improves_on_select": int(sign * gained > 1e-9), "control_family": "", "n_controls": 0, "note": shared["note"],
     }  # fmt: skip
     rows = []
-    own = controls[controls["condition"].isin(names)]
-    for family in dict.fromkeys(own["control_family"]):
-        of_family = own[own["control_family"] == family]
+    network_controls = controls[controls["condition"].isin(names)]
+    for family in dict.fromkeys(network_controls["control_family"]):
+        of_family = network_controls[network_controls["control_family"] == family]
         select_diffs, test_diffs = (_by_draw(_of(of_family, task), names) for task in (select, test))
         if early:
             continue  # which draws there are differs from dose to dose
@@ -267,7 +267,7 @@ def _best_rows(
             | {
                 "control_family": family, "n_controls": len(diffs), "control_mean": diffs.mean(),
                 "effect": diff - diffs.mean(),
-                "p": counted_p(at_least_as_bad(diffs, diff, test.higher_is_better)) if np.isfinite(diff) else np.nan,
+                "p": permutation_p(at_least_as_bad(diffs, diff, test.higher_is_better)) if np.isfinite(diff) else np.nan,
                 "p_better": p_better(diff, diffs, test.higher_is_better),
             }
         )  # fmt: skip
@@ -305,10 +305,10 @@ def dose_layout(table: pd.DataFrame) -> pd.DataFrame:
         Cells are the difference from intact and, beside controls, ``(p / p_better)``.
     """
     rows = []
-    for (task, metric, network), own in table.groupby(["task", "metric", "network"], sort=False):
-        cells = {f"{row.kind} {row.dose:g}": _cell(row) for row in own.drop_duplicates("condition").itertuples()}
-        words = f"{task} ({str(metric).replace('_', ' ')}, {own['better'].iloc[0]} is better)"
-        rows.append({"task": words, "network": network, "neurons": own["n_neurons"].iloc[0], **cells})
+    for (task, metric, network), group in table.groupby(["task", "metric", "network"], sort=False):
+        cells = {f"{row.kind} {row.dose:g}": _cell(row) for row in group.drop_duplicates("condition").itertuples()}
+        words = f"{task} ({str(metric).replace('_', ' ')}, {group['better'].iloc[0]} is better)"
+        rows.append({"task": words, "network": network, "neurons": group["n_neurons"].iloc[0], **cells})
     return pd.DataFrame(rows)
 
 
@@ -328,14 +328,14 @@ def best_layout(best: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in best.itertuples():
         ci = "" if pd.isna(row.ci_low) else f" [{row.ci_low:+.4f}, {row.ci_high:+.4f}]"
-        beside = "–" if pd.isna(row.control_mean) else f"{row.control_mean:+.4f} ({row.control_family})"
+        control_mean = "–" if pd.isna(row.control_mean) else f"{row.control_mean:+.4f} ({row.control_family})"
         rows.append(
             {
                 "task": row.task,
                 "network": row.network,
                 "best dose on select": f"{row.kind} {row.dose:g}" + ("" if row.improves_on_select else " (none helps)"),
                 "difference on test [95 %]": f"{row.diff:+.4f}{ci}",
-                "controls at their best": beside,
+                "controls at their best": control_mean,
                 "p": _shown(row.p),
                 "p_better": _shown(row.p_better),
                 "q_better": _shown(row.q_better),
@@ -368,22 +368,22 @@ def _text(scores: Scores, table: pd.DataFrame, best: pd.DataFrame) -> str:
     n_networks, empty = table["network"].nunique(), table.loc[table["n_neurons"] == 0, "network"].nunique()
     lines = [f"{n_networks} networks at {', '.join(doses)}" + (f"; {empty} of them empty." if empty else ".")]
     # What was only chosen on is no result.
-    told = table[table["n_neurons"] > 0]
-    told = told[told["split"] != "select"] if len(best) else told
-    for (task, metric), own in told.groupby(["task", "metric"], sort=False):
-        shown = own.drop_duplicates("condition").dropna(subset=["diff"])
-        words = f"{str(metric).replace('_', ' ')}, {own['better'].iloc[0]} is better"
+    tested = table[table["n_neurons"] > 0]
+    tested = tested[tested["split"] != "select"] if len(best) else tested
+    for (task, metric), group in tested.groupby(["task", "metric"], sort=False):
+        shown = group.drop_duplicates("condition").dropna(subset=["diff"])
+        words = f"{str(metric).replace('_', ' ')}, {group['better'].iloc[0]} is better"
         if not len(shown):
             lines.append(f"{task} ({words}): no score at any dose, as the model gave no numbers.")
             continue
         low, high = shown.loc[shown["diff"].idxmin()], shown.loc[shown["diff"].idxmax()]
         lines.append(
             f"{task} ({words}): differences from intact from {low['diff']:+.4f} ({low['condition']}) to "
-            f"{high['diff']:+.4f} ({high['condition']}); {_significant(own)}."
+            f"{high['diff']:+.4f} ({high['condition']}); {_significant(group)}."
         )
     if not len(best):
         lines.append(_why_no_best(scores.tasks, table))
-    lines += _told_best(best)
+    lines += _describe_best(best)
     lines.append(
         "p says whether these neurons do more harm, and p_better whether they do more good, than sets matched to them, "
         "for this model and these items; who asks for either takes twice the smaller. Intervals are over texts, "
@@ -393,7 +393,7 @@ def _text(scores: Scores, table: pd.DataFrame, best: pd.DataFrame) -> str:
     return "\n\n".join(lines)
 
 
-def _told_best(best: pd.DataFrame) -> list[str]:
+def _describe_best(best: pd.DataFrame) -> list[str]:
     """Say what the best doses did on test: how many helped, and the first of them by p_better."""
     if not len(best):
         return []
@@ -410,17 +410,17 @@ def _told_best(best: pd.DataFrame) -> list[str]:
         f"Of {len(once)} pairs of a network and a task, {len(chosen)} have a dose that is better than intact on "
         f"select; on test, {int((chosen['gain'] > 0).sum())} of these are better than intact; {beyond}."
     ]
-    for row in chosen.head(MOST_TOLD).itertuples():
+    for row in chosen.head(MOST_NAMED).itertuples():
         ci = "" if pd.isna(row.ci_low) else f" (95 % {row.ci_low:+.4f} to {row.ci_high:+.4f})"
         p = "" if pd.isna(row.p_better) else f", p_better {row.p_better:.3g}"
         lines.append(f"{row.task}, {row.network}: chosen {row.kind} {row.dose:g}; on test {row.diff:+.4f}{ci}{p}.")
-    if len(chosen) > MOST_TOLD:
-        lines.append(f"The table of best doses has the other {len(chosen) - MOST_TOLD}.")
+    if len(chosen) > MOST_NAMED:
+        lines.append(f"The table of best doses has the other {len(chosen) - MOST_NAMED}.")
     return lines
 
 
-def _significant(own: pd.DataFrame) -> str:
-    tested = own.dropna(subset=["p"])
+def _significant(rows: pd.DataFrame) -> str:
+    tested = rows.dropna(subset=["p"])
     if not len(tested):
         return "no controls"
     if tested["q"].isna().all():

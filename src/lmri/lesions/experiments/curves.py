@@ -40,12 +40,12 @@ def preservation_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(tasks), 3.1, 2.5)
         for axis, task in zip(axes, tasks, strict=True):
-            own = table[table["task"] == task]
-            own = own[own["metric"] == own["metric"].iloc[0]].drop_duplicates("condition")
-            beside = controls[(controls["task"] == task) & (controls["metric"] == own["metric"].iloc[0])]
-            _draw_preserved(axis, own, beside)
+            rows = table[table["task"] == task]
+            rows = rows[rows["metric"] == rows["metric"].iloc[0]].drop_duplicates("condition")
+            control_rows = controls[(controls["task"] == task) & (controls["metric"] == rows["metric"].iloc[0])]
+            _draw_preserved(axis, rows, control_rows)
             axis.set_title(task, fontsize=9)
-            axis.set_ylabel(_ylabel(own), fontsize=8)
+            axis.set_ylabel(_ylabel(rows), fontsize=8)
             axis.set_xlabel("neurons kept", fontsize=8)
         n_columns = min(len(tasks), MOST_COLUMNS)
         handles = _preservation_legend(table, controls)
@@ -71,27 +71,27 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Any]]:
     return figure, axes[:n]
 
 
-def _ylabel(own: pd.DataFrame, what: str = "") -> str:
-    return f"{str(own['metric'].iloc[0]).replace('_', ' ')}{what}\n({own['better'].iloc[0]} is better)"
+def _ylabel(rows: pd.DataFrame, what: str = "") -> str:
+    return f"{str(rows['metric'].iloc[0]).replace('_', ' ')}{what}\n({rows['better'].iloc[0]} is better)"
 
 
-def _series(own: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str, str]]:
+def _series(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str, str]]:
     """Part the points into unions of networks, and shares of each decomposition: with colour, pale colour and mark."""
-    points = own[(own["set"] != "") & (own["n_neurons"] > 0)].sort_values("n_neurons", kind="stable")
-    found: list[tuple[pd.DataFrame, Any, str, str]] = [
+    points = rows[(rows["set"] != "") & (rows["n_neurons"] > 0)].sort_values("n_neurons", kind="stable")
+    series: list[tuple[pd.DataFrame, Any, str, str]] = [
         (points[points["share"].isna()], POSITIVE, SOFT, "o"),
         (points[points["share"].notna()], NEGATIVE, PALE, "s"),
     ]
-    return [one for one in found if len(one[0])]
+    return [entry for entry in series if len(entry[0])]
 
 
-def _draw_preserved(axis: Any, own: pd.DataFrame, controls: pd.DataFrame) -> None:
-    rows = own.set_index("condition")
+def _draw_preserved(axis: Any, table: pd.DataFrame, controls: pd.DataFrame) -> None:
+    rows = table.set_index("condition")
     intact = rows.loc[INTACT, "value"]
     axis.axhline(intact, color="black", lw=0.9, ls="--")
     nothing = rows[(rows["n_neurons"] == 0) & (rows["set"] == "")]
     axis.axhline(nothing["value"].iloc[0], color="black", lw=0.9, ls=":")
-    for points, colour, pale, mark in _series(own):
+    for points, colour, pale, mark in _series(table):
         for row in points.itertuples():
             values = controls.loc[controls["condition"] == row.condition, "value"]
             axis.plot(np.full(len(values), row.n_neurons), values, "_", color=pale, ms=7, mew=1.1, zorder=2)
@@ -106,7 +106,7 @@ def _draw_preserved(axis: Any, own: pd.DataFrame, controls: pd.DataFrame) -> Non
         )  # fmt: skip
         axis.plot(points["n_neurons"], points["value"], f"-{mark}", color=colour, lw=1.3, ms=4.5, zorder=4)
         # Below the curve, on the side where it comes from further up.
-        side = 1 if own["better"].iloc[0] == "more" else -1
+        side = 1 if table["better"].iloc[0] == "more" else -1
         for row in points[points["share"].isna()].itertuples():
             axis.annotate(
                 f"K {row.k}", (row.n_neurons, row.value), (5 * side, -9), textcoords="offset points", fontsize=6.5,
@@ -114,7 +114,7 @@ def _draw_preserved(axis: Any, own: pd.DataFrame, controls: pd.DataFrame) -> Non
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.7},
             )  # fmt: skip
     axis.set_xscale("log")
-    _log_ticks(axis, own.loc[(own["n_neurons"] > 0) & (own["set"] != ""), "n_neurons"].to_numpy(dtype=float))
+    _log_ticks(axis, table.loc[(table["n_neurons"] > 0) & (table["set"] != ""), "n_neurons"].to_numpy(dtype=float))
     axis.tick_params(labelsize=8)
     axis.grid(axis="y", lw=0.3)
 
@@ -167,11 +167,11 @@ def dose_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(panels), 3.1, 2.5)
         for axis, (task, kind) in zip(axes, panels, strict=True):
-            own = drawn[(drawn["task"] == task) & (drawn["kind"] == kind)]
-            own = own[own["metric"] == own["metric"].iloc[0]]
-            _draw_doses(axis, own, controls, colours)
+            rows = drawn[(drawn["task"] == task) & (drawn["kind"] == kind)]
+            rows = rows[rows["metric"] == rows["metric"].iloc[0]]
+            _draw_doses(axis, rows, controls, colours)
             axis.set_title(task, fontsize=9)
-            axis.set_ylabel(_ylabel(own, ", from intact"), fontsize=8)
+            axis.set_ylabel(_ylabel(rows, ", from intact"), fontsize=8)
             axis.set_xlabel(kind, fontsize=8)
         n_columns = min(len(panels), MOST_COLUMNS)
         figure.legend(
@@ -189,9 +189,9 @@ def dose_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
 def _colours(table: pd.DataFrame) -> dict[str, Any]:
     """Give every network a colour; of many, only the two that differ most from intact, up and down, stand out."""
     known = table[table["n_neurons"] > 0]
-    found = list(dict.fromkeys(known["network"]))
-    networks = [name for name in found if not name.endswith(UNION)]
-    unions = {name: "black" for name in found if name.endswith(UNION)}
+    names = list(dict.fromkeys(known["network"]))
+    networks = [name for name in names if not name.endswith(UNION)]
+    unions = {name: "black" for name in names if name.endswith(UNION)}
     if len(networks) <= MOST_COLOURS:
         wheel = mpl.colormaps["tab10"]
         return {name: wheel(number) for number, name in enumerate(networks)} | unions
@@ -206,24 +206,28 @@ def _marks(colours: dict[str, Any]) -> dict[str, str]:
     return dict.fromkeys(colours, "o") | {name: MARKS[number % len(MARKS)] for number, name in enumerate(apart)}
 
 
-def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: dict[str, Any]) -> None:
+def _draw_doses(axis: Any, rows: pd.DataFrame, controls: pd.DataFrame, colours: dict[str, Any]) -> None:
     axis.axhline(0, color="black", lw=0.9, ls="--")
-    doses = own.drop_duplicates("condition").set_index("condition")["dose"]
-    task, metric = own["task"].iloc[0], own["metric"].iloc[0]
-    neutral = 1.0 if own["kind"].iloc[0] == "gain" else 0.0
-    beside = controls[(controls["task"] == task) & (controls["metric"] == metric)]
-    beside = beside[beside["condition"].isin(doses.index)]
-    whole = beside["condition"].map(own.set_index("condition")["network"].to_dict()).astype(str).str.endswith(UNION)
-    for part, colour, style in ((beside[~whole], NEUTRAL, "-"), (beside[whole], "black", ":")):
+    doses = rows.drop_duplicates("condition").set_index("condition")["dose"]
+    task, metric = rows["task"].iloc[0], rows["metric"].iloc[0]
+    neutral = 1.0 if rows["kind"].iloc[0] == "gain" else 0.0
+    control_rows = controls[(controls["task"] == task) & (controls["metric"] == metric)]
+    control_rows = control_rows[control_rows["condition"].isin(doses.index)]
+    whole = (
+        control_rows["condition"].map(rows.set_index("condition")["network"].to_dict()).astype(str).str.endswith(UNION)
+    )
+    for part, colour, style in ((control_rows[~whole], NEUTRAL, "-"), (control_rows[whole], "black", ":")):
         if len(part):
             by = part.assign(dose=part["condition"].map(doses)).groupby("dose")["diff"]
-            mean, low, high = (_through(one, neutral) for one in (by.mean(), by.quantile(0.025), by.quantile(0.975)))
+            mean, low, high = (
+                _through(statistic, neutral) for statistic in (by.mean(), by.quantile(0.025), by.quantile(0.975))
+            )
             if colour == NEUTRAL:
                 axis.fill_between(mean.index, low, high, color=BAND, lw=0, zorder=1)
             axis.plot(mean.index, mean, style, color=colour, lw=1.2, zorder=2)
     marks = _marks(colours)
     for network, colour in colours.items():
-        line = own[own["network"] == network].drop_duplicates("condition").sort_values("dose")
+        line = rows[rows["network"] == network].drop_duplicates("condition").sort_values("dose")
         known = line["ci_low"].notna().to_numpy()
         low, high = (line["diff"] - line["ci_low"]).clip(lower=0), (line["ci_high"] - line["diff"]).clip(lower=0)
         axis.errorbar(

@@ -73,14 +73,14 @@ class _Harm:
         """Of the network, in sd of its controls: ``(n_tasks,)``."""
         return _divided(self.sets[0] - self.mean, self.sd)
 
-    def contrast(self, one: int, two: int) -> np.ndarray:
+    def contrast(self, first: int, second: int) -> np.ndarray:
         """How much more each set harms one task than the other: ``(1 + n_controls,)``.
 
         All sets are scaled alike, the network by the same mean and sd as its controls, so that under the null it is one
         of them.
         """
         scaled = _divided(self.sets - self.sets.mean(axis=0), self.sets.std(axis=0, ddof=1))
-        return scaled[:, one] - scaled[:, two]
+        return scaled[:, first] - scaled[:, second]
 
     def resampled_effect(self) -> np.ndarray:
         """Give the effect in every bootstrap sample of texts, in sd of the controls over all texts."""
@@ -147,8 +147,8 @@ def dissociate(
         row
         for a, b in combinations(harms, 2)
         if a.family == b.family
-        for one, two in combinations(range(len(chosen)), 2)
-        for row in [_row(a, b, one, two, chosen)]
+        for first, second in combinations(range(len(chosen)), 2)
+        for row in [_row(a, b, first, second, chosen)]
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, family in table.groupby("control_family"):
@@ -159,18 +159,18 @@ def dissociate(
     table["dissociated"] = ((table["q"].astype(float) <= ALPHA) & harmful).astype(int)
     effects = [
         {
-            "network": one.network,
+            "network": harm.network,
             "task": task.name,
-            "control_family": one.family,
-            "diff": one.sets[0, place],
-            "control_mean": one.mean[place],
-            "control_sd": one.sd[place],
-            "effect": one.effect[place],
-            **dict(zip(("ci_low", "ci_high"), _interval(one.resampled_effect()[:, place]), strict=True)),
-            "n_controls": len(one.sets) - 1,
+            "control_family": harm.family,
+            "diff": harm.sets[0, index],
+            "control_mean": harm.mean[index],
+            "control_sd": harm.sd[index],
+            "effect": harm.effect[index],
+            **dict(zip(("ci_low", "ci_high"), _interval(harm.resampled_effect()[:, index]), strict=True)),
+            "n_controls": len(harm.sets) - 1,
         }
-        for one in harms
-        for place, task in enumerate(chosen)
+        for harm in harms
+        for index, task in enumerate(chosen)
     ]
     return Dissociations(table, pd.DataFrame(effects))
 
@@ -205,7 +205,7 @@ def _harms(scores: Scores, tasks: Sequence[TaskInfo], networks: Iterable[str] | 
             "Controls of these scores stopped early, once they were as bad as the network, so they are no sample of "
             "what such sets of neurons do. Score again with all controls (--stop-after 0); what is scored is reused."
         )
-    found = []
+    harms = []
     for name in dict.fromkeys(names):
         for family, draws in controls[controls["control_of"] == name].groupby("control_family", sort=False):
             if family == SHARED:
@@ -217,29 +217,29 @@ def _harms(scores: Scores, tasks: Sequence[TaskInfo], networks: Iterable[str] | 
                 )
             diffs = [scores.diffs(task, [name, *draws["condition"]]) for task in tasks]
             signs = np.array([-1.0 if task.higher_is_better else 1.0 for task in tasks])
-            whole = np.stack([one[0] for one in diffs], axis=-1) * signs
-            beyond = np.stack([one[1][:, 0] - one[1][:, 1:].mean(axis=1) for one in diffs], axis=-1) * signs
+            whole = np.stack([diff[0] for diff in diffs], axis=-1) * signs
+            beyond = np.stack([diff[1][:, 0] - diff[1][:, 1:].mean(axis=1) for diff in diffs], axis=-1) * signs
             beyond[:, [_n_clusters(scores, task) < FEWEST_CLUSTERS for task in tasks]] = np.nan
-            found.append(_Harm(name, str(family), whole, beyond))
-    if not found:
+            harms.append(_Harm(name, str(family), whole, beyond))
+    if not harms:
         raise ValueError(
             "All controls are shared by networks of like size, and larger than these. Score again with "
             "--controls layer."
         )
-    return found
+    return harms
 
 
 def _n_clusters(scores: Scores, task: TaskInfo) -> int:
     return int(scores.items.loc[scores.items["task"] == task.name, "cluster"].nunique())
 
 
-def _row(a: _Harm, b: _Harm, one: int, two: int, tasks: Sequence[TaskInfo]) -> dict[str, object]:
-    effect = (a.effect[one] - a.effect[two]) - (b.effect[one] - b.effect[two])
+def _row(a: _Harm, b: _Harm, first: int, second: int, tasks: Sequence[TaskInfo]) -> dict[str, object]:
+    effect = (a.effect[first] - a.effect[second]) - (b.effect[first] - b.effect[second])
     if effect < 0:  # named such that it is positive
-        one, two, effect = two, one, -effect
-    own_a, own_b = a.contrast(one, two), b.contrast(one, two)
+        first, second, effect = second, first, -effect
+    own_a, own_b = a.contrast(first, second), b.contrast(first, second)
     drawn = a.resampled_effect(), b.resampled_effect()
-    resampled = (drawn[0][:, one] - drawn[0][:, two]) - (drawn[1][:, one] - drawn[1][:, two])
+    resampled = (drawn[0][:, first] - drawn[0][:, second]) - (drawn[1][:, first] - drawn[1][:, second])
     low, high = _interval(resampled)
     p = {
         "p_interaction": _two_sided(own_a[:, None] - own_b[None, :]),
@@ -251,14 +251,14 @@ def _row(a: _Harm, b: _Harm, one: int, two: int, tasks: Sequence[TaskInfo]) -> d
     p["p_b"] = p["p_b"] if own_b[0] < 0 else 1.0 if np.isfinite(own_b[0]) else np.nan
     return {
         "network_a": a.network,
-        "task_1": tasks[one].name,
+        "task_1": tasks[first].name,
         "network_b": b.network,
-        "task_2": tasks[two].name,
+        "task_2": tasks[second].name,
         "control_family": a.family,
-        "a_on_1": a.effect[one],
-        "a_on_2": a.effect[two],
-        "b_on_1": b.effect[one],
-        "b_on_2": b.effect[two],
+        "a_on_1": a.effect[first],
+        "a_on_2": a.effect[second],
+        "b_on_1": b.effect[first],
+        "b_on_2": b.effect[second],
         "interaction": effect,
         "ci_low": low,
         "ci_high": high,
@@ -297,7 +297,7 @@ def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
     return Outcome(
         "dissociate",
         f"Dissociations among the lesions of {of}",
-        _said(table),
+        _text(table),
         {"dissociations": table, "effects": found.effects},
         {},
         figures,
@@ -312,14 +312,14 @@ def _caption(family: str) -> str:
     )
 
 
-def _said(table: pd.DataFrame) -> str:
+def _text(table: pd.DataFrame) -> str:
     n_found, n_all = int(table["dissociated"].sum()), len(table)
-    said = [
+    sentences = [
         f"{n_found} of {n_all} pairs of networks and tasks dissociate: q ≤ {ALPHA:g} for the interaction and both "
         "simple effects together, and both lesions do harm."
     ]
     strongest = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable").head(3)
-    said += [
+    sentences += [
         f"{row.network_a} matters more for {row.task_1} and {row.network_b} for {row.task_2}: interaction "
         f"{row.interaction:.1f} sd [{row.ci_low:.1f}, {row.ci_high:.1f}], p {row.p:.3g}, q {row.q:.3g}."
         for row in strongest.itertuples()
@@ -327,13 +327,13 @@ def _said(table: pd.DataFrame) -> str:
     fewest = int(table[["n_controls_a", "n_controls_b"]].to_numpy().min())
     needed = math.ceil(n_all / ALPHA) - 1
     if table["q"].isna().all():
-        said.append(f"No q could be given: {fewest} controls a network are too few, or no control touches a task.")
+        sentences.append(f"No q could be given: {fewest} controls a network are too few, or no control touches a task.")
     if fewest < needed:
-        said.append(
+        sentences.append(
             f"With {fewest} controls a network no p is below {1 / (1 + fewest):.2g}; for one pair alone to reach q ≤ "
             f"{ALPHA:g} among {n_all}, {needed} are needed. Name fewer networks or tasks, those of your hypothesis."
         )
-    return " ".join(said) + (
+    return " ".join(sentences) + (
         "\n\np says whether a pair of networks is unusual among such pairs of sets of neurons, for this model and "
         "these items; the interval says how much the interaction varies over texts. One model is one subject."
     )

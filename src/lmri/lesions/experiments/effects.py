@@ -36,8 +36,8 @@ def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
         )
         axes = figure.subplots(1, len(tasks), sharey=True, sharex=True, squeeze=False)[0]
         for axis, task in zip(axes, tasks, strict=True):
-            own = effects[effects["task"] == task].set_index("network").loc[networks]
-            _draw_effects(axis, own, [letters.get((name, task)) for name in networks])
+            rows = effects[effects["task"] == task].set_index("network").loc[networks]
+            _draw_effects(axis, rows, [letters.get((name, task)) for name in networks])
             axis.set_title(task, fontsize=9)
         axes[0].set_yticks(range(len(networks)), networks, fontsize=8)
         axes[0].set_ylim(len(networks) - 0.5, -0.5)
@@ -49,29 +49,29 @@ def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 def _letters(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     """Give letters, by network and task, of the pairs that dissociate; strongest first, and none to the weakest."""
-    found = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable")
+    pairs = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable")
     letters: dict[tuple[str, str], str] = {}
-    for place, row in enumerate(found.itertuples()):
-        letter = ascii_lowercase[place] if place < MOST_MARKED else ""
+    for rank, row in enumerate(pairs.itertuples()):
+        letter = ascii_lowercase[rank] if rank < MOST_MARKED else ""
         for cell in ((str(row.network_a), str(row.task_1)), (str(row.network_b), str(row.task_2))):
             letters[cell] = letters.get(cell, "") + letter
     return letters
 
 
-def _draw_effects(axis: Any, own: pd.DataFrame, letters: list[str | None]) -> None:
+def _draw_effects(axis: Any, rows: pd.DataFrame, letters: list[str | None]) -> None:
     axis.axvspan(-1.96, 1.96, color=BAND, lw=0, zorder=0)
     axis.axvline(0, color=NEUTRAL, lw=0.8, zorder=1)
-    for place, (row, letter) in enumerate(zip(own.itertuples(), letters, strict=True)):
+    for y, (row, letter) in enumerate(zip(rows.itertuples(), letters, strict=True)):
         if not np.isfinite(row.effect):
-            axis.text(0, place, "controls do nothing", ha="center", va="center", fontsize=6.5, color=NEUTRAL)
+            axis.text(0, y, "controls do nothing", ha="center", va="center", fontsize=6.5, color=NEUTRAL)
             continue
         if np.isfinite(row.ci_low):
-            axis.plot([row.ci_low, row.ci_high], [place, place], color=POSITIVE, lw=1.4)
-        axis.plot(row.effect, place, "o", color=POSITIVE, mfc="white" if letter is None else POSITIVE, ms=4.5)
+            axis.plot([row.ci_low, row.ci_high], [y, y], color=POSITIVE, lw=1.4)
+        axis.plot(row.effect, y, "o", color=POSITIVE, mfc="white" if letter is None else POSITIVE, ms=4.5)
         if letter:
             right = max(row.effect, row.ci_high if np.isfinite(row.ci_high) else row.effect)
             axis.annotate(
-                letter, (right, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5, weight="bold"
+                letter, (right, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5, weight="bold"
             )
     axis.grid(axis="x", lw=0.3)
     axis.tick_params(axis="y", length=0)

@@ -109,10 +109,10 @@ class Doses:
         """Return the options of the intervention: numbers of a single dose, lists of several."""
         gains, offsets = list(self.gains), list(self.offsets)
         if self.is_grid:
-            found: dict[str, Any] = {"gain": gains or None, "offset": offsets or None}
+            options: dict[str, Any] = {"gain": gains or None, "offset": offsets or None}
         else:
-            found = {"gain": gains[0] if gains else None, "offset": offsets[0] if offsets else None}
-        return found | ({"along_sign": True} if self.along_sign else {})
+            options = {"gain": gains[0] if gains else None, "offset": offsets[0] if offsets else None}
+        return options | ({"along_sign": True} if self.along_sign else {})
 
 
 def plan_preservation(
@@ -145,7 +145,7 @@ def plan_preservation(
     _check_controls(request)
     sets, shares, decomposition = list(sizes.networks), list(sizes.shares), sizes.decomposition
     at = site or _common_site(store, sets, decomposition if shares else None)
-    opened: list[NetworkSet] = [store.open(NETWORKS_CODEC, one, at) for one in sets]
+    opened: list[NetworkSet] = [store.open(NETWORKS_CODEC, set_name, at) for set_name in sets]
     if shares and decomposition is None and sets:
         decomposition = str(store.find(NETWORKS, sets[0], at).inputs["decomposition"])
     maps = store.open(DECOMPOSITION_CODEC, decomposition, at) if shares else None
@@ -160,7 +160,7 @@ def plan_preservation(
 
     def conditions() -> "Mapping[str, Conditions]":
         make = intervention_maker(store, request, first.space.site)
-        return {one.name: make(one.network) for one in grid}
+        return {point.name: make(point.network) for point in grid}
 
     return Plan(
         store,
@@ -230,9 +230,9 @@ def plan_amplification(
 
 def _check_controls(request: Request) -> None:
     """Refuse families whose controls have another size than their network."""
-    refused = [one for one in request.controls.names if not CONTROLS[one].same_size]
+    refused = [family for family in request.controls.names if not CONTROLS[family].same_size]
     if refused:
-        *first, last = [one.name for one in CONTROLS.values() if one.same_size]
+        *first, last = [family.name for family in CONTROLS.values() if family.same_size]
         raise ValueError(
             f"--controls is {refused[0]!r}, but {refused[0]} controls are larger than their network, and here a larger "
             f"set leaves or changes more. Accepted are {', '.join(first)} and {last}."
@@ -242,13 +242,15 @@ def _check_controls(request: Request) -> None:
 def _common_site(store: Store, sets: Sequence[str], decomposition: str | None) -> str | None:
     """Find the one site at which all sets are; None if there is a choice or no site, which the study reports."""
     named = [(NETWORKS, name) for name in sets] + ([(DECOMPOSITIONS, decomposition)] if decomposition else [])
-    sites = [{one.site for one in store.entries.list(kind) if one.name == name} for kind, name in named]
+    sites = [{entry.site for entry in store.entries.list(kind) if entry.name == name} for kind, name in named]
     if not sites or not all(sites):
         return None
     common = set.intersection(*sites)
     if not common:
-        found = "; ".join(f"{name!r} at {', '.join(sorted(own))}" for (_, name), own in zip(named, sites, strict=True))
+        locations = "; ".join(
+            f"{name!r} at {', '.join(sorted(set_sites))}" for (_, name), set_sites in zip(named, sites, strict=True)
+        )
         raise ValueError(
-            f"These are at different sites: {found}. Neurons of two sites make no grid: give sets of one site."
+            f"These are at different sites: {locations}. Neurons of two sites make no grid: give sets of one site."
         )
     return common.pop() if len(common) == 1 else None

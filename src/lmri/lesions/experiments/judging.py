@@ -44,7 +44,9 @@ def variant_row(
         "note": "",
     }
     if scored is not None:
-        row |= measured(*scored, next(one for one in scored[0].tasks if one.name == task.name), choice.name)
+        row |= measured(
+            *scored, next(candidate for candidate in scored[0].tasks if candidate.name == task.name), choice.name
+        )
     row["status"], row["reason"] = judge(variant, row, task.higher_is_better, alpha)
     if variant.n_starts and not variant.n_converged:
         row["note"] = "; ".join(filter(None, ["no start of the decomposition converged", row["note"]]))
@@ -71,25 +73,25 @@ def measured(scores: Scores, summary: pd.DataFrame, task: TaskInfo, condition: s
         What is missing, such as an interval of few texts, is left out.
     """
     chosen = (summary["condition"] == condition) & (summary["task"] == task.name) & (summary["metric"] == task.metric)
-    own = summary[chosen].iloc[0]
+    summary_row = summary[chosen].iloc[0]
     names = ["value", "diff", "ci_low", "ci_high", "control_mean", "effect", "p", "n_controls", "n_items", "note"]
-    found = {name: own[name] for name in names}
+    result = {name: summary_row[name] for name in names}
     table = scores.conditions
     controls = [str(name) for name in table.loc[table["control_of"] == condition, "condition"]]
     if not controls:
-        return found
+        return result
     whole, resampled = scores.diffs(task, [condition, *controls])
-    found["control_family"] = own["control_family"]
-    found["control_low"], found["control_high"] = np.percentile(whole[1:], [2.5, 97.5])
+    result["control_family"] = summary_row["control_family"]
+    result["control_low"], result["control_high"] = np.percentile(whole[1:], [2.5, 97.5])
     sd = whole[1:].std(ddof=1)
     if sd > 0:
-        found["effect_sd"] = own["effect"] / sd
+        result["effect_sd"] = summary_row["effect"] / sd
     scored = scores.items[(scores.items["task"] == task.name) & (scores.items["condition"] == INTACT)]
-    if scored["cluster"].nunique() >= FEWEST_CLUSTERS and np.isfinite(own["effect"]):
+    if scored["cluster"].nunique() >= FEWEST_CLUSTERS and np.isfinite(summary_row["effect"]):
         # The same texts are drawn for the network and for its controls.
         beyond = resampled[:, 0] - resampled[:, 1:].mean(axis=1)
-        found["effect_low"], found["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
-    return found
+        result["effect_low"], result["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
+    return result
 
 
 def judge(variant: Variant, row: Mapping[str, Any], higher_is_better: bool, alpha: float) -> tuple[str, str]:

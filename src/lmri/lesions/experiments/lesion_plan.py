@@ -76,6 +76,6 @@ def _balance(networks: NetworkSet, controls: "Sequence[Controls]") -> pd.DataFra
     """Compute how well controls match networks in removed energy; None if they are not matched by it."""
     from lmri.lesions.controls import EnergyMatchedControls
 
-    matched = [one for one in controls if isinstance(one, EnergyMatchedControls)]
-    filled = [one for one in lesion_targets(networks) if one.n_neurons]
-    return pd.DataFrame([matched[0].balance(one).row() for one in filled]) if matched and filled else None
+    matched = [family for family in controls if isinstance(family, EnergyMatchedControls)]
+    filled = [network for network in lesion_targets(networks) if network.n_neurons]
+    return pd.DataFrame([matched[0].balance(network).row() for network in filled]) if matched and filled else None

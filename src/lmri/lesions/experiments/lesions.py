@@ -72,14 +72,14 @@ def lesion_outcome(
     layouts = {"lesions": lesion_layout(scores, model)}
     for task in scores.tasks:
         layouts[f"networks-{_stem(task.name)}"] = networks_layout(scores, task.name, model)
-    said = _paragraphs(scores, summary) + ([] if balance is None else [_balanced(balance)])
+    paragraphs = _paragraphs(scores, summary) + ([] if balance is None else [_balanced(balance)])
     caption = (
         "Dots: difference from the intact model, with the 95 % interval over texts. Grey ticks: every matched control."
     )
     return Outcome(
         "lesion",
         f"{PARITY.capitalize()}: lesions of {of}" if parity else f"Lesions of {of}",
-        "\n\n".join([*said, PAPERS_MEANING if parity else MEANING]),
+        "\n\n".join([*paragraphs, PAPERS_MEANING if parity else MEANING]),
         tables,
         layouts,
         {"lesions": drawing(draw_scores(scores), caption)} if len(lesioned) else {},
@@ -92,19 +92,19 @@ def _stem(task: str) -> str:
 
 def _paragraphs(scores: Scores, summary: pd.DataFrame) -> list[str]:
     kinds = kinds_of(scores, summary)
-    found = [_task(task, summary[(summary["task"] == task.name) & (summary["metric"] == task.metric)], kinds,
+    by_task = [_task(task, summary[(summary["task"] == task.name) & (summary["metric"] == task.metric)], kinds,
                    scores.design.n_planned)
              for task in scores.tasks]  # fmt: skip
-    return [*_scored(scores, summary), *found, *_collapsed(summary), *_notes(summary)]
+    return [*_scored(scores, summary), *by_task, *_collapsed(summary), *_notes(summary)]
 
 
 def _scored(scores: Scores, summary: pd.DataFrame) -> list[str]:
     """Say which weights were scored, and what controls have in common with their network."""
-    said = [f"Scored was {scores.model.id} (weights {scores.model.fingerprint})."] if scores.model else []
+    sentences = [f"Scored was {scores.model.id} (weights {scores.model.fingerprint})."] if scores.model else []
     families = [family_words(str(name)) for name in summary["control_family"].unique() if name]
     if families:
-        said.append(f"Controls have {'; or '.join(families)}.")
-    return [" ".join(said)] if said else []
+        sentences.append(f"Controls have {'; or '.join(families)}.")
+    return [" ".join(sentences)] if sentences else []
 
 
 def _balanced(balance: pd.DataFrame) -> str:
@@ -121,16 +121,16 @@ def _balanced(balance: pd.DataFrame) -> str:
 def _task(task: TaskInfo, rows: pd.DataFrame, kinds: dict[str, str], n_planned: int) -> str:
     intact = rows[rows["condition"] == INTACT].iloc[0]
     better = "more is better" if task.higher_is_better else "less is better"
-    said = [f"{task.name} ({task.metric.replace('_', ' ')}, {better}): intact {number(intact['value'])}."]
+    sentences = [f"{task.name} ({task.metric.replace('_', ' ')}, {better}): intact {number(intact['value'])}."]
     tested = rows[[kinds[name] == "network" for name in rows["condition"]]]
     families = [name for name in dict.fromkeys(tested["control_family"]) if name]
-    said += [_family(tested[tested["control_family"] == family], family, n_planned) for family in families]
+    sentences += [_family(tested[tested["control_family"] == family], family, n_planned) for family in families]
     if not families and len(tested):
-        said.append("No network has matched controls, so nothing says whether one is unusual.")
+        sentences.append("No network has matched controls, so nothing says whether one is unusual.")
     for kind, words in (("union", "Without all of"), ("random", "Without")):
-        for name in dict.fromkeys(rows.loc[[kinds[one] == kind for one in rows["condition"]], "condition"]):
-            said.append(_set(rows[rows["condition"] == name], f"{words} {name}"))
-    return " ".join(said)
+        for name in dict.fromkeys(rows.loc[[kinds[condition] == kind for condition in rows["condition"]], "condition"]):
+            sentences.append(_set(rows[rows["condition"] == name], f"{words} {name}"))
+    return " ".join(sentences)
 
 
 def _family(rows: pd.DataFrame, family: str, n_planned: int) -> str:
@@ -181,18 +181,18 @@ def _collapsed(summary: pd.DataFrame) -> list[str]:
 
 def _notes(summary: pd.DataFrame) -> list[str]:
     # What is known of a task stands in all of its rows, and is said once.
-    found: dict[str, None] = {}
+    notes: dict[str, None] = {}
     for task, rows in summary.groupby("task", sort=False):
         parts = [str(note).split("; ") for note in rows["note"]]
         common = [part for part in parts[0] if part and all(part in others for others in parts)]
-        found |= dict.fromkeys(f"{task}: {part}" for part in common)
-        for name, own in zip(rows["condition"], parts, strict=True):
-            found |= dict.fromkeys(f"{name}: {part}" for part in own if part and part not in common)
-    return _listed("Note", list(found))
+        notes |= dict.fromkeys(f"{task}: {part}" for part in common)
+        for name, row_notes in zip(rows["condition"], parts, strict=True):
+            notes |= dict.fromkeys(f"{name}: {part}" for part in row_notes if part and part not in common)
+    return _listed("Note", list(notes))
 
 
-def _listed(words: str, found: Sequence[str], most: int = 20) -> list[str]:
-    if not found:
+def _listed(words: str, items: Sequence[str], most: int = 20) -> list[str]:
+    if not items:
         return []
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return [f"{words}: {'; '.join(found[:most])}{more}."]
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return [f"{words}: {'; '.join(items[:most])}{more}."]

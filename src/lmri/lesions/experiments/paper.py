@@ -156,10 +156,10 @@ def paper_task(task: str, metric: str) -> str | None:
     True
     """
     plain = task.lower().replace("-", "").replace("_", "").replace("mnlimatched", "mnli")
-    found = {one.replace("-", ""): one for one in TASKS}.get(plain)
-    if found is None or metric != ("answer_f1" if found == "squad" else "accuracy"):
+    known_task = {name.replace("-", ""): name for name in TASKS}.get(plain)
+    if known_task is None or metric != ("answer_f1" if known_task == "squad" else "accuracy"):
         return None
-    return found
+    return known_task
 
 
 def templates_layout(table: pd.DataFrame, model: str | None = None) -> pd.DataFrame:
@@ -183,18 +183,18 @@ def templates_layout(table: pd.DataFrame, model: str | None = None) -> pd.DataFr
         )
     model = check_model(model)
     order = table.groupby("template", sort=False)["n_above"].sum().sort_values(ascending=False, kind="stable").index
-    own = {"template (neurons)": [f"{one} ({_first(table, one)['n_template']})" for one in order]}
+    columns = {"template (neurons)": [f"{template} ({_first(table, template)['n_template']})" for template in order]}
     for label in dict.fromkeys(table["label"]):
         rows = table[table["label"] == label].set_index("template").loc[order]
         heading = f"{label} ({rows['n_individuals'].iloc[0]} texts)"
-        own[heading] = [f"{row.n_above} ({row.chance_95:g})" for row in rows.itertuples()]
+        columns[heading] = [f"{row.n_above} ({row.chance_95:g})" for row in rows.itertuples()]
     if model is None:
-        return pd.DataFrame(own)
-    theirs = sorted(enumerate(TEMPLATES[model], start=1), key=lambda one: -sum(one[1]))
-    own["paper: template"] = [str(number) for number, _ in theirs]
-    for place, corpus in enumerate(CORPORA):
-        own[f"paper: {corpus} (100 texts)"] = [str(counts[place]) for _, counts in theirs]
-    return _filled(own)
+        return pd.DataFrame(columns)
+    theirs = sorted(enumerate(TEMPLATES[model], start=1), key=lambda template: -sum(template[1]))
+    columns["paper: template"] = [str(number) for number, _ in theirs]
+    for index, corpus in enumerate(CORPORA):
+        columns[f"paper: {corpus} (100 texts)"] = [str(counts[index]) for _, counts in theirs]
+    return _filled(columns)
 
 
 def _first(table: pd.DataFrame, template: str) -> pd.Series:
@@ -227,7 +227,7 @@ def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None 
     intact = rows[rows["condition"] == INTACT].iloc[0]
     kinds = kinds_of(scores, rows)
     single = rows[[kinds[name] == "network" for name in rows["condition"]]]
-    beside = _beside(_summary(scores), task, metric)
+    tested = _tested_rows(_summary(scores), task, metric)
     single = single.sort_values("diff", ascending=better, kind="stable", na_position="last")
     shown = [intact, *(row for _, row in single.iterrows())]
     layout = {
@@ -235,20 +235,20 @@ def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None 
         metric.replace("_", " "): [_value(row) for row in shown],
         "difference [95 % over texts]": ["–", *(_difference(row) for row in shown[1:])],
     }
-    for family, own in beside.groupby("control_family", sort=False):
-        known = own.set_index("condition")
+    for family, group in tested.groupby("control_family", sort=False):
+        known = group.set_index("condition")
         layout[f"beyond {family} controls [95 %]; p; q"] = [
             "–",
             *(_tested(known.loc[row["condition"]]) if row["condition"] in known.index else "–" for row in shown[1:]),
         ]
     if model == "gpt2" and paper_task(task, metric) == "ag-news":
-        theirs = sorted(enumerate(AG_NEWS_NETWORKS, start=1), key=lambda one: one[1][1])
+        theirs = sorted(enumerate(AG_NEWS_NETWORKS, start=1), key=lambda ranked: ranked[1][1])
         layout["paper: network (neurons)"] = ["intact", *(f"{number} ({n})" for number, (n, _) in theirs)]
         layout["paper: accuracy"] = [number(AG_NEWS_INTACT), *(number(value) for _, (_, value) in theirs)]
     return _filled(layout)
 
 
-def _beside(summary: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+def _tested_rows(summary: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
     """Give the rows of a task's conditions that were tested beside controls."""
     return summary[(summary["task"] == task) & (summary["metric"] == metric) & summary["p"].notna()]
 
@@ -288,13 +288,13 @@ def lesion_layout(scores: Scores | pd.DataFrame, model: str | None = None) -> pd
         for kind, heading in (("random", "random neurons"), ("union", "all networks")):
             names = [name for name in first.index if kinds[name] == kind]
             row[heading] = "; ".join(_scored(first.loc[name]) for name in names) or "–"
-            beside = rows[rows["condition"].isin(names) & rows["p"].notna()]
-            if len(beside):
-                said = (f"{one['control_family']}: {_tested(one)}" for _, one in beside.iterrows())
-                row[f"{heading}, beyond controls [95 %]; p; q"] = "; ".join(said)
+            tested = rows[rows["condition"].isin(names) & rows["p"].notna()]
+            if len(tested):
+                results = (f"{entry['control_family']}: {_tested(entry)}" for _, entry in tested.iterrows())
+                row[f"{heading}, beyond controls [95 %]; p; q"] = "; ".join(results)
         if model is not None:
             theirs = LESIONS[model].get(paper_task(str(task), str(metric)) or "", (None, None, None))
-            row |= {f"paper: {name}": number(one) for name, one in zip(_LESIONED, theirs, strict=True)}
+            row |= {f"paper: {name}": number(entry) for name, entry in zip(_LESIONED, theirs, strict=True)}
         layout.append(row)
     return _without_empty(pd.DataFrame(layout))
 
@@ -330,15 +330,15 @@ def preserve_layout(by_components: Mapping[int, Scores | pd.DataFrame], model: s
                     f"With {n_components} components, {task!r} has the unions {union}; a layout takes one. Preserve "
                     "the union of one set of networks."
                 )
-            own = table.setdefault((str(task), str(metric)), {"intact": _value(first.loc[INTACT])})
+            cells = table.setdefault((str(task), str(metric)), {"intact": _value(first.loc[INTACT])})
             row = first.loc[union[0]]
-            own[f"K = {n_components}"] = f"{_value(row)} ({int(row['n_neurons'])}); {_difference(row)}"
+            cells[f"K = {n_components}"] = f"{_value(row)} ({int(row['n_neurons'])}); {_difference(row)}"
             if model is None or n_components not in COMPONENTS:
                 continue
             theirs = PRESERVED[model].get(paper_task(str(task), str(metric)) or "")
             value, n_neurons = theirs[COMPONENTS.index(n_components)] if theirs else (None, 0)
-            own[f"paper: K = {n_components}"] = f"{number(value)} ({n_neurons})" if value is not None else "–"
-    rows = [{"task": task, "metric": metric.replace("_", " "), **own} for (task, metric), own in table.items()]
+            cells[f"paper: K = {n_components}"] = f"{number(value)} ({n_neurons})" if value is not None else "–"
+    rows = [{"task": task, "metric": metric.replace("_", " "), **cells} for (task, metric), cells in table.items()]
     return _without_empty(pd.DataFrame(rows))
 
 
@@ -349,10 +349,10 @@ def _summary(scores: Scores | pd.DataFrame) -> pd.DataFrame:
 def _rows(scores: Scores | pd.DataFrame, task: str) -> pd.DataFrame:
     """Give a task's rows under its own metric, one a condition."""
     summary = _summary(scores)
-    own = summary[summary["task"] == task]
-    if own.empty:
+    rows = summary[summary["task"] == task]
+    if rows.empty:
         raise ValueError(f"There are no scores of {task!r}; there are of {', '.join(summary['task'].unique())}.")
-    return own[own["metric"] == own["metric"].iloc[0]].drop_duplicates("condition")
+    return rows[rows["metric"] == rows["metric"].iloc[0]].drop_duplicates("condition")
 
 
 def kinds_of(scores: Scores | pd.DataFrame, rows: pd.DataFrame) -> dict[str, str]:
@@ -377,7 +377,7 @@ def kinds_of(scores: Scores | pd.DataFrame, rows: pd.DataFrame) -> dict[str, str
 def _better(scores: Scores | pd.DataFrame, task: str) -> bool:
     """Say whether more is better; a summary alone does not, but only these are less."""
     if isinstance(scores, Scores):
-        return next(one.higher_is_better for one in scores.tasks if one.name == task)
+        return next(info.higher_is_better for info in scores.tasks if info.name == task)
     return not str(_rows(scores, task)["metric"].iloc[0]).startswith(("nats", "perplexity", "loss"))
 
 

@@ -120,17 +120,17 @@ def preservation_grid(
         raise ValueError(f"shares are {list(shares)} and maps are {maps}; they go together.")
     all_maps = [*sets, *([maps] if maps is not None else [])]
     space = all_maps[0].space
-    for one in all_maps:
-        if one.space.site != space.site:
+    for networks in all_maps:
+        if networks.space.site != space.site:
             raise ValueError(
-                f"{all_maps[0].method!r} is at {space.site} and {one.method!r} at {one.space.site}: these are other "
+                f"{all_maps[0].method!r} is at {space.site} and {networks.method!r} at {networks.space.site}: these are other "
                 "neurons, and their numbers are no grid. Give sets of one site."
             )
-        space.check_same(one.space, repr(one.method))
+        space.check_same(networks.space, repr(networks.method))
     grid = [keep_nothing(space)]
-    grid += [Kept(one.union(), one.method, len(one)) for one in sets]
+    grid += [Kept(networks.union(), networks.method, len(networks)) for networks in sets]
     grid += [Kept(strongest(maps, share), maps.method, len(maps), float(share)) for share in shares if maps is not None]
-    names = [one.name for one in grid]
+    names = [point.name for point in grid]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{', '.join(twice)} would come twice. Give every network set and every share once.")
@@ -156,7 +156,7 @@ def preservation_conditions(
     """
     from lmri.lesions.interventions import preserve
 
-    return {one.name: preserve(one.network, baseline) for one in grid}
+    return {point.name: preserve(point.network, baseline) for point in grid}
 
 
 # -- what came out ----------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def preservation_table(scores: Scores, grid: Sequence[Kept]) -> pd.DataFrame:
 
 def _tables(scores: Scores, grid: Sequence[Kept]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Make the table of points, and that of their controls."""
-    points = {one.name: one for one in grid}
+    points = {point.name: point for point in grid}
     missing = [name for name in (NOTHING, *points) if name not in set(scores.conditions["condition"])]
     if missing or NOTHING not in points:
         raise ValueError(
@@ -220,16 +220,16 @@ def _tables(scores: Scores, grid: Sequence[Kept]) -> tuple[pd.DataFrame, pd.Data
 def _recovered(table: pd.DataFrame) -> pd.DataFrame:
     """Place every value between nothing kept, 0, and intact, 1."""
     table["recovered"] = table["control_recovered"] = np.nan
-    for _, own in table.groupby(["task", "metric"]):
-        intact = own.loc[own["condition"] == INTACT, "value"].iloc[0]
-        nothing = own.loc[own["condition"] == NOTHING, "value"].iloc[0]
-        gain = (intact - nothing) * (1 if own["better"].iloc[0] == "more" else -1)
+    for _, group in table.groupby(["task", "metric"]):
+        intact = group.loc[group["condition"] == INTACT, "value"].iloc[0]
+        nothing = group.loc[group["condition"] == NOTHING, "value"].iloc[0]
+        gain = (intact - nothing) * (1 if group["better"].iloc[0] == "more" else -1)
         if not gain > 1e-9:
             note = "no share recovered: the intact model is not better than one of which nothing is kept"
-            table.loc[own.index, "note"] = [_joined(old, note) for old in own["note"]]
+            table.loc[group.index, "note"] = [_joined(old, note) for old in group["note"]]
             continue
-        table.loc[own.index, "recovered"] = (own["value"] - nothing) / (intact - nothing)
-        table.loc[own.index, "control_recovered"] = (intact + own["control_mean"] - nothing) / (intact - nothing)
+        table.loc[group.index, "recovered"] = (group["value"] - nothing) / (intact - nothing)
+        table.loc[group.index, "control_recovered"] = (intact + group["control_mean"] - nothing) / (intact - nothing)
     empty = (table["n_neurons"] == 0) & (table["condition"] != NOTHING)
     table.loc[empty, "note"] = [_joined(old, "empty: nothing is kept") for old in table.loc[empty, "note"]]
     return table
@@ -257,20 +257,22 @@ def preservation_layout(table: pd.DataFrame) -> pd.DataFrame:
         names[str(row.condition)] = label if pd.isna(row.share) else f"strongest {100 * row.share:g} % of {row.set}"
     names[NOTHING] = "nothing kept"
     rows = []
-    for (task, metric), own in table.groupby(["task", "metric"], sort=False):
-        found = own.drop_duplicates("condition").set_index("condition")
-        words = f"{task} ({str(metric).replace('_', ' ')}, {own['better'].iloc[0]} is better)"
-        cells = {label: _cell(found.loc[name, "value"], found.loc[name, "n_neurons"]) for name, label in names.items()}
+    for (task, metric), group in table.groupby(["task", "metric"], sort=False):
+        values = group.drop_duplicates("condition").set_index("condition")
+        words = f"{task} ({str(metric).replace('_', ' ')}, {group['better'].iloc[0]} is better)"
+        cells = {
+            label: _cell(values.loc[name, "value"], values.loc[name, "n_neurons"]) for name, label in names.items()
+        }
         rows.append({"task": words, **cells})
-        intact = float(found.loc[INTACT, "value"])
-        for family, beside in own[own["p_better"].notna()].groupby("control_family", sort=False):
-            known = beside.set_index("condition")
-            told = {
+        intact = float(values.loc[INTACT, "value"])
+        for family, control_rows in group[group["p_better"].notna()].groupby("control_family", sort=False):
+            known = control_rows.set_index("condition")
+            control_cells = {
                 label: f"{intact + known.loc[name, 'control_mean']:.4f} ({known.loc[name, 'p_better']:.3g})"
                 for name, label in names.items()
                 if name in known.index
             }
-            rows.append({"task": f"{family} controls: mean (p_better)", **told})
+            rows.append({"task": f"{family} controls: mean (p_better)", **control_cells})
     return pd.DataFrame(rows).fillna("–")
 
 
@@ -329,13 +331,13 @@ def _text(table: pd.DataFrame, baseline: str) -> str:
         "kept to the intact model."
     ]
     points = table[~table["condition"].isin([INTACT, NOTHING])]
-    for (task, metric), own in points.groupby(["task", "metric"], sort=False):
+    for (task, metric), group in points.groupby(["task", "metric"], sort=False):
         whole = table[(table["task"] == task) & (table["metric"] == metric)].drop_duplicates("condition")
         ends = whole.set_index("condition")["value"]
-        told = "; ".join(_told(row) for row in own.itertuples())
+        descriptions = "; ".join(_describe(row) for row in group.itertuples())
         lines.append(
-            f"{task} ({str(metric).replace('_', ' ')}, {own['better'].iloc[0]} is better): intact "
-            f"{ends[INTACT]:.3f}, nothing kept {ends[NOTHING]:.3f}, {own['n_items'].iloc[0]} items. {told}."
+            f"{task} ({str(metric).replace('_', ' ')}, {group['better'].iloc[0]} is better): intact "
+            f"{ends[INTACT]:.3f}, nothing kept {ends[NOTHING]:.3f}, {group['n_items'].iloc[0]} items. {descriptions}."
         )
     tested = points.dropna(subset=["p_better"])
     if len(tested):
@@ -356,7 +358,7 @@ def _text(table: pd.DataFrame, baseline: str) -> str:
     return "\n\n".join(lines)
 
 
-def _told(row: Any) -> str:
+def _describe(row: Any) -> str:
     where = f"K = {row.k} of {row.set}" if pd.isna(row.share) else f"strongest {100 * row.share:g} % of {row.set}"
     text = f"{where}, {row.n_neurons} neurons ({100 * row.share_kept:.1f} %)"
     if not row.n_neurons:
@@ -365,8 +367,8 @@ def _told(row: Any) -> str:
     if pd.notna(row.recovered):
         text += f", {_whole(row.recovered)} recovered"
     if row.n_controls:
-        beside = f"{_whole(row.control_recovered)}, " if pd.notna(row.control_recovered) else ""
-        text += f" ({row.control_family} controls {beside}p_better {row.p_better:.3g})"
+        recovered = f"{_whole(row.control_recovered)}, " if pd.notna(row.control_recovered) else ""
+        text += f" ({row.control_family} controls {recovered}p_better {row.p_better:.3g})"
     return text
 
 

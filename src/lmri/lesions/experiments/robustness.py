@@ -77,9 +77,9 @@ class Robustness:
             `base` is its status.
         """
         rows = []
-        for task, own in self.table.groupby("task", sort=False):
-            base = own.loc[own["kind"] == BASE, "status"].iloc[0]
-            variants = own[own["kind"] != BASE]
+        for task, task_rows in self.table.groupby("task", sort=False):
+            base = task_rows.loc[task_rows["kind"] == BASE, "status"].iloc[0]
+            variants = task_rows[task_rows["kind"] != BASE]
             groups = [("all", variants), *variants.groupby("kind", sort=False)]
             for kind, group in groups:
                 counts = {
@@ -235,10 +235,10 @@ def robustness(
     base = Specifications(study, networks, site, network, controls)
     choices = base.choices(vary, baselines, thresholds, seeds, methods)
     variants = []
-    for place, choice in enumerate(choices):
+    for index, choice in enumerate(choices):
         variants.append(base.variant(choice, seed))
         if fitting is not None:
-            fitting(place + 1, len(choices))
+            fitting(index + 1, len(choices))
     scored, made_of = _score(base, variants, model, tokenizer, tasks, n_controls, seed, strict, progress, store)
     rows = [
         variant_row(variant, scored.get(variant.choice.name), task.info, alpha)
@@ -276,13 +276,13 @@ def _score(
 
     store = store or ItemStore()  # what two evaluations share is run once
     groups: dict[tuple[str, ...], list[Variant]] = {}
-    for one in variants:
-        if one.network is not None:
-            groups.setdefault(_controls_key(one), []).append(one)
+    for variant in variants:
+        if variant.network is not None:
+            groups.setdefault(_controls_key(variant), []).append(variant)
     scored: dict[str, tuple[Scores, pd.DataFrame]] = {}
     made_of: list[Mapping[str, Any]] = []
-    for key, own in groups.items():
-        conditions = {one.choice.name: base.intervention(one) for one in own}
+    for key, group in groups.items():
+        conditions = {variant.choice.name: base.intervention(variant) for variant in group}
         drawn = _controls(base, key, model, n_controls)
         scores = evaluate(model, tokenizer, tasks, conditions, drawn, seed, strict, progress, store=store)
         scored |= dict.fromkeys(conditions, (scores, scores.summary()))

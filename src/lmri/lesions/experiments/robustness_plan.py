@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-THRESHOLDS = tuple(threshold_label(one) for one in OTHER_THRESHOLDS)
+THRESHOLDS = tuple(threshold_label(threshold) for threshold in OTHER_THRESHOLDS)
 """Default thresholds, as they are written on the command line."""
 
 
@@ -147,7 +147,7 @@ class RobustnessPlan:
     @property
     def specifications(self) -> list[str]:
         """Names of the base and of every variant."""
-        return [one.name for one in self.choices]
+        return [choice.name for choice in self.choices]
 
     def cost(self, source: ModelSource) -> pd.DataFrame:
         """Estimate the run time of scoring by scoring the intact model; nothing is fitted or stored.
@@ -191,22 +191,25 @@ class RobustnessPlan:
         logger.info("Loading the model")
         model, tokenizer = source.load(self.store)
         logger.info("Decomposing and scoring")
-        found = robustness(
+        result = robustness(
             self.store, model, tokenizer, self.tasks, base.entry.name, base.network, base.entry.site,
             **options.variations.options(), controls=base.controls, n_controls=options.n_controls, seed=options.seed,
             strict=strict, progress=progress, store=ItemStore(self.store.layout.items),
         )  # fmt: skip
-        label = self.name or f"robustness-{found.networks}-{options.network}"
-        outcome = found.to_outcome()
-        inputs: Mapping[str, Any] = {"networks": found.networks, "evaluations": [dict(one) for one in found.made_of]}
+        label = self.name or f"robustness-{result.networks}-{options.network}"
+        outcome = result.to_outcome()
+        inputs: Mapping[str, Any] = {
+            "networks": result.networks,
+            "evaluations": [dict(hashes) for hashes in result.made_of],
+        }
         parameters = {
             "network": options.network,
             "n_controls": options.n_controls,
             "controls": options.controls,
             "seed": options.seed,
-            "alpha": found.alpha,
+            "alpha": result.alpha,
             "tasks": options.tasks.labels,
             "choices": self.specifications,
         }
-        save_experiment(self.store, outcome, label, found.site, inputs, parameters)
-        return StoredExperiment(label, found.site, found, outcome)
+        save_experiment(self.store, outcome, label, result.site, inputs, parameters)
+        return StoredExperiment(label, result.site, result, outcome)

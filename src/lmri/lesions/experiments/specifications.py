@@ -143,8 +143,8 @@ class Maps:
     @property
     def convergence(self) -> tuple[int, int]:
         """How many starts converged, and how many there were."""
-        found = self.networks.info.get("convergence", {})
-        return int(found.get("n_converged", 0)), int(found.get("n_starts", 0))
+        counts = self.networks.info.get("convergence", {})
+        return int(counts.get("n_converged", 0)), int(counts.get("n_starts", 0))
 
 
 @dataclass(eq=False)
@@ -180,19 +180,19 @@ class Specifications:
         self.source, self.inputs = source.name, DecompositionInputs.of(source)
         self.corpora = list(self.inputs.corpora)
         self.number = None if self.network == UNION else self._number(self.network)
-        info, made = self.networks.info, self.networks.info["threshold"]
-        by = made["method"]
+        info, settings = self.networks.info, self.networks.info["threshold"]
+        by = settings["method"]
         if by not in THRESHOLDS:
             raise StudyError(
                 f"The networks {entry.name!r} were chosen by {by!r}, which cannot be done again with other maps; "
                 f"accepted are thresholds ({', '.join(THRESHOLDS)}). Give a set that lmri threshold made."
             )
-        threshold = (by, {key: made[key] for key in [value_name(by)] if key is not None})
+        threshold = (by, {key: settings[key] for key in [value_name(by)] if key is not None})
         seed = int(info["parameters"].get("random_state") or 0)
         self.base = Choice(BASE, "as stored", entry.site, str(info["method"]), seed, threshold, controls=self.controls)
         maps = self.study.open(DECOMPOSITION_CODEC, self.source, entry.site)
         courses = [table.to_numpy() for _, _, table in time_courses(self.study, self.source, entry.site)]
-        self._made = {self._key(self.base): Maps(maps, courses)}
+        self._fitted = {self._key(self.base): Maps(maps, courses)}
 
     @property
     def target(self) -> str:
@@ -233,29 +233,29 @@ class Specifications:
         _check_known("thresholds", [by for by, _ in thresholds], tuple(THRESHOLDS))
         if baselines is None:
             baselines = [f"{kind}{corpus}" for kind in ("", "resample:") for corpus in self.corpora]
-        for one in baselines:
-            Baseline.parse(one).recording(self.study, self.base.site)  # fails now if there is none
+        for value in baselines:
+            Baseline.parse(value).recording(self.study, self.base.site)  # fails now if there is none
         base = self.base
         others: dict[str, list[dict[str, Any]]] = {
-            "site": [{"site": one} for one in self.study.sites],
-            "baseline": [{"baseline": one} for one in baselines],
+            "site": [{"site": value} for value in self.study.sites],
+            "baseline": [{"baseline": value} for value in baselines],
             "threshold": [{"threshold": (by, dict(values))} for by, values in thresholds],
-            "seed": [{"seed": int(one)} for one in seeds],
-            "method": [{"method": one} for one in methods],
+            "seed": [{"seed": int(value)} for value in seeds],
+            "method": [{"method": value} for value in methods],
             "sinks": [{"spared": "sinks"}],
-            "controls": [{"controls": one} for one in FAMILIES],
+            "controls": [{"controls": value} for value in FAMILIES],
         }
-        made = [base]
+        choices = [base]
         for kind in KINDS:
-            own = [replace(base, **changes) for changes in others[kind]] if kind in vary else []
-            own = [replace(one, kind=kind, label=_label(kind, one)) for one in own if one != base]
-            if kind in vary and not own:
+            variants = [replace(base, **changes) for changes in others[kind]] if kind in vary else []
+            variants = [replace(choice, kind=kind, label=_label(kind, choice)) for choice in variants if choice != base]
+            if kind in vary and not variants:
                 self.notes.append(f"{kind} was not varied: there is no other than that of the base")
             # A choice that was named twice is one choice.
-            made.extend(one for place, one in enumerate(own) if one not in own[:place])
-        if any(self._key(one) not in self._made for one in made):
+            choices.extend(choice for index, choice in enumerate(variants) if choice not in variants[:index])
+        if any(self._key(choice) not in self._fitted for choice in choices):
             self._confounds(base.site)  # fails now if what was taken out of the base cannot be taken out again
-        return made
+        return choices
 
     # -- what they give -----------------------------------------------------------------------------------------------
 
@@ -272,20 +272,20 @@ class Specifications:
         try:
             maps = self._maps(choice)
             chosen = self.networks if choice.kind == BASE else self._thresholded(maps.networks, choice)
-            found = self._matched(maps, chosen, choice, seed)
+            result = self._matched(maps, chosen, choice, seed)
         except FAILURES as error:
             return Variant(choice, found=False, problem=f"{type(error).__name__}: {error}")
         n_converged, n_starts = maps.convergence
-        return replace(found, n_converged=n_converged, n_starts=n_starts)
+        return replace(result, n_converged=n_converged, n_starts=n_starts)
 
     def _key(self, choice: Choice) -> tuple[str, str, int]:
         return choice.site, choice.method, choice.seed
 
     def _maps(self, choice: Choice) -> Maps:
         key = self._key(choice)
-        if key not in self._made:
-            self._made[key] = self._fit(choice)
-        return self._made[key]
+        if key not in self._fitted:
+            self._fitted[key] = self._fit(choice)
+        return self._fitted[key]
 
     def _fit(self, choice: Choice) -> Maps:
         known = dict(self.networks.info["parameters"])
@@ -311,19 +311,19 @@ class Specifications:
         if digest is None and not names:
             return None
         known = bool(names) and set(names) <= set(COLUMNS)
-        own = None
+        table = None
         if known:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)  # it was said when the base was fitted
-                own = select(self.study.group(self.base.site, self.corpora), names)
-        if own is None or (digest is not None and Nuisance.read(own).digest != digest):
+                table = select(self.study.group(self.base.site, self.corpora), names)
+        if table is None or (digest is not None and Nuisance.read(table).digest != digest):
             what = f"the confounds {', '.join(names)}" if names else "confounds without names"
             raise StudyError(
                 f"{self.source!r} was fitted with {what}, whose values are not those that the study's tables hold, so "
                 "that nothing else can be fitted as it was. Vary only threshold, baseline, sinks and controls (--vary) "
                 "or fit it again: lmri decompose STUDY --confounds NAME."
             )
-        return own if site == self.base.site else select(self.study.group(site, self.corpora), names)
+        return table if site == self.base.site else select(self.study.group(site, self.corpora), names)
 
     def _thresholded(self, maps: NetworkSet, choice: Choice) -> NetworkSet:
         by, values = choice.threshold
@@ -334,17 +334,17 @@ class Specifications:
             return Variant(choice, chosen.union())
         if self._key(choice) == self._key(self.base):
             return Variant(choice, chosen[self.number])
-        base = self._made[self._key(self.base)]
+        base = self._fitted[self._key(self.base)]
         if choice.site == self.site:
             by, table = "maps", compare(base.networks, maps.networks, seed).table
             first, second = base.networks.names, maps.networks.names
         else:
-            by, found = "time courses", compare_time_courses(base.courses, maps.courses, self._texts(), seed)
-            table, first, second = found.table, found.first.names, found.second.names
-        own = table[table["first"] == first[self.number]]
-        if own.empty:
+            by, comparison = "time courses", compare_time_courses(base.courses, maps.courses, self._texts(), seed)
+            table, first, second = comparison.table, comparison.first.names, comparison.second.names
+        partners = table[table["first"] == first[self.number]]
+        if partners.empty:
             return Variant(choice, None, by, found=False, problem="every map of the other set has a closer partner")
-        row = own.iloc[0]
+        row = partners.iloc[0]
         network = chosen[second.index(row["second"])]
         return Variant(choice, network, by, float(row["r"]), float(row["r_null_95"]), bool(row["above_null"]))
 

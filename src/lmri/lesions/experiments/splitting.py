@@ -54,17 +54,17 @@ def _of_split(task: "Task", split: str) -> "Task":
         )
     if isinstance(task, Perplexity):
         assigned = _halved([text_hash(text) for text in task.texts], task.texts, task.info.name)
-        kept = [text for text, own in zip(task.texts, assigned, strict=True) if own == split]
-        return Perplexity(kept, name, task.batch_size, split=split, note=note)
+        texts = [text for text, assigned_split in zip(task.texts, assigned, strict=True) if assigned_split == split]
+        return Perplexity(texts, name, task.batch_size, split=split, note=note)
     if isinstance(task, Classification):
         assigned = _halved(task.clusters, [list(item.values()) for item in task.items], task.info.name)
-        places = [place for place, own in enumerate(assigned) if own == split]
+        places = [index for index, assigned_split in enumerate(assigned) if assigned_split == split]
         return Classification(
-            [task.items[place] for place in places],
-            [task.labels[place] for place in places],
+            [task.items[index] for index in places],
+            [task.labels[index] for index in places],
             task.verbalizer,
             task.prompt,
-            [task.clusters[place] for place in places],
+            [task.clusters[index] for index in places],
             name,
             task.batch_size,
             scoring=task.info.scoring,

@@ -152,12 +152,12 @@ def store_dissociations(
     """
     entry = store.find(SCORES, scores, site)
     networks, tasks = list(networks or []), list(tasks or [])
-    found = dissociate(store.open(SCORES_CODEC, entry.name, entry.site), networks or None, tasks or None)
-    outcome = dissociation_outcome(found, entry.name)
+    result = dissociate(store.open(SCORES_CODEC, entry.name, entry.site), networks or None, tasks or None)
+    outcome = dissociation_outcome(result, entry.name)
     label = name or _default_name("dissociate", [entry.name, *networks, *tasks])
     chosen = {"networks": networks or "all", "tasks": tasks or "all"}
     save_experiment(store, outcome, label, entry.site, {SCORES: entry.name}, chosen)
-    return StoredExperiment(label, entry.site, found, outcome)
+    return StoredExperiment(label, entry.site, result, outcome)
 
 
 def store_templates(
@@ -198,15 +198,15 @@ def store_templates(
         return NetworkSet.from_estimator(estimator).threshold(by, **values)
 
     logger.info("Decomposing texts")
-    found = find_templates_by_corpus(
+    result = find_templates_by_corpus(
         fit, recordings, options.n_group, options.n_individual,
         min_volumes=options.min_volumes, threshold=options.iou, random_state=options.seed, progress=progress,
     )  # fmt: skip
-    names = [one.corpus for one in recordings]
+    names = [recording.corpus for recording in recordings]
     label = name or _default_name("templates", [*(["paper"] if options.paper else []), *names])
-    outcome = templates_outcome(found, options.paper_model, options.paper)
+    outcome = templates_outcome(result, options.paper_model, options.paper)
     save_experiment(store, outcome, label, space.site, {"corpora": names}, options.parameters())
-    return StoredExperiment(label, space.site, found, outcome)
+    return StoredExperiment(label, space.site, result, outcome)
 
 
 def _default_name(command: str, parts: Sequence[str]) -> str:

@@ -31,8 +31,8 @@ def control_table(scores: Scores, summary: pd.DataFrame) -> pd.DataFrame:
     for task in scores.tasks:
         for metric in task.metrics:
             for condition, diffs in scores.control_diffs(task, metric).items():
-                own = controls[controls["control_of"] == condition]  # in the order of `diffs`
-                part = own[["control_family", "draw", "n_neurons"]].assign(
+                rows = controls[controls["control_of"] == condition]  # in the order of `diffs`
+                part = rows[["control_family", "draw", "n_neurons"]].assign(
                     task=task.name, metric=metric, condition=condition, diff=diffs
                 )
                 parts.append(part.assign(value=part["diff"] + intact[task.name, metric]))
@@ -76,15 +76,15 @@ def with_better(summary: pd.DataFrame, scores: Scores, controls: pd.DataFrame) -
     """
     more = {task.name: task.higher_is_better for task in scores.tasks}
     keys = ["condition", "task", "metric", "control_family"]
-    diffs = {key: own["diff"].to_numpy() for key, own in controls.groupby(keys)}
-    found = [
+    diffs = {key: group["diff"].to_numpy() for key, group in controls.groupby(keys)}
+    p_values = [
         p_better(row["diff"], diffs.get(tuple(row[key] for key in keys), np.empty(0)), more[row["task"]])
         for row in summary.to_dict("records")
     ]
     better = ["more" if more[task] else "less" for task in summary["task"]]
     if scores.design.stop_after:
-        found = [float("nan")] * len(found)
-    table = summary.assign(p_better=found, q_better=np.nan, better=better)
+        p_values = [float("nan")] * len(p_values)
+    table = summary.assign(p_better=p_values, q_better=np.nan, better=better)
     return with_q(table, "p_better", "q_better", ["task", "metric", "control_family"])
 
 

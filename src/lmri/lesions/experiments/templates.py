@@ -23,13 +23,13 @@ def templates_outcome(found: CorpusTemplates, model: str | None = None, parity: 
 
     model = check_model(model)
     iou = next(iter(found.overlaps.values())).threshold
-    said = [
-        f"Templates of {corpus}: {int((own.table['n_above'] > own.table['chance_95']).sum())} of {len(own.table)} "
+    sentences = [
+        f"Templates of {corpus}: {int((overlap.table['n_above'] > overlap.table['chance_95']).sum())} of {len(overlap.table)} "
         "counts of a template in the texts of a corpus exceed the 95 % level of random networks with the same layer "
         "profiles."
-        for corpus, own in found.overlaps.items()
+        for corpus, overlap in found.overlaps.items()
     ]
-    said.append(
+    sentences.append(
         f"Of {found.n_individuals} single texts, {found.n_not_converged} decompositions did not converge, and "
         f"{found.n_nothing_found} found nothing; these count as empty."
     )
@@ -45,8 +45,11 @@ def templates_outcome(found: CorpusTemplates, model: str | None = None, parity: 
     return Outcome(
         "templates",
         f"{PARITY.capitalize()}: templates by corpus" if parity else "Templates by corpus",
-        " ".join(said) + "\n\n" + limits,
+        " ".join(sentences) + "\n\n" + limits,
         {"templates": found.table},
-        {f"templates-of-{corpus}": templates_layout(own.table, model) for corpus, own in found.overlaps.items()},
+        {
+            f"templates-of-{corpus}": templates_layout(overlap.table, model)
+            for corpus, overlap in found.overlaps.items()
+        },
         {"templates": drawing(draw_templates(found.overlaps), caption)},
     )

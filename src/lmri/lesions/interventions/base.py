@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError, SpaceMismatchError
 from lmri.lesions.baselines.resample_source import ResampleSource
-from lmri.lesions.interventions.positions import Spare, SparingReading
+from lmri.lesions.interventions.positions import MaskedTokens, TokenMask
 from lmri.lesions.interventions.resampling import CurrentTokens
 from lmri.models import altered, check_readable, describe_model
 from lmri.models.sites import by_text, n_declared, tapped, widths
@@ -80,7 +80,7 @@ class Intervention:
     label: str
     donors: ResampleSource | None = None
     sign_offset: float = 0.0
-    spare: Spare | None = None
+    spare: TokenMask | None = None
 
     @property
     def space(self) -> NeuronSpace:
@@ -102,12 +102,12 @@ class Intervention:
         identity = self.donors is None and self.scale == 1 and not self.shift[self.changed].any()
         edits = []
         for z, layer in enumerate(self.space.layers):
-            own = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
-            neurons = np.flatnonzero(self.changed[own])
+            in_layer = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
+            neurons = np.flatnonzero(self.changed[in_layer])
             if neurons.size and not identity:
                 scale = np.full(neurons.size, self.scale, dtype=np.float32)
-                shift = self.shift[own][neurons].astype(np.float32)
-                donors = None if self.donors is None else self.donors.values[:, own][:, neurons]
+                shift = self.shift[in_layer][neurons].astype(np.float32)
+                donors = None if self.donors is None else self.donors.values[:, in_layer][:, neurons]
                 edits.append(Edit(z, layer.module, neurons, scale, shift, donors))
         return edits
 
@@ -121,7 +121,7 @@ class Intervention:
 
     def on_other(self, target: Network) -> "Intervention":
         """Give the same intervention on other neurons, such as those of a matched control."""
-        shift = along(target, self.sign_offset) if self.sign_offset else self.shift
+        shift = signed_offset(target, self.sign_offset) if self.sign_offset else self.shift
         return replace(self, target=target, shift=shift)
 
     @contextlib.contextmanager
@@ -156,18 +156,18 @@ class Intervention:
     def _reading(self) -> CurrentTokens | None:
         """Give what watches the tokens that the model reads; None if what is done does not depend on them."""
         if self.spare is not None:
-            return SparingReading(self.spare, self.donors)
+            return MaskedTokens(self.spare, self.donors)
         return CurrentTokens(self.donors) if self.donors is not None else None
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:
         check_readable(model)
         try:
-            found = widths(model, self.space)
+            layer_widths = widths(model, self.space)
         except SiteError as error:
             raise SpaceMismatchError(str(error)) from error
-        if tuple(found) != self.space.widths:
+        if tuple(layer_widths) != self.space.widths:
             raise SpaceMismatchError(
-                f"{type(model).__name__} has layers of width {found} at {self.space.site}; the network has "
+                f"{type(model).__name__} has layers of width {layer_widths} at {self.space.site}; the network has "
                 f"{list(self.space.widths)}. Use the model that was recorded."
             )
         n_blocks, needed = n_declared(model, stack_of(self.space.site)), max(self.space.blocks) + 1
@@ -175,22 +175,22 @@ class Intervention:
             raise SpaceMismatchError(
                 f"{type(model).__name__} has {n_blocks} layers, the network {needed}. Use the model that was recorded."
             )
-        own = NeuronSpace(self.space.layers, self.space.site, describe_model(model))
-        self.space.check_same(own, type(model).__name__, strict)
+        model_space = NeuronSpace(self.space.layers, self.space.site, describe_model(model))
+        self.space.check_same(model_space, type(model).__name__, strict)
 
     def __repr__(self) -> str:
         return f"<{self.kind} ({self.label}) of {self.target.name!r}: {int(self.changed.sum())} neurons changed>"
 
 
-def along(network: Network, offset: float) -> np.ndarray:
+def signed_offset(network: Network, offset: float) -> np.ndarray:
     """Give every neuron the offset with the sign of its weight, float32; where the weight is 0, nothing."""
     return (np.float32(offset) * np.sign(network.weights)).astype(np.float32)
 
 
 def _writer(edit: Edit, reading: CurrentTokens | None) -> Callable[[torch.Tensor], torch.Tensor]:
     """Make the function that a hook calls: a copy with the edited coordinates, spared tokens given back."""
-    replace_ = _by_donors(edit, reading) if edit.donors is not None and reading is not None else _by_numbers(edit)
-    if not isinstance(reading, SparingReading):
+    replace_ = _donor_writer(edit, reading) if edit.donors is not None and reading is not None else _affine_writer(edit)
+    if not isinstance(reading, MaskedTokens):
         return replace_
 
     def write(activation: torch.Tensor) -> torch.Tensor:
@@ -203,7 +203,7 @@ def _writer(edit: Edit, reading: CurrentTokens | None) -> Callable[[torch.Tensor
     return write
 
 
-def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
+def _affine_writer(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
     silent = bool((edit.scale == 0).all())
 
     @functools.cache
@@ -214,7 +214,7 @@ def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
             chosen = torch.zeros(width, dtype=torch.bool, device=device).index_fill(0, neurons, True)
             scale, shift = (
                 torch.zeros(width, dtype=dtype, device=device).index_copy(
-                    0, neurons, _as(part, device, dtype, edit.module)
+                    0, neurons, _to_tensor(part, device, dtype, edit.module)
                 )
                 for part in (edit.scale, edit.shift)
             )
@@ -228,12 +228,12 @@ def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
     return write
 
 
-def _by_donors(edit: Edit, reading: CurrentTokens) -> Callable[[torch.Tensor], torch.Tensor]:
+def _donor_writer(edit: Edit, reading: CurrentTokens) -> Callable[[torch.Tensor], torch.Tensor]:
     @functools.cache
     def prepare(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode(False):
             neurons = torch.from_numpy(edit.neurons).to(device)
-            return neurons, _as(cast(np.ndarray, edit.donors), device, dtype, edit.module)
+            return neurons, _to_tensor(cast(np.ndarray, edit.donors), device, dtype, edit.module)
 
     def write(activation: torch.Tensor) -> torch.Tensor:
         neurons, values = prepare(activation.device, activation.dtype)
@@ -246,12 +246,12 @@ def _by_donors(edit: Edit, reading: CurrentTokens) -> Callable[[torch.Tensor], t
     return write
 
 
-def _as(values: np.ndarray, device: torch.device, dtype: torch.dtype, module: str) -> torch.Tensor:
+def _to_tensor(values: np.ndarray, device: torch.device, dtype: torch.dtype, module: str) -> torch.Tensor:
     """Bring values to the number format of the activations, if they fit into it."""
-    made = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
-    if not made.isfinite().all():
+    tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+    if not tensor.isfinite().all():
         raise ValueError(
             f"What is to be written at {module!r} reaches {np.abs(values).max():.3g}, which is beyond "
             f"{str(dtype).removeprefix('torch.')}. Load the model in another number format: dtype='bfloat16'."
         )
-    return made
+    return tensor

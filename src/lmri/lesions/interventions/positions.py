@@ -22,7 +22,7 @@ _LISTED = 4  # beyond, a label counts instead of listing
 
 
 @dataclass(frozen=True)
-class Spare:
+class TokenMask:
     """Which tokens pass untouched.
 
     Parameters
@@ -56,12 +56,12 @@ class Spare:
         return digest([list(self.positions), list(self.tokens), *only])
 
 
-def make_spare(
+def make_token_mask(
     spare: str | None = None,
     positions: Iterable[int] | None = None,
     tokens: Iterable[int] | None = None,
     only: str | Iterable[int] | None = None,
-) -> Spare | None:
+) -> TokenMask | None:
     """Put together what is to be spared; None if that is nothing.
 
     Raises
@@ -79,12 +79,12 @@ def make_spare(
             f"spare is {spare!r}; accepted are {SINKS!r}, for the first token of every text, and None. Name others by "
             "spare_positions=[0, 1] or spare_tokens=[tokenizer.bos_token_id]."
         )
-    places = _whole("spare_positions", positions) | ({0} if spare == SINKS else set())
+    masked_positions = _whole("spare_positions", positions) | ({0} if spare == SINKS else set())
     chosen = only if only is None or isinstance(only, str) else tuple(sorted(_whole("positions", only)))
     if chosen == ():
         raise ValueError("positions is empty; nothing would be changed anywhere. Give at least one, or None for all.")
-    made = Spare(tuple(sorted(places)), tuple(sorted(_whole("spare_tokens", tokens))), chosen)
-    return made if made.positions or made.tokens or made.only is not None else None
+    mask = TokenMask(tuple(sorted(masked_positions)), tuple(sorted(_whole("spare_tokens", tokens))), chosen)
+    return mask if mask.positions or mask.tokens or mask.only is not None else None
 
 
 def _whole(name: str, values: Iterable[int] | None) -> set[int]:
@@ -95,10 +95,10 @@ def _whole(name: str, values: Iterable[int] | None) -> set[int]:
     return {int(value) for value in given}
 
 
-def _listed(what: str, values: tuple[int, ...]) -> str:
+def _listed(noun: str, values: tuple[int, ...]) -> str:
     if len(values) > _LISTED:
-        return f"{len(values)} {what}s"
-    return f"{what}{'s' * (len(values) > 1)} {', '.join(map(str, values))}" if values else ""
+        return f"{len(values)} {noun}s"
+    return f"{noun}{'s' * (len(values) > 1)} {', '.join(map(str, values))}" if values else ""
 
 
 def _only_label(only: str | tuple[int, ...] | None) -> str:
@@ -109,10 +109,10 @@ def _only_label(only: str | tuple[int, ...] | None) -> str:
     return f"{_listed('position', only)} only"
 
 
-class SparingReading(CurrentTokens):
+class MaskedTokens(CurrentTokens):
     """What the model reads right now: which tokens are spared, and which donor every token has, if there are any."""
 
-    def __init__(self, spare: Spare, donors: ResampleSource | None = None) -> None:
+    def __init__(self, spare: TokenMask, donors: ResampleSource | None = None) -> None:
         if donors is not None:
             super().__init__(donors)
         self._has_donors = donors is not None
@@ -174,8 +174,8 @@ class SparingReading(CurrentTokens):
             real = torch.ones_like(positions)
             if isinstance(mask, torch.Tensor) and mask.ndim == 2 and mask.shape[1] >= positions.shape[1]:
                 real = mask[:, -positions.shape[1] :].to(positions.device).long()
-            places = torch.arange(positions.shape[1], device=positions.device)
-            return places != (real * (places + 1)).argmax(dim=1, keepdim=True)
+            indices = torch.arange(positions.shape[1], device=positions.device)
+            return indices != (real * (indices + 1)).argmax(dim=1, keepdim=True)
         past = given.get("past_key_values")
         is_generated = past is not None and int(past.get_seq_length()) > 0
         return torch.full_like(positions, is_generated == (only == "prompt"), dtype=torch.bool)

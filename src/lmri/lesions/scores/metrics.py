@@ -169,11 +169,11 @@ def _tables(items: pd.DataFrame, metric: str, positive: str) -> tuple[np.ndarray
     n = len(labels)
     one_hot = np.zeros((len(items), n * n))
     one_hot[np.arange(len(items)), rows * n + columns] = 1.0
-    place = int(np.flatnonzero(labels == positive)[0]) if metric == "f1" else -1
+    index = int(np.flatnonzero(labels == positive)[0]) if metric == "f1" else -1
 
     def measure(sums: np.ndarray) -> np.ndarray:
         tables = sums.reshape(*sums.shape[:-1], n, n)
-        values = CONFUSION[metric](tables, place)
+        values = CONFUSION[metric](tables, index)
         # Nothing read, or a broken model: there is no such number as an F1 of nothing.
         return np.where(tables.sum((-2, -1)) > 0, values, np.nan)
 

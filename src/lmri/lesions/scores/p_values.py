@@ -23,7 +23,7 @@ def at_least_as_bad(controls: np.ndarray, network: float, higher_is_better: bool
     return np.asarray(worse | ~np.isfinite(controls))
 
 
-def counted_p(bad: np.ndarray) -> float:
+def permutation_p(bad: np.ndarray) -> float:
     """Compute (1 + controls at least as bad) / (1 + controls) [1]_.
 
     Parameters
@@ -56,10 +56,10 @@ def sequential_p(bad: np.ndarray, stop_after: int) -> float:
     .. [1] Besag and Clifford (1991). Sequential Monte Carlo p-values. Biometrika, 78, 301-304.
     """
     reached = np.flatnonzero(np.cumsum(bad) >= stop_after)
-    return float(stop_after / (1 + reached[0])) if reached.size else counted_p(bad)
+    return float(stop_after / (1 + reached[0])) if reached.size else permutation_p(bad)
 
 
-def largest_p(harm: np.ndarray) -> np.ndarray:
+def maxt_p(effect: np.ndarray) -> np.ndarray:
     """Adjust p of several networks by the largest effect in each joint draw of controls (single-step max-T) [1]_.
 
     Parameters
@@ -79,13 +79,13 @@ def largest_p(harm: np.ndarray) -> np.ndarray:
     ----------
     .. [1] Westfall and Young (1993). Resampling-based multiple testing. Wiley.
     """
-    finite = np.isfinite(harm)
-    broken = np.where(finite, harm, -np.inf).max(axis=0, initial=-np.inf)
+    finite = np.isfinite(effect)
+    broken = np.where(finite, effect, -np.inf).max(axis=0, initial=-np.inf)
     # A control that breaks the model stands as high as the highest: nothing can be said to exceed it.
-    filled = np.where(finite, harm, np.where(np.isfinite(broken), broken, 0.0))
+    filled = np.where(finite, effect, np.where(np.isfinite(broken), broken, 0.0))
     spread = filled.std(axis=0)
     usable = finite[0] & (spread > ROUNDING)
-    adjusted = np.full(harm.shape[1], np.nan)
+    adjusted = np.full(effect.shape[1], np.nan)
     if usable.any():
         scaled = (filled[:, usable] - filled[:, usable].mean(axis=0)) / spread[usable]
         scaled[~finite[:, usable]] = np.inf

@@ -16,7 +16,7 @@ import pandas as pd
 
 from lmri.exceptions import DataWarning
 from lmri.lesions.scores.metrics import ClusterSums, cluster_sums
-from lmri.lesions.scores.p_values import at_least_as_bad, counted_p, largest_p, sequential_p
+from lmri.lesions.scores.p_values import at_least_as_bad, maxt_p, permutation_p, sequential_p
 from lmri.networks.thresholds import q_values
 from lmri.space import ModelInfo
 from lmri.space.html import html_table
@@ -278,11 +278,11 @@ class Scores:
         drawn = zlib.crc32("\n".join(sums.clusters).encode())
         counts = _resampled(len(sums.clusters), [self.seed, drawn])
         whole = np.ones((1, len(sums.clusters)))
-        one, many = (
+        over_all, over_samples = (
             np.stack([sums.metric(name, how) for name in conditions], axis=-1) - sums.metric(INTACT, how)[:, None]
             for how in (whole, counts)
         )
-        return one[0], many
+        return over_all[0], over_samples
 
     def _sums(self, task: TaskInfo, metric: str) -> ClusterSums:
         return sums_of(self.items[self.items["task"] == task.name], task, metric)
@@ -324,36 +324,39 @@ class Scores:
                 if len(sums.clusters) >= FEWEST_CLUSTERS and np.isfinite(diff):
                     resampled = sums.metric(name, counts) - intact_resampled
                     row["ci_low"], row["ci_high"] = np.nanpercentile(resampled, [2.5, 97.5])
-            rows.extend(self._beside_controls(row, name, value, task, sums, counts, resampled))
-        self._add_largest(rows, value, task)
+            rows.extend(self._control_rows(row, name, value, task, sums, counts, resampled))
+        self._add_p_max(rows, value, task)
         return rows
 
     def _spread_of_repeats(self, task: TaskInfo, metric: str) -> dict[str, dict[str, object]]:
         """Say how much a condition's value depends on what was repeated, such as the seed of donor tokens."""
         if "repeat" not in self.items:
             return {}
-        own = self.items[(self.items["task"] == task.name) & (self.items["repeat"] >= 0)]
+        repeats = self.items[(self.items["task"] == task.name) & (self.items["repeat"] >= 0)]
         values: dict[str, list[float]] = {}
-        for _, items in own.groupby("repeat"):
+        for _, items in repeats.groupby("repeat"):
             for name, value in values_of(items, task, metric).items():
                 values.setdefault(name, []).append(value)
         return {
-            name: {"n_repeats": len(found), "sd_repeats": float(np.std(found, ddof=1)) if len(found) > 1 else np.nan}
-            for name, found in values.items()
+            name: {
+                "n_repeats": len(repeat_values),
+                "sd_repeats": float(np.std(repeat_values, ddof=1)) if len(repeat_values) > 1 else np.nan,
+            }
+            for name, repeat_values in values.items()
         }
 
     @cached_property
     def _label_facts(self) -> dict[tuple[str, str], dict[str, object]]:
         """What an accuracy has to be read beside, by condition and task."""
         facts: dict[tuple[str, str], dict[str, object]] = {}
-        for (condition, task), own in self.label_counts().groupby(["condition", "task"], sort=False):
-            shared = own.iloc[0]
+        for (condition, task), labels in self.label_counts().groupby(["condition", "task"], sort=False):
+            shared = labels.iloc[0]
             facts[str(condition), str(task)] = {
                 name: shared[name] for name in ("majority_rate", "balanced_accuracy", "mean_margin", "collapsed")
-            } | {"predicted_counts": ", ".join(f"{row.label} {row.n_predicted}" for row in own.itertuples())}
+            } | {"predicted_counts": ", ".join(f"{row.label} {row.n_predicted}" for row in labels.itertuples())}
         return facts
 
-    def _beside_controls(
+    def _control_rows(
         self,
         row: dict[str, object],
         name: str,
@@ -372,8 +375,8 @@ class Scores:
             names = list(draws["condition"])
             diffs = np.array([value[control] - value[INTACT] for control in names])
             bad = at_least_as_bad(diffs, diff, task.higher_is_better)
-            p = sequential_p(bad, self.design.stop_after) if self.design.stop_after else counted_p(bad)
-            beside: dict[str, object] = {
+            p = sequential_p(bad, self.design.stop_after) if self.design.stop_after else permutation_p(bad)
+            comparison: dict[str, object] = {
                 "control_family": family,
                 "control_mean": diffs.mean(),
                 "effect": diff - diffs.mean(),
@@ -381,13 +384,13 @@ class Scores:
                 "n_controls": len(diffs),
             }
             if resampled is not None and np.isfinite(diffs).all():
-                own = sum(sums.metric(control, counts) for control in names) / len(names)
-                beyond = resampled - (own - sums.metric(INTACT, counts))
-                beside["effect_low"], beside["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
-            rows.append(row | beside)
+                control_values = sum(sums.metric(control, counts) for control in names) / len(names)
+                beyond = resampled - (control_values - sums.metric(INTACT, counts))
+                comparison["effect_low"], comparison["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
+            rows.append(row | comparison)
         return rows
 
-    def _add_largest(self, rows: list[dict[str, object]], value: Mapping[str, float], task: TaskInfo) -> None:
+    def _add_p_max(self, rows: list[dict[str, object]], value: Mapping[str, float], task: TaskInfo) -> None:
         """Add `p_max` to the rows of every family of controls, where draws are joint and whole."""
         if self.design.stop_after:
             return
@@ -395,15 +398,17 @@ class Scores:
         for family, draws in controls.groupby("control_family"):
             if family not in self.design.joint:
                 continue
-            places = draws.pivot(index="draw", columns="control_of", values="condition")
-            if places.isna().to_numpy().any():
+            table = draws.pivot(index="draw", columns="control_of", values="condition")
+            if table.isna().to_numpy().any():
                 continue  # a network without all of its controls
-            harm = np.array([[value[name] for name in places], *[[value[one] for one in row] for row in places.values]])
+            effects = np.array(
+                [[value[name] for name in table], *[[value[control] for control in row] for row in table.values]]
+            )
             sign = -1.0 if task.higher_is_better else 1.0
-            found = dict(zip(places, largest_p(sign * (harm - value[INTACT])), strict=True))
+            p_max = dict(zip(table, maxt_p(sign * (effects - value[INTACT])), strict=True))
             for row in rows:
                 if row["control_family"] == family:
-                    row["p_max"] = found[str(row["condition"])]
+                    row["p_max"] = p_max[str(row["condition"])]
 
     def label_counts(self) -> pd.DataFrame:
         """Say how classifications came about: a row for every condition, classification task and label.

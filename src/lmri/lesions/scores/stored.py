@@ -73,7 +73,7 @@ def save_scores(
     def write(folder: Path) -> None:
         write_scores(store.file(site, name, folder), scores)
 
-    found = {
+    results = {
         "tasks": [asdict(task) for task in scores.tasks],
         "model": asdict(scores.model) if scores.model else None,
         "p_floor": scores.p_floor,
@@ -81,4 +81,4 @@ def save_scores(
     }
     inputs = scores_inputs(store, networks, site, scores.made_of)
     shown = {**(parameters or {}), "seed": scores.seed}
-    return store.entries.write(SCORES, site, name, inputs, shown, found, write)
+    return store.entries.write(SCORES, site, name, inputs, shown, results, write)

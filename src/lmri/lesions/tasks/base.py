@@ -92,6 +92,6 @@ def token_log_likelihoods(model: PreTrainedModel, rows: list[list[int]], batch_s
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
             target = ids[:, 1:, None].to(logits.device)
             likelihoods = logits.gather(-1, target)[..., 0] - logits.logsumexp(-1)
-            for place, row in enumerate(batch):
-                results[row] = likelihoods[place, : len(rows[row]) - 1].double().cpu()
+            for index, row in enumerate(batch):
+                results[row] = likelihoods[index, : len(rows[row]) - 1].double().cpu()
     return [results[row] for row in range(len(rows))]

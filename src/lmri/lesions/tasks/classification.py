@@ -200,12 +200,12 @@ class Classification:
         sums = [float(row[first - 1 :].sum()) for row, first in zip(likelihoods, firsts, strict=True)]
         items = []
         for number in range(len(self.items)):
-            own = range(number * len(names), (number + 1) * len(names))
+            indices = range(number * len(names), (number + 1) * len(names))
             values = {
-                name: sums[place] / self._length(name, len(rows[place]) - firsts[place])
-                for name, place in zip(names, own, strict=True)
+                name: sums[index] / self._length(name, len(rows[index]) - firsts[index])
+                for name, index in zip(names, indices, strict=True)
             }
-            items.append(self._item(number, len(rows[own[0]]), values))
+            items.append(self._item(number, len(rows[indices[0]]), values))
         return pd.DataFrame(items)
 
     def _length(self, name: str, n_tokens: int) -> int:
@@ -220,8 +220,8 @@ class Classification:
                 self.info = remark(self.info, text)
         return pd.DataFrame(
             [
-                self._item(number, n_tokens[number], dict(zip(order, own, strict=True)))
-                for number, own in enumerate(values)
+                self._item(number, n_tokens[number], dict(zip(order, log_probabilities, strict=True)))
+                for number, log_probabilities in enumerate(values)
             ]
         )
 

@@ -60,7 +60,7 @@ class FreeText:
         split: str = "",
         note: str = "",
     ) -> None:
-        self.items, self.references = [dict(item) for item in items], [list(own) for own in references]
+        self.items, self.references = [dict(item) for item in items], [list(reference) for reference in references]
         self.clusters = (
             [text_hash("\x1f".join(item.values())) for item in self.items]
             if clusters is None
@@ -92,8 +92,8 @@ class FreeText:
         check_causal(model, self.info.name)
         limit = context_length(model, tokenizer)
         budget = None if limit is None else limit - self.max_new_tokens
-        made = [self._row(number, tokenizer, budget) for number in range(len(self.items))]
-        rows, n_cut = [row for row, _ in made], sum(cut for _, cut in made)
+        encoded = [self._row(number, tokenizer, budget) for number in range(len(self.items))]
+        rows, n_cut = [row for row, _ in encoded], sum(cut for _, cut in encoded)
         if n_cut:
             text = f"{n_cut} of {len(rows)} items cut at the context ({self.shortened})"
             self.info = remark(self.info, text)

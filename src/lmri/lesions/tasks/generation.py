@@ -45,19 +45,19 @@ def generate(
         by_length[len(row)].append(number)
     ends = _end_ids(model, tokenizer)
     answers: list[str | None] = [None] * len(rows)
-    with evaluation_mode(model), _own_settings(model, ends, max_new_tokens):
+    with evaluation_mode(model), _greedy_settings(model, ends, max_new_tokens):
         for numbers in by_length.values():
             for first in range(0, len(numbers), batch_size):
                 batch = numbers[first : first + batch_size]
                 ids = torch.tensor([rows[number] for number in batch], device=input_device(model))
                 watch = _Watch(len(batch))
-                made = model.generate(
+                output = model.generate(
                     input_ids=ids, attention_mask=torch.ones_like(ids), logits_processor=LogitsProcessorList([watch])
                 )
-                for place, number in enumerate(batch):
-                    new = made[place, ids.shape[1] :].tolist()
+                for index, number in enumerate(batch):
+                    new = output[index, ids.shape[1] :].tolist()
                     cut = next((at for at, token in enumerate(new) if token in ends), len(new))
-                    if not watch.broken[place]:
+                    if not watch.broken[index]:
                         answers[number] = tokenizer.decode(new[:cut], skip_special_tokens=True)
     return answers
 
@@ -70,19 +70,19 @@ class _Watch(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Look, and change nothing."""
-        for place in torch.isnan(scores).any(-1).nonzero().flatten().tolist():
-            self.broken[place] = True
+        for index in torch.isnan(scores).any(-1).nonzero().flatten().tolist():
+            self.broken[index] = True
         return scores
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
     known = [getattr(model.generation_config, "eos_token_id", None), getattr(tokenizer, "eos_token_id", None)]
-    flat = [one for own in known for one in (own if isinstance(own, list) else [own]) if one is not None]
-    return sorted({int(one) for one in flat})
+    flat = [token_id for ids in known for token_id in (ids if isinstance(ids, list) else [ids]) if token_id is not None]
+    return sorted({int(token_id) for token_id in flat})
 
 
 @contextlib.contextmanager
-def _own_settings(model: PreTrainedModel, ends: list[int], max_new_tokens: int) -> Iterator[None]:
+def _greedy_settings(model: PreTrainedModel, ends: list[int], max_new_tokens: int) -> Iterator[None]:
     """Put the model's settings aside: sampling or a repetition penalty of a checkpoint would decide otherwise."""
     before = model.generation_config
     # Behind the end of an answer any id will do, but there has to be one.

@@ -39,8 +39,8 @@ def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) ->
     is_cut = limit is not None and len(whole["input_ids"]) > limit
     if is_cut:
         whole = tokenizer(*parts, return_attention_mask=False, truncation=True, max_length=limit, verbose=False)
-    kept = [name for name in ("input_ids", "token_type_ids") if name in whole]
-    return {name: [int(one) for one in whole[name]] for name in kept}, is_cut
+    names = [name for name in ("input_ids", "token_type_ids") if name in whole]
+    return {name: [int(token) for token in whole[name]] for name in names}, is_cut
 
 
 def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], task: str) -> tuple[list[str], str]:
@@ -83,7 +83,7 @@ def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], tas
         )
     if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
         return list(labels), "the head names no labels; their order is taken to be the dataset's"
-    known = {one.casefold(): label for label, others in labels.items() for one in (label, *others)}
+    known = {alias.casefold(): label for label, others in labels.items() for alias in (label, *others)}
     order = [known.get(name.casefold(), "") for name in names]
     if sorted(order) != sorted(labels):
         raise ValueError(
@@ -130,8 +130,8 @@ def head_log_probabilities(
         Items that were longer than the context.
     """
     limit = context_length(model, tokenizer)
-    made = [head_inputs(tokenizer, fields, limit) for fields in items]
-    rows = [row for row, _ in made]
+    encoded = [head_inputs(tokenizer, fields, limit) for fields in items]
+    rows = [row for row, _ in encoded]
     lengths = [len(row["input_ids"]) for row in rows]
     pad_id = model.config.get_text_config().pad_token_id
     results: dict[int, list[float]] = {}
@@ -142,4 +142,4 @@ def head_log_probabilities(
             inputs = pad_inputs([rows[row] for row in batch], pad_id, input_device(model))
             values = model(**inputs, **cache).logits.double().log_softmax(-1).cpu().tolist()
             results |= dict(zip(batch, values, strict=True))
-    return [results[row] for row in range(len(rows))], lengths, sum(is_cut for _, is_cut in made)
+    return [results[row] for row in range(len(rows))], lengths, sum(is_cut for _, is_cut in encoded)

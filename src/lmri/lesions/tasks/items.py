@@ -50,10 +50,10 @@ class Items:
     def take(self, places: Sequence[int]) -> "Items":
         """Keep some items."""
         return Items(
-            [self.fields[place] for place in places],
-            [self.targets[place] for place in places],
-            [self.clusters[place] for place in places],
-            [self.linked[place] for place in places],
+            [self.fields[index] for index in places],
+            [self.targets[index] for index in places],
+            [self.clusters[index] for index in places],
+            [self.linked[index] for index in places],
             self.notes,
         )
 
@@ -64,13 +64,13 @@ class Items:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; accepted are {', '.join(map(repr, SPLITS))}.")
         assigned = split_clusters(self.clusters, self.linked, shares, seed, known)
-        kept = self.take([place for place, to in enumerate(assigned) if to == split])
-        if not len(kept):
+        chosen = self.take([index for index, to in enumerate(assigned) if to == split])
+        if not len(chosen):
             raise ValueError(
                 f"None of the {len(self)} items of {name!r} is in the split {split!r}. Give more items, other shares, "
                 "or another seed."
             )
-        return kept
+        return chosen
 
     def sample(self, limit: int | None, seed: int) -> "Items":
         """Draw `limit` items at random, since files are often sorted by label, and keep their order."""
@@ -134,8 +134,8 @@ def _file_in(folder: Path, names: Sequence[str]) -> Path:
             return folder / name
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_ENDINGS)
     if len(tables) != 1:
-        found = ", ".join(path.name for path in tables) or "none"
-        raise ValueError(f"The folder {folder} holds several tables or none ({found}). Name the file.")
+        listing = ", ".join(path.name for path in tables) or "none"
+        raise ValueError(f"The folder {folder} holds several tables or none ({listing}). Name the file.")
     return tables[0]
 
 
@@ -196,7 +196,7 @@ def _to_table(loaded: Any) -> pd.DataFrame:
     for column, feature in loaded.features.items():
         # Names say more than numbers, whose order is each dataset's own; -1 is "withheld" and has no name.
         if hasattr(feature, "int2str"):
-            table[column] = [feature.int2str(int(one)) if one >= 0 else str(int(one)) for one in table[column]]
+            table[column] = [feature.int2str(int(code)) if code >= 0 else str(int(code)) for code in table[column]]
     return table
 
 
@@ -264,21 +264,21 @@ def gather(
     items = Items([], [], [], [])
     n_unlabelled = n_empty = 0
     for number, raw in enumerate(given):
-        own = {field: values[number] for field, values in texts.items()}
-        for field, text in own.items():
+        item = {field: values[number] for field, values in texts.items()}
+        for field, text in item.items():
             if not isinstance(text, str):
-                own[field] = "" if text is None or text != text else str(text)
-        found = target(raw)
-        n_unlabelled += found is None
-        n_empty += found is not None and not all(text.strip() for text in own.values())
-        if found is None or not all(text.strip() for text in own.values()):
+                item[field] = "" if text is None or text != text else str(text)
+        value = target(raw)
+        n_unlabelled += value is None
+        n_empty += value is not None and not all(text.strip() for text in item.values())
+        if value is None or not all(text.strip() for text in item.values()):
             continue
-        items.fields.append(own)
-        items.targets.append(found)
+        items.fields.append(item)
+        items.targets.append(value)
         # Sorted, so that a pair is one cluster whichever way round it stands.
-        key = str(named[number]) if named else text_hash("\x1f".join(sorted(own[field] for field in cluster)))
+        key = str(named[number]) if named else text_hash("\x1f".join(sorted(item[field] for field in cluster)))
         items.clusters.append(key)
-        items.linked.append([*(own[field] for field in linked), "\x1f".join(own.values())])
+        items.linked.append([*(item[field] for field in linked), "\x1f".join(item.values())])
     if not len(items):
         raise ValueError(
             f"None of the {len(given)} rows of {where} has both a label and texts ({n_unlabelled} without a label, "

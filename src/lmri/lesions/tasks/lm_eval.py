@@ -157,11 +157,11 @@ class HarnessTask:
         """Hash of the harness' version, of every request, and of how answers become values."""
         task = self._task
         settings = {key: str(task.get_config(key)) for key in ("metric_list", "filter_list", "generation_kwargs")}
-        requests = [[one.doc_id, one.request_type, _plain(one.args)] for one in task.instances]
+        requests = [[instance.doc_id, instance.request_type, _plain(instance.args)] for instance in task.instances]
         answers = [_plain(task.doc_to_target(doc)) for doc in self._docs.values()]
         version = importlib.import_module("importlib.metadata").version("lm_eval")
-        own = [self.info.identity(), self.metric, self.filter, self.batch_size, list(self._clusters.values())]
-        return digest([version, settings, requests, answers, *own])
+        details = [self.info.identity(), self.metric, self.filter, self.batch_size, list(self._clusters.values())]
+        return digest([version, settings, requests, answers, *details])
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every document: ``value`` is the metric; of multiple choices also ``label, predicted, margin``."""
@@ -176,8 +176,8 @@ class HarnessTask:
             by_doc[instance.doc_id].append(instance)
         rows = []
         for number, doc in self._docs.items():
-            instances = sorted(by_doc[number], key=lambda one: one.idx)
-            answers = [one.filtered_resps[self.filter] for one in instances]
+            instances = sorted(by_doc[number], key=lambda request: request.idx)
+            answers = [request.filtered_resps[self.filter] for request in instances]
             values = self._task.process_results(doc, answers)
             row = {
                 "item": number,
@@ -218,7 +218,7 @@ class HarnessTask:
             return {}
         length = [len(choice) if self.metric == "acc_norm" else 1 for choice in choices]
         scores = [likelihood / by for likelihood, by in zip(likelihoods, length, strict=True)]
-        others = max(score for place, score in enumerate(scores) if place != right)
+        others = max(score for index, score in enumerate(scores) if index != right)
         return {
             "label": choices[right],
             "predicted": choices[int(np.argmax(scores))],
@@ -228,9 +228,9 @@ class HarnessTask:
     def _lengths(self, model: PreTrainedModel, tokenizer: Any) -> dict[int, int]:
         """Count the tokens of each document's longest request, and warn once if they are beyond the context."""
         lengths: dict[int, int] = defaultdict(int)
-        for one in self._task.instances:
-            text = "".join(part for part in one.args if isinstance(part, str))
-            lengths[one.doc_id] = max(lengths[one.doc_id], len(tokenizer(text, verbose=False)["input_ids"]))
+        for instance in self._task.instances:
+            text = "".join(part for part in instance.args if isinstance(part, str))
+            lengths[instance.doc_id] = max(lengths[instance.doc_id], len(tokenizer(text, verbose=False)["input_ids"]))
         limit = context_length(model, tokenizer)
         if limit is not None and self._checked_for != limit:
             self._checked_for = limit
@@ -270,10 +270,10 @@ def _load(names: list[str], include: str | Path | None) -> dict[str, Any]:
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(f"include is {folder!r}, which is no folder. Give the folder of your task files.")
     # Indexing all tasks of the harness takes seconds, so they are looked at only if they are needed.
-    own = manager(include_path=folder, include_defaults=False)
-    local = all(name in own.all_tasks or Path(name).is_file() for name in names)
+    local_manager = manager(include_path=folder, include_defaults=False)
+    local = all(name in local_manager.all_tasks or Path(name).is_file() for name in names)
     try:
-        loaded = (own if local else manager(include_path=folder)).load(names)["tasks"]
+        loaded = (local_manager if local else manager(include_path=folder)).load(names)["tasks"]
     except KeyError as error:
         raise ValueError(
             f"{error.args[0]}. Give names that the harness knows (lm-eval ls tasks), or include=, the folder of your "
@@ -303,11 +303,11 @@ def _wrap(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> Any:
             "LMEval needs a tokenizer with a token for the begin or the end of a text; this one has neither. "
             "Set one that the model knows: tokenizer.eos_token = ..."
         )
-    own = copy.deepcopy(tokenizer)  # it sets a pad token, if there is none
+    tokenizer_copy = copy.deepcopy(tokenizer)  # it sets a pad token, if there is none
     # It ties weights anew, which would undo what somebody has untied.
     model.tie_weights = lambda *args, **options: None
     try:
-        return _harness("models.huggingface").HFLM(pretrained=model, tokenizer=own, batch_size=batch_size)
+        return _harness("models.huggingface").HFLM(pretrained=model, tokenizer=tokenizer_copy, batch_size=batch_size)
     finally:
         del model.tie_weights
 
@@ -345,7 +345,7 @@ def _metric(name: str, task: Any, metric: str | None) -> str:
 
 
 def _filter(name: str, task: Any, chosen: str | None) -> str:
-    names = [one.name for one in task._filters]
+    names = [entry.name for entry in task._filters]
     if chosen is not None and chosen not in names:
         raise ValueError(f"The filter of {name!r} is {chosen!r}; accepted are {', '.join(map(repr, names))}.")
     return chosen or names[0]

@@ -88,9 +88,9 @@ def load(
     >>> "sst2" in NAMES
     True
     """
-    recipe, own_source = _find(name)
-    source = own_source if source is None else source
-    place = _place(str(name), source, recipe.dataset if recipe else None, config, dataset_split)
+    recipe, default_source = _find(name)
+    source = default_source if source is None else source
+    location = _locate(str(name), source, recipe.dataset if recipe else None, config, dataset_split)
     common: dict[str, Any] = {"batch_size": batch_size, "split": split}
     accepted, options = _taken(recipe)
     for option, value in {"prompt": prompt, "words": words, "max_new_tokens": max_new_tokens}.items():
@@ -99,7 +99,7 @@ def load(
     if scoring is not None and scoring not in accepted:
         raise ValueError(f"scoring is {scoring!r}; of {name}, accepted are {', '.join(map(repr, accepted))}.")
 
-    items = _texts(*place, column) if recipe is None else recipe.read(*place)
+    items = _texts(*location, column) if recipe is None else recipe.read(*location)
     if split:
         items = items.of_split(str(name), split, shares, seed, known)
     items = items.sample(limit, seed)
@@ -164,11 +164,11 @@ def _taken(recipe: Recipe | FreeRecipe | None) -> tuple[tuple[str, ...], tuple[s
 def _texts(source: str | Path, config: str | None, split: str | None, column: str) -> Items:
     texts = read_texts(source, column=column, config=config, split=split)
     return Items(
-        [{"text": text} for text in texts], texts, [text_hash(text) for text in texts], [[one] for one in texts]
+        [{"text": text} for text in texts], texts, [text_hash(text) for text in texts], [[text] for text in texts]
     )
 
 
-def _place(
+def _locate(
     name: str,
     source: str | Path | None,
     hub: tuple[str, str | None, str] | None,

@@ -23,12 +23,12 @@ def _kinds(table: pd.DataFrame, where: str) -> list[str] | None:
     """Find out which rows are matched: by a column, or by the name of the file; None if nothing says."""
     for column in ("split", "genre"):
         if column in table:
-            written = [str(one).casefold() for one in table[column]]
+            written = [str(value).casefold() for value in table[column]]
             kinds = [
-                "mismatched" if "mismatched" in one or one in _MISMATCHED
-                else "matched" if "matched" in one or one in _MATCHED
+                "mismatched" if "mismatched" in value or value in _MISMATCHED
+                else "matched" if "matched" in value or value in _MATCHED
                 else ""
-                for one in written
+                for value in written
             ]  # fmt: skip
             if all(kinds):
                 return kinds
@@ -46,10 +46,10 @@ def _prepare(wanted: str, table: pd.DataFrame, where: str) -> tuple[pd.DataFrame
             f"{where} does not say which rows are {wanted}: it has no column 'split' or 'genre' that does, and neither "
             "does its name. Take the task 'mnli' for all rows."
         )
-    kept = table[[kind == wanted for kind in kinds]].reset_index(drop=True)
-    if kept.empty:
+    matching = table[[kind == wanted for kind in kinds]].reset_index(drop=True)
+    if matching.empty:
         raise ValueError(f"{where} holds no {wanted} rows. Take the task 'mnli' for all rows, or another file.")
-    return kept, ()
+    return matching, ()
 
 
 RECIPE = Recipe(

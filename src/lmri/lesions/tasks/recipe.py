@@ -91,7 +91,7 @@ class Recipe:
         if self.prepare is not None:
             # A split of a dataset says which kind it is, as in MNLI.
             table, notes = self.prepare(table, f"{where} {split or ''}".strip())
-        known = {one.casefold(): label for label, others in self.labels.items() for one in (label, *others)}
+        known = {alias.casefold(): label for label, others in self.labels.items() for alias in (label, *others)}
 
         def label_of(raw: object) -> str | None:
             text = plain(raw)

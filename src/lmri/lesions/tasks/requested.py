@@ -97,11 +97,11 @@ def held_out_tasks(store: "Store", batch_size: int) -> "list[Task]":
 
     seen: set[str] = set()
     tasks: list[Task] = []
-    for corpus, texts in {one.corpus: one.test_texts for one in store.recordings()}.items():
-        own = [text for text in texts if text_hash(text) not in seen]
-        seen.update(text_hash(text) for text in own)
-        if own:
-            tasks.append(Perplexity(own, f"perplexity-{corpus}", batch_size))
+    for corpus, texts in {recording.corpus: recording.test_texts for recording in store.recordings()}.items():
+        unseen = [text for text in texts if text_hash(text) not in seen]
+        seen.update(text_hash(text) for text in unseen)
+        if unseen:
+            tasks.append(Perplexity(unseen, f"perplexity-{corpus}", batch_size))
     if not tasks:
         raise ValueError(f"{store.root} holds no texts out (test_fraction was 0). Name a file: --task perplexity:FILE.")
     return tasks

@@ -76,10 +76,10 @@ def _flat(path: Path) -> pd.DataFrame | None:
         return None
     try:
         rows = [
-            {"context": paragraph["context"], "question": one["question"], "answers": one["answers"]}
+            {"context": paragraph["context"], "question": entry["question"], "answers": entry["answers"]}
             for article in content["data"]
             for paragraph in article["paragraphs"]
-            for one in paragraph["qas"]
+            for entry in paragraph["qas"]
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not in the layout of SQuAD v1.1: {error!r} is missing.") from error
@@ -95,9 +95,13 @@ def _references(raw: Any) -> list[str] | None:
             return [raw]
     if isinstance(raw, dict):
         raw = raw.get("text", [])
-    found = [raw] if isinstance(raw, str) else [one["text"] if isinstance(one, dict) else str(one) for one in raw]
+    answers = (
+        [raw]
+        if isinstance(raw, str)
+        else [answer["text"] if isinstance(answer, dict) else str(answer) for answer in raw]
+    )
     # A question without an answer is of SQuAD v2, whose metric is another one.
-    return [one for one in found if one.strip()] or None
+    return [answer for answer in answers if answer.strip()] or None
 
 
 RECIPE = FreeRecipe(

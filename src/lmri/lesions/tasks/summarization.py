@@ -61,8 +61,8 @@ def read_references(raw: Any) -> list[str] | None:
             raw = json.loads(raw)
         except ValueError:
             return [raw]
-    found = [raw] if isinstance(raw, str) else [str(one) for one in raw] if raw is not None else []
-    return [one for one in found if one.strip()] or None
+    summaries = [raw] if isinstance(raw, str) else [str(summary) for summary in raw] if raw is not None else []
+    return [summary for summary in summaries if summary.strip()] or None
 
 
 RECIPE = FreeRecipe(

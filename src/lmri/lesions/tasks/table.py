@@ -79,9 +79,9 @@ def read_yaml(path: Path) -> tuple[Recipe | FreeRecipe, str | Path | None]:
 def _data(named: str | None, path: Path) -> str | Path | None:
     if not named:
         return None
-    beside = path.parent / Path(named).expanduser()
+    candidate = path.parent / Path(named).expanduser()
     # A name with an ending is a file, also if it is missing, and then the error is to say which.
-    return beside if beside.exists() or Path(named).suffix or named.startswith((".", "/", "~")) else named
+    return candidate if candidate.exists() or Path(named).suffix or named.startswith((".", "/", "~")) else named
 
 
 def _columns(prompt: str) -> tuple[str, ...]:
@@ -90,10 +90,10 @@ def _columns(prompt: str) -> tuple[str, ...]:
 
 def _recipe(content: Mapping[str, Any], name: str, path: Path) -> Recipe:
     words, metrics = content["words"], content.get("metrics", [])
-    if not isinstance(words, dict) or not all(isinstance(one, str) for one in words.values()):
+    if not isinstance(words, dict) or not all(isinstance(entry, str) for entry in words.values()):
         raise ValueError(f"{path} has words: {words!r}; accepted are words by label, such as {{pos: good, neg: bad}}.")
     metrics = [metrics] if isinstance(metrics, str) else metrics
-    wrong = [one for one in metrics if one not in _FURTHER]
+    wrong = [entry for entry in metrics if entry not in _FURTHER]
     if not isinstance(metrics, list) or wrong:
         raise ValueError(f"{path} has metrics: {metrics!r}; accepted are {', '.join(_FURTHER)}.")
     if "positive" in content and "f1" not in metrics:
@@ -108,7 +108,7 @@ def _recipe(content: Mapping[str, Any], name: str, path: Path) -> Recipe:
         columns={field: (field,) for field in _columns(content["prompt"])},
         labels={label: () for label in words},
         # Answers follow the prompt after a space, and YAML drops it unless it is quoted.
-        words={label: one if one[:1].isspace() else f" {one}" for label, one in words.items()},
+        words={label: entry if entry[:1].isspace() else f" {entry}" for label, entry in words.items()},
         prompt=content["prompt"],
         label_columns=(content["label"],),
         cluster_column=content.get("cluster", ""),
@@ -130,9 +130,9 @@ def _free_text(content: Mapping[str, Any], name: str, path: Path) -> FreeRecipe:
     def read(source: str | Path, config: str | None, split: str | None) -> Items:
         table, where = read_source(source, config, split)
         columns = {column: (column,) for column in fields}
-        own = (content["references"],)
+        target_columns = (content["references"],)
         cluster = content.get("cluster", "")
-        return gather(table, where, columns, summarization.read_references, own, fields, (), cluster)
+        return gather(table, where, columns, summarization.read_references, target_columns, fields, (), cluster)
 
     return FreeRecipe(
         name=name,

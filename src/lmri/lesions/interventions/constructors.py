@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmri.lesions.baselines.resample_source import ResampleSource, check_tokens
-from lmri.lesions.interventions.base import Intervention, along
-from lmri.lesions.interventions.positions import Spare, make_spare
+from lmri.lesions.interventions.base import Intervention, signed_offset
+from lmri.lesions.interventions.positions import TokenMask, make_token_mask
 from lmri.networks import Network, NetworkSet
 from lmri.space import NeuronSpace
 
@@ -47,8 +47,8 @@ def lesion(
         that is generated with ``use_cache=False``.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
-    return Intervention("lesion", _one(network), 0.0, shift, label, donors, spare=spared)
+    spared, label = _token_mask(label, spare, spare_positions, spare_tokens, positions)
+    return Intervention("lesion", _single(network), 0.0, shift, label, donors, spare=spared)
 
 
 def preserve(
@@ -71,8 +71,8 @@ def preserve(
         Tokens to leave alone, or the only ones to change, as of `lesion`.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
-    return Intervention("preserve", _one(network), 0.0, shift, label, donors, spare=spared)
+    spared, label = _token_mask(label, spare, spare_positions, spare_tokens, positions)
+    return Intervention("preserve", _single(network), 0.0, shift, label, donors, spare=spared)
 
 
 def amplify(
@@ -112,33 +112,33 @@ def amplify(
             "move against the map, lesion the network or give a constant offset."
         )
     what = f"gain {gain:g}" if gain is not None else f"offset {offset:g}{' along sign' * along_sign}"
-    spared, label = _spared(what, spare, spare_positions, spare_tokens, positions)
+    spared, label = _token_mask(what, spare, spare_positions, spare_tokens, positions)
     if gain is not None:
-        return Intervention("amplify", _one(network), float(gain), _zeros(network.space), label, spare=spared)
+        return Intervention("amplify", _single(network), float(gain), _zeros(network.space), label, spare=spared)
     if not along_sign:
         shift = np.full(network.space.n_neurons, offset, dtype=np.float32)
-        return Intervention("amplify", _one(network), 1.0, shift, label, spare=spared)
+        return Intervention("amplify", _single(network), 1.0, shift, label, spare=spared)
     step = float(offset or 0)
-    shift = along(_one(network), step)
+    shift = signed_offset(_single(network), step)
     return Intervention("amplify", network, 1.0, shift, label, sign_offset=step, spare=spared)
 
 
-def _one(network: Network) -> Network:
+def _single(network: Network) -> Network:
     if isinstance(network, NetworkSet):
         raise TypeError("An intervention takes one network. Pick one, networks[3], or merge all: networks.union().")
     _ = network.members  # raises now, rather than inside the model, if it is not thresholded
     return network
 
 
-def _spared(
+def _token_mask(
     label: str,
     spare: str | None,
     positions: Iterable[int] | None,
     tokens: Iterable[int] | None,
     only: str | Iterable[int] | None,
-) -> tuple[Spare | None, str]:
-    made = make_spare(spare, positions, tokens, only)
-    return made, f"{label}, {made.label}" if made else label
+) -> tuple[TokenMask | None, str]:
+    mask = make_token_mask(spare, positions, tokens, only)
+    return mask, f"{label}, {mask.label}" if mask else label
 
 
 def _zeros(space: NeuronSpace) -> np.ndarray:
