@@ -467,7 +467,12 @@ def test_permuting_indices_is_refused_where_they_mean_nothing():
     hidden = some(NeuronSpace.build([200] * 4, "mlp_hidden"))
     ragged = some(NeuronSpace.build([20, 30]))
     controls = PermutedControls()
-    for what in (controls.note, controls.problem, controls.expected_overlap, lambda one: controls.draw(one, 0, 0)):
+    for what in (
+        controls.note,
+        controls.unavailable_reason,
+        controls.expected_overlap,
+        lambda one: controls.draw(one, 0, 0),
+    ):
         with pytest.raises(ValueError, match=r"'mlp_hidden', where neuron 7 .* nothing in common"):
             what(hidden)
         with pytest.raises(ValueError, match="The layers have 20 to 30 neurons"):

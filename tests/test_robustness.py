@@ -179,7 +179,9 @@ def test_a_lost_network_does_not_survive_however_much_its_stand_in_matters(study
     matched = Specifications._matched
 
     def lost(self, maps, chosen, choice, seed):
-        return dataclasses.replace(matched(self, maps, chosen, choice, seed), found=choice.kind != "seed", limit=1.0)
+        return dataclasses.replace(
+            matched(self, maps, chosen, choice, seed), above_null=choice.kind != "seed", limit=1.0
+        )
 
     monkeypatch.setattr(Specifications, "_matched", lost)
     options = {**SHORT, "vary": ["seed"]}

@@ -262,12 +262,13 @@ def _best_rows(
         # A control that broke at every dose has no best one, and is worse than any.
         diffs = np.where(picks >= 0, values[np.arange(len(picks)), picks], np.nan)
         diff = float(shared["diff"])
+        worse = at_least_as_bad(diffs, diff, test.higher_is_better)
         rows.append(
             common
             | {
                 "control_family": family, "n_controls": len(diffs), "control_mean": diffs.mean(),
                 "effect": diff - diffs.mean(),
-                "p": permutation_p(at_least_as_bad(diffs, diff, test.higher_is_better)) if np.isfinite(diff) else np.nan,
+                "p": permutation_p(worse) if np.isfinite(diff) else np.nan,
                 "p_better": p_better(diff, diffs, test.higher_is_better),
             }
         )  # fmt: skip

@@ -98,7 +98,7 @@ def judge(variant: Variant, row: Mapping[str, Any], higher_is_better: bool, alph
     """Return whether the conclusion holds, one of `STATUSES`, and the reason if it does not."""
     if variant.network is None:
         return (NOT_FOUND if variant.matched_by else NO_NETWORK), variant.problem
-    if not variant.found:
+    if not variant.above_null:
         return NOT_FOUND, f"|r| = {abs(variant.r):.2f} of the closest is within the null ({variant.limit:.2f})"
     if not variant.network.n_neurons:
         return EMPTY, "no neuron passes the threshold"

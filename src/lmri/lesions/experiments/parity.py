@@ -34,9 +34,9 @@ def check_parity(
     ValueError
         If a choice differs; the message names all of them.
     """
-    found = differences(networks, n_components)
+    differing = differences(networks, n_components)
     shown = parameters or {}
     for name, expected in (("intervention", "lesion"), ("baseline", "zero"), ("n_controls", 0)):
         if shown.get(name, expected) != expected:
-            found.append(Difference(name, shown[name], expected))
-    raise_if_different(networks, found)
+            differing.append(Difference(name, shown[name], expected))
+    raise_if_different(networks, differing)

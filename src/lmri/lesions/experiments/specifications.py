@@ -102,7 +102,7 @@ class Variant:
         How it was found among others; empty where it is the same map, or the union.
     r, limit : float
         Correlation with the base's map or time course, and the 95 % level of its null.
-    found : bool
+    above_null : bool
         Whether it exceeds the null.
     n_converged, n_starts : int
         Of its decomposition.
@@ -115,7 +115,7 @@ class Variant:
     matched_by: str = ""
     r: float = np.nan
     limit: float = np.nan
-    found: bool = True
+    above_null: bool = True
     n_converged: int = 0
     n_starts: int = 0
     problem: str = ""
@@ -274,7 +274,7 @@ class Specifications:
             chosen = self.networks if choice.kind == BASE else self._thresholded(maps.networks, choice)
             result = self._matched(maps, chosen, choice, seed)
         except FAILURES as error:
-            return Variant(choice, found=False, problem=f"{type(error).__name__}: {error}")
+            return Variant(choice, above_null=False, problem=f"{type(error).__name__}: {error}")
         n_converged, n_starts = maps.convergence
         return replace(result, n_converged=n_converged, n_starts=n_starts)
 
@@ -343,7 +343,9 @@ class Specifications:
             table, first, second = comparison.table, comparison.first.names, comparison.second.names
         partners = table[table["first"] == first[self.number]]
         if partners.empty:
-            return Variant(choice, None, by, found=False, problem="every map of the other set has a closer partner")
+            return Variant(
+                choice, None, by, above_null=False, problem="every map of the other set has a closer partner"
+            )
         row = partners.iloc[0]
         network = chosen[second.index(row["second"])]
         return Variant(choice, network, by, float(row["r"]), float(row["r_null_95"]), bool(row["above_null"]))

@@ -12,12 +12,12 @@ from lmri.space.drawing import NEUTRAL, POSITIVE, STYLE, svg
 
 
 def scores_figure(scores: Scores) -> str:
-    """Draw the effect of every condition on every task, beside all of its controls."""
+    """Draw the effect of every condition on every task with all of its controls, as SVG."""
     return svg(draw_scores(scores))
 
 
 def draw_scores(scores: Scores) -> Figure:
-    """Draw the effect of every condition on every task, beside all of its controls; for `drawing`."""
+    """Draw the effect of every condition on every task with all of its controls, for `drawing`."""
     summary = scores.summary()
     shown = [name for name in dict.fromkeys(summary["condition"]) if name != INTACT]
     with mpl.rc_context(STYLE):

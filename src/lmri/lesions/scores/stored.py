@@ -1,4 +1,4 @@
-"""Scores as entries of a study."""
+"""Storage of scores as entries of a study."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +17,7 @@ SCORES = "scores"
 
 
 def write_scores(file: File, scores: Scores) -> None:
-    """Write items, conditions, the summary made of them, and label counts if there are labels."""
+    """Write items, conditions, their summary and, if there are labels, label counts."""
     storage.write_table(file("items.tsv.gz"), scores.items)
     storage.write_table(file("conditions.tsv"), scores.conditions)
     storage.write_table(file("scores.tsv"), scores.summary())
@@ -26,7 +26,7 @@ def write_scores(file: File, scores: Scores) -> None:
 
 
 def read_scores(file: File, info: Mapping[str, Any], seed: int) -> Scores:
-    """Read items and conditions; the summary is made of them again."""
+    """Read items and conditions; the summary is recomputed."""
     model = ModelInfo(**info["model"]) if info["model"] else None
     items = storage.read_table(file("items.tsv.gz"), ITEM_TEXT)
     conditions = storage.read_table(file("conditions.tsv"), CONDITION_TEXT)

@@ -118,15 +118,15 @@ def parse_label(answer: str, words: Mapping[str, str]) -> str | None:
     line = next((line for line in answer.casefold().splitlines() if line.strip()), "").strip(" \t\"'*.:-_([")
     # Longer words first: "not entailment" begins with no other label's words, but holds "entailment".
     ordered = sorted(words, key=lambda label: -len(words[label]))
-    found: dict[str, tuple[int, int]] = {}
+    matches: dict[str, tuple[int, int]] = {}
     for label in ordered:
         match = re.search(rf"(?<!\w){re.escape(words[label].strip().casefold())}(?!\w)", line)
-        if match and not any(start <= match.start() and match.end() <= end for start, end in found.values()):
-            found[label] = match.span()
-    starting = [label for label, (start, _) in found.items() if start == 0]
+        if match and not any(start <= match.start() and match.end() <= end for start, end in matches.values()):
+            matches[label] = match.span()
+    starting = [label for label, (start, _) in matches.items() if start == 0]
     if starting:
         return starting[0]
-    if len(found) != 1:
+    if len(matches) != 1:
         return None
-    label, (start, _) = found.popitem()
+    label, (start, _) = matches.popitem()
     return None if _NEGATION.search(line[:start]) else label

@@ -1,4 +1,4 @@
-"""Controls with as many neurons in every layer, of which a lesion removes as much activity."""
+"""Controls with the same number of neurons in every layer whose lesion removes the same activity."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Controls with the same neurons under one exchange of the index in every layer."""
+"""Controls that permute the neuron index in the same way in every layer."""
 
 from typing import TYPE_CHECKING
 

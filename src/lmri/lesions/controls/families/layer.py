@@ -1,4 +1,4 @@
-"""Controls with as many neurons in every layer."""
+"""Controls with the same number of neurons in every layer."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Controls that networks of like size share, so that the lesion of each control is scored once."""
+"""Controls shared by networks of similar size, so that the lesion of each control is scored once."""
 
 from typing import TYPE_CHECKING
 
