@@ -114,7 +114,8 @@ def finetune(
         Parent model, which is not modified.
     tokenizer : PreTrainedTokenizer
         Tokenizer of the parent.
-    train : Classification Training items, with ``scoring="head"``.
+    train : Classification
+        Training items, with ``scoring="head"``.
     held_out : Classification
         Items to score after training, from other texts and clusters.
     training : Training, optional

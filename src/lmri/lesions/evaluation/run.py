@@ -1,4 +1,4 @@
-"""Evaluation: tasks × conditions → item rows, each lesion beside its matched controls."""
+"""Evaluation: tasks × conditions → item rows, with matched controls for each lesion."""
 
 import math
 import warnings
@@ -45,44 +45,45 @@ def evaluate(
     store: ItemStore | None = None,
     stop_after: int = 0,
 ) -> Scores:
-    """Score a model intact, under every condition, and under every control of each.
+    """Score a model when intact, under every condition, and under every control of each condition.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Left as it was.
+        Model, which is restored afterwards.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer.
+        Tokenizer of the model.
     tasks : sequence of Task
-        Such as ``lmri.tasks.Perplexity(recording.test_texts)``.
+        Tasks, such as ``lmri.tasks.Perplexity(recording.test_texts)``.
     conditions : mapping of str to Intervention, or to a sequence of them
-        By the name that tables give them. Several interventions are repetitions of one on the same neurons, such as
-        lesions with ten seeds of donor tokens; their items are put together.
+        Conditions by their name in tables. Several interventions are repetitions on the same neurons, such as lesions
+        with ten seeds of donor tokens; their items are pooled.
     controls : Controls, or sequence of Controls, optional
-        One family of controls or several, such as `lmri.MatchedControls`, drawn for every condition on a network or
-        union that is not empty. What has to be known of those of a network is warned of, and stands in its row.
+        One or several families of controls, such as `lmri.MatchedControls`, drawn for every condition on a non-empty
+        network or union. Caveats of the controls raise a warning and are stored in the row of the network.
     seed : int, default=0
-        Of the controls and of the bootstrap.
+        Seed of the controls and of the bootstrap.
     strict : bool, default=False
-        Refuse other weights than those recorded.
+        Whether to refuse weights that differ from the recorded ones.
     progress : callable, optional
-        Called with evaluations done and in all.
+        Called with the number of finished evaluations and the total.
     store : ItemStore, optional
-        Where item rows are kept as they come, such as ``study.item_store()``: a killed evaluation goes on where it was,
-        more controls can be added later, and nothing is scored twice.
+        Store to which item rows are written as they are computed, such as ``study.item_store()``: an interrupted
+        evaluation resumes, controls can be added later, and no evaluation is run twice.
     stop_after : int, default=0
-        Draw no more controls for a condition once so many, in every task, were at least as bad as it; p is that of
-        Besag and Clifford. 0 draws them all.
+        Number N of controls after which drawing stops: no more controls are drawn for a condition once N of them did at
+        least as much harm in every task and metric; p is then the sequential p of Besag and Clifford. 0 draws all
+        controls.
 
     Returns
     -------
     Scores
-        Item rows; ``scores.summary()`` is the table.
+        Item rows; ``scores.summary()`` computes the table.
 
     Notes
     -----
-    What the model computes below the first layer that an intervention touches is taken from its intact run, so that
-    lesions of deep layers cost less. The numbers are the same.
+    Activations below the first layer that an intervention changes are reused from the intact run, so that lesions of
+    deep layers cost less. The results are identical.
     """
     tasks = list(tasks)
     look_closely(model)
@@ -91,14 +92,14 @@ def evaluate(
     altered = alterations(model)
     if altered:
         warnings.warn(
-            f"The model is under an intervention already ({'; '.join(altered)}), so what is called "
-            f"{INTACT!r} is not. Evaluate outside of the with block.",
+            f"The model is already under an intervention ({'; '.join(altered)}), so the condition {INTACT!r} is not "
+            "the intact model. Evaluate outside of the with block.",
             DataWarning,
             stacklevel=2,
         )
     made_of = identity(model, tasks, conditions, controls, seed, stop_after)
     plans = make_plans(conditions, controls, seed)
-    # Rows of an altered model are not those of its weights, by which a store knows them.
+    # A store identifies rows by the weights, which do not identify an altered model.
     item_store = ItemStore() if store is None or altered else store
     run = _Run(model, tokenizer, tasks, plans, strict, stop_after, item_store, progress)
     items, rows = run.all()
@@ -112,7 +113,7 @@ def evaluate(
 
 
 class _Run:
-    """One evaluation while it goes on."""
+    """State of a running evaluation."""
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class _Run:
         self.rows.append(plan_row(INTACT, INTACT, "", 0))
         with self.prefix.keeping():
             for task in self.tasks:
-                # Always scored: it says whether stored rows are of a model that gives the same here.
+                # Always scored, to check that stored rows come from a model with the same results here.
                 live = _rows(task, self.model, self.tokenizer)
                 rows = self.store.check(self.keys[task.info.name], task, live)
                 self.intact[task.info.name] = rows
@@ -171,7 +172,7 @@ class _Run:
         _warn_of_guessing(self.model, self.tasks, self.intact)
 
     def _score(self, run: ConditionRun) -> dict[str, Rows]:
-        """Score one condition or control on all tasks; give its rows by task."""
+        """Score one condition or control on all tasks; return its rows by task."""
         self.rows.append(run.row)
         scored: dict[str, Rows] = {task.info.name: [] for task in self.tasks}
         for number, intervention in enumerate(run.interventions):
@@ -184,7 +185,7 @@ class _Run:
 
     def _score_intervention(self, intervention: Intervention) -> dict[str, Rows]:
         if not intervention.edits():
-            return self.intact  # nothing changes, as for an empty network, so nothing needs to be run
+            return self.intact  # no activation changes, as for an empty network
         known = intervention.digest()
         rows_by_task: dict[str, Rows] = {}
         missing: list[Task] = []
@@ -226,7 +227,7 @@ class _Run:
 
 
 def _rows(task: Task, model: PreTrainedModel, tokenizer: Any) -> Rows:
-    # Plain rows: thousands of small tables, kept between large activations, would fragment the memory.
+    # Plain dictionaries: thousands of small tables between large activations would fragment memory.
     return [
         {str(name): value for name, value in row.items()} for row in task.score(model, tokenizer).to_dict("records")
     ]
@@ -241,23 +242,30 @@ def _named(rows: Rows, condition: str, task: Task) -> Rows:
 
 
 def first_layer(intervention: Intervention) -> int:
-    """Give the first block in which an intervention changes anything; 0 if none, or if others run before the first."""
+    """Return the first block that an intervention changes.
+
+    It is 0 if there is no such block, or if other blocks may run before it: in a decoder stack and for shared layers.
+    """
     changed, space = np.flatnonzero(intervention.changed), intervention.space
     if stack_of(space.site) == "decoder" or any(layer.call is not None for layer in space.layers):
-        return 0  # a block that several layers share runs again behind a lesion
+        return 0  # a block shared by several layers runs again after a lesion
     return space.blocks[space.layer_of[changed[0]]] if changed.size else 0
 
 
 def _check(tasks: Sequence[Task], conditions: Mapping[str, Conditions], stop_after: int) -> None:
     if not tasks:
-        raise ValueError("tasks is empty; give at least one, such as lmri.lesions.tasks.Perplexity(texts).")
+        raise ValueError("tasks is empty. Give at least one, such as lmri.lesions.tasks.Perplexity(texts).")
     names = [task.info.name for task in tasks]
     if len(set(names)) < len(names):
-        raise ValueError(f"The tasks are named {names}; each needs a name of its own (name=).")
+        raise ValueError(f"The tasks are named {names}; names must be unique. Set name=.")
     if INTACT in conditions:
-        raise ValueError(f"A condition is named {INTACT!r}, which is the model without any. Rename it.")
+        raise ValueError(
+            f"A condition is named {INTACT!r}, the reserved name of the model without intervention. Rename it."
+        )
     if stop_after < 0:
-        raise ValueError(f"stop_after is {stop_after}; accepted are 0, to draw all controls, and more, such as 10.")
+        raise ValueError(
+            f"stop_after is {stop_after}; accepted are 0 (draw all controls) and positive integers, such as 10."
+        )
 
 
 def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Mapping[str, Rows]) -> None:
@@ -268,7 +276,8 @@ def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Map
         if task.info.metric == "nats_per_token" and mean > uniform:
             warnings.warn(
                 f"The intact model predicts {task.info.name!r} worse than guessing ({mean:.2f} nats per token; "
-                f"guessing gives {uniform:.2f}). It knows no such texts, and lesions say nothing there.",
+                f"guessing gives {uniform:.2f}). The model was not trained on such texts, so effects of lesions on "
+                "them are meaningless. Choose other texts.",
                 DataWarning,
                 stacklevel=5,
             )
@@ -281,8 +290,9 @@ def _warn_of_overlap(tasks: Sequence[Task], conditions: Mapping[str, Conditions]
         scored = hashes(task.texts)
         if scored & fitted:
             warnings.warn(
-                f"{len(scored & fitted)} of the {len(scored)} texts of {task.info.name!r} are among those in which the "
-                "networks were found. Score held-out texts instead: recording.test_texts.",
+                f"{len(scored & fitted)} of the {len(scored)} texts of {task.info.name!r} were used to find the "
+                "networks, so scores on them are biased (circular analysis). Score held-out texts instead: "
+                "recording.test_texts.",
                 DataWarning,
                 stacklevel=3,
             )

@@ -1,4 +1,4 @@
-"""AG News: is a piece of news about the world, sports, business or science? [1]_.
+"""AG News: topic of a news item (world, sports, business or science) [1]_.
 
 Files number the labels from 0 (Hugging Face) or from 1 (the official CSV, whose column is "Class Index", or unnamed).
 
@@ -23,7 +23,9 @@ def _prepare(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, 
         written = [str(index).strip() for index in table[known["class index"]]]
         wrong = sorted(set(written) - {"1", "2", "3", "4"})
         if wrong:
-            raise ValueError(f"{where} has the class indices {wrong}; accepted are 1 to 4: {', '.join(NAMES)}.")
+            raise ValueError(
+                f"{where} has the class indices {wrong}; accepted are 1 to 4 ({', '.join(NAMES)}). Correct the file."
+            )
         new_columns["label"] = [NAMES[int(index) - 1] for index in written]
     text = table[find_column(table, ("text", "description"), where)].astype(str)
     if "title" in known:
