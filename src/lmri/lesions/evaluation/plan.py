@@ -101,8 +101,8 @@ class Plan:
 
     Parameters
     ----------
-    own : Step
-        The condition.
+    run : ConditionRun
+        Run of the condition.
     families : tuple of callable
         Functions from the number of a draw to its run, one per family.
     n_draws : tuple of int

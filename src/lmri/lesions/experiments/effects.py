@@ -1,4 +1,4 @@
-"""The figure of dissociations: what lesions of networks do to tasks, in standard deviations of their controls."""
+"""The figure of dissociations: effects of lesions on tasks, in standard deviations of their controls."""
 
 from string import ascii_lowercase
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from lmri.space.drawing import BAND, NEUTRAL, POSITIVE, STYLE
 
 MOST_MARKED = 12
-"""More dissociated pairs than these are filled, but get no letter."""
+"""Largest number of dissociated pairs with a letter; further pairs are only filled."""
 
 
 def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
@@ -21,10 +21,11 @@ def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     effects : DataFrame
-        Of one family of controls: ``network, task, effect, ci_low, ci_high``; in sd of the controls, positive is worse.
+        Effects relative to one family of controls: ``network, task, effect, ci_low, ci_high``, in sd of the controls;
+        positive is worse.
     table : DataFrame
-        Pairs of networks and tasks of the same family, with ``dissociated``. The strongest get letters: the same letter
-        stands at A on task 1 and at B on task 2.
+        Pairs of networks and tasks of the same family, with ``dissociated``. The strongest pairs get letters: A on task
+        1 and B on task 2 have the same letter.
     """
     networks, tasks = list(dict.fromkeys(effects["network"])), list(dict.fromkeys(effects["task"]))
     letters = _letters(table)
@@ -43,12 +44,12 @@ def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
         axes[0].set_ylim(len(networks) - 0.5, -0.5)
         axes[0].margins(x=0.1)  # for the letters
         axes[0].xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        figure.supxlabel("effect of the lesion, in sd of its controls (right: worse)", fontsize=8)
+        figure.supxlabel("effect of the lesion in sd of its controls (right: worse)", fontsize=8)
     return figure
 
 
 def _letters(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Give letters, by network and task, of the pairs that dissociate; strongest first, and none to the weakest."""
+    """Assign letters, by network and task, to dissociated pairs: the strongest first, none to the weakest."""
     pairs = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable")
     letters: dict[tuple[str, str], str] = {}
     for rank, row in enumerate(pairs.itertuples()):
@@ -63,7 +64,7 @@ def _draw_effects(axis: Any, rows: pd.DataFrame, letters: list[str | None]) -> N
     axis.axvline(0, color=NEUTRAL, lw=0.8, zorder=1)
     for y, (row, letter) in enumerate(zip(rows.itertuples(), letters, strict=True)):
         if not np.isfinite(row.effect):
-            axis.text(0, y, "controls do nothing", ha="center", va="center", fontsize=6.5, color=NEUTRAL)
+            axis.text(0, y, "controls have no effect", ha="center", va="center", fontsize=6.5, color=NEUTRAL)
             continue
         if np.isfinite(row.ci_low):
             axis.plot([row.ci_low, row.ci_high], [y, y], color=POSITIVE, lw=1.4)

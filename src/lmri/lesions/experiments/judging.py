@@ -1,4 +1,4 @@
-"""Judging a variant of a robustness analysis: its effect beyond controls, and whether the conclusion holds."""
+"""Evaluation of variants of a robustness analysis: effect relative to controls, and whether the conclusion holds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ STATUSES = (HOLDS, FAILS, NOT_FOUND, EMPTY, NO_CONTROLS, NO_NETWORK)
 def variant_row(
     variant: Variant, scored: tuple[Scores, pd.DataFrame] | None, task: TaskInfo, alpha: float
 ) -> dict[str, object]:
-    """Return the row of a variant on a task: choices, effect beyond controls, and whether the conclusion holds."""
+    """Return the row of a variant on a task: choices, effect relative to controls, and whether the conclusion holds."""
     network, choice = variant.network, variant.choice
     row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
     row |= {
@@ -54,23 +54,23 @@ def variant_row(
 
 
 def measured(scores: Scores, summary: pd.DataFrame, task: TaskInfo, condition: str) -> dict[str, Any]:
-    """Measure the effect of one condition beyond its controls, on one task.
+    """Measure the effect of one condition relative to its controls on one task.
 
     Parameters
     ----------
     scores : Scores
-        With one family of controls.
+        Scores with one family of controls.
     summary : DataFrame
-        ``scores.summary()``.
+        Summary ``scores.summary()``.
     task : TaskInfo
-        One of its tasks; its own metric is taken.
+        Task of the scores; its main metric is used.
     condition : str
-        Of a network.
+        Condition of a network.
 
     Returns
     -------
     dict
-        What is missing, such as an interval of few texts, is left out.
+        Measures by column; undefined ones, such as an interval over too few texts, are omitted.
     """
     chosen = (summary["condition"] == condition) & (summary["task"] == task.name) & (summary["metric"] == task.metric)
     summary_row = summary[chosen].iloc[0]
@@ -88,7 +88,7 @@ def measured(scores: Scores, summary: pd.DataFrame, task: TaskInfo, condition: s
         result["effect_sd"] = summary_row["effect"] / sd
     scored = scores.items[(scores.items["task"] == task.name) & (scores.items["condition"] == INTACT)]
     if scored["cluster"].nunique() >= FEWEST_CLUSTERS and np.isfinite(summary_row["effect"]):
-        # The same texts are drawn for the network and for its controls.
+        # Bootstrap samples of texts are the same for the network and its controls.
         beyond = resampled[:, 0] - resampled[:, 1:].mean(axis=1)
         result["effect_low"], result["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
     return result
@@ -105,7 +105,7 @@ def judge(variant: Variant, row: Mapping[str, Any], higher_is_better: bool, alph
     if not row["n_controls"]:
         return NO_CONTROLS, str(row["note"]) or "no control could be drawn"
     sign = -1 if higher_is_better else 1
-    low = min(sign * row["effect_low"], sign * row["effect_high"])  # the end nearer to no harm; NaN if unknown
+    low = min(sign * row["effect_low"], sign * row["effect_high"])  # the bound nearer to no harm; NaN if unknown
     reasons = []
     if not sign * row["effect"] > 0:
         reasons.append("it does no more harm than its controls")

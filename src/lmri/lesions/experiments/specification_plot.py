@@ -1,4 +1,4 @@
-"""The figure of a robustness analysis: every specification's effect beside what its controls do."""
+"""The figure of a robustness analysis: the effect of every specification compared with its controls."""
 
 from typing import Any
 
@@ -23,19 +23,19 @@ HEADINGS = {
     "controls": "matched controls",
 }
 CAPTION = (
-    "What the lesion does beyond the mean of its matched controls, in the base and in every variant that differs from "
-    "it in one choice, with 95 % intervals over texts; grey: 95 % of the controls. Filled: the conclusion holds. "
-    "Dashed: the base. In brackets: neurons."
+    "Effect of the lesion minus the mean of its matched controls, in the base and in every variant that differs from "
+    "it in one choice, with 95 % intervals over texts; grey: central 95 % of the controls. Filled: the conclusion "
+    "holds. Dashed: the base. In parentheses: number of neurons."
 )
 
 
 def robustness_figure(table: pd.DataFrame) -> Figure:
-    """Draw a specification plot: a row a choice, grouped by kind, a panel a task.
+    """Draw a specification plot: one row per choice, grouped by kind, and one panel per task.
 
     Parameters
     ----------
     table : DataFrame
-        As `lmri.experiments.Robustness` has it.
+        Table of `lmri.experiments.Robustness`.
     """
     tasks = list(dict.fromkeys(table["task"]))
     first = table[table["task"] == tasks[0]]
@@ -64,7 +64,7 @@ def robustness_figure(table: pd.DataFrame) -> Figure:
 
 
 def _places(rows: pd.DataFrame) -> tuple[list[int], dict[str, int]]:
-    """Give every choice a line, and every kind of choice one for its heading before them."""
+    """Assign a line to every choice, after a line for the heading of each kind of choice."""
     places: list[int] = []
     headings: dict[str, int] = {}
     line = 0
@@ -78,7 +78,7 @@ def _places(rows: pd.DataFrame) -> tuple[list[int], dict[str, int]]:
 
 
 def _draw_task(axis: Any, rows: pd.DataFrame, places: list[int]) -> None:
-    axis.use_sticky_edges = False  # bars, too, keep a distance from the frame
+    axis.use_sticky_edges = False  # bars also keep a distance from the frame
     axis.axvline(0, color=NEUTRAL, lw=0.8, zorder=1)
     base = rows["effect"].iloc[0]
     if np.isfinite(base):
@@ -111,7 +111,7 @@ def _legend() -> list[Any]:
 
     return [
         dot("o", POSITIVE, "holds"),
-        dot("o", "white", "does not"),
+        dot("o", "white", "does not hold"),
         dot("X", "white", "not found again"),
         Patch(color=BAND, label="95 % of controls"),
         Line2D([], [], color=POSITIVE, lw=0.8, ls=(0, (4, 3)), label="base"),
