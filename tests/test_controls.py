@@ -187,7 +187,7 @@ def test_a_network_of_whole_layers_has_no_control():
     nearly[0] = False
     note = MatchedControls(500).note(network_of(SPACE, nearly))
     assert note == (
-        "only 200 different sets can be drawn, so p is hardly below 0.005; "
+        "only 200 different sets can be drawn, so p cannot be much below 0.005; "
         "controls share 100% of their neurons with the network"
     )
     assert MatchedControls(500).note(some()) == MatchedControls(500).unavailable_reason(some()) == ""
@@ -334,7 +334,7 @@ def test_bad_energies_and_parameters_are_refused(changes, error, message):
 
 def test_a_network_of_another_space_is_refused():
     other = some(NeuronSpace.build([200] * 5))
-    for what in (FAMILIES[2].note, FAMILIES[2].problem, lambda one: FAMILIES[2].draw(one, 0, 0)):
+    for what in (FAMILIES[2].note, FAMILIES[2].unavailable_reason, lambda one: FAMILIES[2].draw(one, 0, 0)):
         with pytest.raises(SpaceMismatchError, match="'net' has 5 layers"):
             what(other)
 
@@ -353,7 +353,7 @@ def test_moments_are_those_of_all_runs_together():
     np.testing.assert_allclose(mean, together.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(variance, together.var(axis=0), rtol=1e-9, atol=1e-18)
     assert variance[3] == 0
-    with pytest.raises(ValueError, match="There is no token"):
+    with pytest.raises(ValueError, match="There are no tokens"):
         moments([])
 
 
@@ -535,7 +535,7 @@ def test_networks_of_like_size_share_their_controls():
         cover = controls.draw(network, 0, 1).layer_profile()
         assert (cover >= network.layer_profile()).all()
         assert cover.sum() <= 1.25 * network.n_neurons
-        assert "more neurons, so p errs to the safe side" in controls.note(network)
+        assert "more neurons, so p is conservative" in controls.note(network)
     assert controls.note(other) == ""
 
 
@@ -552,7 +552,7 @@ def test_without_slack_only_the_same_layer_profile_is_shared():
 
 
 def test_networks_that_share_controls_have_to_be_known():
-    with pytest.raises(ValueError, match="'stranger' is none of the 1 networks"):
+    with pytest.raises(ValueError, match="'stranger' is not among the 1 networks"):
         SharedControls([sized([5, 5, 5, 5], 0)]).draw(sized([5, 5, 5, 5], 1, "stranger"), 0, 0)
     with pytest.raises(ValueError, match="slack is 2"):
         SharedControls([], slack=2)

@@ -155,7 +155,7 @@ def test_what_is_stored_is_not_taken_for_other_weights_texts_or_interventions(tm
     with torch.no_grad():
         other.transformer.h[0].mlp.c_proj.weight[0, 0] += 1
     assert n_scored(other, tasks.Perplexity(TEXTS), {name: lesion(one.target) for name, one in made.items()}) == 3
-    with lesion(made["a"].target).on(gpt2), pytest.warns(UserWarning, match="under an intervention already"):
+    with lesion(made["a"].target).on(gpt2), pytest.warns(UserWarning, match="already under an intervention"):
         # The same weights, but not the same model.
         assert n_scored(gpt2, tasks.Perplexity(TEXTS), {"b": made["b"]}) == 2
 
@@ -226,7 +226,7 @@ def test_shared_controls_are_scored_once(gpt2, tokenizer):
     assert summary["n_controls"].tolist() == [0, 4, 4, 4]
     assert summary["control_mean"].iloc[1:].nunique() == 1
     assert summary["p_max"].isna().all()
-    with pytest.raises(ValueError, match="is no lesion, and shared controls are larger"):
+    with pytest.raises(ValueError, match="is not a lesion. Shared controls are larger"):
         evaluate(gpt2, tokenizer, [task], {"x": preserve(sets[0])}, SharedControls(sets, n=4))
 
 
@@ -244,7 +244,7 @@ def test_every_family_has_a_row_of_its_own(gpt2, tokenizer):
         pd.testing.assert_frame_equal(
             rows.reset_index(drop=True), alone.iloc[1:].reset_index(drop=True), check_dtype=False
         )
-    with pytest.raises(ValueError, match="give each once"):
+    with pytest.raises(ValueError, match="do not repeat one"):
         evaluate(gpt2, tokenizer, several()[:1], made, [MatchedControls(4), MatchedControls(3)])
 
 

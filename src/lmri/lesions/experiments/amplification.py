@@ -122,9 +122,9 @@ def dose_table(scores: Scores, grid: Sequence[Dose]) -> pd.DataFrame:
     Parameters
     ----------
     scores : Scores
-        Of `dose_conditions`.
+        Scores of `dose_conditions`.
     grid : sequence of Dose
-        What was done.
+        Grid of networks and doses.
 
     Returns
     -------
@@ -189,9 +189,9 @@ def best_doses(scores: Scores, grid: Sequence[Dose]) -> pd.DataFrame:
     Parameters
     ----------
     scores : Scores
-        Of `dose_conditions`, on tasks of both splits (see `in_both_splits`).
+        Scores of `dose_conditions`, on tasks of both splits (see `in_both_splits`).
     grid : sequence of Dose
-        What was done.
+        Grid of networks and doses.
 
     Returns
     -------
@@ -352,9 +352,9 @@ def amplification_outcome(scores: Scores, grid: Sequence[Dose]) -> Outcome:
     Parameters
     ----------
     scores : Scores
-        Of `dose_conditions`.
+        Scores of `dose_conditions`.
     grid : sequence of Dose
-        What was done.
+        Grid of networks and doses.
     """
     table, controls = _tables(scores, grid)
     best = _best(scores, grid, table, controls)

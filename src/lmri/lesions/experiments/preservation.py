@@ -125,8 +125,8 @@ def preservation_grid(
     for networks in all_maps:
         if networks.space.site != space.site:
             raise ValueError(
-                f"{all_maps[0].method!r} is at {space.site}, but {networks.method!r} is at {networks.space.site}: numbers "
-                "of neurons at different sites are not comparable. Give sets of one site."
+                f"{all_maps[0].method!r} is at {space.site}, but {networks.method!r} is at {networks.space.site}: "
+                "numbers of neurons at different sites are not comparable. Give sets of one site."
             )
         space.check_same(networks.space, repr(networks.method))
     grid = [keep_nothing(space)]
@@ -170,9 +170,9 @@ def preservation_table(scores: Scores, grid: Sequence[Kept]) -> pd.DataFrame:
     Parameters
     ----------
     scores : Scores
-        Of `preservation_conditions`.
+        Scores of `preservation_conditions`.
     grid : sequence of Kept
-        What was kept.
+        Grid of preserved neurons.
 
     Returns
     -------
@@ -310,9 +310,9 @@ def preservation_outcome(scores: Scores, grid: Sequence[Kept], baseline: str = "
     Parameters
     ----------
     scores : Scores
-        Of `preservation_conditions`.
+        Scores of `preservation_conditions`.
     grid : sequence of Kept
-        What was kept.
+        Grid of preserved neurons.
     baseline : str, default="zero"
         Value assigned to silenced neurons, for the text.
     """

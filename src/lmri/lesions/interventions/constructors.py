@@ -102,9 +102,7 @@ def amplify(
         Tokens to exclude, or the only tokens to change, as in `lesion`.
     """
     if (gain is None) == (offset is None):
-        raise ValueError(
-            f"gain is {gain} and offset is {offset}; exactly one of them is needed. Set the other one to None."
-        )
+        raise ValueError(f"gain is {gain} and offset is {offset}; exactly one is needed. Give gain or offset.")
     for name, value in (("gain", gain), ("offset", offset)):
         if value is not None and not np.isfinite(value):
             raise ValueError(f"{name} is {value}; it must be finite.")
