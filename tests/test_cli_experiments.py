@@ -118,7 +118,7 @@ def test_the_report_says_what_controls_have_in_common_with_their_network(study, 
     done = run("report", study, "--out", tmp_path / "report.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report.html").read_text()
-    assert "as many neurons in every layer, of which a lesion removes as much" in page
+    assert "the same number of neurons in every layer, whose lesion removes similar energy" in page
 
 
 def test_named_tasks_are_scored_as_asked_and_on_their_split(study, tmp_path):
@@ -234,7 +234,7 @@ def test_a_lesion_is_written_up_beside_its_scores(study, tmp_path):
     out = tmp_path / "lesions"
     scored(study, "written", "--stop-after", "1", "--out", out)
     outcome = open_study(study).experiment("written")
-    assert "Controls have as many neurons in every layer" in outcome.text
+    assert "Controls have the same number of neurons in every layer" in outcome.text
     assert {path.suffix for path in out.iterdir()} == {".tsv", ".md", ".svg", ".png", ".json"}
     again = run("lesion", study, "--networks", "pair", "--n-controls", "2", "--name", "written", "--stop-after", "1",
                 "--out", out)  # fmt: skip

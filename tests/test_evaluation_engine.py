@@ -226,7 +226,7 @@ def test_shared_controls_are_scored_once(gpt2, tokenizer):
     assert summary["n_controls"].tolist() == [0, 4, 4, 4]
     assert summary["control_mean"].iloc[1:].nunique() == 1
     assert summary["p_max"].isna().all()
-    with pytest.raises(ValueError, match="is not a lesion. Shared controls are larger"):
+    with pytest.raises(ValueError, match=r"is not a lesion\. Shared controls are larger"):
         evaluate(gpt2, tokenizer, [task], {"x": preserve(sets[0])}, SharedControls(sets, n=4))
 
 

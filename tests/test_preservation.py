@@ -392,5 +392,5 @@ def test_bad_requests_are_explained(study, tmp_path):
     two = ("preserve", study, "--networks", "canica", "--networks")
     assert "is repeated" in fails(*two, "canica")
     assert "Choose from" in fails(*two, "nonsense")
-    assert "shared controls are larger" in fails(*two, "nothing", "--controls", "shared")
+    assert "shared controls are larger than their network" in fails(*two, "nothing", "--controls", "shared")
     assert "--n-controls is -1" in fails(*two, "nothing", "--n-controls", -1)

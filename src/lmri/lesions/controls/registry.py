@@ -70,7 +70,7 @@ def family_words(family: str) -> str:
     Examples
     --------
     >>> family_words("layer+size"), family_words("my own")
-    ('as many neurons in every layer', 'my own')
+    ('the same number of neurons in every layer', 'my own')
     """
     known = [entry.words for entry in CONTROLS.values() if entry.family == family]
     return known[0] if known else family

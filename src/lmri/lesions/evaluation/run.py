@@ -276,8 +276,8 @@ def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Map
         if task.info.metric == "nats_per_token" and mean > uniform:
             warnings.warn(
                 f"The intact model predicts {task.info.name!r} worse than guessing ({mean:.2f} nats per token; "
-                f"guessing gives {uniform:.2f}). The model was not trained on such texts, so effects of lesions on "
-                "them are meaningless. Choose other texts.",
+                f"guessing gives {uniform:.2f}). The model has not learned such texts, so effects of lesions on them "
+                "are meaningless. Choose other texts.",
                 DataWarning,
                 stacklevel=5,
             )

@@ -30,7 +30,7 @@ def templates_outcome(found: CorpusTemplates, model: str | None = None, parity: 
         for corpus, overlap in found.overlaps.items()
     ]
     sentences.append(
-        f"Of the decompositions of {found.n_individuals} single texts, {found.n_not_converged} did not converge and "
+        f"Among the decompositions of {found.n_individuals} single texts, {found.n_not_converged} did not converge and "
         f"{found.n_nothing_found} found no network; these count as empty."
     )
     limits = (

@@ -66,7 +66,7 @@ class Intervention:
     label : str
         Label in scores, such as ``"zero"`` or ``"gain 1.5"``.
     donors : ResampleSource, optional
-        Tokens of a recording whose values replace the activations.
+        Donor tokens whose values replace the activations.
     sign_offset : float
         Magnitude of an offset with the sign of each target weight, if not 0; `shift` is then recomputed for another
         target.

@@ -42,9 +42,9 @@ def lesion(
         Token ids to exclude, such as ``[tokenizer.bos_token_id]``.
     positions : {"prompt", "generated", "last"} or iterable of int, optional
         Tokens to change: during generation, the tokens of the prompt, the generated tokens, or the last token of each
-        forward pass; or these positions of every text. All tokens by default. Tokens that are read with a key-value
-        cache count as generated. A scored text is read at once, so all of it counts as prompt, and so does a text
-        generated with ``use_cache=False``.
+        forward pass; or these positions of every text. All tokens by default. Tokens that are read with a non-empty
+        key-value cache count as generated. A scored text is read at once, so all of it counts as prompt, and so does a
+        text generated with ``use_cache=False``.
     """
     shift, label, donors = _baseline(network.space, baseline)
     spared, label = _token_mask(label, spare, spare_positions, spare_tokens, positions)

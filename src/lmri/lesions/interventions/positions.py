@@ -32,9 +32,9 @@ class TokenMask:
     tokens : tuple of int
         Token ids, at any position.
     only : {"prompt", "generated", "last"} or tuple of int, optional
-        The only tokens that are changed. Tokens that are read with a key-value cache count as generated; tokens that
-        are read without one count as prompt, including a whole text that is read at once. The last token is the last of
-        a text in each forward pass: the last token of the prompt, and then every generated token. Numbers are positions
+        The only tokens that are changed. Tokens that are read with a non-empty key-value cache count as generated; all
+        others count as prompt, including every token of a text that is read at once. The last token is the last of a
+        text in each forward pass: the last token of the prompt, and then every generated token. Numbers are positions
         in a text, as in `positions`.
     """
 

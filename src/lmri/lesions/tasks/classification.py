@@ -64,9 +64,9 @@ class Classification:
     Examples
     --------
     >>> words = {"pos": " good", "neg": " bad"}
-    >>> task = Classification(["What a film!", "Oh dear."], ["pos", "neg"], words, "{text} It was")
+    >>> task = Classification(["A great film!", "Oh dear."], ["pos", "neg"], words, "{text} It was")
     >>> task.prompts
-    ['What a film! It was', 'Oh dear. It was']
+    ['A great film! It was', 'Oh dear. It was']
     """
 
     def __init__(
