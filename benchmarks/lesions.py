@@ -21,7 +21,7 @@ import torch
 
 import lmri
 from lmri.lesions.evaluation import ItemStore, evaluate
-from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.prefix import PrefixCache
 from lmri.lesions.evaluation.run import first_layer
 
 
@@ -71,7 +71,7 @@ def deep(model, tokenizer, tasks, repeats):
     space = lmri.find_sites(model, "mlp_hidden")
     for layer in range(1, space.n_layers):
         lesion = lmri.lesion(random_network(space, 0.05, range(layer, space.n_layers)))
-        prefix = Prefix(model, [first_layer(lesion)])
+        prefix = PrefixCache(model, [first_layer(lesion)])
         with prefix.keeping():
             for task in tasks:
                 task.score(model, tokenizer)

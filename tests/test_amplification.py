@@ -141,7 +141,7 @@ def test_the_best_dose_of_a_network_that_is_read_is_found(gpt2, tokenizer, reado
     # Not one dose of the others does anything: the first is named, and none is said to help.
     assert rows.loc["net-01", ["dose", "diff", "improves_on_select"]].tolist() == [-1.0, 0, 0]
     text = amplification_outcome(scores, grid).text
-    assert "Of 3 pairs of a network and a task, 2 have a dose that is better than intact on select; on test, 2" in text
+    assert "In 2 of 3 pairs of a network and a task, a dose is better than intact on select; on test, 2" in text
     assert "readout, net-00: chosen offset 4; on test +12.0000" in text
     assert "net-01: chosen" not in text
 
@@ -266,7 +266,7 @@ def test_figures_are_the_same_every_time_and_many_networks_fit():
     ("doses", "message"),
     [
         ({}, "There is no dose"),
-        ({"gains": [1.5, 2, 1.5]}, "gain 1.5 comes twice"),
+        ({"gains": [1.5, 2, 1.5]}, "gain 1.5 is repeated"),
         ({"gains": [float("inf")]}, "gain is inf; it must be finite"),
         ({"offsets": [1.0, -1.0], "along_sign": True}, "offsets of at least 0"),
         ({"gains": [2.0], "along_sign": True}, "offsets of at least 0"),
@@ -374,7 +374,7 @@ def test_named_tasks_keep_the_splits_that_they_have_and_empty_networks_are_rows(
     assert set(table["kind"]) == {"offset along sign"}
     assert (table["diff"] == 0).all()
     assert table["note"].str.contains("empty: nothing changes").all()
-    assert "no network has neurons" in content["text"]
+    assert "no network has both neurons" in content["text"]
 
 
 def test_a_dry_run_says_the_cost_of_all_doses(study):
@@ -401,11 +401,11 @@ def test_one_dose_is_scored_as_ever(study):
 def test_bad_requests_are_explained(study, tmp_path):
     one = ("amplify", study, "--networks", "pair")
     assert "exactly one of --gain" in fails(*one)
-    assert "gain 2 comes twice" in fails(*one, "--gain", 2, "--gain", 2)
+    assert "gain 2 is repeated" in fails(*one, "--gain", 2, "--gain", 2)
     assert "made of a grid" in fails(*one, "--gain", 2, "--out", tmp_path / "out")
-    assert "none to choose" in fails(*one, "--gain", 2, "--split", "select", "--split", "test")
+    assert "no dose to choose" in fails(*one, "--gain", 2, "--split", "select", "--split", "test")
     two = (*one, "--gain", 2, "--gain", 3)
     assert "accepted are fit, select, test" in fails(*two, "--split", "dev")
-    assert "select and test only" in fails(*two, "--split", "fit")
+    assert "only select and test" in fails(*two, "--split", "fit")
     assert "at least 0" in fails(*one, "--offset", 1, "--offset", -1, "--along-sign")
     assert "--controls is 'size'" in fails(*two, "--controls", "size")

@@ -55,7 +55,7 @@ def test_controls_can_be_matched_by_what_the_lesion_removes(study):
     outcome = open_study(study).experiment("energy")
     balance = outcome.tables["balance"]
     assert (balance["smd_after"].abs() <= balance["smd_before"].abs() + 0.1).all()
-    assert "What a lesion removes differs between networks and controls" in outcome.text
+    assert "Removed energy differs between networks and controls" in outcome.text
 
 
 @pytest.mark.parametrize("baseline", ["zero", "news", "resample:news:2"])
@@ -118,7 +118,7 @@ def test_the_report_says_what_controls_have_in_common_with_their_network(study, 
     done = run("report", study, "--out", tmp_path / "report.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report.html").read_text()
-    assert "as many neurons in every layer, of which a lesion removes as much" in page
+    assert "the same number of neurons in every layer, whose lesion removes similar energy" in page
 
 
 def test_named_tasks_are_scored_as_asked_and_on_their_split(study, tmp_path):
@@ -158,7 +158,7 @@ def test_a_classifier_is_not_scored_on_what_it_has_learned(study, tmp_path):
     ]
     done = run("lesion", study, *task, "--name", "all-of-it")
     assert done.exit_code != 0
-    assert "was tuned on" in " ".join(done.output.split())
+    assert "was fine-tuned on" in " ".join(done.output.split())
     done = run("lesion", study, *task, "--name", "held-out", "--split", "test")
     assert done.exit_code == 0, done.output
     assert open_study(study).scores("held-out").summary()["scoring"].unique().tolist() == ["head"]
@@ -220,8 +220,8 @@ def test_several_families_seeds_and_spared_tokens_are_asked_for_at_once(study):
     shown = made_of(study, "many-ways").parameters
     assert (shown["controls"], shown["n_seeds"], shown["spare"]) == (["layer", "energy"], 3, "sinks")
     for bad, said in (
-        (("--n-seeds", "3"), "--n-seeds is 3; accepted is 1 and, with --baseline resample:CORPUS"),
-        (("--controls", "layer", "--controls", "layer"), "each once"),
+        (("--n-seeds", "3"), "--n-seeds is 3; accepted are 1 and, with --baseline resample:CORPUS"),
+        (("--controls", "layer", "--controls", "layer"), "do not repeat one"),
         (("--stop-after", "-2"), "--stop-after is -2"),
         (("--spare", "ends"), "ends"),
     ):
@@ -234,7 +234,7 @@ def test_a_lesion_is_written_up_beside_its_scores(study, tmp_path):
     out = tmp_path / "lesions"
     scored(study, "written", "--stop-after", "1", "--out", out)
     outcome = open_study(study).experiment("written")
-    assert "Controls have as many neurons in every layer" in outcome.text
+    assert "Controls have the same number of neurons in every layer" in outcome.text
     assert {path.suffix for path in out.iterdir()} == {".tsv", ".md", ".svg", ".png", ".json"}
     again = run("lesion", study, "--networks", "pair", "--n-controls", "2", "--name", "written", "--stop-after", "1",
                 "--out", out)  # fmt: skip
@@ -260,7 +260,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     assert set(scores.conditions["kind"]) == {"intact", "network", "union", "random"}
     assert opened.experiment("lesion-paper-parity").title.startswith("Paper parity")
     for options, said in (
-        (("--paper", "--controls", "layer"), "--paper decides"),
+        (("--paper", "--controls", "layer"), "--paper sets"),
         (("--paper", "--networks", "pair"), "was not made as in the paper"),
         ((), "There is nothing to lesion"),
     ):
@@ -270,7 +270,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     again = run("decompose", study, "--paper", "--quiet")
     assert again.exit_code == 0, again.output
     other = run("decompose", study, "--paper", "--method", "canica")
-    assert "--paper decides method" in " ".join(other.output.split())
+    assert "--paper sets method" in " ".join(other.output.split())
 
 
 def test_controls_that_stopped_early_or_are_larger_tell_no_dissociation(study):

@@ -729,7 +729,7 @@ def test_robustness_refuses_confounds_that_it_cannot_take_out_again(copy, kind):
     found = Specifications(copy, "clean", "mlp_out")
     options = {"seeds": [0, 1], "methods": [], "baselines": ["zero"]}
     for vary in (["seed"], ["site"]):
-        with pytest.raises(StudyError, match="nothing else can be fitted as it was"):
+        with pytest.raises(StudyError, match="variants cannot be fitted in the same way"):
             found.choices(vary, thresholds=[], **options)
     assert len(found.choices(["threshold"], thresholds=[("z", {"z": 2.5})], **options)) == 2  # no other fit
 

@@ -122,7 +122,7 @@ def test_an_empty_network_has_empty_controls(controls):
     empty = network_of(SPACE, np.zeros(SPACE.n_neurons))
     assert controls.draw(empty, 0, 0).n_neurons == 0
     assert controls.expected_overlap(empty) == 0
-    assert controls.problem(empty) == ""
+    assert controls.unavailable_reason(empty) == ""
 
 
 def test_identities_are_json_and_differ(controls):
@@ -182,15 +182,15 @@ def test_a_network_of_whole_layers_has_no_control():
     whole = network_of(SPACE, SPACE.layer_of < 2, "halves")
     for controls in FAMILIES:
         assert controls.n_possible(whole) == 1
-        assert controls.problem(whole).startswith("'halves' has no control: no other neurons ")
+        assert controls.unavailable_reason(whole).startswith("'halves' has no control: no other neurons ")
     nearly = whole.members.copy()
     nearly[0] = False
     note = MatchedControls(500).note(network_of(SPACE, nearly))
     assert note == (
-        "only 200 different sets can be drawn, so p is hardly below 0.005; "
+        "only 200 different sets can be drawn, so p cannot be much below 0.005; "
         "controls share 100% of their neurons with the network"
     )
-    assert MatchedControls(500).note(some()) == MatchedControls(500).problem(some()) == ""
+    assert MatchedControls(500).note(some()) == MatchedControls(500).unavailable_reason(some()) == ""
 
 
 def test_the_papers_share_is_of_all_neurons():
@@ -264,7 +264,7 @@ def test_a_neuron_that_none_is_like_is_reported_and_in_every_control():
     assert controls.balance(network).n_unmatched == len(table)
     assert f"{len(table)} of {network.n_neurons} neurons have no match in removed energy" in controls.note(network)
     assert all(controls.draw(network, number, 0).members[place] for number in range(20))
-    assert controls.problem(network) == ""  # the others have controls
+    assert controls.unavailable_reason(network) == ""  # the others have controls
     # The control: without it among the members, it is in no control, and nothing is said of it.
     members[place] = False
     network = network_of(SPACE, members)
@@ -278,7 +278,7 @@ def test_a_network_of_nothing_but_such_neurons_has_no_control():
     energy[places] = 1e9
     controls = EnergyMatchedControls(SPACE, energy)
     lonely = network_of(SPACE, np.isin(np.arange(SPACE.n_neurons), places), "lonely")
-    assert controls.problem(lonely) == (
+    assert controls.unavailable_reason(lonely) == (
         "'lonely' has no control: no other neurons remove as much, within a factor of 1.5"
     )
 
@@ -334,7 +334,7 @@ def test_bad_energies_and_parameters_are_refused(changes, error, message):
 
 def test_a_network_of_another_space_is_refused():
     other = some(NeuronSpace.build([200] * 5))
-    for what in (FAMILIES[2].note, FAMILIES[2].problem, lambda one: FAMILIES[2].draw(one, 0, 0)):
+    for what in (FAMILIES[2].note, FAMILIES[2].unavailable_reason, lambda one: FAMILIES[2].draw(one, 0, 0)):
         with pytest.raises(SpaceMismatchError, match="'net' has 5 layers"):
             what(other)
 
@@ -353,7 +353,7 @@ def test_moments_are_those_of_all_runs_together():
     np.testing.assert_allclose(mean, together.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(variance, together.var(axis=0), rtol=1e-9, atol=1e-18)
     assert variance[3] == 0
-    with pytest.raises(ValueError, match="There is no token"):
+    with pytest.raises(ValueError, match="There are no tokens"):
         moments([])
 
 
@@ -467,7 +467,12 @@ def test_permuting_indices_is_refused_where_they_mean_nothing():
     hidden = some(NeuronSpace.build([200] * 4, "mlp_hidden"))
     ragged = some(NeuronSpace.build([20, 30]))
     controls = PermutedControls()
-    for what in (controls.note, controls.problem, controls.expected_overlap, lambda one: controls.draw(one, 0, 0)):
+    for what in (
+        controls.note,
+        controls.unavailable_reason,
+        controls.expected_overlap,
+        lambda one: controls.draw(one, 0, 0),
+    ):
         with pytest.raises(ValueError, match=r"'mlp_hidden', where neuron 7 .* nothing in common"):
             what(hidden)
         with pytest.raises(ValueError, match="The layers have 20 to 30 neurons"):
@@ -530,7 +535,7 @@ def test_networks_of_like_size_share_their_controls():
         cover = controls.draw(network, 0, 1).layer_profile()
         assert (cover >= network.layer_profile()).all()
         assert cover.sum() <= 1.25 * network.n_neurons
-        assert "more neurons, so p errs to the safe side" in controls.note(network)
+        assert "more neurons, so p is conservative" in controls.note(network)
     assert controls.note(other) == ""
 
 
@@ -547,7 +552,7 @@ def test_without_slack_only_the_same_layer_profile_is_shared():
 
 
 def test_networks_that_share_controls_have_to_be_known():
-    with pytest.raises(ValueError, match="'stranger' is none of the 1 networks"):
+    with pytest.raises(ValueError, match="'stranger' is not among the 1 networks"):
         SharedControls([sized([5, 5, 5, 5], 0)]).draw(sized([5, 5, 5, 5], 1, "stranger"), 0, 0)
     with pytest.raises(ValueError, match="slack is 2"):
         SharedControls([], slack=2)

@@ -270,7 +270,7 @@ def test_names_that_would_collide_are_refused(gpt2, tokenizer):
     space = find_sites(gpt2)
     with pytest.raises(ValueError, match="A condition is named 'intact'"):
         evaluate(gpt2, tokenizer, [tasks.Perplexity(TEXTS)], {"intact": lesion(some(space))})
-    with pytest.raises(ValueError, match=r"named \['perplexity', 'perplexity'\]; each needs a name of its own"):
+    with pytest.raises(ValueError, match=r"named \['perplexity', 'perplexity'\]; names must be unique"):
         evaluate(gpt2, tokenizer, [tasks.Perplexity(TEXTS), tasks.Perplexity(TEXTS[:3])], {})
     with pytest.raises(ValueError, match="tasks is empty"):
         evaluate(gpt2, tokenizer, [], {})
@@ -284,7 +284,7 @@ def test_scoring_the_texts_that_made_a_network_is_warned_of(recorded, gpt2, toke
     ).threshold("support")
     fitted, held_out = recording.fit_texts[:3], recording.test_texts
     for conditions in (conditions_of(networks, lesion), {"union": lesion(networks.union())}):
-        with pytest.warns(DataWarning, match="3 of the 4 texts of 'perplexity' are among those"):
+        with pytest.warns(DataWarning, match="3 of the 4 texts of 'perplexity' were used to find the networks"):
             evaluate(gpt2, tokenizer, [tasks.Perplexity([*fitted, held_out[0]])], conditions)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -17,7 +17,7 @@ from lmri.lesions import tasks
 from lmri.lesions.baselines import ResampleSource
 from lmri.lesions.controls import PermutedControls, SharedControls
 from lmri.lesions.evaluation import ItemStore, estimate_cost
-from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.prefix import PrefixCache
 from lmri.lesions.evaluation.run import first_layer
 from lmri.lesions.interventions import preserve
 from lmri.lesions.scores import Design
@@ -155,7 +155,7 @@ def test_what_is_stored_is_not_taken_for_other_weights_texts_or_interventions(tm
     with torch.no_grad():
         other.transformer.h[0].mlp.c_proj.weight[0, 0] += 1
     assert n_scored(other, tasks.Perplexity(TEXTS), {name: lesion(one.target) for name, one in made.items()}) == 3
-    with lesion(made["a"].target).on(gpt2), pytest.warns(UserWarning, match="under an intervention already"):
+    with lesion(made["a"].target).on(gpt2), pytest.warns(UserWarning, match="already under an intervention"):
         # The same weights, but not the same model.
         assert n_scored(gpt2, tasks.Perplexity(TEXTS), {"b": made["b"]}) == 2
 
@@ -226,7 +226,7 @@ def test_shared_controls_are_scored_once(gpt2, tokenizer):
     assert summary["n_controls"].tolist() == [0, 4, 4, 4]
     assert summary["control_mean"].iloc[1:].nunique() == 1
     assert summary["p_max"].isna().all()
-    with pytest.raises(ValueError, match="is no lesion, and shared controls are larger"):
+    with pytest.raises(ValueError, match=r"is not a lesion\. Shared controls are larger"):
         evaluate(gpt2, tokenizer, [task], {"x": preserve(sets[0])}, SharedControls(sets, n=4))
 
 
@@ -244,7 +244,7 @@ def test_every_family_has_a_row_of_its_own(gpt2, tokenizer):
         pd.testing.assert_frame_equal(
             rows.reset_index(drop=True), alone.iloc[1:].reset_index(drop=True), check_dtype=False
         )
-    with pytest.raises(ValueError, match="give each once"):
+    with pytest.raises(ValueError, match="do not repeat one"):
         evaluate(gpt2, tokenizer, several()[:1], made, [MatchedControls(4), MatchedControls(3)])
 
 
@@ -373,7 +373,7 @@ def test_a_model_that_gives_something_else_without_its_blocks_is_run_whole(gpt2,
 
     handle = gpt2.transformer.h[1].register_forward_hook(steer)
     task = tasks.Perplexity(TEXTS)
-    prefix = Prefix(gpt2, [1, 2])
+    prefix = PrefixCache(gpt2, [1, 2])
     with prefix.keeping():
         task.score(gpt2, tokenizer)
     prefix.check()
@@ -394,7 +394,7 @@ def test_a_model_that_leaves_something_behind_for_later_blocks_is_run_whole(gpt2
         last.register_forward_pre_hook(lambda module, args: (args[0] + left["value"], *args[1:])),
     ]
     task = tasks.Perplexity(TEXTS, batch_size=2)
-    prefix = Prefix(gpt2, [1, 2])
+    prefix = PrefixCache(gpt2, [1, 2])
     with prefix.keeping():
         task.score(gpt2, tokenizer)
     prefix.check()
@@ -423,7 +423,7 @@ def test_what_does_not_fit_is_computed(tokenizer):
     model = build("gpt2")
     space = find_sites(model)
     task = tasks.Perplexity(TEXTS, batch_size=2)
-    prefix = Prefix(model, [2], budget=20_000)
+    prefix = PrefixCache(model, [2], budget=20_000)
     with prefix.keeping():
         task.score(model, tokenizer)
     assert 0 < prefix.n_bytes <= 20_000

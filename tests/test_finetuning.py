@@ -113,7 +113,7 @@ def test_the_folder_is_a_model_and_says_what_it_was_made_of(child, tmp_path):
     written = read_table(out / "held_out.tsv", SUMMARY_TEXT)
     assert written["value"].tolist() == made.held_out["value"].tolist()
     assert len(read_table(out / "held_out_items.tsv", ITEM_TEXT)) == 80
-    with pytest.raises(ValueError, match=r"exists\. Nothing was overwritten"):
+    with pytest.raises(ValueError, match=r"already exists\. It was not overwritten"):
         save(made, out)
 
 
@@ -179,19 +179,19 @@ def test_a_pad_token_is_found_or_added():
 
 
 def test_what_cannot_be_trained_is_refused(tokenizer, monkeypatch):
-    with pytest.raises(ValueError, match=r"texts and .* clusters are both to be learned and held out"):
+    with pytest.raises(ValueError, match=r"texts and .* clusters are in both the training and the held-out items"):
         finetune(build("gpt2"), tokenizer, task(24), task(24))
     asked = tasks.Classification(*items(24, 1), WORDS_FOR, "{text} night day")
-    with pytest.raises(ValueError, match=r"is scored by 'loglikelihood'; fine-tuning makes a head"):
+    with pytest.raises(ValueError, match=r"is scored by 'loglikelihood'; fine-tuning trains a head"):
         finetune(build("gpt2"), tokenizer, task(24), asked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         one = tasks.Classification(["the sun"], ["day"], WORDS_FOR, scoring="head")
-    with pytest.raises(ValueError, match="All 1 items to learn are 'day'"):
+    with pytest.raises(ValueError, match="All 1 training items have the label 'day'"):
         finetune(build("gpt2"), tokenizer, one, task(24))
     with pytest.raises(TypeError, match="transformers has no sequence classifier for CohereForCausalLM"):
         make_classifier(build("cohere"), tokenizer, ["a", "b"])
-    with pytest.raises(ValueError, match=r"Training broke down.*Lower learning_rate, which is 1e\+38"):
+    with pytest.raises(ValueError, match=r"Training diverged.*Lower learning_rate, which is 1e\+38"):
         finetune(build("gpt2"), tokenizer, task(24), task(12, seed=1), Training(max_steps=3, learning_rate=1e38))
     for wrong in ({"epochs": 0}, {"learning_rate": float("nan")}, {"max_steps": 0}, {"batch_size": 0}):
         with pytest.raises(ValueError, match="it must be"):

@@ -238,7 +238,7 @@ def test_fitted_texts_are_noticed(choice, gpt2, tokenizer):
     space = find_sites(gpt2)
     fitted = hashes(sentences(24)[:3])
     network = Network(space, np.ones(space.n_neurons, np.float32), np.arange(space.n_neurons) < 3, fit_texts=fitted)
-    with pytest.warns(DataWarning, match="are among those in which the networks were found"):
+    with pytest.warns(DataWarning, match="were used to find the networks"):
         evaluate(gpt2, tokenizer, [choice], {"some": lesion(network)})
 
 
@@ -253,7 +253,7 @@ def test_bad_requests_are_refused_with_what_to_do(folder, choice, tokenizer):
         LMEval("tiny_choice", include=folder)
     with pytest.raises(ValueError, match="limit is 0"):
         LMEval(["tiny_choice"], include=folder, limit=0)
-    with pytest.raises(ValueError, match="which is no folder"):
+    with pytest.raises(ValueError, match="which is not a folder"):
         LMEval(["tiny_choice"], include=folder / "absent")
     with pytest.raises(ValueError, match=r"metric of 'tiny_choice' is 'mcc'; .* 'acc', 'acc_norm' \(of"):
         LMEval(["tiny_choice"], include=folder, metric="mcc")
@@ -261,7 +261,7 @@ def test_bad_requests_are_refused_with_what_to_do(folder, choice, tokenizer):
         LMEval(["tiny_rolling"], include=folder)
     with pytest.raises(TypeError, match="LMEval needs a causal language model"):
         choice.score(build("bert"), tokenizer)
-    with pytest.raises(ValueError, match="begin or the end of a text; this one has neither"):
+    with pytest.raises(ValueError, match="start or the end of a text; this one has neither"):
         choice.score(build("gpt2"), word_tokenizer(special=False))
     with pytest.raises(ValueError, match="There is no task in"):
         LMEval([], include=folder)

@@ -257,7 +257,7 @@ def test_the_figure_of_dissociations_marks_the_two_lesions_of_each_pair():
         axis: [(one.get_text(), one.xy[1]) for one in axis.texts if len(one.get_text()) == 1] for axis in marked.axes
     }
     assert letters == {left: [("a", 0)], right: [("a", 1)]}
-    assert "controls do nothing" in [one.get_text() for one in right.texts]
+    assert "controls have no effect" in [one.get_text() for one in right.texts]
     assert drawing(marked, "x") == drawing(marked, "x")
     none = draw_dissociations(effects, pd.DataFrame([pair | {"dissociated": 0}]))
     assert not [one for axis in none.axes for one in axis.texts if len(one.get_text()) == 1]
@@ -266,7 +266,7 @@ def test_the_figure_of_dissociations_marks_the_two_lesions_of_each_pair():
 def test_dissociations_are_told_in_words_tables_and_a_figure_for_each_family():
     found = dissociate(make_scores({"a": (6, 0), "b": (0, 6)}, n_controls=59, noise=0.3))
     outcome = dissociation_outcome(found, "matched")
-    assert "1 of 1 pairs of networks and tasks dissociate" in outcome.text
+    assert "1 of 1 pairs of networks and tasks show a double dissociation" in outcome.text
     assert "a matters more for loss and b for accuracy: interaction" in outcome.text
     assert "One model is one subject" in outcome.text
     assert list(outcome.tables) == ["dissociations", "effects"]

@@ -202,7 +202,7 @@ def test_templates_of_the_same_rank_stand_side_by_side():
     assert layout["news (8 texts)"].tolist()[:2] == ["7 (1)", "0 (1)"]
     assert layout["paper: template"].tolist()[0] == "1"
     assert layout["paper: WIKI (100 texts)"].tolist()[0] == "208"
-    with pytest.raises(ValueError, match="a layout is of one corpus"):
+    with pytest.raises(ValueError, match="a layout accepts one corpus"):
         paper.templates_layout(pd.DataFrame(rows).assign(templates_of=["a", "a", "b", "b"]))
 
 
@@ -239,14 +239,14 @@ def test_a_collapse_onto_one_label_is_flagged():
     items.loc[own, "predicted"] = "no"
     items.loc[own, "value"] = (items.loc[own, "label"] == "no").astype(float)
     outcome = lesion_outcome(replace(scores, items=items))
-    assert "Collapsed onto one label" in outcome.text
+    assert "All predictions on one label" in outcome.text
     assert "ica-union on sst2" in outcome.text
     assert "ica-00 on sst2" not in outcome.text
 
 
 def test_without_enough_controls_it_says_so():
     few = lesion_outcome(make_scores([SST2], n_controls=5)).text
-    assert "with 5 controls a network no q can be given" in few
+    assert "5 controls per network are too few for a q" in few
     none = lesion_outcome(make_scores([SST2])).text
     assert "No network has matched controls" in none
 

@@ -125,7 +125,7 @@ def test_a_model_without_a_cache_cannot_tell_a_prompt():
     model = randomize(transformers.OpenAIGPTLMHeadModel(config))
     network = network_of(model)
     with (
-        pytest.raises(ValueError, match="keeps no keys and values"),
+        pytest.raises(ValueError, match="has no key-value cache"),
         lmri.lesion(network, positions="prompt").on(model),
     ):
         pass

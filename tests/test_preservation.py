@@ -162,12 +162,12 @@ def test_the_outcome_says_what_came_out_and_its_limits(planted, tmp_path):
     assert "100 % recovered" in outcome.text
     assert "K = 4 of empty, 0 neurons (0.0 %): nothing" in outcome.text
     assert "mean of words" in outcome.text
-    assert "1 of 2 points keep more than their controls" not in outcome.text  # two tested: q is 0.1
-    assert "0 of 2 points keep more" in outcome.text
+    assert "1 of 2 points preserve more than their controls" not in outcome.text  # two tested: q is 0.1
+    assert "0 of 2 points preserve more" in outcome.text
     assert "One model is one subject" in outcome.text
     again = preservation_outcome(scores, grid, "mean of words")
     assert again.figures["preservation"] == outcome.figures["preservation"]  # to the last byte
-    assert "no place of this axis" in outcome.figures["preservation"].caption
+    assert "not shown, as the axis is logarithmic" in outcome.figures["preservation"].caption
     outcome.write(tmp_path / "out")
     assert {"preservation.tsv", "preservation.svg", "preservation.png", "table-8.md"} <= {
         path.name for path in (tmp_path / "out").iterdir()
@@ -280,16 +280,16 @@ def test_shares_beyond_zero_and_one_are_refused(share):
 def test_bad_grids_are_refused():
     maps = NetworkSet(SPACE, np.random.default_rng(0).normal(size=(1, 10)).astype(np.float32), method="ica")
     members = np.arange(10) < 3
-    with pytest.raises(ValueError, match=r"none of 10 neurons; give at least 0\.1"):
+    with pytest.raises(ValueError, match=r"none of 10 neurons; it must be at least 0\.1"):
         strongest(maps, 0.01)
     with pytest.raises(ValueError, match="nothing to keep"):
         preservation_grid()
-    with pytest.raises(ValueError, match="they go together"):
+    with pytest.raises(ValueError, match="Give both or neither"):
         preservation_grid([], None, [0.5])
-    with pytest.raises(ValueError, match="ica-top-50% would come twice"):
+    with pytest.raises(ValueError, match="ica-top-50% is repeated"):
         preservation_grid([], maps, [0.5, 0.3, 0.5])
     own = set_of(SPACE, members, "a")
-    with pytest.raises(ValueError, match="a-union would come twice"):
+    with pytest.raises(ValueError, match="a-union is repeated"):
         preservation_grid([own, own])
     other = NeuronSpace.build([4, 6], site="mlp_hidden")
     with pytest.raises(ValueError, match="Give sets of one site"):
@@ -387,10 +387,10 @@ def test_bad_requests_are_explained(study, tmp_path):
     assert "above 0 and at most 1" in fails("preserve", study, "--share", 1.5, "--decomposition", "canica")
     assert "Choose from" in fails("preserve", study, "--share", 0.5)  # there are two decompositions
     assert "Choose from" in fails("preserve", study, "--share", 0.5, "--decomposition", "nonsense")
-    assert "of use with --share only" in fails("preserve", study, "--networks", "canica", "--decomposition", "canica")
+    assert "used only with --share" in fails("preserve", study, "--networks", "canica", "--decomposition", "canica")
     assert "made of a grid" in fails("preserve", study, "--networks", "canica", "--out", tmp_path / "out")
     two = ("preserve", study, "--networks", "canica", "--networks")
-    assert "would come twice" in fails(*two, "canica")
+    assert "is repeated" in fails(*two, "canica")
     assert "Choose from" in fails(*two, "nonsense")
-    assert "shared controls are larger" in fails(*two, "nothing", "--controls", "shared")
+    assert "shared controls are larger than their network" in fails(*two, "nothing", "--controls", "shared")
     assert "--n-controls is -1" in fails(*two, "nothing", "--n-controls", -1)

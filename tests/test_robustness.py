@@ -179,7 +179,9 @@ def test_a_lost_network_does_not_survive_however_much_its_stand_in_matters(study
     matched = Specifications._matched
 
     def lost(self, maps, chosen, choice, seed):
-        return dataclasses.replace(matched(self, maps, chosen, choice, seed), found=choice.kind != "seed", limit=1.0)
+        return dataclasses.replace(
+            matched(self, maps, chosen, choice, seed), above_null=choice.kind != "seed", limit=1.0
+        )
 
     monkeypatch.setattr(Specifications, "_matched", lost)
     options = {**SHORT, "vary": ["seed"]}
@@ -372,7 +374,7 @@ def test_networks_that_a_person_chose_cannot_be_chosen_again(study):
     networks = study.networks("ica", "mlp_hidden")
     info = {**networks.info, "threshold": {"method": "accepted", "description": "by hand"}}
     study.save_networks(dataclasses.replace(networks, info=info), "ica", "by-hand")
-    with pytest.raises(StudyError, match=r"'by-hand' were chosen by 'accepted'.*lmri threshold"):
+    with pytest.raises(StudyError, match=r"'by-hand' were selected by 'accepted'.*lmri threshold"):
         Specifications(study, "by-hand", "mlp_hidden")
 
 
@@ -381,16 +383,16 @@ def test_bad_choices_are_refused_before_anything_is_run(study):
         robustness(study, None, None, [], "ica", site="mlp_hidden", **options)
 
     for options, message in (
-        ({"n_controls": 18}, "n_controls is 18, with which no p reaches 0.05. Give at least 19"),
+        ({"n_controls": 18}, "n_controls is 18, too few for any p to reach 0.05. Give at least 19"),
         ({"alpha": 0.01, "n_controls": 98}, "Give at least 99"),
-        ({"alpha": 1.5}, "alpha is 1.5; it must lie between 0 and 1"),
-        ({"vary": ["size"]}, "vary holds 'size'; accepted are site, baseline"),
-        ({"methods": ["pca"]}, "methods holds 'pca'; accepted are ica"),
-        ({"thresholds": [("p", {})]}, "thresholds holds 'p'; accepted are fdr"),
+        ({"alpha": 1.5}, "alpha is 1.5; it must be between 0 and 1"),
+        ({"vary": ["size"]}, "vary contains 'size'; accepted are site, baseline"),
+        ({"methods": ["pca"]}, "methods contains 'pca'; accepted are ica"),
+        ({"thresholds": [("p", {})]}, "thresholds contains 'p'; accepted are fdr"),
         ({"baselines": ["resample:"]}, "The baseline is 'resample:'; accepted are zero"),
         ({"baselines": ["other"]}, "other"),
-        ({"controls": "index"}, "controls holds 'index'; accepted are layer, energy"),
-        ({"network": "9"}, "network is '9'; accepted are 'union', a number from 0 to 3"),
+        ({"controls": "index"}, "controls contains 'index'; accepted are layer, energy"),
+        ({"network": "9"}, "network is '9'; accepted are 'union', numbers from 0 to 3"),
     ):
         with pytest.raises(ValueError, match=message):
             ask(**options)
@@ -407,7 +409,7 @@ def test_the_outcome_has_every_row_and_the_same_figure_every_time(positive):
     again = drawing(robustness_figure(positive.table))
     assert again.svg == outcome.figures["robustness"].svg
     assert again.png == outcome.figures["robustness"].png
-    for text in ("no independent replications", "One model is one subject", "none was selected"):
+    for text in ("not independent replications", "One model is one subject", "none was selected"):
         assert text in outcome.text
 
 

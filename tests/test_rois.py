@@ -249,7 +249,7 @@ def test_the_command_says_what_is_wrong(copy, tmp_path):
     for arguments, words in [
         (("--roi", tmp_path / "none.nii.gz"), "does not exist"),
         (("--roi", tmp_path / "other.nii.gz"), "has shape (2, 2, 2)"),
-        (("--roi", tmp_path / "other.nii.gz", "--networks", "canica"), "neither --networks nor --paper"),
+        (("--roi", tmp_path / "other.nii.gz", "--networks", "canica"), "cannot be combined with --networks or --paper"),
     ]:
         done = run("lesion", copy.root, *arguments)
         assert done.exit_code == 1

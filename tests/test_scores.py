@@ -308,9 +308,9 @@ def test_rows_without_labels_have_none_of_it():
 
 
 def test_a_task_names_its_metrics():
-    with pytest.raises(ValueError, match="'t' has the metric 'f1', but names no positive label"):
+    with pytest.raises(ValueError, match="'t' has the metric 'f1', but no positive label"):
         TaskInfo("t", "head", "accuracy", True, False, also=("f1",))
-    with pytest.raises(ValueError, match="The items have no values in 'exact_match'"):
+    with pytest.raises(ValueError, match="The items have no column 'exact_match'"):
         _classified(also=("exact_match",)).summary()
     stored = TaskInfo("t", "head", "accuracy", True, False, also=["f1"], positive="yes", split="test", note="x")
     assert stored.metrics == ("accuracy", "f1")

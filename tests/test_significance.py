@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmri.lesions.scores.p_values import at_least_as_bad, counted_p, largest_p, sequential_p
+from lmri.lesions.scores.p_values import at_least_as_bad, maxt_p, permutation_p, sequential_p
 
 
 def test_at_least_as_bad_knows_the_metric_and_ties_and_broken_controls():
@@ -18,7 +18,7 @@ def test_p_stops_with_the_control_that_was_the_last_needed():
     assert sequential_p(bad, 2) == 2 / 5
     assert sequential_p(bad, 3) == 3 / 6
     # Never reached: the count over all planned draws.
-    assert sequential_p(bad, 5) == counted_p(bad) == 5 / 9
+    assert sequential_p(bad, 5) == permutation_p(bad) == 5 / 9
     # What another task made necessary does not count.
     assert sequential_p(bad[:5], 2) == sequential_p(bad, 2)
 
@@ -40,7 +40,7 @@ def test_the_largest_of_many_effects_keeps_the_family_wise_level():
     rng = np.random.default_rng(1)
     # Networks whose controls go together, as sets that overlap do, of very different scale.
     mixing = rng.normal(size=(8, 8)) * 10.0 ** rng.uniform(-2, 2, size=8)
-    smallest = [largest_p(rng.normal(size=(40, 8)) @ mixing).min() for _ in range(2000)]
+    smallest = [maxt_p(rng.normal(size=(40, 8)) @ mixing).min() for _ in range(2000)]
     for level in (0.05, 0.2):
         assert (np.array(smallest) <= level).mean() <= level + 3 * np.sqrt(level / 2000)
     # Uncorrected p of each would say that something is there in every third family.
@@ -52,7 +52,7 @@ def test_the_largest_effect_is_found_and_only_it():
     rng = np.random.default_rng(2)
     harm = rng.normal(size=(100, 5))
     harm[0] = [0.0, 30.0, 0.3, -30.0, 0.1]
-    adjusted = largest_p(harm)
+    adjusted = maxt_p(harm)
     assert adjusted[1] == 0.01
     assert (adjusted[[0, 2, 3, 4]] > 0.2).all()
     # By hand: standardized over all rows, the largest of each row.
@@ -62,14 +62,14 @@ def test_the_largest_effect_is_found_and_only_it():
 
 def test_units_do_not_matter_to_the_largest_effect():
     harm = np.random.default_rng(3).normal(size=(50, 4))
-    np.testing.assert_allclose(largest_p(harm), largest_p(harm * [1, 1e-3, 50, 7] + [0, 5, -9, 1]))
+    np.testing.assert_allclose(maxt_p(harm), maxt_p(harm * [1, 1e-3, 50, 7] + [0, 5, -9, 1]))
 
 
 def test_what_is_broken_or_constant_has_no_p_and_hides_nothing():
     harm = np.random.default_rng(4).normal(size=(50, 4))
     harm[0, 1], harm[:, 2], harm[7, 3] = np.nan, 0.25, np.inf
     harm[0, 0] = 9.0
-    adjusted = largest_p(harm)
+    adjusted = maxt_p(harm)
     assert np.isnan(adjusted[1])
     assert np.isnan(adjusted[2])
     # The control that breaks the model stands above the network, and so counts.

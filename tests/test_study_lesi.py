@@ -128,10 +128,10 @@ def test_the_paper_s_choices_are_made_and_labelled(study, demo):
 def test_contradictions_are_refused_before_a_model_is_loaded(study):
     for options, words in (
         ({}, "nothing to lesion"),
-        ({"roi": ["x.nii"], "networks": "pair"}, "--roi goes with neither"),
-        ({"paper": True, "baseline": "news"}, "--paper decides"),
+        ({"roi": ["x.nii"], "networks": "pair"}, "--roi cannot be combined with"),
+        ({"paper": True, "baseline": "news"}, "--paper sets"),
         ({"networks": "pair", "n_controls": -1}, "--n-controls is -1"),
-        ({"networks": "pair", "controls": ["layer", "layer"]}, "each once"),
+        ({"networks": "pair", "controls": ["layer", "layer"]}, "do not repeat one"),
         ({"networks": "pair", "stop_after": -1}, "--stop-after is -1"),
         ({"networks": "pair", "n_seeds": 2}, "--n-seeds is 2"),
         ({"networks": "pair", "baseline": "a:b"}, "accepted are zero, CORPUS, resample:CORPUS and"),
@@ -141,7 +141,7 @@ def test_contradictions_are_refused_before_a_model_is_loaded(study):
             study.lesion(**options, model="nowhere")
     with pytest.raises(ValueError, match="Give exactly one of --gain"):
         study.amplify("pair", model="nowhere")
-    with pytest.raises(ValueError, match="of one dose there is none to choose"):
+    with pytest.raises(ValueError, match="with a single dose there is no dose to choose"):
         study.amplify("pair", gain=[2], split=["select", "test"], model="nowhere")
     with pytest.raises(ValueError, match="nothing to preserve"):
         study.preserve(model="nowhere")
@@ -168,7 +168,7 @@ def test_a_new_family_of_controls_is_known_everywhere(study, demo, monkeypatch):
         make=lambda _, n: Dummy(n),
     )  # fmt: skip
     monkeypatch.setitem(CONTROLS, "dummy", dummy)
-    with pytest.raises(ValueError, match="accepted are layer, energy, index, shared, dummy, each once"):
+    with pytest.raises(ValueError, match="choose from layer, energy, index, shared, dummy; do not repeat one"):
         ControlOptions("nonsense")
     scores = study.lesion("pair", controls="dummy", n_controls=1, model=demo, name="dummy")
     assert set(scores.conditions["control_family"]) == {"", "layer+size+dummy"}

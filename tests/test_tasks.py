@@ -81,7 +81,7 @@ def test_texts_of_one_token_are_left_out_with_a_warning(gpt2, tokenizer):
 
 def test_texts_beyond_the_context_are_cut(gpt2, tokenizer):
     long = [*WORDS, *WORDS]
-    with pytest.warns(DataWarning, match=f"1 of 1 texts .* up to {len(long) - CONTEXT} tokens are left out"):
+    with pytest.warns(DataWarning, match=f"1 of 1 texts .* up to {len(long) - CONTEXT} tokens are not scored"):
         scored = tasks.Perplexity([" ".join(long)]).score(gpt2, tokenizer)
     assert scored["n_tokens"].tolist() == [CONTEXT - 1]
     cut = tasks.Perplexity([" ".join(long[:CONTEXT])]).score(gpt2, tokenizer)
@@ -129,7 +129,9 @@ def test_a_lesion_is_scored_and_not_what_was_scored_before(gpt2, tokenizer):
 def test_models_that_predict_no_next_token_are_refused(name, tokenizer):
     heads = {"gpt2 without a head": "GPT2Model", "a classifier": "GPT2ForSequenceClassification"}
     model = build("gpt2", head=heads[name]) if name in heads else build(name)
-    with pytest.raises(TypeError, match=rf"Perplexity needs a causal language model; {type(model).__name__} is none"):
+    with pytest.raises(
+        TypeError, match=rf"Perplexity needs a causal language model, but {type(model).__name__} is not causal"
+    ):
         tasks.Perplexity(TEXTS).score(model, tokenizer)
     with pytest.raises(TypeError, match="Classification needs a causal language model"):
         tasks.Classification(TEXTS, ["pos"] * len(TEXTS), WORDS_FOR).score(model, tokenizer)
@@ -179,8 +181,8 @@ def test_clusters_are_the_texts_unless_given():
         ({"clusters": ["one"]}, "has 2 texts, 2 labels and 1 clusters"),
         ({"labels": ["pos", "positive"]}, r"The labels \['positive'\] have no words in the verbalizer"),
         ({"verbalizer": {"pos": " good"}, "labels": ["pos", "pos"]}, "The verbalizer has 1 labels"),
-        ({"verbalizer": {"pos": " good", "neg": ""}}, "A label's words are empty"),
-        ({"prompt": "The text is"}, r"does not hold '\{text\}'"),
+        ({"verbalizer": {"pos": " good", "neg": ""}}, "The words of a label are empty"),
+        ({"prompt": "The text is"}, r"does not contain '\{text\}'"),
         ({"texts": [], "labels": []}, "has no items"),
     ],
 )

@@ -84,7 +84,7 @@ def test_datasets_of_hugging_face_are_read_from_disk_and_by_their_loader(tmp_pat
     saved = datasets.Dataset.from_list(rows, features=features)
     datasets.DatasetDict({"validation": saved, "test": saved}).save_to_disk(tmp_path / "disk")
     assert tasks.load(name, tmp_path / "disk", dataset_split="validation").labels == labels
-    with pytest.raises(ValueError, match="has no split 'dev'; there are 'validation', 'test'"):
+    with pytest.raises(ValueError, match="has no split 'dev'; accepted are 'validation', 'test'"):
         tasks.load(name, tmp_path / "disk", dataset_split="dev")
     (tmp_path / "loader").mkdir()
     saved.to_parquet(tmp_path / "loader" / "validation.parquet")
@@ -167,7 +167,7 @@ def test_mnli_is_matched_or_mismatched_where_the_file_says_so(tmp_path):
     assert both.info.note == "matched and mismatched together"
     silent = write(tmp_path / "silent.jsonl", [{**row, "split": "dev"} for row in rows])
     assert len(tasks.load("mnli", silent).labels) == 12
-    with pytest.raises(ValueError, match="does not say which rows are matched"):
+    with pytest.raises(ValueError, match="does not identify the matched rows"):
         tasks.load("mnli-matched", silent)
     with pytest.raises(ValueError, match="holds no mismatched rows"):
         tasks.load("mnli-mismatched", write(tmp_path / "some.jsonl", rows[::2]))
@@ -283,14 +283,14 @@ def test_it_warns_of_a_label_that_the_prompt_never_names(tmp_path):
     [
         ([{"text2": "a", "label": 1}], {}, r"has no column 'sentence' or 'text'; it has \['text2', 'label'\]"),
         ([{"sentence": "a"}], {}, "has no column 'label'"),
-        ([{"sentence": "a", "label": 2}], {}, "has the label '2'; sst2 has 'negative' or '0', 'positive' or '1'"),
+        ([{"sentence": "a", "label": 2}], {}, "has the label '2'; sst2 accepts 'negative' or '0', 'positive' or '1'"),
         ([{"sentence": "a", "label": -1}], {}, r"None of the 1 rows .* has both a label and texts \(1 without a label"),
-        ([], {}, "holds no rows"),
-        (two("sst2")[0], {"words": {"negative": " bad"}}, "A label's words are empty"),
+        ([], {}, "contains no rows"),
+        (two("sst2")[0], {"words": {"negative": " bad"}}, "The words of a label are empty"),
         (two("sst2")[0], {"words": {"negative": " x", "positive": "X"}}, "Two labels have the same words"),
-        (two("sst2")[0], {"prompt": "Good?"}, r"does not hold '\{sentence\}'"),
-        (two("sst2")[0], {"prompt": "{sentence} {title}"}, "has a place for 'title'; the items have 'sentence'"),
-        (two("sst2")[0], {"scoring": "guess"}, "scoring is 'guess'; of sst2, accepted are 'loglikelihood'"),
+        (two("sst2")[0], {"prompt": "Good?"}, r"does not contain '\{sentence\}'"),
+        (two("sst2")[0], {"prompt": "{sentence} {title}"}, "has a placeholder for 'title'; the items have 'sentence'"),
+        (two("sst2")[0], {"scoring": "guess"}, "scoring is 'guess'; for sst2, accepted are 'loglikelihood'"),
         (two("sst2")[0], {"max_new_tokens": 0}, "max_new_tokens is 0"),
     ],
 )
@@ -305,11 +305,11 @@ def test_unknown_tasks_files_and_folders_are_refused(tmp_path):
     for name in ("sst2", "ag-news", "ag_news"):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.jsonl does not exist"):
             tasks.load(name, tmp_path / "nowhere.jsonl")
-    with pytest.raises(ValueError, match=r"holds several tables or none \(none\)"):
+    with pytest.raises(ValueError, match=r"contains several tables or none \(none\)"):
         tasks.load("sst2", tmp_path)
     write(tmp_path / "a.jsonl", [])
     write(tmp_path / "b.jsonl", [])
-    with pytest.raises(ValueError, match=r"holds several tables or none \(a.jsonl, b.jsonl\)"):
+    with pytest.raises(ValueError, match=r"contains several tables or none \(a.jsonl, b.jsonl\)"):
         tasks.load("sst2", tmp_path)
     with pytest.raises(ValueError, match="perplexity names no data"):
         tasks.load("perplexity")
@@ -368,9 +368,9 @@ def test_an_own_table_takes_a_few_lines_of_yaml(tmp_path):
     ("change", "message"),
     [
         (("label: kind\n", ""), "lacks the key 'label'"),
-        (("label:", "lable:"), "does not know the key 'lable'"),
+        (("label:", "lable:"), "has the unknown key 'lable'"),
         (("words: {no: yes, off: \" no\"}", "words: yes"), "accepted are words by label"),
-        (("positive: no", "positive: maybe"), "positive must be one of the labels 'no', 'off'"),
+        (("positive: no", "positive: maybe"), "needs positive: one of the labels 'no', 'off'"),
         (("positive: no", "scoring: guess"), "has scoring: 'guess'"),
         (("positive: no", "metrics: [bleu]"), "accepted are f1, matthews, balanced_accuracy"),
         (("{text} ({place})", "Text"), "has no column in braces"),
@@ -378,7 +378,7 @@ def test_an_own_table_takes_a_few_lines_of_yaml(tmp_path):
         (("data: irony.csv", "data: lost.csv"), r"lost\.csv does not exist"),
         (("cluster: document", "cluster: page"), "has no column 'page'"),
         (("name: irony", "name: [a"), "cannot be read as YAML"),
-        ((YAML, "irony"), "does not hold keys with values"),
+        ((YAML, "irony"), "does not contain keys with values"),
     ],
 )  # fmt: skip
 def test_yaml_that_describes_no_task_is_refused(tmp_path, change, message):

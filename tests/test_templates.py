@@ -108,7 +108,7 @@ def test_the_command_counts_draws_and_writes(walked, tmp_path):
     again = CliRunner().invoke(app, [*words, "--out", str(out)])
     assert again.exit_code != 0
     both = CliRunner().invoke(app, [*words, "--paper"])
-    assert "--paper decides" in " ".join(both.output.split())
+    assert "--paper sets" in " ".join(both.output.split())
 
 
 def test_the_figure_marks_what_is_beyond_chance(walked):

@@ -1,7 +1,7 @@
-"""Fine-tuning: a classifier made of a language model, so that networks found in the parent can lesion the child.
+"""Fine-tuning of a language model into a classifier, so that networks found in the parent can be lesioned in the child.
 
-The child has the parent's layers and other weights. Networks of the parent fit it, with a warning that the weights are
-others; ``strict=True`` refuses that.
+The child has the parent's layers and different weights. Networks of the parent can be applied to it, with a warning
+that the weights differ; ``strict=True`` refuses this.
 """
 
 import contextlib
@@ -29,29 +29,29 @@ from lmri.models import context_length, describe_model, quiet
 from lmri.storage import read_json, text_hash, versions, whole, write_json, write_table
 
 ABOUT = "finetuning.json"
-"""File beside the weights that says how the child was made."""
+"""File in the model folder with the provenance of the child."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a child is trained.
+    """Training settings of a child.
 
     Parameters
     ----------
     epochs : float, default=3
-        Times that all training items are read.
+        Number of passes over all training items.
     max_steps : int, optional
-        Steps, instead of `epochs`.
+        Number of training steps (overrides `epochs`).
     batch_size : int, default=16
-        Items a step.
+        Number of items per training step.
     learning_rate : float, default=5e-5
-        At the start; it falls to 0 along a line. The weights of small models can bear more.
+        Initial learning rate, with linear decay to 0. Small models tolerate larger values.
     weight_decay : float, default=0.01
-        Of AdamW.
+        Weight decay of AdamW.
     max_tokens : int, optional
-        Cut longer items in training; by default at the context.
+        Largest number of tokens of a training item; longer items are truncated. By default the context length.
     seed : int, default=0
-        Of the head's first weights, of the order of items and of dropout.
+        Seed of the head's initial weights, the order of items and dropout.
     """
 
     epochs: float = 3.0
@@ -75,20 +75,20 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class FineTuned:
-    """A child, and how well it does.
+    """A fine-tuned child with its held-out scores.
 
     Parameters
     ----------
     model : PreTrainedModel
-        The child, in evaluation mode.
+        Fine-tuned model, in evaluation mode.
     tokenizer : PreTrainedTokenizer
-        The parent's, with a pad token.
+        Tokenizer of the parent, with a pad token.
     held_out : DataFrame
-        The summary of held-out items: a row a metric.
+        Summary of the held-out items, one row per metric.
     items : DataFrame
-        Held-out items, as `lmri.tasks.Classification` scores them.
+        Item rows of the held-out items, as scored by `lmri.tasks.Classification`.
     about : mapping
-        What the child is a function of, as it stands in ``finetuning.json``.
+        Provenance of the child, as stored in ``finetuning.json``.
     """
 
     model: PreTrainedModel
@@ -106,49 +106,49 @@ def finetune(
     training: Training | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FineTuned:
-    """Make a sequence-classification model of a language model with transformers' `Trainer`.
+    """Fine-tune a language model into a sequence classifier with transformers' `Trainer`.
 
     Parameters
     ----------
     model : PreTrainedModel
-        The parent, which is left as it was.
+        Parent model, which is not modified.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer.
+        Tokenizer of the parent.
     train : Classification
-        Items to learn, with ``scoring="head"``.
+        Training items, with ``scoring="head"``.
     held_out : Classification
-        Items to score afterwards, of other texts and clusters.
+        Items to score after training, from other texts and clusters.
     training : Training, optional
-        How.
+        Training settings.
     progress : callable, optional
-        Called with steps done and in all.
+        Called with the number of finished steps and the total.
 
     Returns
     -------
     FineTuned
-        The child; `save` writes it.
+        Child model with its scores; `save` stores it.
 
     Raises
     ------
     ValueError
-        If both tasks have a text or a cluster in common, labels differ, or a library is missing.
+        If the tasks share a text or a cluster, their labels differ, or a library is missing.
     TypeError
-        If there is no classifier of this architecture.
+        If transformers has no classifier for this architecture.
     """
     training = training or Training()
     _check(train, held_out)
     _check_installed()
-    with _own_randomness(training.seed):
-        child, own_tokenizer = make_classifier(model, tokenizer, list(train.verbalizer))
-        n_steps = _train(child, own_tokenizer, train, training, progress)
+    with _seeded(training.seed):
+        child, child_tokenizer = make_classifier(model, tokenizer, list(train.verbalizer))
+        n_steps = _train(child, child_tokenizer, train, training, progress)
     child.eval()
     broken = [name for name, values in child.named_parameters() if not torch.isfinite(values).all()]
     if broken:
         raise ValueError(
-            f"Training broke down: {len(broken)} tensors of the child hold NaN or infinity, such as {broken[0]!r}. "
+            f"Training diverged: {len(broken)} tensors of the child contain NaN or infinity, such as {broken[0]!r}. "
             f"Lower learning_rate, which is {training.learning_rate:g}."
         )
-    items = held_out.score(child, own_tokenizer)
+    items = held_out.score(child, child_tokenizer)
     about = {
         "parent": _weights(model),
         "child": _weights(child),
@@ -163,48 +163,48 @@ def finetune(
         "n_held_out": len(held_out.labels),
         "versions": versions(),
     }
-    return FineTuned(child, own_tokenizer, _summary(items, held_out, training.seed), items, about)
+    return FineTuned(child, child_tokenizer, _summary(items, held_out, training.seed), items, about)
 
 
 def learned_texts(model: str | Path) -> frozenset[str]:
-    """Give the hashes of the texts that a classifier was tuned on; none for any other model."""
+    """Return the hashes of the texts on which a classifier was fine-tuned; empty for other models."""
     about = Path(model).expanduser() / ABOUT
     return frozenset(read_json(about).get("learned_texts", ())) if about.is_file() else frozenset()
 
 
 def make_classifier(model: PreTrainedModel, tokenizer: Any, labels: Sequence[str]) -> tuple[PreTrainedModel, Any]:
-    """Put a new head on a copy of a model's body; give the child and a tokenizer that can pad.
+    """Create a classifier from a copy of a model's body, with a new head and a tokenizer with a pad token.
 
-    Padding is by the tokenizer's pad token or else its end token. Where it has neither, as in models of single
-    characters, a token ``<pad>`` is added; causal classifiers tell by it where a text ends.
+    Padding uses the tokenizer's pad token, or else its end token. If it has neither, as in character-level models, a
+    token ``<pad>`` is added; causal classifiers use it to find the end of a text.
 
     Parameters
     ----------
     model : PreTrainedModel
-        The parent, which is left as it was.
+        Parent model, which is not modified.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer, which is left as it was.
+        Tokenizer of the parent, which is not modified.
     labels : sequence of str
-        In the order of the head's outputs.
+        Labels in the order of the head's outputs.
 
     Raises
     ------
     TypeError
-        If transformers has no classifier of this architecture, or the parent has no such body.
+        If transformers has no classifier for this architecture, or its body differs from the parent's.
     """
-    own_tokenizer, config = copy.deepcopy(tokenizer), copy.deepcopy(model.config)
+    child_tokenizer, config = copy.deepcopy(tokenizer), copy.deepcopy(model.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     config.architectures = None
-    if own_tokenizer.pad_token is None:
-        if own_tokenizer.eos_token is not None:
-            own_tokenizer.pad_token = own_tokenizer.eos_token
+    if child_tokenizer.pad_token is None:
+        if child_tokenizer.eos_token is not None:
+            child_tokenizer.pad_token = child_tokenizer.eos_token
         else:
-            own_tokenizer.add_special_tokens({"pad_token": "<pad>"})
-    config.get_text_config().pad_token_id = own_tokenizer.pad_token_id
+            child_tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    config.get_text_config().pad_token_id = child_tokenizer.pad_token_id
     n_known = model.get_input_embeddings().weight.shape[0]
-    # The embedding is made to fit after it got the parent's weights; a pad beyond it would fail before.
-    beyond = own_tokenizer.pad_token_id >= n_known
+    # The embedding is resized after the parent's weights are loaded; a pad id beyond it would fail before.
+    beyond = child_tokenizer.pad_token_id >= n_known
     if beyond:
         config.get_text_config().pad_token_id = None
     try:
@@ -215,24 +215,24 @@ def make_classifier(model: PreTrainedModel, tokenizer: Any, labels: Sequence[str
             "Score the model itself by 'loglikelihood' or 'generate' instead."
         ) from error
     result = child.base_model.load_state_dict(model.base_model.state_dict(), strict=False)
-    # A pooler belongs to the head, as BERT has one: new weights.
+    # A pooler, as in BERT, belongs to the head and has new weights.
     other = [name for name in (*result.missing_keys, *result.unexpected_keys) if not name.startswith("pooler.")]
     if other:
         raise TypeError(
-            f"The body of {type(child).__name__} is not that of {type(model).__name__}: {other[0]!r} is in one of them "
-            "only. Score the model itself by 'loglikelihood' or 'generate' instead."
+            f"The body of {type(child).__name__} differs from the body of {type(model).__name__}: {other[0]!r} is in "
+            "only one of them. Score the model itself by 'loglikelihood' or 'generate' instead."
         )
     if beyond:
-        child.resize_token_embeddings(own_tokenizer.pad_token_id + 1)
-        child.config.get_text_config().pad_token_id = own_tokenizer.pad_token_id
+        child.resize_token_embeddings(child_tokenizer.pad_token_id + 1)
+        child.config.get_text_config().pad_token_id = child_tokenizer.pad_token_id
     child.to(next(model.parameters()).device, dtype=torch.float32)
-    return child, own_tokenizer
+    return child, child_tokenizer
 
 
 def save(made: FineTuned, out: str | Path) -> Path:
-    """Write a child as a normal model folder, which `lmri.load_model` reads, with its scores beside the weights.
+    """Write a child and its scores to a standard model folder, which `lmri.load_model` reads.
 
-    ``finetuning.json`` says what the child was made of, ``held_out.tsv`` has the held-out scores and
+    ``finetuning.json`` contains the provenance of the child, ``held_out.tsv`` the held-out scores and
     ``held_out_items.tsv`` their items.
 
     Raises
@@ -242,7 +242,7 @@ def save(made: FineTuned, out: str | Path) -> Path:
     """
     out = Path(out).expanduser()
     if out.exists():
-        raise ValueError(f"{out} exists. Nothing was overwritten: choose another folder.")
+        raise ValueError(f"{out} already exists. It was not overwritten: choose another folder.")
     with whole(out) as folder, quiet():
         made.model.save_pretrained(folder)
         made.tokenizer.save_pretrained(folder)
@@ -257,32 +257,34 @@ def _check(train: Classification, held_out: Classification) -> None:
     for task in (train, held_out):
         if task.info.scoring != "head":
             raise ValueError(
-                f"{task.info.name!r} is scored by {task.info.scoring!r}; fine-tuning makes a head. "
-                "Give tasks with scoring='head'."
+                f"{task.info.name!r} is scored by {task.info.scoring!r}; fine-tuning trains a head. Give tasks with "
+                "scoring='head'."
             )
     if list(train.verbalizer) != list(held_out.verbalizer):
         raise ValueError(
-            f"The labels to learn are {list(train.verbalizer)}, those held out {list(held_out.verbalizer)}; they must "
-            "be the same, in the same order."
+            f"The training labels are {list(train.verbalizer)}, the held-out labels {list(held_out.verbalizer)}; they "
+            "must be the same, in the same order."
         )
     if len(set(train.labels)) < 2:
-        raise ValueError(f"All {len(train.labels)} items to learn are {train.labels[0]!r}. Give items of each label.")
+        raise ValueError(
+            f"All {len(train.labels)} training items have the label {train.labels[0]!r}. Give items of each label."
+        )
     shared = {text_hash("\x1f".join(item.values())) for item in train.items} & {
         text_hash("\x1f".join(item.values())) for item in held_out.items
     }
     clusters = set(train.clusters) & set(held_out.clusters)
     if shared or clusters:
         raise ValueError(
-            f"{len(shared)} texts and {len(clusters)} clusters are both to be learned and held out. Split them: "
-            "lmri.lesions.tasks.load(…, split='fit') and split='test'."
+            f"{len(shared)} texts and {len(clusters)} clusters are in both the training and the held-out items. Split "
+            "them: lmri.lesions.tasks.load(…, split='fit') and split='test'."
         )
 
 
 def _check_installed() -> None:
     if importlib.util.find_spec("accelerate") is None:
         raise ValueError(
-            "transformers trains with the library accelerate, which is not installed. Install it: "
-            "pip install 'lmri[finetune]'."
+            "Fine-tuning with transformers needs the library accelerate, which is not installed. Install it: pip "
+            "install 'lmri[finetune]'."
         )
 
 
@@ -292,8 +294,8 @@ def _weights(model: PreTrainedModel) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
-    """Seed everything, and leave the caller's random numbers as they were: Trainer seeds them all."""
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed all random generators within the ``with`` block, and restore the caller's states, which Trainer changes."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         transformers.set_seed(seed)
@@ -324,7 +326,7 @@ def _train(
     training: Training,
     progress: Callable[[int, int], None] | None,
 ) -> int:
-    limits = [one for one in (context_length(child, tokenizer), training.max_tokens) if one]
+    limits = [limit for limit in (context_length(child, tokenizer), training.max_tokens) if limit]
     numbers = {label: number for number, label in enumerate(task.verbalizer)}
     rows = [
         {**head_inputs(tokenizer, item, min(limits) if limits else None)[0], "labels": numbers[label]}
@@ -368,13 +370,13 @@ def _train(
 
 
 class _Progress(transformers.TrainerCallback):
-    """Tell how far training is."""
+    """Report the progress of training."""
 
     def __init__(self, progress: Callable[[int, int], None]) -> None:
         self.progress = progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count a step."""
+        """Report the finished steps."""
         self.progress(state.global_step, state.max_steps)
 
 

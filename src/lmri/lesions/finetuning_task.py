@@ -1,4 +1,4 @@
-"""Fine-tuning on a task by its name or file: data are split, the parent is loaded, and the child is stored."""
+"""Fine-tuning on a task given by name or file: split the data, load the parent, train and store the child."""
 
 import logging
 from collections.abc import Callable
@@ -27,9 +27,9 @@ class TaskData:
     config, dataset_split : str, optional
         Configuration and split of a Hugging Face dataset.
     shares : tuple of float
-        Shares of the clusters: fit is learned, test is scored, select is left out.
+        Shares of the clusters: fit is used for training, test is scored, select is unused.
     limit : int, optional
-        Largest number of items to learn, drawn at random.
+        Largest number of training items, drawn at random.
     seed : int, default=0
         Seed of the split and of the draw.
     """
@@ -62,7 +62,7 @@ class TaskData:
             dataset_split=self.dataset_split,
         )
         if not isinstance(side, Classification):
-            raise ValueError(f"{self.task} has no labels to learn. Take a classification task.")
+            raise ValueError(f"{self.task} has no labels to learn. Choose a classification task.")
         return side
 
 
@@ -74,7 +74,7 @@ def finetune_on_task(
     loading: LoadingOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FineTuned:
-    """Make a classifier of a language model for a task, and store it.
+    """Fine-tune a language model on a classification task, and store the child.
 
     Parameters
     ----------
@@ -85,24 +85,24 @@ def finetune_on_task(
     out : str or Path
         New folder for the child.
     training : Training, optional
-        How the child is trained.
+        Training settings.
     loading : LoadingOptions, optional
-        How the parent is loaded.
+        Loading options of the parent.
     progress : callable, optional
-        Called with steps done and steps in all.
+        Called with the number of finished steps and the total.
 
     Returns
     -------
     FineTuned
-        The child, as stored.
+        Child model with its scores, as stored.
     """
     logger.info("Reading the task")
     fit, test = data.load("fit"), data.load("test")  # before the model is loaded, which takes longer
     logger.info("Loading %s", model)
     parent, tokenizer = (loading or LoadingOptions()).load(model)
     logger.info("Training on %d items", len(fit.labels))
-    made = finetune(parent, tokenizer, fit, test, training, progress)
+    fine_tuned = finetune(parent, tokenizer, fit, test, training, progress)
     origin = {"source": data.data, "shares": list(data.shares), "seed": data.seed}
-    made = replace(made, about={**made.about, "data": origin})
-    save(made, out)
-    return made
+    fine_tuned = replace(fine_tuned, about={**fine_tuned.about, "data": origin})
+    save(fine_tuned, out)
+    return fine_tuned

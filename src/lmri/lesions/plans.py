@@ -34,7 +34,7 @@ class StoredScores:
     Parameters
     ----------
     name, site : str
-        Place of the entries.
+        Name and site of the entries.
     scores : Scores
         Scores.
     outcome : Outcome, optional
@@ -52,7 +52,7 @@ class StoredScores:
 
 @dataclass(frozen=True, eq=False)
 class WriteUp:
-    """The experiment that scores are stored as.
+    """The experiment as which scores are stored.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class WriteUp:
     inputs : mapping
         Inputs of the entry besides the scores.
     may_differ : bool, default=False
-        Whether another write-up of the same scores may be stored already, which is kept.
+        Whether another write-up of the same scores may already be stored; it is then not overwritten.
     """
 
     make: "Callable[[Scores, Sequence[Controls]], Outcome]"
@@ -74,7 +74,7 @@ class WriteUp:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """An evaluation of stored networks that can be estimated or run.
+    """An evaluation of stored networks whose cost can be estimated, or that can be run.
 
     Parameters
     ----------
@@ -83,19 +83,19 @@ class Plan:
     request : Request
         Intervention, tasks and controls.
     networks : NetworkSet
-        Networks on whose site controls are measured.
+        Networks at whose site controls are drawn.
     name : str
         Name of the entries.
     tasks : list of Task
-        Tasks, such as `TaskOptions.build` makes them.
+        Tasks, as built by `TaskOptions.build`.
     conditions : callable
-        Makes the conditions.
+        Creates the conditions.
     parameters : mapping
         Parameters of the scores besides those of the request.
     network_set : str, optional
         Stored network set that is an input of the scores.
     write_up : WriteUp, optional
-        Experiment that the scores are stored as.
+        Experiment as which the scores are stored.
     """
 
     store: Store
@@ -118,11 +118,11 @@ class Plan:
 
     @property
     def is_grid(self) -> bool:
-        """Whether conditions differ in size or dose, and not only in the network."""
+        """Whether conditions differ in size or dose, not only in the network."""
         return self.write_up is not None and not self.write_up.may_differ
 
     def controls(self, model: Any) -> "list[Controls]":
-        """Make the controls."""
+        """Create the controls."""
         return make_controls(self.store, self.request, self.networks, model)
 
     def cost(self, source: ModelSource) -> pd.DataFrame:
@@ -150,21 +150,21 @@ class Plan:
     def run(
         self, source: ModelSource, strict: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> StoredScores:
-        """Evaluate and store, unless exactly these scores are stored.
+        """Evaluate and store the scores, unless identical scores are already stored.
 
         Parameters
         ----------
         source : ModelSource
             Model.
         strict : bool, default=False
-            Whether to refuse other weights than the recorded ones.
+            Whether to refuse weights that differ from the recorded ones.
         progress : callable, optional
-            Called with the number of finished evaluations and of all.
+            Called with the number of finished evaluations and the total.
 
         Raises
         ------
         EntryExistsError
-            If the name is taken by another evaluation.
+            If another evaluation has the same name.
         """
         check_writable(self.store.root)
         logger.info("Loading the model")
@@ -206,8 +206,8 @@ class Plan:
             save_scores(self.store, scores, self.name, self.site, self.network_set, parameters)
 
         inputs = scores_inputs(self.store, self.network_set, self.site, made_of)
-        own = (inputs, {**parameters, "seed": seed})
-        self.store.compute_unless_stored(SCORES, self.site, self.name, own, compute)
+        key = (inputs, {**parameters, "seed": seed})
+        self.store.compute_unless_stored(SCORES, self.site, self.name, key, compute)
         return self.store.open(SCORES_CODEC, self.name, self.site)
 
 

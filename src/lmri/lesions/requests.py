@@ -32,7 +32,7 @@ class Silencing:
     Parameters
     ----------
     baseline : str, default="zero"
-        Value of lesioned neurons, as it is written on the command line.
+        Value assigned to lesioned neurons, in the notation of the command line.
     n_seeds : int, default=1
         Number of seeds of donor tokens over which each condition is repeated.
     spare : str, optional
@@ -47,13 +47,13 @@ class Silencing:
     positions: str | Sequence[int] | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return the options of the intervention, without those that keep their defaults."""
-        found: dict[str, Any] = {"baseline": self.baseline}
+        """Return the options of the intervention, omitting defaults other than the baseline."""
+        options: dict[str, Any] = {"baseline": self.baseline}
         if self.spare:
-            found["spare"] = self.spare
+            options["spare"] = self.spare
         if self.positions is not None:
-            found["positions"] = self.positions if isinstance(self.positions, str) else list(self.positions)
-        return found
+            options["positions"] = self.positions if isinstance(self.positions, str) else list(self.positions)
+        return options
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Request:
     kind : {"lesion", "preserve", "amplify"}
         Intervention.
     options : mapping
-        Options of the intervention: ``baseline`` as it is written on the command line, ``spare`` and ``positions``; or
+        Options of the intervention: ``baseline`` in the notation of the command line, ``spare`` and ``positions``; or
         ``gain``, ``offset`` (each a number, or a list over a grid of doses) and ``along_sign``.
     networks : str
         Name of the network set; empty if `rois` are given.
@@ -99,12 +99,16 @@ class Request:
         takes_seed = BASELINES[self.baseline.kind].takes_seed
         if self.n_seeds < 1 or (self.n_seeds > 1 and not takes_seed):
             raise ValueError(
-                f"--n-seeds is {self.n_seeds}; accepted is 1 and, with --baseline resample:CORPUS, more, such as 10."
+                f"--n-seeds is {self.n_seeds}; accepted are 1 and, with --baseline resample:CORPUS, larger numbers, "
+                "such as 10."
             )
         doses = [self.options.get("gain"), self.options.get("offset")]
-        is_grid = any(isinstance(one, list) for one in doses)
+        is_grid = any(isinstance(dose, list) for dose in doses)
         if self.kind == "amplify" and not is_grid and doses.count(None) != 1:
-            raise ValueError("Give exactly one of --gain, such as 1.5, and --offset, such as 1.0.")
+            raise ValueError(
+                "The dose of the amplification is missing or ambiguous. Give exactly one of --gain, such as 1.5, and "
+                "--offset, such as 1.0."
+            )
 
     @property
     def baseline(self) -> Baseline:
@@ -134,7 +138,7 @@ def lesion_request(
     seed: int = 0,
     paper: bool = False,
 ) -> Request:
-    """Make the request of a lesion.
+    """Create the request of a lesion.
 
     Parameters
     ----------
@@ -151,18 +155,21 @@ def lesion_request(
     seed : int, default=0
         Seed of controls and bootstrap.
     paper : bool, default=False
-        Whether to take the paper's choices. Without `networks` these are left empty in the request.
+        Whether to use the paper's settings. Without `networks`, the networks of the request stay empty.
 
     Raises
     ------
     ValueError
-        If there is nothing to lesion, or choices contradict each other.
+        If there is nothing to lesion, or options contradict each other.
     """
     if rois and (networks is not None or paper):
-        raise ValueError("--roi goes with neither --networks nor --paper: its neurons are lesioned. Leave these out.")
+        raise ValueError(
+            "--roi cannot be combined with --networks or --paper, because the neurons of the region are lesioned. Omit "
+            "them."
+        )
     if paper:
         if silencing.options() != {"baseline": "zero"} or controls.families or controls.stop_after:
-            raise ValueError("--paper decides baseline, positions and controls. Leave these out, or leave out --paper.")
+            raise ValueError("--paper sets baseline, positions and controls. Omit these options, or omit --paper.")
         controls = replace(controls, n=0)
     elif networks is None and not rois:
         raise ValueError("There is nothing to lesion. Give --networks, --roi, or --paper.")
@@ -170,16 +177,16 @@ def lesion_request(
 
 
 def open_networks(store: Store, request: Request, site: str | None) -> NetworkSet:
-    """Open the networks or regions of interest of a request, and check that its baseline was recorded there."""
+    """Open the networks or regions of interest of a request, and check that its baseline was recorded at their site."""
     networks: NetworkSet = (
         open_rois(store, request.rois, site) if request.rois else store.open(NETWORKS_CODEC, request.networks, site)
     )
-    request.baseline.recording(store, networks.space.site)  # fails now if there is none
+    request.baseline.recording(store, networks.space.site)  # raises here if there is no recording
     return networks
 
 
 def build_tasks(store: Store, request: Request, location: str | None = None) -> "list[Task]":
-    """Make the tasks of a request.
+    """Create the tasks of a request.
 
     Parameters
     ----------
@@ -188,7 +195,7 @@ def build_tasks(store: Store, request: Request, location: str | None = None) -> 
     request : Request
         Request.
     location : str, optional
-        Location of the model, whose texts may not be scored if it is a fine-tuned classifier.
+        Location of the model. The training texts of a fine-tuned classifier may not be scored.
     """
     tasks = request.tasks.build(store)
     check_not_learned(location, tasks)
@@ -196,12 +203,12 @@ def build_tasks(store: Store, request: Request, location: str | None = None) -> 
 
 
 def check_not_learned(location: str | None, tasks: "Sequence[Task]") -> None:
-    """Refuse texts that a fine-tuned classifier was trained on: its scores there are biased.
+    """Refuse texts that a fine-tuned classifier was trained on, because its scores on them are biased.
 
     Raises
     ------
     ValueError
-        If a task holds such a text.
+        If a task contains such a text.
     """
     from lmri.lesions.finetuning import learned_texts
 
@@ -210,17 +217,17 @@ def check_not_learned(location: str | None, tasks: "Sequence[Task]") -> None:
         known = learned & {text_hash(text) for text in task.texts}
         if known:
             raise ValueError(
-                f"{location} was tuned on {len(known)} of the {len(set(task.texts))} texts of {task.info.name!r}. "
-                "Score others: --split test, or another file."
+                f"{location} was fine-tuned on {len(known)} of the {len(set(task.texts))} texts of {task.info.name!r}, "
+                "so its scores would be biased. Score other texts: --split test, or another file."
             )
 
 
 def make_controls(store: Store, request: Request, networks: NetworkSet, model: Any) -> "list[Controls]":
-    """Make the controls of a request, one object per family; none if no draws are requested."""
+    """Create the controls of a request, one object per family; none if no draws are requested."""
     if not request.controls.n:
         return []
     site, baseline = networks.space.site, request.baseline
-    # The corpora in which the networks were found, and no others that have been recorded.
+    # Only the corpora in which the networks were found, not all recorded corpora.
     corpora = corpora_of(store, request.networks, site) if request.networks else None
     lesioned = lesioned_by(store, baseline, site, corpora, model, lambda: lesion_targets(networks))
     return [CONTROLS[name].make(lesioned, request.controls.n) for name in request.controls.names]
@@ -234,7 +241,7 @@ def lesioned_by(
     model: Any,
     targets: Callable[[], Sequence[Network]] = tuple,
 ) -> Lesioned:
-    """Describe a lesion for families of controls; recordings are opened and norms computed on demand.
+    """Describe a lesion for the families of controls; recordings are opened and norms computed on demand.
 
     Parameters
     ----------
@@ -247,7 +254,7 @@ def lesioned_by(
     corpora : sequence of str, optional
         Corpora in which the networks were found; all at the site by default.
     model : PreTrainedModel
-        Model whose output weights count.
+        Model with the output weights.
     targets : callable
         Lists the networks that are lesioned.
     """
@@ -273,20 +280,20 @@ def intervention_maker(store: Store, request: Request, site: str) -> "Callable[[
         return lambda network: function(network, **options)
     baseline = request.baseline
     seeds = [replace(baseline, seed=baseline.seed + number) for number in range(request.n_seeds)]
-    values = [one.value(store, site) for one in seeds]
+    values = [seeded.value(store, site) for seeded in seeds]
 
     def make(network: Network) -> "Conditions":
-        made = [function(network, **{**options, "baseline": one}) for one in values]
-        return made[0] if len(made) == 1 else made
+        repetitions = [function(network, **{**options, "baseline": value}) for value in values]
+        return repetitions[0] if len(repetitions) == 1 else repetitions
 
     return make
 
 
 def make_conditions(store: Store, request: Request, networks: NetworkSet) -> "dict[str, Conditions]":
-    """Make the conditions of a request; of regions of interest without random neurons."""
+    """Create the conditions of a request; regions of interest get no random-neuron condition."""
     from lmri.lesions.evaluation import conditions_of
 
     make = intervention_maker(store, request, networks.space.site)
     if isinstance(networks, RoiSet):
-        return {one.name: make(one) for one in lesion_targets(networks)}
+        return {target.name: make(target) for target in lesion_targets(networks)}
     return conditions_of(networks, make, request.seed)

@@ -1,4 +1,4 @@
-"""Baselines as they are written on the command line: ``zero``, ``CORPUS`` or ``resample:CORPUS[:SEED]``."""
+"""Baselines in the notation of the command line: ``zero``, ``CORPUS`` or ``resample:CORPUS[:SEED]``."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ class Baseline:
 
     @classmethod
     def parse(cls, text: str) -> "Baseline":
-        """Read a baseline as it is written on the command line.
+        """Parse a baseline in the notation of the command line.
 
         Raises
         ------
@@ -40,16 +40,16 @@ class Baseline:
             If the text has none of the accepted forms.
         """
         keyword, *rest = text.split(":")
-        named = [one for one in BASELINES.values() if one.keyword and one.keyword == keyword]
+        named = [kind for kind in BASELINES.values() if kind.keyword and kind.keyword == keyword]
         if not named and text and not rest:
-            return cls(next(one.name for one in BASELINES.values() if not one.keyword), text)
-        if named and (found := cls._of(named[0], rest)) is not None:
-            return found
-        raise ValueError(f"The baseline is {text!r}; {accepted_baselines()}.")
+            return cls(next(kind.name for kind in BASELINES.values() if not kind.keyword), text)
+        if named and (baseline := cls._of(named[0], rest)) is not None:
+            return baseline
+        raise ValueError(f"The baseline is {text!r}; {accepted_baselines()}. Choose one of these.")
 
     @classmethod
     def _of(cls, kind: BaselineKind, rest: list[str]) -> "Baseline | None":
-        """Read corpus and seed; None if they do not suit the kind."""
+        """Parse corpus and seed; None if the kind does not accept them."""
         corpus, seed = rest[0] if rest else "", rest[1] if len(rest) > 1 else ""
         most = kind.takes_corpus + kind.takes_seed
         if len(rest) > most or (kind.takes_corpus and not corpus) or (seed and not seed.isdecimal()):

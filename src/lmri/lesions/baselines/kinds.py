@@ -1,4 +1,4 @@
-"""The description that every kind of baseline gives of itself."""
+"""Description of a kind of baseline."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BaselineKind:
-    """A kind of baseline: how it is written, and how its values are obtained.
+    """A kind of baseline: its notation and the values that it assigns.
 
     Parameters
     ----------
     name : str
         Name of the kind.
     keyword : str
-        Word with which it is written; empty if a corpus alone is written.
+        Keyword of the notation; empty if the notation is the corpus alone.
     accepted : tuple of str
         All accepted forms, for error messages.
     form : str
-        The accepted forms as one, for ``--help``.
+        Summary of the accepted forms, for ``--help``.
     help : str
-        One-line description for ``--help``; empty if the form says it all.
+        One-line description for ``--help``; empty if the form needs none.
     value : callable
         Computes the ``baseline`` of `lmri.lesion` from the recording of the corpus (None if no corpus is taken) and
         the seed.
     label : callable
-        Writes the baseline for tables, figures and the report, from the corpus and the seed.
+        Formats the label of the baseline for tables, figures and the report, from the corpus and the seed.
     removed : callable
         Computes the mean square over tokens that a lesion of each neuron removes, in squared activation units, from the
         moments of the neuron and those of the corpus of the baseline.

@@ -15,9 +15,9 @@ def _value(recording: "Recording", _seed: int) -> "Recording":
     return recording
 
 
-def _removed(own: "Moments", given: "Moments") -> "np.ndarray":
-    mean, variance = own
-    return variance + (mean - given[0]) ** 2
+def _removed(moments: "Moments", baseline_moments: "Moments") -> "np.ndarray":
+    mean, variance = moments
+    return variance + (mean - baseline_moments[0]) ** 2
 
 
 KIND = BaselineKind(
@@ -25,7 +25,7 @@ KIND = BaselineKind(
     keyword="",
     accepted=("CORPUS",),
     form="CORPUS",
-    help="its mean there",
+    help="the neuron's mean over CORPUS",
     value=_value,
     label=lambda corpus, _seed: f"mean of {corpus}",
     removed=_removed,

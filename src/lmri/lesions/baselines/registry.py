@@ -16,15 +16,15 @@ BASELINES: dict[str, BaselineKind] = {
 
 def baselines_help() -> str:
     """List the forms of baselines, each with its description, for ``--help``."""
-    return "; ".join(f"{one.form}, {one.help}" if one.help else one.form for one in BASELINES.values())
+    return "; ".join(f"{kind.form}, {kind.help}" if kind.help else kind.form for kind in BASELINES.values())
 
 
 def baseline_forms() -> list[str]:
     """List the forms of baselines for ``--help``."""
-    return [one.form for one in BASELINES.values()]
+    return [kind.form for kind in BASELINES.values()]
 
 
 def accepted_baselines() -> str:
     """List the accepted forms of baselines for error messages."""
-    *first, last = [form for one in BASELINES.values() for form in one.accepted]
+    *first, last = [form for kind in BASELINES.values() for form in kind.accepted]
     return f"accepted are {', '.join(first)} and {last}"

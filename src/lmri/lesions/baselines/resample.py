@@ -20,8 +20,8 @@ def _label(corpus: str, seed: int) -> str:
     return f"resample of {corpus}, seed {seed}" if seed else f"resample of {corpus}"
 
 
-def _removed(own: "Moments", given: "Moments") -> "np.ndarray":
-    (mean, variance), (other_mean, other_variance) = own, given
+def _removed(moments: "Moments", baseline_moments: "Moments") -> "np.ndarray":
+    (mean, variance), (other_mean, other_variance) = moments, baseline_moments
     return variance + other_variance + (mean - other_mean) ** 2
 
 
@@ -30,7 +30,7 @@ KIND = BaselineKind(
     keyword="resample",
     accepted=("resample:CORPUS", "resample:CORPUS:SEED"),
     form="resample:CORPUS[:SEED]",
-    help="its value at a random token there",
+    help="its value at a random token of CORPUS",
     value=_value,
     label=_label,
     removed=_removed,

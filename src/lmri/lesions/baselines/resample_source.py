@@ -11,29 +11,31 @@ from lmri.storage import digest, text_hash
 from lmri.storage.recording import Recording
 
 _TABLE = 65_536
-"""Positions and token ids beyond are counted from 0 again."""
+"""Size of the tables of random numbers; positions and token ids are taken modulo this size."""
 
 
 @dataclass(frozen=True, eq=False)
 class ResampleSource:
-    """Tokens of a recording, with the activity of all neurons at each.
+    """Donor tokens: tokens of a recording, with the activations of all neurons at each.
 
-    Every token that the model reads gets one donor, the same in all layers, so that the silenced neurons have values
-    that they had together. Which one depends on the seed, on the token's position in its text and on the token: a text
-    has the same donors alone and in a batch, padded or not, read at once or generated token by token.
+    Every token that the model reads is assigned one donor, the same in all layers, so that the silenced neurons take
+    values that occurred together. The donor depends on the seed, on the position of the token in its text and on the
+    token id. A text therefore has the same donors alone and in a batch, padded or not, read at once or generated token
+    by token.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Space of the neurons.
     values : ndarray of float32, shape (n_donors, n_neurons)
-        Activations.
+        Activations at the donor tokens.
     corpus : str
-        That of the recording.
+        Corpus of the recording.
     seed : int
-        Which tokens are donors, and whose; ten seeds are ten interventions.
+        Seed of the draw and of the assignment of donors; ten seeds are ten interventions.
     texts : frozenset of str
-        Hashes of the texts that donors may come from. A donor comes from *another* text only if none of these is read.
+        Hashes of the texts that donors may come from. A donor is guaranteed to come from *another* text only if the
+        model reads none of these.
     """
 
     space: NeuronSpace
@@ -45,26 +47,27 @@ class ResampleSource:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != self.space.n_neurons or not len(self.values):
             raise ValueError(
-                f"values have shape {self.values.shape}; needed is a row a donor, (n_donors, {self.space.n_neurons}), "
-                "and at least one of them."
+                f"values have shape {self.values.shape}; one row per donor is needed, (n_donors, "
+                f"{self.space.n_neurons}), with at least one donor."
             )
         for row in self.values:
             self.space.check_finite(row, f"The donors of {self.corpus!r}")
 
     @classmethod
     def draw(cls, recording: Recording, seed: int = 0, n: int = 512) -> "ResampleSource":
-        """Draw donor tokens from the texts in a recording's images.
+        """Draw donor tokens from the volumes of a recording.
 
-        Dummies, such as the first token of every text, are in no image and so never donors.
+        Dummy tokens, such as the first token of every text, are not in the images and therefore never donors.
 
         Parameters
         ----------
         recording : Recording
-            Of the model and site of the network.
+            Recording of the network's model and site.
         seed : int, default=0
-            Of this draw.
+            Seed of the draw.
         n : int, default=512
-            ResampleSource, without replacement; all tokens if there are fewer. Each takes 4 bytes a neuron.
+            Number of donors, drawn without replacement; all tokens if there are fewer. Each donor takes 4 bytes per
+            neuron.
         """
         if n < 1:
             raise ValueError(f"n is {n}; at least 1 donor is needed.")
@@ -74,19 +77,19 @@ class ResampleSource:
         values = np.empty((len(chosen), recording.space.n_neurons), dtype=np.float32)
         first = 0
         for array in recording.arrays():
-            own = (chosen >= first) & (chosen < first + len(array))
-            values[own] = array[chosen[own] - first]
+            in_run = (chosen >= first) & (chosen < first + len(array))
+            values[in_run] = array[chosen[in_run] - first]
             first += len(array)
         texts = frozenset(text_hash(text) for text in recording.fit_texts)
         return cls(recording.space, values, recording.corpus, seed, texts)
 
     @property
     def label(self) -> str:
-        """What scores say of a lesion with these donors."""
+        """Label in scores of a lesion with these donors."""
         return f"resample of {self.corpus}, seed {self.seed}"
 
     def digest(self) -> str:
-        """Hash of the donors' activity and of who gets which."""
+        """Return the hash of the donors' activations and of their assignment to tokens."""
         return digest([hashlib.sha256(np.ascontiguousarray(self.values).tobytes()).hexdigest(), self.seed])
 
     @cached_property
@@ -96,23 +99,23 @@ class ResampleSource:
         return by_position, by_token
 
     def choose(self, positions: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Give the donor of every token, an index into `values`.
+        """Return the donor of every token, as an index into `values`.
 
         Parameters
         ----------
         positions, ids : ndarray of int, of one shape
-            Place of the token in its text, counted from 0 and without pads, and its id.
+            Position of each token in its text, counted from 0 without padding, and token id.
         """
         by_position, by_token = self._tables
-        # Each of the two is uniform, and so is their sum modulo n, for any pair of position and token.
+        # Both numbers are uniform, and so is their sum modulo n, for any pair of position and token.
         return (by_position[positions % _TABLE] + by_token[ids % _TABLE]) % len(self.values)
 
 
 def check_tokens(recording: Recording) -> None:
-    """Refuse a recording of words or sentences, whose volumes are means: a lesion writes at single tokens."""
+    """Refuse recordings of words or sentences, whose volumes are means: a lesion acts at single tokens."""
     per = recording.info.get("parameters", {}).get("per", "token")
     if per != "token":
         raise ValueError(
-            f"The recording of {recording.corpus!r} has a volume a {per}, and a lesion writes at single tokens. Record "
-            "tokens for a baseline: without --per."
+            f"The recording of {recording.corpus!r} has one volume per {per}, but a lesion acts at single tokens. "
+            "Record one volume per token for a baseline: omit --per."
         )

@@ -15,8 +15,8 @@ def _value(_recording: "Recording | None", _seed: int) -> str:
     return "zero"
 
 
-def _removed(own: "Moments", _given: "Moments") -> "np.ndarray":
-    mean, variance = own
+def _removed(moments: "Moments", _baseline_moments: "Moments") -> "np.ndarray":
+    mean, variance = moments
     return variance + mean**2
 
 

@@ -1,8 +1,9 @@
-"""Controls: random sets of neurons that have something in common with a network.
+"""Matched controls: random sets of neurons that share properties with a network.
 
-Three families, from loose to tight: by layer and size (`MatchedControls`); by what the lesion removes, too
-(`EnergyMatchedControls`); and with the same index in the same layers (`PermutedControls`, at ``mlp_out``).
-`SharedControls` are of the first family, and common to networks of like size, where time is short.
+Three families, from loosely to tightly matched: by layer and size (`MatchedControls`); also by the activity that the
+lesion removes (`EnergyMatchedControls`); and with a common permutation of the neuron index in all layers
+(`PermutedControls`, at ``mlp_out``). `SharedControls` are matched by layer and size and shared by networks of similar
+size, which saves time.
 """
 
 import lazy_loader as _lazy

@@ -1,4 +1,4 @@
-"""How alike a network and its controls are in what their lesions remove."""
+"""Balance between a network and its controls in the energy that their lesions remove."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,22 +11,23 @@ from lmri.space import NeuronSpace
 
 @dataclass(frozen=True)
 class Balance:
-    """Removed energy of a network beside that of its controls, as expected over all draws.
+    """Removed energy of a network compared with its controls, in expectation over all draws.
 
     Parameters
     ----------
     network : str
-        Its name.
+        Name of the network.
     n_neurons, n_unmatched : int
-        Members, and those that no other neuron can stand for.
+        Numbers of members, and of members without a match.
     smd_before, smd_after : float
-        Standardized mean difference of log energy between members and controls: matched by layer and size only, and
-        matched by energy too. In standard deviations within layers, the same before and after, so that matching
-        cannot shrink it by widening them [1]_.
+        Standardized mean difference of log energy between members and controls, for matching by layer and size only and
+        for matching by energy too. The unit is the standard deviation within layers, the same before and after, so that
+        matching cannot reduce the difference by inflating the standard deviation [1]_.
     energy_before, energy_after : float
-        Energy that the lesion of the network removes, divided by what lesions of its controls remove on average.
+        Energy that the lesion of the network removes, divided by the average energy that lesions of its controls
+        remove.
     overlap : float
-        Share of a control's neurons that belong to the network, on average.
+        Expected share of a control's neurons that belong to the network.
 
     References
     ----------
@@ -44,7 +45,7 @@ class Balance:
     overlap: float
 
     def row(self) -> dict[str, Any]:
-        """Give a row of a table."""
+        """Return the balance as a row of a table."""
         return asdict(self)
 
 
@@ -56,15 +57,15 @@ def measure(
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Space of the neurons.
     energy : ndarray of shape (n_neurons,)
-        What a lesion of each neuron removes.
+        Energy that a lesion of each neuron removes.
     strata : ndarray of int, shape (n_neurons,)
-        Each within a layer.
+        Stratum of each neuron; each stratum is within one layer.
     network : Network
-        With members; all figures of an empty one are missing.
+        Thresholded network; all values are missing if it is empty.
     n_unmatched : int
-        Reported as it is.
+        Number of members without a match, reported unchanged.
     """
     members = network.members
     n_members = int(members.sum())
@@ -73,12 +74,12 @@ def measure(
     logs = _log(space, energy)
     layers = space.layer_of
     by_layer, by_stratum = _mean_of(layers, logs), _mean_of(strata, logs)
-    # Of every neuron that is drawn, in expectation: that of its layer or stratum.
+    # The expected value of a drawn neuron is the mean of its layer or stratum.
     before = float((logs - by_layer)[members].mean())
     after = float((logs - by_stratum)[members].mean())
-    own = float((logs - by_layer)[members].var())
-    others = float(_mean_of(layers, (logs - by_layer) ** 2)[members].mean())
-    scale = np.sqrt((own + others) / 2)
+    member_variance = float((logs - by_layer)[members].var())
+    control_variance = float(_mean_of(layers, (logs - by_layer) ** 2)[members].mean())
+    scale = np.sqrt((member_variance + control_variance) / 2)
     removed = float(energy[members].sum())
     in_stratum = _mean_of(strata, members.astype(float))
     return Balance(
@@ -94,23 +95,23 @@ def measure(
 
 
 def _log(space: NeuronSpace, energy: np.ndarray) -> np.ndarray:
-    """Take logarithms; dead neurons count as the weakest living one of their layer."""
+    """Compute logarithms; dead neurons get the smallest positive energy of their layer."""
     logs = np.zeros(space.n_neurons)
     for z in range(space.n_layers):
-        own = slice(int(space.offsets[z]), int(space.offsets[z + 1]))
-        living = energy[own][energy[own] > 0]
+        in_layer = slice(int(space.offsets[z]), int(space.offsets[z + 1]))
+        living = energy[in_layer][energy[in_layer] > 0]
         if living.size:
-            logs[own] = np.log(np.maximum(energy[own], living.min()))
+            logs[in_layer] = np.log(np.maximum(energy[in_layer], living.min()))
     return logs
 
 
 def _mean_of(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Give every neuron the mean of its group."""
+    """Return, for every neuron, the mean of its group."""
     return (np.bincount(groups, weights=values) / np.bincount(groups))[groups]
 
 
 def _ratio(value: float, scale: float) -> float:
-    # Rounding leaves a trace of a difference where there is none to be divided.
+    # Rounding may leave a tiny difference where the true one is 0.
     if scale > 1e-12:
         return float(value / scale)
     return 0.0 if abs(value) <= 1e-9 else float(np.copysign(np.inf, value))

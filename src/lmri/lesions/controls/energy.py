@@ -1,9 +1,9 @@
-"""What a lesion of each neuron removes, measured on a recording.
+"""Removed energy: the activity that a lesion of each neuron removes, measured on a recording.
 
-A silenced neuron whose activation ``h`` becomes ``b`` takes ``(h - b) w`` out of the residual stream, where ``w`` is
-the column of weights that it writes with. Its mean square over tokens is ``E[h²] |w|²`` for a zero lesion, ``Var[h]
-|w|²`` for a mean lesion, and ``2 Var[h] |w|²`` where the donor's value is independent of the neuron's own; if mean or
-donors are of other texts, the squared difference of means is added, and half of the variance is that of the donors. At
+A silenced neuron whose activation ``h`` becomes ``b`` removes ``(h - b) w`` from the residual stream, where ``w`` is
+the column of its output weights. The mean square over tokens is ``E[h²] |w|²`` for a zero lesion, ``Var[h] |w|²`` for a
+mean lesion, and ``2 Var[h] |w|²`` if the donor's value is independent of the neuron's own. If mean or donors come from
+other texts, the squared difference of means is added, and one of the two variances is the variance of the donors. At
 ``mlp_out`` a neuron is a coordinate of the output, so ``|w|`` is 1.
 """
 
@@ -17,11 +17,11 @@ from lmri.lesions.baselines.registry import BASELINES
 from lmri.space.layers import is_input
 from lmri.storage.recording import Recording
 
-_ROWS = 64  # tokens turned into float64 at once
+_ROWS = 64  # tokens converted to float64 at once
 
 
 def moments(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean and variance of every neuron over all tokens, run by run, in one pass.
+    """Compute mean and variance of every neuron over all tokens in one pass, run by run.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def moments(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     mean, variance : ndarray of float64, shape (n_neurons,)
-        In activation units and their square; the variance is divided by the number of tokens.
+        Mean in activation units and variance in squared units, normalized by the number of tokens.
 
     Notes
     -----
-    Blocks are merged by their means and sums of squared deviations [1]_: the difference of E[h²] and E[h]² would lose
-    the variance of neurons with a large mean.
+    Blocks are merged by their means and sums of squared deviations [1]_, because the difference of E[h²] and E[h]² is
+    inaccurate for neurons with a large mean.
 
     References
     ----------
@@ -47,14 +47,14 @@ def moments(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for array in arrays:
         for first in range(0, len(array), _ROWS):
             block = array[first : first + _ROWS].astype(np.float64)
-            own = block.mean(axis=0)
-            difference = own - mean
+            block_mean = block.mean(axis=0)
+            difference = block_mean - mean
             total = n + len(block)
-            squares = squares + ((block - own) ** 2).sum(axis=0) + difference**2 * (n * len(block) / total)
+            squares = squares + ((block - block_mean) ** 2).sum(axis=0) + difference**2 * (n * len(block) / total)
             mean = mean + difference * (len(block) / total)
             n = total
     if not n:
-        raise ValueError("There is no token to measure activations on. Give a recording with fitted texts.")
+        raise ValueError("There are no tokens to measure activations on. Give a recording with fitted texts.")
     return mean, squares / n
 
 
@@ -64,47 +64,48 @@ def removed_energy(
     norms: np.ndarray | None = None,
     given: Recording | None = None,
 ) -> np.ndarray:
-    """Measure what a lesion of each neuron removes from the residual stream, as mean square over tokens.
+    """Measure the energy that a lesion of each neuron removes from the residual stream, as mean square over tokens.
 
     Parameters
     ----------
     recordings : Recording or sequence of Recording
-        Of the texts in which networks were fitted, such as ``study.group()``; all tokens count the same.
+        Recordings of the texts in which networks were fitted, such as ``study.group()``; all tokens have equal weight.
     baseline : {"zero", "mean", "resample"}
-        What the lesion puts in place of activations.
+        Baseline that replaces activations.
     norms : ndarray of shape (n_neurons,), optional
-        Squared norm of the weights that every neuron writes with; `lmri.interventions.output_norms` gives them. Needed
-        at ``mlp_hidden``, refused at ``mlp_out``, where they are 1.
+        Squared norm of every neuron's output weights, as computed by `lmri.interventions.output_norms`. Required at
+        ``mlp_hidden``, refused at ``mlp_out``, where the norm is 1.
     given : Recording, optional
-        What the baseline is of, if that is another recording: its mean, or its tokens as donors.
+        Recording of the baseline, if it is another one: its mean, or its tokens as donors.
 
     Returns
     -------
     ndarray of float64, shape (n_neurons,)
-        In squared units of the residual stream.
+        Removed energy in squared units of the residual stream.
     """
     every = [recordings] if isinstance(recordings, Recording) else list(recordings)
     if not every:
-        raise ValueError("There is no recording to measure activations on. Give that of the fitted texts.")
+        raise ValueError("There is no recording to measure activations on. Give the recording of the fitted texts.")
     space = every[0].space
-    for one in every[1:]:
-        space.check_same(one.space, f"The recording of {one.corpus!r}")
+    for recording in every[1:]:
+        space.check_same(recording.space, f"The recording of {recording.corpus!r}")
     if baseline not in BASELINES:
         raise ValueError(f"baseline is {baseline!r}; accepted are {', '.join(map(repr, BASELINES))}.")
     if not is_input(space.site) and norms is not None:
         raise ValueError(
-            f"norms are given at {space.site!r}, where a neuron is a coordinate of the output. Leave them out."
+            f"norms are given at {space.site!r}, where a neuron is a coordinate of the output and has no output "
+            "weights. Omit norms."
         )
     if is_input(space.site):
         if norms is None:
             raise ValueError(
-                f"norms are missing; at {space.site!r} a neuron removes as much as its output weights let through. "
+                f"norms are missing; at {space.site!r} the energy that a neuron removes depends on its output weights. "
                 "Give norms=lmri.lesions.interventions.output_norms(model, recording.space)."
             )
         norms = np.asarray(norms, dtype=np.float64)
         if norms.shape != (space.n_neurons,):
             raise SpaceMismatchError(f"norms have shape {norms.shape}; ({space.n_neurons},) is needed.")
-    mean, variance = moments(chain.from_iterable(one.arrays() for one in every))
+    mean, variance = moments(chain.from_iterable(recording.arrays() for recording in every))
     other_mean, other_variance = mean, variance
     if given is not None:
         space.check_same(given.space, f"The recording of {given.corpus!r}")

@@ -1,4 +1,4 @@
-"""Controls by layer and size, and the paper's, which are matched to nothing but size."""
+"""Controls matched by layer and size, and the paper's random control, which is matched by nothing."""
 
 import zlib
 from dataclasses import asdict, dataclass
@@ -10,12 +10,12 @@ from lmri.lesions.controls.base import (
     DRAWS,
     check_n,
     common_notes,
-    exchanged,
     layer_overlap,
-    moved,
     n_choices,
     only_itself,
     permutation_within,
+    permute_members,
+    relocate_weights,
 )
 from lmri.networks import Network
 from lmri.space import NeuronSpace
@@ -23,17 +23,17 @@ from lmri.space import NeuronSpace
 
 @dataclass(frozen=True)
 class MatchedControls:
-    """Random neurons with as many in every layer as a network has.
+    """Random neurons, the same number in every layer as the network has.
 
-    Draws are from all neurons of each layer, members included, so a control may overlap with its network by chance.
-    A control uniform over layers, as in the paper, would compare deep layers with shallow ones.
+    Controls are drawn from all neurons of each layer, including members, so a control may overlap with its network by
+    chance. A control uniform over layers, as in the paper, would compare deep layers with shallow ones.
 
     Parameters
     ----------
     n : int, default=100
-        Draws a network.
+        Number of draws per network.
     match : tuple of str, default=("layer", "size")
-        What a control has in common with its network.
+        Properties that a control shares with its network.
     """
 
     n: int = 100
@@ -46,42 +46,44 @@ class MatchedControls:
 
     @property
     def family(self) -> str:
-        """What tables call these controls."""
+        """Name of the family in tables."""
         return "+".join(self.match)
 
     def draw(self, network: Network, number: int, seed: int) -> Network:
-        """Draw one control; it has the network's weights, at neurons of its own.
+        """Draw one control, which has the network's weights at other neurons.
 
         Parameters
         ----------
         network : Network
-            Thresholded.
+            Thresholded network.
         number : int
-            Which draw: the same number and seed exchange the same neurons, whatever the network.
+            Number of the draw; the same number and seed permute the same neurons for every network.
         seed : int
-            Of all draws.
+            Seed of all draws.
         """
-        places = exchanged(network, permutation_within(network.space.layer_of, [seed, number]))
-        return moved(network, np.flatnonzero(network.members), places, f"{network.name}-control-{number:03d}")
+        places = permute_members(network, permutation_within(network.space.layer_of, [seed, number]))
+        return relocate_weights(
+            network, np.flatnonzero(network.members), places, f"{network.name}-control-{number:03d}"
+        )
 
     def expected_overlap(self, network: Network) -> float:
-        """Share of a control's neurons that belong to the network, on average over draws."""
+        """Compute the expected share of a control's neurons that belong to the network, over draws."""
         return layer_overlap(network)
 
     def n_possible(self, network: Network) -> float:
-        """Count the different sets that can be drawn, the network among them; may be infinity."""
+        """Count the distinct sets that can be drawn, including the network itself; may be infinity."""
         return n_choices(np.array(network.space.widths), network.layer_profile())
 
-    def problem(self, network: Network) -> str:
-        """Say why the network has no control; empty if it has."""
+    def unavailable_reason(self, network: Network) -> str:
+        """Return the reason why no control can be drawn; empty if one can."""
         return only_itself(self.n_possible(network), network, "are in its layers")
 
     def note(self, network: Network) -> str:
-        """Say what a reader has to know of these controls; empty if all is well."""
+        """Return the caveats of these controls; empty if there are none."""
         return "; ".join(common_notes(self, network))
 
     def identity(self) -> dict[str, Any]:
-        """Give everything that draws depend on but network and seed, ready for JSON."""
+        """Return everything besides network and seed that draws depend on, ready for JSON."""
         return {**asdict(self), "draws": DRAWS}
 
 
@@ -91,11 +93,11 @@ def random_share(space: NeuronSpace, share: float, seed: int) -> Network:
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Space of the neurons.
     share : float
-        0.15 in the paper.
+        Share of all neurons; 0.15 in the paper.
     seed : int
-        Of the draw.
+        Seed of the draw.
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}; it must lie between 0 and 1.")

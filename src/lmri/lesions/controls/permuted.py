@@ -1,4 +1,4 @@
-"""Controls that keep which neurons of different layers have the same index."""
+"""Controls that preserve which members of different layers share a neuron index."""
 
 import zlib
 from dataclasses import dataclass
@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from lmri.lesions.controls.base import DRAWS, check_n, common_notes, layer_overlap, moved, only_itself, whole_exp
+from lmri.lesions.controls.base import (
+    DRAWS,
+    check_n,
+    common_notes,
+    layer_overlap,
+    only_itself,
+    relocate_weights,
+    whole_exp,
+)
 from lmri.lesions.controls.families import index
 from lmri.networks import Network
 from lmri.space import NeuronSpace
@@ -18,14 +26,14 @@ from lmri.space.layers import is_input
 class PermutedControls:
     """The network with its neuron indices permuted, by one permutation for all layers.
 
-    At ``mlp_out`` neuron 7 of every layer writes to coordinate 7 of the residual stream, and networks often hold the
-    same coordinate in many layers. Neurons drawn layer by layer scatter over more coordinates than the network does;
-    these controls hold as many coordinates, each in the same layers.
+    At ``mlp_out`` neuron 7 of every layer writes to coordinate 7 of the residual stream, and networks often contain the
+    same coordinate in many layers. Neurons drawn layer by layer are spread over more coordinates than the network;
+    these controls have the same number of coordinates, each in the same layers.
 
     Parameters
     ----------
     n : int, default=100
-        Draws a network.
+        Number of draws per network.
     """
 
     n: int = 100
@@ -35,25 +43,25 @@ class PermutedControls:
 
     @property
     def family(self) -> str:
-        """What tables call these controls."""
+        """Name of the family in tables."""
         return index.FAMILY.family
 
     def draw(self, network: Network, number: int, seed: int) -> Network:
-        """Draw one control; it has the network's weights, at neurons of its own.
+        """Draw one control, which has the network's weights at other neurons.
 
         Parameters
         ----------
         network : Network
-            Thresholded, at ``mlp_out``.
+            Thresholded network at ``mlp_out``.
         number : int
-            Which draw: the same number and seed exchange the same neurons, whatever the network.
+            Number of the draw; the same number and seed permute the same neurons for every network.
         seed : int
-            Of all draws.
+            Seed of all draws.
 
         Raises
         ------
         ValueError
-            At ``mlp_hidden``, where an index means nothing across layers.
+            If the site is ``mlp_hidden`` or ``attn_heads``, where equal indices in different layers are unrelated.
         """
         space = network.space
         width = _common_width(space)
@@ -61,30 +69,30 @@ class PermutedControls:
         permutation = rng.permutation(width)
         origins = np.flatnonzero(network.members)
         places = space.layer_of[origins] * width + permutation[space.neuron_of[origins]]
-        return moved(network, origins, places, f"{network.name}-index-control-{number:03d}")
+        return relocate_weights(network, origins, places, f"{network.name}-index-control-{number:03d}")
 
     def expected_overlap(self, network: Network) -> float:
-        """Share of a control's neurons that belong to the network, on average over draws."""
+        """Compute the expected share of a control's neurons that belong to the network, over draws."""
         _common_width(network.space)
         return layer_overlap(network)
 
     def n_possible(self, network: Network) -> float:
-        """Count the different sets that can be drawn, the network among them; may be infinity."""
+        """Count the distinct sets that can be drawn, including the network itself; may be infinity."""
         width = _common_width(network.space)
-        # Indices that lie in the same layers may change places without a difference.
+        # Swapping indices that are members in the same layers gives the same set.
         _, same = np.unique(network.members.reshape(-1, width), axis=1, return_counts=True)
         return whole_exp(float(gammaln(width + 1) - gammaln(same + 1).sum()))
 
-    def problem(self, network: Network) -> str:
-        """Say why the network has no control; empty if it has."""
+    def unavailable_reason(self, network: Network) -> str:
+        """Return the reason why no control can be drawn; empty if one can."""
         return only_itself(self.n_possible(network), network, "are in its layers")
 
     def note(self, network: Network) -> str:
-        """Say what a reader has to know of these controls; empty if all is well."""
+        """Return the caveats of these controls; empty if there are none."""
         return "; ".join(common_notes(self, network))
 
     def identity(self) -> dict[str, Any]:
-        """Give everything that draws depend on but network and seed, ready for JSON."""
+        """Return everything besides network and seed that draws depend on, ready for JSON."""
         return {"family": self.family, "n": self.n, "draws": DRAWS}
 
 
@@ -92,12 +100,12 @@ def _common_width(space: NeuronSpace) -> int:
     if is_input(space.site):
         raise ValueError(
             f"The site is {space.site!r}, where neuron 7 of one layer and neuron 7 of another have nothing in common, "
-            "so one permutation for all layers means nothing. Use MatchedControls or EnergyMatchedControls there; "
+            "so a common permutation of all layers is meaningless. Use MatchedControls or EnergyMatchedControls; "
             "PermutedControls are for 'mlp_out' and 'attn_out'."
         )
     if len(set(space.widths)) > 1:
         raise ValueError(
-            f"The layers have {min(space.widths)} to {max(space.widths)} neurons; one permutation for all layers needs "
-            "the same number in each. Use MatchedControls."
+            f"The layers have {min(space.widths)} to {max(space.widths)} neurons; a common permutation needs the same "
+            "number in each layer. Use MatchedControls."
         )
     return space.widths[0]

@@ -7,8 +7,8 @@ from lmri.lesions.controls.families import energy, index, layer, shared
 from lmri.lesions.controls.families.kinds import ControlFamily
 
 CONTROLS: dict[str, ControlFamily] = {
-    one.name: one
-    for one in (
+    family.name: family
+    for family in (
         layer.FAMILY,
         energy.FAMILY,
         index.FAMILY,
@@ -29,7 +29,7 @@ class ControlOptions:
     n : int, default=20
         Number of draws per network; 0 for no controls.
     stop_after : int, default=0
-        Number of controls at least as bad as the network after which no more are drawn for it; 0 to draw all.
+        Number of controls that do at least as much harm as the network after which drawing stops; 0 to draw all.
 
     Raises
     ------
@@ -46,9 +46,12 @@ class ControlOptions:
             raise ValueError(f"--n-controls is {self.n}; it must be at least 0.")
         for family in self.names:
             if family not in CONTROLS or self.names.count(family) > 1:
-                raise ValueError(f"--controls is {family!r}; accepted are {', '.join(CONTROLS)}, each once.")
+                raise ValueError(f"--controls is {family!r}; choose from {', '.join(CONTROLS)}; do not repeat one.")
         if self.stop_after < 0:
-            raise ValueError(f"--stop-after is {self.stop_after}; accepted are 0, to draw all, and more, such as 10.")
+            raise ValueError(
+                f"--stop-after is {self.stop_after}; accepted are 0 (draw all controls) and positive integers, such as "
+                "10."
+            )
 
     @property
     def names(self) -> list[str]:
@@ -58,7 +61,7 @@ class ControlOptions:
 
 def controls_help() -> str:
     """List the families of controls, each with its description, for ``--help``."""
-    return "; ".join(f"{one.name}, {one.help}" if one.help else one.name for one in CONTROLS.values())
+    return "; ".join(f"{family.name}, {family.help}" if family.help else family.name for family in CONTROLS.values())
 
 
 def family_words(family: str) -> str:
@@ -67,7 +70,7 @@ def family_words(family: str) -> str:
     Examples
     --------
     >>> family_words("layer+size"), family_words("my own")
-    ('as many neurons in every layer', 'my own')
+    ('the same number of neurons in every layer', 'my own')
     """
-    known = [one.words for one in CONTROLS.values() if one.family == family]
+    known = [entry.words for entry in CONTROLS.values() if entry.family == family]
     return known[0] if known else family

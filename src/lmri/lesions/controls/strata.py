@@ -1,4 +1,4 @@
-"""Controls matched by what the lesion removes: drawn within strata of neurons of like removed energy."""
+"""Controls matched by removed energy: drawn within strata of neurons with similar removed energy."""
 
 import math
 import zlib
@@ -16,12 +16,12 @@ from lmri.lesions.controls.base import (
     DRAWS,
     check_n,
     common_notes,
-    exchanged,
-    moved,
     n_choices,
     only_itself,
     overlap_within,
     permutation_within,
+    permute_members,
+    relocate_weights,
 )
 from lmri.lesions.controls.energy import removed_energy
 from lmri.lesions.controls.families import energy
@@ -31,32 +31,32 @@ from lmri.storage import digest
 from lmri.storage.recording import Recording
 
 IMBALANCED = 0.1
-"""Beyond this standardized mean difference groups are called different, by custom."""
+"""Conventional limit of the standardized mean difference, above which groups count as imbalanced."""
 
 
 @dataclass(frozen=True, eq=False)
 class EnergyMatchedControls:
-    """Random neurons with as many in every layer, and of like removed energy.
+    """Random neurons, the same number in every layer, with similar removed energy.
 
     The neurons of each layer are sorted by the energy that their lesion removes, and cut into strata within which it
-    differs by a factor of `ratio` at most. A control has as many neurons of each stratum as the network. Within a
-    stratum every neuron is as likely as any other, members included, so p stays exact; a member whose stratum holds
-    members only has no match, and is in every control.
+    differs by at most the factor `ratio`. A control has the same number of neurons in each stratum as the network. All
+    neurons of a stratum, including members, are equally likely to be drawn, so p is exact. A member whose stratum
+    contains only members has no match and is in every control.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Space of the neurons.
     energy : ndarray of shape (n_neurons,)
-        What a lesion of each neuron removes, such as `removed_energy` gives; 0 is a dead neuron.
+        Energy that a lesion of each neuron removes, as computed by `removed_energy`; 0 for a dead neuron.
     n : int, default=100
-        Draws a network.
+        Number of draws per network.
     baseline : str, default="zero"
-        Of the lesion that the energy belongs to.
+        Baseline of the lesion for which the energy was measured.
     ratio : float, default=1.5
-        Largest factor between two neurons of a stratum.
+        Largest ratio of energies within a stratum.
     size : int, default=20
-        About how many neurons a stratum has where they lie close.
+        Approximate number of neurons per stratum where energies are dense.
     """
 
     space: NeuronSpace
@@ -76,8 +76,8 @@ class EnergyMatchedControls:
         if wrong.size:
             layer, neuron = self.space.layer_of[wrong[0]], self.space.neuron_of[wrong[0]]
             raise ValueError(
-                f"The energy of neuron {neuron} of layer {layer} is {self.energy[wrong[0]]}; energies are finite and "
-                "not negative. Measure them with removed_energy(recording)."
+                f"The energy of neuron {neuron} of layer {layer} is {self.energy[wrong[0]]}; energies must be finite "
+                "and not negative. Measure them with removed_energy(recording)."
             )
         if not (math.isfinite(self.ratio) and self.ratio > 1):
             raise ValueError(f"ratio is {self.ratio}; it must be above 1, such as 1.5.")
@@ -93,20 +93,20 @@ class EnergyMatchedControls:
         n: int = 100,
         given: Recording | None = None,
     ) -> "EnergyMatchedControls":
-        """Measure energies on recordings of the fitted texts, and match by them.
+        """Create controls from energies measured on recordings of the fitted texts.
 
         Parameters
         ----------
         recordings : Recording or sequence of Recording
-            Of the site of the networks.
+            Recordings at the site of the networks.
         baseline : {"zero", "mean", "resample"}
-            That of the lesion which is controlled. A gain removes or adds in proportion to ``"zero"``.
+            Baseline of the lesion. The energy changed by a gain is proportional to the energy for ``"zero"``.
         norms : ndarray of shape (n_neurons,), optional
-            ``lmri.interventions.output_norms(model, recording.space)``; needed at ``mlp_hidden``.
+            Squared norms ``lmri.interventions.output_norms(model, recording.space)``; required at ``mlp_hidden``.
         n : int, default=100
-            Draws a network.
+            Number of draws per network.
         given : Recording, optional
-            What the baseline is of, if that is another recording: its mean, or its tokens as donors.
+            Recording of the baseline, if it is another one: its mean, or its tokens as donors.
         """
         energy = removed_energy(recordings, baseline, norms, given)
         space = (recordings if isinstance(recordings, Recording) else recordings[0]).space
@@ -114,18 +114,18 @@ class EnergyMatchedControls:
 
     @property
     def family(self) -> str:
-        """What tables call these controls."""
+        """Name of the family in tables."""
         return energy.FAMILY.family
 
     @cached_property
     def strata(self) -> np.ndarray:
-        """Stratum of every neuron: int, ``(n_neurons,)``; a stratum lies in one layer."""
+        """Stratum of every neuron: int, ``(n_neurons,)``; each stratum is within one layer."""
         labels = np.empty(self.space.n_neurons, dtype=np.intp)
         n_strata = 0
         for z in range(self.space.n_layers):
-            own = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
-            labels[own] = n_strata + cut(self.energy[own], self.ratio, self.size)
-            n_strata = int(labels[own].max()) + 1
+            in_layer = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
+            labels[in_layer] = n_strata + cut(self.energy[in_layer], self.ratio, self.size)
+            n_strata = int(labels[in_layer].max()) + 1
         return labels
 
     @cached_property
@@ -138,31 +138,33 @@ class EnergyMatchedControls:
         return np.bincount(self.strata[network.members], minlength=len(self._sizes))
 
     def draw(self, network: Network, number: int, seed: int) -> Network:
-        """Draw one control; it has the network's weights, at neurons of its own.
+        """Draw one control, which has the network's weights at other neurons.
 
         Parameters
         ----------
         network : Network
-            Thresholded.
+            Thresholded network.
         number : int
-            Which draw: the same number and seed exchange the same neurons, whatever the network.
+            Number of the draw; the same number and seed permute the same neurons for every network.
         seed : int
-            Of all draws.
+            Seed of all draws.
         """
-        self._counts(network)  # refuses another geometry
-        places = exchanged(network, permutation_within(self.strata, [seed, number, zlib.crc32(b"energy")]))
-        return moved(network, np.flatnonzero(network.members), places, f"{network.name}-energy-control-{number:03d}")
+        self._counts(network)  # raises if the geometry differs
+        places = permute_members(network, permutation_within(self.strata, [seed, number, zlib.crc32(b"energy")]))
+        return relocate_weights(
+            network, np.flatnonzero(network.members), places, f"{network.name}-energy-control-{number:03d}"
+        )
 
     def expected_overlap(self, network: Network) -> float:
-        """Share of a control's neurons that belong to the network, on average over draws."""
+        """Compute the expected share of a control's neurons that belong to the network, over draws."""
         return overlap_within(self._sizes, self._counts(network))
 
     def n_possible(self, network: Network) -> float:
-        """Count the different sets that can be drawn, the network among them; may be infinity."""
+        """Count the distinct sets that can be drawn, including the network itself; may be infinity."""
         return n_choices(self._sizes, self._counts(network))
 
     def unmatched(self, network: Network) -> pd.DataFrame:
-        """List the members without a match, ``layer, neuron, energy``: their stratum holds members only."""
+        """List the members without a match, ``layer, neuron, energy``: their stratum contains only members."""
         full = self._counts(network) == self._sizes
         places = np.flatnonzero(network.members & full[self.strata])
         return pd.DataFrame(
@@ -174,15 +176,15 @@ class EnergyMatchedControls:
         )
 
     def balance(self, network: Network) -> Balance:
-        """Say how alike a network and its controls are in removed energy, before and after matching."""
+        """Measure the balance of removed energy between a network and its controls, before and after matching."""
         return measure(self.space, self.energy, self.strata, network, len(self.unmatched(network)))
 
-    def problem(self, network: Network) -> str:
-        """Say why the network has no control; empty if it has."""
+    def unavailable_reason(self, network: Network) -> str:
+        """Return the reason why no control can be drawn; empty if one can."""
         return only_itself(self.n_possible(network), network, f"remove as much, within a factor of {self.ratio:g}")
 
     def note(self, network: Network) -> str:
-        """Say what a reader has to know of these controls; empty if all is well."""
+        """Return the caveats of these controls; empty if there are none."""
         if not network.n_neurons:
             return ""
         notes, balance = common_notes(self, network), self.balance(network)
@@ -197,31 +199,32 @@ class EnergyMatchedControls:
         return "; ".join(notes)
 
     def identity(self) -> dict[str, Any]:
-        """Give everything that draws depend on but network and seed, ready for JSON."""
-        # Draws depend on energies only through the strata, which rounding on another machine leaves as they are.
+        """Return everything besides network and seed that draws depend on, ready for JSON."""
+        # Draws depend on energies only through the strata, which are robust to rounding on other machines.
         strata = digest(np.asarray(self.strata).tolist())
         return {"family": self.family, "n": self.n, "baseline": self.baseline, "strata": strata, "draws": DRAWS}
 
 
 def cut(energy: np.ndarray, ratio: float, size: int) -> np.ndarray:
-    """Cut one layer into strata of like energy.
+    """Cut one layer into strata of similar energy.
 
-    From the largest energy down, neurons are grouped while they are within `ratio` of the first of their group; groups
-    are then divided into parts of about `size`. Where neurons are sparse, strata are small, rather than wide.
+    In descending order of energy, neurons are grouped while they are within `ratio` of the first in their group; groups
+    are then divided into parts of approximately `size` neurons. Where energies are sparse, strata are small rather than
+    wide.
 
     Parameters
     ----------
     energy : ndarray of shape (width,)
-        Finite, at least 0. Dead neurons, of energy 0, are a group of their own.
+        Energies: finite, at least 0. Dead neurons, with energy 0, form a separate group.
     ratio : float
-        Above 1.
+        Largest ratio of energies within a stratum, above 1.
     size : int
-        At least 2.
+        Approximate number of neurons per stratum, at least 2.
 
     Returns
     -------
     ndarray of int, shape (width,)
-        Stratum of every neuron, from 0 for the largest energies.
+        Stratum of every neuron, starting at 0 for the largest energies.
 
     Examples
     --------
@@ -233,7 +236,7 @@ def cut(energy: np.ndarray, ratio: float, size: int) -> np.ndarray:
     labels = np.empty(len(energy), dtype=np.intp)
     first = stratum = 0
     while first < len(energy):
-        # Searched is in a rising sequence, so the energies are taken negative.
+        # `searchsorted` needs an ascending sequence, so energies are negated.
         group = falling[first:]
         n_within = int(np.searchsorted(-group, -group[0] / ratio, side="right"))
         for part in np.array_split(order[first : first + n_within], max(1, round(n_within / size))):

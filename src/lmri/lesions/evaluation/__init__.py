@@ -1,4 +1,4 @@
-"""Evaluation: tasks × conditions → item rows, each lesion beside its matched controls."""
+"""Evaluation: tasks × conditions → item rows, with matched controls for each lesion."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""How long an evaluation would take."""
+"""Run time of an evaluation, estimated."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,31 +22,31 @@ def estimate_cost(
     seed: int = 0,
     store: ItemStore | None = None,
 ) -> pd.DataFrame:
-    """Say how long `evaluate` would take, by scoring the intact model once.
+    """Estimate the run time of `evaluate` by scoring the intact model once.
 
     Parameters
     ----------
     model, tokenizer, tasks, conditions, controls, seed, store
-        As for `evaluate`; what is stored costs nothing.
+        Arguments of `evaluate`; stored evaluations cost nothing.
 
     Returns
     -------
     DataFrame
-        A row a task: ``task, n_items, seconds`` of one evaluation, ``n_evaluations`` of the intact model and of all
-        different conditions and controls that change anything and are not stored, and ``total_seconds``. Stopping
-        early, and not running the layers below a lesion, can only make it less.
+        One row per task: ``task, n_items, seconds`` per evaluation, ``n_evaluations`` (the intact model, and all
+        distinct conditions and controls that change an activation and are not stored), and ``total_seconds``. The
+        estimate is an upper bound if draws stop early or if layers below a lesion are skipped.
     """
-    steps = [step for plan in make_plans(conditions, controls, seed) for step in plan.steps()]
-    # Equal sets of neurons, such as shared controls, are scored once.
-    asked = {one.digest() for step in steps for one in step.interventions if one.edits()}
+    runs = [run for plan in make_plans(conditions, controls, seed) for run in plan.runs()]
+    # Identical sets of neurons, such as shared controls, are scored once.
+    digests = {intervention.digest() for run in runs for intervention in run.interventions if intervention.edits()}
     rows = []
     for task in tasks:
         key = store.key(model, tokenizer, task) if store else ""
         start = time.perf_counter()
         n_items = len(task.score(model, tokenizer))
         seconds = time.perf_counter() - start
-        n_stored = sum(store.find(key, one, task) is not None for one in asked) if store else 0
-        n_evaluations = 1 + len(asked) - n_stored
+        n_stored = sum(store.find(key, digest, task) is not None for digest in digests) if store else 0
+        n_evaluations = 1 + len(digests) - n_stored
         rows.append(
             {
                 "task": task.info.name,

@@ -1,4 +1,4 @@
-"""What an evaluation consists of: conditions, the controls of each, and the hashes that say what it is made of."""
+"""Plan of an evaluation: conditions, the controls of each, and the hashes that identify it."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from lmri.networks import Network, NetworkSet
 from lmri.storage import digest
 
 Conditions = Intervention | Sequence[Intervention]
-"""What is done under one condition, once or several times."""
+"""Intervention of one condition, or several repetitions of it."""
 
 PAPER_SHARE = 0.15
 """Share of all neurons in the paper's random control."""
@@ -26,16 +26,16 @@ PAPER_SHARE = 0.15
 def conditions_of(
     networks: NetworkSet, intervention: Callable[[Network], Conditions], seed: int = 0
 ) -> dict[str, Conditions]:
-    """Make the conditions of the paper: each network, their union, and 15 % of all neurons at random.
+    """Create the conditions of the paper: each network, their union, and 15 % of all neurons at random.
 
     Parameters
     ----------
     networks : NetworkSet
-        Thresholded.
+        Thresholded networks.
     intervention : callable
-        Such as `lmri.lesion`; it may give several, as repetitions.
+        Function such as `lmri.lesion`; it may return several interventions, as repetitions.
     seed : int, default=0
-        Of the random neurons.
+        Seed of the random neurons.
     """
     targets = [*networks, networks.union(), random_share(networks.space, PAPER_SHARE, seed)]
     return {target.name: intervention(target) for target in targets}
@@ -49,28 +49,36 @@ def identity(
     seed: int,
     stop_after: int = 0,
 ) -> dict[str, Any]:
-    """Say what scores are a function of, as hashes: two evaluations of one identity are the same evaluation."""
+    """Return hashes of everything that determines scores; evaluations with equal hashes are identical."""
     families = families_of(controls)
     return {
         "model": fingerprint(model, head=True),
         "tasks": {task.info.name: task.digest() for task in tasks},
-        "conditions": digest([[name, *(one.digest() for one in repeats(made))] for name, made in conditions.items()]),
-        "controls": families[0].identity() if len(families) == 1 else [one.identity() for one in families] or None,
+        "conditions": digest(
+            [
+                [name, *(intervention.digest() for intervention in repeats(condition))]
+                for name, condition in conditions.items()
+            ]
+        ),
+        "controls": families[0].identity()
+        if len(families) == 1
+        else [family.identity() for family in families] or None,
         "controls_seed": seed,
         "altered": alterations(model),
     } | ({"stop_after": stop_after} if stop_after else {})
 
 
 @dataclass(frozen=True)
-class Step:
-    """One condition, or one control of it.
+class ConditionRun:
+    """One condition, or one of its controls.
 
     Parameters
     ----------
     row : dict
-        Of the table of conditions.
+        Row in the table of conditions.
     interventions : tuple of Intervention
-        Each is applied by itself, and the items of all count; more than one is a repetition, such as over seeds.
+        Interventions, each applied separately; their items are pooled. More than one are repetitions, such as over
+        seeds.
     """
 
     row: dict[str, Any]
@@ -78,13 +86,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Of the condition."""
+        """Name of the condition."""
         return str(self.row["condition"])
 
     @property
     def changes(self) -> bool:
-        """Whether anything differs from the intact model."""
-        return any(one.edits() for one in self.interventions)
+        """Whether the run differs from the intact model."""
+        return any(intervention.edits() for intervention in self.interventions)
 
 
 @dataclass(frozen=True)
@@ -93,27 +101,27 @@ class Plan:
 
     Parameters
     ----------
-    own : Step
-        The condition.
+    run : ConditionRun
+        Run of the condition.
     families : tuple of callable
-        From the number of a draw to its step, a family each.
+        Functions from the number of a draw to its run, one per family.
     n_draws : tuple of int
-        Of each family.
+        Number of draws of each family.
     """
 
-    own: Step
-    families: tuple[Callable[[int], Step], ...]
+    run: ConditionRun
+    families: tuple[Callable[[int], ConditionRun], ...]
     n_draws: tuple[int, ...]
 
-    def steps(self) -> Iterator[Step]:
+    def runs(self) -> Iterator[ConditionRun]:
         """List the condition and all its controls."""
-        yield self.own
+        yield self.run
         for draw, n in zip(self.families, self.n_draws, strict=True):
             yield from map(draw, range(n))
 
 
 def plan_row(condition: str, kind: str, network: str, n_neurons: int, **control: object) -> dict[str, Any]:
-    """Make the row of a condition, or of a control of one."""
+    """Create the row of a condition or of one of its controls."""
     return {
         "condition": condition,
         "kind": kind,
@@ -127,26 +135,26 @@ def plan_row(condition: str, kind: str, network: str, n_neurons: int, **control:
 
 
 def repeats(condition: Intervention | Sequence[Intervention]) -> tuple[Intervention, ...]:
-    """Give what is done under a condition, once or several times."""
+    """Return the interventions of a condition as a tuple of repetitions."""
     return (condition,) if isinstance(condition, Intervention) else tuple(condition)
 
 
 def families_of(controls: Controls | Sequence[Controls] | None) -> list[Controls]:
-    """Give the families of controls as a list, each once."""
+    """Return the families of controls as a list, and check that none is repeated."""
     families = [] if controls is None else list(controls) if isinstance(controls, Sequence) else [controls]
-    names = [one.family for one in families]
+    names = [family.family for family in families]
     if len(set(names)) < len(names):
-        raise ValueError(f"The families of controls are {names}; give each once.")
+        raise ValueError(f"The families of controls are {names}; do not repeat one.")
     return families
 
 
 def make_plans(
     conditions: Mapping[str, Conditions], controls: Controls | Sequence[Controls] | None, seed: int
 ) -> list[Plan]:
-    """Plan every condition and its controls, and warn of what has to be known of these."""
+    """Plan every condition and its controls, and warn of caveats of the controls."""
     plans = []
-    for name, made in conditions.items():
-        plans.append(_plan(name, repeats(made), families_of(controls), seed))
+    for name, condition in conditions.items():
+        plans.append(_plan(name, repeats(condition), families_of(controls), seed))
     return plans
 
 
@@ -154,44 +162,46 @@ def _plan(name: str, interventions: tuple[Intervention, ...], families: Sequence
     if not interventions:
         raise ValueError(f"The condition {name!r} is an empty list. Give at least one intervention.")
     target = interventions[0].target
-    if any(not np.array_equal(one.target.members, target.members) for one in interventions):
+    if any(not np.array_equal(intervention.target.members, target.members) for intervention in interventions):
         raise ValueError(
-            f"The interventions of {name!r} are on different neurons. Only repetitions of one, such as with several "
-            "seeds, make one condition."
+            f"The interventions of {name!r} are on different neurons. One condition accepts only repetitions on the "
+            "same neurons, such as several seeds. Make separate conditions."
         )
     controlled = target.kind in ("network", "union") and target.n_neurons > 0
     makers, counts, notes = [], [], []
     for controls in families if controlled else []:
-        if isinstance(controls, SharedControls) and any(one.kind != "lesion" for one in interventions):
+        if isinstance(controls, SharedControls) and any(
+            intervention.kind != "lesion" for intervention in interventions
+        ):
             raise ValueError(
-                f"{name!r} is no lesion, and shared controls are larger than their network, which errs to the safe "
-                "side only where neurons are silenced. Use MatchedControls."
+                f"{name!r} is not a lesion. Shared controls are larger than their network, which is conservative only "
+                "for lesions. Use MatchedControls."
             )
-        problem = controls.problem(target)
-        note = problem or controls.note(target)
+        reason = controls.unavailable_reason(target)
+        note = reason or controls.note(target)
         if note:
-            # One family needs no name: it stands in the same row.
+            # A single family needs no name, as the row contains it.
             notes.append(f"{controls.family}: {note}" if len(families) > 1 else note)
-        if not problem:
+        if not reason:
             makers.append(_drawer(name, interventions, controls, len(families) > 1, seed))
             counts.append(controls.n)
     note = "; ".join(notes)
     if note:
         warnings.warn(f"{name}: {note}.", DataWarning, stacklevel=4)
     row = plan_row(name, target.kind, target.name, target.n_neurons, note=note)
-    return Plan(Step(row, interventions), tuple(makers), tuple(counts))
+    return Plan(ConditionRun(row, interventions), tuple(makers), tuple(counts))
 
 
 def _drawer(
     name: str, interventions: tuple[Intervention, ...], controls: Controls, several: bool, seed: int
-) -> Callable[[int], Step]:
+) -> Callable[[int], ConditionRun]:
     target = interventions[0].target
-    place = f"/{controls.family}" if several else ""
+    prefix = f"/{controls.family}" if several else ""
 
-    def draw(number: int) -> Step:
+    def draw(number: int) -> ConditionRun:
         control = controls.draw(target, number, seed)
         row = plan_row(
-            f"{name}{place}/control-{number:03d}",
+            f"{name}{prefix}/control-{number:03d}",
             "control",
             control.name,
             control.n_neurons,
@@ -199,6 +209,6 @@ def _drawer(
             control_family=controls.family,
             draw=number,
         )
-        return Step(row, tuple(one.on_other(control) for one in interventions))
+        return ConditionRun(row, tuple(intervention.on_other(control) for intervention in interventions))
 
     return draw

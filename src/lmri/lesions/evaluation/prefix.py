@@ -1,8 +1,8 @@
-"""What a model computes below the first lesioned layer, kept from its intact run.
+"""Cache of the activations below the first lesioned layer, from the intact run.
 
-A lesion changes nothing below the first layer that it touches, so what the blocks there give is the same for all
-interventions that begin at this layer. It is kept for each batch when the intact model is scored, and put in place of
-the blocks afterwards: the numbers are the same to the last digit, and the blocks are not run.
+A lesion has no effect below its first layer, so the outputs of the blocks there are the same for all interventions that
+start at this layer. They are stored for each batch when the intact model is scored, and replace the blocks afterwards:
+results are bit-identical, and the blocks are not run.
 """
 
 import contextlib
@@ -21,20 +21,20 @@ from lmri.models.sites import blocks
 logger = logging.getLogger(__name__)
 
 BUDGET = 2 * 1024**3
-"""Bytes that are kept at most."""
+"""Largest size of the cache, in bytes."""
 
 
-class Prefix:
-    """Outputs of the blocks below certain depths, by the batch that was read.
+class PrefixCache:
+    """Outputs of the blocks below given depths, by batch.
 
     Parameters
     ----------
     model : PreTrainedModel
-        As it is when scored intact.
+        Intact model.
     depths : iterable of int
-        First blocks that interventions touch; at depth d the outputs of block d - 1 are kept.
+        First blocks that interventions change; at depth d the outputs of block d - 1 are stored.
     budget : int
-        Bytes; batches beyond it are computed anew each time.
+        Largest size in bytes; further batches are recomputed each time.
     """
 
     def __init__(self, model: PreTrainedModel, depths: Iterable[int], budget: int = BUDGET) -> None:
@@ -42,7 +42,7 @@ class Prefix:
         self.budget = budget
         self.n_bytes = 0
         self.n_skipped = 0
-        self._kept: dict[tuple[str, int], Any] = {}
+        self._stored: dict[tuple[str, int], Any] = {}
         self._read: str | None = None
         self._example: dict[str, Any] = {}
         try:
@@ -53,7 +53,7 @@ class Prefix:
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep what blocks give while the body runs the intact model."""
+        """Store the outputs of blocks within the ``with`` block, which runs the intact model."""
         with contextlib.ExitStack() as stack:
             if self.depths:
                 stack.enter_context(self._watching())
@@ -63,46 +63,48 @@ class Prefix:
 
     @contextlib.contextmanager
     def using(self, depth: int) -> Iterator[None]:
-        """Run no block below `depth` on batches that are known, while the body runs."""
+        """Skip all blocks below `depth` for stored batches within the ``with`` block."""
         if depth not in self.depths:
             yield
             return
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._watching())
-            for place, block in enumerate(self._blocks[:depth]):
+            for index, block in enumerate(self._blocks[:depth]):
                 whole = block.forward
-                block.forward = self._instead(whole, depth, place == depth - 1)
-                # Deleting gives the method of the class back, or a wrapper that somebody else had put in its place.
+                block.forward = self._instead(whole, depth, index == depth - 1)
+                # Deletion restores the method of the class, or a wrapper installed by other code.
                 stack.callback(_restore, block, whole)
             yield
 
     def check(self) -> None:
-        """Make sure that a model without its lower blocks gives what it gave with them; give up depths where not.
+        """Check that skipping lower blocks does not change the outputs, and drop the depths at which it does.
 
-        Models may carry something past their blocks. Such a model is scored as a whole.
+        Some models pass information around their blocks. They are run without the cache.
         """
         if not self._example:
             self.depths = []
         for depth in list(self.depths):
             if not self._agrees(depth):
-                logger.info("%s cannot be run from block %d on; it is run whole.", type(self.model).__name__, depth)
+                logger.info(
+                    "%s cannot be run starting at block %d; all blocks are run.", type(self.model).__name__, depth
+                )
                 self.depths.remove(depth)
 
     def _agrees(self, depth: int) -> bool:
         other = {**self._example, "input_ids": self._example["input_ids"].flip(-1)}
         with evaluation_mode(self.model):
             whole = _tensors(self.model(**self._example))
-            # So that what a block has left behind on the model, rather than handed on, is that of another text.
+            # So that any state that a block stores on the model comes from another text.
             self.model(**other)
             n_before = self.n_skipped
             try:
                 with self.using(depth):
                     short = _tensors(self.model(**self._example))
-            except Exception:  # such as a later block that misses keys which an earlier one shares
+            except Exception:  # such as a later block that needs keys of an earlier one
                 return False
         return self.n_skipped > n_before and len(whole) == len(short) and all(map(torch.equal, whole, short))
 
-    # What is read is known by its content, whatever order tasks and batches come in.
+    # Batches are identified by their content, independent of the order of tasks and batches.
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
@@ -118,7 +120,7 @@ class Prefix:
         self._read = None
         given = {name: value for name, value in kwargs.items() if value is not None}
         tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
-        # With a cache of keys and values, blocks do more than give their output.
+        # With a key-value cache, blocks have side effects besides their output.
         if args or "input_ids" not in tensors or given.get("use_cache", True) or "past_key_values" in given:
             return
         content = hashlib.sha256()
@@ -139,26 +141,26 @@ class Prefix:
     def _keeper(self, depth: int) -> Callable[..., None]:
         def keep(module: torch.nn.Module, args: Any, output: Any) -> None:
             key = (self._read, depth)
-            if self._read is None or key in self._kept:
+            if self._read is None or key in self._stored:
                 return
             size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(output))
             if self.n_bytes + size <= self.budget:
-                self._kept[self._read, depth] = output
+                self._stored[self._read, depth] = output
                 self.n_bytes += size
 
         return keep
 
     def _instead(self, whole: Callable[..., Any], depth: int, is_last: bool) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
-            kept = None if self._read is None else self._kept.get((self._read, depth))
-            if kept is None:
+            stored = None if self._read is None else self._stored.get((self._read, depth))
+            if stored is None:
                 return whole(*args, **kwargs)
             if is_last:
                 self.n_skipped += 1
-                return _fresh(kept)
-            # Of the form that this model's blocks give, so that it goes on to the next of them.
+                return _fresh(stored)
+            # Same structure as the output of this model's blocks, so that the next block accepts it.
             hidden = args[0] if args else kwargs["hidden_states"]
-            return (hidden, *kept[1:]) if isinstance(kept, tuple) else hidden
+            return (hidden, *stored[1:]) if isinstance(stored, tuple) else hidden
 
         return forward
 
@@ -169,11 +171,11 @@ def _restore(block: torch.nn.Module, whole: Callable[..., Any]) -> None:
         block.forward = whole
 
 
-def _fresh(kept: Any) -> Any:
-    """Copy tensors, so that a model which writes into what it is given does not change what is kept."""
-    if isinstance(kept, torch.Tensor):
-        return kept.clone()
-    return tuple(_fresh(one) for one in kept) if isinstance(kept, tuple) else kept
+def _fresh(output: Any) -> Any:
+    """Copy tensors, so that a model that modifies its inputs in place does not change the cache."""
+    if isinstance(output, torch.Tensor):
+        return output.clone()
+    return tuple(_fresh(part) for part in output) if isinstance(output, tuple) else output
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:

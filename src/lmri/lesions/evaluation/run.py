@@ -1,4 +1,4 @@
-"""Evaluation: tasks × conditions → item rows, each lesion beside its matched controls."""
+"""Evaluation: tasks × conditions → item rows, with matched controls for each lesion."""
 
 import math
 import warnings
@@ -12,8 +12,17 @@ from transformers import PreTrainedModel
 from lmri.exceptions import DataWarning
 from lmri.lesions.controls import Controls
 from lmri.lesions.controls.base import DRAWS
-from lmri.lesions.evaluation.plan import Conditions, Plan, Step, families_of, identity, make_plans, plan_row, repeats
-from lmri.lesions.evaluation.prefix import Prefix
+from lmri.lesions.evaluation.plan import (
+    ConditionRun,
+    Conditions,
+    Plan,
+    families_of,
+    identity,
+    make_plans,
+    plan_row,
+    repeats,
+)
+from lmri.lesions.evaluation.prefix import PrefixCache
 from lmri.lesions.evaluation.store import ItemStore, Rows
 from lmri.lesions.interventions import Intervention
 from lmri.lesions.scores import INTACT, Design, Scores, TaskInfo, values_of
@@ -36,44 +45,45 @@ def evaluate(
     store: ItemStore | None = None,
     stop_after: int = 0,
 ) -> Scores:
-    """Score a model intact, under every condition, and under every control of each.
+    """Score a model when intact, under every condition, and under every control of each condition.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Left as it was.
+        Model, which is restored afterwards.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer.
+        Tokenizer of the model.
     tasks : sequence of Task
-        Such as ``lmri.tasks.Perplexity(recording.test_texts)``.
+        Tasks, such as ``lmri.tasks.Perplexity(recording.test_texts)``.
     conditions : mapping of str to Intervention, or to a sequence of them
-        By the name that tables give them. Several interventions are repetitions of one on the same neurons, such as
-        lesions with ten seeds of donor tokens; their items are put together.
+        Conditions by their name in tables. Several interventions are repetitions on the same neurons, such as lesions
+        with ten seeds of donor tokens; their items are pooled.
     controls : Controls, or sequence of Controls, optional
-        One family of controls or several, such as `lmri.MatchedControls`, drawn for every condition on a network or
-        union that is not empty. What has to be known of those of a network is warned of, and stands in its row.
+        One or several families of controls, such as `lmri.MatchedControls`, drawn for every condition on a non-empty
+        network or union. Caveats of the controls raise a warning and are stored in the row of the network.
     seed : int, default=0
-        Of the controls and of the bootstrap.
+        Seed of the controls and of the bootstrap.
     strict : bool, default=False
-        Refuse other weights than those recorded.
+        Whether to refuse weights that differ from the recorded ones.
     progress : callable, optional
-        Called with evaluations done and in all.
+        Called with the number of finished evaluations and the total.
     store : ItemStore, optional
-        Where item rows are kept as they come, such as ``study.item_store()``: a killed evaluation goes on where it was,
-        more controls can be added later, and nothing is scored twice.
+        Store to which item rows are written as they are computed, such as ``study.item_store()``: an interrupted
+        evaluation resumes, controls can be added later, and no evaluation is run twice.
     stop_after : int, default=0
-        Draw no more controls for a condition once so many, in every task, were at least as bad as it; p is that of
-        Besag and Clifford. 0 draws them all.
+        Number N of controls after which drawing stops: no more controls are drawn for a condition once N of them did at
+        least as much harm in every task and metric; p is then the sequential p of Besag and Clifford. 0 draws all
+        controls.
 
     Returns
     -------
     Scores
-        Item rows; ``scores.summary()`` is the table.
+        Item rows; ``scores.summary()`` computes the table.
 
     Notes
     -----
-    What the model computes below the first layer that an intervention touches is taken from its intact run, so that
-    lesions of deep layers cost less. The numbers are the same.
+    Activations below the first layer that an intervention changes are reused from the intact run, so that lesions of
+    deep layers cost less. The results are identical.
     """
     tasks = list(tasks)
     look_closely(model)
@@ -82,16 +92,16 @@ def evaluate(
     altered = alterations(model)
     if altered:
         warnings.warn(
-            f"The model is under an intervention already ({'; '.join(altered)}), so what is called "
-            f"{INTACT!r} is not. Evaluate outside of the with block.",
+            f"The model is already under an intervention ({'; '.join(altered)}), so the condition {INTACT!r} is not "
+            "the intact model. Evaluate outside of the with block.",
             DataWarning,
             stacklevel=2,
         )
     made_of = identity(model, tasks, conditions, controls, seed, stop_after)
     plans = make_plans(conditions, controls, seed)
-    # Rows of an altered model are not those of its weights, by which a store knows them.
-    kept = ItemStore() if store is None or altered else store
-    run = _Run(model, tokenizer, tasks, plans, strict, stop_after, kept, progress)
+    # A store identifies rows by the weights, which do not identify an altered model.
+    item_store = ItemStore() if store is None or altered else store
+    run = _Run(model, tokenizer, tasks, plans, strict, stop_after, item_store, progress)
     items, rows = run.all()
     families = families_of(controls)
     design = Design(
@@ -103,7 +113,7 @@ def evaluate(
 
 
 class _Run:
-    """One evaluation while it goes on."""
+    """State of a running evaluation."""
 
     def __init__(
         self,
@@ -119,7 +129,9 @@ class _Run:
         self.model, self.tokenizer, self.tasks, self.plans = model, tokenizer, tasks, plans
         self.strict, self.stop_after, self.store, self.progress = strict, stop_after, store, progress
         self.keys = {task.info.name: store.key(model, tokenizer, task) for task in tasks}
-        self.prefix = Prefix(model, {first_layer(one) for plan in plans for one in plan.own.interventions})
+        self.prefix = PrefixCache(
+            model, {first_layer(intervention) for plan in plans for intervention in plan.run.interventions}
+        )
         self.intact: dict[str, Rows] = {}
         self.items: Rows = []
         self.rows: list[dict[str, Any]] = []
@@ -129,9 +141,9 @@ class _Run:
     def all(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         self._score_intact()
         for plan in self.plans:
-            own = self._score(plan.own)
+            condition_rows = self._score(plan.run)
             for draw, n in zip(plan.families, plan.n_draws, strict=True):
-                self._score_controls(own, draw, n)
+                self._score_controls(condition_rows, draw, n)
         items = pd.DataFrame(self.items)
         for column in ("label", "predicted"):
             if column in items:
@@ -150,63 +162,63 @@ class _Run:
         self.rows.append(plan_row(INTACT, INTACT, "", 0))
         with self.prefix.keeping():
             for task in self.tasks:
-                # Always scored: it says whether stored rows are of a model that gives the same here.
+                # Always scored, to check that stored rows come from a model with the same results here.
                 live = _rows(task, self.model, self.tokenizer)
-                found = self.store.check(self.keys[task.info.name], task, live)
-                self.intact[task.info.name] = found
-                self.items.extend(_named(found, INTACT, task))
+                rows = self.store.check(self.keys[task.info.name], task, live)
+                self.intact[task.info.name] = rows
+                self.items.extend(_named(rows, INTACT, task))
                 self._count()
         self.prefix.check()
         _warn_of_guessing(self.model, self.tasks, self.intact)
 
-    def _score(self, step: Step) -> dict[str, Rows]:
-        """Score one condition or control on all tasks; give its rows by task."""
-        self.rows.append(step.row)
+    def _score(self, run: ConditionRun) -> dict[str, Rows]:
+        """Score one condition or control on all tasks; return its rows by task."""
+        self.rows.append(run.row)
         scored: dict[str, Rows] = {task.info.name: [] for task in self.tasks}
-        for number, intervention in enumerate(step.interventions):
-            for name, rows in self._score_one(intervention).items():
-                scored[name].extend({**row, "repeat": number} if len(step.interventions) > 1 else row for row in rows)
+        for number, intervention in enumerate(run.interventions):
+            for name, rows in self._score_intervention(intervention).items():
+                scored[name].extend({**row, "repeat": number} if len(run.interventions) > 1 else row for row in rows)
         for task in self.tasks:
-            self.items.extend(_named(scored[task.info.name], step.name, task))
+            self.items.extend(_named(scored[task.info.name], run.name, task))
         self._count(len(self.tasks))
         return scored
 
-    def _score_one(self, intervention: Intervention) -> dict[str, Rows]:
+    def _score_intervention(self, intervention: Intervention) -> dict[str, Rows]:
         if not intervention.edits():
-            return self.intact  # nothing changes, as for an empty network, so nothing needs to be run
+            return self.intact  # no activation changes, as for an empty network
         known = intervention.digest()
-        found: dict[str, Rows] = {}
+        rows_by_task: dict[str, Rows] = {}
         missing: list[Task] = []
         for task in self.tasks:
             rows = self.store.find(self.keys[task.info.name], known, task)
             if rows is None:
                 missing.append(task)
             else:
-                found[task.info.name] = rows
+                rows_by_task[task.info.name] = rows
         if not missing:
-            return found
+            return rows_by_task
         with self.prefix.using(first_layer(intervention)), intervention.on(self.model, strict=self.strict):
             for task in missing:
                 rows = _rows(task, self.model, self.tokenizer)
                 self.store.keep(self.keys[task.info.name], known, task, rows)
-                found[task.info.name] = rows
-        return found
+                rows_by_task[task.info.name] = rows
+        return rows_by_task
 
-    def _score_controls(self, own: Mapping[str, Rows], draw: Callable[[int], Step], n: int) -> None:
-        open_questions = {(task.info.name, metric): 0 for task in self.tasks for metric in task.info.metrics}
-        bounds = {key: self._diff(own[key[0]], *key) for key in open_questions} if self.stop_after else {}
+    def _score_controls(self, condition_rows: Mapping[str, Rows], draw: Callable[[int], ConditionRun], n: int) -> None:
+        n_exceedances = {(task.info.name, metric): 0 for task in self.tasks for metric in task.info.metrics}
+        bounds = {key: self._diff(condition_rows[key[0]], *key) for key in n_exceedances} if self.stop_after else {}
         for number in range(n):
             scored = self._score(draw(number))
             for key, bound in bounds.items():
                 info = self._info(key[0])
                 diff = np.array([self._diff(scored[key[0]], *key)])
-                open_questions[key] += int(at_least_as_bad(diff, bound, info.higher_is_better)[0])
-            if bounds and min(open_questions.values()) >= self.stop_after:
+                n_exceedances[key] += int(at_least_as_bad(diff, bound, info.higher_is_better)[0])
+            if bounds and min(n_exceedances.values()) >= self.stop_after:
                 self._count((n - number - 1) * len(self.tasks))
                 return
 
     def _info(self, task: str) -> TaskInfo:
-        return next(one.info for one in self.tasks if one.info.name == task)
+        return next(candidate.info for candidate in self.tasks if candidate.info.name == task)
 
     def _diff(self, rows: Rows, task: str, metric: str) -> float:
         both = [*({**row, "condition": "own"} for row in rows), *_as(self.intact[task], INTACT)]
@@ -215,7 +227,7 @@ class _Run:
 
 
 def _rows(task: Task, model: PreTrainedModel, tokenizer: Any) -> Rows:
-    # Plain rows: thousands of small tables, kept between large activations, would fragment the memory.
+    # Plain dictionaries: thousands of small tables between large activations would fragment memory.
     return [
         {str(name): value for name, value in row.items()} for row in task.score(model, tokenizer).to_dict("records")
     ]
@@ -230,23 +242,30 @@ def _named(rows: Rows, condition: str, task: Task) -> Rows:
 
 
 def first_layer(intervention: Intervention) -> int:
-    """Give the first block in which an intervention changes anything; 0 if none, or if others run before the first."""
+    """Return the first block that an intervention changes.
+
+    It is 0 if there is no such block, or if other blocks may run before it: in a decoder stack and for shared layers.
+    """
     changed, space = np.flatnonzero(intervention.changed), intervention.space
     if stack_of(space.site) == "decoder" or any(layer.call is not None for layer in space.layers):
-        return 0  # a block that several layers share runs again behind a lesion
+        return 0  # a block shared by several layers runs again after a lesion
     return space.blocks[space.layer_of[changed[0]]] if changed.size else 0
 
 
 def _check(tasks: Sequence[Task], conditions: Mapping[str, Conditions], stop_after: int) -> None:
     if not tasks:
-        raise ValueError("tasks is empty; give at least one, such as lmri.lesions.tasks.Perplexity(texts).")
+        raise ValueError("tasks is empty. Give at least one, such as lmri.lesions.tasks.Perplexity(texts).")
     names = [task.info.name for task in tasks]
     if len(set(names)) < len(names):
-        raise ValueError(f"The tasks are named {names}; each needs a name of its own (name=).")
+        raise ValueError(f"The tasks are named {names}; names must be unique. Set name=.")
     if INTACT in conditions:
-        raise ValueError(f"A condition is named {INTACT!r}, which is the model without any. Rename it.")
+        raise ValueError(
+            f"A condition is named {INTACT!r}, the reserved name of the model without intervention. Rename it."
+        )
     if stop_after < 0:
-        raise ValueError(f"stop_after is {stop_after}; accepted are 0, to draw all controls, and more, such as 10.")
+        raise ValueError(
+            f"stop_after is {stop_after}; accepted are 0 (draw all controls) and positive integers, such as 10."
+        )
 
 
 def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Mapping[str, Rows]) -> None:
@@ -257,21 +276,23 @@ def _warn_of_guessing(model: PreTrainedModel, tasks: Sequence[Task], intact: Map
         if task.info.metric == "nats_per_token" and mean > uniform:
             warnings.warn(
                 f"The intact model predicts {task.info.name!r} worse than guessing ({mean:.2f} nats per token; "
-                f"guessing gives {uniform:.2f}). It knows no such texts, and lesions say nothing there.",
+                f"guessing gives {uniform:.2f}). The model has not learned such texts, so effects of lesions on them "
+                "are meaningless. Choose other texts.",
                 DataWarning,
                 stacklevel=5,
             )
 
 
 def _warn_of_overlap(tasks: Sequence[Task], conditions: Mapping[str, Conditions]) -> None:
-    every = [one for made in conditions.values() for one in repeats(made)]
-    fitted: frozenset[str] = frozenset().union(*(one.fit_texts for one in every))
+    every = [intervention for condition in conditions.values() for intervention in repeats(condition)]
+    fitted: frozenset[str] = frozenset().union(*(intervention.fit_texts for intervention in every))
     for task in tasks:
         scored = hashes(task.texts)
         if scored & fitted:
             warnings.warn(
-                f"{len(scored & fitted)} of the {len(scored)} texts of {task.info.name!r} are among those in which the "
-                "networks were found. Score held-out texts instead: recording.test_texts.",
+                f"{len(scored & fitted)} of the {len(scored)} texts of {task.info.name!r} were used to find the "
+                "networks, so scores on them are biased (circular analysis). Score held-out texts instead: "
+                "recording.test_texts.",
                 DataWarning,
                 stacklevel=3,
             )

@@ -1,7 +1,7 @@
-"""Stored item rows: what was scored once is never scored again, also after a crash.
+"""Store of item rows: no evaluation is run twice, even after a crash.
 
-A file holds the rows of one model on one task: a line for every intervention, by the hash of what it does. Lines are
-appended as they come, so a process that is killed loses the evaluation it was in, and nothing else.
+A file contains the rows of one model on one task: one line per intervention, identified by its hash. Lines are appended
+as they are computed, so a killed process loses only the evaluation in progress.
 """
 
 import json
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 
 NOTHING = "intact"
-"""The intervention that is none."""
+"""Key of the intact model."""
 
 TOLERANCE = 1e-5
-"""By how much the intact model's values may differ from stored ones: more than rounding with other threads does."""
+"""Tolerance between live and stored values of the intact model, larger than rounding with other numbers of threads."""
 
 
 class ItemStore:
@@ -37,7 +37,7 @@ class ItemStore:
     Parameters
     ----------
     folder : Path, optional
-        Where files lie; without it, rows are kept in memory only.
+        Folder of the files; without it, rows are stored only in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -45,13 +45,13 @@ class ItemStore:
         self._known: dict[str, dict[str, dict[str, Any]]] = {}
         self._given: dict[str, str] = {}
 
-    def _made(self, key: str, task: Task) -> list[str]:
-        """List the notes that scoring has added to those which the task was given."""
+    def _added_notes(self, key: str, task: Task) -> list[str]:
+        """List the notes that scoring added to the task's original notes."""
         given = self._given.get(key, "").split("; ")
         return [note for note in task.info.note.split("; ") if note and note not in given]
 
     def key(self, model: PreTrainedModel, tokenizer: Any, task: Task) -> str:
-        """Hash everything, beside an intervention, that the rows of a task are a function of."""
+        """Return the hash of everything, except the intervention, that determines the rows of a task."""
         made_with = versions()
         key = digest(
             [
@@ -69,24 +69,28 @@ class ItemStore:
         return key
 
     def find(self, key: str, intervention: str, task: Task) -> Rows | None:
-        """Give the rows of an intervention, and the task the notes that scoring it made; None if unknown."""
-        found = self._lines(key).get(intervention)
-        if found is None:
+        """Return the stored rows of an intervention and restore the notes of the task; None if unknown."""
+        line = self._lines(key).get(intervention)
+        if line is None:
             return None
-        notes = [note for note in found["note"].split("; ") if note and note not in task.info.note.split("; ")]
+        notes = [note for note in line["note"].split("; ") if note and note not in task.info.note.split("; ")]
         task.info = replace(task.info, note="; ".join(filter(None, [task.info.note, *notes])))
-        return [dict(row) for row in found["rows"]]
+        return [dict(row) for row in line["rows"]]
 
     def keep(self, key: str, intervention: str, task: Task, rows: Rows) -> None:
-        """Keep the rows of an intervention, on disk if there is a folder."""
-        line = {"of": intervention, "note": "; ".join(self._made(key, task)), "rows": [_plain(row) for row in rows]}
+        """Store the rows of an intervention, on disk if there is a folder."""
+        line = {
+            "of": intervention,
+            "note": "; ".join(self._added_notes(key, task)),
+            "rows": [_plain(row) for row in rows],
+        }
         self._lines(key)[intervention] = line
         path = self._path(key)
         if path is not None:
             _append(path, line)
 
     def forget(self, key: str) -> None:
-        """Begin anew with a model and task; older rows are put aside, since they may have taken hours."""
+        """Start over with a model and task; older rows are moved aside, since they may have taken hours."""
         self._known[key] = {}
         path = self._path(key)
         if path is not None and path.exists():
@@ -94,14 +98,17 @@ class ItemStore:
             path.rename(path.with_name(f"{key}.old-{number}"))
 
     def check(self, key: str, task: Task, live: Rows) -> Rows:
-        """Give the stored rows of the intact model if it still gives them, and put all stored ones aside otherwise."""
+        """Return the stored rows of the intact model if it reproduces them; otherwise move all stored rows aside."""
         stored = self.find(key, NOTHING, task)
         if stored is None:
             self.keep(key, NOTHING, task, live)
             return live
         if _same(stored, live):
-            return stored  # to the last digit what the other stored rows are compared with
-        logger.warning("The model scores %r otherwise than stored; old rows are put aside.", task.info.name)
+            return stored  # bit-identical to the reference of the other stored rows
+        logger.warning(
+            "The scores of the intact model on %r differ from the stored ones. The stored rows were moved aside.",
+            task.info.name,
+        )
         self.forget(key)
         self.keep(key, NOTHING, task, live)
         return live
@@ -124,13 +131,13 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
             lines[str(line["of"])] = {"note": str(line["note"]), "rows": list(line["rows"])}
         except (ValueError, KeyError, TypeError):
             if raw:
-                # It was being written when its process was killed, or another process writes it now.
-                logger.info("%s holds a line that was not finished; it is passed over.", path)
+                # Its process was killed while writing, or another process is writing it now.
+                logger.info("%s contains an incomplete line, which is skipped.", path)
     return lines
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
-    """Write a line at once, so that lines of two processes do not mix, behind one that may have been torn."""
+    """Append a line in one write, so that lines of two processes do not mix, after a possibly incomplete line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
@@ -146,17 +153,17 @@ def _tokenizer_digest(tokenizer: Any) -> str:
     fast = getattr(tokenizer, "backend_tokenizer", None)
     content: Any = sorted(tokenizer.get_vocab().items())
     if fast is not None:
-        # How the last text was cut and padded is no part of what the tokenizer is.
+        # Truncation and padding of the last text are not properties of the tokenizer.
         content = {**json.loads(fast.to_str()), "truncation": None, "padding": None}
     return digest([type(tokenizer).__name__, content, getattr(tokenizer, "model_max_length", None)])
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn numpy scalars into Python's, of which JSON keeps every digit."""
-    made = (
+    """Convert numpy scalars to Python scalars, which JSON stores exactly."""
+    items = (
         (name, value.item() if isinstance(value, np.generic | torch.Tensor) else value) for name, value in row.items()
     )
-    return dict(made)
+    return dict(items)
 
 
 def _same(stored: Rows, live: Rows) -> bool:

@@ -1,4 +1,4 @@
-"""Experiments: questions of the paper, and beyond it, each answered by one function of results or of a study."""
+"""Experiments: analyses of the paper and further ones, each a function of results or of a study."""
 
 import lazy_loader as _lazy
 

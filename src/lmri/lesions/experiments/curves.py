@@ -1,4 +1,4 @@
-"""Curves: scores over the number of neurons kept, and over the dose of an amplification, beside their controls."""
+"""Curves: scores over the number of preserved neurons and over the dose of an amplification, with controls."""
 
 from typing import Any
 
@@ -13,39 +13,39 @@ from lmri.lesions.scores import INTACT
 from lmri.space.drawing import BAND, NEGATIVE, NEUTRAL, POSITIVE, SOFT, STYLE, Drawing, drawing
 
 PALE = "#9fbbe0"
-"""Of controls of what is drawn in `NEGATIVE`."""
+"""Colour of the controls of points drawn in `NEGATIVE`."""
 
 UNION = "-union"
-"""How the name of a union ends: it is larger than any network, and so are its controls."""
+"""Suffix of the names of unions, which are larger than any single network, as are their controls."""
 
 MOST_COLUMNS = 3
 MOST_COLOURS = 10
-"""With more networks than this, colours could not be told apart, and only the extremes are named."""
+"""Largest number of distinguishable colours; with more networks, only the extremes are named."""
 
 MARKS = "osD^vP<>X*"
-"""Of networks, beside their colours: not everybody tells all of these apart."""
+"""Markers of networks, in addition to colours, for readers with colour-vision deficiency."""
 
 
 def preservation_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
-    """Draw scores over the number of neurons kept, as the paper's Figure 3: a panel a task, its own metric only.
+    """Draw scores over the number of preserved neurons, as in the paper's Figure 3: one panel per task (main metric).
 
     Parameters
     ----------
     table : DataFrame
-        As `lmri.experiments.preservation_table` gives it.
+        Table as returned by `lmri.experiments.preservation_table`.
     controls : DataFrame
-        As `lmri.experiments.preservation.control_table` gives it.
+        Table as returned by `lmri.experiments.preservation.control_table`.
     """
     tasks = list(dict.fromkeys(table["task"]))
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(tasks), 3.1, 2.5)
         for axis, task in zip(axes, tasks, strict=True):
-            own = table[table["task"] == task]
-            own = own[own["metric"] == own["metric"].iloc[0]].drop_duplicates("condition")
-            beside = controls[(controls["task"] == task) & (controls["metric"] == own["metric"].iloc[0])]
-            _draw_preserved(axis, own, beside)
+            rows = table[table["task"] == task]
+            rows = rows[rows["metric"] == rows["metric"].iloc[0]].drop_duplicates("condition")
+            control_rows = controls[(controls["task"] == task) & (controls["metric"] == rows["metric"].iloc[0])]
+            _draw_preserved(axis, rows, control_rows)
             axis.set_title(task, fontsize=9)
-            axis.set_ylabel(_ylabel(own), fontsize=8)
+            axis.set_ylabel(_ylabel(rows), fontsize=8)
             axis.set_xlabel("neurons kept", fontsize=8)
         n_columns = min(len(tasks), MOST_COLUMNS)
         handles = _preservation_legend(table, controls)
@@ -54,14 +54,14 @@ def preservation_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
         )
         n_empty = int(((table["n_neurons"] == 0) & (table["set"] != "")).sum() > 0)
         caption = (
-            "Score with nothing but these neurons left, over their number. Bars: 95 % intervals over texts. Pale "
-            "marks: random neurons, as many in every layer. A larger set leaves more, whatever it consists of."
+            "Score with only these neurons active, over their number. Bars: 95 % intervals over texts. Pale marks: "
+            "random neurons, the same number in every layer. Larger sets preserve more, regardless of their members."
         )
-        return drawing(figure, caption + " Points without neurons lie at no place of this axis." * n_empty)
+        return drawing(figure, caption + " Points without neurons are not shown, as the axis is logarithmic." * n_empty)
 
 
 def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Any]]:
-    """Make `n` panels, row by row, and take those away that the last row does not need."""
+    """Create `n` panels, row by row, and remove unused panels of the last row."""
     n_columns = min(n, MOST_COLUMNS)
     n_rows = -(-n // n_columns)
     figure = Figure(figsize=(0.5 + width * n_columns, 0.8 + height * n_rows), layout="constrained")
@@ -71,33 +71,33 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Any]]:
     return figure, axes[:n]
 
 
-def _ylabel(own: pd.DataFrame, what: str = "") -> str:
-    return f"{str(own['metric'].iloc[0]).replace('_', ' ')}{what}\n({own['better'].iloc[0]} is better)"
+def _ylabel(rows: pd.DataFrame, what: str = "") -> str:
+    return f"{str(rows['metric'].iloc[0]).replace('_', ' ')}{what}\n({rows['better'].iloc[0]} is better)"
 
 
-def _series(own: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str, str]]:
-    """Part the points into unions of networks, and shares of each decomposition: with colour, pale colour and mark."""
-    points = own[(own["set"] != "") & (own["n_neurons"] > 0)].sort_values("n_neurons", kind="stable")
-    found: list[tuple[pd.DataFrame, Any, str, str]] = [
+def _series(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, Any, str, str]]:
+    """Split the points into unions and shares of a decomposition, each with colour, pale colour and marker."""
+    points = rows[(rows["set"] != "") & (rows["n_neurons"] > 0)].sort_values("n_neurons", kind="stable")
+    series: list[tuple[pd.DataFrame, Any, str, str]] = [
         (points[points["share"].isna()], POSITIVE, SOFT, "o"),
         (points[points["share"].notna()], NEGATIVE, PALE, "s"),
     ]
-    return [one for one in found if len(one[0])]
+    return [entry for entry in series if len(entry[0])]
 
 
-def _draw_preserved(axis: Any, own: pd.DataFrame, controls: pd.DataFrame) -> None:
-    rows = own.set_index("condition")
+def _draw_preserved(axis: Any, table: pd.DataFrame, controls: pd.DataFrame) -> None:
+    rows = table.set_index("condition")
     intact = rows.loc[INTACT, "value"]
     axis.axhline(intact, color="black", lw=0.9, ls="--")
     nothing = rows[(rows["n_neurons"] == 0) & (rows["set"] == "")]
     axis.axhline(nothing["value"].iloc[0], color="black", lw=0.9, ls=":")
-    for points, colour, pale, mark in _series(own):
+    for points, colour, pale, mark in _series(table):
         for row in points.itertuples():
             values = controls.loc[controls["condition"] == row.condition, "value"]
             axis.plot(np.full(len(values), row.n_neurons), values, "_", color=pale, ms=7, mew=1.1, zorder=2)
         if points["control_mean"].notna().any():
             axis.plot(points["n_neurons"], intact + points["control_mean"], "-", color=pale, lw=1, zorder=1.5)
-        # The interval is of the difference from intact, so it is drawn where intact is subtracted.
+        # The interval refers to the difference from intact, so its widths are computed from the difference.
         low, high = points["diff"] - points["ci_low"], points["ci_high"] - points["diff"]
         known = points["ci_low"].notna().to_numpy()
         axis.errorbar(
@@ -105,8 +105,8 @@ def _draw_preserved(axis: Any, own: pd.DataFrame, controls: pd.DataFrame) -> Non
             fmt="none", ecolor=colour, elinewidth=1.1, zorder=3,
         )  # fmt: skip
         axis.plot(points["n_neurons"], points["value"], f"-{mark}", color=colour, lw=1.3, ms=4.5, zorder=4)
-        # Below the curve, on the side where it comes from further up.
-        side = 1 if own["better"].iloc[0] == "more" else -1
+        # Below the curve, on the side where the curve is higher.
+        side = 1 if table["better"].iloc[0] == "more" else -1
         for row in points[points["share"].isna()].itertuples():
             axis.annotate(
                 f"K {row.k}", (row.n_neurons, row.value), (5 * side, -9), textcoords="offset points", fontsize=6.5,
@@ -114,13 +114,13 @@ def _draw_preserved(axis: Any, own: pd.DataFrame, controls: pd.DataFrame) -> Non
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.7},
             )  # fmt: skip
     axis.set_xscale("log")
-    _log_ticks(axis, own.loc[(own["n_neurons"] > 0) & (own["set"] != ""), "n_neurons"].to_numpy(dtype=float))
+    _log_ticks(axis, table.loc[(table["n_neurons"] > 0) & (table["set"] != ""), "n_neurons"].to_numpy(dtype=float))
     axis.tick_params(labelsize=8)
     axis.grid(axis="y", lw=0.3)
 
 
 def _log_ticks(axis: Any, values: np.ndarray) -> None:
-    """Name round numbers on a log axis; powers would be formulas, which are not drawn."""
+    """Label round numbers on a log axis; powers would be math text, which is not rendered."""
     low, high = (values.min(), values.max()) if len(values) else (1.0, 10.0)
     axis.set_xlim(low / 1.35, high * 1.35)
     steps = (1, 2, 5) if high / low < 300 else (1,)
@@ -149,15 +149,15 @@ def _preservation_legend(table: pd.DataFrame, controls: pd.DataFrame) -> list[Li
 
 
 def dose_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
-    """Draw differences from intact over the dose: a panel a task and kind of dose, a line a network.
+    """Draw differences from intact over the dose: one panel per task and kind of dose, one line per network.
 
     Parameters
     ----------
     table : DataFrame
-        As `lmri.experiments.dose_table` gives it; of a task's metrics the first is drawn, and of tasks that were scored
-        on two splits the one on *test*.
+        Table as returned by `lmri.experiments.dose_table`. Only the first metric of each task is drawn and, for tasks
+        scored on two splits, only *test*.
     controls : DataFrame
-        Those of all networks.
+        Table of the controls of all networks.
     """
     drawn = table
     if {"select", "test"} <= set(table["split"]):
@@ -167,11 +167,11 @@ def dose_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(panels), 3.1, 2.5)
         for axis, (task, kind) in zip(axes, panels, strict=True):
-            own = drawn[(drawn["task"] == task) & (drawn["kind"] == kind)]
-            own = own[own["metric"] == own["metric"].iloc[0]]
-            _draw_doses(axis, own, controls, colours)
+            rows = drawn[(drawn["task"] == task) & (drawn["kind"] == kind)]
+            rows = rows[rows["metric"] == rows["metric"].iloc[0]]
+            _draw_doses(axis, rows, controls, colours)
             axis.set_title(task, fontsize=9)
-            axis.set_ylabel(_ylabel(own, ", from intact"), fontsize=8)
+            axis.set_ylabel(_ylabel(rows, ", from intact"), fontsize=8)
             axis.set_xlabel(kind, fontsize=8)
         n_columns = min(len(panels), MOST_COLUMNS)
         figure.legend(
@@ -179,19 +179,19 @@ def dose_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
             ncols=min(2 * n_columns, 5),
         )  # fmt: skip
         caption = (
-            "Difference of the score from the intact model over the dose, a line a network; bars: 95 % intervals over "
-            "texts. Grey: matched controls of all single networks, small and large, 95 % of them and their mean; p "
-            "compares each network with its own."
+            "Difference of the score from the intact model over the dose, one line per network; bars: 95 % intervals "
+            "over texts. Grey: mean and central 95 % of the matched controls of all single networks, pooled over "
+            "network sizes; p compares each network with its own controls."
         )
         return drawing(figure, caption)
 
 
 def _colours(table: pd.DataFrame) -> dict[str, Any]:
-    """Give every network a colour; of many, only the two that differ most from intact, up and down, stand out."""
+    """Assign a colour to every network; if there are many, only to the two extremes and to unions."""
     known = table[table["n_neurons"] > 0]
-    found = list(dict.fromkeys(known["network"]))
-    networks = [name for name in found if not name.endswith(UNION)]
-    unions = {name: "black" for name in found if name.endswith(UNION)}
+    names = list(dict.fromkeys(known["network"]))
+    networks = [name for name in names if not name.endswith(UNION)]
+    unions = {name: "black" for name in names if name.endswith(UNION)}
     if len(networks) <= MOST_COLOURS:
         wheel = mpl.colormaps["tab10"]
         return {name: wheel(number) for number, name in enumerate(networks)} | unions
@@ -201,29 +201,33 @@ def _colours(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _marks(colours: dict[str, Any]) -> dict[str, str]:
-    """Give every network a mark; those that do not stand out share one."""
+    """Assign a marker to every network; networks without their own colour share one."""
     apart = [name for name, colour in colours.items() if colour is not SOFT]
     return dict.fromkeys(colours, "o") | {name: MARKS[number % len(MARKS)] for number, name in enumerate(apart)}
 
 
-def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: dict[str, Any]) -> None:
+def _draw_doses(axis: Any, rows: pd.DataFrame, controls: pd.DataFrame, colours: dict[str, Any]) -> None:
     axis.axhline(0, color="black", lw=0.9, ls="--")
-    doses = own.drop_duplicates("condition").set_index("condition")["dose"]
-    task, metric = own["task"].iloc[0], own["metric"].iloc[0]
-    neutral = 1.0 if own["kind"].iloc[0] == "gain" else 0.0
-    beside = controls[(controls["task"] == task) & (controls["metric"] == metric)]
-    beside = beside[beside["condition"].isin(doses.index)]
-    whole = beside["condition"].map(own.set_index("condition")["network"].to_dict()).astype(str).str.endswith(UNION)
-    for part, colour, style in ((beside[~whole], NEUTRAL, "-"), (beside[whole], "black", ":")):
+    doses = rows.drop_duplicates("condition").set_index("condition")["dose"]
+    task, metric = rows["task"].iloc[0], rows["metric"].iloc[0]
+    neutral = 1.0 if rows["kind"].iloc[0] == "gain" else 0.0
+    control_rows = controls[(controls["task"] == task) & (controls["metric"] == metric)]
+    control_rows = control_rows[control_rows["condition"].isin(doses.index)]
+    whole = (
+        control_rows["condition"].map(rows.set_index("condition")["network"].to_dict()).astype(str).str.endswith(UNION)
+    )
+    for part, colour, style in ((control_rows[~whole], NEUTRAL, "-"), (control_rows[whole], "black", ":")):
         if len(part):
             by = part.assign(dose=part["condition"].map(doses)).groupby("dose")["diff"]
-            mean, low, high = (_through(one, neutral) for one in (by.mean(), by.quantile(0.025), by.quantile(0.975)))
+            mean, low, high = (
+                _through(statistic, neutral) for statistic in (by.mean(), by.quantile(0.025), by.quantile(0.975))
+            )
             if colour == NEUTRAL:
                 axis.fill_between(mean.index, low, high, color=BAND, lw=0, zorder=1)
             axis.plot(mean.index, mean, style, color=colour, lw=1.2, zorder=2)
     marks = _marks(colours)
     for network, colour in colours.items():
-        line = own[own["network"] == network].drop_duplicates("condition").sort_values("dose")
+        line = rows[rows["network"] == network].drop_duplicates("condition").sort_values("dose")
         known = line["ci_low"].notna().to_numpy()
         low, high = (line["diff"] - line["ci_low"]).clip(lower=0), (line["ci_high"] - line["diff"]).clip(lower=0)
         axis.errorbar(
@@ -240,7 +244,7 @@ def _draw_doses(axis: Any, own: pd.DataFrame, controls: pd.DataFrame, colours: d
 
 
 def _through(points: pd.Series, neutral: float) -> pd.Series:
-    """Lead a line over doses through the one that changes nothing, where the difference is known to be 0."""
+    """Add the neutral dose to a line, where the difference from intact is exactly 0."""
     if len(points):
         points = pd.concat([points[points.index != neutral], pd.Series([0.0], index=[neutral])]).sort_index()
     return points

@@ -1,8 +1,8 @@
-"""Dissociation: whether one network matters for one task, and another network for another.
+"""Double dissociation: one network matters for one task, and another network for another task.
 
-A lesion of any network that does harm, harms some task more than another, if only because tasks differ in difficulty
-and in scale. So effects are measured in standard deviations of what matched controls of the same network do to the same
-task, and what is tested is the crossed interaction: (A on 1 - A on 2) - (B on 1 - B on 2).
+Any harmful lesion affects some task more than another, if only because tasks differ in difficulty and scale. Effects
+are therefore expressed in standard deviations of the effects of the network's matched controls on the same task, and
+the crossed interaction is tested: (A on 1 - A on 2) - (B on 1 - B on 2).
 """
 
 import math
@@ -20,7 +20,7 @@ from lmri.networks.thresholds import q_values
 from lmri.storage.outcome import Outcome
 
 FEWEST_CONTROLS = 19
-"""With fewer, no p of a network against its controls could reach 0.05."""
+"""Smallest number of controls with which p of a network can reach 0.05."""
 
 COLUMNS = (
     "network_a", "task_1", "network_b", "task_2", "control_family", "a_on_1", "a_on_2", "b_on_1", "b_on_2",
@@ -31,34 +31,34 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Dissociations:
-    """What `dissociate` gave.
+    """Result of `dissociate`.
 
     Parameters
     ----------
     table : DataFrame
-        A row for each pair of networks and pair of tasks, with `COLUMNS`; see `dissociate`.
+        One row per pair of networks and pair of tasks, with `COLUMNS`; see `dissociate`.
     effects : DataFrame
-        ``network, task, control_family, diff, control_mean, control_sd, effect, ci_low, ci_high, n_controls``: of each
-        network alone. `diff` is in the units of the task, and positive is worse; `effect` is in sd of the controls, and
-        ``ci_low`` to ``ci_high`` its 95 % interval over resampled texts, the sd held fixed.
+        Effects of single networks: ``network, task, control_family, diff, control_mean, control_sd, effect, ci_low,
+        ci_high, n_controls``. `diff` is in the units of the task, and positive is worse; `effect` is in sd of the
+        controls, and ``ci_low`` to ``ci_high`` its 95 % interval over resampled texts, with the sd held fixed.
     """
 
     table: pd.DataFrame
     effects: pd.DataFrame
 
     def to_dict(self) -> dict[str, Any]:
-        """Give both tables as lists of rows."""
+        """Return both tables as lists of rows."""
         return {"dissociations": self.table.to_dict("records"), "effects": self.effects.to_dict("records")}
 
 
 @dataclass(frozen=True, eq=False)
 class _Harm:
-    """What a network and its matched controls do to tasks, positive if worse; the network is the first of the sets."""
+    """Effects of a network (first set) and its matched controls on tasks; positive is worse."""
 
     network: str
     family: str
     sets: np.ndarray  # (1 + n_controls, n_tasks)
-    beyond: np.ndarray  # (n_bootstrap, n_tasks), of the network beyond the mean of its controls, over resampled texts
+    beyond: np.ndarray  # (n_bootstrap, n_tasks), network minus mean of its controls, over resampled texts
 
     @property
     def mean(self) -> np.ndarray:
@@ -70,20 +70,19 @@ class _Harm:
 
     @property
     def effect(self) -> np.ndarray:
-        """Of the network, in sd of its controls: ``(n_tasks,)``."""
+        """Effect of the network in sd of its controls: ``(n_tasks,)``."""
         return _divided(self.sets[0] - self.mean, self.sd)
 
-    def contrast(self, one: int, two: int) -> np.ndarray:
-        """How much more each set harms one task than the other: ``(1 + n_controls,)``.
+    def contrast(self, first: int, second: int) -> np.ndarray:
+        """Compute how much more each set harms the first task than the second: ``(1 + n_controls,)``.
 
-        All sets are scaled alike, the network by the same mean and sd as its controls, so that under the null it is one
-        of them.
+        Network and controls are standardized by the same mean and sd, so that they are exchangeable under the null.
         """
         scaled = _divided(self.sets - self.sets.mean(axis=0), self.sets.std(axis=0, ddof=1))
-        return scaled[:, one] - scaled[:, two]
+        return scaled[:, first] - scaled[:, second]
 
     def resampled_effect(self) -> np.ndarray:
-        """Give the effect in every bootstrap sample of texts, in sd of the controls over all texts."""
+        """Return the effect in every bootstrap sample of texts, in sd of the controls over all texts."""
         return _divided(self.beyond, self.sd)
 
 
@@ -101,40 +100,41 @@ def dissociate(
     Parameters
     ----------
     scores : Scores
-        Of lesions of at least two networks on at least two tasks, with matched controls.
+        Scores of lesions of at least two networks on at least two tasks, with matched controls.
     networks : iterable of str, optional
-        Conditions to take; all networks that have controls by default.
+        Conditions to test; by default all networks with controls.
     tasks : iterable of str, optional
-        Tasks to take; all by default.
+        Tasks to test; all by default.
 
     Returns
     -------
     Dissociations
-        In its ``table``, networks and tasks are named such that the interaction is positive: A belongs to task 1 and B
-        to task 2, if there is anything.
+        In its ``table``, networks and tasks are ordered such that the interaction is positive: if there is a
+        dissociation, A matters for task 1 and B for task 2.
 
         ``a_on_1`` ... ``b_on_2``
-            Harm of the lesion beyond its controls, in sd of the controls.
+            Harm of the lesion relative to its controls, in sd of the controls.
         ``interaction``
             ``(a_on_1 - a_on_2) - (b_on_1 - b_on_2)``; ``ci_low`` to ``ci_high`` is its 95 % interval over resampled
-            texts (whatever the tasks name as clusters), the controls' sd held fixed.
+            texts (the clusters of the tasks), with the controls' sd held fixed.
         ``p_interaction``
-            Two-sided: the share of pairs of sets, one of A and its controls and one of B and its controls, whose
-            interaction is at least as large. Says whether this pair of networks is unusual among such pairs.
+            Two-sided p of the interaction: the share of pairs of sets (one from A and its controls, one from B and its
+            controls) whose interaction is at least as large. It tests whether this pair of networks is unusual among
+            such pairs.
         ``p_a``, ``p_b``
-            The simple effects, two-sided: A harms task 1 more than task 2, and B task 2 more than task 1, each among
-            its own controls.
+            Two-sided p of the simple effects: A harms task 1 more than task 2, and B harms task 2 more than task 1,
+            each relative to its own controls.
         ``p``
-            The largest of the three: all must hold. ``q`` adjusts it for the false discovery rate over all rows, and is
-            missing where even the smallest possible p could not pass.
+            Largest of the three, as all must hold. ``q`` adjusts it for the false discovery rate over all rows, and is
+            missing if even the smallest possible p could not be significant.
         ``dissociated``
-            1 if q ≤ 0.05 and both lesions do harm at all (``a_on_1`` and ``b_on_2`` above 0).
+            1 if q ≤ 0.05 and both lesions do harm (``a_on_1`` and ``b_on_2`` above 0).
 
     Raises
     ------
     ValueError
-        If there are fewer than two networks with controls, or than two tasks, or a name is unknown, or a network has
-        too few controls for any p to reach 0.05.
+        If there are fewer than two networks with controls or fewer than two tasks, if a name is unknown, or if a
+        network has too few controls for any p to reach 0.05.
 
     Notes
     -----
@@ -147,8 +147,8 @@ def dissociate(
         row
         for a, b in combinations(harms, 2)
         if a.family == b.family
-        for one, two in combinations(range(len(chosen)), 2)
-        for row in [_row(a, b, one, two, chosen)]
+        for first, second in combinations(range(len(chosen)), 2)
+        for row in [_row(a, b, first, second, chosen)]
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, family in table.groupby("control_family"):
@@ -159,18 +159,18 @@ def dissociate(
     table["dissociated"] = ((table["q"].astype(float) <= ALPHA) & harmful).astype(int)
     effects = [
         {
-            "network": one.network,
+            "network": harm.network,
             "task": task.name,
-            "control_family": one.family,
-            "diff": one.sets[0, place],
-            "control_mean": one.mean[place],
-            "control_sd": one.sd[place],
-            "effect": one.effect[place],
-            **dict(zip(("ci_low", "ci_high"), _interval(one.resampled_effect()[:, place]), strict=True)),
-            "n_controls": len(one.sets) - 1,
+            "control_family": harm.family,
+            "diff": harm.sets[0, index],
+            "control_mean": harm.mean[index],
+            "control_sd": harm.sd[index],
+            "effect": harm.effect[index],
+            **dict(zip(("ci_low", "ci_high"), _interval(harm.resampled_effect()[:, index]), strict=True)),
+            "n_controls": len(harm.sets) - 1,
         }
-        for one in harms
-        for place, task in enumerate(chosen)
+        for harm in harms
+        for index, task in enumerate(chosen)
     ]
     return Dissociations(table, pd.DataFrame(effects))
 
@@ -180,10 +180,10 @@ def _tasks(scores: Scores, tasks: Iterable[str] | None) -> list[TaskInfo]:
     names = list(known) if tasks is None else list(tasks)
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"There are no scores of {unknown}; there are of {list(known)}.")
+        raise ValueError(f"There are no scores of {unknown}; accepted are {list(known)}.")
     if len(set(names)) < 2:
         raise ValueError(
-            f"A dissociation needs two tasks, and there is {names}. Score the same lesions on another one."
+            f"A dissociation needs two tasks, but there is only {names}. Score the same lesions on another task."
         )
     return [known[name] for name in dict.fromkeys(names)]
 
@@ -194,71 +194,71 @@ def _harms(scores: Scores, tasks: Sequence[TaskInfo], networks: Iterable[str] | 
     names = [name for name in controls["control_of"].unique() if name in single] if networks is None else list(networks)
     unknown = [name for name in names if name not in set(controls["control_of"])]
     if unknown:
-        raise ValueError(f"There are no controls of {unknown}; there are of {sorted(controls['control_of'].unique())}.")
+        raise ValueError(f"There are no controls of {unknown}; accepted are {sorted(controls['control_of'].unique())}.")
     if len(set(names)) < 2:
         raise ValueError(
-            f"A dissociation needs two networks with matched controls, and there are {len(set(names))}. Lesion more, "
-            "or keep more: a network without neurons has no controls."
+            f"A dissociation needs two networks with matched controls, but there are {len(set(names))}. Lesion more "
+            "networks, or lower the threshold: a network without neurons has no controls."
         )
     if scores.design.stop_after:
         raise ValueError(
-            "Controls of these scores stopped early, once they were as bad as the network, so they are no sample of "
-            "what such sets of neurons do. Score again with all controls (--stop-after 0); what is scored is reused."
+            "The controls of these scores stopped early, once they did as much harm as the network, so they are a "
+            "biased sample. Score again with all controls (--stop-after 0); existing scores are reused."
         )
-    found = []
+    harms = []
     for name in dict.fromkeys(names):
         for family, draws in controls[controls["control_of"] == name].groupby("control_family", sort=False):
             if family == SHARED:
-                continue  # larger than the network, which errs to the safe side of harm, but not of a difference
+                continue  # larger than the network, which is conservative for harm, but not for a difference
             if len(draws) < FEWEST_CONTROLS:
                 raise ValueError(
                     f"{name!r} has {len(draws)} controls; with fewer than {FEWEST_CONTROLS} no p can reach {ALPHA}. "
-                    "Score again with more."
+                    "Score again with more controls."
                 )
             diffs = [scores.diffs(task, [name, *draws["condition"]]) for task in tasks]
             signs = np.array([-1.0 if task.higher_is_better else 1.0 for task in tasks])
-            whole = np.stack([one[0] for one in diffs], axis=-1) * signs
-            beyond = np.stack([one[1][:, 0] - one[1][:, 1:].mean(axis=1) for one in diffs], axis=-1) * signs
+            whole = np.stack([diff[0] for diff in diffs], axis=-1) * signs
+            beyond = np.stack([diff[1][:, 0] - diff[1][:, 1:].mean(axis=1) for diff in diffs], axis=-1) * signs
             beyond[:, [_n_clusters(scores, task) < FEWEST_CLUSTERS for task in tasks]] = np.nan
-            found.append(_Harm(name, str(family), whole, beyond))
-    if not found:
+            harms.append(_Harm(name, str(family), whole, beyond))
+    if not harms:
         raise ValueError(
-            "All controls are shared by networks of like size, and larger than these. Score again with "
+            "All controls are shared by networks of similar size and larger than the networks. Score again with "
             "--controls layer."
         )
-    return found
+    return harms
 
 
 def _n_clusters(scores: Scores, task: TaskInfo) -> int:
     return int(scores.items.loc[scores.items["task"] == task.name, "cluster"].nunique())
 
 
-def _row(a: _Harm, b: _Harm, one: int, two: int, tasks: Sequence[TaskInfo]) -> dict[str, object]:
-    effect = (a.effect[one] - a.effect[two]) - (b.effect[one] - b.effect[two])
-    if effect < 0:  # named such that it is positive
-        one, two, effect = two, one, -effect
-    own_a, own_b = a.contrast(one, two), b.contrast(one, two)
+def _row(a: _Harm, b: _Harm, first: int, second: int, tasks: Sequence[TaskInfo]) -> dict[str, object]:
+    effect = (a.effect[first] - a.effect[second]) - (b.effect[first] - b.effect[second])
+    if effect < 0:  # ordered such that it is positive
+        first, second, effect = second, first, -effect
+    own_a, own_b = a.contrast(first, second), b.contrast(first, second)
     drawn = a.resampled_effect(), b.resampled_effect()
-    resampled = (drawn[0][:, one] - drawn[0][:, two]) - (drawn[1][:, one] - drawn[1][:, two])
+    resampled = (drawn[0][:, first] - drawn[0][:, second]) - (drawn[1][:, first] - drawn[1][:, second])
     low, high = _interval(resampled)
     p = {
         "p_interaction": _two_sided(own_a[:, None] - own_b[None, :]),
         "p_a": _two_sided(own_a),
         "p_b": _two_sided(own_b),
     }
-    # Simple effects that point the other way contradict the dissociation, however unusual they are.
+    # Simple effects in the opposite direction contradict the dissociation, regardless of their size.
     p["p_a"] = p["p_a"] if own_a[0] > 0 else 1.0 if np.isfinite(own_a[0]) else np.nan
     p["p_b"] = p["p_b"] if own_b[0] < 0 else 1.0 if np.isfinite(own_b[0]) else np.nan
     return {
         "network_a": a.network,
-        "task_1": tasks[one].name,
+        "task_1": tasks[first].name,
         "network_b": b.network,
-        "task_2": tasks[two].name,
+        "task_2": tasks[second].name,
         "control_family": a.family,
-        "a_on_1": a.effect[one],
-        "a_on_2": a.effect[two],
-        "b_on_1": b.effect[one],
-        "b_on_2": b.effect[two],
+        "a_on_1": a.effect[first],
+        "a_on_2": a.effect[second],
+        "b_on_1": b.effect[first],
+        "b_on_2": b.effect[second],
         "interaction": effect,
         "ci_low": low,
         "ci_high": high,
@@ -277,14 +277,14 @@ def _interval(resampled: np.ndarray) -> tuple[float, float]:
 
 
 def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
-    """Put dissociations into words, tables and a figure for each family of controls.
+    """Summarize dissociations as text, tables and one figure per family of controls.
 
     Parameters
     ----------
     found : Dissociations
-        As `dissociate` gave them.
+        Result of `dissociate`.
     of : str
-        What they are of, such as the name of the evaluation.
+        Name of the scores, such as the name of the evaluation.
     """
     from lmri.lesions.experiments.effects import draw_dissociations
     from lmri.space.drawing import drawing
@@ -297,7 +297,7 @@ def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
     return Outcome(
         "dissociate",
         f"Dissociations among the lesions of {of}",
-        _said(table),
+        _text(table),
         {"dissociations": table, "effects": found.effects},
         {},
         figures,
@@ -306,20 +306,20 @@ def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
 
 def _caption(family: str) -> str:
     return (
-        f"Effect of each lesion on each task beyond its controls ({family}), in their sd, with the 95 % interval over "
-        "texts; grey: within 1.96 sd. Filled dots belong to a double dissociation; the same letter marks the two "
-        "lesions of one pair, each on the task that it harms more."
+        f"Effect of each lesion on each task relative to its controls ({family}), in sd of the controls, with the 95 % "
+        "interval over texts; grey: within 1.96 sd. Filled dots are part of a double dissociation; equal letters mark "
+        "the two lesions of a pair, each on the task that it harms more."
     )
 
 
-def _said(table: pd.DataFrame) -> str:
+def _text(table: pd.DataFrame) -> str:
     n_found, n_all = int(table["dissociated"].sum()), len(table)
-    said = [
-        f"{n_found} of {n_all} pairs of networks and tasks dissociate: q ≤ {ALPHA:g} for the interaction and both "
-        "simple effects together, and both lesions do harm."
+    sentences = [
+        f"{n_found} of {n_all} pairs of networks and tasks show a double dissociation: q ≤ {ALPHA:g} for the "
+        "interaction and both simple effects jointly, and both lesions do harm."
     ]
     strongest = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable").head(3)
-    said += [
+    sentences += [
         f"{row.network_a} matters more for {row.task_1} and {row.network_b} for {row.task_2}: interaction "
         f"{row.interaction:.1f} sd [{row.ci_low:.1f}, {row.ci_high:.1f}], p {row.p:.3g}, q {row.q:.3g}."
         for row in strongest.itertuples()
@@ -327,20 +327,23 @@ def _said(table: pd.DataFrame) -> str:
     fewest = int(table[["n_controls_a", "n_controls_b"]].to_numpy().min())
     needed = math.ceil(n_all / ALPHA) - 1
     if table["q"].isna().all():
-        said.append(f"No q could be given: {fewest} controls a network are too few, or no control touches a task.")
-    if fewest < needed:
-        said.append(
-            f"With {fewest} controls a network no p is below {1 / (1 + fewest):.2g}; for one pair alone to reach q ≤ "
-            f"{ALPHA:g} among {n_all}, {needed} are needed. Name fewer networks or tasks, those of your hypothesis."
+        sentences.append(
+            f"No q could be computed: {fewest} controls per network are too few, or no control affects a task."
         )
-    return " ".join(said) + (
-        "\n\np says whether a pair of networks is unusual among such pairs of sets of neurons, for this model and "
-        "these items; the interval says how much the interaction varies over texts. One model is one subject."
+    if fewest < needed:
+        sentences.append(
+            f"With {fewest} controls per network no p can be below {1 / (1 + fewest):.2g}; for a single pair to reach "
+            f"q ≤ {ALPHA:g} among {n_all}, {needed} are needed. Restrict the test to the networks and tasks of your "
+            "hypothesis."
+        )
+    return " ".join(sentences) + (
+        "\n\np tests whether a pair of networks is unusual among matched pairs of sets of neurons, for this model and "
+        "these items; the interval shows the variation of the interaction over texts. One model is one subject."
     )
 
 
 def _two_sided(values: np.ndarray) -> float:
-    """Share of values at least as large as the first, which is one of them; equal up to rounding counts."""
+    """Compute the share of absolute values at least as large as the first, including it, up to rounding."""
     size = np.abs(values).ravel()
     if not np.isfinite(size[0]):
         return np.nan

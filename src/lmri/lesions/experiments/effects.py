@@ -1,4 +1,4 @@
-"""The figure of dissociations: what lesions of networks do to tasks, in standard deviations of their controls."""
+"""The figure of dissociations: effects of lesions on tasks, in standard deviations of their controls."""
 
 from string import ascii_lowercase
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from lmri.space.drawing import BAND, NEUTRAL, POSITIVE, STYLE
 
 MOST_MARKED = 12
-"""More dissociated pairs than these are filled, but get no letter."""
+"""Largest number of dissociated pairs with a letter; further pairs are only filled."""
 
 
 def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
@@ -21,10 +21,11 @@ def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     effects : DataFrame
-        Of one family of controls: ``network, task, effect, ci_low, ci_high``; in sd of the controls, positive is worse.
+        Effects relative to one family of controls: ``network, task, effect, ci_low, ci_high``, in sd of the controls;
+        positive is worse.
     table : DataFrame
-        Pairs of networks and tasks of the same family, with ``dissociated``. The strongest get letters: the same letter
-        stands at A on task 1 and at B on task 2.
+        Pairs of networks and tasks of the same family, with ``dissociated``. The strongest pairs get letters: A on task
+        1 and B on task 2 have the same letter.
     """
     networks, tasks = list(dict.fromkeys(effects["network"])), list(dict.fromkeys(effects["task"]))
     letters = _letters(table)
@@ -36,42 +37,42 @@ def draw_dissociations(effects: pd.DataFrame, table: pd.DataFrame) -> Figure:
         )
         axes = figure.subplots(1, len(tasks), sharey=True, sharex=True, squeeze=False)[0]
         for axis, task in zip(axes, tasks, strict=True):
-            own = effects[effects["task"] == task].set_index("network").loc[networks]
-            _draw_effects(axis, own, [letters.get((name, task)) for name in networks])
+            rows = effects[effects["task"] == task].set_index("network").loc[networks]
+            _draw_effects(axis, rows, [letters.get((name, task)) for name in networks])
             axis.set_title(task, fontsize=9)
         axes[0].set_yticks(range(len(networks)), networks, fontsize=8)
         axes[0].set_ylim(len(networks) - 0.5, -0.5)
         axes[0].margins(x=0.1)  # for the letters
         axes[0].xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-        figure.supxlabel("effect of the lesion, in sd of its controls (right: worse)", fontsize=8)
+        figure.supxlabel("effect of the lesion in sd of its controls (right: worse)", fontsize=8)
     return figure
 
 
 def _letters(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """Give letters, by network and task, of the pairs that dissociate; strongest first, and none to the weakest."""
-    found = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable")
+    """Assign letters, by network and task, to dissociated pairs: the strongest first, none to the weakest."""
+    pairs = table[table["dissociated"] == 1].sort_values("interaction", ascending=False, kind="stable")
     letters: dict[tuple[str, str], str] = {}
-    for place, row in enumerate(found.itertuples()):
-        letter = ascii_lowercase[place] if place < MOST_MARKED else ""
+    for rank, row in enumerate(pairs.itertuples()):
+        letter = ascii_lowercase[rank] if rank < MOST_MARKED else ""
         for cell in ((str(row.network_a), str(row.task_1)), (str(row.network_b), str(row.task_2))):
             letters[cell] = letters.get(cell, "") + letter
     return letters
 
 
-def _draw_effects(axis: Any, own: pd.DataFrame, letters: list[str | None]) -> None:
+def _draw_effects(axis: Any, rows: pd.DataFrame, letters: list[str | None]) -> None:
     axis.axvspan(-1.96, 1.96, color=BAND, lw=0, zorder=0)
     axis.axvline(0, color=NEUTRAL, lw=0.8, zorder=1)
-    for place, (row, letter) in enumerate(zip(own.itertuples(), letters, strict=True)):
+    for y, (row, letter) in enumerate(zip(rows.itertuples(), letters, strict=True)):
         if not np.isfinite(row.effect):
-            axis.text(0, place, "controls do nothing", ha="center", va="center", fontsize=6.5, color=NEUTRAL)
+            axis.text(0, y, "controls have no effect", ha="center", va="center", fontsize=6.5, color=NEUTRAL)
             continue
         if np.isfinite(row.ci_low):
-            axis.plot([row.ci_low, row.ci_high], [place, place], color=POSITIVE, lw=1.4)
-        axis.plot(row.effect, place, "o", color=POSITIVE, mfc="white" if letter is None else POSITIVE, ms=4.5)
+            axis.plot([row.ci_low, row.ci_high], [y, y], color=POSITIVE, lw=1.4)
+        axis.plot(row.effect, y, "o", color=POSITIVE, mfc="white" if letter is None else POSITIVE, ms=4.5)
         if letter:
             right = max(row.effect, row.ci_high if np.isfinite(row.ci_high) else row.effect)
             axis.annotate(
-                letter, (right, place), (4, 0), textcoords="offset points", va="center", fontsize=7.5, weight="bold"
+                letter, (right, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5, weight="bold"
             )
     axis.grid(axis="x", lw=0.3)
     axis.tick_params(axis="y", length=0)

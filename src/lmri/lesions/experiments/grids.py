@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The networks and shares of neurons that are preserved.
+    """The network sets and shares of neurons to preserve.
 
     Parameters
     ----------
     networks : sequence of str
-        Names of network sets, of each of which the union is sizes.
+        Names of network sets; the union of each set is one size.
     shares : sequence of float
-        Shares of all neurons, those with the largest absolute z over the maps of the decomposition.
+        Shares of all neurons: the neurons with the largest absolute z over the maps of the decomposition.
     decomposition : str, optional
-        Name of the decomposition of the shares; by default that of the first network set, or the only one.
+        Name of the decomposition of the shares; by default the decomposition of the first network set, or the only one.
 
     Raises
     ------
     ValueError
-        If there is nothing to keep, or a decomposition without a share.
+        If there is nothing to preserve, or a decomposition without a share.
     """
 
     networks: Sequence[str] = ()
@@ -44,13 +44,9 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if not self.networks and not self.shares:
-            raise ValueError(
-                "There is nothing to preserve. Give --networks, once or several times, or --share, or both."
-            )
+            raise ValueError("There is nothing to preserve. Give --networks (once or several times), --share, or both.")
         if self.decomposition is not None and not self.shares:
-            raise ValueError(
-                f"--decomposition is {self.decomposition!r}, which is of use with --share only. Give both."
-            )
+            raise ValueError(f"--decomposition is {self.decomposition!r}, which is used only with --share. Give both.")
 
     @property
     def first(self) -> str:
@@ -59,24 +55,24 @@ class Sizes:
 
     @property
     def is_grid(self) -> bool:
-        """Whether sizes are compared; otherwise every network of the one set is kept by itself."""
+        """Whether sizes are compared; otherwise every network of the single set is preserved separately."""
         return len(self.networks) > 1 or bool(self.shares)
 
 
 @dataclass(frozen=True)
 class Doses:
-    """The doses of an amplification, and the splits that are scored.
+    """The doses of an amplification, and the splits to score.
 
     Parameters
     ----------
     gains : sequence of float
-        Factors on the activity of a network's neurons.
+        Factors applied to the activity of a network's neurons.
     offsets : sequence of float
         Constants added to their activity.
     along_sign : bool, default=False
         Whether to add offsets where a weight is positive and subtract them where it is negative.
     splits : sequence of str
-        Splits: one at most for a single dose; by default ``"select"`` and ``"test"`` for several.
+        Splits: at most one for a single dose; by default ``"select"`` and ``"test"`` for several.
 
     Raises
     ------
@@ -92,7 +88,8 @@ class Doses:
     def __post_init__(self) -> None:
         if not self.is_grid and len(self.splits) > 1:
             raise ValueError(
-                f"--split is {', '.join(self.splits)}, and of one dose there is none to choose. Give one split."
+                f"--split is {', '.join(self.splits)}, but with a single dose there is no dose to choose. Give one "
+                "split."
             )
 
     @property
@@ -106,13 +103,13 @@ class Doses:
         return self.splits[0] if self.splits else ""
 
     def options(self) -> dict[str, Any]:
-        """Return the options of the intervention: numbers of a single dose, lists of several."""
+        """Return the options of the intervention: numbers for a single dose, lists for several."""
         gains, offsets = list(self.gains), list(self.offsets)
         if self.is_grid:
-            found: dict[str, Any] = {"gain": gains or None, "offset": offsets or None}
+            options: dict[str, Any] = {"gain": gains or None, "offset": offsets or None}
         else:
-            found = {"gain": gains[0] if gains else None, "offset": offsets[0] if offsets else None}
-        return found | ({"along_sign": True} if self.along_sign else {})
+            options = {"gain": gains[0] if gains else None, "offset": offsets[0] if offsets else None}
+        return options | ({"along_sign": True} if self.along_sign else {})
 
 
 def plan_preservation(
@@ -123,7 +120,7 @@ def plan_preservation(
     name: str | None = None,
     location: str | None = None,
 ) -> Plan:
-    """Plan a preservation: of every network of one set, or of several sizes.
+    """Plan a preservation of every network of one set, or of several sizes.
 
     Parameters
     ----------
@@ -145,13 +142,13 @@ def plan_preservation(
     _check_controls(request)
     sets, shares, decomposition = list(sizes.networks), list(sizes.shares), sizes.decomposition
     at = site or _common_site(store, sets, decomposition if shares else None)
-    opened: list[NetworkSet] = [store.open(NETWORKS_CODEC, one, at) for one in sets]
+    opened: list[NetworkSet] = [store.open(NETWORKS_CODEC, set_name, at) for set_name in sets]
     if shares and decomposition is None and sets:
         decomposition = str(store.find(NETWORKS, sets[0], at).inputs["decomposition"])
     maps = store.open(DECOMPOSITION_CODEC, decomposition, at) if shares else None
     grid = preservation_grid(opened, maps, shares)
     first = [*opened, *([maps] if maps is not None else [])][0]
-    request.baseline.recording(store, first.space.site)  # fails now if there is none
+    request.baseline.recording(store, first.space.site)  # raises here if there is no recording
     parameters: dict[str, Any] = {"networks": sets}
     inputs: dict[str, Any] = {"networks": sets} if sets else {}
     if maps is not None:
@@ -160,7 +157,7 @@ def plan_preservation(
 
     def conditions() -> "Mapping[str, Conditions]":
         make = intervention_maker(store, request, first.space.site)
-        return {one.name: make(one.network) for one in grid}
+        return {point.name: make(point.network) for point in grid}
 
     return Plan(
         store,
@@ -186,7 +183,7 @@ def plan_amplification(
     name: str | None = None,
     location: str | None = None,
 ) -> Plan:
-    """Plan an amplification: of every network by one dose, or by several.
+    """Plan an amplification of every network by one or several doses.
 
     Parameters
     ----------
@@ -229,26 +226,28 @@ def plan_amplification(
 
 
 def _check_controls(request: Request) -> None:
-    """Refuse families whose controls have another size than their network."""
-    refused = [one for one in request.controls.names if not CONTROLS[one].same_size]
+    """Refuse families whose controls differ in size from their network."""
+    refused = [family for family in request.controls.names if not CONTROLS[family].same_size]
     if refused:
-        *first, last = [one.name for one in CONTROLS.values() if one.same_size]
+        *first, last = [family.name for family in CONTROLS.values() if family.same_size]
         raise ValueError(
-            f"--controls is {refused[0]!r}, but {refused[0]} controls are larger than their network, and here a larger "
-            f"set leaves or changes more. Accepted are {', '.join(first)} and {last}."
+            f"--controls is {refused[0]!r}, but {refused[0]} controls are larger than their network, and a larger set "
+            f"preserves or changes more. Accepted are {', '.join(first)} and {last}."
         )
 
 
 def _common_site(store: Store, sets: Sequence[str], decomposition: str | None) -> str | None:
-    """Find the one site at which all sets are; None if there is a choice or no site, which the study reports."""
+    """Find the only common site of all sets; None if there are several or none, which the study reports."""
     named = [(NETWORKS, name) for name in sets] + ([(DECOMPOSITIONS, decomposition)] if decomposition else [])
-    sites = [{one.site for one in store.entries.list(kind) if one.name == name} for kind, name in named]
+    sites = [{entry.site for entry in store.entries.list(kind) if entry.name == name} for kind, name in named]
     if not sites or not all(sites):
         return None
     common = set.intersection(*sites)
     if not common:
-        found = "; ".join(f"{name!r} at {', '.join(sorted(own))}" for (_, name), own in zip(named, sites, strict=True))
+        locations = "; ".join(
+            f"{name!r} at {', '.join(sorted(set_sites))}" for (_, name), set_sites in zip(named, sites, strict=True)
+        )
         raise ValueError(
-            f"These are at different sites: {found}. Neurons of two sites make no grid: give sets of one site."
+            f"These sets are at different sites: {locations}. A grid needs sets of one site. Give such sets."
         )
     return common.pop() if len(common) == 1 else None

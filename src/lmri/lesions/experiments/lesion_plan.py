@@ -38,9 +38,9 @@ def plan_lesion(
     store : Store
         Study of the networks.
     request : Request
-        Request such as `lesion_request` makes.
+        Request, as created by `lesion_request`.
     decompose : callable
-        Computes the networks with the paper's choices, unless they are stored, and returns their name; called if the
+        Computes the networks with the paper's settings, unless they are stored, and returns their name; called if the
         request names neither networks nor regions.
     site : str, optional
         Site of the neurons; needed if there are several.
@@ -51,12 +51,12 @@ def plan_lesion(
     paper_model : str, optional
         Model of the paper whose values are shown alongside.
     paper : bool, default=False
-        Whether to label the outcome as computed with the paper's choices.
+        Whether to label the outcome as computed with the paper's settings.
 
     Raises
     ------
     ValueError
-        If the outcome is to be labelled so, and a choice is not the paper's.
+        If `paper` is set and a setting differs from the paper's.
     """
     if not request.networks and not request.rois:
         request = replace(request, networks=decompose())
@@ -76,6 +76,6 @@ def _balance(networks: NetworkSet, controls: "Sequence[Controls]") -> pd.DataFra
     """Compute how well controls match networks in removed energy; None if they are not matched by it."""
     from lmri.lesions.controls import EnergyMatchedControls
 
-    matched = [one for one in controls if isinstance(one, EnergyMatchedControls)]
-    filled = [one for one in lesion_targets(networks) if one.n_neurons]
-    return pd.DataFrame([matched[0].balance(one).row() for one in filled]) if matched and filled else None
+    matched = [family for family in controls if isinstance(family, EnergyMatchedControls)]
+    filled = [network for network in lesion_targets(networks) if network.n_neurons]
+    return pd.DataFrame([matched[0].balance(network).row() for network in filled]) if matched and filled else None

@@ -1,9 +1,9 @@
-"""The paper's tables with its numbers beside ours; its choices are in `lmri.decomposition.parity`.
+"""The paper's tables with its published values alongside; its settings are in `lmri.decomposition.parity`.
 
-Numbers are those of arXiv 2502.20408v1. They stand beside ours only where task and metric are the same: accuracy beside
-accuracy, and F1 of answers beside F1 of answers. The model, the texts, the prompts and what counts as an answer may
-still differ, so that a number of the paper is a landmark, not a target. Of generated answers, the paper counts those
-that cannot be read as wrong; ours are left out, and the share of them is said.
+Published values are from arXiv 2502.20408v1. They are shown only where task and metric are the same: accuracy with
+accuracy, and F1 of answers with F1 of answers. Model, texts, prompts and the definition of an answer may still differ,
+so the published values are for orientation and not a target. The paper counts generated answers that cannot be parsed
+as wrong; here they are excluded, and their share is reported.
 """
 
 import re
@@ -40,10 +40,10 @@ __all__ = [
 ]
 
 MODELS = {"gpt2": "GPT-2", "qwen2.5-3b": "Qwen2.5-3B-Instruct", "chatglm3-6b": "ChatGLM3-6B-base"}
-"""Whose numbers the paper has, and how it calls them."""
+"""Models of the paper, with their names there."""
 
 TASKS = ("cola", "mrpc", "qqp", "sst2", "mnli", "qnli", "ag-news", "squad")
-"""In the paper's order, under our names."""
+"""Tasks of the paper, in its order, under the names used here."""
 
 NAMES = dict(zip(TASKS, ("CoLA", "MRPC", "QQP", "SST-2", "MNLI", "QNLI", "AG News", "SQuAD"), strict=True))
 
@@ -63,14 +63,14 @@ TEMPLATES: dict[str, tuple[tuple[int, ...], ...]] = {
         (3, 0, 8, 0), (0, 0, 1, 0), (0, 0, 0, 0), (0, 4, 0, 0), (0, 0, 0, 0),
     ),
 }  # fmt: skip
-"""Tables 1 to 3: networks of 100 single texts with IoU > 0.2 to each of 10 templates, a row each, by `CORPORA`."""
+"""Tables 1 to 3: networks of 100 single texts with IoU > 0.2 to a template, one row per template, by `CORPORA`."""
 
 AG_NEWS_INTACT = 0.8614
 AG_NEWS_NETWORKS = (
     (37, 0.8538), (21, 0.6643), (57, 0.8391), (29, 0.8439), (36, 0.5749),
     (29, 0.8500), (15, 0.8482), (55, 0.7042), (15, 0.6753), (72, 0.8471),
 )  # fmt: skip
-"""Table 4: of GPT-2, neurons of each network and the accuracy on AG News without it."""
+"""Table 4: number of neurons of each network of GPT-2, and accuracy on AG News with the network lesioned."""
 
 LESIONS: dict[str, dict[str, tuple[float, float | None, float]]] = {
     "gpt2": {
@@ -89,7 +89,7 @@ LESIONS: dict[str, dict[str, tuple[float, float | None, float]]] = {
         "squad": (0.9021, None, 0.0358),
     },
 }  # fmt: skip
-"""Tables 5 to 7: intact, without 15 % of all neurons at random (of GPT-2 only), and without 10 networks."""
+"""Tables 5 to 7: intact, with 15 % random neurons lesioned (GPT-2 only), and with 10 networks lesioned."""
 
 COMPONENTS = (10, 64, 128, 256, 512)
 
@@ -123,30 +123,30 @@ PRESERVED: dict[str, dict[str, tuple[tuple[float, int], ...]]] = {
         "squad": ((0.0001, 2849), (0.8655, 16150), (0.9016, 21903), (0.9023, 26646), (0.9021, 30226)),
     },
 }  # fmt: skip
-"""Tables 8 to 10: score with nothing but the networks of 10 to 512 components, and how many neurons that are."""
+"""Tables 8 to 10: score with only the networks of 10 to 512 components preserved, and their number of neurons."""
 
 
 def check_model(model: str | None) -> str | None:
-    """Return the name of one of the paper's models, or None if no number of the paper is wanted, else raise."""
+    """Check the name of a model of the paper; None if no published values are requested."""
     if model is not None and model not in MODELS:
-        raise ValueError(f"The paper's model is {model!r}; accepted are {', '.join(MODELS)}, or none.")
+        raise ValueError(f"The paper's model is {model!r}; accepted are {', '.join(MODELS)}, or None.")
     return model
 
 
 def paper_task(task: str, metric: str) -> str | None:
-    """Find the paper's task that a row of scores may stand beside: the same task, under the paper's metric.
+    """Find the paper's task that is comparable with a row of scores: the same task with the same metric.
 
     Parameters
     ----------
     task : str
         Name of a task, such as ``"sst2"``.
     metric : str
-        Of the row.
+        Metric of the row.
 
     Returns
     -------
     str or None
-        One of `TASKS`; None if the paper has no such task, or another metric of it.
+        Task in `TASKS`; None if the paper has no such task, or uses a different metric.
 
     Examples
     --------
@@ -156,45 +156,45 @@ def paper_task(task: str, metric: str) -> str | None:
     True
     """
     plain = task.lower().replace("-", "").replace("_", "").replace("mnlimatched", "mnli")
-    found = {one.replace("-", ""): one for one in TASKS}.get(plain)
-    if found is None or metric != ("answer_f1" if found == "squad" else "accuracy"):
+    known_task = {name.replace("-", ""): name for name in TASKS}.get(plain)
+    if known_task is None or metric != ("answer_f1" if known_task == "squad" else "accuracy"):
         return None
-    return found
+    return known_task
 
 
 def templates_layout(table: pd.DataFrame, model: str | None = None) -> pd.DataFrame:
-    """Lay counts of templates out as Tables 1 to 3: a row a template, a column a corpus.
+    """Format counts of templates as Tables 1 to 3: one row per template, one column per corpus.
 
-    Templates of two models have no number in common, so both are sorted by their counts over all corpora, and those of
-    the same rank stand side by side. Behind each of our counts stands the 95 % level of random networks with the same
-    layer profiles. Counts depend on how many single texts there are, which the headings say; the paper's has 100.
+    Templates of two models do not correspond, so both lists are sorted by their counts over all corpora and aligned by
+    rank. The 95 % level of random networks with the same layer profiles follows each count in parentheses. Counts
+    depend on the number of single texts, which is given in the headings; the paper has 100.
 
     Parameters
     ----------
     table : DataFrame
         Templates of one corpus: rows of `CorpusTemplates.table` with one ``templates_of``.
     model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
-        Whose counts of the paper stand beside.
+        Model of the paper whose counts are shown alongside.
     """
     if "templates_of" in table and table["templates_of"].nunique() > 1:
         raise ValueError(
-            f"The templates are of {', '.join(table['templates_of'].unique())}; a layout is of one corpus. Make one "
-            "of each."
+            f"The templates come from {', '.join(table['templates_of'].unique())}; a layout accepts one corpus. Make "
+            "one layout per corpus."
         )
     model = check_model(model)
     order = table.groupby("template", sort=False)["n_above"].sum().sort_values(ascending=False, kind="stable").index
-    own = {"template (neurons)": [f"{one} ({_first(table, one)['n_template']})" for one in order]}
+    columns = {"template (neurons)": [f"{template} ({_first(table, template)['n_template']})" for template in order]}
     for label in dict.fromkeys(table["label"]):
         rows = table[table["label"] == label].set_index("template").loc[order]
         heading = f"{label} ({rows['n_individuals'].iloc[0]} texts)"
-        own[heading] = [f"{row.n_above} ({row.chance_95:g})" for row in rows.itertuples()]
+        columns[heading] = [f"{row.n_above} ({row.chance_95:g})" for row in rows.itertuples()]
     if model is None:
-        return pd.DataFrame(own)
-    theirs = sorted(enumerate(TEMPLATES[model], start=1), key=lambda one: -sum(one[1]))
-    own["paper: template"] = [str(number) for number, _ in theirs]
-    for place, corpus in enumerate(CORPORA):
-        own[f"paper: {corpus} (100 texts)"] = [str(counts[place]) for _, counts in theirs]
-    return _filled(own)
+        return pd.DataFrame(columns)
+    theirs = sorted(enumerate(TEMPLATES[model], start=1), key=lambda template: -sum(template[1]))
+    columns["paper: template"] = [str(number) for number, _ in theirs]
+    for index, corpus in enumerate(CORPORA):
+        columns[f"paper: {corpus} (100 texts)"] = [str(counts[index]) for _, counts in theirs]
+    return _filled(columns)
 
 
 def _first(table: pd.DataFrame, template: str) -> pd.Series:
@@ -202,24 +202,24 @@ def _first(table: pd.DataFrame, template: str) -> pd.Series:
 
 
 def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None = None) -> pd.DataFrame:
-    """Lay a task's lesions of single networks out as Table 4: network (neurons) → score.
+    """Format a task's lesions of single networks as Table 4: network (neurons) → score.
 
-    Networks of two models have no number in common, so both are sorted, the worst lesion first, and those of the same
-    rank stand side by side.
+    Networks of two models do not correspond, so both lists are sorted, the most harmful lesion first, and aligned by
+    rank.
 
     Parameters
     ----------
     scores : Scores or DataFrame
-        Of lesions, or its summary.
+        Scores of lesions, or their summary.
     task : str
-        Which task; the paper's numbers stand beside only if it is AG News, scored by accuracy.
+        Name of the task; published values are shown only for AG News, scored by accuracy.
     model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
-        Whose numbers of the paper; it has those of GPT-2.
+        Model of the paper; published values exist only for GPT-2.
 
     Returns
     -------
     DataFrame
-        Score, and its difference from intact with the 95 % interval over texts.
+        Score and difference from intact, with the 95 % interval over texts.
     """
     model = check_model(model)
     rows = _rows(scores, task)
@@ -227,7 +227,7 @@ def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None 
     intact = rows[rows["condition"] == INTACT].iloc[0]
     kinds = kinds_of(scores, rows)
     single = rows[[kinds[name] == "network" for name in rows["condition"]]]
-    beside = _beside(_summary(scores), task, metric)
+    tested = _tested_rows(_summary(scores), task, metric)
     single = single.sort_values("diff", ascending=better, kind="stable", na_position="last")
     shown = [intact, *(row for _, row in single.iterrows())]
     layout = {
@@ -235,26 +235,26 @@ def networks_layout(scores: Scores | pd.DataFrame, task: str, model: str | None 
         metric.replace("_", " "): [_value(row) for row in shown],
         "difference [95 % over texts]": ["–", *(_difference(row) for row in shown[1:])],
     }
-    for family, own in beside.groupby("control_family", sort=False):
-        known = own.set_index("condition")
+    for family, group in tested.groupby("control_family", sort=False):
+        known = group.set_index("condition")
         layout[f"beyond {family} controls [95 %]; p; q"] = [
             "–",
             *(_tested(known.loc[row["condition"]]) if row["condition"] in known.index else "–" for row in shown[1:]),
         ]
     if model == "gpt2" and paper_task(task, metric) == "ag-news":
-        theirs = sorted(enumerate(AG_NEWS_NETWORKS, start=1), key=lambda one: one[1][1])
+        theirs = sorted(enumerate(AG_NEWS_NETWORKS, start=1), key=lambda ranked: ranked[1][1])
         layout["paper: network (neurons)"] = ["intact", *(f"{number} ({n})" for number, (n, _) in theirs)]
         layout["paper: accuracy"] = [number(AG_NEWS_INTACT), *(number(value) for _, (_, value) in theirs)]
     return _filled(layout)
 
 
-def _beside(summary: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
-    """Give the rows of a task's conditions that were tested beside controls."""
+def _tested_rows(summary: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    """Select the rows of a task's conditions that were tested against controls."""
     return summary[(summary["task"] == task) & (summary["metric"] == metric) & summary["p"].notna()]
 
 
 def _tested(row: pd.Series) -> str:
-    """Say how far a condition goes beyond its controls, with the interval over texts, p and q."""
+    """Format the effect of a condition relative to its controls: effect, interval over texts, p and q."""
     effect = number(row["effect"], "+")
     if np.isfinite(row["effect_low"]):
         effect += f" [{number(row['effect_low'], '+')}, {number(row['effect_high'], '+')}]"
@@ -263,19 +263,19 @@ def _tested(row: pd.Series) -> str:
 
 
 def lesion_layout(scores: Scores | pd.DataFrame, model: str | None = None) -> pd.DataFrame:
-    """Lay lesions out as Tables 5 to 7: task → intact, without random neurons, without the union of all networks.
+    """Format lesions as Tables 5 to 7: task → intact, lesion of random neurons, lesion of the union of all networks.
 
     Parameters
     ----------
     scores : Scores or DataFrame
-        Of lesions, or its summary.
+        Scores of lesions, or their summary.
     model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
-        Whose numbers of the paper stand beside, where task and metric are the same.
+        Model of the paper whose values are shown alongside, where task and metric are the same.
 
     Returns
     -------
     DataFrame
-        A row a task and metric; scores, with the difference from intact and its 95 % interval over texts.
+        One row per task and metric: scores, with the difference from intact and its 95 % interval over texts.
     """
     model = check_model(model)
     summary = _summary(scores)
@@ -288,13 +288,13 @@ def lesion_layout(scores: Scores | pd.DataFrame, model: str | None = None) -> pd
         for kind, heading in (("random", "random neurons"), ("union", "all networks")):
             names = [name for name in first.index if kinds[name] == kind]
             row[heading] = "; ".join(_scored(first.loc[name]) for name in names) or "–"
-            beside = rows[rows["condition"].isin(names) & rows["p"].notna()]
-            if len(beside):
-                said = (f"{one['control_family']}: {_tested(one)}" for _, one in beside.iterrows())
-                row[f"{heading}, beyond controls [95 %]; p; q"] = "; ".join(said)
+            tested = rows[rows["condition"].isin(names) & rows["p"].notna()]
+            if len(tested):
+                results = (f"{entry['control_family']}: {_tested(entry)}" for _, entry in tested.iterrows())
+                row[f"{heading}, beyond controls [95 %]; p; q"] = "; ".join(results)
         if model is not None:
             theirs = LESIONS[model].get(paper_task(str(task), str(metric)) or "", (None, None, None))
-            row |= {f"paper: {name}": number(one) for name, one in zip(_LESIONED, theirs, strict=True)}
+            row |= {f"paper: {name}": number(entry) for name, entry in zip(_LESIONED, theirs, strict=True)}
         layout.append(row)
     return _without_empty(pd.DataFrame(layout))
 
@@ -303,19 +303,20 @@ _LESIONED = ("intact", "random 15 %", "10 networks")
 
 
 def preserve_layout(by_components: Mapping[int, Scores | pd.DataFrame], model: str | None = None) -> pd.DataFrame:
-    """Lay preservations out as Tables 8 to 10: task × number of components → score (neurons).
+    """Format preservations as Tables 8 to 10: task × number of components → score (neurons).
 
     Parameters
     ----------
     by_components : mapping of int to Scores or DataFrame
-        By the number of components of the decomposition, of interventions that preserve the union of its networks.
+        Scores, or their summary, of preserving the union of the networks, by the number of components of the
+        decomposition.
     model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
-        Whose numbers of the paper stand beside, where task, metric and number of components are the same.
+        Model of the paper whose values are shown alongside, where task, metric and number of components are the same.
 
     Returns
     -------
     DataFrame
-        A row a task and metric: score (neurons), and the difference from intact with its 95 % interval over texts.
+        One row per task and metric: score (neurons), and the difference from intact with its 95 % interval over texts.
     """
     model = check_model(model)
     table: dict[tuple[str, str], dict[str, str]] = {}
@@ -327,18 +328,18 @@ def preserve_layout(by_components: Mapping[int, Scores | pd.DataFrame], model: s
             union = [name for name in first.index if kinds[name] == "union"]
             if len(union) != 1:
                 raise ValueError(
-                    f"With {n_components} components, {task!r} has the unions {union}; a layout takes one. Preserve "
-                    "the union of one set of networks."
+                    f"With {n_components} components, {task!r} has the unions {union}; a layout accepts exactly one. "
+                    "Preserve the union of one set of networks."
                 )
-            own = table.setdefault((str(task), str(metric)), {"intact": _value(first.loc[INTACT])})
+            cells = table.setdefault((str(task), str(metric)), {"intact": _value(first.loc[INTACT])})
             row = first.loc[union[0]]
-            own[f"K = {n_components}"] = f"{_value(row)} ({int(row['n_neurons'])}); {_difference(row)}"
+            cells[f"K = {n_components}"] = f"{_value(row)} ({int(row['n_neurons'])}); {_difference(row)}"
             if model is None or n_components not in COMPONENTS:
                 continue
             theirs = PRESERVED[model].get(paper_task(str(task), str(metric)) or "")
             value, n_neurons = theirs[COMPONENTS.index(n_components)] if theirs else (None, 0)
-            own[f"paper: K = {n_components}"] = f"{number(value)} ({n_neurons})" if value is not None else "–"
-    rows = [{"task": task, "metric": metric.replace("_", " "), **own} for (task, metric), own in table.items()]
+            cells[f"paper: K = {n_components}"] = f"{number(value)} ({n_neurons})" if value is not None else "–"
+    rows = [{"task": task, "metric": metric.replace("_", " "), **cells} for (task, metric), cells in table.items()]
     return _without_empty(pd.DataFrame(rows))
 
 
@@ -347,16 +348,16 @@ def _summary(scores: Scores | pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows(scores: Scores | pd.DataFrame, task: str) -> pd.DataFrame:
-    """Give a task's rows under its own metric, one a condition."""
+    """Select a task's rows with its main metric, one per condition."""
     summary = _summary(scores)
-    own = summary[summary["task"] == task]
-    if own.empty:
-        raise ValueError(f"There are no scores of {task!r}; there are of {', '.join(summary['task'].unique())}.")
-    return own[own["metric"] == own["metric"].iloc[0]].drop_duplicates("condition")
+    rows = summary[summary["task"] == task]
+    if rows.empty:
+        raise ValueError(f"There are no scores of {task!r}; accepted are {', '.join(summary['task'].unique())}.")
+    return rows[rows["metric"] == rows["metric"].iloc[0]].drop_duplicates("condition")
 
 
 def kinds_of(scores: Scores | pd.DataFrame, rows: pd.DataFrame) -> dict[str, str]:
-    """Say what each condition is: as the scores do, or by the names that unions and random neurons get."""
+    """Return the kind of each condition, from the scores or by the names of unions and random neurons."""
     if isinstance(scores, Scores):
         return {str(name): str(kind) for name, kind in scores.conditions[["condition", "kind"]].to_numpy()}
 
@@ -375,9 +376,9 @@ def kinds_of(scores: Scores | pd.DataFrame, rows: pd.DataFrame) -> dict[str, str
 
 
 def _better(scores: Scores | pd.DataFrame, task: str) -> bool:
-    """Say whether more is better; a summary alone does not, but only these are less."""
+    """Return whether higher is better; for a summary alone, inferred from the name of the metric."""
     if isinstance(scores, Scores):
-        return next(one.higher_is_better for one in scores.tasks if one.name == task)
+        return next(info.higher_is_better for info in scores.tasks if info.name == task)
     return not str(_rows(scores, task)["metric"].iloc[0]).startswith(("nats", "perplexity", "loss"))
 
 
@@ -400,12 +401,12 @@ def _scored(row: pd.Series) -> str:
 
 
 def _filled(columns: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Put columns of any length side by side."""
+    """Combine columns of different lengths into a table, padded with dashes."""
     n = max(map(len, columns.values()))
     return pd.DataFrame({name: [*values, *["–"] * (n - len(values))] for name, values in columns.items()})
 
 
 def _without_empty(layout: pd.DataFrame) -> pd.DataFrame:
-    """Leave out columns of the paper in which there is nothing."""
+    """Drop columns of the paper without values."""
     layout = layout.fillna("–")
     return layout[[name for name in layout if not name.startswith("paper: ") or (layout[name] != "–").any()]]

@@ -1,8 +1,8 @@
 """Paper parity of lesions: the paper's only control, and a check of networks and stored scores.
 
-The paper silences the union of 10 networks with zeros and compares it with one random 15 % of all neurons. Neurons
-drawn uniformly are in other layers than the neurons of a network; this repeats the paper and is not recommended. The
-paper's decomposition and threshold are in `lmri.decomposition.parity`.
+The paper silences the union of 10 networks with zeros and compares it with one random 15 % of all neurons. Uniformly
+drawn neurons differ from the neurons of a network in their layers; this reproduces the paper and is not recommended.
+The paper's decomposition and threshold are in `lmri.decomposition.parity`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ RANDOM_SHARE = 0.15
 def check_parity(
     networks: NetworkSet, parameters: Mapping[str, Any] | None = None, n_components: int | None = 10
 ) -> None:
-    """Refuse networks that do not have the paper's choices.
+    """Refuse networks that differ from the paper's settings.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ def check_parity(
     Raises
     ------
     ValueError
-        If a choice differs; the message names all of them.
+        If a setting differs; the message names all differences.
     """
-    found = differences(networks, n_components)
+    differing = differences(networks, n_components)
     shown = parameters or {}
     for name, expected in (("intervention", "lesion"), ("baseline", "zero"), ("n_controls", 0)):
         if shown.get(name, expected) != expected:
-            found.append(Difference(name, shown[name], expected))
-    raise_if_different(networks, found)
+            differing.append(Difference(name, shown[name], expected))
+    raise_if_different(networks, differing)

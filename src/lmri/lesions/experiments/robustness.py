@@ -1,4 +1,4 @@
-"""Robustness: whether what a lesion shows survives other choices, made one at a time."""
+"""Robustness: whether the conclusion from a lesion survives alternative choices, varied one at a time."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """What `robustness` gave.
+    """Result of `robustness`.
 
     Parameters
     ----------
     table : DataFrame
-        A row a choice and task, the base first, with `COLUMNS`; see `robustness`.
+        One row per choice and task, the base first, with `COLUMNS`; see `robustness`.
     target : str
-        What is lesioned in the base.
+        Name of the lesioned network or union in the base.
     networks, site : str
-        The base's network set.
+        Network set of the base and its site.
     alpha : float
         Level of p.
     seed : int
-        Of controls, bootstrap and nulls.
+        Seed of controls, bootstrap and nulls.
     notes : tuple of str
-        What could not be varied.
+        Choices that could not be varied.
     made_of : tuple of mapping
-        Hashes of what the scores are a function of.
+        Hashes of everything that determines the scores.
     """
 
     table: pd.DataFrame
@@ -67,19 +67,19 @@ class Robustness:
 
     @property
     def survival(self) -> pd.DataFrame:
-        """Count, a row a task and kind of choice and one for ``all``, in how many variants the conclusion holds.
+        """Number of variants in which the conclusion holds, one row per task and kind of choice, and one for ``all``.
 
         Returns
         -------
         DataFrame
-            ``task, base, kind, n_variants, n_holds``, and the numbers of those that do not hold, by why:
-            ``n_does_not_hold, n_not_found_again, n_empty, n_no_controls, n_no_network``. The base is no variant;
-            `base` is its status.
+            Counts ``task, base, kind, n_variants, n_holds``, and the numbers of other variants by reason:
+            ``n_does_not_hold, n_not_found_again, n_empty, n_no_controls, n_no_network``. The base does not count as a
+            variant; `base` is its status.
         """
         rows = []
-        for task, own in self.table.groupby("task", sort=False):
-            base = own.loc[own["kind"] == BASE, "status"].iloc[0]
-            variants = own[own["kind"] != BASE]
+        for task, task_rows in self.table.groupby("task", sort=False):
+            base = task_rows.loc[task_rows["kind"] == BASE, "status"].iloc[0]
+            variants = task_rows[task_rows["kind"] != BASE]
             groups = [("all", variants), *variants.groupby("kind", sort=False)]
             for kind, group in groups:
                 counts = {
@@ -90,29 +90,30 @@ class Robustness:
 
     @property
     def text(self) -> str:
-        """What was found, and what it does not say."""
+        """Text of the result and its limitations."""
         lines = []
         for row in self.survival[self.survival["kind"] == "all"].to_dict("records"):
             held = row["base"] == HOLDS
-            base = "holds in the base, and" if held else f"is not there in the base ({row['base']}); it holds"
+            base = "holds in the base and" if held else f"does not hold in the base ({row['base']}); it holds"
             counts = [(row[_column(status)], status) for status in STATUSES[1:]]
             others = ", ".join(f"{status} in {count}" for count, status in counts if count)
             lines.append(
-                f"{row['task']}: that the lesion of {self.target} does more harm than its matched controls {base} in "
-                f"{row['n_holds']} of {row['n_variants']} variants{f' ({others})' if others else ''}."
+                f"{row['task']}: the conclusion that the lesion of {self.target} does more harm than its matched "
+                f"controls {base} in {row['n_holds']} of {row['n_variants']} "
+                f"variants{f' ({others})' if others else ''}."
             )
         lines.extend(f"{note[0].upper()}{note[1:]}." for note in self.notes)
         meaning = (
-            f"It holds where p ≤ {self.alpha:g} beside the matched controls, and the 95 % interval over texts of the "
-            "network's effect beyond their mean lies on the side of harm. Each variant differs from the base in one "
-            "choice; all that were run are listed, none was selected by its result. Variants share texts and mostly "
-            "neurons: they are no independent replications, and their p are not corrected for their number. One model "
-            "is one subject."
+            f"The conclusion holds if p ≤ {self.alpha:g} relative to the matched controls and the 95 % interval over "
+            "texts of the network's effect minus their mean is entirely on the side of harm. Each variant differs from "
+            "the base in one choice; all variants that were run are listed, and none was selected by its result. "
+            "Variants share texts and most neurons: they are not independent replications, and their p are not "
+            "corrected for their number. One model is one subject."
         )
         return f"{' '.join(lines)}\n\n{meaning}"
 
     def to_outcome(self) -> Outcome:
-        """Give it as it is stored and reported."""
+        """Return the outcome for storage and the report."""
         from lmri.lesions.experiments.specification_plot import CAPTION, robustness_figure
         from lmri.space.drawing import drawing
 
@@ -168,57 +169,57 @@ def robustness(
     fitting: Callable[[int, int], None] | None = None,
     store: "ItemStore | None" = None,
 ) -> Robustness:
-    """Ask whether what the lesion of a network shows survives other choices, made one at a time.
+    """Test whether the conclusion from a lesion survives alternative choices, varied one at a time.
 
     Parameters
     ----------
     study : Store
-        It is read only: decompositions made here are not stored.
+        Study of the networks; it is only read, and new decompositions are not stored.
     model, tokenizer, tasks
-        As for `lmri.evaluate`; the texts held out.
+        Model, tokenizer and tasks as in `lmri.evaluate`; the texts must be held out.
     networks, site : str, optional
-        The stored network set that is the base, needed as far as there is a choice.
+        Stored network set of the base; required if there are several.
     network : str, default="union"
-        What is lesioned: the union, or one network by its name or number. The union of another decomposition is its
-        union; one network is matched by ``|r|`` of its map, or of its time course where the site is another.
+        Lesioned target: the union, or one network by name or number. The union corresponds to the union of another
+        decomposition; a single network is matched by ``|r|`` of its map, or of its time course if the site differs.
     vary : iterable of {"site", "baseline", "threshold", "seed", "method", "sinks", "controls"}
-        Which kinds of choice to vary; all by default.
+        Kinds of choice to vary; all by default.
     baselines : sequence of str, optional
-        ``"CORPUS"`` for its mean, ``"resample:CORPUS"``; both of every fitted corpus by default.
+        Baselines: ``"CORPUS"`` for its mean, or ``"resample:CORPUS"``; by default both for every fitted corpus.
     thresholds : sequence of tuple of str and mapping
-        Such as ``("z", {"z": 2.5})``; what equals the base is left out here and below.
+        Thresholds, such as ``("z", {"z": 2.5})``; choices equal to the base are omitted, here and below.
     seeds : sequence of int
-        Of other decompositions by the same method.
+        Seeds of other decompositions by the same method.
     methods : sequence of str
-        As `lmri.decomposition.build` names them; number of maps and standardization stay those of the base.
+        Methods, as named by `lmri.decomposition.build`; number of maps and standardization are taken from the base.
     controls : {"layer", "energy"}
-        Family of the base; the other one is the variant.
+        Family of controls of the base; the other family is the variant.
     n_controls : int, default=39
-        Draws for each variant.
+        Number of draws per variant.
     alpha : float, default=0.05
         Level of p.
     seed : int, default=0
-        Of controls, bootstrap and nulls.
+        Seed of controls, bootstrap and nulls.
     strict : bool, default=False
-        Refuse other weights than those recorded.
+        Whether to refuse weights that differ from the recorded ones.
     progress, fitting : callable, optional
-        Called with evaluations, or with variants prepared, done and in all.
+        Called with the number of finished evaluations, or of prepared variants, and the total.
     store : ItemStore, optional
-        As for `lmri.evaluate`.
+        Store of item rows, as in `lmri.evaluate`.
 
     Returns
     -------
     Robustness
-        Its table has a row a variant and task:
+        Its table has one row per variant and task:
 
         ``status``
-            ``holds`` if the network's lesion does more harm than its controls', p ≤ `alpha`, and the interval of the
-            effect excludes 0. ``not found again`` if no network of the other decomposition matches beyond the null,
-            whatever the lesion of the closest one does. ``empty``, ``no controls`` and ``no network`` (a decomposition
-            that failed) do not hold either; `reason` says why.
+            ``holds`` if the lesion of the network does more harm than the lesions of its controls, p ≤ `alpha`, and the
+            interval of the effect excludes 0. ``not found again`` if no network of the other decomposition matches
+            beyond the null, regardless of the lesion of the closest one. For ``empty``, ``no controls`` and ``no
+            network`` (a failed decomposition) the conclusion does not hold either; `reason` contains the cause.
         ``effect``
-            Difference from intact beyond the mean of the controls, in units of the metric, and its 95 % interval over
-            texts; `effect_sd` in sd of the controls. ``control_low`` to ``control_high`` are 95 % of the controls'
+            Difference from intact minus the mean of the controls, in units of the metric, and its 95 % interval over
+            texts; `effect_sd` in sd of the controls. ``control_low`` to ``control_high`` contain 95 % of the controls'
             differences from intact.
 
     Raises
@@ -227,18 +228,18 @@ def robustness(
         If a name is unknown, or there are too few controls for any p to reach `alpha`.
     """
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1, such as 0.05.")
+        raise ValueError(f"alpha is {alpha}; it must be between 0 and 1, such as 0.05.")
     if (needed := _controls_needed(alpha)) > n_controls:
         raise ValueError(
-            f"n_controls is {n_controls}, with which no p reaches {alpha:g}. Give at least {needed} (--n-controls)."
+            f"n_controls is {n_controls}, too few for any p to reach {alpha:g}. Give at least {needed} (--n-controls)."
         )
     base = Specifications(study, networks, site, network, controls)
     choices = base.choices(vary, baselines, thresholds, seeds, methods)
     variants = []
-    for place, choice in enumerate(choices):
+    for index, choice in enumerate(choices):
         variants.append(base.variant(choice, seed))
         if fitting is not None:
-            fitting(place + 1, len(choices))
+            fitting(index + 1, len(choices))
     scored, made_of = _score(base, variants, model, tokenizer, tasks, n_controls, seed, strict, progress, store)
     rows = [
         variant_row(variant, scored.get(variant.choice.name), task.info, alpha)
@@ -271,18 +272,18 @@ def _score(
     progress: Callable[[int, int], None] | None,
     store: "ItemStore | None",
 ) -> tuple[dict[str, tuple[Scores, pd.DataFrame]], list[Mapping[str, Any]]]:
-    """Evaluate all variants that have a network, in as few evaluations as there are kinds of controls."""
+    """Evaluate all variants with a network, in one evaluation per kind of controls."""
     from lmri.lesions.evaluation import ItemStore, evaluate
 
-    store = store or ItemStore()  # what two evaluations share is run once
+    store = store or ItemStore()  # conditions shared by two evaluations are run once
     groups: dict[tuple[str, ...], list[Variant]] = {}
-    for one in variants:
-        if one.network is not None:
-            groups.setdefault(_controls_key(one), []).append(one)
+    for variant in variants:
+        if variant.network is not None:
+            groups.setdefault(_controls_key(variant), []).append(variant)
     scored: dict[str, tuple[Scores, pd.DataFrame]] = {}
     made_of: list[Mapping[str, Any]] = []
-    for key, own in groups.items():
-        conditions = {one.choice.name: base.intervention(one) for one in own}
+    for key, group in groups.items():
+        conditions = {variant.choice.name: base.intervention(variant) for variant in group}
         drawn = _controls(base, key, model, n_controls)
         scores = evaluate(model, tokenizer, tasks, conditions, drawn, seed, strict, progress, store=store)
         scored |= dict.fromkeys(conditions, (scores, scores.summary()))
@@ -291,7 +292,7 @@ def _score(
 
 
 def _controls_key(variant: Variant) -> tuple[str, ...]:
-    """Say what controls depend on beside the network."""
+    """Return the choices, besides the network, on which controls depend."""
     if variant.choice.controls == "layer":
         return ("layer",)
     return ("energy", variant.choice.site, variant.choice.baseline)

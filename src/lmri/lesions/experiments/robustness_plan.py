@@ -1,4 +1,4 @@
-"""Plans of robustness analyses: from checked choices to a stored outcome, or to an estimate of the run time."""
+"""Plans of robustness analyses: from validated choices to a stored outcome, or to an estimate of the run time."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-THRESHOLDS = tuple(threshold_label(one) for one in OTHER_THRESHOLDS)
-"""Default thresholds, as they are written on the command line."""
+THRESHOLDS = tuple(threshold_label(threshold) for threshold in OTHER_THRESHOLDS)
+"""Default thresholds, in the notation of the command line."""
 
 
 @dataclass(frozen=True)
 class Variations:
-    """Choices that are varied one at a time.
+    """Choices to vary one at a time.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class RobustnessOptions:
     n_controls : int, default=39
         Number of matched controls per variant.
     controls : {"layer", "energy"}, default="layer"
-        Family of the base; the other one is the variant.
+        Family of controls of the base; the other family is the variant.
     seed : int, default=0
         Seed of controls, bootstrap and nulls.
     """
@@ -110,7 +110,7 @@ class RobustnessOptions:
 
 @dataclass(frozen=True, eq=False)
 class RobustnessPlan:
-    """A robustness analysis that can be estimated or run.
+    """A robustness analysis whose cost can be estimated, or that can be run.
 
     Parameters
     ----------
@@ -119,9 +119,9 @@ class RobustnessPlan:
     options : RobustnessOptions
         Lesion and varied choices.
     choices : list of Choice
-        The base and every variant.
+        Choices of the base and of every variant.
     base : Specifications
-        The base.
+        Specifications of the base.
     tasks : list of Task
         Tasks.
     name : str, optional
@@ -139,7 +139,7 @@ class RobustnessPlan:
     def of(
         cls, store: Store, options: RobustnessOptions, site: str | None = None, name: str | None = None
     ) -> "RobustnessPlan":
-        """Check all choices, and plan; nothing is fitted."""
+        """Check all choices and create the plan, without fitting."""
         base = Specifications(store, options.networks, site, options.network, options.controls)
         choices = base.choices(**options.variations.options())
         return cls(store, options, choices, base, options.tasks.build(store), name)
@@ -147,7 +147,7 @@ class RobustnessPlan:
     @property
     def specifications(self) -> list[str]:
         """Names of the base and of every variant."""
-        return [one.name for one in self.choices]
+        return [choice.name for choice in self.choices]
 
     def cost(self, source: ModelSource) -> pd.DataFrame:
         """Estimate the run time of scoring by scoring the intact model; nothing is fitted or stored.
@@ -181,9 +181,9 @@ class RobustnessPlan:
         source : ModelSource
             Model.
         strict : bool, default=False
-            Whether to refuse other weights than the recorded ones.
+            Whether to refuse weights that differ from the recorded ones.
         progress : callable, optional
-            Called with the number of finished evaluations and of all.
+            Called with the number of finished evaluations and the total.
         """
         from lmri.lesions.evaluation import ItemStore
 
@@ -191,22 +191,25 @@ class RobustnessPlan:
         logger.info("Loading the model")
         model, tokenizer = source.load(self.store)
         logger.info("Decomposing and scoring")
-        found = robustness(
+        result = robustness(
             self.store, model, tokenizer, self.tasks, base.entry.name, base.network, base.entry.site,
             **options.variations.options(), controls=base.controls, n_controls=options.n_controls, seed=options.seed,
             strict=strict, progress=progress, store=ItemStore(self.store.layout.items),
         )  # fmt: skip
-        label = self.name or f"robustness-{found.networks}-{options.network}"
-        outcome = found.to_outcome()
-        inputs: Mapping[str, Any] = {"networks": found.networks, "evaluations": [dict(one) for one in found.made_of]}
+        label = self.name or f"robustness-{result.networks}-{options.network}"
+        outcome = result.to_outcome()
+        inputs: Mapping[str, Any] = {
+            "networks": result.networks,
+            "evaluations": [dict(hashes) for hashes in result.made_of],
+        }
         parameters = {
             "network": options.network,
             "n_controls": options.n_controls,
             "controls": options.controls,
             "seed": options.seed,
-            "alpha": found.alpha,
+            "alpha": result.alpha,
             "tasks": options.tasks.labels,
             "choices": self.specifications,
         }
-        save_experiment(self.store, outcome, label, found.site, inputs, parameters)
-        return StoredExperiment(label, found.site, found, outcome)
+        save_experiment(self.store, outcome, label, result.site, inputs, parameters)
+        return StoredExperiment(label, result.site, result, outcome)

@@ -1,4 +1,4 @@
-"""The figure of a robustness analysis: every specification's effect beside what its controls do."""
+"""The figure of a robustness analysis: the effect of every specification compared with its controls."""
 
 from typing import Any
 
@@ -23,19 +23,19 @@ HEADINGS = {
     "controls": "matched controls",
 }
 CAPTION = (
-    "What the lesion does beyond the mean of its matched controls, in the base and in every variant that differs from "
-    "it in one choice, with 95 % intervals over texts; grey: 95 % of the controls. Filled: the conclusion holds. "
-    "Dashed: the base. In brackets: neurons."
+    "Effect of the lesion minus the mean of its matched controls, in the base and in every variant that differs from "
+    "it in one choice, with 95 % intervals over texts; grey: central 95 % of the controls. Filled: the conclusion "
+    "holds. Dashed: the base. In parentheses: number of neurons."
 )
 
 
 def robustness_figure(table: pd.DataFrame) -> Figure:
-    """Draw a specification plot: a row a choice, grouped by kind, a panel a task.
+    """Draw a specification plot: one row per choice, grouped by kind, and one panel per task.
 
     Parameters
     ----------
     table : DataFrame
-        As `lmri.experiments.Robustness` has it.
+        Table of `lmri.experiments.Robustness`.
     """
     tasks = list(dict.fromkeys(table["task"]))
     first = table[table["task"] == tasks[0]]
@@ -45,16 +45,16 @@ def robustness_figure(table: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(2.1 + 3.3 * len(tasks), 1.5 + 0.215 * n_rows), layout="constrained")
         axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
         for axis, task in zip(axes, tasks, strict=True):
-            own = table[table["task"] == task]
-            _draw_task(axis, own, places)
-            holds = int((own["status"] == "holds").sum() - (own["status"].iloc[0] == "holds"))
-            axis.set_title(f"{task}: {holds} of {len(own) - 1} variants hold", fontsize=9)
-            axis.set_xlabel(f"{str(own['metric'].iloc[0]).replace('_', ' ')}, beyond matched controls", fontsize=8)
+            rows = table[table["task"] == task]
+            _draw_task(axis, rows, places)
+            holds = int((rows["status"] == "holds").sum() - (rows["status"].iloc[0] == "holds"))
+            axis.set_title(f"{task}: {holds} of {len(rows) - 1} variants hold", fontsize=9)
+            axis.set_xlabel(f"{str(rows['metric'].iloc[0]).replace('_', ' ')}, beyond matched controls", fontsize=8)
         labels = [f"{'base' if row.kind == BASE else row.choice}  ({row.n_neurons})" for row in first.itertuples()]
         ticks = [*places, *headings.values()]
         axes[0].set_yticks(ticks, [*labels, *(HEADINGS.get(kind, kind) for kind in headings)], fontsize=8)
-        for label, place in zip(axes[0].get_yticklabels(), ticks, strict=True):
-            label.set_fontweight("bold" if place in headings.values() or place == 0 else "normal")
+        for label, y in zip(axes[0].get_yticklabels(), ticks, strict=True):
+            label.set_fontweight("bold" if y in headings.values() or y == 0 else "normal")
         axes[0].set_ylim(n_rows - 0.4, -0.7)
         figure.legend(
             handles=_legend(), loc="outside lower left", ncols=5, frameon=False, fontsize=7.5, handletextpad=0.4,
@@ -64,7 +64,7 @@ def robustness_figure(table: pd.DataFrame) -> Figure:
 
 
 def _places(rows: pd.DataFrame) -> tuple[list[int], dict[str, int]]:
-    """Give every choice a line, and every kind of choice one for its heading before them."""
+    """Assign a line to every choice, after a line for the heading of each kind of choice."""
     places: list[int] = []
     headings: dict[str, int] = {}
     line = 0
@@ -78,27 +78,27 @@ def _places(rows: pd.DataFrame) -> tuple[list[int], dict[str, int]]:
 
 
 def _draw_task(axis: Any, rows: pd.DataFrame, places: list[int]) -> None:
-    axis.use_sticky_edges = False  # bars, too, keep a distance from the frame
+    axis.use_sticky_edges = False  # bars also keep a distance from the frame
     axis.axvline(0, color=NEUTRAL, lw=0.8, zorder=1)
     base = rows["effect"].iloc[0]
     if np.isfinite(base):
         axis.axvline(base, color=POSITIVE, lw=0.8, ls=(0, (4, 3)), alpha=0.7, zorder=1)
-    beside = axis.get_yaxis_transform()
-    for place, row in zip(places, rows.to_dict("records"), strict=True):
+    transform = axis.get_yaxis_transform()
+    for y, row in zip(places, rows.to_dict("records"), strict=True):
         if not np.isfinite(row["effect"]):
-            axis.text(0.01, place, row["status"], transform=beside, va="center", fontsize=7, color=NEUTRAL)
+            axis.text(0.01, y, row["status"], transform=transform, va="center", fontsize=7, color=NEUTRAL)
             continue
         band = row["control_high"] - row["control_low"]
         low = row["control_low"] - row["control_mean"]
-        axis.barh(place, band, 0.72, low, color=BAND, zorder=0)
+        axis.barh(y, band, 0.72, low, color=BAND, zorder=0)
         if np.isfinite(row["effect_low"]):
-            axis.plot([row["effect_low"], row["effect_high"]], [place, place], color=POSITIVE, lw=1.4, zorder=2)
-        holds, found = row["status"] == "holds", row["status"] != "not found again"
+            axis.plot([row["effect_low"], row["effect_high"]], [y, y], color=POSITIVE, lw=1.4, zorder=2)
+        holds, matched = row["status"] == "holds", row["status"] != "not found again"
         axis.plot(
-            row["effect"], place, "o" if found else "X", color=POSITIVE, ms=4.5 if found else 5.5,
+            row["effect"], y, "o" if matched else "X", color=POSITIVE, ms=4.5 if matched else 5.5,
             mfc=POSITIVE if holds else "white", mew=1, zorder=3,
         )  # fmt: skip
-        axis.text(1.01, place, f"p {row['p']:.3f}", transform=beside, va="center", fontsize=7, color=NEUTRAL)
+        axis.text(1.01, y, f"p {row['p']:.3f}", transform=transform, va="center", fontsize=7, color=NEUTRAL)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", lw=0.3)
@@ -111,7 +111,7 @@ def _legend() -> list[Any]:
 
     return [
         dot("o", POSITIVE, "holds"),
-        dot("o", "white", "does not"),
+        dot("o", "white", "does not hold"),
         dot("X", "white", "not found again"),
         Patch(color=BAND, label="95 % of controls"),
         Line2D([], [], color=POSITIVE, lw=0.8, ls=(0, (4, 3)), label="base"),

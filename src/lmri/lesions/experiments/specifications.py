@@ -1,4 +1,4 @@
-"""Specifications: the choices behind a lesion, and the network that answers to its own when one choice is another."""
+"""Specifications: the choices behind a lesion, and the corresponding network under each alternative choice."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,31 +38,31 @@ OTHER_THRESHOLDS: "tuple[Threshold, ...]" = (
 )
 
 FAILURES = (LMRIError, ValueError, RuntimeError, ArithmeticError)
-"""A decomposition that ends in one of these is a result of its choice, not of the whole analysis."""
+"""Errors that count as the result of one variant instead of aborting the analysis."""
 
 Threshold = tuple[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Everything that was chosen for one lesion.
+    """All choices for one lesion.
 
     Parameters
     ----------
     kind : str
-        Which choice differs from the base: one of `KINDS`, or ``"base"``.
+        Kind of the choice that differs from the base, in `KINDS`, or ``"base"``.
     label : str
-        The choice, as people read it.
+        Readable name of the choice.
     site, method : str
-        Where networks are, and how they were found.
+        Site of the neurons, and method of the decomposition.
     seed : int
-        Of the decomposition.
+        Seed of the decomposition.
     threshold : tuple of str and mapping
-        Method and its values.
+        Threshold method and its values.
     baseline : str
-        ``"zero"``, ``"CORPUS"`` for its mean, or ``"resample:CORPUS"`` with or without ``":SEED"``.
+        Baseline: ``"zero"``, ``"CORPUS"`` for its mean, or ``"resample:CORPUS"`` with or without ``":SEED"``.
     spared : str
-        ``"sinks"``, or nothing.
+        Spared tokens: ``"sinks"``, or empty.
     controls : {"layer", "energy"}
         Family of matched controls.
     """
@@ -79,35 +79,35 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """What conditions are called."""
+        """Name of the condition."""
         return self.kind if self.kind == BASE else f"{self.kind}: {self.label}"
 
     def cells(self) -> dict[str, object]:
-        """Give everything that was chosen, ready for a table."""
+        """Return all choices as cells of a table."""
         chosen = {name: getattr(self, name) for name in ("site", "method", "seed", "baseline", "spared")}
         return {"kind": self.kind, "choice": self.label, **chosen, "threshold": threshold_label(self.threshold)}
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A choice, and the network that answers to the base's under it.
+    """A choice, and the network that corresponds to the base's network under it.
 
     Parameters
     ----------
     choice : Choice
-        What was chosen.
+        Choices of the variant.
     network : Network, optional
-        To lesion; None if there is none, and `problem` says why.
+        Network to lesion; None if there is none, for the reason in `problem`.
     matched_by : {"", "maps", "time courses"}
-        How it was found among others; empty where it is the same map, or the union.
+        Method by which the network was matched; empty for the same map, or the union.
     r, limit : float
         Correlation with the base's map or time course, and the 95 % level of its null.
-    found : bool
-        Whether it exceeds the null.
+    above_null : bool
+        Whether the correlation exceeds the null.
     n_converged, n_starts : int
-        Of its decomposition.
+        Numbers of converged and of all starts of the decomposition.
     problem : str
-        Why there is no network.
+        Reason why there is no network.
     """
 
     choice: Choice
@@ -115,14 +115,14 @@ class Variant:
     matched_by: str = ""
     r: float = np.nan
     limit: float = np.nan
-    found: bool = True
+    above_null: bool = True
     n_converged: int = 0
     n_starts: int = 0
     problem: str = ""
 
 
 def threshold_label(threshold: Threshold) -> str:
-    """Write a threshold as the command line takes it.
+    """Format a threshold in the notation of the command line.
 
     Examples
     --------
@@ -135,32 +135,32 @@ def threshold_label(threshold: Threshold) -> str:
 
 @dataclass(eq=False)
 class Maps:
-    """A decomposition: maps that are not thresholded, their time courses and how it converged."""
+    """A decomposition: unthresholded maps, their time courses and its convergence."""
 
     networks: NetworkSet
     courses: list[np.ndarray]
 
     @property
     def convergence(self) -> tuple[int, int]:
-        """How many starts converged, and how many there were."""
-        found = self.networks.info.get("convergence", {})
-        return int(found.get("n_converged", 0)), int(found.get("n_starts", 0))
+        """Numbers of converged starts and of all starts."""
+        counts = self.networks.info.get("convergence", {})
+        return int(counts.get("n_converged", 0)), int(counts.get("n_starts", 0))
 
 
 @dataclass(eq=False)
 class Specifications:
-    """A stored network set and a target in it, from which one choice at a time is made otherwise.
+    """A stored network set and its lesioned target, the base from which one choice at a time is varied.
 
     Parameters
     ----------
     study : Store
         It is read only; decompositions made here are not stored.
     name, site : str, optional
-        Of the network set; needed as far as there is a choice.
+        Name and site of the network set; required if there are several.
     network : str, default="union"
-        ``"union"`` of the set, or one network: its name, or its number.
+        Target: the ``"union"`` of the set, or one network by name or number.
     controls : {"layer", "energy"}
-        Family of the base's controls.
+        Family of controls of the base.
     """
 
     study: Store
@@ -180,23 +180,23 @@ class Specifications:
         self.source, self.inputs = source.name, DecompositionInputs.of(source)
         self.corpora = list(self.inputs.corpora)
         self.number = None if self.network == UNION else self._number(self.network)
-        info, made = self.networks.info, self.networks.info["threshold"]
-        by = made["method"]
+        info, settings = self.networks.info, self.networks.info["threshold"]
+        by = settings["method"]
         if by not in THRESHOLDS:
             raise StudyError(
-                f"The networks {entry.name!r} were chosen by {by!r}, which cannot be done again with other maps; "
-                f"accepted are thresholds ({', '.join(THRESHOLDS)}). Give a set that lmri threshold made."
+                f"The networks {entry.name!r} were selected by {by!r}, which cannot be repeated with other maps; "
+                f"accepted are thresholds ({', '.join(THRESHOLDS)}). Give a set created by lmri threshold."
             )
-        threshold = (by, {key: made[key] for key in [value_name(by)] if key is not None})
+        threshold = (by, {key: settings[key] for key in [value_name(by)] if key is not None})
         seed = int(info["parameters"].get("random_state") or 0)
         self.base = Choice(BASE, "as stored", entry.site, str(info["method"]), seed, threshold, controls=self.controls)
         maps = self.study.open(DECOMPOSITION_CODEC, self.source, entry.site)
         courses = [table.to_numpy() for _, _, table in time_courses(self.study, self.source, entry.site)]
-        self._made = {self._key(self.base): Maps(maps, courses)}
+        self._fitted = {self._key(self.base): Maps(maps, courses)}
 
     @property
     def target(self) -> str:
-        """Name of what is lesioned in the base."""
+        """Name of the lesioned network or union in the base."""
         return self.networks.union().name if self.number is None else self.networks.names[self.number]
 
     def _number(self, network: str) -> int:
@@ -206,11 +206,11 @@ class Specifications:
         if network.isdecimal() and int(network) < len(names):
             return int(network)
         raise ValueError(
-            f"network is {network!r}; accepted are {UNION!r}, a number from 0 to {len(names) - 1}, and a name: "
+            f"network is {network!r}; accepted are {UNION!r}, numbers from 0 to {len(names) - 1}, and the names "
             f"{', '.join(names)}."
         )
 
-    # -- which choices ------------------------------------------------------------------------------------------------
+    # -- choices ------------------------------------------------------------------------------------------------------
 
     def choices(
         self,
@@ -220,12 +220,12 @@ class Specifications:
         seeds: Sequence[int] = SEEDS,
         methods: Sequence[str] = OTHER_METHODS,
     ) -> list[Choice]:
-        """List the base, and all choices that differ from it in one thing; nothing is fitted yet.
+        """List the base and all variants that differ from it in one choice, without fitting.
 
         Raises
         ------
         StudyError
-            If a choice needs another fit, and the confounds of the base's are not those that the study has.
+            If a choice needs a new fit, but the confounds of the base differ from the confounds in the study.
         """
         vary = list(dict.fromkeys(vary))
         _check_known("vary", vary, KINDS)
@@ -233,72 +233,72 @@ class Specifications:
         _check_known("thresholds", [by for by, _ in thresholds], tuple(THRESHOLDS))
         if baselines is None:
             baselines = [f"{kind}{corpus}" for kind in ("", "resample:") for corpus in self.corpora]
-        for one in baselines:
-            Baseline.parse(one).recording(self.study, self.base.site)  # fails now if there is none
+        for value in baselines:
+            Baseline.parse(value).recording(self.study, self.base.site)  # raises here if there is no recording
         base = self.base
         others: dict[str, list[dict[str, Any]]] = {
-            "site": [{"site": one} for one in self.study.sites],
-            "baseline": [{"baseline": one} for one in baselines],
+            "site": [{"site": value} for value in self.study.sites],
+            "baseline": [{"baseline": value} for value in baselines],
             "threshold": [{"threshold": (by, dict(values))} for by, values in thresholds],
-            "seed": [{"seed": int(one)} for one in seeds],
-            "method": [{"method": one} for one in methods],
+            "seed": [{"seed": int(value)} for value in seeds],
+            "method": [{"method": value} for value in methods],
             "sinks": [{"spared": "sinks"}],
-            "controls": [{"controls": one} for one in FAMILIES],
+            "controls": [{"controls": value} for value in FAMILIES],
         }
-        made = [base]
+        choices = [base]
         for kind in KINDS:
-            own = [replace(base, **changes) for changes in others[kind]] if kind in vary else []
-            own = [replace(one, kind=kind, label=_label(kind, one)) for one in own if one != base]
-            if kind in vary and not own:
-                self.notes.append(f"{kind} was not varied: there is no other than that of the base")
-            # A choice that was named twice is one choice.
-            made.extend(one for place, one in enumerate(own) if one not in own[:place])
-        if any(self._key(one) not in self._made for one in made):
-            self._confounds(base.site)  # fails now if what was taken out of the base cannot be taken out again
-        return made
+            variants = [replace(base, **changes) for changes in others[kind]] if kind in vary else []
+            variants = [replace(choice, kind=kind, label=_label(kind, choice)) for choice in variants if choice != base]
+            if kind in vary and not variants:
+                self.notes.append(f"{kind} was not varied: there is no alternative to the base")
+            # Repeated choices are listed once.
+            choices.extend(choice for index, choice in enumerate(variants) if choice not in variants[:index])
+        if any(self._key(choice) not in self._fitted for choice in choices):
+            self._confounds(base.site)  # raises here if the base's confounds cannot be removed again
+        return choices
 
-    # -- what they give -----------------------------------------------------------------------------------------------
+    # -- variants -----------------------------------------------------------------------------------------------------
 
     def variant(self, choice: Choice, seed: int = 0) -> Variant:
-        """Find the network that answers to the base's under a choice; what fails is a variant with a problem.
+        """Find the network that corresponds to the base's under a choice; a failure gives a variant with a problem.
 
         Parameters
         ----------
         choice : Choice
-            One of `choices`.
+            Choice in `choices`.
         seed : int, default=0
-            Of the nulls that matches are compared with.
+            Seed of the nulls of the matching.
         """
         try:
             maps = self._maps(choice)
             chosen = self.networks if choice.kind == BASE else self._thresholded(maps.networks, choice)
-            found = self._matched(maps, chosen, choice, seed)
+            result = self._matched(maps, chosen, choice, seed)
         except FAILURES as error:
-            return Variant(choice, found=False, problem=f"{type(error).__name__}: {error}")
+            return Variant(choice, above_null=False, problem=f"{type(error).__name__}: {error}")
         n_converged, n_starts = maps.convergence
-        return replace(found, n_converged=n_converged, n_starts=n_starts)
+        return replace(result, n_converged=n_converged, n_starts=n_starts)
 
     def _key(self, choice: Choice) -> tuple[str, str, int]:
         return choice.site, choice.method, choice.seed
 
     def _maps(self, choice: Choice) -> Maps:
         key = self._key(choice)
-        if key not in self._made:
-            self._made[key] = self._fit(choice)
-        return self._made[key]
+        if key not in self._fitted:
+            self._fitted[key] = self._fit(choice)
+        return self._fitted[key]
 
     def _fit(self, choice: Choice) -> Maps:
         known = dict(self.networks.info["parameters"])
         known |= {"n_components": len(self.networks), "random_state": choice.seed}
-        known.pop("confounds", None)  # of the data, not of the method
+        known.pop("confounds", None)  # a property of the data, not of the method
         held = ("n_components", "random_state", "standardize", "scope")
-        # Another method has parameters of its own; those that say what the data are stay the same.
+        # Another method has different parameters; only those that describe the data are kept.
         names = [name for name in known if name != "kind"] if choice.method == self.base.method else held
         parameters = {name: known[name] for name in names if name in known}
         recordings = self.study.group(choice.site, self.corpora)
         estimator = build(choice.method, recordings[0].space, **parameters)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it stands in the row
+            warnings.simplefilter("ignore", ConvergenceWarning)  # convergence is in the row
             imgs = [img for recording in recordings for img in recording.imgs]
             estimator.fit(imgs, confounds=self._confounds(choice.site))
         if needs_null(choice.threshold[0]):
@@ -306,24 +306,24 @@ class Specifications:
         return Maps(NetworkSet.from_estimator(estimator), list(estimator.time_courses_))
 
     def _confounds(self, site: str) -> list[pd.DataFrame] | None:
-        """Give what was taken out of the base's data, at any site; refuse it if that is not what the study has."""
+        """Return the confounds removed from the base's data, at any site; raise if the study's values differ."""
         names, digest = list(self.networks.info["parameters"].get("confounds") or []), self.inputs.confounds_sha256
         if digest is None and not names:
             return None
         known = bool(names) and set(names) <= set(COLUMNS)
-        own = None
+        table = None
         if known:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DataWarning)  # it was said when the base was fitted
-                own = select(self.study.group(self.base.site, self.corpora), names)
-        if own is None or (digest is not None and Nuisance.read(own).digest != digest):
+                warnings.simplefilter("ignore", DataWarning)  # already warned when the base was fitted
+                table = select(self.study.group(self.base.site, self.corpora), names)
+        if table is None or (digest is not None and Nuisance.read(table).digest != digest):
             what = f"the confounds {', '.join(names)}" if names else "confounds without names"
             raise StudyError(
-                f"{self.source!r} was fitted with {what}, whose values are not those that the study's tables hold, so "
-                "that nothing else can be fitted as it was. Vary only threshold, baseline, sinks and controls (--vary) "
-                "or fit it again: lmri decompose STUDY --confounds NAME."
+                f"{self.source!r} was fitted with {what}, whose values differ from the study's tables, so variants "
+                "cannot be fitted in the same way. Vary only threshold, baseline, sinks and controls (--vary), or fit "
+                "it again: lmri decompose STUDY --confounds NAME."
             )
-        return own if site == self.base.site else select(self.study.group(site, self.corpora), names)
+        return table if site == self.base.site else select(self.study.group(site, self.corpora), names)
 
     def _thresholded(self, maps: NetworkSet, choice: Choice) -> NetworkSet:
         by, values = choice.threshold
@@ -334,17 +334,17 @@ class Specifications:
             return Variant(choice, chosen.union())
         if self._key(choice) == self._key(self.base):
             return Variant(choice, chosen[self.number])
-        base = self._made[self._key(self.base)]
+        base = self._fitted[self._key(self.base)]
         if choice.site == self.site:
             by, table = "maps", compare(base.networks, maps.networks, seed).table
             first, second = base.networks.names, maps.networks.names
         else:
-            by, found = "time courses", compare_time_courses(base.courses, maps.courses, self._texts(), seed)
-            table, first, second = found.table, found.first.names, found.second.names
-        own = table[table["first"] == first[self.number]]
-        if own.empty:
-            return Variant(choice, None, by, found=False, problem="every map of the other set has a closer partner")
-        row = own.iloc[0]
+            by, comparison = "time courses", compare_time_courses(base.courses, maps.courses, self._texts(), seed)
+            table, first, second = comparison.table, comparison.first.names, comparison.second.names
+        partners = table[table["first"] == first[self.number]]
+        if partners.empty:
+            return Variant(choice, None, by, above_null=False, problem="every map of the other set has a closer match")
+        row = partners.iloc[0]
         network = chosen[second.index(row["second"])]
         return Variant(choice, network, by, float(row["r"]), float(row["r_null_95"]), bool(row["above_null"]))
 
@@ -353,11 +353,13 @@ class Specifications:
         return [list(events["text_id"]) for events in runs]
 
     def intervention(self, variant: Variant) -> "Intervention":
-        """Make the lesion of a variant that has a network."""
+        """Create the lesion of a variant with a network."""
         from lmri.lesions.interventions import lesion
 
         if variant.network is None:
-            raise ValueError(f"{variant.choice.name!r} has no network to lesion: {variant.problem}.")
+            raise ValueError(
+                f"{variant.choice.name!r} has no network to lesion: {variant.problem}. Choose another variant."
+            )
         baseline = Baseline.parse(variant.choice.baseline).value(self.study, variant.choice.site)
         return lesion(variant.network, baseline, spare=variant.choice.spared or None)
 
@@ -375,4 +377,4 @@ def _label(kind: str, choice: Choice) -> str:
 def _check_known(name: str, values: Iterable[str], known: tuple[str, ...]) -> None:
     unknown = [value for value in values if value not in known]
     if unknown:
-        raise ValueError(f"{name} holds {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}.")
+        raise ValueError(f"{name} contains {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}.")

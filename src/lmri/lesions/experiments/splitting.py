@@ -1,4 +1,4 @@
-"""Tasks in splits: on one half the best dose is chosen, on the other it is reported."""
+"""Tasks in splits: the best dose is chosen on one split and reported on the other."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def split_tasks(store: Store, options: TaskOptions, splits: Sequence[str]) -> "list[Task]":
-    """Make the requested tasks once per split, each named after its split.
+    """Build the requested tasks once per split, each named after its split.
 
-    Named tasks have splits of their own; texts of perplexity tasks and classification files are halved by a hash into
-    *select* and *test*, as all of them were held out already.
+    Named tasks have splits; texts of perplexity tasks and classification files are all held out already, and are halved
+    into *select* and *test* by a hash.
 
     Parameters
     ----------
     store : Store
         Study whose fitted texts may not be scored.
     options : TaskOptions
-        Tasks; their own split is replaced.
+        Tasks; their split is replaced.
     splits : sequence of str
-        Splits, each once.
+        Splits, without repetition.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def split_tasks(store: Store, options: TaskOptions, splits: Sequence[str]) -> "l
         If a split is unknown or repeated, or a task cannot be split.
     """
     if len(set(splits)) < len(splits) or not set(splits) <= set(SPLITS):
-        raise ValueError(f"--split is {', '.join(splits)}; accepted are {', '.join(SPLITS)}, each once.")
+        raise ValueError(f"--split is {', '.join(splits)}; choose from {', '.join(SPLITS)}; do not repeat one.")
     return [_of_split(task, split) for split in splits for task in replace(options, split=split).build(store)]
 
 
@@ -49,22 +49,22 @@ def _of_split(task: "Task", split: str) -> "Task":
         return task
     if split == "fit":
         raise ValueError(
-            f"--split is fit, but {task.info.name!r} was held out whole, so it has select and test only. Give one of "
-            "these, or both."
+            f"--split is fit, but all items of {task.info.name!r} are held out, so it has only select and test. Give "
+            "one of these, or both."
         )
     if isinstance(task, Perplexity):
         assigned = _halved([text_hash(text) for text in task.texts], task.texts, task.info.name)
-        kept = [text for text, own in zip(task.texts, assigned, strict=True) if own == split]
-        return Perplexity(kept, name, task.batch_size, split=split, note=note)
+        texts = [text for text, assigned_split in zip(task.texts, assigned, strict=True) if assigned_split == split]
+        return Perplexity(texts, name, task.batch_size, split=split, note=note)
     if isinstance(task, Classification):
         assigned = _halved(task.clusters, [list(item.values()) for item in task.items], task.info.name)
-        places = [place for place, own in enumerate(assigned) if own == split]
+        places = [index for index, assigned_split in enumerate(assigned) if assigned_split == split]
         return Classification(
-            [task.items[place] for place in places],
-            [task.labels[place] for place in places],
+            [task.items[index] for index in places],
+            [task.labels[index] for index in places],
             task.verbalizer,
             task.prompt,
-            [task.clusters[place] for place in places],
+            [task.clusters[index] for index in places],
             name,
             task.batch_size,
             scoring=task.info.scoring,
@@ -78,16 +78,16 @@ def _of_split(task: "Task", split: str) -> "Task":
 
 
 def _halved(clusters: Sequence[str], texts: Sequence[Any], name: str) -> list[str]:
-    """Assign items to select and test by a hash, with the first seed that gives at least a third to either."""
+    """Assign items to select and test by a hash, with the first seed that gives each at least a third."""
     fewest = max(1, len(set(clusters)) // 3)
     for seed in range(100):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # of an empty half: then comes the next seed
+            warnings.simplefilter("ignore", DataWarning)  # about an empty half, for which the next seed is tried
             assigned = split_clusters(clusters, texts, (0.0, 0.5, 0.5), seed)
         sides = dict(zip(clusters, assigned, strict=True)).values()
         if min(list(sides).count(side) for side in ("select", "test")) >= fewest:
             return assigned
     raise ValueError(
         f"The {len(set(clusters))} texts of {name!r} could not be halved into select and test. Give a task with more "
-        "texts, or one dose, for which nothing is chosen."
+        "texts, or a single dose, which needs no choice."
     )

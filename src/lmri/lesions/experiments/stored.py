@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-_LONGEST = 80  # characters, as file names have to hold it and more
+_LONGEST = 80  # characters; file names contain it with additions
 
 
 @dataclass(frozen=True, eq=False)
 class StoredExperiment(Generic[Found]):
-    """An experiment and its place in the study.
+    """An experiment and its entry in the study.
 
     Parameters
     ----------
     name, site : str
-        Place of the entry.
+        Name and site of the entry.
     found : object
-        Result from which the outcome was made.
+        Result from which the outcome was computed.
     outcome : Outcome
         Text, tables and figures, as stored.
     """
@@ -50,7 +50,7 @@ class StoredExperiment(Generic[Found]):
 
 @dataclass(frozen=True)
 class TemplateOptions:
-    """Choices behind templates of corpora.
+    """Settings of the templates of corpora.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class TemplateOptions:
     threshold : str, default="z:3"
         Threshold, as ``METHOD`` or ``METHOD:VALUE``.
     n_group : int, optional
-        Number of texts per corpus that make its templates; half of them by default.
+        Number of texts per corpus from which templates are computed; half of them by default.
     n_individual : int, optional
         Number of other texts per corpus that are decomposed one by one; the other half by default.
     min_volumes : int, default=30
@@ -69,7 +69,7 @@ class TemplateOptions:
     iou : float, default=0.2
         Intersection over union above which two networks count as the same.
     paper : bool, default=False
-        Whether to take the paper's method, number of maps and threshold.
+        Whether to use the paper's method, number of maps and threshold.
     paper_model : str, optional
         Model of the paper whose counts are shown alongside.
     seed : int, default=0
@@ -78,7 +78,7 @@ class TemplateOptions:
     Raises
     ------
     ValueError
-        If a choice is unknown, or contradicts the paper's.
+        If a setting is unknown, or contradicts the paper's.
     """
 
     method: str = "fastica-temporal"
@@ -95,14 +95,12 @@ class TemplateOptions:
     def __post_init__(self) -> None:
         check_model(self.paper_model)
         if self.paper and (self.method, self.n_components, self.threshold) != (parity.METHOD, 10, "z:3"):
-            raise ValueError(
-                "--paper decides method, number of maps and threshold. Leave these out, or leave out --paper."
-            )
+            raise ValueError("--paper sets method, number of maps and threshold. Omit these options, or omit --paper.")
         parse_threshold(self.used_threshold)
 
     @property
     def used_threshold(self) -> str:
-        """Threshold that is applied, which `paper` decides."""
+        """Applied threshold, taking `paper` into account."""
         return f"{parity.THRESHOLD}:{parity.Z_DEFAULT}" if self.paper else self.threshold
 
     @property
@@ -148,16 +146,16 @@ def store_dissociations(
     networks, tasks : sequence of str, optional
         Networks and tasks to test; all by default.
     name : str, optional
-        Name of the entry; by default that of the evaluation with the chosen networks and tasks.
+        Name of the entry; by default the name of the evaluation with the chosen networks and tasks.
     """
     entry = store.find(SCORES, scores, site)
     networks, tasks = list(networks or []), list(tasks or [])
-    found = dissociate(store.open(SCORES_CODEC, entry.name, entry.site), networks or None, tasks or None)
-    outcome = dissociation_outcome(found, entry.name)
+    result = dissociate(store.open(SCORES_CODEC, entry.name, entry.site), networks or None, tasks or None)
+    outcome = dissociation_outcome(result, entry.name)
     label = name or _default_name("dissociate", [entry.name, *networks, *tasks])
     chosen = {"networks": networks or "all", "tasks": tasks or "all"}
     save_experiment(store, outcome, label, entry.site, {SCORES: entry.name}, chosen)
-    return StoredExperiment(label, entry.site, found, outcome)
+    return StoredExperiment(label, entry.site, result, outcome)
 
 
 def store_templates(
@@ -168,7 +166,7 @@ def store_templates(
     name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "StoredExperiment[CorpusTemplates]":
-    """Make templates of corpora, count them in other texts, and store the outcome.
+    """Compute templates of corpora, count their occurrences in other texts, and store the outcome.
 
     Parameters
     ----------
@@ -183,7 +181,7 @@ def store_templates(
     name : str, optional
         Name of the entry; by default the corpora.
     progress : callable, optional
-        Called with the number of finished decompositions and of all.
+        Called with the number of finished decompositions and the total.
     """
     from lmri.decomposition import build
     from lmri.decomposition.individuals.corpus_templates import find_templates_by_corpus
@@ -198,15 +196,15 @@ def store_templates(
         return NetworkSet.from_estimator(estimator).threshold(by, **values)
 
     logger.info("Decomposing texts")
-    found = find_templates_by_corpus(
+    result = find_templates_by_corpus(
         fit, recordings, options.n_group, options.n_individual,
         min_volumes=options.min_volumes, threshold=options.iou, random_state=options.seed, progress=progress,
     )  # fmt: skip
-    names = [one.corpus for one in recordings]
+    names = [recording.corpus for recording in recordings]
     label = name or _default_name("templates", [*(["paper"] if options.paper else []), *names])
-    outcome = templates_outcome(found, options.paper_model, options.paper)
+    outcome = templates_outcome(result, options.paper_model, options.paper)
     save_experiment(store, outcome, label, space.site, {"corpora": names}, options.parameters())
-    return StoredExperiment(label, space.site, found, outcome)
+    return StoredExperiment(label, space.site, result, outcome)
 
 
 def _default_name(command: str, parts: Sequence[str]) -> str:

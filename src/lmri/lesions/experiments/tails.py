@@ -1,4 +1,4 @@
-"""Both tails beside matched controls: whether a set of neurons does worse than others like it, or better."""
+"""Both tails relative to matched controls: whether a set of neurons is worse or better than matched sets."""
 
 import numpy as np
 import pandas as pd
@@ -11,19 +11,19 @@ CONTROL_COLUMNS = ("task", "metric", "condition", "control_family", "draw", "n_n
 
 
 def control_table(scores: Scores, summary: pd.DataFrame) -> pd.DataFrame:
-    """List every control of every condition, for every task and metric.
+    """List all controls of all conditions, for every task and metric.
 
     Parameters
     ----------
     scores : Scores
-        With controls or without.
+        Scores, with or without controls.
     summary : DataFrame
-        Theirs; it takes long enough to be made once.
+        Summary of the scores, passed because it is slow to compute.
 
     Returns
     -------
     DataFrame
-        With `CONTROL_COLUMNS`; `condition` is the one that the control belongs to.
+        Table with `CONTROL_COLUMNS`; `condition` is the condition that is controlled.
     """
     controls = scores.conditions[scores.conditions["kind"] == "control"]
     intact = summary[summary["condition"] == INTACT].set_index(["task", "metric"])["value"]
@@ -31,8 +31,8 @@ def control_table(scores: Scores, summary: pd.DataFrame) -> pd.DataFrame:
     for task in scores.tasks:
         for metric in task.metrics:
             for condition, diffs in scores.control_diffs(task, metric).items():
-                own = controls[controls["control_of"] == condition]  # in the order of `diffs`
-                part = own[["control_family", "draw", "n_neurons"]].assign(
+                rows = controls[controls["control_of"] == condition]  # in the order of `diffs`
+                part = rows[["control_family", "draw", "n_neurons"]].assign(
                     task=task.name, metric=metric, condition=condition, diff=diffs
                 )
                 parts.append(part.assign(value=part["diff"] + intact[task.name, metric]))
@@ -40,21 +40,21 @@ def control_table(scores: Scores, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def p_better(diff: float, control_diffs: np.ndarray, higher_is_better: bool) -> float:
-    """Compute the share of sets, this one among them, that do at least as well: the other tail than `Scores.summary`'s.
+    """Compute the share of sets, including this one, that are at least as good: the tail opposite to `Scores.summary`.
 
     Parameters
     ----------
     diff : float
-        Difference from intact; NaN gives NaN.
+        Difference from intact; NaN returns NaN.
     control_diffs : ndarray of shape (n_controls,)
-        Those of the controls. One that broke the model did not do well. None of them gives NaN.
+        Differences of the controls. A non-finite one counts as not good. An empty array returns NaN.
     higher_is_better : bool
-        Of the metric.
+        Whether higher values of the metric are better.
 
     Returns
     -------
     float
-        ``(1 + controls at least as good) / (1 + controls)``.
+        Share ``(1 + controls at least as good) / (1 + controls)``.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def p_better(diff: float, control_diffs: np.ndarray, higher_is_better: bool) -> 
     """
     if not np.isfinite(diff) or not len(control_diffs):
         return float("nan")
-    # Equal up to rounding counts as equally good, as it counts as equally bad for the other tail.
+    # Equality up to rounding counts as equally good, as it counts as equally harmful in the other tail.
     good = (control_diffs >= diff - ROUNDING) if higher_is_better else (control_diffs <= diff + ROUNDING)
     return float((1 + (good & np.isfinite(control_diffs)).sum()) / (1 + len(control_diffs)))
 
@@ -71,25 +71,25 @@ def p_better(diff: float, control_diffs: np.ndarray, higher_is_better: bool) -> 
 def with_better(summary: pd.DataFrame, scores: Scores, controls: pd.DataFrame) -> pd.DataFrame:
     """Add ``p_better``, ``q_better`` and ``better`` (``"more"`` or ``"less"``) to a summary.
 
-    As `q` there, ``q_better`` is over all conditions of a task, metric and family, if the smallest p could reach 0.05.
-    Both are missing where draws stopped early: when they stop depends on harm, so the other tail cannot be counted.
+    Like `q`, ``q_better`` is computed over all conditions of a task, metric and family, if the smallest p could reach
+    0.05. Both are missing if draws stopped early: stopping depends on harm, so the other tail is biased.
     """
     more = {task.name: task.higher_is_better for task in scores.tasks}
     keys = ["condition", "task", "metric", "control_family"]
-    diffs = {key: own["diff"].to_numpy() for key, own in controls.groupby(keys)}
-    found = [
+    diffs = {key: group["diff"].to_numpy() for key, group in controls.groupby(keys)}
+    p_values = [
         p_better(row["diff"], diffs.get(tuple(row[key] for key in keys), np.empty(0)), more[row["task"]])
         for row in summary.to_dict("records")
     ]
     better = ["more" if more[task] else "less" for task in summary["task"]]
     if scores.design.stop_after:
-        found = [float("nan")] * len(found)
-    table = summary.assign(p_better=found, q_better=np.nan, better=better)
+        p_values = [float("nan")] * len(p_values)
+    table = summary.assign(p_better=p_values, q_better=np.nan, better=better)
     return with_q(table, "p_better", "q_better", ["task", "metric", "control_family"])
 
 
 def with_q(table: pd.DataFrame, p: str, q: str, by: list[str]) -> pd.DataFrame:
-    """Fill column `q` from column `p` within groups, where even the smallest possible p would reach 0.05."""
+    """Compute column `q` from column `p` within groups in which the smallest possible p would reach 0.05."""
     for _, family in table[table[p].notna()].groupby(by):
         if (1 / (1 + family["n_controls"])).max() <= ALPHA:
             table.loc[family.index, q] = q_values(family[p].to_numpy(dtype=float))

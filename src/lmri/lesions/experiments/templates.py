@@ -7,46 +7,49 @@ from lmri.storage.outcome import Outcome
 
 
 def templates_outcome(found: CorpusTemplates, model: str | None = None, parity: bool = False) -> Outcome:
-    """Put templates into words, the paper's layout, a table and a figure.
+    """Summarize templates as text, the paper's layout, a table and a figure.
 
     Parameters
     ----------
     found : CorpusTemplates
-        As `find_templates_by_corpus` gave them.
+        Result of `find_templates_by_corpus`.
     model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
-        Whose counts of the paper stand beside ours.
+        Model of the paper whose counts are shown alongside.
     parity : bool, default=False
-        Whether networks were made with the paper's choices.
+        Whether networks were computed with the paper's settings.
     """
     from lmri.decomposition.individuals.template_figure import draw_templates  # drawing takes a second to load
     from lmri.space.drawing import drawing
 
     model = check_model(model)
     iou = next(iter(found.overlaps.values())).threshold
-    said = [
-        f"Templates of {corpus}: {int((own.table['n_above'] > own.table['chance_95']).sum())} of {len(own.table)} "
-        "counts of a template in the texts of a corpus exceed the 95 % level of random networks with the same layer "
-        "profiles."
-        for corpus, own in found.overlaps.items()
+    sentences = [
+        f"Templates of {corpus}: {int((overlap.table['n_above'] > overlap.table['chance_95']).sum())} of "
+        f"{len(overlap.table)} counts of a template in the texts of a corpus exceed the 95 % level of random networks "
+        "with the same layer profiles."
+        for corpus, overlap in found.overlaps.items()
     ]
-    said.append(
-        f"Of {found.n_individuals} single texts, {found.n_not_converged} decompositions did not converge, and "
-        f"{found.n_nothing_found} found nothing; these count as empty."
+    sentences.append(
+        f"Among the decompositions of {found.n_individuals} single texts, {found.n_not_converged} did not converge and "
+        f"{found.n_nothing_found} found no network; these count as empty."
     )
     limits = (
-        "Counts depend on the number of single texts and of maps of each. The level of chance is exact for random "
-        "networks, but not for neurons that are in nearly every network, which make any two networks alike. No "
-        "count is corrected for their number. One model is one subject."
+        "Counts depend on the number of single texts and on the number of maps per text. The chance level is exact for "
+        "random networks, but not for networks that share neurons present in nearly every network, which make any two "
+        "networks similar. Counts are not corrected for multiple comparisons. One model is one subject."
     )
     caption = (
-        f"Networks of single texts with IoU > {iou:g} to each template, by the corpus of the text; a panel for each "
-        "corpus that made templates. Bold: beyond the 95 % level of random networks with the same layer profiles."
+        f"Networks of single texts with IoU > {iou:g} to each template, by the corpus of the text; one panel per "
+        "corpus with templates. Bold: above the 95 % level of random networks with the same layer profiles."
     )
     return Outcome(
         "templates",
         f"{PARITY.capitalize()}: templates by corpus" if parity else "Templates by corpus",
-        " ".join(said) + "\n\n" + limits,
+        " ".join(sentences) + "\n\n" + limits,
         {"templates": found.table},
-        {f"templates-of-{corpus}": templates_layout(own.table, model) for corpus, own in found.overlaps.items()},
+        {
+            f"templates-of-{corpus}": templates_layout(overlap.table, model)
+            for corpus, overlap in found.overlaps.items()
+        },
         {"templates": drawing(draw_templates(found.overlaps), caption)},
     )

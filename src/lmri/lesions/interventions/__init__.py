@@ -1,8 +1,7 @@
-"""Interventions: silence, keep or amplify neurons of a live model, and leave it as it was.
+"""Interventions: lesion, preserve or amplify neurons of a live model, which is restored afterwards.
 
-``lesion``, ``preserve`` and ``amplify`` are three constructors of one type: at some neurons, an activation ``x``
-becomes ``scale * x + shift``, or its value at a donor token; all others pass untouched, and so do tokens that are
-spared.
+``lesion``, ``preserve`` and ``amplify`` are three constructors of one type: at the target neurons, an activation ``x``
+becomes ``scale * x + shift``, or its value at a donor token. All other neurons, and all spared tokens, are unchanged.
 """
 
 import lazy_loader as _lazy

@@ -1,4 +1,4 @@
-"""What an intervention is: at some neurons of a live model an activation is changed, and the model left as it was."""
+"""The intervention: it changes activations of some neurons of a live model, which is restored afterwards."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError, SpaceMismatchError
 from lmri.lesions.baselines.resample_source import ResampleSource
-from lmri.lesions.interventions.positions import Spare, SparingReading
+from lmri.lesions.interventions.positions import MaskedTokens, TokenMask
 from lmri.lesions.interventions.resampling import CurrentTokens
 from lmri.models import altered, check_readable, describe_model
 from lmri.models.sites import hooked, n_declared, to_batch_tokens, widths
@@ -25,20 +25,20 @@ from lmri.storage import digest
 
 @dataclass(frozen=True)
 class Edit:
-    """What happens to one layer.
+    """Change of the activations of one layer.
 
     Parameters
     ----------
     layer : int
-        Slice of the space.
+        Index of the layer in the space.
     module : str
-        Path of its module, from the base model.
+        Path of the layer's module, relative to the base model.
     neurons : ndarray of int, shape (n_edited,)
-        Sorted.
+        Indices of the edited neurons, sorted.
     scale, shift : ndarray of float32, shape (n_edited,)
-        An activation ``x`` becomes ``scale * x + shift``.
+        Factor and offset: an activation ``x`` becomes ``scale * x + shift``.
     donors : ndarray of float32, shape (n_donors, n_edited), optional
-        Instead of that, it becomes the value at the token's donor.
+        Activations at donor tokens; if given, an activation becomes its value at the token's donor instead.
     """
 
     layer: int
@@ -51,26 +51,27 @@ class Edit:
 
 @dataclass(frozen=True, eq=False)
 class Intervention:
-    """A change of a model's activity, at every token or at all but some.
+    """A change of a model's activity, at all tokens or at a subset.
 
     Parameters
     ----------
     kind : {"lesion", "preserve", "amplify"}
-        What it is called.
+        Kind of intervention.
     target : Network
-        The neurons meant: changed by a lesion and by amplification, spared by preservation.
+        Target neurons: changed by a lesion or an amplification, spared by a preservation.
     scale : float
-        Factor at the changed neurons.
+        Factor applied at the changed neurons.
     shift : ndarray of shape (n_neurons,)
-        Added there; the baseline of a lesion.
+        Offset added at the changed neurons; the baseline of a lesion.
     label : str
-        What scores say of it, such as ``"zero"`` or ``"gain 1.5"``.
+        Label in scores, such as ``"zero"`` or ``"gain 1.5"``.
     donors : ResampleSource, optional
-        Tokens of a recording whose values replace the activations.
+        Donor tokens whose values replace the activations.
     sign_offset : float
-        If not 0, `shift` is this along the sign of the target's weights, and another one for another target.
-    spare : Spare, optional
-        Tokens at which nothing is changed.
+        Magnitude of an offset with the sign of each target weight, if not 0; `shift` is then recomputed for another
+        target.
+    spare : TokenMask, optional
+        Mask of the tokens at which nothing is changed.
     """
 
     kind: str
@@ -80,63 +81,63 @@ class Intervention:
     label: str
     donors: ResampleSource | None = None
     sign_offset: float = 0.0
-    spare: Spare | None = None
+    spare: TokenMask | None = None
 
     @property
     def space(self) -> NeuronSpace:
-        """The neurons of the target."""
+        """Space of the target's neurons."""
         return self.target.space
 
     @property
     def changed(self) -> np.ndarray:
-        """Which neurons are changed: bool, ``(n_neurons,)``."""
+        """Mask of the changed neurons: bool, ``(n_neurons,)``."""
         return ~self.target.members if self.kind == "preserve" else self.target.members
 
     @property
     def fit_texts(self) -> frozenset[str]:
-        """Hashes of the texts that it was made from: those of the network, and those of donor tokens."""
+        """Hashes of the texts that the intervention depends on: the network's texts and the donor tokens' texts."""
         return self.target.fit_texts | (self.donors.texts if self.donors else frozenset())
 
     def edits(self) -> list[Edit]:
-        """List the layers in which something changes."""
+        """List the edits, one per layer in which an activation changes."""
         identity = self.donors is None and self.scale == 1 and not self.shift[self.changed].any()
         edits = []
         for z, layer in enumerate(self.space.layers):
-            own = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
-            neurons = np.flatnonzero(self.changed[own])
+            in_layer = slice(int(self.space.offsets[z]), int(self.space.offsets[z + 1]))
+            neurons = np.flatnonzero(self.changed[in_layer])
             if neurons.size and not identity:
                 scale = np.full(neurons.size, self.scale, dtype=np.float32)
-                shift = self.shift[own][neurons].astype(np.float32)
-                donors = None if self.donors is None else self.donors.values[:, own][:, neurons]
+                shift = self.shift[in_layer][neurons].astype(np.float32)
+                donors = None if self.donors is None else self.donors.values[:, in_layer][:, neurons]
                 edits.append(Edit(z, layer.module, neurons, scale, shift, donors))
         return edits
 
     def digest(self) -> str:
-        """Hash of what it does to which neurons."""
+        """Return the hash of the neurons, the change and the spared tokens."""
         content = hashlib.sha256(self.target.members.tobytes())
         content.update(np.ascontiguousarray(self.shift, dtype=np.float32).tobytes())
-        # What is left out leaves the hashes of stored scores as they are.
+        # Absent parts are omitted, so that the hashes of earlier stored scores stay valid.
         optional = [part.digest() for part in (self.donors, self.spare) if part is not None]
         return digest([self.kind, self.label, self.scale, self.space.geometry, content.hexdigest(), *optional])
 
     def on_other(self, target: Network) -> "Intervention":
-        """Give the same intervention on other neurons, such as those of a matched control."""
-        shift = along(target, self.sign_offset) if self.sign_offset else self.shift
+        """Return the same intervention on other neurons, such as a matched control."""
+        shift = signed_offset(target, self.sign_offset) if self.sign_offset else self.shift
         return replace(self, target=target, shift=shift)
 
     @contextlib.contextmanager
     def on(self, model: PreTrainedModel, strict: bool = False) -> Iterator[PreTrainedModel]:
-        """Apply it to a model while the body runs.
+        """Apply the intervention to a model within the ``with`` block.
 
-        Interventions nest. The model's weights are never touched, and only the hooks made here are removed, also if the
-        body raises.
+        Interventions can be nested. The model's weights are never changed. Only the hooks registered here are removed,
+        even if the body raises.
 
         Parameters
         ----------
         model : PreTrainedModel
-            Of the geometry of the network.
+            Model with the geometry of the network.
         strict : bool, default=False
-            Refuse other weights than those recorded, instead of warning.
+            Whether to refuse weights that differ from the recorded ones, instead of warning.
 
         Raises
         ------
@@ -154,20 +155,20 @@ class Intervention:
             yield model
 
     def _reading(self) -> CurrentTokens | None:
-        """Give what watches the tokens that the model reads; None if what is done does not depend on them."""
+        """Return the tracker of the current tokens; None if the change does not depend on tokens."""
         if self.spare is not None:
-            return SparingReading(self.spare, self.donors)
+            return MaskedTokens(self.spare, self.donors)
         return CurrentTokens(self.donors) if self.donors is not None else None
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:
         check_readable(model)
         try:
-            found = widths(model, self.space)
+            layer_widths = widths(model, self.space)
         except SiteError as error:
             raise SpaceMismatchError(str(error)) from error
-        if tuple(found) != self.space.widths:
+        if tuple(layer_widths) != self.space.widths:
             raise SpaceMismatchError(
-                f"{type(model).__name__} has layers of width {found} at {self.space.site}; the network has "
+                f"{type(model).__name__} has layers of width {layer_widths} at {self.space.site}; the network has "
                 f"{list(self.space.widths)}. Use the model that was recorded."
             )
         n_blocks, needed = n_declared(model, stack_of(self.space.site)), max(self.space.blocks) + 1
@@ -175,46 +176,46 @@ class Intervention:
             raise SpaceMismatchError(
                 f"{type(model).__name__} has {n_blocks} layers, the network {needed}. Use the model that was recorded."
             )
-        own = NeuronSpace(self.space.layers, self.space.site, describe_model(model))
-        self.space.check_same(own, type(model).__name__, strict)
+        model_space = NeuronSpace(self.space.layers, self.space.site, describe_model(model))
+        self.space.check_same(model_space, type(model).__name__, strict)
 
     def __repr__(self) -> str:
         return f"<{self.kind} ({self.label}) of {self.target.name!r}: {int(self.changed.sum())} neurons changed>"
 
 
-def along(network: Network, offset: float) -> np.ndarray:
-    """Give every neuron the offset with the sign of its weight, float32; where the weight is 0, nothing."""
+def signed_offset(network: Network, offset: float) -> np.ndarray:
+    """Return the offset of every neuron with the sign of its weight, float32; 0 where the weight is 0."""
     return (np.float32(offset) * np.sign(network.weights)).astype(np.float32)
 
 
 def _writer(edit: Edit, reading: CurrentTokens | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Make the function that a hook calls: a copy with the edited coordinates, spared tokens given back."""
-    replace_ = _by_donors(edit, reading) if edit.donors is not None and reading is not None else _by_numbers(edit)
-    if not isinstance(reading, SparingReading):
+    """Return the hook function: it copies the activation, edits coordinates, and restores spared tokens."""
+    replace_ = _donor_writer(edit, reading) if edit.donors is not None and reading is not None else _affine_writer(edit)
+    if not isinstance(reading, MaskedTokens):
         return replace_
 
     def write(activation: torch.Tensor) -> torch.Tensor:
-        changed = replace_(activation).contiguous()  # so that the view below is one, also of OPT's flattened layers
+        changed = replace_(activation).contiguous()  # `to_batch_tokens` below needs a view, even of OPT's flattened layers
         spared = reading.spared.to(activation.device)
-        # Copied back rather than never written: what comes out is the very bits that came in.
+        # Original values are copied back, so that spared tokens are bit-identical to the input.
         to_batch_tokens(changed, *spared.shape)[spared] = to_batch_tokens(activation, *spared.shape)[spared]
         return changed
 
     return write
 
 
-def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
+def _affine_writer(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
     silent = bool((edit.scale == 0).all())
 
     @functools.cache
     def prepare(width: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        # Never as inference tensors, though a task may come first: a later forward pass may want gradients.
+        # No inference tensors, even if a task runs first: a later forward pass may need gradients.
         with torch.inference_mode(False):
             neurons = torch.from_numpy(edit.neurons).to(device)
             chosen = torch.zeros(width, dtype=torch.bool, device=device).index_fill(0, neurons, True)
             scale, shift = (
                 torch.zeros(width, dtype=dtype, device=device).index_copy(
-                    0, neurons, _as(part, device, dtype, edit.module)
+                    0, neurons, _to_tensor(part, device, dtype, edit.module)
                 )
                 for part in (edit.scale, edit.shift)
             )
@@ -222,36 +223,36 @@ def _by_numbers(edit: Edit) -> Callable[[torch.Tensor], torch.Tensor]:
 
     def write(activation: torch.Tensor) -> torch.Tensor:
         chosen, scale, shift = prepare(activation.shape[-1], activation.device, activation.dtype)
-        # In one pass over the layer. A silenced neuron is set, not multiplied: 0 times infinity would be NaN.
+        # One pass over the layer. A silenced neuron is set, not multiplied: 0 times infinity would be NaN.
         return torch.where(chosen, shift if silent else activation * scale + shift, activation)
 
     return write
 
 
-def _by_donors(edit: Edit, reading: CurrentTokens) -> Callable[[torch.Tensor], torch.Tensor]:
+def _donor_writer(edit: Edit, reading: CurrentTokens) -> Callable[[torch.Tensor], torch.Tensor]:
     @functools.cache
     def prepare(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode(False):
             neurons = torch.from_numpy(edit.neurons).to(device)
-            return neurons, _as(cast(np.ndarray, edit.donors), device, dtype, edit.module)
+            return neurons, _to_tensor(cast(np.ndarray, edit.donors), device, dtype, edit.module)
 
     def write(activation: torch.Tensor) -> torch.Tensor:
         neurons, values = prepare(activation.device, activation.dtype)
         changed = activation.clone(memory_format=torch.contiguous_format)
         donors = reading.donor_of_token.to(activation.device)
-        # A view, so that the flattened layers of OPT are written through it.
+        # A view, so that writing also works for the flattened layers of OPT.
         to_batch_tokens(changed, *donors.shape)[..., neurons] = values[donors]
         return changed
 
     return write
 
 
-def _as(values: np.ndarray, device: torch.device, dtype: torch.dtype, module: str) -> torch.Tensor:
-    """Bring values to the number format of the activations, if they fit into it."""
-    made = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
-    if not made.isfinite().all():
+def _to_tensor(values: np.ndarray, device: torch.device, dtype: torch.dtype, module: str) -> torch.Tensor:
+    """Convert values to the dtype of the activations, and check that they fit."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
+    if not tensor.isfinite().all():
         raise ValueError(
-            f"What is to be written at {module!r} reaches {np.abs(values).max():.3g}, which is beyond "
+            f"Values to be written at {module!r} reach {np.abs(values).max():.3g}, which exceeds the range of "
             f"{str(dtype).removeprefix('torch.')}. Load the model in another number format: dtype='bfloat16'."
         )
-    return made
+    return tensor

@@ -1,4 +1,4 @@
-"""What neurons write with: the weights by which a hidden neuron reaches the residual stream."""
+"""Output weights: the projection of each hidden neuron to the residual stream."""
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -11,26 +11,27 @@ from lmri.space.layers import is_input
 
 
 def output_norms(model: PreTrainedModel, space: NeuronSpace) -> np.ndarray:
-    """Compute the squared norm of the weights that every hidden neuron writes with.
+    """Compute the squared norm of every hidden neuron's output weights.
 
     Parameters
     ----------
     model : PreTrainedModel
-        With weights that can be read: neither quantized nor offloaded.
+        Model with readable weights: neither quantized nor offloaded.
     space : NeuronSpace
-        At ``mlp_hidden`` or ``attn_heads``, also of experts.
+        Neurons at ``mlp_hidden`` or ``attn_heads``, including those of experts.
 
     Returns
     -------
     ndarray of float64, shape (n_neurons,)
-        Sum of squares of its column of the MLP's final projection.
+        Sum of squares of the neuron's column of the MLP's final projection.
 
     Raises
     ------
     ValueError
-        At ``mlp_out`` and ``attn_out``, where a neuron has no weights to write with: it is a coordinate of the output.
+        If the site is ``mlp_out`` or ``attn_out``, where a neuron is a coordinate of the output and has no output
+        weights.
     SiteError
-        If the model has other layers, or weights that cannot be read.
+        If the layers of the model differ, or its weights cannot be read.
     """
     if not is_input(space.site):
         raise ValueError(
@@ -49,6 +50,6 @@ def output_norms(model: PreTrainedModel, space: NeuronSpace) -> np.ndarray:
                 f"The weights of {layer.module!r} cannot be read: they are quantized or offloaded. "
                 "Load the model in float32 on one device."
             )
-        # Linear keeps (out, in), Conv1D (in, out); experts are given as Linear keeps them.
+        # Linear stores (out, in), Conv1D (in, out); weights of experts are returned in the layout of Linear.
         norms.append(weight.detach().double().pow(2).sum(1 if isinstance(module, Conv1D) else 0).cpu().numpy())
     return np.concatenate(norms)

@@ -1,4 +1,4 @@
-"""Tokens that an intervention leaves alone, such as the attention sink at the start of every text."""
+"""Token masks: tokens that an intervention does not change, such as the attention sink at the start of every text."""
 
 import contextlib
 import inspect
@@ -17,25 +17,25 @@ from lmri.storage import digest
 
 SINKS = "sinks"
 ONLY = ("prompt", "generated", "last")
-"""Where alone something is to happen: at tokens of a prompt, at those generated from it, at the last of each pass."""
-_LISTED = 4  # beyond, a label counts instead of listing
+"""Token classes to which an intervention can be restricted: prompt, generated, or last token of each forward pass."""
+_LISTED = 4  # a label lists up to this number of values, and counts more
 
 
 @dataclass(frozen=True)
-class Spare:
-    """Which tokens pass untouched.
+class TokenMask:
+    """Tokens at which activations are not changed.
 
     Parameters
     ----------
     positions : tuple of int
-        Places in a text, counted from 0 and without pads; the first is the attention sink of decoders.
+        Positions in a text, counted from 0 without padding; position 0 is the attention sink of decoders.
     tokens : tuple of int
-        Ids, wherever they stand.
+        Token ids, at any position.
     only : {"prompt", "generated", "last"} or tuple of int, optional
-        All tokens but these pass untouched. What is read with a cache of keys and values is generated; what is read
-        before there is one is a prompt, and so is all of a text that is read at once. The last token is the last of a
-        text in each forward pass: that of the prompt, and then every one that is generated. Numbers are places in a
-        text, as in `positions`.
+        The only tokens that are changed. Tokens that are read with a non-empty key-value cache count as generated; all
+        others count as prompt, including every token of a text that is read at once. The last token is the last of a
+        text in each forward pass: the last token of the prompt, and then every generated token. Numbers are positions
+        in a text, as in `positions`.
     """
 
     positions: tuple[int, ...] = ()
@@ -44,61 +44,63 @@ class Spare:
 
     @property
     def label(self) -> str:
-        """What scores say of it."""
+        """Label in scores."""
         positions = "first token" if self.positions == (0,) else _listed("position", self.positions)
         spared = " and ".join(filter(None, [positions, _listed("token id", self.tokens)]))
         return ", ".join(filter(None, [_only_label(self.only), f"{spared} spared" if spared else ""]))
 
     def digest(self) -> str:
-        """Hash of what is spared."""
-        # What is left out leaves the hashes of stored scores as they are.
+        """Return the hash of the mask."""
+        # Absent parts are omitted, so that the hashes of earlier stored scores stay valid.
         only = [] if self.only is None else [self.only if isinstance(self.only, str) else list(self.only)]
         return digest([list(self.positions), list(self.tokens), *only])
 
 
-def make_spare(
+def make_token_mask(
     spare: str | None = None,
     positions: Iterable[int] | None = None,
     tokens: Iterable[int] | None = None,
     only: str | Iterable[int] | None = None,
-) -> Spare | None:
-    """Put together what is to be spared; None if that is nothing.
+) -> TokenMask | None:
+    """Build the mask of spared tokens; None if every token is changed.
 
     Raises
     ------
     ValueError
-        If `spare` or `only` is not known, or a position or id is not a whole number of at least 0.
+        If `spare` or `only` is unknown, or a position or id is not a non-negative integer.
     """
     if isinstance(only, str) and only not in ONLY:
         raise ValueError(
-            f"positions is {only!r}; accepted are {', '.join(map(repr, ONLY))}, places in a text such as [0, 1], and "
-            "None for all."
+            f"positions is {only!r}; accepted are {', '.join(map(repr, ONLY))}, positions in a text such as [0, 1], "
+            "and None for all."
         )
     if spare not in (None, SINKS):
         raise ValueError(
-            f"spare is {spare!r}; accepted are {SINKS!r}, for the first token of every text, and None. Name others by "
-            "spare_positions=[0, 1] or spare_tokens=[tokenizer.bos_token_id]."
+            f"spare is {spare!r}; accepted are {SINKS!r} (the first token of every text) and None. For other tokens, "
+            "use spare_positions=[0, 1] or spare_tokens=[tokenizer.bos_token_id]."
         )
-    places = _whole("spare_positions", positions) | ({0} if spare == SINKS else set())
+    masked_positions = _whole("spare_positions", positions) | ({0} if spare == SINKS else set())
     chosen = only if only is None or isinstance(only, str) else tuple(sorted(_whole("positions", only)))
     if chosen == ():
-        raise ValueError("positions is empty; nothing would be changed anywhere. Give at least one, or None for all.")
-    made = Spare(tuple(sorted(places)), tuple(sorted(_whole("spare_tokens", tokens))), chosen)
-    return made if made.positions or made.tokens or made.only is not None else None
+        raise ValueError(
+            "positions is empty, so the intervention would change nothing. Give at least one position, or None for all."
+        )
+    mask = TokenMask(tuple(sorted(masked_positions)), tuple(sorted(_whole("spare_tokens", tokens))), chosen)
+    return mask if mask.positions or mask.tokens or mask.only is not None else None
 
 
 def _whole(name: str, values: Iterable[int] | None) -> set[int]:
     given = [] if values is None else [values] if isinstance(values, int | str) else list(values)
     for value in given:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"{name} holds {value!r}; accepted are whole numbers of at least 0, such as [0, 1].")
+            raise ValueError(f"{name} contains {value!r}; accepted are integers of at least 0, such as [0, 1].")
     return {int(value) for value in given}
 
 
-def _listed(what: str, values: tuple[int, ...]) -> str:
+def _listed(noun: str, values: tuple[int, ...]) -> str:
     if len(values) > _LISTED:
-        return f"{len(values)} {what}s"
-    return f"{what}{'s' * (len(values) > 1)} {', '.join(map(str, values))}" if values else ""
+        return f"{len(values)} {noun}s"
+    return f"{noun}{'s' * (len(values) > 1)} {', '.join(map(str, values))}" if values else ""
 
 
 def _only_label(only: str | tuple[int, ...] | None) -> str:
@@ -109,10 +111,10 @@ def _only_label(only: str | tuple[int, ...] | None) -> str:
     return f"{_listed('position', only)} only"
 
 
-class SparingReading(CurrentTokens):
-    """What the model reads right now: which tokens are spared, and which donor every token has, if there are any."""
+class MaskedTokens(CurrentTokens):
+    """The tokens of the current forward pass: mask of spared tokens and, if there are donors, the donor of each."""
 
-    def __init__(self, spare: Spare, donors: ResampleSource | None = None) -> None:
+    def __init__(self, spare: TokenMask, donors: ResampleSource | None = None) -> None:
         if donors is not None:
             super().__init__(donors)
         self._has_donors = donors is not None
@@ -122,25 +124,26 @@ class SparingReading(CurrentTokens):
 
     @contextlib.contextmanager
     def of(self, model: PreTrainedModel, path: str) -> Iterator[None]:
-        """Watch the model, if it can tell what is asked."""
+        """Track the tokens of the model, if it can distinguish the requested ones."""
         parts = around(model, path)
         if self.spare.only in ("prompt", "generated") and not any(
             "past_key_values" in inspect.signature(part.forward).parameters for part in parts
         ):
             raise ValueError(
-                f"{type(model).__name__} keeps no keys and values, so what was generated cannot be told from its "
-                f"prompt, and positions={self.spare.only!r} means nothing. Name places: positions=[0, 1, 2]."
+                f"{type(model).__name__} has no key-value cache, so generated tokens cannot be distinguished from the "
+                f"prompt, and positions={self.spare.only!r} is undefined. Give positions as numbers: positions=[0, 1, "
+                "2]."
             )
         with super().of(model, path):
             yield
 
     @property
     def spared(self) -> torch.Tensor:
-        """Which tokens of the current forward pass are spared: bool, ``(n_texts, n_tokens)``."""
+        """Mask of the spared tokens of the current forward pass: bool, ``(n_texts, n_tokens)``."""
         if self._spared is None:
             raise ValueError(
-                f"Which tokens to spare is unknown: {self._why or 'a layer was called by itself'}. Call the model with "
-                "input_ids, or spare nothing."
+                f"The tokens to spare are unknown: {self._why or 'a layer was called by itself'}. Call the model with "
+                "input_ids, or spare no tokens."
             )
         return self._spared
 
@@ -154,16 +157,16 @@ class SparingReading(CurrentTokens):
             positions = _positions(ids, given).expand_as(ids)
             self._spared = _among(positions, self.spare.positions) | _among(ids, self.spare.tokens)
             self._spared |= self._outside(positions, given)
-        elif isinstance(embeddings, torch.Tensor) and self._spared is None:  # else an outer part had the tokens
+        elif isinstance(embeddings, torch.Tensor) and self._spared is None:  # else an outer module had the tokens
             if self.spare.tokens:
-                self._why = "the model was given embeddings, in which no token ids can be read"
+                self._why = "the model was given embeddings, which contain no token ids"
                 return
             shape = embeddings[..., 0]
             positions = _positions(shape, given).expand_as(shape)
             self._spared = _among(positions, self.spare.positions) | self._outside(positions, given)
 
     def _outside(self, positions: torch.Tensor, given: dict[str, Any]) -> torch.Tensor:
-        """Say which tokens are not among the only ones at which anything is to happen."""
+        """Return the mask of the tokens outside the restriction `only`."""
         only = self.spare.only
         if only is None:
             return torch.zeros_like(positions, dtype=torch.bool)
@@ -174,8 +177,8 @@ class SparingReading(CurrentTokens):
             real = torch.ones_like(positions)
             if isinstance(mask, torch.Tensor) and mask.ndim == 2 and mask.shape[1] >= positions.shape[1]:
                 real = mask[:, -positions.shape[1] :].to(positions.device).long()
-            places = torch.arange(positions.shape[1], device=positions.device)
-            return places != (real * (places + 1)).argmax(dim=1, keepdim=True)
+            indices = torch.arange(positions.shape[1], device=positions.device)
+            return indices != (real * (indices + 1)).argmax(dim=1, keepdim=True)
         past = given.get("past_key_values")
         is_generated = past is not None and int(past.get_seq_length()) > 0
         return torch.full_like(positions, is_generated == (only == "prompt"), dtype=torch.bool)

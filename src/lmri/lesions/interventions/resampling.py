@@ -1,4 +1,4 @@
-"""The token that the model reads, and the token of a recording from which lesioned neurons take their values."""
+"""The tokens of the current forward pass, and the recorded donor tokens whose values lesioned neurons take."""
 
 import contextlib
 import functools
@@ -14,12 +14,12 @@ from lmri.models.sites import around
 
 
 class CurrentTokens:
-    """The tokens of the current forward pass, and the resampled token of each.
+    """The tokens of the current forward pass, and the donor token of each.
 
     Parameters
     ----------
     donors : ResampleSource
-        Tokens from which values are taken.
+        Donor tokens and their activations.
     """
 
     def __init__(self, donors: ResampleSource) -> None:
@@ -28,18 +28,18 @@ class CurrentTokens:
 
     @property
     def donor_of_token(self) -> torch.Tensor:
-        """ResampleSource in the current forward pass: int, ``(n_texts, n_tokens)``."""
+        """Donor of every token of the current forward pass: int, ``(n_texts, n_tokens)``."""
         if self._now is None:
             raise ValueError(
-                "Which tokens the model reads is unknown, so they have no donor: it was given embeddings, or a layer "
-                "was called by itself. Call the model with input_ids, or take the baseline 'zero' or a recording's "
-                "mean."
+                "The tokens that the model reads are unknown, so they have no donor: the model was given embeddings, "
+                "or a layer was called by itself. Call the model with input_ids, or use the baseline 'zero' or the "
+                "mean of a recording."
             )
         return self._now
 
     @contextlib.contextmanager
     def of(self, model: PreTrainedModel, path: str) -> Iterator[None]:
-        """Watch, while the body runs, what the parts of the model around the module at `path` are given to read."""
+        """Track the inputs of the modules around the module at `path` within the ``with`` block."""
         with contextlib.ExitStack() as stack:
             for part in around(model, path):
                 look = functools.partial(self._look, inspect.signature(part.forward))
@@ -51,7 +51,7 @@ class CurrentTokens:
         given = signature.bind_partial(*args, **kwargs).arguments
         given = {**given, **given.get("kwargs", {})}
         ids = given.get("input_ids")
-        if isinstance(ids, torch.Tensor):  # else an outer part may have been given them
+        if isinstance(ids, torch.Tensor):  # otherwise an outer module may have received them
             positions = _positions(ids, given).expand_as(ids)
             chosen = self.donors.choose(positions.cpu().numpy(), ids.cpu().numpy())
             self._now = torch.from_numpy(chosen).to(ids.device)
@@ -61,11 +61,11 @@ class CurrentTokens:
 
 
 def _positions(ids: torch.Tensor, given: dict[str, Any]) -> torch.Tensor:
-    """Find the place of every token in its text, pads and cached tokens considered."""
+    """Return the position of every token in its text, accounting for padding and cached tokens."""
     n_tokens = ids.shape[1]
     mask, places, past = (given.get(name) for name in ("attention_mask", "position_ids", "past_key_values"))
     if isinstance(mask, torch.Tensor) and mask.ndim == 2 and mask.shape[1] >= n_tokens:
-        # While text is generated the mask covers the tokens in the cache, too.
+        # During generation the mask also covers the tokens in the cache.
         return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -n_tokens:]
     if isinstance(places, torch.Tensor) and places.ndim == 2:
         return places

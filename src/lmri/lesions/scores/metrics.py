@@ -1,7 +1,7 @@
-"""Metrics: what item rows come to, as functions of sums over clusters, so that resampling clusters costs one product.
+"""Metrics of item rows, as functions of sums over clusters, so that a bootstrap of clusters is one matrix product.
 
-A mean needs two sums of each cluster. F1, Matthews' correlation and balanced accuracy need its confusion table: how
-often each true label was given each predicted one.
+A mean needs two sums per cluster. F1, Matthews' correlation and balanced accuracy need the confusion table of each
+cluster: the counts of predicted labels by true label.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ import pandas as pd
 
 
 def f1(tables: np.ndarray, positive: int) -> np.ndarray:
-    """F1 of one label, ``2 TP / (2 TP + FP + FN)``; 0 where it neither is true nor predicted, as in scikit-learn.
+    """Compute F1 of one label, ``2 TP / (2 TP + FP + FN)``; 0 if it never occurs, as in scikit-learn.
 
     Parameters
     ----------
     tables : ndarray of shape (..., n_labels, n_labels)
         Counts; rows are true labels, columns are predicted ones.
     positive : int
-        Which label.
+        Index of the positive label.
     """
     hits = tables[..., positive, positive]
     both = tables[..., positive, :].sum(-1) + tables[..., :, positive].sum(-1)
@@ -27,14 +27,14 @@ def f1(tables: np.ndarray, positive: int) -> np.ndarray:
 
 
 def matthews(tables: np.ndarray, positive: int = -1) -> np.ndarray:
-    """Matthews' correlation of any number of labels [1]_; 0 where all is one label, as in scikit-learn.
+    """Compute Matthews' correlation for any number of labels [1]_; 0 if there is only one, as in scikit-learn.
 
     Parameters
     ----------
     tables : ndarray of shape (..., n_labels, n_labels)
         Counts; rows are true labels, columns are predicted ones.
     positive : int
-        Not used: the labels are alike.
+        Not used, as the metric is symmetric in the labels.
 
     References
     ----------
@@ -49,7 +49,7 @@ def matthews(tables: np.ndarray, positive: int = -1) -> np.ndarray:
 
 
 def balanced_accuracy(tables: np.ndarray, positive: int = -1) -> np.ndarray:
-    """Mean share of each label's items that are right, over the labels that occur.
+    """Compute the mean recall over the labels that occur.
 
     Parameters
     ----------
@@ -69,25 +69,25 @@ CONFUSION: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "matthews": matthews,
     "balanced_accuracy": balanced_accuracy,
 }
-"""Metrics of labels; any other metric is a mean."""
+"""Metrics computed from labels; any other metric is a mean."""
 
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """Per condition and cluster, the sums that a metric is a function of.
+    """Sums per condition and cluster from which a metric is computed.
 
     Parameters
     ----------
     clusters : list of str
-        Sorted.
+        Names of the clusters, sorted.
     parts : dict of str to ndarray of shape (n_clusters, n_parts)
-        By condition; NaN under one that broke the model.
+        Sums by condition; NaN for a condition under which the model gave no finite value.
     combine : callable
-        From sums, ``(n_draws, n_parts)``, to the metric, ``(n_draws,)``.
+        Function from sums, ``(n_draws, n_parts)``, to the metric, ``(n_draws,)``.
     unparseable : dict of str to float
         Share of items without a value, by condition.
     n_items : int
-        Of the task.
+        Number of items of the task.
     """
 
     clusters: list[str]
@@ -97,7 +97,7 @@ class ClusterSums:
     n_items: int
 
     def metric(self, condition: str, counts: np.ndarray) -> np.ndarray:
-        """Give the metric if every cluster came `counts` times, ``(n_draws, n_clusters)``: ``(n_draws,)``."""
+        """Compute the metric, ``(n_draws,)``, with clusters weighted by `counts`, ``(n_draws, n_clusters)``."""
         return self.combine(counts @ self.parts[condition])
 
 
@@ -109,18 +109,18 @@ def cluster_sums(
     Parameters
     ----------
     items : DataFrame
-        With ``condition, item, cluster, n_tokens, value``; for a metric of labels ``label, predicted``.
+        Item rows with ``condition, item, cluster, n_tokens, value``; for a metric of labels also ``label, predicted``.
     metric : str
-        One of `CONFUSION`, or any other name for the mean of `column`.
+        Metric in `CONFUSION`, or any other name for the mean of `column`.
     column : str
-        What a mean is taken of.
+        Column that a mean is computed from.
     per_token : bool
-        Whether items count by their tokens in a mean.
+        Whether a mean weights items by their number of tokens.
     can_fail : bool
-        Whether a missing value is an answer that could not be read, and is left out. Any other missing value makes the
-        metric of its condition missing.
+        Whether a missing value means an answer that could not be parsed, which is excluded. Otherwise, a missing value
+        makes the metric of its condition missing.
     positive : str
-        The label that F1 is of.
+        Positive label of F1.
     """
     missing = ~np.isfinite(items["value"].to_numpy(dtype=float))
     unread = missing & can_fail
@@ -148,7 +148,10 @@ def cluster_sums(
 
 def _means(items: pd.DataFrame, column: str, per_token: bool) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     if column not in items:
-        raise ValueError(f"The items have no values in {column!r}, which their task names as a metric.")
+        raise ValueError(
+            f"The items have no column {column!r}, which their task names as a metric. Remove it from the metrics of "
+            "the task."
+        )
     weight = items["n_tokens"].to_numpy(dtype=float) if per_token else np.ones(len(items))
 
     def ratio(sums: np.ndarray) -> np.ndarray:
@@ -162,19 +165,19 @@ def _tables(items: pd.DataFrame, metric: str, positive: str) -> tuple[np.ndarray
     true, predicted = items["label"].to_numpy(dtype=str), items["predicted"].to_numpy(dtype=str)
     labels = np.union1d(true, predicted)
     if metric == "f1" and positive not in labels:
-        # Neither true nor predicted under any condition: a place of its own, which stays empty.
+        # Neither true nor predicted under any condition: it gets an empty row and column.
         labels = np.append(labels, positive)
     order = np.argsort(labels)
     rows, columns = (order[np.searchsorted(labels, names, sorter=order)] for names in (true, predicted))
     n = len(labels)
     one_hot = np.zeros((len(items), n * n))
     one_hot[np.arange(len(items)), rows * n + columns] = 1.0
-    place = int(np.flatnonzero(labels == positive)[0]) if metric == "f1" else -1
+    index = int(np.flatnonzero(labels == positive)[0]) if metric == "f1" else -1
 
     def measure(sums: np.ndarray) -> np.ndarray:
         tables = sums.reshape(*sums.shape[:-1], n, n)
-        values = CONFUSION[metric](tables, place)
-        # Nothing read, or a broken model: there is no such number as an F1 of nothing.
+        values = CONFUSION[metric](tables, index)
+        # The metric is undefined if no answer was parsed or the model gave NaN.
         return np.where(tables.sum((-2, -1)) > 0, values, np.nan)
 
     return one_hot, measure

@@ -1,7 +1,7 @@
-"""Scores: item-level rows, and a summary with fixed columns that is a pure function of them. Data only.
+"""Scores: item rows, and a summary with fixed columns that is a pure function of them (data only).
 
-An *item* is what a task scores, such as one text. A *condition* is the intact model, a lesion, or a control of one.
-The text, or whatever the task names as its cluster, is the unit that is resampled; tokens never are.
+An *item* is the unit that a task scores, such as one text. A *condition* is the intact model, a lesion, or a control of
+a lesion. The bootstrap resamples clusters, which are texts unless the task defines others; it never resamples tokens.
 """
 
 import warnings
@@ -16,7 +16,7 @@ import pandas as pd
 
 from lmri.exceptions import DataWarning
 from lmri.lesions.scores.metrics import ClusterSums, cluster_sums
-from lmri.lesions.scores.p_values import at_least_as_bad, counted_p, largest_p, sequential_p
+from lmri.lesions.scores.p_values import at_least_as_bad, maxt_p, permutation_p, sequential_p
 from lmri.networks.thresholds import q_values
 from lmri.space import ModelInfo
 from lmri.space.html import html_table
@@ -38,35 +38,35 @@ INTACT = "intact"
 ALPHA = 0.05
 N_BOOTSTRAP = 2000
 FEWEST_CLUSTERS = 5
-"""Below this no interval is given: a bootstrap of so few would be far too narrow."""
+"""Smallest number of clusters for an interval: a bootstrap of fewer clusters would be far too narrow."""
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What the summary has to know of a task.
+    """Properties of a task that the summary needs.
 
     Parameters
     ----------
     name : str
-        Of the task.
+        Name of the task.
     scoring : str
-        How it is scored: ``"loglikelihood"``, ``"loglikelihood/token"`` or ``"loglikelihood/character"`` where that is
-        divided by length, ``"generate"``, or ``"head"``.
+        Scoring method: ``"loglikelihood"``; ``"loglikelihood/token"`` or ``"loglikelihood/character"``, which divide by
+        length; ``"generate"``; or ``"head"``.
     metric : str
-        What the values are, such as ``"nats_per_token"`` or ``"accuracy"``; ``"f1"``, ``"matthews"`` and
-        ``"balanced_accuracy"`` are made of labels, and any other is a mean of the values.
+        Metric, such as ``"nats_per_token"`` or ``"accuracy"``; ``"f1"``, ``"matthews"`` and ``"balanced_accuracy"`` are
+        computed from labels, any other metric is a mean of the values.
     higher_is_better : bool
-        Decides what "worse" means.
+        Whether higher values are better.
     per_token : bool
-        Whether items count by their tokens, or each the same.
+        Whether items are weighted by their number of tokens; otherwise all have equal weight.
     also : tuple of str
-        Further metrics of the same items, each with rows of its own: those of labels, or any column of the items.
+        Further metrics of the same items, each with separate rows: metrics of labels, or any column of the items.
     positive : str
-        The label that F1 is of.
+        Positive label of F1.
     split : str
-        Of which split the items are: ``"fit"``, ``"select"`` or ``"test"``; empty if they were not split.
+        Split of the items: ``"fit"``, ``"select"`` or ``"test"``; empty if they were not split.
     note : str
-        What a reader of the row should know of the data.
+        Caveats of the data, shown in every row.
     """
 
     name: str
@@ -80,19 +80,17 @@ class TaskInfo:
     note: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "also", tuple(self.also))  # a list, if it comes from a file
+        object.__setattr__(self, "also", tuple(self.also))  # a list if read from a file
         if "f1" in self.metrics and not self.positive:
-            raise ValueError(
-                f"The task {self.name!r} has the metric 'f1', but names no positive label. Give positive=."
-            )
+            raise ValueError(f"The task {self.name!r} has the metric 'f1', but no positive label. Give positive=.")
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """All metrics, the task's own first."""
+        """All metrics; the main metric of the task comes first."""
         return (self.metric, *self.also)
 
     def identity(self) -> dict[str, Any]:
-        """Say what values depend on, for hashes; what is left at its default leaves a hash as it was without it."""
+        """Return the properties that values depend on, for hashes; defaults are omitted to keep older hashes valid."""
         optional = {name: getattr(self, name) for name in ("also", "positive", "split") if getattr(self, name)}
         required = ("name", "scoring", "metric", "higher_is_better", "per_token")
         return {name: getattr(self, name) for name in required} | optional
@@ -100,16 +98,16 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Design:
-    """How controls were drawn, which decides how p is computed.
+    """Design of the controls, which determines how p is computed.
 
     Parameters
     ----------
     stop_after : int
-        Controls at least as bad as a network after which no more were drawn for it; 0 if all were.
+        Number of controls at least as harmful as a network after which drawing stopped; 0 if all were drawn.
     n_planned : int
-        Draws a network if none stops early; 0 if that is not known, as in scores of earlier versions.
+        Planned number of draws per network; 0 if it is unknown, as in scores of earlier versions.
     joint : tuple of str
-        Families of controls whose draws of one number, over all networks, are controls of these networks together.
+        Families of controls whose draws with the same number are joint controls of all networks.
     """
 
     stop_after: int = 0
@@ -117,33 +115,32 @@ class Design:
     joint: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "joint", tuple(self.joint))  # a list, if it comes from a file
+        object.__setattr__(self, "joint", tuple(self.joint))  # a list if read from a file
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What an evaluation gave.
+    """Result of an evaluation.
 
     Parameters
     ----------
     items : DataFrame
-        ``condition, task, item, cluster, n_tokens, value``, and ``repeat`` where a condition was scored several times,
-        as with several seeds of donor tokens; classification adds ``label, predicted, margin``, and what
-        is generated ``answer``. A value that could not be read off a generated answer is NaN, and so is one of a model
-        that gives NaN.
+        Item rows: ``condition, task, item, cluster, n_tokens, value``, and ``repeat`` if a condition was scored several
+        times, for example with several seeds of donor tokens; classification adds ``label, predicted, margin``, and
+        generation ``answer``. The value is NaN if a generated answer could not be parsed or the model gave NaN.
     conditions : DataFrame
-        ``condition, kind, network, n_neurons, control_of, control_family, draw, note``; `kind` is ``intact``,
-        ``network``, ``union``, ``random`` or ``control``.
+        Conditions: ``condition, kind, network, n_neurons, control_of, control_family, draw, note``; `kind` is
+        ``intact``, ``network``, ``union``, ``random`` or ``control``.
     tasks : sequence of TaskInfo
-        In order.
+        Tasks in the order of the summary.
     seed : int
-        Of the controls and of the bootstrap.
+        Seed of the controls and of the bootstrap.
     model : ModelInfo, optional
-        The weights that were scored, which may be others than those that were recorded.
+        Evaluated model, whose weights may differ from the recorded ones.
     made_of : mapping
-        Hashes of everything that the rows are a function of: weights, tasks, conditions and controls.
+        Hashes of everything that determines the rows: weights, tasks, conditions and controls.
     design : Design
-        How controls were drawn.
+        Design of the controls.
     """
 
     items: pd.DataFrame
@@ -155,52 +152,53 @@ class Scores:
     design: "Design" = field(default_factory=lambda: Design())
 
     def __post_init__(self) -> None:
-        # Tasks without labels or answers leave these columns empty, and files hold text there.
+        # Tasks without labels or answers leave these columns empty; files store empty text.
         gaps = [name for name in ITEM_TEXT if name in self.items and self.items[name].isna().any()]
         if gaps:
             object.__setattr__(self, "items", self.items.assign(**{name: self.items[name].fillna("") for name in gaps}))
 
     def summary(self) -> pd.DataFrame:
-        """Summarize: a row for every condition, task and metric, ``intact`` first, controls beside what they control.
+        """Compute the summary: one row per condition, task, metric and family of controls, ``intact`` first.
 
         Returns
         -------
         DataFrame
-            With `SUMMARY_COLUMNS`. Rows of a task's own metric come before those of its further ones:
+            Table with `SUMMARY_COLUMNS`. Rows of a task's main metric come before rows of its further metrics:
 
             ``value``
-                The metric under this condition; ``diff`` is its difference from intact, and ``ci_low`` to ``ci_high``
-                the 95 % interval of `diff` over resampled clusters (texts).
+                Metric under this condition; ``diff`` is its difference from intact, and ``ci_low`` to ``ci_high`` the
+                95 % interval of `diff` over resampled clusters (texts).
             ``control_mean``
                 Mean `diff` of the matched controls; ``effect`` is ``diff - control_mean``, and ``effect_low`` to
-                ``effect_high`` its 95 % interval over resampled clusters: whether the network does more than its
-                controls on other texts, too, the controls held fixed.
+                ``effect_high`` its 95 % interval over resampled clusters, with the controls held fixed: whether the
+                effect relative to controls generalizes to other texts.
             ``p``
-                (1 + controls at least as bad) / (1 + controls): whether this set of neurons is unusual among sets
-                matched to it, for this model and these items. It never falls below 1 / (1 + ``n_controls``). If draws
-                stopped early, it is that of Besag and Clifford, and `control_mean` is of the draws that were made.
+                (1 + controls at least as harmful) / (1 + controls): whether this set of neurons is unusual among sets
+                matched to it, for this model and these items. It is never below 1 / (1 + ``n_controls``). If draws
+                stopped early, it is the sequential p of Besag and Clifford, and `control_mean` is the mean of the draws
+                that were made.
             ``p_max``
-                `p` adjusted for having looked at all conditions of the same task, metric and family of controls: how
-                often the largest effect among jointly drawn controls of all of them is as large. Missing where draws
-                are not joint or stopped early.
+                `p` adjusted for all conditions of the same task, metric and family of controls (max-T): how often the
+                largest effect among jointly drawn controls is at least as large. Missing if draws are not joint or
+                stopped early.
             ``q``
                 `p` adjusted for the false discovery rate over all conditions of the same task, metric and family of
-                controls; missing where even the smallest possible p of all of them would not be significant at 0.05.
+                controls; missing if even the smallest possible p in all of them would not be significant at 0.05.
             ``n_repeats``, ``sd_repeats``
-                How often the condition was scored, as with several seeds of donor tokens, and the standard deviation
-                of the value over these; `value` is of all of them together.
+                Number of repetitions of the condition, for example with several seeds of donor tokens, and the standard
+                deviation of the value over repetitions; `value` pools all repetitions.
             ``unparseable``
-                Share of generated answers without a value. Where nothing is generated, a value that is missing means
-                that the model gives NaN or infinity; the mean is missing then, too, and so is p.
+                Share of generated answers without a value. Without generation, a missing value means that the model
+                gives NaN or infinity; then the mean and p are also missing.
             ``majority_rate, balanced_accuracy, mean_margin, predicted_counts, collapsed``
-                What an accuracy has to be read beside, as in `label_counts`; missing where there are no labels.
+                Context for interpreting an accuracy, as in `label_counts`; missing if there are no labels.
         """
         table = self._summary.copy()
         broken = table.loc[~np.isfinite(table["value"].astype(float)), "condition"].unique()
         if len(broken):
             warnings.warn(
-                f"Under {', '.join(map(repr, broken[:5]))} the model gives NaN or infinity, or no answer that could be "
-                "read, so there is no score.",
+                f"Under {', '.join(map(repr, broken[:5]))} the model gives NaN or infinity, or no answer could be "
+                "parsed, so there is no score. Use a weaker intervention or another scoring.",
                 DataWarning,
                 stacklevel=2,
             )
@@ -221,31 +219,31 @@ class Scores:
         return table
 
     def _n_draws(self, n_controls: pd.Series) -> pd.Series:
-        """Count the draws by which p is bounded: those planned, where stopping early is what made them fewer."""
+        """Count the draws that bound p: the planned draws if drawing stopped early, else the actual ones."""
         return n_controls * 0 + self.design.n_planned if self.design.stop_after else n_controls
 
     @property
     def p_floor(self) -> float:
-        """The smallest p that the controls allow; 1 if there are none."""
+        """Smallest p that the number of controls allows; 1 if there are none."""
         draws = self.conditions.loc[self.conditions["kind"] == "control"]
         counts = self._n_draws(draws.groupby(["control_of", "control_family"]).size())
         return float(1 / (1 + counts.min())) if len(counts) else 1.0
 
     @property
     def controls_needed(self) -> int:
-        """Matched controls with which one network alone could reach q ≤ 0.05 among all that are tested with it."""
+        """Number of matched controls with which a single network can reach q ≤ 0.05 among all tested networks."""
         n_tested = self.conditions.loc[self.conditions["kind"] == "control", "control_of"].nunique()
         return max(0, round(n_tested / ALPHA) - 1)
 
     def control_diffs(self, task: TaskInfo, metric: str | None = None) -> dict[str, np.ndarray]:
-        """List the difference from intact of every control, by the condition it belongs to.
+        """List the difference from intact of every control, by the condition that it controls.
 
         Parameters
         ----------
         task : TaskInfo
-            One of `tasks`.
+            Task in `tasks`.
         metric : str, optional
-            One of its metrics; its own by default.
+            Metric of the task; the main metric by default.
         """
         sums = self._sums(task, metric or task.metric)
         whole = np.ones((1, len(sums.clusters)))
@@ -257,32 +255,32 @@ class Scores:
         }
 
     def diffs(self, task: TaskInfo, conditions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Compute differences from intact, over all texts and over resampled ones.
+        """Compute differences from intact, over all texts and over bootstrap samples of texts.
 
         Parameters
         ----------
         task : TaskInfo
-            One of `tasks`; its own metric is taken.
+            Task in `tasks`; its main metric is used.
         conditions : sequence of str
-            Networks, controls or whatever else was scored.
+            Scored conditions, such as networks or controls.
 
         Returns
         -------
         whole : ndarray of shape (n_conditions,)
-            In the units of the metric.
+            Differences over all texts, in units of the metric.
         resampled : ndarray of shape (n_bootstrap, n_conditions)
-            The same clusters are drawn for every condition, and for every task that has these clusters; tasks of other
-            texts are drawn independently.
+            Differences over resampled clusters. The same clusters are drawn for every condition, and for every task
+            with these clusters; tasks with other texts are drawn independently.
         """
         sums = self._sums(task, task.metric)
         drawn = zlib.crc32("\n".join(sums.clusters).encode())
         counts = _resampled(len(sums.clusters), [self.seed, drawn])
         whole = np.ones((1, len(sums.clusters)))
-        one, many = (
+        over_all, over_samples = (
             np.stack([sums.metric(name, how) for name in conditions], axis=-1) - sums.metric(INTACT, how)[:, None]
             for how in (whole, counts)
         )
-        return one[0], many
+        return over_all[0], over_samples
 
     def _sums(self, task: TaskInfo, metric: str) -> ClusterSums:
         return sums_of(self.items[self.items["task"] == task.name], task, metric)
@@ -324,36 +322,39 @@ class Scores:
                 if len(sums.clusters) >= FEWEST_CLUSTERS and np.isfinite(diff):
                     resampled = sums.metric(name, counts) - intact_resampled
                     row["ci_low"], row["ci_high"] = np.nanpercentile(resampled, [2.5, 97.5])
-            rows.extend(self._beside_controls(row, name, value, task, sums, counts, resampled))
-        self._add_largest(rows, value, task)
+            rows.extend(self._control_rows(row, name, value, task, sums, counts, resampled))
+        self._add_p_max(rows, value, task)
         return rows
 
     def _spread_of_repeats(self, task: TaskInfo, metric: str) -> dict[str, dict[str, object]]:
-        """Say how much a condition's value depends on what was repeated, such as the seed of donor tokens."""
+        """Compute the spread of each condition's value over repetitions, such as seeds of donor tokens."""
         if "repeat" not in self.items:
             return {}
-        own = self.items[(self.items["task"] == task.name) & (self.items["repeat"] >= 0)]
+        repeats = self.items[(self.items["task"] == task.name) & (self.items["repeat"] >= 0)]
         values: dict[str, list[float]] = {}
-        for _, items in own.groupby("repeat"):
+        for _, items in repeats.groupby("repeat"):
             for name, value in values_of(items, task, metric).items():
                 values.setdefault(name, []).append(value)
         return {
-            name: {"n_repeats": len(found), "sd_repeats": float(np.std(found, ddof=1)) if len(found) > 1 else np.nan}
-            for name, found in values.items()
+            name: {
+                "n_repeats": len(repeat_values),
+                "sd_repeats": float(np.std(repeat_values, ddof=1)) if len(repeat_values) > 1 else np.nan,
+            }
+            for name, repeat_values in values.items()
         }
 
     @cached_property
     def _label_facts(self) -> dict[tuple[str, str], dict[str, object]]:
-        """What an accuracy has to be read beside, by condition and task."""
+        """Context for interpreting an accuracy, by condition and task."""
         facts: dict[tuple[str, str], dict[str, object]] = {}
-        for (condition, task), own in self.label_counts().groupby(["condition", "task"], sort=False):
-            shared = own.iloc[0]
+        for (condition, task), labels in self.label_counts().groupby(["condition", "task"], sort=False):
+            shared = labels.iloc[0]
             facts[str(condition), str(task)] = {
                 name: shared[name] for name in ("majority_rate", "balanced_accuracy", "mean_margin", "collapsed")
-            } | {"predicted_counts": ", ".join(f"{row.label} {row.n_predicted}" for row in own.itertuples())}
+            } | {"predicted_counts": ", ".join(f"{row.label} {row.n_predicted}" for row in labels.itertuples())}
         return facts
 
-    def _beside_controls(
+    def _control_rows(
         self,
         row: dict[str, object],
         name: str,
@@ -372,8 +373,8 @@ class Scores:
             names = list(draws["condition"])
             diffs = np.array([value[control] - value[INTACT] for control in names])
             bad = at_least_as_bad(diffs, diff, task.higher_is_better)
-            p = sequential_p(bad, self.design.stop_after) if self.design.stop_after else counted_p(bad)
-            beside: dict[str, object] = {
+            p = sequential_p(bad, self.design.stop_after) if self.design.stop_after else permutation_p(bad)
+            comparison: dict[str, object] = {
                 "control_family": family,
                 "control_mean": diffs.mean(),
                 "effect": diff - diffs.mean(),
@@ -381,39 +382,42 @@ class Scores:
                 "n_controls": len(diffs),
             }
             if resampled is not None and np.isfinite(diffs).all():
-                own = sum(sums.metric(control, counts) for control in names) / len(names)
-                beyond = resampled - (own - sums.metric(INTACT, counts))
-                beside["effect_low"], beside["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
-            rows.append(row | beside)
+                control_values = sum(sums.metric(control, counts) for control in names) / len(names)
+                beyond = resampled - (control_values - sums.metric(INTACT, counts))
+                comparison["effect_low"], comparison["effect_high"] = np.nanpercentile(beyond, [2.5, 97.5])
+            rows.append(row | comparison)
         return rows
 
-    def _add_largest(self, rows: list[dict[str, object]], value: Mapping[str, float], task: TaskInfo) -> None:
-        """Add `p_max` to the rows of every family of controls, where draws are joint and whole."""
+    def _add_p_max(self, rows: list[dict[str, object]], value: Mapping[str, float], task: TaskInfo) -> None:
+        """Add `p_max` to the rows of every family of controls whose draws are joint and complete."""
         if self.design.stop_after:
             return
         controls = self.conditions[self.conditions["kind"] == "control"]
         for family, draws in controls.groupby("control_family"):
             if family not in self.design.joint:
                 continue
-            places = draws.pivot(index="draw", columns="control_of", values="condition")
-            if places.isna().to_numpy().any():
-                continue  # a network without all of its controls
-            harm = np.array([[value[name] for name in places], *[[value[one] for one in row] for row in places.values]])
+            table = draws.pivot(index="draw", columns="control_of", values="condition")
+            if table.isna().to_numpy().any():
+                continue  # some controls of a network are missing
+            effects = np.array(
+                [[value[name] for name in table], *[[value[control] for control in row] for row in table.values]]
+            )
             sign = -1.0 if task.higher_is_better else 1.0
-            found = dict(zip(places, largest_p(sign * (harm - value[INTACT])), strict=True))
+            p_max = dict(zip(table, maxt_p(sign * (effects - value[INTACT])), strict=True))
             for row in rows:
                 if row["control_family"] == family:
-                    row["p_max"] = found[str(row["condition"])]
+                    row["p_max"] = p_max[str(row["condition"])]
 
     def label_counts(self) -> pd.DataFrame:
-        """Say how classifications came about: a row for every condition, classification task and label.
+        """Count true and predicted labels: one row per condition, classification task and label.
 
         Returns
         -------
         DataFrame
             ``condition, task, label, n_true, n_predicted, recall, majority_rate, balanced_accuracy, mean_margin,
-            collapsed``; an accuracy at the majority rate, with all predictions on one label, has learned nothing.
-            Answers that could not be read count in ``n_true`` only; the margin is missing where none is known.
+            collapsed``. An accuracy equal to the majority rate, with all predictions on one label, shows no
+            discrimination. Answers that could not be parsed count only in ``n_true``; the margin is missing if the
+            scoring gives none.
         """
         columns = [
             "condition", "task", "label", "n_true", "n_predicted", "recall", "majority_rate", "balanced_accuracy",
@@ -426,7 +430,7 @@ class Scores:
         classified = self.items[self.items["condition"].isin(shown) & (self.items["label"] != "")]
         for (condition, task), items in classified.groupby(["condition", "task"], sort=False):
             true = items["label"].value_counts()
-            # Of the items that the accuracy is of.
+            # Only items that enter the accuracy.
             read = items[(items["predicted"] != "") & items["value"].notna()]
             majority = read["label"].value_counts().max() / len(read) if len(read) else np.nan
             recall = (read["predicted"] == read["label"]).groupby(read["label"]).mean()
@@ -450,8 +454,8 @@ class Scores:
 
 
 def sums_of(items: pd.DataFrame, task: TaskInfo, metric: str) -> ClusterSums:
-    """Sum up the items of a task by condition and cluster, for one of its metrics."""
-    # Only an answer that was generated can fail to be read; any other missing value makes the metric missing.
+    """Compute the sums of a task's items by condition and cluster, for one of its metrics."""
+    # Only generated answers can fail to be parsed; any other missing value makes the metric missing.
     column = "value" if metric == task.metric else metric
     return cluster_sums(items, metric, column, task.per_token, task.scoring == "generate", task.positive)
 
@@ -464,6 +468,6 @@ def values_of(items: pd.DataFrame, task: TaskInfo, metric: str) -> dict[str, flo
 
 
 def _resampled(n_clusters: int, seed: int | Sequence[int]) -> np.ndarray:
-    """Draw how often each cluster comes in every bootstrap sample, ``(N_BOOTSTRAP, n_clusters)``."""
+    """Draw the count of each cluster in every bootstrap sample, ``(N_BOOTSTRAP, n_clusters)``."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=N_BOOTSTRAP).astype(float)

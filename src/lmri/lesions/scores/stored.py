@@ -1,4 +1,4 @@
-"""Scores as entries of a study."""
+"""Storage of scores as entries of a study."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +17,7 @@ SCORES = "scores"
 
 
 def write_scores(file: File, scores: Scores) -> None:
-    """Write items, conditions, the summary made of them, and label counts if there are labels."""
+    """Write items, conditions, their summary and, if there are labels, label counts."""
     storage.write_table(file("items.tsv.gz"), scores.items)
     storage.write_table(file("conditions.tsv"), scores.conditions)
     storage.write_table(file("scores.tsv"), scores.summary())
@@ -26,7 +26,7 @@ def write_scores(file: File, scores: Scores) -> None:
 
 
 def read_scores(file: File, info: Mapping[str, Any], seed: int) -> Scores:
-    """Read items and conditions; the summary is made of them again."""
+    """Read items and conditions; the summary is recomputed."""
     model = ModelInfo(**info["model"]) if info["model"] else None
     items = storage.read_table(file("items.tsv.gz"), ITEM_TEXT)
     conditions = storage.read_table(file("conditions.tsv"), CONDITION_TEXT)
@@ -73,7 +73,7 @@ def save_scores(
     def write(folder: Path) -> None:
         write_scores(store.file(site, name, folder), scores)
 
-    found = {
+    results = {
         "tasks": [asdict(task) for task in scores.tasks],
         "model": asdict(scores.model) if scores.model else None,
         "p_floor": scores.p_floor,
@@ -81,4 +81,4 @@ def save_scores(
     }
     inputs = scores_inputs(store, networks, site, scores.made_of)
     shown = {**(parameters or {}), "seed": scores.seed}
-    return store.entries.write(SCORES, site, name, inputs, shown, found, write)
+    return store.entries.write(SCORES, site, name, inputs, shown, results, write)

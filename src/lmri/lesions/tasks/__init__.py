@@ -1,4 +1,4 @@
-"""Tasks: what a model is scored on. One file a task; anything with ``info``, ``texts`` and ``score`` is one."""
+"""Tasks on which models are scored, one file per task; any object with the interface of `Task` is a task."""
 
 import lazy_loader as _lazy
 

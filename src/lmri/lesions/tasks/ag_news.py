@@ -1,4 +1,4 @@
-"""AG News: is a piece of news about the world, sports, business or science? [1]_.
+"""AG News: topic of a news item (world, sports, business or science) [1]_.
 
 Files number the labels from 0 (Hugging Face) or from 1 (the official CSV, whose column is "Class Index", or unnamed).
 
@@ -18,17 +18,19 @@ NAMES = ("World", "Sports", "Business", "Sci/Tech")
 
 def _prepare(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     known = {str(column).strip().casefold(): str(column) for column in table}
-    made = {}
+    new_columns = {}
     if "class index" in known:
-        written = [str(one).strip() for one in table[known["class index"]]]
+        written = [str(index).strip() for index in table[known["class index"]]]
         wrong = sorted(set(written) - {"1", "2", "3", "4"})
         if wrong:
-            raise ValueError(f"{where} has the class indices {wrong}; accepted are 1 to 4: {', '.join(NAMES)}.")
-        made["label"] = [NAMES[int(one) - 1] for one in written]
+            raise ValueError(
+                f"{where} has the class indices {wrong}; accepted are 1 to 4 ({', '.join(NAMES)}). Correct the file."
+            )
+        new_columns["label"] = [NAMES[int(index) - 1] for index in written]
     text = table[find_column(table, ("text", "description"), where)].astype(str)
     if "title" in known:
         text = table[known["title"]].astype(str) + " " + text
-    return table.assign(text=text, **made), ()
+    return table.assign(text=text, **new_columns), ()
 
 
 RECIPE = Recipe(

@@ -1,4 +1,4 @@
-"""What a task has to offer."""
+"""Interface of tasks, and functions that tasks share."""
 
 import warnings
 from dataclasses import replace
@@ -12,40 +12,40 @@ from lmri.exceptions import DataWarning
 from lmri.lesions.scores import TaskInfo
 from lmri.models import bucket, evaluation_mode, input_device, right_pad
 
-_WASTE = 0.1  # beyond that, a larger batch is slower than two smaller ones
+_WASTE = 0.1  # share of padding above which one large batch is slower than two smaller ones
 
 
 class Task(Protocol):
-    """Something that a model can be scored on.
+    """A task on which a model can be scored.
 
     Attributes
     ----------
     info : TaskInfo
-        Name, scoring and metric; after scoring also what a reader of the scores has to know.
+        Name, scoring and metric; after scoring also caveats of the scores.
     texts : list of str
-        What is read, so that texts which made a network can be kept out.
+        Texts that the model reads, so that texts in which a network was found can be excluded.
     """
 
     info: TaskInfo
     texts: list[str]
 
     def digest(self) -> str:
-        """Hash of everything that the scores of a model depend on."""
+        """Return the hash of everything that the scores of a model depend on."""
         ...
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
-        """Score the model as it is now.
+        """Score the model in its current state.
 
         Returns
         -------
         DataFrame
-            A row an item: ``item, cluster, n_tokens, value``, and whatever else the task knows.
+            One row per item: ``item, cluster, n_tokens, value``, and further columns of the task.
         """
         ...
 
 
 def remark(info: TaskInfo, text: str, stacklevel: int = 3) -> TaskInfo:
-    """Warn of something about the items, and write it into the note that stands in every row; each text once."""
+    """Warn about the items, and add the warning to the note of every row, without duplicates."""
     if text in info.note:
         return info
     warnings.warn(f"{info.name}: {text}.", DataWarning, stacklevel=stacklevel)
@@ -53,7 +53,7 @@ def remark(info: TaskInfo, text: str, stacklevel: int = 3) -> TaskInfo:
 
 
 def prompt_ids(tokenizer: Any, text: str) -> list[int]:
-    """Tokenize a text that goes on: without the end token that some tokenizers put behind every text."""
+    """Tokenize a prompt, without the end token that some tokenizers append."""
     ids = [int(token) for token in tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"]]
     eos = getattr(tokenizer, "eos_token_id", None)
     return ids[:-1] if ids and ids[-1] == eos and not text.endswith(str(tokenizer.eos_token)) else ids
@@ -63,8 +63,8 @@ def check_causal(model: PreTrainedModel, task: str) -> None:
     """Raise `TypeError` unless the model predicts each token from those before it."""
     if getattr(model.config, "is_encoder_decoder", False) or not model.can_generate():
         raise TypeError(
-            f"{task} needs a causal language model; {type(model).__name__} is none. "
-            "Load a model that generates text from left to right."
+            f"{task} needs a causal language model, but {type(model).__name__} is not causal. Load a model that "
+            "generates text from left to right."
         )
 
 
@@ -74,16 +74,16 @@ def token_log_likelihoods(model: PreTrainedModel, rows: list[list[int]], batch_s
     Parameters
     ----------
     model : PreTrainedModel
-        Causal.
+        Causal model.
     rows : list of list of int
-        Token ids, each row read on its own, of at least 2 tokens.
+        Token ids; each row is read separately and has at least 2 tokens.
     batch_size : int
-        Rows read at once.
+        Number of rows per forward pass.
 
     Returns
     -------
     list of Tensor of shape (n_tokens - 1,)
-        Nats, float64, in the order of `rows`.
+        Log-likelihoods in nats, float64, in the order of `rows`.
     """
     results: dict[int, torch.Tensor] = {}
     with evaluation_mode(model):
@@ -92,6 +92,6 @@ def token_log_likelihoods(model: PreTrainedModel, rows: list[list[int]], batch_s
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
             target = ids[:, 1:, None].to(logits.device)
             likelihoods = logits.gather(-1, target)[..., 0] - logits.logsumexp(-1)
-            for place, row in enumerate(batch):
-                results[row] = likelihoods[place, : len(rows[row]) - 1].double().cpu()
+            for index, row in enumerate(batch):
+                results[row] = likelihoods[index, : len(rows[row]) - 1].double().cpu()
     return [results[row] for row in range(len(rows))]

@@ -1,4 +1,4 @@
-"""Classification: which of a few labels a model gives to texts, scored in one of three ways."""
+"""Classification of texts into a few labels, scored by likelihood, generation or a classification head."""
 
 import math
 import re
@@ -18,55 +18,55 @@ from lmri.storage import digest, text_hash
 from lmri.storage.texts import get_column, read_table_file
 
 SCORINGS = ("loglikelihood", "loglikelihood/token", "loglikelihood/character", "generate", "head")
-"""Ways to score; the first ones by the likelihood of each label's words, as it is or divided by their length."""
+"""Scoring methods; the first three use the likelihood of each label's words, as it is or divided by their length."""
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Classification:
-    """Accuracy, by the log-likelihood of each label's words after a prompt, by generation, or by a classifier's head.
+    """Accuracy by log-likelihood of each label's words after a prompt, by generation, or by a classifier's head.
 
     Parameters
     ----------
     texts : iterable of str, or of mapping of str to str
-        One an item; items of several texts have them by name, such as ``{"premise": …, "hypothesis": …}``.
+        Text of each item; for items with several texts, a mapping by name, such as ``{"premise": …, "hypothesis": …}``.
     labels : iterable of str
-        The true label of each.
+        True label of each item.
     verbalizer : mapping of str to str
-        The words that stand for each label, as they follow the prompt: ``{"pos": " good", "neg": " bad"}``.
+        Words that represent each label after the prompt: ``{"pos": " good", "neg": " bad"}``.
     prompt : str, default="{text}"
-        With ``{text}``, or the names of the texts in braces, where the texts go. A head reads the texts alone.
+        Prompt with ``{text}``, or the names of the texts in braces, as placeholders. A head reads only the texts.
     clusters : iterable of str, optional
-        What is resampled as one, such as the document of each item; by default each text.
+        Unit of resampling of each item, such as its document; by default each text.
     name : str, default="classification"
-        What tables call it.
+        Name in tables.
     batch_size : int, default=8
-        Prompts read at once.
+        Number of prompts per forward pass.
     scoring : str, default="loglikelihood"
-        ``"loglikelihood"``: the label whose words are most likely, so that nothing can fail to parse;
-        ``"loglikelihood/token"`` and ``"loglikelihood/character"`` divide by the length of the words.
-        ``"generate"``: the label that the model names in a greedy answer; one that names none has no value.
-        ``"head"``: the label that a sequence-classification model gives.
+        Scoring method. ``"loglikelihood"``: the label whose words are most likely, so that parsing cannot fail;
+        ``"loglikelihood/token"`` and ``"loglikelihood/character"`` divide by the length of the words. ``"generate"``:
+        the label that the model names in a greedy answer; an answer without a label has no value. ``"head"``: the label
+        that a sequence-classification model predicts.
     also : iterable of str, default=()
         Further metrics of the same items: ``"f1"``, ``"matthews"``, ``"balanced_accuracy"``.
     positive : str, default=""
-        The label that F1 is of.
+        Positive label of F1.
     max_new_tokens : int, default=16
-        Most tokens of a generated answer.
+        Largest number of tokens of a generated answer.
     aliases : mapping of str to sequence of str, optional
-        Other names by which a head may call each label.
+        Alternative names of each label in the configuration of a head.
     split : str, default=""
-        Of which split the items are, for the rows: ``"fit"``, ``"select"`` or ``"test"``.
+        Split of the items, shown in the rows: ``"fit"``, ``"select"`` or ``"test"``.
     note : str, default=""
-        What a reader of the rows should know of the items. Labels that no item has, and words that the prompt does not
-        name, are added and warned of.
+        Caveats of the items, shown in the rows. Labels without items, and words that the prompt does not name, are
+        added with a warning.
 
     Examples
     --------
     >>> words = {"pos": " good", "neg": " bad"}
-    >>> task = Classification(["What a film!", "Oh dear."], ["pos", "neg"], words, "{text} It was")
+    >>> task = Classification(["A great film!", "Oh dear."], ["pos", "neg"], words, "{text} It was")
     >>> task.prompts
-    ['What a film! It was', 'Oh dear. It was']
+    ['A great film! It was', 'Oh dear. It was']
     """
 
     def __init__(
@@ -117,26 +117,32 @@ class Classification:
             raise ValueError(f"scoring is {scoring!r}; accepted are {', '.join(map(repr, SCORINGS))}.")
         if not any(f"{{{field}}}" in self.prompt for field in self.items[0]):
             field = next(iter(self.items[0]), "text")
-            raise ValueError(f"The prompt {self.prompt!r} does not hold '{{{field}}}', the place of the text.")
+            raise ValueError(
+                f"The prompt {self.prompt!r} does not contain '{{{field}}}', the placeholder of the text. Add it."
+            )
         if len(self.verbalizer) < 2:
-            raise ValueError(f"The verbalizer has {len(self.verbalizer)} labels; at least 2 are needed.")
+            raise ValueError(f"The verbalizer has {len(self.verbalizer)} labels. Give at least 2.")
         unknown = sorted(set(self.labels) - set(self.verbalizer))
         if unknown:
             raise ValueError(
                 f"The labels {unknown} have no words in the verbalizer ({list(self.verbalizer)}). Add them."
             )
         if not all(self.verbalizer.values()):
-            raise ValueError("A label's words are empty; the model cannot prefer them. Give each label words.")
+            raise ValueError("The words of a label are empty, so they have no likelihood. Give words for each label.")
         said = [words.strip().casefold() for words in self.verbalizer.values()]
         if len(set(said)) < len(said):
-            raise ValueError(f"Two labels have the same words ({list(self.verbalizer.values())}). Give each its own.")
+            raise ValueError(
+                f"Two labels have the same words ({list(self.verbalizer.values())}). Give each label different words."
+            )
         if positive and positive not in self.verbalizer:
-            raise ValueError(f"positive is {positive!r}; the labels are {', '.join(map(repr, self.verbalizer))}.")
+            raise ValueError(
+                f"positive is {positive!r}; accepted are the labels {', '.join(map(repr, self.verbalizer))}."
+            )
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1.")
 
     def _look(self) -> None:
-        """Warn of labels that do not occur, and of words that the prompt keeps to itself."""
+        """Warn of labels without items, and of words that the prompt does not name."""
         absent = [label for label in self.verbalizer if label not in self.labels]
         if absent:
             self.info = remark(self.info, f"no item is {' or '.join(map(repr, absent))}", stacklevel=4)
@@ -146,20 +152,20 @@ class Classification:
         unnamed = [
             words for words in said.values() if not re.search(rf"(?<!\w){re.escape(words)}(?!\w)", self.prompt, re.I)
         ]
-        # A prompt that names no label is one to be completed, such as "It was"; an answer to it cannot be expected.
+        # A prompt that names no label is to be completed, such as "It was"; a generated answer cannot be expected.
         if unnamed and (len(unnamed) < len(said) or self.info.scoring == "generate"):
             self.info = remark(self.info, f"the prompt does not name {' or '.join(map(repr, unnamed))}", stacklevel=4)
 
     @classmethod
     def from_file(cls, path: Path, name: str = "classification") -> "Classification":
-        """Read items from a table with the columns ``prompt`` and ``label``; scored is the label after a space.
+        """Read items from a table with the columns ``prompt`` and ``label``; the label after a space is scored.
 
         Parameters
         ----------
         path : Path
-            CSV, TSV, JSONL, JSON or Parquet.
+            Path of a CSV, TSV, JSONL, JSON or Parquet file.
         name : str
-            What tables call it.
+            Name in tables.
         """
         table = read_table_file(path)
         prompts, labels = (
@@ -169,7 +175,7 @@ class Classification:
         return cls(prompts, labels, {label: f" {label}" for label in sorted(set(labels))}, name=name)
 
     def digest(self) -> str:
-        """Hash of prompts, labels, words and clusters, and of what else a way to score depends on."""
+        """Return the hash of prompts, labels, words and clusters, and of the settings of the scoring method."""
         content = [self.prompts, self.labels, self.verbalizer, self.clusters, self.batch_size]
         further: list[Any] = []
         if self.info.scoring == "generate":
@@ -179,11 +185,11 @@ class Classification:
         return digest([self.info.identity(), *content, *further])
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
-        """Score every item: ``value`` is 1 if the label is right; ``margin`` by how many nats it beats the others.
+        """Score every item: ``value`` is 1 if the label is right; ``margin`` is its advantage over the others in nats.
 
-        The margin is of the likelihoods that decide, so after division by a length if there is one; a generated answer
-        has none, but its text is in ``answer``. Tokens are those of the prompt with the first label's words, of the
-        prompt, or of what the head reads.
+        The margin refers to the likelihoods that decide, after division by a length if there is one; a generated answer
+        has no margin, but its text is in ``answer``. The number of tokens counts the prompt with the first label's
+        words, the prompt, or the input of the head.
         """
         if self.info.scoring == "head":
             return self._by_head(model, tokenizer)
@@ -196,16 +202,16 @@ class Classification:
         names = list(self.verbalizer)
         rows, firsts = self._rows(model, tokenizer, names)
         likelihoods = token_log_likelihoods(model, rows, self.batch_size)
-        # Token i is predicted at place i - 1.
+        # Token i is predicted at position i - 1.
         sums = [float(row[first - 1 :].sum()) for row, first in zip(likelihoods, firsts, strict=True)]
         items = []
         for number in range(len(self.items)):
-            own = range(number * len(names), (number + 1) * len(names))
+            indices = range(number * len(names), (number + 1) * len(names))
             values = {
-                name: sums[place] / self._length(name, len(rows[place]) - firsts[place])
-                for name, place in zip(names, own, strict=True)
+                name: sums[index] / self._length(name, len(rows[index]) - firsts[index])
+                for name, index in zip(names, indices, strict=True)
             }
-            items.append(self._item(number, len(rows[own[0]]), values))
+            items.append(self._item(number, len(rows[indices[0]]), values))
         return pd.DataFrame(items)
 
     def _length(self, name: str, n_tokens: int) -> int:
@@ -220,8 +226,8 @@ class Classification:
                 self.info = remark(self.info, text)
         return pd.DataFrame(
             [
-                self._item(number, n_tokens[number], dict(zip(order, own, strict=True)))
-                for number, own in enumerate(values)
+                self._item(number, n_tokens[number], dict(zip(order, log_probabilities, strict=True)))
+                for number, log_probabilities in enumerate(values)
             ]
         )
 
@@ -230,7 +236,7 @@ class Classification:
         limit = context_length(model, tokenizer)
         for number, row in enumerate(rows):
             if not row:
-                raise ValueError(f"Prompt {number} has no tokens. Give it words.")
+                raise ValueError(f"Prompt {number} has no tokens. Give a non-empty prompt.")
             if limit is not None and len(row) + self.max_new_tokens > limit:
                 raise ValueError(
                     f"Item {number} has {len(row)} tokens, and {self.max_new_tokens} more are to be generated; the "
@@ -270,7 +276,7 @@ class Classification:
         }
 
     def _rows(self, model: PreTrainedModel, tokenizer: Any, names: Sequence[str]) -> tuple[list[list[int]], list[int]]:
-        """Tokenize every prompt with every answer, and find where the answer starts."""
+        """Tokenize every prompt with every answer, and find the first token of the answer."""
         rows, firsts = [], []
         limit = context_length(model, tokenizer)
         for number, prompt in enumerate(self.prompts):
@@ -280,8 +286,8 @@ class Classification:
                 if row[: len(before)] != before or len(row) == len(before) or not before:
                     raise ValueError(
                         f"The tokenizer merges the end of prompt {number} with the answer {self.verbalizer[name]!r}, "
-                        "so the answer has no likelihood of its own. Let the prompt end without a space, and the "
-                        "answers start with one."
+                        "so the answer has no separate likelihood. End the prompt without a space, and start the "
+                        "answers with one."
                     )
                 if limit is not None and len(row) > limit:
                     raise ValueError(
@@ -293,16 +299,17 @@ class Classification:
 
 
 def fill(prompt: str, item: Mapping[str, str], name: str) -> str:
-    """Put an item's texts into a prompt; braces inside of the texts are text.
+    """Insert an item's texts into a prompt; braces inside the texts are not interpreted.
 
     Raises
     ------
     ValueError
-        If the prompt has a place for a text that the item has not.
+        If the prompt has a placeholder without a text in the item.
     """
     missing = [field for field in _FIELD.findall(prompt) if field not in item]
     if missing and list(item) != ["text"]:
         raise ValueError(
-            f"The prompt of {name} has a place for {missing[0]!r}; the items have {', '.join(map(repr, item))}."
+            f"The prompt of {name} has a placeholder for {missing[0]!r}; the items have {', '.join(map(repr, item))}. "
+            "Use one of these."
         )
     return _FIELD.sub(lambda match: item.get(match[1], match[0]), prompt)

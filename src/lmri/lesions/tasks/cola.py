@@ -1,4 +1,4 @@
-"""CoLA: is a sentence acceptable English? Accuracy and, as in GLUE, Matthews' correlation [1]_.
+"""CoLA: grammatical acceptability of a sentence. Accuracy and, as in GLUE, Matthews' correlation [1]_.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Free text: a causal model answers in its own words, and the words are compared with references."""
+"""Free text: answers that a causal model generates are compared with references."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,31 +17,31 @@ Measure = Callable[[str, Sequence[str]], float]
 
 
 class FreeText:
-    """Answers of a causal model, greedy, compared with reference texts.
+    """Greedy answers of a causal model, compared with reference texts.
 
-    Any text is an answer, also an empty one, which scores 0; nothing can fail to be read. If the model gives NaN, there
-    is no value.
+    Every text is a valid answer, so parsing cannot fail; an empty one scores 0. If the model gives NaN, there is no
+    value.
 
     Parameters
     ----------
     items : iterable of mapping of str to str
-        The texts of each item, by the names that stand in the prompt.
+        Texts of each item, by their names in the prompt.
     references : iterable of sequence of str
-        Right answers of each, at least one.
+        Correct answers of each item, at least one.
     prompt : str
-        With the fields in braces.
+        Prompt with the fields in braces.
     measures : mapping of str to callable
-        From answer and references to a score that is better if higher; the first is the task's metric.
+        Functions from answer and references to a score, higher is better; the first is the main metric.
     clusters : iterable of str, optional
-        What is resampled as one; by default each item.
+        Unit of resampling of each item; by default each item is a unit.
     shortened : str, optional
-        The field that is cut at its end if a prompt is longer than the context; without it such a prompt is an error.
+        Field that is truncated if a prompt exceeds the context; without it such a prompt raises an error.
     first_line : bool, default=True
-        Whether the answer ends with its first line.
+        Whether only the first line of the answer counts.
     max_new_tokens : int, default=32
-        Most tokens of an answer.
+        Largest number of tokens of an answer.
     name, batch_size, split, note
-        As of `lmri.tasks.Classification`.
+        Parameters as in `lmri.tasks.Classification`.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class FreeText:
         split: str = "",
         note: str = "",
     ) -> None:
-        self.items, self.references = [dict(item) for item in items], [list(own) for own in references]
+        self.items, self.references = [dict(item) for item in items], [list(reference) for reference in references]
         self.clusters = (
             [text_hash("\x1f".join(item.values())) for item in self.items]
             if clusters is None
             else [str(cluster) for cluster in clusters]
         )
         if not self.items:
-            raise ValueError(f"{name} has no items. Give at least one, with its references.")
+            raise ValueError(f"{name} has no items. Give at least one item with its references.")
         if not len(self.items) == len(self.references) == len(self.clusters) or not all(self.references):
             raise ValueError(
                 f"{name} has {len(self.items)} items, {len(self.references)} lists of references and "
@@ -83,17 +83,17 @@ class FreeText:
         self.info = TaskInfo(name, "generate", metric, True, False, also=tuple(also), split=split, note=note)
 
     def digest(self) -> str:
-        """Hash of prompts, references, clusters, and how answers are made."""
+        """Return the hash of prompts, references, clusters and generation settings."""
         how = [self.shortened, self.first_line, self.max_new_tokens, self.batch_size]
         return digest([self.info.identity(), self.prompts, self.references, self.clusters, how])
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
-        """Score every item: ``value`` is the task's metric, further ones have columns of their own."""
+        """Score every item: ``value`` is the main metric; further metrics have separate columns."""
         check_causal(model, self.info.name)
         limit = context_length(model, tokenizer)
         budget = None if limit is None else limit - self.max_new_tokens
-        made = [self._row(number, tokenizer, budget) for number in range(len(self.items))]
-        rows, n_cut = [row for row, _ in made], sum(cut for _, cut in made)
+        encoded = [self._row(number, tokenizer, budget) for number in range(len(self.items))]
+        rows, n_cut = [row for row, _ in encoded], sum(cut for _, cut in encoded)
         if n_cut:
             text = f"{n_cut} of {len(rows)} items cut at the context ({self.shortened})"
             self.info = remark(self.info, text)
@@ -131,9 +131,11 @@ class FreeText:
                     f"Item {number} of {self.info.name!r} has {whole} tokens, and {self.max_new_tokens} more are to be "
                     f"generated; the model reads {budget + self.max_new_tokens}. Shorten it, or name the field to cut."
                 )
-            # By characters, since tokens at the seams depend on what is beside them; a few rounds are enough.
+            # Truncation is by characters, since tokens at the boundary depend on their context; a few rounds suffice.
             item[self.shortened] = text[: min(len(text) - 1, len(text) * budget // len(ids))]
             ids = prompt_ids(tokenizer, fill(self.prompt, item, self.info.name))
         if not ids:
-            raise ValueError(f"The prompt of item {number} of {self.info.name!r} has no tokens. Give it words.")
+            raise ValueError(
+                f"The prompt of item {number} of {self.info.name!r} has no tokens. Give a non-empty prompt."
+            )
         return ids, len(ids) < whole

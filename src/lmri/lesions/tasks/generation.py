@@ -1,4 +1,4 @@
-"""Generation: greedy answers to prompts, by the model as it is now, and what can be read off them."""
+"""Generation of greedy answers to prompts, and parsing of labels from them."""
 
 import contextlib
 import re
@@ -17,75 +17,75 @@ _NEGATION = re.compile(r"\b(not|no|never|neither|nor|cannot|isn't|aren't|wasn't|
 def generate(
     model: PreTrainedModel, tokenizer: Any, rows: Sequence[list[int]], max_new_tokens: int, batch_size: int
 ) -> list[str | None]:
-    """Let a causal model go on from prompts: greedy, with its key-value cache, whatever its own settings are.
+    """Generate answers to prompts with a causal model: greedy, with key-value cache, ignoring the model's settings.
 
-    Only prompts of the same length are read together. Padding on the left would shift the positions of some
-    architectures, and that changes what they say.
+    Only prompts of equal length are batched. Left padding would shift positions in some architectures and change the
+    answers.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Causal, intact or under an intervention.
+        Causal model, intact or under an intervention.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer.
+        Tokenizer of the model.
     rows : sequence of list of int
         Token ids of the prompts.
     max_new_tokens : int
-        Most tokens of an answer.
+        Largest number of tokens of an answer.
     batch_size : int
-        Prompts read at once.
+        Number of prompts per forward pass.
 
     Returns
     -------
     list of str or None
-        Answers without the prompts and without special tokens; None where the model gave NaN.
+        Answers without prompts and special tokens; None where the model gave NaN.
     """
     by_length: dict[int, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         by_length[len(row)].append(number)
     ends = _end_ids(model, tokenizer)
     answers: list[str | None] = [None] * len(rows)
-    with evaluation_mode(model), _own_settings(model, ends, max_new_tokens):
+    with evaluation_mode(model), _greedy_settings(model, ends, max_new_tokens):
         for numbers in by_length.values():
             for first in range(0, len(numbers), batch_size):
                 batch = numbers[first : first + batch_size]
                 ids = torch.tensor([rows[number] for number in batch], device=input_device(model))
                 watch = _Watch(len(batch))
-                made = model.generate(
+                output = model.generate(
                     input_ids=ids, attention_mask=torch.ones_like(ids), logits_processor=LogitsProcessorList([watch])
                 )
-                for place, number in enumerate(batch):
-                    new = made[place, ids.shape[1] :].tolist()
+                for index, number in enumerate(batch):
+                    new = output[index, ids.shape[1] :].tolist()
                     cut = next((at for at, token in enumerate(new) if token in ends), len(new))
-                    if not watch.broken[place]:
+                    if not watch.broken[index]:
                         answers[number] = tokenizer.decode(new[:cut], skip_special_tokens=True)
     return answers
 
 
 class _Watch(LogitsProcessor):
-    """Remember which answers a model gave NaN for: the largest of NaN is some token, and would pass for an answer."""
+    """Record for which answers the model gave NaN, as the argmax of NaN would pass for a token."""
 
     def __init__(self, n: int) -> None:
         self.broken = [False] * n
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Look, and change nothing."""
-        for place in torch.isnan(scores).any(-1).nonzero().flatten().tolist():
-            self.broken[place] = True
+        """Check the scores for NaN, and return them unchanged."""
+        for index in torch.isnan(scores).any(-1).nonzero().flatten().tolist():
+            self.broken[index] = True
         return scores
 
 
 def _end_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
     known = [getattr(model.generation_config, "eos_token_id", None), getattr(tokenizer, "eos_token_id", None)]
-    flat = [one for own in known for one in (own if isinstance(own, list) else [own]) if one is not None]
-    return sorted({int(one) for one in flat})
+    flat = [token_id for ids in known for token_id in (ids if isinstance(ids, list) else [ids]) if token_id is not None]
+    return sorted({int(token_id) for token_id in flat})
 
 
 @contextlib.contextmanager
-def _own_settings(model: PreTrainedModel, ends: list[int], max_new_tokens: int) -> Iterator[None]:
-    """Put the model's settings aside: sampling or a repetition penalty of a checkpoint would decide otherwise."""
+def _greedy_settings(model: PreTrainedModel, ends: list[int], max_new_tokens: int) -> Iterator[None]:
+    """Replace the model's generation settings, as sampling or a repetition penalty would change answers."""
     before = model.generation_config
-    # Behind the end of an answer any id will do, but there has to be one.
+    # Any id may follow the end of an answer, but one is needed.
     pad = ends[0] if ends else 0
     model.generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends or None, pad_token_id=pad
@@ -97,17 +97,17 @@ def _own_settings(model: PreTrainedModel, ends: list[int], max_new_tokens: int) 
 
 
 def parse_label(answer: str, words: Mapping[str, str]) -> str | None:
-    """Read a label off an answer; None if it cannot be told.
+    """Parse the label from an answer; None if it is ambiguous or missing.
 
-    The first line that is not empty counts. It either begins with a label's words, or names exactly one label, with no
-    negation before it. Case and punctuation at the ends do not matter.
+    Only the first non-empty line is parsed. It must start with a label's words, or name exactly one label without a
+    preceding negation. Case, and punctuation at the ends, are ignored.
 
     Parameters
     ----------
     answer : str
-        What was generated.
+        Generated text.
     words : mapping of str to str
-        Words of each label.
+        Words by label.
 
     Examples
     --------
@@ -116,17 +116,17 @@ def parse_label(answer: str, words: Mapping[str, str]) -> str | None:
     ('yes', 'no', None)
     """
     line = next((line for line in answer.casefold().splitlines() if line.strip()), "").strip(" \t\"'*.:-_([")
-    # Longer words first: "not entailment" begins with no other label's words, but holds "entailment".
+    # Longer words first: "not entailment" contains "entailment".
     ordered = sorted(words, key=lambda label: -len(words[label]))
-    found: dict[str, tuple[int, int]] = {}
+    matches: dict[str, tuple[int, int]] = {}
     for label in ordered:
         match = re.search(rf"(?<!\w){re.escape(words[label].strip().casefold())}(?!\w)", line)
-        if match and not any(start <= match.start() and match.end() <= end for start, end in found.values()):
-            found[label] = match.span()
-    starting = [label for label, (start, _) in found.items() if start == 0]
+        if match and not any(start <= match.start() and match.end() <= end for start, end in matches.values()):
+            matches[label] = match.span()
+    starting = [label for label, (start, _) in matches.items() if start == 0]
     if starting:
         return starting[0]
-    if len(found) != 1:
+    if len(matches) != 1:
         return None
-    label, (start, _) = found.popitem()
+    label, (start, _) = matches.popitem()
     return None if _NEGATION.search(line[:start]) else label

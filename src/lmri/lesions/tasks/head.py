@@ -1,4 +1,4 @@
-"""Heads: what a model with a classification head says of texts."""
+"""Predictions of models with a classification head."""
 
 import inspect
 import re
@@ -12,25 +12,25 @@ from lmri.models import bucket, context_length, evaluation_mode, input_device, r
 
 
 def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) -> tuple[dict[str, list[int]], bool]:
-    """Tokenize the texts of one item as a classifier reads them.
+    """Tokenize the texts of one item for a classifier.
 
-    Tokenizers with a separator join two texts themselves, as BERT's do; others get them a line each.
+    Tokenizers with a separator, such as BERT's, join two texts; for others, each text is one line.
 
     Parameters
     ----------
     tokenizer : PreTrainedTokenizer
-        Of the model.
+        Tokenizer of the model.
     fields : mapping of str to str
-        The texts, in order.
+        Texts by name, in order.
     limit : int or None
-        Tokens that the model reads; the longest text is cut.
+        Context length; the longest text is truncated.
 
     Returns
     -------
     inputs : dict of str to list of int
-        ``input_ids`` and, where the tokenizer gives them, ``token_type_ids``.
+        Input ``input_ids`` and, if the tokenizer returns them, ``token_type_ids``.
     is_cut : bool
-        Whether it was longer.
+        Whether the item was truncated.
     """
     texts = list(fields.values())
     paired = len(texts) == 2 and getattr(tokenizer, "sep_token_id", None) is not None
@@ -39,51 +39,51 @@ def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) ->
     is_cut = limit is not None and len(whole["input_ids"]) > limit
     if is_cut:
         whole = tokenizer(*parts, return_attention_mask=False, truncation=True, max_length=limit, verbose=False)
-    kept = [name for name in ("input_ids", "token_type_ids") if name in whole]
-    return {name: [int(one) for one in whole[name]] for name in kept}, is_cut
+    names = [name for name in ("input_ids", "token_type_ids") if name in whole]
+    return {name: [int(token) for token in whole[name]] for name in names}, is_cut
 
 
 def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], task: str) -> tuple[list[str], str]:
-    """Find which label each output of the head is.
+    """Map the outputs of the head to labels.
 
     Parameters
     ----------
     model : PreTrainedModel
-        With ``config.id2label``.
+        Model with ``config.id2label``.
     labels : mapping of str to sequence of str
-        Other names of each label, in the order that the dataset numbers them.
+        Alternative names of each label, in the order of the dataset's numbers.
     task : str
-        For messages.
+        Name of the task, for messages.
 
     Returns
     -------
     order : list of str
-        Label by output.
+        Label of each output.
     note : str
-        What rows have to say if the head names no labels.
+        Caveat for the rows if the head does not name its labels.
 
     Raises
     ------
     TypeError
-        If the model has no such head.
+        If the model has no classification head.
     ValueError
-        If it has another number of labels, or others.
+        If the number of labels or their names differ.
     """
     if not type(model).__name__.endswith("ForSequenceClassification"):
         raise TypeError(
-            f"{task} is scored by a classification head; {type(model).__name__} has none. Make a model that has one "
-            "with `lmri finetune`, or score by 'loglikelihood' or 'generate'."
+            f"{task} is scored by a classification head, but {type(model).__name__} has none. Train one with `lmri "
+            "finetune`, or score by 'loglikelihood' or 'generate'."
         )
     n = int(model.config.num_labels)
     names = [str(model.config.id2label[number]) for number in range(n)]
     if n != len(labels):
         raise ValueError(
-            f"The head of {type(model).__name__} tells {n} labels apart ({', '.join(names)}), {task} has {len(labels)} "
-            f"({', '.join(labels)}). Load a model that was made for this task."
+            f"The head of {type(model).__name__} has {n} labels ({', '.join(names)}), but {task} has {len(labels)} "
+            f"({', '.join(labels)}). Load a model for this task."
         )
     if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
         return list(labels), "the head names no labels; their order is taken to be the dataset's"
-    known = {one.casefold(): label for label, others in labels.items() for one in (label, *others)}
+    known = {alias.casefold(): label for label, others in labels.items() for alias in (label, *others)}
     order = [known.get(name.casefold(), "") for name in names]
     if sorted(order) != sorted(labels):
         raise ValueError(
@@ -96,7 +96,7 @@ def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], tas
 def pad_inputs(
     rows: Sequence[Mapping[str, list[int]]], pad_id: int | None, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """Put items into one batch, padded on the right with the id by which the model knows the end of a text."""
+    """Collate items into one batch, padded on the right with the id that marks the end of a text."""
     ids, mask = right_pad([row["input_ids"] for row in rows], device)
     batch = {"input_ids": ids.masked_fill(mask == 0, pad_id or 0), "attention_mask": mask}
     if "token_type_ids" in rows[0]:
@@ -112,34 +112,35 @@ def head_log_probabilities(
     Parameters
     ----------
     model : PreTrainedModel
-        With a head.
+        Model with a head.
     tokenizer : PreTrainedTokenizer
-        Its tokenizer.
+        Tokenizer of the model.
     items : sequence of mapping of str to str
-        Texts of each item.
+        Texts of each item, by name.
     batch_size : int
-        Items read at once; 1 if the model knows no pad token, as causal models with a head find the last token by it.
+        Number of items per forward pass; 1 is used if the model has no pad token, by which causal models with a head
+        find the last token.
 
     Returns
     -------
     log_probabilities : list of list of float
-        Nats, by item and output of the head.
+        Log-probabilities in nats, by item and output of the head.
     n_tokens : list of int
-        By item.
+        Number of tokens by item.
     n_cut : int
-        Items that were longer than the context.
+        Number of items longer than the context.
     """
     limit = context_length(model, tokenizer)
-    made = [head_inputs(tokenizer, fields, limit) for fields in items]
-    rows = [row for row, _ in made]
+    encoded = [head_inputs(tokenizer, fields, limit) for fields in items]
+    rows = [row for row, _ in encoded]
     lengths = [len(row["input_ids"]) for row in rows]
     pad_id = model.config.get_text_config().pad_token_id
     results: dict[int, list[float]] = {}
-    # Decoders would keep keys and values of every layer for a next token that never comes.
+    # Decoders would otherwise cache keys and values for a next token that is not generated.
     cache = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     with evaluation_mode(model):
         for batch in bucket(lengths, batch_size if pad_id is not None else 1):
             inputs = pad_inputs([rows[row] for row in batch], pad_id, input_device(model))
             values = model(**inputs, **cache).logits.double().log_softmax(-1).cpu().tolist()
             results |= dict(zip(batch, values, strict=True))
-    return [results[row] for row in range(len(rows))], lengths, sum(is_cut for _, is_cut in made)
+    return [results[row] for row in range(len(rows))], lengths, sum(is_cut for _, is_cut in encoded)

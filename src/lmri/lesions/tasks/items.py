@@ -1,4 +1,4 @@
-"""Items of a task as a table has them: read from a file, a folder or a Hugging Face dataset, chosen, and checked."""
+"""Items of a task: read from a file, a folder or a Hugging Face dataset, selected and checked."""
 
 import csv
 import random
@@ -16,25 +16,25 @@ from lmri.storage.texts import FILE_ENDINGS, first_line, read_table_file
 TABLE_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending != ".txt")
 
 UNLABELLED = ("", "-", "-1", "nan", "None")
-"""What files hold where the label is withheld, or raters did not agree."""
+"""Values that files contain if the label is withheld or raters disagreed."""
 
 
 @dataclass(frozen=True)
 class Items:
-    """What a task is made of.
+    """Items of a task.
 
     Parameters
     ----------
     fields : list of dict of str to str
-        The texts of each item, by name, such as ``{"premise": …, "hypothesis": …}``.
+        Texts of each item, by name, such as ``{"premise": …, "hypothesis": …}``.
     targets : list
-        A label each, or a list of references.
+        Label, or list of references, of each item.
     clusters : list of str
-        What is resampled and split as one.
+        Unit of resampling and splitting of each item.
     linked : list of list of str
-        Texts of each that no two splits may share.
+        Texts of each item that two splits may not share.
     notes : tuple of str
-        What rows have to say of them.
+        Caveats of the items, for the rows.
     """
 
     fields: list[dict[str, str]]
@@ -44,36 +44,36 @@ class Items:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """Count the items."""
+        """Return the number of items."""
         return len(self.fields)
 
     def take(self, places: Sequence[int]) -> "Items":
-        """Keep some items."""
+        """Select items by their indices."""
         return Items(
-            [self.fields[place] for place in places],
-            [self.targets[place] for place in places],
-            [self.clusters[place] for place in places],
-            [self.linked[place] for place in places],
+            [self.fields[index] for index in places],
+            [self.targets[index] for index in places],
+            [self.clusters[index] for index in places],
+            [self.linked[index] for index in places],
             self.notes,
         )
 
     def of_split(
         self, name: str, split: str, shares: Sequence[float], seed: int, known: Mapping[str, str] | None
     ) -> "Items":
-        """Keep the items of one split, by `lmri.splits.split_clusters`."""
+        """Select the items of one split, as assigned by `lmri.splits.split_clusters`."""
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; accepted are {', '.join(map(repr, SPLITS))}.")
         assigned = split_clusters(self.clusters, self.linked, shares, seed, known)
-        kept = self.take([place for place, to in enumerate(assigned) if to == split])
-        if not len(kept):
+        chosen = self.take([index for index, to in enumerate(assigned) if to == split])
+        if not len(chosen):
             raise ValueError(
                 f"None of the {len(self)} items of {name!r} is in the split {split!r}. Give more items, other shares, "
                 "or another seed."
             )
-        return kept
+        return chosen
 
     def sample(self, limit: int | None, seed: int) -> "Items":
-        """Draw `limit` items at random, since files are often sorted by label, and keep their order."""
+        """Draw `limit` items at random, as files are often sorted by label, preserving their order."""
         if limit is None:
             return self
         if limit < 1:
@@ -92,27 +92,27 @@ def read_source(
     header: Sequence[str] = (),
     quoted: bool = True,
 ) -> tuple[pd.DataFrame, str]:
-    """Read the rows of a task.
+    """Read the table of a task.
 
     Parameters
     ----------
     source : str or Path
-        A file, a folder, or the name of a Hugging Face dataset.
+        File, folder, or name of a Hugging Face dataset.
     config, split : str, optional
         Configuration and split of a Hugging Face dataset; the default split is ``"validation"``.
     files : sequence of str
-        Names that are looked for in a folder, the first one there is taken.
+        Names of files to look for in a folder; the first existing one is read.
     header : sequence of str
-        Columns of a file that has no line of names, in order.
+        Columns of a file without a header line, in order.
     quoted : bool, default=True
-        Whether TSV files quote their fields; those of GLUE do not, and hold single quotation marks.
+        Whether TSV files quote their fields; GLUE files do not, and contain unpaired quotation marks.
 
     Returns
     -------
     table : DataFrame
-        A row an item, columns as they are called there.
+        Table with one row per item and the original columns.
     name : str
-        Of where it is from, for messages.
+        Name of the source, for messages.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -134,13 +134,13 @@ def _file_in(folder: Path, names: Sequence[str]) -> Path:
             return folder / name
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_ENDINGS)
     if len(tables) != 1:
-        found = ", ".join(path.name for path in tables) or "none"
-        raise ValueError(f"The folder {folder} holds several tables or none ({found}). Name the file.")
+        listing = ", ".join(path.name for path in tables) or "none"
+        raise ValueError(f"The folder {folder} contains several tables or none ({listing}). Name the file.")
     return tables[0]
 
 
 def _read_lines(path: Path, header: Sequence[str], quoted: bool) -> pd.DataFrame:
-    """Read CSV or TSV whose first line may hold names or an item."""
+    """Read CSV or TSV whose first line may be a header or an item."""
     ending = path.suffix.lower()
     if ending not in (".csv", ".tsv", ".txt"):
         return read_table_file(path)
@@ -154,11 +154,11 @@ def _read_lines(path: Path, header: Sequence[str], quoted: bool) -> pd.DataFrame
             keep_default_na=False,
             quoting=quoting,
             encoding="utf-8-sig",
-        ).fillna("")  # a line that is too short
+        ).fillna("")  # lines that are too short
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as {ending[1:].upper()}: {error}") from error
     first = [str(field) for field in table.iloc[0]]
-    # Names are short and no number; an item has its label in some column.
+    # Column names are not numbers, while an item has its numeric label in some column.
     is_item = len(header) == len(first) and any(field.strip().lstrip("-").isdecimal() for field in first)
     if is_item:
         return table.set_axis(list(header), axis=1)
@@ -173,8 +173,8 @@ def load_dataset(name: str, config: str | None = None, split: str | None = None)
         loaded = datasets.load_dataset(name, config, split=split or "validation")
     except Exception as error:  # the library raises many kinds, for a bad name, configuration, split or connection
         raise ValueError(
-            f"{name!r} is neither a file nor a dataset that could be loaded (configuration {config!r}, "
-            f"split {split or 'validation'!r}): {first_line(error)}. Give one file, or the name of a dataset."
+            f"{name!r} is not a file and could not be loaded as a dataset (configuration {config!r}, split "
+            f"{split or 'validation'!r}): {first_line(error)}. Give one file, or the name of a dataset."
         ) from error
     return _to_table(loaded)
 
@@ -186,7 +186,7 @@ def _from_disk(folder: Path, split: str | None) -> pd.DataFrame:
     if isinstance(loaded, datasets.DatasetDict):
         name = split or "validation"
         if name not in loaded:
-            raise ValueError(f"{folder} has no split {name!r}; there are {', '.join(map(repr, loaded))}. Name one.")
+            raise ValueError(f"{folder} has no split {name!r}; accepted are {', '.join(map(repr, loaded))}. Name one.")
         loaded = loaded[name]
     return _to_table(loaded)
 
@@ -194,19 +194,19 @@ def _from_disk(folder: Path, split: str | None) -> pd.DataFrame:
 def _to_table(loaded: Any) -> pd.DataFrame:
     table = loaded.to_pandas()
     for column, feature in loaded.features.items():
-        # Names say more than numbers, whose order is each dataset's own; -1 is "withheld" and has no name.
+        # Label names are used, as numbers depend on the dataset; -1 means "withheld" and has no name.
         if hasattr(feature, "int2str"):
-            table[column] = [feature.int2str(int(one)) if one >= 0 else str(int(one)) for one in table[column]]
+            table[column] = [feature.int2str(int(code)) if code >= 0 else str(int(code)) for code in table[column]]
     return table
 
 
 def find_column(table: pd.DataFrame, names: Sequence[str], where: str) -> str:
-    """Find the column that has one of several names, whatever their case.
+    """Find the column with one of several names, ignoring case.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If there is no such column.
     """
     known = {str(column).strip().casefold(): str(column) for column in table}
     for name in names:
@@ -214,12 +214,13 @@ def find_column(table: pd.DataFrame, names: Sequence[str], where: str) -> str:
             return known[name.casefold()]
     accepted = " or ".join(map(repr, names))
     raise ValueError(
-        f"{where} has no column {accepted}; it has {list(map(str, table))}. Rename one, or name it in YAML."
+        f"{where} has no column {accepted}; it has {list(map(str, table))}. Rename a column, or name it in a YAML task "
+        "file."
     )
 
 
 def plain(value: object) -> str:
-    """Write a label as text: ``1``, ``1.0`` and ``"1"`` are one and the same."""
+    """Format a label as text: ``1``, ``1.0`` and ``"1"`` are equal."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
@@ -235,54 +236,54 @@ def gather(
     linked: Sequence[str],
     cluster_column: str = "",
 ) -> Items:
-    """Make items of a table.
+    """Create items from a table.
 
     Parameters
     ----------
     table : DataFrame
-        A row an item.
+        Table with one row per item.
     where : str
-        What it is, for messages.
+        Name of the source, for messages.
     columns : mapping of str to sequence of str
-        The names that the column of each field may have.
+        Accepted names of the column of each field.
     target : callable
-        From what a file holds to the item's target; None if the item has none and is to be left out.
+        Function from a raw value to the item's target; None if the item has no target and is to be excluded.
     target_columns : sequence of str
-        The names that the column of targets may have.
+        Accepted names of the column of targets.
     cluster : sequence of str
-        Fields that make a cluster.
+        Fields that define a cluster.
     linked : sequence of str
-        Fields that no two splits may share.
+        Fields that two splits may not share.
     cluster_column : str
-        A column that names the clusters, instead.
+        Column of cluster names (overrides `cluster`).
     """
     if table.empty:
-        raise ValueError(f"{where} holds no rows. Give at least two.")
+        raise ValueError(f"{where} contains no rows. Give at least two.")
     texts = {field: list(table[find_column(table, names, where)]) for field, names in columns.items()}
     given = list(table[find_column(table, target_columns, where)])
     named = list(table[find_column(table, [cluster_column], where)]) if cluster_column else None
     items = Items([], [], [], [])
     n_unlabelled = n_empty = 0
     for number, raw in enumerate(given):
-        own = {field: values[number] for field, values in texts.items()}
-        for field, text in own.items():
+        item = {field: values[number] for field, values in texts.items()}
+        for field, text in item.items():
             if not isinstance(text, str):
-                own[field] = "" if text is None or text != text else str(text)
-        found = target(raw)
-        n_unlabelled += found is None
-        n_empty += found is not None and not all(text.strip() for text in own.values())
-        if found is None or not all(text.strip() for text in own.values()):
+                item[field] = "" if text is None or text != text else str(text)
+        value = target(raw)
+        n_unlabelled += value is None
+        n_empty += value is not None and not all(text.strip() for text in item.values())
+        if value is None or not all(text.strip() for text in item.values()):
             continue
-        items.fields.append(own)
-        items.targets.append(found)
-        # Sorted, so that a pair is one cluster whichever way round it stands.
-        key = str(named[number]) if named else text_hash("\x1f".join(sorted(own[field] for field in cluster)))
+        items.fields.append(item)
+        items.targets.append(value)
+        # Sorted, so that a pair is the same cluster in either order.
+        key = str(named[number]) if named else text_hash("\x1f".join(sorted(item[field] for field in cluster)))
         items.clusters.append(key)
-        items.linked.append([*(own[field] for field in linked), "\x1f".join(own.values())])
+        items.linked.append([*(item[field] for field in linked), "\x1f".join(item.values())])
     if not len(items):
         raise ValueError(
             f"None of the {len(given)} rows of {where} has both a label and texts ({n_unlabelled} without a label, "
-            f"{n_empty} with an empty text). Labels of test sets are often withheld: take another file or split."
+            f"{n_empty} with an empty text). Labels of test sets are often withheld: use another file or split."
         )
     notes = [f"{n_unlabelled} rows without a label left out"] * bool(n_unlabelled)
     notes += [f"{n_empty} rows with an empty text left out"] * bool(n_empty)

@@ -1,8 +1,8 @@
-"""Tasks of EleutherAI's lm-evaluation-harness, scored on the live model, whatever is done to it.
+"""Tasks of EleutherAI's lm-evaluation-harness, scored on the live model, intact or under an intervention.
 
-The harness is an optional extra, and is imported when a task of it is made. It builds the prompts and scores the
-answers; conditions, item rows and statistics are ours. Its cache of responses is never used: its key does not know
-that a model is lesioned.
+The harness is an optional extra and is imported when one of its tasks is created. It builds the prompts and scores the
+answers; lmri handles conditions, item rows and statistics. The response cache of the harness is never used, because its
+key does not include lesions.
 """
 
 import contextlib
@@ -30,35 +30,37 @@ from lmri.models import context_length, evaluation_mode
 from lmri.storage import digest, text_hash
 
 SCORINGS = {"multiple_choice": "loglikelihood", "loglikelihood": "loglikelihood", "generate_until": "generate"}
-"""Kinds of tasks, as the harness calls them, and how they are scored."""
+"""Scoring method by the harness' kind of task."""
 
 UNREAD = "[invalid]"
-"""What the harness' filters give if they find no answer."""
+"""Output of the harness' filters if they find no answer."""
 
 
 class LMEval(Sequence["HarnessTask"]):
-    """Tasks of the lm-evaluation-harness [1]_: a sequence, as `lmri.evaluate` takes it.
+    """Tasks of the lm-evaluation-harness [1]_, as a sequence for `lmri.evaluate`.
 
     Parameters
     ----------
     tasks : sequence of str
-        Names of tasks, of groups or tags, which stand for all their tasks, or paths of task files (YAML).
+        Names of tasks, names of groups or tags (all of their tasks are loaded), or paths of task files (YAML).
     include : Path, optional
-        Folder of your own task files. Data of the tasks of the harness are fetched from the Hugging Face hub.
+        Folder of user-defined task files. Data of the harness' tasks are downloaded from the Hugging Face hub.
     limit : int, optional
-        Only so many documents of each task, the first.
+        Number of documents to score per task, starting with the first.
     num_fewshot : int, optional
-        Examples before each question; by default what the task says.
+        Number of examples before each question; by default the task's setting.
     metric : str, optional
-        As the harness calls it, such as ``"acc_norm"``; by default the first of each task that is a mean over items.
+        Name of the metric in the harness, such as ``"acc_norm"``; by default the first metric of each task that is a
+        mean over items.
     filter : str, optional
-        Which of the task's filters reads answers; by default its first.
+        Name of the task's filter that extracts answers; by default the first.
     cluster : str, optional
-        The field of documents whose value is resampled as one, such as ``"premise"``; by default each document.
+        Field of the documents that defines the unit of resampling, such as ``"premise"``; by default each document is a
+        unit.
     batch_size : int, default=8
-        Requests read at once.
+        Number of requests per forward pass.
     seed : int, default=1234
-        Of the examples.
+        Seed of the choice of examples.
 
     Examples
     --------
@@ -86,7 +88,7 @@ class LMEval(Sequence["HarnessTask"]):
         if isinstance(tasks, str):
             raise TypeError(f"tasks is one string; give a list: LMEval([{tasks!r}]).")
         if limit is not None and limit < 1:
-            raise ValueError(f"limit is {limit}; it must be at least 1. Leave it out to score all documents.")
+            raise ValueError(f"limit is {limit}; it must be at least 1. Omit it to score all documents.")
         options: dict[str, Any] = {"limit": limit, "metric": metric, "filter": filter, "cluster": cluster}
         with _quiet():
             loaded = _load(list(tasks), include)
@@ -109,16 +111,16 @@ class LMEval(Sequence["HarnessTask"]):
 
 
 class HarnessTask:
-    """One task of the harness, as `LMEval` makes it; it has what `lmri.tasks.Task` asks for.
+    """One task of the harness, created by `LMEval`, with the interface of `lmri.tasks.Task`.
 
     Parameters
     ----------
     name : str
-        As the harness calls it.
+        Name of the task in the harness.
     task : lm_eval.api.task.Task
-        With its requests built.
+        Task with its requests built.
     limit, metric, filter, cluster, batch_size
-        As in `LMEval`.
+        Parameters as in `LMEval`.
     """
 
     def __init__(
@@ -134,8 +136,8 @@ class HarnessTask:
         kind = task.OUTPUT_TYPE
         if kind not in SCORINGS:
             raise ValueError(
-                f"The task {name!r} is of the kind {kind!r}; accepted are {', '.join(map(repr, SCORINGS))}. "
-                "For the perplexity of texts there is lmri.lesions.tasks.Perplexity."
+                f"The task {name!r} is of the kind {kind!r}; accepted are {', '.join(map(repr, SCORINGS))}. For the "
+                "perplexity of texts, use lmri.lesions.tasks.Perplexity."
             )
         self._task, self._docs = task, dict(task.doc_iterator(limit=limit))
         self.metric = _metric(name, task, metric)
@@ -154,21 +156,21 @@ class HarnessTask:
         self._checked_for: int | None = None
 
     def digest(self) -> str:
-        """Hash of the harness' version, of every request, and of how answers become values."""
+        """Return the hash of the harness' version, all requests, and the settings that turn answers into values."""
         task = self._task
         settings = {key: str(task.get_config(key)) for key in ("metric_list", "filter_list", "generation_kwargs")}
-        requests = [[one.doc_id, one.request_type, _plain(one.args)] for one in task.instances]
+        requests = [[instance.doc_id, instance.request_type, _plain(instance.args)] for instance in task.instances]
         answers = [_plain(task.doc_to_target(doc)) for doc in self._docs.values()]
         version = importlib.import_module("importlib.metadata").version("lm_eval")
-        own = [self.info.identity(), self.metric, self.filter, self.batch_size, list(self._clusters.values())]
-        return digest([version, settings, requests, answers, *own])
+        details = [self.info.identity(), self.metric, self.filter, self.batch_size, list(self._clusters.values())]
+        return digest([version, settings, requests, answers, *details])
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
-        """Score every document: ``value`` is the metric; of multiple choices also ``label, predicted, margin``."""
+        """Score every document: ``value`` is the metric; multiple choice adds ``label, predicted, margin``."""
         check_causal(model, "LMEval")
         lengths = self._lengths(model, tokenizer)
         with _quiet(), evaluation_mode(model), torch.random.fork_rng():
-            torch.manual_seed(0)  # some tasks sample their answers
+            torch.manual_seed(0)  # seed for tasks that sample their answers
             lm = _wrap(model, tokenizer, self.batch_size)
             self._answer(lm)
         by_doc = defaultdict(list)
@@ -176,8 +178,8 @@ class HarnessTask:
             by_doc[instance.doc_id].append(instance)
         rows = []
         for number, doc in self._docs.items():
-            instances = sorted(by_doc[number], key=lambda one: one.idx)
-            answers = [one.filtered_resps[self.filter] for one in instances]
+            instances = sorted(by_doc[number], key=lambda request: request.idx)
+            answers = [request.filtered_resps[self.filter] for request in instances]
             values = self._task.process_results(doc, answers)
             row = {
                 "item": number,
@@ -190,14 +192,14 @@ class HarnessTask:
                 if answers[0] == UNREAD:
                     row["value"] = math.nan
             elif not all(math.isfinite(likelihood) for likelihood, _ in answers):
-                row["value"] = math.nan  # the harness would take the first choice
+                row["value"] = math.nan  # the harness would choose the first option
             elif self._task.OUTPUT_TYPE == "multiple_choice":
                 row |= self._choice(doc, [float(likelihood) for likelihood, _ in answers])
             rows.append(row)
         return pd.DataFrame(rows)
 
     def _answer(self, lm: Any) -> None:
-        """Run all requests, as the harness' own loop does, but without building them anew for every condition."""
+        """Run all requests like the harness' loop, without rebuilding them for every condition."""
         by_kind = defaultdict(list)
         for instance in self._task.instances:
             instance.resps, instance.filtered_resps = [], {}
@@ -208,7 +210,7 @@ class HarnessTask:
         self._task.apply_filters()
 
     def _choice(self, doc: Any, likelihoods: list[float]) -> dict[str, Any]:
-        """Say which choice was the best, where the task has one right choice and picks by likelihood."""
+        """Return label, prediction and margin if the task has one right choice and decides by likelihood."""
         choices = [str(choice) for choice in self._task.doc_to_choice(doc)]
         target = self._task.doc_to_target(doc)
         right = choices.index(target) if isinstance(target, str) and target in choices else target
@@ -218,7 +220,7 @@ class HarnessTask:
             return {}
         length = [len(choice) if self.metric == "acc_norm" else 1 for choice in choices]
         scores = [likelihood / by for likelihood, by in zip(likelihoods, length, strict=True)]
-        others = max(score for place, score in enumerate(scores) if place != right)
+        others = max(score for index, score in enumerate(scores) if index != right)
         return {
             "label": choices[right],
             "predicted": choices[int(np.argmax(scores))],
@@ -226,19 +228,19 @@ class HarnessTask:
         }
 
     def _lengths(self, model: PreTrainedModel, tokenizer: Any) -> dict[int, int]:
-        """Count the tokens of each document's longest request, and warn once if they are beyond the context."""
+        """Count the tokens of each document's longest request, and warn once if any exceeds the context."""
         lengths: dict[int, int] = defaultdict(int)
-        for one in self._task.instances:
-            text = "".join(part for part in one.args if isinstance(part, str))
-            lengths[one.doc_id] = max(lengths[one.doc_id], len(tokenizer(text, verbose=False)["input_ids"]))
+        for instance in self._task.instances:
+            text = "".join(part for part in instance.args if isinstance(part, str))
+            lengths[instance.doc_id] = max(lengths[instance.doc_id], len(tokenizer(text, verbose=False)["input_ids"]))
         limit = context_length(model, tokenizer)
         if limit is not None and self._checked_for != limit:
             self._checked_for = limit
             n_long = sum(length > limit for length in lengths.values())
             if n_long:
                 warnings.warn(
-                    f"{n_long} of {len(lengths)} items of {self.info.name!r} are longer than the {limit} tokens that "
-                    "the model reads; the harness cuts them from the start.",
+                    f"{n_long} of {len(lengths)} items of {self.info.name!r} are longer than the context of the model "
+                    f"({limit} tokens); the harness truncates them from the start.",
                     DataWarning,
                     stacklevel=3,
                 )
@@ -254,13 +256,13 @@ class HarnessTask:
 
 
 def _harness(module: str) -> Any:
-    """Import a part of the harness now, or say how to get it."""
+    """Import a module of the harness, or raise an error with installation instructions."""
     try:
         return importlib.import_module(f"lm_eval.{module}")
     except ImportError as error:
         raise ImportError(
-            f"LMEval needs the lm-evaluation-harness, and {error.name!r} is not installed. "
-            "Install both it and accelerate: pip install 'lmri[lm-eval]'."
+            f"LMEval needs the lm-evaluation-harness, but {error.name!r} is not installed. Install the harness and "
+            "accelerate: pip install 'lmri[lm-eval]'."
         ) from error
 
 
@@ -268,16 +270,16 @@ def _load(names: list[str], include: str | Path | None) -> dict[str, Any]:
     manager = _harness("tasks").TaskManager
     folder = None if include is None else str(include)
     if folder is not None and not Path(folder).is_dir():
-        raise ValueError(f"include is {folder!r}, which is no folder. Give the folder of your task files.")
-    # Indexing all tasks of the harness takes seconds, so they are looked at only if they are needed.
-    own = manager(include_path=folder, include_defaults=False)
-    local = all(name in own.all_tasks or Path(name).is_file() for name in names)
+        raise ValueError(f"include is {folder!r}, which is not a folder. Give the folder of your task files.")
+    # Indexing all tasks of the harness takes seconds, so they are indexed only if needed.
+    local_manager = manager(include_path=folder, include_defaults=False)
+    local = all(name in local_manager.all_tasks or Path(name).is_file() for name in names)
     try:
-        loaded = (own if local else manager(include_path=folder)).load(names)["tasks"]
+        loaded = (local_manager if local else manager(include_path=folder)).load(names)["tasks"]
     except KeyError as error:
         raise ValueError(
-            f"{error.args[0]}. Give names that the harness knows (lm-eval ls tasks), or include=, the folder of your "
-            "own task files."
+            f"{error.args[0]}. Give names of tasks of the harness (lm-eval ls tasks), or set include= to the folder of "
+            "your task files."
         ) from error
     except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ValueError(f"The harness cannot load {names}: {error} Check the task files and their data.") from error
@@ -287,7 +289,7 @@ def _load(names: list[str], include: str | Path | None) -> dict[str, Any]:
 
 
 def _prepare(task: Any, limit: int | None, num_fewshot: int | None, seed: int) -> None:
-    """Build all requests, once, as the harness' own evaluation does."""
+    """Build all requests once, as in the harness' evaluation."""
     if num_fewshot is not None:
         task.set_config(key="num_fewshot", value=num_fewshot)
     elif task.get_config("num_fewshot") is None:
@@ -297,24 +299,24 @@ def _prepare(task: Any, limit: int | None, num_fewshot: int | None, seed: int) -
 
 
 def _wrap(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> Any:
-    """Give the live model to the harness, without letting it change model or tokenizer."""
+    """Wrap the live model for the harness, protecting model and tokenizer from changes."""
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise ValueError(
-            "LMEval needs a tokenizer with a token for the begin or the end of a text; this one has neither. "
-            "Set one that the model knows: tokenizer.eos_token = ..."
+            "LMEval needs a tokenizer with a token for the start or the end of a text; this one has neither. Set one "
+            "in the vocabulary of the model: tokenizer.eos_token = ..."
         )
-    own = copy.deepcopy(tokenizer)  # it sets a pad token, if there is none
-    # It ties weights anew, which would undo what somebody has untied.
+    tokenizer_copy = copy.deepcopy(tokenizer)  # the harness sets a pad token if there is none
+    # The harness ties weights, which would change a model with untied weights.
     model.tie_weights = lambda *args, **options: None
     try:
-        return _harness("models.huggingface").HFLM(pretrained=model, tokenizer=own, batch_size=batch_size)
+        return _harness("models.huggingface").HFLM(pretrained=model, tokenizer=tokenizer_copy, batch_size=batch_size)
     finally:
         del model.tie_weights
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the harness from drawing progress bars and from telling what it does; a library does not print."""
+    """Suppress progress bars and log messages of the harness, as a library should not print."""
     log = logging.getLogger("lm_eval")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -331,21 +333,21 @@ def _quiet() -> Iterator[None]:
 
 
 def _metric(name: str, task: Any, metric: str | None) -> str:
-    """Choose a metric that is a mean over items, as all statistics here need it."""
+    """Choose a metric that is a mean over items, as the statistics require."""
     mean = _harness("api.metrics").mean
     means = [key for key, function in task.aggregation().items() if function is mean]
     if metric is None and means:
         return str(means[0])
     if metric not in means:
         raise ValueError(
-            f"The metric of {name!r} is {metric!r}; accepted is one that is a mean over items: "
+            f"The metric of {name!r} is {metric!r}; accepted are metrics that are means over items: "
             f"{', '.join(map(repr, means)) or 'this task has none'} (of {', '.join(map(repr, task.aggregation()))})."
         )
     return str(metric)
 
 
 def _filter(name: str, task: Any, chosen: str | None) -> str:
-    names = [one.name for one in task._filters]
+    names = [entry.name for entry in task._filters]
     if chosen is not None and chosen not in names:
         raise ValueError(f"The filter of {name!r} is {chosen!r}; accepted are {', '.join(map(repr, names))}.")
     return chosen or names[0]
@@ -361,7 +363,7 @@ def _cluster(name: str, doc: Any, field: str | None) -> str:
 
 
 def _texts(task: Any, doc: Any) -> list[str]:
-    """List what of a document may have been recorded: its texts as they are, and its prompt."""
+    """List the texts of a document that may have been recorded: its fields and its prompt."""
     fields = [str(value) for value in doc.values() if isinstance(value, str)] if isinstance(doc, Mapping) else []
     return [*fields, str(task.doc_to_text(doc))]
 
@@ -373,4 +375,4 @@ def _plain(value: Any) -> str:
 def _value(value: Any) -> float:
     if isinstance(value, bool | int | float | np.number):
         return float(value)
-    raise ValueError(f"The harness gave {value!r} for one item, which is no number. Choose another metric=.")
+    raise ValueError(f"The harness returned {value!r} for one item, which is not a number. Choose another metric=.")

@@ -1,4 +1,4 @@
-"""Named tasks, and anybody's own by a few lines of YAML, made of files, folders or Hugging Face datasets."""
+"""Loading of named tasks, and of user-defined YAML tasks, from files, folders or Hugging Face datasets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from lmri.storage.splits import SHARES
 from lmri.storage.texts import read_texts
 
 NAMES = (*TASKS, "perplexity")
-"""Tasks that `load` knows by name."""
+"""Names of tasks accepted by `load`."""
 
 
 def load(
@@ -38,68 +38,69 @@ def load(
     dataset_split: str | None = None,
     column: str = "text",
 ) -> Task:
-    """Make a task of the data that belong to it.
+    """Load a task with its data.
 
     Parameters
     ----------
     name : str or Path
-        One of `NAMES`, or a YAML file that describes a task (see `lmri.tasks.table`).
+        Name in `NAMES`, or a YAML file that describes a task (see `lmri.tasks.table`).
     source : str or Path, optional
-        A file (JSONL, JSON, CSV, TSV, Parquet; columns as in GLUE's files or the Hugging Face datasets), a folder that
-        holds one, or the name of a Hugging Face dataset. By default the task's dataset on the Hugging Face hub; for
-        YAML, what it names.
+        File (JSONL, JSON, CSV, TSV, Parquet; columns as in GLUE's files or the Hugging Face datasets), folder that
+        contains one, or name of a Hugging Face dataset. By default the task's dataset on the Hugging Face hub; for a
+        YAML task, the data that it names.
     scoring : str, optional
-        One of ``lmri.tasks.SCORINGS``; the default is ``"loglikelihood"``, and ``"generate"`` for free text.
+        Scoring method in ``lmri.tasks.SCORINGS``; the default is ``"loglikelihood"``, or ``"generate"`` for free text.
     limit : int, optional
-        Items to draw at random, of those in the split; a warning and a note if there are fewer.
+        Number of items to draw at random from the split; a warning and a note if there are fewer.
     split : str, optional
-        Keep the items of ``"fit"``, ``"select"`` or ``"test"``, as `lmri.splits.split_clusters` has them.
+        Split to load, ``"fit"``, ``"select"`` or ``"test"``, as assigned by `lmri.splits.split_clusters`.
     shares : sequence of 3 floats
-        Of the splits.
+        Shares of the splits.
     seed : int, default=0
-        Of the splits and of the draw.
+        Seed of the splits and of the draw.
     known : mapping of str to str, optional
-        Split by text hash, for texts that have one already.
+        Split by text hash, for texts that are already assigned.
     prompt : str, optional
-        Another prompt, with the names of the texts in braces.
+        Prompt that replaces the default, with the names of the texts in braces.
     words : mapping of str to str, optional
-        Other words for the labels.
+        Words of the labels that replace the defaults.
     max_new_tokens : int, optional
-        Most tokens of a generated answer; the default is 16 for labels, 32 for answers and 128 for summaries.
+        Largest number of tokens of a generated answer; the default is 16 for labels, 32 for answers and 128 for
+        summaries.
     batch_size : int, default=8
-        Items read at once.
+        Number of items per forward pass.
     config, dataset_split : str, optional
         Configuration and split of a Hugging Face dataset.
     column : str, default="text"
-        The texts of a perplexity task.
+        Column of the texts of a perplexity task.
 
     Returns
     -------
     Task
-        For `lmri.evaluate`.
+        Task for `lmri.evaluate`.
 
     Raises
     ------
     ValueError
-        If the task is unknown, a column is missing, or nothing is left to be scored.
+        If the task is unknown, a column is missing, or no items are left to score.
 
     Examples
     --------
     >>> "sst2" in NAMES
     True
     """
-    recipe, own_source = _find(name)
-    source = own_source if source is None else source
-    place = _place(str(name), source, recipe.dataset if recipe else None, config, dataset_split)
+    recipe, default_source = _find(name)
+    source = default_source if source is None else source
+    location = _locate(str(name), source, recipe.dataset if recipe else None, config, dataset_split)
     common: dict[str, Any] = {"batch_size": batch_size, "split": split}
     accepted, options = _taken(recipe)
     for option, value in {"prompt": prompt, "words": words, "max_new_tokens": max_new_tokens}.items():
         if value is not None and option not in options:
-            raise ValueError(f"{option} is {value!r}, but {name} takes none. Leave it out.")
+            raise ValueError(f"{option} is {value!r}, but {name} does not accept it. Omit it.")
     if scoring is not None and scoring not in accepted:
-        raise ValueError(f"scoring is {scoring!r}; of {name}, accepted are {', '.join(map(repr, accepted))}.")
+        raise ValueError(f"scoring is {scoring!r}; for {name}, accepted are {', '.join(map(repr, accepted))}.")
 
-    items = _texts(*place, column) if recipe is None else recipe.read(*place)
+    items = _texts(*location, column) if recipe is None else recipe.read(*location)
     if split:
         items = items.of_split(str(name), split, shares, seed, known)
     items = items.sample(limit, seed)
@@ -139,21 +140,21 @@ def load(
 
 
 def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | None]:
-    """Find the recipe, None for perplexity, and what it names as its data."""
+    """Find the recipe, None for perplexity, and its default source of data."""
     if str(name) == "perplexity":
         return None, None
-    known = str(name).replace("_", "-")  # as in the names of datasets and of the harness
+    known = str(name).replace("_", "-")  # spelling of datasets and of the harness
     if known in TASKS:
         return TASKS[known].recipe, None
     if Path(name).suffix.lower() in (".yaml", ".yml"):
         return read_yaml(Path(name))
     raise ValueError(
-        f"There is no task {str(name)!r}; accepted are {', '.join([*TASKS, 'perplexity'])}, and a YAML file."
+        f"There is no task {str(name)!r}; accepted are {', '.join([*TASKS, 'perplexity'])}, and YAML files."
     )
 
 
 def _taken(recipe: Recipe | FreeRecipe | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Say which ways to score and which options a task takes, so that nobody believes another was heeded."""
+    """Return the scoring methods and options that a task accepts, so that no option is silently ignored."""
     if recipe is None:
         return ("loglikelihood",), ()
     if isinstance(recipe, Recipe):
@@ -164,20 +165,20 @@ def _taken(recipe: Recipe | FreeRecipe | None) -> tuple[tuple[str, ...], tuple[s
 def _texts(source: str | Path, config: str | None, split: str | None, column: str) -> Items:
     texts = read_texts(source, column=column, config=config, split=split)
     return Items(
-        [{"text": text} for text in texts], texts, [text_hash(text) for text in texts], [[one] for one in texts]
+        [{"text": text} for text in texts], texts, [text_hash(text) for text in texts], [[text] for text in texts]
     )
 
 
-def _place(
+def _locate(
     name: str,
     source: str | Path | None,
     hub: tuple[str, str | None, str] | None,
     config: str | None,
     split: str | None,
 ) -> tuple[str | Path, str | None, str | None]:
-    """Find where a task is read from: what was named or, if nothing was, its dataset on the hub."""
+    """Return the location of a task's data: the given source or, by default, its dataset on the hub."""
     if source is None and hub is None:
-        raise ValueError(f"{name} names no data. Give a file, a folder or a Hugging Face dataset as source.")
+        raise ValueError(f"{name} has no default data. Give a file, a folder or a Hugging Face dataset as source.")
     if hub is not None and (source is None or str(source) == hub[0]):
         return hub[0], config or hub[1], split or hub[2]
     return str(source), config, split

@@ -1,4 +1,4 @@
-"""MNLI: does a premise entail a hypothesis, contradict it, or neither? Matched and mismatched kinds of text [1]_.
+"""MNLI: entailment, contradiction or neither between premise and hypothesis; matched and mismatched genres [1]_.
 
 References
 ----------
@@ -20,15 +20,15 @@ _MISMATCHED = ("facetoface", "letters", "nineeleven", "oup", "verbatim")
 
 
 def _kinds(table: pd.DataFrame, where: str) -> list[str] | None:
-    """Find out which rows are matched: by a column, or by the name of the file; None if nothing says."""
+    """Determine which rows are matched, by a column or by the file name; None if neither tells."""
     for column in ("split", "genre"):
         if column in table:
-            written = [str(one).casefold() for one in table[column]]
+            written = [str(value).casefold() for value in table[column]]
             kinds = [
-                "mismatched" if "mismatched" in one or one in _MISMATCHED
-                else "matched" if "matched" in one or one in _MATCHED
+                "mismatched" if "mismatched" in value or value in _MISMATCHED
+                else "matched" if "matched" in value or value in _MATCHED
                 else ""
-                for one in written
+                for value in written
             ]  # fmt: skip
             if all(kinds):
                 return kinds
@@ -43,13 +43,13 @@ def _prepare(wanted: str, table: pd.DataFrame, where: str) -> tuple[pd.DataFrame
         return table, ("matched and mismatched together",) if both else ()
     if kinds is None:
         raise ValueError(
-            f"{where} does not say which rows are {wanted}: it has no column 'split' or 'genre' that does, and neither "
-            "does its name. Take the task 'mnli' for all rows."
+            f"{where} does not identify the {wanted} rows, neither by a column 'split' or 'genre' nor by its name. Use "
+            "the task 'mnli' for all rows."
         )
-    kept = table[[kind == wanted for kind in kinds]].reset_index(drop=True)
-    if kept.empty:
-        raise ValueError(f"{where} holds no {wanted} rows. Take the task 'mnli' for all rows, or another file.")
-    return kept, ()
+    matching = table[[kind == wanted for kind in kinds]].reset_index(drop=True)
+    if matching.empty:
+        raise ValueError(f"{where} contains no {wanted} rows. Use the task 'mnli' for all rows, or another file.")
+    return matching, ()
 
 
 RECIPE = Recipe(

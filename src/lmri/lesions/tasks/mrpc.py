@@ -1,4 +1,4 @@
-"""MRPC: do two sentences of the news mean the same? Accuracy and, as in GLUE, F1 [1]_.
+"""MRPC: paraphrase detection between two sentences of the news. Accuracy and, as in GLUE, F1 [1]_.
 
 References
 ----------

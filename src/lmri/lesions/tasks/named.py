@@ -1,4 +1,4 @@
-"""The description that every named task gives of itself."""
+"""Description of a named task."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ class NamedTask:
     help : str
         One-line description.
     is_variant : bool, default=False
-        Whether ``--help`` leaves the task out, as a variant of another one.
+        Whether ``--help`` omits the task as a variant of another one.
     """
 
     recipe: "Recipe | FreeRecipe"

@@ -1,4 +1,4 @@
-"""Perplexity: how well a causal model predicts held-out texts."""
+"""Perplexity of held-out texts under a causal model."""
 
 import warnings
 from collections.abc import Iterable
@@ -18,20 +18,21 @@ from lmri.storage import digest, text_hash
 class Perplexity:
     """Mean negative log-likelihood of texts, in nats per token: the logarithm of perplexity.
 
-    The text is the item and the cluster; the mean weighs texts by their tokens. Texts beyond the context are cut.
+    Each text is one item and one cluster; the mean weights texts by their number of tokens. Texts longer than the
+    context are truncated.
 
     Parameters
     ----------
     texts : iterable of str
-        To be predicted; texts in which a network was found tell nothing new about it.
+        Texts to predict. Scores on texts in which a network was found are biased (circular analysis).
     name : str, default="perplexity"
-        What tables call it.
+        Name in tables.
     batch_size : int, default=8
-        Texts read at once.
+        Number of texts per forward pass.
     split : str, default=""
-        Of which split the texts are, for the rows: ``"fit"``, ``"select"`` or ``"test"``.
+        Split of the texts, shown in the rows: ``"fit"``, ``"select"`` or ``"test"``.
     note : str, default=""
-        What a reader of the rows should know of the texts.
+        Caveats of the texts, shown in the rows.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class Perplexity:
             raise TypeError("texts is one string; give a list of texts.")
         self.texts = list(texts)
         if not self.texts:
-            raise ValueError(f"{name} has no texts to score. Hold some out (test_fraction), or give others.")
+            raise ValueError(f"{name} has no texts to score. Hold out texts (test_fraction), or give other texts.")
         self.info = TaskInfo(name, "loglikelihood", "nats_per_token", False, True, split=split, note=note)
         self._given_note = note
         self.batch_size = batch_size
         self._prepared: tuple[Any, tuple[int | None, int], list[list[int]]] | None = None
 
     def digest(self) -> str:
-        """Hash of the texts and of how they are read."""
+        """Return the hash of the texts and of the batch size."""
         return digest([self.info.identity(), self.texts, self.batch_size])
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
@@ -75,7 +76,7 @@ class Perplexity:
             if cut:
                 warnings.warn(
                     f"{len(cut)} of {len(rows)} texts of {self.info.name!r} are longer than the model's context and "
-                    f"are scored up to there; up to {max(cut)} tokens are left out.",
+                    f"are truncated; up to {max(cut)} tokens are not scored.",
                     DataWarning,
                     stacklevel=4,
                 )
@@ -86,7 +87,8 @@ class Perplexity:
                 raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Give longer texts.")
             if short:
                 warnings.warn(
-                    f"{short} of {len(rows)} texts of {self.info.name!r} have less than two tokens and are not scored.",
+                    f"{short} of {len(rows)} texts of {self.info.name!r} have fewer than two tokens and are not "
+                    "scored.",
                     DataWarning,
                     stacklevel=4,
                 )

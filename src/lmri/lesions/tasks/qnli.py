@@ -1,4 +1,4 @@
-"""QNLI: does a sentence of Wikipedia answer a question? Made from SQuAD [1]_.
+"""QNLI: whether a sentence of Wikipedia answers a question; derived from SQuAD [1]_.
 
 References
 ----------

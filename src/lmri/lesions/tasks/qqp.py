@@ -1,4 +1,4 @@
-"""QQP: do two questions of Quora ask the same? Accuracy and, as in GLUE, F1."""
+"""QQP: paraphrase detection between two questions of Quora. Accuracy and, as in GLUE, F1."""
 
 from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
@@ -10,7 +10,7 @@ RECIPE = Recipe(
     words={"not_duplicate": " no", "duplicate": " yes"},
     prompt="Question 1: {question1}\nQuestion 2: {question2}\nDo both questions ask the same, yes or no?\nAnswer:",
     label_columns=("label", "is_duplicate"),
-    # A question comes in several pairs.
+    # A question occurs in several pairs.
     linked=("question1", "question2"),
     also=("f1",),
     positive="duplicate",

@@ -1,4 +1,4 @@
-"""Recipes: what a named task is, as data. Each of the modules of tasks holds one."""
+"""Recipes: declarative descriptions of named tasks, one per module."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,45 +17,44 @@ Prepared = tuple[pd.DataFrame, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A classification task: where its texts and labels stand, and how a language model is asked.
+    """A classification task: columns of its texts and labels, and the prompt for a language model.
 
     Parameters
     ----------
     name : str
-        What tables call it.
+        Name in tables.
     columns : mapping of str to tuple of str
-        The names that files give to the column of each text.
+        Accepted names of the column of each text.
     labels : mapping of str to tuple of str
-        How files write each label besides its own name, in the order that the dataset numbers them.
+        Alternative spellings of each label in files, in the order of the dataset's numbers.
     words : mapping of str to str
-        What stands for each label behind the prompt.
+        Words that represent each label after the prompt.
     prompt : str
-        With the fields in braces.
+        Prompt with the fields in braces.
     label_columns : tuple of str
-        The names that files give to the column of labels.
+        Accepted names of the column of labels.
     cluster : tuple of str
-        Fields that make a cluster; all of them, if none is named.
+        Fields that define a cluster; all fields by default.
     cluster_column : str
-        A column that names the clusters, instead.
+        Column of cluster names (overrides `cluster`).
     linked : tuple of str
-        Fields that no two splits may share, beside the cluster.
+        Fields, besides the cluster, that two splits may not share.
     also : tuple of str
-        Further metrics, as GLUE has them.
+        Further metrics, as in GLUE.
     positive : str
-        The label that F1 is of.
+        Positive label of F1.
     dataset : tuple
         Name, configuration and split on the Hugging Face hub.
     files : tuple of str
-        Names of the file in a folder.
+        Accepted names of the file in a folder.
     header : tuple of str
-        Columns of official files that have no line of names.
+        Columns of official files without a header line.
     quoted : bool
         Whether TSV files quote their fields.
     prepare : callable, optional
-        Brings a table into the form that `columns` tells of, and says what rows should know; it takes the table and
-        what it is called.
+        Function from a table and its name to a table with the columns of `columns`, and to the caveats for the rows.
     scoring : str
-        How it is scored unless asked otherwise.
+        Default scoring method.
     """
 
     name: str
@@ -82,16 +81,16 @@ class Recipe:
         Raises
         ------
         ValueError
-            If a column is missing, or a label is none of the task's.
+            If a column is missing, or a label is unknown.
         """
         table, where = read_source(
             source, config, split, files=self.files, header=self.header, quoted=self.quoted
         )  # fmt: skip
         notes: tuple[str, ...] = ()
         if self.prepare is not None:
-            # A split of a dataset says which kind it is, as in MNLI.
+            # The name of a dataset's split may identify the kind, as in MNLI.
             table, notes = self.prepare(table, f"{where} {split or ''}".strip())
-        known = {one.casefold(): label for label, others in self.labels.items() for one in (label, *others)}
+        known = {alias.casefold(): label for label, others in self.labels.items() for alias in (label, *others)}
 
         def label_of(raw: object) -> str | None:
             text = plain(raw)
@@ -100,7 +99,7 @@ class Recipe:
             if text in UNLABELLED:
                 return None
             accepted = ", ".join(" or ".join(map(repr, (label, *others))) for label, others in self.labels.items())
-            raise ValueError(f"{where} has the label {text!r}; {self.name} has {accepted}.")
+            raise ValueError(f"{where} has the label {text!r}; {self.name} accepts {accepted}. Correct the file.")
 
         items = gather(
             table,
@@ -117,28 +116,28 @@ class Recipe:
 
 @dataclass(frozen=True)
 class FreeRecipe:
-    """A task that is answered by free text.
+    """A task with free-text answers.
 
     Parameters
     ----------
     name : str
-        What tables call it.
+        Name in tables.
     prompt : str
-        With the fields in braces.
+        Prompt with the fields in braces.
     measures : mapping of str to callable
-        How answers are compared with references; the first is the task's metric.
+        Functions that compare answers with references; the first is the main metric.
     reader : callable
-        Reads items from a source; it takes source, configuration and split.
+        Function that reads items from source, configuration and split.
     dataset : tuple
         Name, configuration and split on the Hugging Face hub.
     shortened : str
-        The field that is cut if a prompt is longer than the context.
+        Field that is truncated if a prompt exceeds the context.
     first_line : bool
-        Whether an answer ends with its first line.
+        Whether only the first line of an answer counts.
     max_new_tokens : int
-        Most tokens of an answer.
+        Largest number of tokens of an answer.
     check : callable, optional
-        Fails if a library is missing.
+        Function that raises an error if a library is missing.
     """
 
     name: str
@@ -154,5 +153,5 @@ class FreeRecipe:
     def read(self, source: str | Path, config: str | None = None, split: str | None = None) -> Items:
         """Read items from a file, a folder or a Hugging Face dataset."""
         if self.check is not None:
-            self.check()  # before the model has written anything
+            self.check()  # before anything is generated
         return self.reader(source, config, split)

@@ -25,9 +25,9 @@ _EXAMPLE = "sst2"
 
 
 def tasks_help() -> str:
-    """Write the forms of ``--task`` for ``--help``."""
-    others = [one.name for one in TASKS.values() if not one.is_variant and one.name != _EXAMPLE]
+    """List the forms of ``--task`` for ``--help``."""
+    others = [task.name for task in TASKS.values() if not task.is_variant and task.name != _EXAMPLE]
     return (
-        "perplexity (of the texts held out), perplexity:FILE, classification:FILE with the columns prompt and label, "
+        "perplexity (of the held-out texts), perplexity:FILE, classification:FILE with the columns prompt and label, "
         f"NAME:FILE such as {_EXAMPLE}:dev.jsonl ({', '.join(others)}), or a YAML file; may be repeated."
     )

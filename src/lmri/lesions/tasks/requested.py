@@ -1,4 +1,4 @@
-"""Tasks as they are requested on the command line: from ``sst2:dev.jsonl`` to a task that is ready to be scored."""
+"""Tasks requested on the command line, such as ``sst2:dev.jsonl``, and their construction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,11 +46,11 @@ class TaskOptions:
 
     @property
     def labels(self) -> list[str]:
-        """Tasks as requested, files by their names alone: no result may depend on a folder."""
+        """Tasks as requested, without the folders of files, so that results do not depend on them."""
         return [_without_folder(task) for task in self.requested]
 
     def build(self, store: "Store") -> "list[Task]":
-        """Make the tasks.
+        """Build the tasks.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class TaskOptions:
         ValueError
             If a task is unknown, or its data are unsuitable.
         StudyError
-            If texts of a task were fitted in the study.
+            If texts of a task were used for fitting in the study.
         """
         return [task for text in self.requested for task in self._build(store, text)]
 
@@ -92,18 +92,20 @@ class TaskOptions:
 
 
 def held_out_tasks(store: "Store", batch_size: int) -> "list[Task]":
-    """Make one perplexity task per corpus of its held-out texts; a text in two corpora counts for the first."""
+    """Build one perplexity task per corpus with held-out texts; a text in two corpora counts for the first."""
     from lmri.lesions.tasks import Perplexity
 
     seen: set[str] = set()
     tasks: list[Task] = []
-    for corpus, texts in {one.corpus: one.test_texts for one in store.recordings()}.items():
-        own = [text for text in texts if text_hash(text) not in seen]
-        seen.update(text_hash(text) for text in own)
-        if own:
-            tasks.append(Perplexity(own, f"perplexity-{corpus}", batch_size))
+    for corpus, texts in {recording.corpus: recording.test_texts for recording in store.recordings()}.items():
+        unseen = [text for text in texts if text_hash(text) not in seen]
+        seen.update(text_hash(text) for text in unseen)
+        if unseen:
+            tasks.append(Perplexity(unseen, f"perplexity-{corpus}", batch_size))
     if not tasks:
-        raise ValueError(f"{store.root} holds no texts out (test_fraction was 0). Name a file: --task perplexity:FILE.")
+        raise ValueError(
+            f"{store.root} has no held-out texts (test_fraction was 0). Name a file: --task perplexity:FILE."
+        )
     return tasks
 
 

@@ -1,4 +1,4 @@
-"""SQuAD v1.1: answer a question by words of a paragraph; F1 and exact match, normalized as officially [1]_.
+"""SQuAD v1.1: question answering with words of a paragraph; F1 and exact match with the official normalization [1]_.
 
 References
 ----------
@@ -25,7 +25,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize(text: str) -> str:
-    """Bring an answer into the form in which answers are compared.
+    """Normalize an answer for comparison.
 
     Examples
     --------
@@ -37,12 +37,12 @@ def normalize(text: str) -> str:
 
 
 def exact_match(answer: str, references: Sequence[str]) -> float:
-    """1 if the answer is one of the references, normalized; else 0."""
+    """Return 1 if the normalized answer equals a normalized reference, else 0."""
     return float(any(normalize(answer) == normalize(reference) for reference in references))
 
 
 def answer_f1(answer: str, references: Sequence[str]) -> float:
-    """F1 of the words that an answer shares with a reference, of the reference where it is highest."""
+    """Compute the largest F1 of shared words between an answer and any reference."""
     return max(_overlap(normalize(answer).split(), normalize(reference).split()) for reference in references)
 
 
@@ -53,7 +53,7 @@ def _overlap(answer: list[str], reference: list[str]) -> float:
 
 
 def read(source: str | Path, config: str | None = None, split: str | None = None) -> Items:
-    """Read questions: of the official JSON, or of a table with context, question and answers."""
+    """Read questions from the official JSON, or from a table with context, question and answers."""
     path = Path(source).expanduser()
     if path.is_dir():
         path = next((path / name for name in FILES if (path / name).is_file()), path)
@@ -76,10 +76,10 @@ def _flat(path: Path) -> pd.DataFrame | None:
         return None
     try:
         rows = [
-            {"context": paragraph["context"], "question": one["question"], "answers": one["answers"]}
+            {"context": paragraph["context"], "question": entry["question"], "answers": entry["answers"]}
             for article in content["data"]
             for paragraph in article["paragraphs"]
-            for one in paragraph["qas"]
+            for entry in paragraph["qas"]
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not in the layout of SQuAD v1.1: {error!r} is missing.") from error
@@ -87,7 +87,7 @@ def _flat(path: Path) -> pd.DataFrame | None:
 
 
 def _references(raw: Any) -> list[str] | None:
-    """Read answers as files have them: texts, ``{"text": […]}``, a list of ``{"text": …}``, or JSON of any of these."""
+    """Parse answers in files: texts, ``{"text": […]}``, a list of ``{"text": …}``, or JSON of any of these."""
     if isinstance(raw, str) and raw.lstrip().startswith(("[", "{")):
         try:
             raw = json.loads(raw)
@@ -95,9 +95,13 @@ def _references(raw: Any) -> list[str] | None:
             return [raw]
     if isinstance(raw, dict):
         raw = raw.get("text", [])
-    found = [raw] if isinstance(raw, str) else [one["text"] if isinstance(one, dict) else str(one) for one in raw]
-    # A question without an answer is of SQuAD v2, whose metric is another one.
-    return [one for one in found if one.strip()] or None
+    answers = (
+        [raw]
+        if isinstance(raw, str)
+        else [answer["text"] if isinstance(answer, dict) else str(answer) for answer in raw]
+    )
+    # Questions without an answer come from SQuAD v2, which has a different metric.
+    return [answer for answer in answers if answer.strip()] or None
 
 
 RECIPE = FreeRecipe(

@@ -1,4 +1,4 @@
-"""SST-2: is a review of a film positive or negative? [1]_.
+"""SST-2: sentiment of a film review, positive or negative [1]_.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Summarization: ROUGE-L of a summary against reference summaries, by the library `rouge-score` [1]_.
+"""Summarization: ROUGE-L of a summary relative to reference summaries, with the library `rouge-score` [1]_.
 
 References
 ----------
@@ -23,14 +23,14 @@ def _scorer() -> Any:
         rouge_scorer = importlib.import_module("rouge_score.rouge_scorer")
     except ImportError as error:
         raise ValueError(
-            "Summaries are scored by the library rouge-score, which is not installed. Install it: "
-            "pip install 'lmri[tasks]'."
+            "Scoring of summaries needs the library rouge-score, which is not installed. Install it: pip install "
+            "'lmri[tasks]'."
         ) from error
     return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 
 
 def check_installed() -> None:
-    """Fail before the model has written anything, if ROUGE cannot be computed.
+    """Check, before anything is generated, that ROUGE can be computed.
 
     Raises
     ------
@@ -41,12 +41,12 @@ def check_installed() -> None:
 
 
 def rouge_l(answer: str, references: Sequence[str]) -> float:
-    """F-measure of the longest common subsequence of words (stemmed), of the reference where it is highest."""
+    """Compute the largest F-measure of the longest common subsequence of stemmed words with any reference."""
     return float(_scorer().score_multi(list(references), answer)["rougeL"].fmeasure)
 
 
 def read(source: str | Path, config: str | None = None, split: str | None = None) -> Items:
-    """Read documents and their summaries: one each, or a list."""
+    """Read documents and their summaries, one or a list per document."""
     table, where = read_source(source, config, split)
     return gather(
         table, where, {"text": ("text", "article", "document")}, read_references,
@@ -55,14 +55,14 @@ def read(source: str | Path, config: str | None = None, split: str | None = None
 
 
 def read_references(raw: Any) -> list[str] | None:
-    """Read references as files have them: one text, several, or JSON of several; None if there is none."""
+    """Parse references in files: one text, several, or JSON of several; None if there is none."""
     if isinstance(raw, str) and raw.lstrip().startswith("["):
         try:
             raw = json.loads(raw)
         except ValueError:
             return [raw]
-    found = [raw] if isinstance(raw, str) else [str(one) for one in raw] if raw is not None else []
-    return [one for one in found if one.strip()] or None
+    summaries = [raw] if isinstance(raw, str) else [str(summary) for summary in raw] if raw is not None else []
+    return [summary for summary in summaries if summary.strip()] or None
 
 
 RECIPE = FreeRecipe(

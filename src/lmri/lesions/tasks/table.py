@@ -1,15 +1,11 @@
-r"""Anybody's own task, by a few lines of YAML.
+r"""User-defined tasks in a few lines of YAML.
 
-A classification asks which label a text has::
+A classification task predicts the label of a text::
 
-    name: irony
-    data: irony.csv                # beside this file; a folder, or a Hugging Face dataset
-    prompt: "{text}\nIs this ironic, yes or no?\nAnswer:"
-    label: kind                    # the column of labels
-    words: {ironic: " yes", serious: " no"}
-    cluster: document              # a column; by default all texts of the prompt
-    positive: ironic               # optional: F1 beside accuracy
-    scoring: loglikelihood
+    name: irony data: irony.csv                # in the folder of this file; or a folder, or a Hugging Face dataset
+    prompt: "{text}\nIs this ironic, yes or no?\nAnswer:" label: kind                    # column of labels words:
+    {ironic: " yes", serious: " no"} cluster: document              # column; by default all texts of the prompt
+    positive: ironic               # optional: adds F1 to accuracy scoring: loglikelihood
 
 Words in braces in the prompt are columns. Free text names ``references`` instead of ``label`` and ``words``, and a
 ``metric``: ``answer_f1``, ``exact_match`` or ``rouge_l``.
@@ -36,52 +32,54 @@ _FURTHER = ("f1", "matthews", "balanced_accuracy")
 
 
 def read_yaml(path: Path) -> tuple[Recipe | FreeRecipe, str | Path | None]:
-    """Read a task from YAML.
+    """Read a task from a YAML file.
 
     Returns
     -------
     recipe : Recipe or FreeRecipe
-        What it describes.
+        Recipe of the task.
     source : str, Path or None
-        Where its data are.
+        Location of the data.
 
     Raises
     ------
     ValueError
-        If a key is missing or unknown, or the content of one does not fit.
+        If a key is missing or unknown, or its value is invalid.
     """
     try:
-        # Every scalar is text: YAML would make a truth value of the label `no`, and a number of the label `01`.
+        # All scalars stay text: YAML would read the label `no` as a boolean, and the label `01` as a number.
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist. Check the path.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} does not hold keys with values, such as `name: irony`.")
+        raise ValueError(f"{path} does not contain keys with values. Add them, such as `name: irony`.")
     is_free = "references" in content
     accepted = (*_COMMON, *(_REFERENCES if is_free else _LABELS))
     unknown = [key for key in content if key not in accepted]
     needed = ("prompt", "references", "metric") if is_free else ("prompt", "label", "words")
     missing = [key for key in needed if key not in content]
     if unknown or missing:
-        problem = f"does not know the key {unknown[0]!r}" if unknown else f"lacks the key {missing[0]!r}"
-        raise ValueError(f"{path} {problem}; keys of such a task are {', '.join(accepted)}.")
+        problem = f"has the unknown key {unknown[0]!r}" if unknown else f"lacks the key {missing[0]!r}"
+        raise ValueError(f"{path} {problem}; accepted are {', '.join(accepted)}.")
     for key in accepted:
         if key in content and not isinstance(content[key], str) and key not in ("words", "metrics"):
-            raise ValueError(f"{path} has {key}: {content[key]!r}; accepted is text. Put it in quotes.")
+            raise ValueError(f"{path} has {key}: {content[key]!r}; text is needed. Put it in quotes.")
     name = content.get("name") or path.stem
     if not _columns(content["prompt"]):
-        raise ValueError(f"The prompt of {path} has no column in braces, such as {{text}}: no text would be read.")
+        raise ValueError(
+            f"The prompt of {path} has no column in braces, so no text would be read. Add one, such as {{text}}."
+        )
     return (_free_text if is_free else _recipe)(content, name, path), _data(content.get("data"), path)
 
 
 def _data(named: str | None, path: Path) -> str | Path | None:
     if not named:
         return None
-    beside = path.parent / Path(named).expanduser()
-    # A name with an ending is a file, also if it is missing, and then the error is to say which.
-    return beside if beside.exists() or Path(named).suffix or named.startswith((".", "/", "~")) else named
+    candidate = path.parent / Path(named).expanduser()
+    # A name with a suffix is a file, even if it is missing, so that the error names it.
+    return candidate if candidate.exists() or Path(named).suffix or named.startswith((".", "/", "~")) else named
 
 
 def _columns(prompt: str) -> tuple[str, ...]:
@@ -90,16 +88,16 @@ def _columns(prompt: str) -> tuple[str, ...]:
 
 def _recipe(content: Mapping[str, Any], name: str, path: Path) -> Recipe:
     words, metrics = content["words"], content.get("metrics", [])
-    if not isinstance(words, dict) or not all(isinstance(one, str) for one in words.values()):
+    if not isinstance(words, dict) or not all(isinstance(entry, str) for entry in words.values()):
         raise ValueError(f"{path} has words: {words!r}; accepted are words by label, such as {{pos: good, neg: bad}}.")
     metrics = [metrics] if isinstance(metrics, str) else metrics
-    wrong = [one for one in metrics if one not in _FURTHER]
+    wrong = [entry for entry in metrics if entry not in _FURTHER]
     if not isinstance(metrics, list) or wrong:
         raise ValueError(f"{path} has metrics: {metrics!r}; accepted are {', '.join(_FURTHER)}.")
     if "positive" in content and "f1" not in metrics:
         metrics = ["f1", *metrics]
     if "f1" in metrics and content.get("positive") not in words:
-        raise ValueError(f"{path} asks for F1; positive must be one of the labels {', '.join(map(repr, words))}.")
+        raise ValueError(f"{path} requests F1, which needs positive: one of the labels {', '.join(map(repr, words))}.")
     scoring = content.get("scoring", "loglikelihood")
     if scoring not in SCORINGS:
         raise ValueError(f"{path} has scoring: {scoring!r}; accepted are {', '.join(map(repr, SCORINGS))}.")
@@ -107,8 +105,8 @@ def _recipe(content: Mapping[str, Any], name: str, path: Path) -> Recipe:
         name=name,
         columns={field: (field,) for field in _columns(content["prompt"])},
         labels={label: () for label in words},
-        # Answers follow the prompt after a space, and YAML drops it unless it is quoted.
-        words={label: one if one[:1].isspace() else f" {one}" for label, one in words.items()},
+        # Answers follow the prompt after a space, which YAML drops unless it is quoted.
+        words={label: entry if entry[:1].isspace() else f" {entry}" for label, entry in words.items()},
         prompt=content["prompt"],
         label_columns=(content["label"],),
         cluster_column=content.get("cluster", ""),
@@ -130,9 +128,9 @@ def _free_text(content: Mapping[str, Any], name: str, path: Path) -> FreeRecipe:
     def read(source: str | Path, config: str | None, split: str | None) -> Items:
         table, where = read_source(source, config, split)
         columns = {column: (column,) for column in fields}
-        own = (content["references"],)
+        target_columns = (content["references"],)
         cluster = content.get("cluster", "")
-        return gather(table, where, columns, summarization.read_references, own, fields, (), cluster)
+        return gather(table, where, columns, summarization.read_references, target_columns, fields, (), cluster)
 
     return FreeRecipe(
         name=name,

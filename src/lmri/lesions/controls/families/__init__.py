@@ -1,1 +1,1 @@
-"""Descriptions of the families of controls, one per file: they load quickly, and the classes of controls on demand."""
+"""Descriptions of the families of controls, one per file; the classes themselves are loaded on demand."""

@@ -1,4 +1,4 @@
-"""Controls with as many neurons in every layer, of which a lesion removes as much activity."""
+"""Controls with the same number of neurons in every layer whose lesion removes the same activity."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ def _make(lesioned: Lesioned, n: int) -> "Controls":
 FAMILY = ControlFamily(
     "energy",
     "layer+size+energy",
-    "also what the lesion removes",
-    "as many neurons in every layer, of which a lesion removes as much",
+    "also the activity that the lesion removes",
+    "the same number of neurons in every layer, whose lesion removes similar energy",
     _make,
 )

@@ -1,4 +1,4 @@
-"""Controls with the same neurons under one exchange of the index in every layer."""
+"""Controls that permute the neuron index in the same way in every layer."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ def _make(_lesioned: Lesioned, n: int) -> "Controls":
 FAMILY = ControlFamily(
     "index",
     "layer+size+index",
-    "the same neurons of each layer exchanged (mlp_out)",
-    "the same neurons under one exchange of the index, alike in all layers",
+    "one common permutation of the neurons of all layers (mlp_out)",
+    "the neurons of the network under one permutation of the index, common to all layers",
     _make,
 )

@@ -1,4 +1,4 @@
-"""The description that every family of controls gives of itself."""
+"""Description of a family of controls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lesioned:
-    """The networks that controls are made for, and how these are lesioned.
+    """The networks that need controls, and how they are lesioned.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ class ControlFamily:
         Name in tables, the ``family`` of the controls that `make` returns.
     help : str
         One-line description for ``--help``: the property that controls share with their network besides size. Empty if
-        the name says it all.
+        the name needs none.
     words : str
         Description for the report, after "Controls have".
     make : callable
-        Makes the controls from the lesioned networks and the number of draws per network.
+        Creates the controls from the lesioned networks and the number of draws per network.
     same_size : bool, default=True
-        Whether a control has as many neurons as its network, which comparisons over sizes or doses need.
+        Whether a control has the same number of neurons as its network, as comparisons over sizes or doses require.
     """
 
     name: str

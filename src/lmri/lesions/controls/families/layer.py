@@ -1,4 +1,4 @@
-"""Controls with as many neurons in every layer."""
+"""Controls with the same number of neurons in every layer."""
 
 from typing import TYPE_CHECKING
 
@@ -14,4 +14,4 @@ def _make(_lesioned: Lesioned, n: int) -> "Controls":
     return MatchedControls(n)
 
 
-FAMILY = ControlFamily("layer", "layer+size", "", "as many neurons in every layer", _make)
+FAMILY = ControlFamily("layer", "layer+size", "", "the same number of neurons in every layer", _make)

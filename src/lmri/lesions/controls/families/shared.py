@@ -1,4 +1,4 @@
-"""Controls that networks of like size share, so that the lesion of each control is scored once."""
+"""Controls shared by networks of similar size, so that the lesion of each control is scored once."""
 
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,8 @@ def _make(lesioned: Lesioned, n: int) -> "Controls":
 FAMILY = ControlFamily(
     "shared",
     "layer+size, shared",
-    "as layer, but common to networks of like size, which is faster",
-    "at least as many neurons in every layer, and are the same for networks of like size",
+    "like layer, but shared by networks of similar size, which is faster",
+    "at least as many neurons in every layer, and are shared by networks of similar size",
     _make,
     same_size=False,
 )

@@ -1,4 +1,4 @@
-"""Make interventions: three constructors of one type."""
+"""Constructors of interventions: lesion, preserve and amplify."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmri.lesions.baselines.resample_source import ResampleSource, check_tokens
-from lmri.lesions.interventions.base import Intervention, along
-from lmri.lesions.interventions.positions import Spare, make_spare
+from lmri.lesions.interventions.base import Intervention, signed_offset
+from lmri.lesions.interventions.positions import TokenMask, make_token_mask
 from lmri.networks import Network, NetworkSet
 from lmri.space import NeuronSpace
 
@@ -23,32 +23,32 @@ def lesion(
     spare_tokens: Iterable[int] | None = None,
     positions: str | Iterable[int] | None = None,
 ) -> Intervention:
-    """Silence the neurons of a network, at every token or at all but some.
+    """Lesion the neurons of a network, at all tokens or at a subset.
 
     Parameters
     ----------
     network : Network
-        Thresholded; an empty one changes nothing.
+        Thresholded network; an empty one changes nothing.
     baseline : "zero", Recording or ResampleSource, default="zero"
-        What a silenced neuron gives: 0, as in the paper, its mean over a recording, or its value at a donor token of
-        another text (``lmri.ResampleSource.draw(recording, seed=0)``). Zero and the mean are values a model may never
-        see together; those of a donor were there together once.
+        Value assigned to lesioned neurons: 0, as in the paper; the neuron's mean over a recording; or its value at a
+        donor token of another text (``lmri.ResampleSource.draw(recording, seed=0)``). A model may never produce zeros
+        or means jointly in these neurons; the values at a donor token did occur together.
     spare : "sinks", optional
-        Leave the first token of every text alone: the attention sink of decoders, whose massive activations a lesion
-        of any network would take away.
+        Exclude the first token of every text: the attention sink of decoders, whose massive activations a lesion of any
+        network would remove.
     spare_positions : iterable of int, optional
-        Leave these places of every text alone, counted from 0 and without pads.
+        Positions to exclude in every text, counted from 0 without padding.
     spare_tokens : iterable of int, optional
-        Leave tokens of these ids alone, such as ``[tokenizer.bos_token_id]``.
+        Token ids to exclude, such as ``[tokenizer.bos_token_id]``.
     positions : {"prompt", "generated", "last"} or iterable of int, optional
-        Change only these tokens: while text is generated, those of the prompt, those that were generated, or the last
-        of each forward pass; or these places of every text. All, if it is not given. What is read with a cache of keys
-        and values is generated: a text that is scored is read at once, and all of it counts as prompt, and so does all
-        that is generated with ``use_cache=False``.
+        Tokens to change: during generation, the tokens of the prompt, the generated tokens, or the last token of each
+        forward pass; or these positions of every text. All tokens by default. Tokens that are read with a non-empty
+        key-value cache count as generated. A scored text is read at once, so all of it counts as prompt, and so does a
+        text generated with ``use_cache=False``.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
-    return Intervention("lesion", _one(network), 0.0, shift, label, donors, spare=spared)
+    spared, label = _token_mask(label, spare, spare_positions, spare_tokens, positions)
+    return Intervention("lesion", _single(network), 0.0, shift, label, donors, spare=spared)
 
 
 def preserve(
@@ -59,20 +59,20 @@ def preserve(
     spare_tokens: Iterable[int] | None = None,
     positions: str | Iterable[int] | None = None,
 ) -> Intervention:
-    """Silence all neurons but those of a network; experts that were not recorded run on.
+    """Silence all neurons except those of a network; experts that were not recorded stay active.
 
     Parameters
     ----------
     network : Network
-        Thresholded; of an empty one nothing is left.
+        Thresholded network; an empty one leaves no neuron active.
     baseline : "zero", Recording or ResampleSource, default="zero"
-        What a silenced neuron gives.
+        Value assigned to lesioned neurons.
     spare, spare_positions, spare_tokens, positions
-        Tokens to leave alone, or the only ones to change, as of `lesion`.
+        Tokens to exclude, or the only tokens to change, as in `lesion`.
     """
     shift, label, donors = _baseline(network.space, baseline)
-    spared, label = _spared(label, spare, spare_positions, spare_tokens, positions)
-    return Intervention("preserve", _one(network), 0.0, shift, label, donors, spare=spared)
+    spared, label = _token_mask(label, spare, spare_positions, spare_tokens, positions)
+    return Intervention("preserve", _single(network), 0.0, shift, label, donors, spare=spared)
 
 
 def amplify(
@@ -85,60 +85,60 @@ def amplify(
     spare_tokens: Iterable[int] | None = None,
     positions: str | Iterable[int] | None = None,
 ) -> Intervention:
-    """Raise the activity of a network's neurons.
+    """Amplify the activity of a network's neurons.
 
     Parameters
     ----------
     network : Network
-        Thresholded.
+        Thresholded network.
     gain : float, optional
         Factor on every activation; 1 changes nothing.
     offset : float, optional
-        Constant added to every activation, as in the paper's code. Either `gain` or `offset` is needed, not both.
+        Constant added to every activation, as in the paper's code. Exactly one of `gain` and `offset` is needed.
     along_sign : bool, default=False
-        Add the offset where the weight of a neuron is positive, and take it away where it is negative, so that the
-        network moves along its map. A network of which only the members are known is positive throughout.
+        Whether to add the offset where a neuron's weight is positive and subtract it where it is negative, so that the
+        activity moves along the map. All weights count as positive if only the members of a network are known.
     spare, spare_positions, spare_tokens, positions
-        Tokens to leave alone, or the only ones to change, as of `lesion`.
+        Tokens to exclude, or the only tokens to change, as in `lesion`.
     """
     if (gain is None) == (offset is None):
-        raise ValueError(f"gain is {gain} and offset is {offset}; give exactly one of them.")
+        raise ValueError(f"gain is {gain} and offset is {offset}; exactly one is needed. Give gain or offset.")
     for name, value in (("gain", gain), ("offset", offset)):
         if value is not None and not np.isfinite(value):
             raise ValueError(f"{name} is {value}; it must be finite.")
     if along_sign and (offset is None or offset < 0):
         raise ValueError(
-            f"along_sign goes with an offset of at least 0, and offset is {offset}. A gain keeps signs by itself; to "
-            "move against the map, lesion the network or give a constant offset."
+            f"along_sign needs an offset of at least 0; offset is {offset}. A gain preserves signs anyway. To move "
+            "against the map, lesion the network or give a constant offset."
         )
     what = f"gain {gain:g}" if gain is not None else f"offset {offset:g}{' along sign' * along_sign}"
-    spared, label = _spared(what, spare, spare_positions, spare_tokens, positions)
+    spared, label = _token_mask(what, spare, spare_positions, spare_tokens, positions)
     if gain is not None:
-        return Intervention("amplify", _one(network), float(gain), _zeros(network.space), label, spare=spared)
+        return Intervention("amplify", _single(network), float(gain), _zeros(network.space), label, spare=spared)
     if not along_sign:
         shift = np.full(network.space.n_neurons, offset, dtype=np.float32)
-        return Intervention("amplify", _one(network), 1.0, shift, label, spare=spared)
+        return Intervention("amplify", _single(network), 1.0, shift, label, spare=spared)
     step = float(offset or 0)
-    shift = along(_one(network), step)
+    shift = signed_offset(_single(network), step)
     return Intervention("amplify", network, 1.0, shift, label, sign_offset=step, spare=spared)
 
 
-def _one(network: Network) -> Network:
+def _single(network: Network) -> Network:
     if isinstance(network, NetworkSet):
         raise TypeError("An intervention takes one network. Pick one, networks[3], or merge all: networks.union().")
-    _ = network.members  # raises now, rather than inside the model, if it is not thresholded
+    _ = network.members  # raises here, and not inside the model, if the network is not thresholded
     return network
 
 
-def _spared(
+def _token_mask(
     label: str,
     spare: str | None,
     positions: Iterable[int] | None,
     tokens: Iterable[int] | None,
     only: str | Iterable[int] | None,
-) -> tuple[Spare | None, str]:
-    made = make_spare(spare, positions, tokens, only)
-    return made, f"{label}, {made.label}" if made else label
+) -> tuple[TokenMask | None, str]:
+    mask = make_token_mask(spare, positions, tokens, only)
+    return mask, f"{label}, {mask.label}" if mask else label
 
 
 def _zeros(space: NeuronSpace) -> np.ndarray:
@@ -151,15 +151,15 @@ def _baseline(
     if isinstance(baseline, str):
         if baseline != "zero":
             raise ValueError(
-                f"baseline is {baseline!r}; accepted are 'zero' and a Recording, for its mean, and "
-                "ResampleSource.draw(recording), for its values at donor tokens."
+                f"baseline is {baseline!r}; accepted are 'zero', a Recording (its mean), and "
+                "ResampleSource.draw(recording) (its values at donor tokens)."
             )
         return _zeros(space), "zero", None
     space.check_same(baseline.space, f"The recording of {baseline.corpus!r}")
     if any(layer.expert is not None for layer in space.layers):
         raise ValueError(
-            f"The baseline is of {baseline.corpus!r}, but an expert does not run at tokens that are not routed to it, "
-            "so that its mean and its donors would be zeros for the most part. Take the baseline 'zero' for experts."
+            f"The baseline comes from {baseline.corpus!r}, but an expert does not run at tokens that are not routed to "
+            "it, so its mean and its donor values would be mostly zeros. Use the baseline 'zero' for experts."
         )
     if not isinstance(baseline, ResampleSource):
         check_tokens(baseline)
