@@ -586,7 +586,7 @@ def test_every_run_of_a_decomposition_is_orthogonal_to_its_confounds(demo):
     recording = demo[0].recording("news", "mlp_out")
     chosen = select(recording, ["position", "surprisal", "global_signal"])
     ica = lmri.NeuronICA(recording.space, 3, n_init=1)
-    runs = ica._start(recording.imgs, chosen)
+    runs = ica._prepare_runs(recording.imgs, chosen)
     for array, table in zip(runs, chosen, strict=True):
         C = table.to_numpy() - table.to_numpy().mean(axis=0)
         C /= np.linalg.norm(C, axis=0)

@@ -106,14 +106,14 @@ class FastICA(Decomposition, BaseEstimator):
             raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
         if self.signs not in ("skewness", "solver"):
             raise ValueError(f"signs is {self.signs!r}; accepted are 'skewness' and 'solver'.")
-        runs = self._start(imgs, confounds)
-        maps, convergence = self._find(runs)
-        self._finish(maps, runs, convergence)
+        runs = self._prepare_runs(imgs, confounds)
+        maps, convergence = self._fit_maps(runs)
+        self._store_results(maps, runs, convergence)
         return self
 
-    def _again(self) -> Decomposition:
+    def _clone_for_surrogate(self) -> Decomposition:
         if self.kind == "spatial" or self.fun not in FUNS:
-            return super()._again()
+            return super()._clone_for_surrogate()
         # The same decomposition, faster: a surrogate is not worth a Gram matrix of all volumes.
         return NeuronICA(
             self.space, len(self.components_), "temporal", fun=self.fun, n_init=1, standardize=self.standardize,
@@ -121,7 +121,7 @@ class FastICA(Decomposition, BaseEstimator):
             tol=self.tol,
         )  # fmt: skip
 
-    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
         check_components([sum(runs.n_volumes)], self.n_components, self.space.n_neurons)
         temporal = self.kind == "temporal"
         n_samples = sum(runs.n_volumes) if temporal else self.space.n_neurons

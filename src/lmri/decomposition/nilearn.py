@@ -38,13 +38,15 @@ class _Nilearn(Decomposition):
     mask: Any
     needs_every_run = True
 
-    def _start_checked(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> StandardizedRuns:
+    def _prepare_checked_runs(
+        self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None
+    ) -> StandardizedRuns:
         if self.smoothing_fwhm is not None and not self.allow_smoothing:
             raise ValueError(
                 f"smoothing_fwhm is {self.smoothing_fwhm}; accepted is None. Neighbouring voxels hold unrelated "
                 "neurons, and smoothing mixes them. To see what it does all the same, set allow_smoothing=True."
             )
-        return self._start(imgs, confounds)
+        return self._prepare_runs(imgs, confounds)
 
     def _fit_nilearn(self, runs: Runs) -> int:
         """Fit on standardized copies, and count how often scikit-learn did not converge."""
@@ -71,8 +73,8 @@ class _Nilearn(Decomposition):
         finally:
             self.standardize = own
 
-    def _finish(self, *args: Any) -> None:
-        super()._finish(*args)
+    def _store_results(self, *args: Any) -> None:
+        super()._store_results(*args)
         self.maps_masker_ = NiftiMapsMasker(self.components_img_, self.mask_img_, standardize=None).fit()
 
 
@@ -150,12 +152,12 @@ class CanICA(_Nilearn, decomposition.CanICA):
             One a run, regressed out of every neuron after standardization, and before nilearn sees the run: as for
             every method here.
         """
-        runs = self._start_checked(imgs, confounds)
-        maps, convergence = self._find(runs)
-        self._finish(maps, runs, convergence)
+        runs = self._prepare_checked_runs(imgs, confounds)
+        maps, convergence = self._fit_maps(runs)
+        self._store_results(maps, runs, convergence)
         return self
 
-    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
         convergence = {"n_starts": self.n_init, "n_converged": self.n_init - self._fit_nilearn(runs)}
         return self.space.from_img(self.components_img_), convergence
 
@@ -245,8 +247,8 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
             raise ValueError(
                 "n_components is 1; nilearn's dictionary learning needs at least 2. For one map use another method."
             )
-        runs = self._start_checked(imgs, confounds)
-        maps, convergence = self._find(runs)
+        runs = self._prepare_checked_runs(imgs, confounds)
+        maps, convergence = self._fit_maps(runs)
         if convergence["n_empty_maps"]:
             warnings.warn(
                 f"{convergence['n_empty_maps']} of {self.n_components} maps are all zero at alpha={self.alpha}. "
@@ -254,10 +256,10 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
                 DataWarning,
                 stacklevel=2,
             )
-        self._finish(maps, runs, convergence)
+        self._store_results(maps, runs, convergence)
         return self
 
-    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
         try:
             n_warnings = self._fit_nilearn(runs)
         except ValueError as error:

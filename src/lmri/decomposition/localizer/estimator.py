@@ -192,7 +192,7 @@ class Localizer:
         else:
             test, units = self._within(runs, rows, contrast, dead)
         self.contrast_, self.level_, self.test_, self.units_ = contrast, level, test, units
-        self._finish(runs, rows, dict(text_hashes or {}), dead)
+        self._store_results(runs, rows, dict(text_hashes or {}), dead)
         self.seconds_ = time.perf_counter() - started
         return self
 
@@ -294,7 +294,7 @@ class Localizer:
 
     # -- what everything that is stored as a decomposition has --------------------------------------------------------
 
-    def _finish(self, runs: StandardizedRuns, rows: Labelled, hashes: dict[str, str], dead: np.ndarray) -> None:
+    def _store_results(self, runs: StandardizedRuns, rows: Labelled, hashes: dict[str, str], dead: np.ndarray) -> None:
         contrast, test, space = self.contrast_, self.test_, self.space
         maps = test.t[None].astype(np.float32)
         alone, together, self.time_courses_ = explained_variance(maps.astype(np.float64), runs)
