@@ -299,7 +299,7 @@ def test_predictions_that_are_not_finite_are_refused(tmp_path, gpt2, monkeypatch
 def test_predictions_of_another_recording_are_refused(tmp_path, gpt2):
     recording = record(gpt2, tmp_path / "study")
     other = record(gpt2, tmp_path / "other", texts_of(12, seed=1))
-    with pytest.raises(ValueError, match="Make them of this recording"):
+    with pytest.raises(ValueError, match="Compute them from this recording"):
         compute(recording, predictions(gpt2, other))
 
 

@@ -132,7 +132,7 @@ def test_descriptions_are_stored_as_labels_on_request(copy):
     [
         ({"alpha": 3.0}, "--alpha is not an option of ica"),
         ({"method": "canica", "solver": "picard"}, "--solver is not an option of canica"),
-        ({"method": "canica", "n_components": "auto"}, "accepted is an integer .auto only with ica and ica-temporal"),
+        ({"method": "canica", "n_components": "auto"}, r"an integer \(auto only with ica and ica-temporal\)"),
         ({"n_components": "many"}, "accepted is an integer or auto"),
         ({"method": "pca"}, "The method is 'pca'; accepted are 'ica'"),
         ({"threshold": "fdr", "n_surrogates": 3}, "--n-surrogates is 3, but fdr needs at least 20"),

@@ -1,4 +1,4 @@
-"""Registry of the confounds: how each is computed, and its wording wherever people read it.
+"""Registry of the confounds: the function that computes each, and its wording in tables, help and reports.
 
 A new confound is one function and one entry of `CONFOUNDS`; tables, sidecars, help, messages and the report follow.
 """
@@ -15,15 +15,15 @@ from lmri.decomposition.confounds.site_confounds import MASSIVE
 
 @dataclass(frozen=True)
 class Confound:
-    """A column of the tables of confounds.
+    """Column of the tables of confounds.
 
     Parameters
     ----------
     name : str
         Name of the column.
     compute : callable
-        Function of a `RunTexts`; of a confound `of_site`, of the activity ``(n_volumes, n_neurons)`` of a run and the
-        offsets of its layers. Returns one value per volume.
+        Function of a `RunTexts` or, with `of_site`, of the activity ``(n_volumes, n_neurons)`` of a run and the offsets
+        of its layers. Returns one value per volume.
     unit : str
         Unit, as in the sidecar.
     description : str
@@ -35,11 +35,11 @@ class Confound:
     meaning : str
         Explanation of this correlation below the tables of the report; see `lmri.report.sections.networks` for braces.
     of_site : bool, default=False
-        Whether it depends on where neurons were read, not only on the text and the predictions of the model.
+        Whether it depends on the site, not only on the text and the predictions of the model.
     is_predicted : bool, default=False
-        Whether the model has to read the texts once more.
+        Whether it needs another forward pass of the model over the texts.
     is_count : bool, default=False
-        Whether the values are whole numbers where none is missing.
+        Whether the values are integers if none is missing.
     levels : dict of str to str
         Meaning of each value of a flag.
     """
@@ -58,13 +58,13 @@ class Confound:
 
     @property
     def sidecar(self) -> dict[str, str]:
-        """Description and unit, as BIDS has them."""
+        """Description and unit, as in BIDS."""
         return {"Description": self.description, "Units": self.unit}
 
 
 CONFOUNDS: dict[str, Confound] = {
-    one.name: one
-    for one in (
+    confound.name: confound
+    for confound in (
         Confound(
             "position",
             of_text.position,
