@@ -173,7 +173,7 @@ def test_data_that_do_not_fit_are_refused(scaled):
         dual_regression(NETWORKS, scaled[:2], texts=[["text-00"] * T] * 2)
     with pytest.raises(ValueError, match="has 5 entries for a run of"):
         dual_regression(NetworkSet(SPACE, MAPS[:1]), scaled[:1], texts=[["text-00"] * 5])
-    with pytest.raises(ValueError, match="text_hashes name 'nobody'"):
+    with pytest.raises(ValueError, match="text_hashes names 'nobody'"):
         dual_regression(NETWORKS, scaled[:1], text_hashes={"nobody": "0"})
     with pytest.raises(ValueError, match="'group-01' are constant"):
         dual_regression(NetworkSet(SPACE, MAPS * [[1], [0], [1]], method="group"), scaled[:1])
