@@ -538,7 +538,7 @@ def test_dead_neurons_are_zero_and_named(scope, n_jobs, phantom):
         run[:, tiny] = 3e-6 * rng.normal(size=len(run))
     imgs = [SPACE.to_img(run) for run in runs]
     estimator = NeuronICA(SPACE, K, n_init=1, scope=scope, n_jobs=n_jobs)
-    with parallel_config(backend="threading"), pytest.warns(DataWarning, match="2 of 512 neurons do not vary"):
+    with parallel_config(backend="threading"), pytest.warns(DataWarning, match="2 of 512 neurons are constant"):
         estimator.fit(imgs)
     # Zero in the data; a spatial map is centred, and holds the negative mean of its others there.
     with quiet():
