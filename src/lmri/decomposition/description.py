@@ -81,7 +81,7 @@ def open_time_courses(store: Store, decomposition: str | None = None, site: str 
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str, optional
         Name of the decomposition; needed if there are several.
     site : str, optional
@@ -110,7 +110,7 @@ def describe(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str, optional
         Name of the decomposition; needed if there are several.
     site : str, optional
@@ -148,7 +148,7 @@ def connectivity(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str, optional
         Name of the decomposition; needed if there are several.
     site : str, optional

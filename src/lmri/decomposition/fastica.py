@@ -113,6 +113,7 @@ class FastICA(Decomposition, BaseEstimator):
         return self
 
     def _clone_for_surrogate(self) -> Decomposition:
+        """Create the faster estimator `NeuronICA` for temporal surrogates if it supports the contrast function."""
         if self.kind == "spatial" or self.fun not in FUNS:
             return super()._clone_for_surrogate()
         # The same decomposition, but faster, because it needs no Gram matrix of all volumes.
@@ -123,6 +124,7 @@ class FastICA(Decomposition, BaseEstimator):
         )  # fmt: skip
 
     def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Whiten all runs together, and unmix them by FastICA."""
         check_components([sum(runs.n_volumes)], self.n_components, self.space.n_neurons)
         temporal = self.kind == "temporal"
         n_samples = sum(runs.n_volumes) if temporal else self.space.n_neurons

@@ -22,7 +22,7 @@ class DecompositionMethod:
     words : str
         Name in the report.
     description : str
-        One line for the documentation.
+        Description in the documentation, one line.
     fixed : mapping, optional
         Parameters of the estimator that the name decides.
     options : tuple of str

@@ -191,6 +191,7 @@ class NeuronICA(Decomposition, BaseEstimator):
     # -- the pipeline -------------------------------------------------------------------------------------------------
 
     def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reduce all runs by group PCA, and unmix them by ICA."""
         n_components = self._n_components(runs)
         n_volumes = sum(runs.n_volumes)
         check_components([n_volumes], n_components, self.space.n_neurons)
@@ -331,6 +332,7 @@ class NeuronICA(Decomposition, BaseEstimator):
     # -- surrogates ---------------------------------------------------------------------------------------------------
 
     def _surrogate_maps(self, n_surrogates: int, n_jobs: int) -> list[np.ndarray]:
+        """Estimate the maps of each surrogate; spatial ICA processes several surrogates in one pass over the data."""
         if self.kind != "spatial":
             return super()._surrogate_maps(n_surrogates, n_jobs)
         # Threads share one pass over the data; another joblib backend, such as a cluster, cannot.

@@ -42,6 +42,7 @@ class _Nilearn(Decomposition):
     def _prepare_checked_runs(
         self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None
     ) -> StandardizedRuns:
+        """Prepare the runs; raise an error if smoothing is requested."""
         if self.smoothing_fwhm is not None and not self.allow_smoothing:
             raise ValueError(
                 f"smoothing_fwhm is {self.smoothing_fwhm}; accepted is None. Neighbouring voxels hold unrelated "
@@ -75,6 +76,7 @@ class _Nilearn(Decomposition):
             self.standardize = standardize
 
     def _store_results(self, *args: Any) -> None:
+        """Set the attributes of the maps, including nilearn's masker."""
         super()._store_results(*args)
         self.maps_masker_ = NiftiMapsMasker(self.components_img_, self.mask_img_, standardize=None).fit()
 
@@ -159,6 +161,7 @@ class CanICA(_Nilearn, decomposition.CanICA):
         return self
 
     def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Run nilearn's CanICA."""
         convergence = {"n_starts": self.n_init, "n_converged": self.n_init - self._fit_nilearn(runs)}
         return self.space.from_img(self.components_img_), convergence
 
@@ -261,6 +264,7 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
         return self
 
     def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Run nilearn's dictionary learning, and count empty maps."""
         try:
             n_warnings = self._fit_nilearn(runs)
         except ValueError as error:

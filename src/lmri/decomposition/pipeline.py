@@ -38,7 +38,7 @@ def decompose(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     settings : DecompositionSettings
         Method, parameters and threshold.
     site : str, optional
@@ -48,12 +48,12 @@ def decompose(
     name : str, optional
         Name of the decomposition and its networks; by default the method.
     progress : callable, optional
-        Called with the number of finished repetitions on samples of the texts, and their total.
+        Callback for the number of finished repetitions on samples of the texts, and their total.
 
     Returns
     -------
     NetworkSet
-        The stored networks; their `method` is the name.
+        Stored networks; their `method` is the name.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def threshold(store: Store, decomposition: str, by: str, name: str, site: str | 
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str
         Name of the decomposition.
     by : str
@@ -107,7 +107,7 @@ def threshold(store: Store, decomposition: str, by: str, name: str, site: str | 
     Returns
     -------
     NetworkSet
-        The stored networks.
+        Stored networks.
     """
     method, values = parse_threshold(by)
     networks = store.open(DECOMPOSITION_CODEC, decomposition, site).threshold(method, **values)
@@ -129,7 +129,7 @@ def order(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     site : str, optional
         Site of the neurons; needed if there are several.
     corpora : str or sequence of str, optional
@@ -141,7 +141,7 @@ def order(
     seed : int, default=0
         Random seed of the surrogates.
     progress : callable, optional
-        Called with the number of runs that were read, and their total.
+        Callback for the number of runs that were read, and their total.
 
     Returns
     -------

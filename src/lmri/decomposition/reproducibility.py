@@ -85,7 +85,7 @@ def reproducibility(
     n_jobs : int, default=1
         Number of processes.
     progress : callable, optional
-        Called with the number of finished fits, and the number of all fits.
+        Callback for the number of finished fits, and the number of all fits.
 
     Returns
     -------

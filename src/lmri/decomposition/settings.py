@@ -108,6 +108,7 @@ class DecompositionSettings:
             self._check_surrogates()
 
     def _check_paper(self) -> None:
+        """Raise an error for options that exclude the paper's choices."""
         repeated = self.repeats.n_surrogates or self.repeats.of_texts
         is_default = (self.method, self.standardize, self.scope) == ("ica", "zscore", "run")
         if not is_default or repeated or self.confounds:
@@ -121,6 +122,7 @@ class DecompositionSettings:
             )
 
     def _check_surrogates(self) -> None:
+        """Raise an error if the threshold needs more surrogates."""
         n, threshold = self.n_surrogates, THRESHOLDS[self.chosen_threshold[0]]
         if n < 0:
             raise ValueError(f"--n-surrogates is {n}; it must be at least 0.")

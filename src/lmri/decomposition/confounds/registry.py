@@ -29,7 +29,7 @@ class Confound:
     description : str
         Definition, as in the sidecar.
     help : str
-        One line of help.
+        Help text, one line.
     heading : str
         Heading of a network's correlation with it in the report.
     meaning : str

@@ -101,7 +101,7 @@ def sentences(text: str, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarr
     Parameters
     ----------
     text : str
-        The whole text.
+        Complete text.
     starts, ends : ndarray of int, shape (n_tokens,)
         Index of the first character of every token, and of the character after its last; negative if unknown.
     """

@@ -73,7 +73,7 @@ def find_templates_by_corpus(
     random_state : int, default=0
         Random seed of the draw of texts.
     progress : callable, optional
-        Called with the number of finished decompositions, and the number of all decompositions.
+        Callback for the number of finished decompositions, and the number of all decompositions.
 
     Returns
     -------

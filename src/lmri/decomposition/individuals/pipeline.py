@@ -102,7 +102,7 @@ def regress_texts(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     networks : str
         Name of the network set.
     corpus : str, optional

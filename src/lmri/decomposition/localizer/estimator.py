@@ -201,6 +201,7 @@ class Localizer:
         return self
 
     def _checked(self, confounds: Sequence[pd.DataFrame] | None, runs: StandardizedRuns, level: str) -> Nuisance | None:
+        """Return the nuisance regressors; raise an error if they do not match the contrast or the runs."""
         if confounds is None:
             return None
         if level == "between":
@@ -217,11 +218,13 @@ class Localizer:
         return Nuisance.read(confounds).checked(runs.n_volumes)
 
     def _nuisance_of(self, number: int) -> pd.DataFrame | None:
+        """Return the nuisance regressors of a run."""
         if self._nuisance is None:
             return None
         return pd.DataFrame(self._nuisance.runs[number], columns=list(self._nuisance.names))
 
     def _check(self) -> Contrast:
+        """Return the contrast; raise an error for parameters outside of their accepted values."""
         for name, value, accepted in (
             ("level", self.level, ("auto", "between", "within")),
             ("unit", self.unit, UNITS),
@@ -238,6 +241,7 @@ class Localizer:
 
     @property
     def _contrast(self) -> Contrast:
+        """Parsed contrast."""
         return self.contrast if isinstance(self.contrast, Contrast) else Contrast.parse(self.contrast)
 
     # -- second level -------------------------------------------------------------------------------------------------
@@ -245,6 +249,7 @@ class Localizer:
     def _between(
         self, runs: StandardizedRuns, rows: Labelled, contrast: Contrast, hashes: dict[str, str], dead: np.ndarray
     ) -> tuple[SecondLevel, dict[str, list[str]]]:
+        """Test a contrast between texts; return the test and the texts in each condition."""
         condition = rows.condition_of_texts(contrast)
         condition = without_repeats(condition, hashes)
         texts = rows.texts_in(condition, rows.n_first(condition, self.match_positions))
@@ -261,6 +266,7 @@ class Localizer:
     def _within(
         self, runs: StandardizedRuns, rows: Labelled, contrast: Contrast, dead: np.ndarray
     ) -> tuple[SecondLevel, dict[str, list[str]]]:
+        """Test a contrast within texts; return the test and the names of the units."""
         if self.match_positions:
             raise ValueError(
                 "match_positions applies only to contrasts between texts, and this contrast is within texts. Leave it "
@@ -305,6 +311,7 @@ class Localizer:
     # -- attributes of stored decompositions --------------------------------------------------------------------------
 
     def _store_results(self, runs: StandardizedRuns, rows: Labelled, hashes: dict[str, str], dead: np.ndarray) -> None:
+        """Set the attributes of decompositions: map, time courses, metrics and provenance."""
         contrast, test, space = self.contrast_, self.test_, self.space
         maps = test.t[None].astype(np.float32)
         alone, together, self.time_courses_ = explained_variance(maps.astype(np.float64), runs)
@@ -349,10 +356,12 @@ class Localizer:
 
     @property
     def _by_text(self) -> bool:
+        """Whether the units are texts."""
         return self.level_ == "between" or self.unit == "text"
 
     @property
     def _fitted(self) -> SecondLevel:
+        """Test of the fitted localizer."""
         if not hasattr(self, "test_"):
             raise ValueError("The localizer is not fitted. Call fit(recording.imgs, recording.events) first.")
         return self.test_

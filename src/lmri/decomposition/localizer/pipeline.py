@@ -78,9 +78,9 @@ class Localization:
     Parameters
     ----------
     networks : NetworkSet
-        The stored network.
+        Stored network.
     localizer : Localizer
-        The fitted localizer.
+        Fitted localizer.
     neurons : DataFrame
         Neurons of the network, one row each.
     overlaps : list of DataFrame
@@ -106,7 +106,7 @@ def localize_corpora(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     settings : LocalizerSettings
         Contrast, test and threshold.
     site : str, optional

@@ -115,7 +115,7 @@ def table(
     n_jobs : int, default=1
         Number of processes, as in joblib; the result does not depend on it.
     progress : callable, optional
-        Called with the number of finished phantoms, and the number of all phantoms.
+        Callback for the number of finished phantoms, and the number of all phantoms.
 
     Returns
     -------

@@ -31,7 +31,7 @@ class Neurons:
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space.
     imgs : tuple of path or Nifti1Image
         Recording that ``"salmon"`` shifts; empty if there is none.
     """
@@ -116,12 +116,12 @@ def try_phantoms(
     n_jobs : int, default=1
         Number of processes.
     progress : callable, optional
-        Called with the number of finished phantoms, and the number of all phantoms.
+        Callback for the number of finished phantoms, and the number of all phantoms.
 
     Returns
     -------
     DataFrame
-        One row per phantom, method and threshold; see `lmri.phantom.table`.
+        Table with one row per phantom, method and threshold; see `lmri.phantom.table`.
     """
     names = trial.names(bool(neurons.imgs))
     makers = {name: partial(make, name, neurons.space, imgs=list(neurons.imgs)) for name in names}
@@ -144,12 +144,12 @@ def save_phantoms(
     trial : Trial
         Names of phantoms and nulls; methods and thresholds have no effect.
     progress : callable, optional
-        Called with the number of written phantoms, and the number of all phantoms.
+        Callback for the number of written phantoms, and the number of all phantoms.
 
     Returns
     -------
     list of Path
-        One folder per phantom.
+        Folders, one per phantom.
     """
     names = trial.names(bool(neurons.imgs))
     for done, name in enumerate(names, start=1):

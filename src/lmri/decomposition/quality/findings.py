@@ -102,7 +102,11 @@ def _dead(neurons: pd.DataFrame, n_volumes: int, unused: pd.Series) -> Finding:
         zeros = f"{count(len(unused), 'neuron')} there, 0 throughout"
         idle = f"No token was routed to {', '.join(names[:N_NAMED])}{more}: {zeros}."
     if idle and not len(dead):
-        return "note", idle, "Record more texts, or texts of other kinds; until then these neurons belong to no network."
+        return (
+            "note",
+            idle,
+            "Record more texts, or texts of other kinds; until then these neurons belong to no network.",
+        )
     if not len(dead):
         return "good", "No dead neurons.", ""
     layers = dead["layer"].value_counts()

@@ -145,7 +145,7 @@ def inspect(recording: Recording, progress: Callable[[int, int], None] | None = 
     recording : Recording
         Recording to check.
     progress : callable, optional
-        Called with the number of finished reads of runs, and the number of all reads.
+        Callback for the number of finished reads of runs, and the number of all reads.
 
     Returns
     -------
