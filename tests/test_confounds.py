@@ -266,7 +266,7 @@ def test_models_that_do_not_read_from_left_to_right_have_no_surprisal(name, head
     beside = storage.read_json(storage.sidecar(storage.confounds_beside(recording.runs[0].events)))
     assert told in beside["surprisal"]["Reason"]
     assert "Reason" not in beside["position"]
-    with pytest.raises(ValueError, match=r"'surprisal' has no value .*" + told):
+    with pytest.raises(ValueError, match=r"'surprisal' has no values .*" + told):
         select(recording, ["surprisal"])
     assert confounds.has_predictions(recording)  # it was asked, and need not be again
 
@@ -299,7 +299,7 @@ def test_predictions_that_are_not_finite_are_refused(tmp_path, gpt2, monkeypatch
 def test_predictions_of_another_recording_are_refused(tmp_path, gpt2):
     recording = record(gpt2, tmp_path / "study")
     other = record(gpt2, tmp_path / "other", texts_of(12, seed=1))
-    with pytest.raises(ValueError, match="Make them of this recording"):
+    with pytest.raises(ValueError, match="Compute them from this recording"):
         compute(recording, predictions(gpt2, other))
 
 
@@ -538,7 +538,7 @@ def test_a_word_has_the_sum_of_its_surprisal_and_the_entropy_of_its_first_token(
 
 @pytest.mark.parametrize(
     ("names", "told"),
-    [(["colour"], "accepted are position"), ([], "at least one"), (["position", "position"], "each once")],
+    [(["colour"], "accepted are position"), ([], "at least one"), (["position", "position"], "without duplicates")],
 )
 def test_names_that_are_none_are_refused(demo, names, told):
     with pytest.raises(ValueError, match=told):
@@ -586,7 +586,7 @@ def test_every_run_of_a_decomposition_is_orthogonal_to_its_confounds(demo):
     recording = demo[0].recording("news", "mlp_out")
     chosen = select(recording, ["position", "surprisal", "global_signal"])
     ica = lmri.NeuronICA(recording.space, 3, n_init=1)
-    runs = ica._start(recording.imgs, chosen)
+    runs = ica._prepare_runs(recording.imgs, chosen)
     for array, table in zip(runs, chosen, strict=True):
         C = table.to_numpy() - table.to_numpy().mean(axis=0)
         C /= np.linalg.norm(C, axis=0)
@@ -675,7 +675,7 @@ def test_the_choice_is_part_of_what_a_decomposition_is(copy):
     [
         (["--confounds", "colour"], "accepted are position"),
         (["--paper", "--confounds", "position"], "confounds (none)"),
-        (["--confounds", "position", "--confounds", "position"], "each once"),
+        (["--confounds", "position", "--confounds", "position"], "without duplicates"),
     ],
 )
 def test_a_decomposition_refuses_confounds_that_are_none(copy, options, told):
@@ -862,14 +862,14 @@ def test_rows_in_no_condition_have_no_part_in_the_slope_of_a_confound():
 def test_confounds_of_a_contrast_between_texts_are_refused():
     imgs, events, tables = within_runs(3, effect=0.0, through=0.0)
     events = [table.assign(kind=np.repeat(["yes", "no"], 30)) for table in events]
-    with pytest.raises(ValueError, match="between texts: every text is one mean"):
+    with pytest.raises(ValueError, match="this contrast is between texts"):
         Localizer(SPACE, "yes - no", "kind").fit(imgs, events, confounds=tables)
     _, events, _ = within_runs(3, 0, 0)
     same = [pd.DataFrame({"same": table["kind"] == "yes"}, dtype=float) for table in events]
-    with pytest.raises(ValueError, match="or can tell them from the confounds"):
+    with pytest.raises(ValueError, match="can separate them from the confounds"):
         Localizer(SPACE, "yes - no", "kind").fit(imgs, events, confounds=same)
     arrays = [table.to_numpy() for table in tables]
-    with pytest.raises(TypeError, match="tables with a column each"):
+    with pytest.raises(TypeError, match="with one column per confound"):
         Localizer(SPACE, "yes - no", "kind").fit(imgs, events, confounds=arrays)
 
 

@@ -226,7 +226,7 @@ def test_dead_neurons_stay_at_zero_instead_of_becoming_noise(phantom):
         data[1, 0, 0] = 1.0 + 1e-7 * np.random.default_rng(0).normal(size=data.shape[-1])  # rounding noise
         return nib.Nifti1Image(data, img.affine)
 
-    with pytest.warns(DataWarning, match="2 of 2048 neurons do not vary"):
+    with pytest.warns(DataWarning, match="2 of 2048 neurons are constant"):
         found = FastICA(SPACE, K).fit([damaged(img) for img in phantom.imgs])
     assert not found.components_[:, [0, 1]].any()
     assert found.info_["n_dead_neurons"] == 2
@@ -244,7 +244,7 @@ def test_explained_variance_is_around_the_mean_also_without_centring(phantom):
 def test_a_neuron_that_is_dead_in_one_run_is_counted_and_listed(phantom):
     data = SPACE.from_img(phantom.imgs[1]).copy()
     data[:, 300] = 2.5
-    with pytest.warns(DataWarning, match="1 of 2048 neurons do not vary in at least one run"):
+    with pytest.warns(DataWarning, match="1 of 2048 neurons are constant in at least one run"):
         found = FastICA(SPACE, 3).fit([phantom.imgs[0], SPACE.to_img(data)])
     assert found.info_["dead_neurons"] == [[1, 44]]
 

@@ -198,7 +198,7 @@ def test_more_components_than_the_rank_are_refused():
     rows = accumulated((rng.normal(size=(60, 3)) @ rng.normal(size=(3, N_NEURONS))).astype(np.float32), 20, [30])
     assert len(rows) == 20
     assert whitened(rows, 3).shape == (3, N_NEURONS)
-    with pytest.raises(ValueError, match="n_components is 4, but the data have rank 3 only"):
+    with pytest.raises(ValueError, match="n_components is 4, but the rank of the data is only 3"):
         whitened(rows, 4)
 
 

@@ -215,7 +215,7 @@ def test_a_start_at_the_optimum_stays_there():
 def test_unknown_contrasts_are_named(solve):
     with pytest.raises(ValueError, match="fun is 'exp'"):
         solve(gaussian(), ica.starts(K, 1, 0), fun="exp")
-    with pytest.raises(ValueError, match="take solver='fastica'"):
+    with pytest.raises(ValueError, match="use solver='fastica'"):
         ica.picard(gaussian(), ica.starts(K, 1, 0), fun="cube")
 
 

@@ -171,9 +171,9 @@ def test_data_that_do_not_fit_are_refused(scaled):
         dual_regression(NETWORKS, [np.ones((30, 4))])
     with pytest.raises(ValueError, match="'text-00' is in runs 1 and 2"):
         dual_regression(NETWORKS, scaled[:2], texts=[["text-00"] * T] * 2)
-    with pytest.raises(ValueError, match="name 5 volumes"):
+    with pytest.raises(ValueError, match="has 5 entries for a run of"):
         dual_regression(NetworkSet(SPACE, MAPS[:1]), scaled[:1], texts=[["text-00"] * 5])
-    with pytest.raises(ValueError, match="text_hashes name 'nobody'"):
+    with pytest.raises(ValueError, match="text_hashes names 'nobody'"):
         dual_regression(NETWORKS, scaled[:1], text_hashes={"nobody": "0"})
     with pytest.raises(ValueError, match="'group-01' are constant"):
         dual_regression(NetworkSet(SPACE, MAPS * [[1], [0], [1]], method="group"), scaled[:1])
@@ -274,7 +274,7 @@ def test_groups_are_checked(scaled):
         contrast(individuals, ["a", "b", "c", "a"] * 4)
     with pytest.raises(ValueError, match="groups has 3 entries for 16"):
         contrast(individuals, ["a", "b", "a"])
-    with pytest.raises(ValueError, match="'nobody', which is no individual"):
+    with pytest.raises(ValueError, match="'nobody', which is not an individual"):
         contrast(individuals, {**GROUPS, "nobody": "a"})
     with pytest.raises(ValueError, match=r"1 \('a'\) and 15 \('b'\)"):
         contrast(individuals, ["a"] + ["b"] * 15)
@@ -334,7 +334,7 @@ def test_texts_that_made_the_maps_are_refused(scaled):
     made = dataclasses.replace(NETWORKS, fit_texts=frozenset([HASHES["text-05"]]))
     dipped = dataclasses.replace(individuals, networks=made)
     for independent in (False, True):
-        with pytest.raises(ValueError, match=r"1 of 16 texts made the maps \('text-05'\).*double dipping"):
+        with pytest.raises(ValueError, match=r"1 of 16 texts were used to fit the maps \('text-05'\).*double dipping"):
             one_sample(dipped, independent=independent)
     with pytest.raises(ValueError, match="contributed to"):
         one_sample(of_texts(scaled))
@@ -342,7 +342,7 @@ def test_texts_that_made_the_maps_are_refused(scaled):
         of_texts(scaled, leave_own_out=True, text_hashes=None),
         dataclasses.replace(individuals, networks=dataclasses.replace(NETWORKS, fit_texts=frozenset())),
     ):
-        with pytest.raises(ValueError, match="is not known"):
+        with pytest.raises(ValueError, match="It is unknown whether"):
             one_sample(unknown)
         assert one_sample(unknown, 99, independent=True).info["independent"] == "stated"
     assert one_sample(individuals, 99).info["independent"] == "by hashes"
@@ -443,7 +443,7 @@ def test_template_overlap_checks_what_it_gets():
         template_overlap(templates, [NetworkSet(DEEP, np.ones((1, DEEP.n_neurons)))])
     with pytest.raises(SpaceMismatchError):
         template_overlap(templates, [random_set(2, [1] * 6, rng, SPACE)])
-    with pytest.raises(ValueError, match="a list of network sets"):
+    with pytest.raises(ValueError, match="a list of at least one network set"):
         template_overlap(templates, templates)
     with pytest.raises(ValueError, match="labels has 1 entries for 2"):
         template_overlap(templates, [templates] * 2, labels=["news"])
@@ -477,7 +477,7 @@ def test_texts_of_a_recording_are_individuals(recorded):
     by_run = dual_regression(networks, recording, unit="run")
     assert len(by_run) == len(recording.runs)
     assert frozenset().union(*by_run.text_hashes.values()) == set(map(text_hash, recording.fit_texts))
-    with pytest.raises(ValueError, match="knows its texts"):
+    with pytest.raises(ValueError, match="includes its texts"):
         dual_regression(networks, recording, text_hashes={})
 
 

@@ -221,7 +221,7 @@ def test_the_mean_of_a_text_is_taken_over_runs():
     [
         ({"onset": [0.0], "duration": [1.0]}, "lack kind"),
         ({"onset": [0.0], "duration": [-1.0], "kind": ["a"]}, "negative"),
-        ({"onset": [np.nan], "duration": [1.0], "kind": ["a"]}, "no number"),
+        ({"onset": [np.nan], "duration": [1.0], "kind": ["a"]}, "not a number"),
         ({"onset": [3.0], "duration": [3.0], "kind": ["a"]}, "the run has 5 volumes"),
         ({"onset": [0.0, 1.0], "duration": [2.0, 1.0], "kind": ["a", "b"]}, "cover volume 1"),
     ],
@@ -268,7 +268,7 @@ def test_parametric_is_nilearns_second_level():
     assert found.members()[RAISED].all()
     one = within_units(means[:, varies][:, :50], "parametric", space=NeuronSpace.build([50]))
     assert one.p() == pytest.approx(stats.ttest_1samp(means[:, varies][:, :50], 0).pvalue, rel=1e-2, abs=1e-9)
-    with pytest.raises(ValueError, match="needs the space"):
+    with pytest.raises(ValueError, match="space is missing"):
         between_texts(means, labels, CODE, "parametric")
 
 
@@ -490,7 +490,7 @@ def test_effects_take_other_units_but_t_stays():
     assert scaled.test_.t == pytest.approx(raw.test_.t, abs=1e-3)
     sd = data.reshape(-1, N).std(axis=0)
     assert scaled.test_.effect == pytest.approx(raw.test_.effect / sd, abs=1e-3)
-    with pytest.raises(ValueError, match="would take out what differs between texts"):
+    with pytest.raises(ValueError, match="would remove differences between texts"):
         fit(data, labels, standardize="run")
 
 
@@ -519,9 +519,9 @@ def test_what_alternates_within_texts_is_recognized():
     with pytest.warns(DataWarning, match="1 of 72 texts lack a condition"):
         by_text = Localizer(SPACE, "1 - 0", "loud", unit="text", n_permutations=499).fit(imgs, events)
     assert len(by_text.units_["texts"]) == 71
-    with pytest.raises(ValueError, match="71 of 72 texts hold several"):
+    with pytest.raises(ValueError, match="71 of 72 texts contain several"):
         Localizer(SPACE, "1 - 0", "loud", level="between").fit(imgs, events)
-    with pytest.raises(ValueError, match="match_positions is of contrasts between"):
+    with pytest.raises(ValueError, match="applies only to contrasts between"):
         Localizer(SPACE, "1 - 0", "loud", match_positions=True).fit(imgs, events)
 
 
@@ -555,7 +555,7 @@ def test_a_spread_that_differs_is_said():
     data, labels = texts(0)
     wild = data.copy()
     wild[::2] *= 2
-    with pytest.warns(DataWarning, match=r"Texts differ (1\.[5-9]|2\.\d) times as much .* in 'code' \(12 texts\)"):
+    with pytest.warns(DataWarning, match=r"Texts vary (1\.[5-9]|2\.\d) times as much in 'code' \(12 texts\)"):
         fit(wild, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -593,12 +593,12 @@ def test_texts_shared_by_conditions_are_refused():
     data, labels = texts(0)
     imgs, events = runs_of(data, labels)
     events[0].loc[3, "trial_type"] = "prose"  # one token of a text of the other condition
-    with pytest.raises(ValueError, match=r"1 of 24 texts hold several .*'t0'"):
+    with pytest.raises(ValueError, match=r"1 of 24 texts contain several .*'t0'"):
         Localizer(SPACE, "code - prose").fit(imgs, events)
     hashes = {f"t{text}": str(text) for text in range(24)}
     with pytest.raises(ValueError, match=r"1 texts are in two conditions: 't0' \('code'\) and 't1' \('prose'\)"):
         fit(data, labels, hashes={**hashes, "t1": "0"})
-    with pytest.warns(DataWarning, match="1 of 24 texts repeat"):
+    with pytest.warns(DataWarning, match="1 of 24 texts are copies"):
         found = fit(data, labels, hashes={**hashes, "t2": "0"})
     assert len(found.units_["code"]) == 11
     assert len(found.fit_texts_) == 23
@@ -642,7 +642,7 @@ def test_what_does_not_belong_together_is_refused():
         Localizer(SPACE, "code - prose").fit(imgs, [table.assign(text_id="n/a") for table in events])
     with pytest.raises(ValueError, match="not fitted"):
         Localizer(SPACE, "code - prose").threshold()
-    with pytest.raises(ValueError, match="There is no recording"):
+    with pytest.raises(ValueError, match="recordings is empty"):
         localize([], "code - prose")
 
 

@@ -465,7 +465,7 @@ def test_more_components_than_volumes_allow_are_refused(kind):
     with quiet(), pytest.raises(ValueError, match="n_components is 20, but there are 20 volumes"):
         NeuronICA(SPACE, 20, kind).fit(imgs)
     # Centring within either run takes a dimension more than the count of volumes says.
-    with quiet(), pytest.raises(ValueError, match=r"n_components is 19, but the data have rank \d+ only"):
+    with quiet(), pytest.raises(ValueError, match=r"n_components is 19, but the rank of the data is only \d+"):
         NeuronICA(SPACE, 19, kind, standardize="center").fit(imgs)
 
 
@@ -474,7 +474,7 @@ def test_more_components_than_volumes_allow_are_refused(kind):
 def test_more_components_than_the_rank_of_the_data_are_refused(kind, n_volumes):
     rng = np.random.default_rng(0)
     img = SPACE.to_img((rng.laplace(size=(n_volumes, 3)) @ rng.laplace(size=(3, 512))).astype(np.float32))
-    with pytest.raises(ValueError, match="n_components is 4, but the data have rank 3 only"):
+    with pytest.raises(ValueError, match="n_components is 4, but the rank of the data is only 3"):
         NeuronICA(SPACE, 4, kind).fit(img)
     assert len(NeuronICA(SPACE, 3, kind).fit(img).components_) == 3
 
@@ -538,7 +538,7 @@ def test_dead_neurons_are_zero_and_named(scope, n_jobs, phantom):
         run[:, tiny] = 3e-6 * rng.normal(size=len(run))
     imgs = [SPACE.to_img(run) for run in runs]
     estimator = NeuronICA(SPACE, K, n_init=1, scope=scope, n_jobs=n_jobs)
-    with parallel_config(backend="threading"), pytest.warns(DataWarning, match="2 of 512 neurons do not vary"):
+    with parallel_config(backend="threading"), pytest.warns(DataWarning, match="2 of 512 neurons are constant"):
         estimator.fit(imgs)
     # Zero in the data; a spatial map is centred, and holds the negative mean of its others there.
     with quiet():

@@ -163,11 +163,11 @@ def test_no_limit_is_below_the_surrogates_that_a_test_at_5_percent_needs():
 
 def test_the_ceiling_warns():
     crowded = planted([list(range(60))], n_volumes=30, strength=3)
-    with pytest.warns(DataWarning, match="30 volumes of 1200 neurons can tell at most about 6 apart"):
+    with pytest.warns(DataWarning, match="30 volumes of 1200 neurons can distinguish at most about 6"):
         estimate = estimate_order(crowded)
     assert estimate.at_ceiling
     assert 6 <= estimate.recommended < 10  # of 60
-    with pytest.warns(DataWarning, match="4 components stand out .* max_order=3"):
+    with pytest.warns(DataWarning, match="4 components exceed .* max_order=3"):
         assert estimate_order(planted([[0, 1, 2, 3]]), max_order=3).recommended == 3
 
 

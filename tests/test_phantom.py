@@ -148,7 +148,7 @@ def test_the_hard_phantom_can_be_solved_but_barely():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"minority": 0.5}, "no sign"),
+        ({"minority": 0.5}, "sign is undefined"),
         ({"share": 0.0001}, "share is 0.0001, which is 0 of 328 neurons"),
         ({"weights": "soft"}, "accepted are 'sharp', 'graded'"),
         ({"time_courses": "uniform"}, "accepted are 'laplace'"),
@@ -189,7 +189,7 @@ def test_every_named_phantom_can_be_made_in_a_small_space():
         assert make(name, space, 1, n_volumes=4, share=0.1).name == name
     with pytest.raises(ValueError, match="There is no phantom 'easy'; there are sharp, hard"):
         make("easy", space)
-    with pytest.raises(ValueError, match=r"Give imgs=recording\.imgs"):
+    with pytest.raises(ValueError, match=r"Pass imgs=recording\.imgs"):
         make("salmon", space)
 
 
@@ -238,7 +238,7 @@ def test_shifts_differ_between_neurons_and_runs_and_are_never_0():
     first, second = shift(ramp, rng)[0], shift(ramp, rng)[0]
     assert set(first) == {1.0, 2.0, 3.0, 4.0}
     assert not np.array_equal(first, second)
-    with pytest.raises(ValueError, match="A run has 1 volume"):
+    with pytest.raises(ValueError, match="A run of 1 volume"):
         shift(np.zeros((1, 3)), rng)
     with pytest.raises(ValueError, match="imgs is empty"):
         salmon([], SPACE)
@@ -421,7 +421,7 @@ def test_what_fails_is_a_row_with_its_reason(tried):
     assert fits["note"].str.contains("n_components is 4").all()
     assert fits[["found", "power", "kept"]].isna().all(axis=None)
     assert (fits["n_converged"] == 0).all()
-    for threshold, reason in (("nonsense", "'nonsense'; accepted are"), ("support:3", "takes none. Leave it out")):
+    for threshold, reason in (("nonsense", "'nonsense'; accepted are"), ("support:3", "accepts none. Leave it out")):
         one = row(tried, "strong", threshold)
         assert one["n_failed"] == 2
         assert reason in one["note"]
@@ -470,7 +470,7 @@ def test_the_docs_table_holds_the_numbers_and_the_reasons(tried):
     assert [part.splitlines()[0] for part in sections] == [
         "Networks found",
         "What thresholds keep",
-        "What is found where nothing is",
+        "False positives on nulls",
         "What failed",
     ]
     for part, shown in zip(sections, (maps_table, thresholds_table, nulls_table, failures), strict=True):
@@ -536,7 +536,7 @@ def test_the_command_says_what_cannot_be():
     assert "--method is 'pca'; accepted are ica," in fails("--method", "pca")
     assert "The threshold is 'p'; accepted are fdr" in fails("--threshold", "p")
     assert "z is -1.0" in fails("--threshold", "z:-1")
-    assert "Give the study that has one" in fails("--data", "salmon")
+    assert "Name a study with a recording" in fails("--data", "salmon")
     assert "--seeds is 0" in fails("--seeds", 0)
     assert "Give one of the two" in fails("--table", "a.md", "--save", "b")
     assert "of a study" in fails("--site", "mlp_out")

@@ -231,7 +231,7 @@ def test_volumes_are_called_what_they_are(tmp_path, axis, unit, meaning):
     assert "<h3>Power spectrum of the whole map</h3>" in own
     assert f"<dd>cycles per {unit} at which" in own
     noun = "token" if unit == "volume" else unit
-    assert f"the logarithm of the place of the {noun} in its text: log(1 + place)" in own
+    assert f"the logarithm of the position of the {noun} in its text: log(1 + position)" in own
     assert ("summed over its tokens" in own) == (unit in ("word", "sentence"))
     others = {"token", "word", "sentence", "volume"} - {unit}
     assert not re.findall(rf"\b(?:per|210|32|Top) ({'|'.join(others)})s?\b", own)

@@ -175,9 +175,9 @@ def test_results_are_reproducible_and_depend_on_the_seed(phantom):
 def test_too_few_texts_and_unnamed_volumes_are_refused(phantom):
     estimator = fitted(phantom.imgs)
     three = [np.array(["a"] * 100 + ["b"] * 100), *[np.full(200, "c")] * 3]
-    with pytest.raises(ValueError, match="There are 3 texts, too few"):
+    with pytest.raises(ValueError, match=r"There are 3 texts\. Stability across texts needs at least 4"):
         reproducibility(estimator, three)
-    with pytest.raises(ValueError, match="Name every volume"):
+    with pytest.raises(ValueError, match="Name the text of every volume"):
         reproducibility(estimator, [np.full(10, number) for number in range(4)])
 
 

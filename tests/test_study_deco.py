@@ -130,15 +130,15 @@ def test_descriptions_are_stored_as_labels_on_request(copy):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": 3.0}, "--alpha is not of ica"),
-        ({"method": "canica", "solver": "picard"}, "--solver is not of canica"),
-        ({"method": "canica", "n_components": "auto"}, "accepted is an integer; auto is of ica and ica-temporal"),
+        ({"alpha": 3.0}, "--alpha is not an option of ica"),
+        ({"method": "canica", "solver": "picard"}, "--solver is not an option of canica"),
+        ({"method": "canica", "n_components": "auto"}, r"an integer \(auto only with ica and ica-temporal\)"),
         ({"n_components": "many"}, "accepted is an integer or auto"),
         ({"method": "pca"}, "The method is 'pca'; accepted are 'ica'"),
         ({"threshold": "fdr", "n_surrogates": 3}, "--n-surrogates is 3, but fdr needs at least 20"),
         ({"threshold": "z:3", "n_surrogates": -1}, "it must be at least 0"),
         ({"paper": True, "n_splits": 2}, "--paper decides method"),
-        ({"paper": True, "threshold": "z:3"}, "with --paper it is z_positive:3.6"),
+        ({"paper": True, "threshold": "z:3"}, "accepted with --paper: z_positive:3.6"),
         ({"paper": True, "threshold": "z_positive:2"}, r"the paper's are 1\.96 and 3\.6"),
     ],
 )

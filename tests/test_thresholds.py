@@ -210,7 +210,7 @@ def test_a_null_without_its_last_maps_is_refused(tmp_path):
     storage.write_table(tmp_path / "null_maps.tsv", q)
     assert read_null(tmp_path.joinpath, null.n_values, 20, 3).n_surrogates == 20
     storage.write_table(tmp_path / "null_maps.tsv", q[:-1])
-    with pytest.raises(StudyError, match="59 rows for 3 maps of 20 surrogates: it was cut short"):
+    with pytest.raises(StudyError, match=r"59 rows for 3 maps of 20 surrogates\. The file is incomplete"):
         read_null(tmp_path.joinpath, null.n_values, 20, 3)
 
 

@@ -1,4 +1,4 @@
-"""Decompositions: from images to maps. NeuronICA, and beside it nilearn's and scikit-learn's own, made safe."""
+"""Decompositions: from images to maps, by NeuronICA and by safe versions of nilearn's and scikit-learn's estimators."""
 
 import lazy_loader as _lazy
 

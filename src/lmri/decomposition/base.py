@@ -1,4 +1,4 @@
-"""What all decompositions share: checks before the fit; signs, order and metrics after it."""
+"""Base class of all decompositions: checks before the fit; signs, order and metrics of the maps after it."""
 
 import time
 import warnings
@@ -26,39 +26,40 @@ from lmri.storage import texts_of
 Runs = StandardizedRuns | ShiftedRuns
 
 Projected = Iterable[tuple[np.ndarray, float]]
-"""A run after the other: its products with maps, ``(n_volumes, n_maps)``, and its sum of squares."""
+"""For each run in order: its products with the maps, ``(n_volumes, n_maps)``, and its sum of squares."""
 
 SURROGATE_ITERATIONS = 40
-"""Where there is nothing to be found, ICA hardly ever converges; the tails of its maps settle within 30 iterations."""
+"""Maximum number of iterations on surrogates. Without co-activation ICA hardly ever converges; the tails of its maps
+settle within 30 iterations."""
 
 
 class Decomposition:
-    """Mixin of an estimator over a neuron space: images in, signed and sorted maps out.
+    """Mixin for estimators over a neuron space: images in, signed and sorted maps out.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_neurons)
-        Maps in (layer, neuron) order; the heavier tail positive; the one that explains most first.
+        Maps in (layer, neuron) order, sorted by explained variance; the heavier tail is positive.
     components_img_ : Nifti1Image
-        The same, 4D.
+        The same maps as a 4D image.
     masker_ : NeuronMasker
-        Between the two.
+        Masker that converts between images and arrays.
     mask_img_ : Nifti1Image
-        Which voxels hold a neuron.
+        Mask of the voxels that hold a neuron.
     metrics_ : DataFrame
-        A row a map: share of variance explained alone, skewness, kurtosis, sparsity, whether the sign is determined,
-        where it lies among the layers, the share of the time course's energy in its top token, and what else the
-        method knows.
+        Metrics, one row per map: share of variance explained alone, skewness, kurtosis, sparsity, whether the sign is
+        determined, distribution over layers, share of the time course's energy in its top token, and metrics of the
+        single method.
     info_ : dict
         Provenance: method, parameters, sizes, dead neurons and convergence.
     time_courses_ : list of ndarray of shape (n_volumes, n_components)
-        One array a run; they carry the signs of the maps.
+        Time courses, one array per run, with the signs of the maps.
     fit_texts_ : frozenset of str
-        Hashes of the texts in the images, where sidecars tell.
+        Hashes of the texts in the images, if they have sidecars.
     seconds_ : float
-        Wall time of the fit.
+        Wall time of the fit, in seconds.
     null_ : SurrogateNull
-        After `surrogate_null`.
+        Null distribution; only after `surrogate_null`.
     """
 
     space: NeuronSpace
@@ -68,28 +69,28 @@ class Decomposition:
     method_name: str
     can_be_auto = False
     needs_every_run = False
-    """Whether each run has to have more volumes than there are components."""
+    """Whether each run must have more volumes than there are components."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give the constructor's parameters, as scikit-learn's estimators do."""
+        """Return the constructor's parameters, as scikit-learn's estimators do."""
         return super().get_params(deep)  # type: ignore[misc]
 
-    def announce(self, confounds: Sequence[Any] | None) -> "Decomposition":
-        """Say which confounds the next fit will regress out, so that what it makes has a name before it is made.
+    def set_confounds(self, confounds: Sequence[Any] | None) -> "Decomposition":
+        """Set the confounds that the next fit will regress out, so that its identity is known before the fit.
 
         Parameters
         ----------
         confounds : sequence of array or DataFrame, or None
-            As for ``fit``, which has to be given them, too.
+            Confounds as for ``fit``, to which they must also be passed.
         """
         self._nuisance = None if confounds is None else Nuisance.read(confounds)
         return self
 
-    def _start(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> StandardizedRuns:
-        """Check the images against the space, and give them standardized; forget an earlier fit.
+    def _prepare_runs(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> StandardizedRuns:
+        """Check the images against the space, discard an earlier fit, and return the standardized runs.
 
-        Confounds are regressed out here, the same for every method. An interrupted fit leaves an estimator that is not
-        fitted, rather than one that mixes two.
+        Confounds are regressed out here, in the same way for every method. An interrupted fit leaves an estimator that
+        is not fitted, rather than a mixture of two fits.
         """
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
@@ -97,18 +98,18 @@ class Decomposition:
             imgs = [imgs]
         imgs = list(imgs)
         if not imgs:
-            raise ValueError("imgs is empty; give at least one 4D image, such as recording.imgs.")
+            raise ValueError("imgs is empty. Pass at least one 4D image, such as recording.imgs.")
         _check_n_components(self.n_components, self.can_be_auto)
         self._started = time.perf_counter()
-        self.announce(confounds)
+        self.set_confounds(confounds)
         self._runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope, confounds=confounds)
         return self._runs
 
-    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
-        """Find maps ``(n_components, n_neurons)``, of any sign and order, and say how it converged."""
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Estimate maps ``(n_components, n_neurons)``, of any sign and order, and return them with the convergence."""
         raise NotImplementedError
 
-    def _finish(
+    def _store_results(
         self,
         maps: np.ndarray,
         runs: StandardizedRuns,
@@ -116,15 +117,16 @@ class Decomposition:
         extra: Mapping[str, np.ndarray] | None = None,
         projected: Projected | None = None,
     ) -> None:
-        """Sign by skewness, sort by explained variance, and set every attribute that comes from the maps.
+        """Sign maps by skewness, sort them by explained variance, and set every attribute derived from them.
 
-        `extra` holds more metrics, a value a map; `projected` what `runs.projected(maps)` would give, if it is known.
+        `extra` holds more metrics, one value per map; `projected` holds the items of `runs.projected(maps)` if they are
+        known already.
         """
         maps = maps.astype(np.float64)
         signs, determined, skewness = signs_by_skewness(maps)
         if getattr(self, "signs", "skewness") == "skewness":
             maps *= signs[:, None]
-            projected = None if projected is None else ((own * signs, squares) for own, squares in projected)
+            projected = None if projected is None else ((scores * signs, squares) for scores, squares in projected)
         alone, together, courses = explained_variance(maps, runs, projected)
         order = np.argsort(-alone, kind="stable")
         self.time_courses_ = [course[:, order] for course in courses]
@@ -157,41 +159,42 @@ class Decomposition:
         self._warn(dead, convergence)
 
     def _warn(self, dead: np.ndarray, convergence: dict[str, Any]) -> None:
+        """Warn of dead neurons and of starts that did not converge."""
         if dead.any():
             warnings.warn(
-                f"{int(dead.sum())} of {self.space.n_neurons} neurons do not vary in at least one "
+                f"{int(dead.sum())} of {self.space.n_neurons} neurons are constant in at least one "
                 f"{'run' if self.scope == 'run' else 'study'}"
-                f"{' and are 0 there' if self.standardize == 'zscore' else ''} (first: layer "
-                f"{self.space.layer_of[dead][0]}, neuron {self.space.neuron_of[dead][0]}; all are in info_).",
+                f"{' and set to 0 there' if self.standardize == 'zscore' else ''} (first: layer "
+                f"{self.space.layer_of[dead][0]}, neuron {self.space.neuron_of[dead][0]}). All are listed in info_.",
                 DataWarning,
                 stacklevel=4,
             )
         if convergence["n_converged"] < convergence["n_starts"]:
             warnings.warn(
                 f"{self.method_name} converged from {convergence['n_converged']} of {convergence['n_starts']} starts. "
-                "Maps may depend on the seed: compare two seeds, ask for fewer components, or record more.",
+                "Maps may depend on the seed. Compare two seeds, choose fewer components, or record more.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
 
     def surrogate_null(self, n_surrogates: int = N_SURROGATES, n_jobs: int = 1) -> SurrogateNull:
-        """Repeat the whole pipeline on surrogates of the fitted images, and pool what it finds there.
+        """Repeat the whole pipeline on surrogates of the fitted images, and pool the maps of the surrogates.
 
-        Every neuron is shifted circularly on its own within its run (`lmri.decomposition.surrogates`). Only iterations
-        are cut short, at 40.
+        Every neuron is shifted circularly and independently within its run (`lmri.decomposition.surrogates`). The
+        pipeline is the same except that iterations stop at 40.
 
         Parameters
         ----------
         n_surrogates : int, default=20
-            At least 20 for a threshold at 0.05.
+            Number of surrogates; at least 20 for a threshold at 0.05.
         n_jobs : int, default=1
-            Processes. Spatial `NeuronICA` takes threads, which share one reading of the data: as many as BLAS may use
-            if there is memory for them, or more; `joblib.parallel_config` may put others in their place.
+            Number of processes. Spatial `NeuronICA` uses threads, which share one pass over the data: as many as BLAS
+            may use if there is memory for them, or more; `joblib.parallel_config` may select another backend.
 
         Returns
         -------
         SurrogateNull
-            Also kept as ``null_``, and not made again.
+            Null distribution, also stored as ``null_`` and not computed again.
         """
         if not hasattr(self, "components_"):
             raise ValueError(f"{type(self).__name__} is not fitted. Call fit(recording.imgs) first.")
@@ -203,50 +206,52 @@ class Decomposition:
         return self.null_
 
     def _surrogate_maps(self, n_surrogates: int, n_jobs: int) -> list[np.ndarray]:
+        """Estimate the maps of each surrogate, in order."""
+
         def find(number: int) -> np.ndarray:
-            own = self._again()
+            estimator = self._clone_for_surrogate()
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # where there is nothing to be found, nothing need converge
+                warnings.simplefilter("ignore")  # surrogates need not converge
                 try:
-                    return own._find(ShiftedRuns(self._runs, self._seed, number))[0].astype(np.float32)
+                    return estimator._fit_maps(ShiftedRuns(self._runs, self._seed, number))[0].astype(np.float32)
                 except NothingFoundError:
                     return np.zeros_like(self.components_)
 
         return list(Parallel(n_jobs=n_jobs)(delayed(find)(number) for number in range(n_surrogates)))
 
     def maps_of(self, volumes: Sequence[np.ndarray]) -> np.ndarray:
-        """Fit again, with the same parameters, on some volumes of the fitted images.
+        """Estimate maps again, with the same parameters, from a subset of the fitted volumes.
 
         Parameters
         ----------
         volumes : sequence of ndarray of int
-            Which volumes of each run; a run may have none, and a volume may come twice.
+            Indices of volumes, one array per run; an array may be empty, and an index may occur twice.
 
         Returns
         -------
         ndarray of shape (n_components, n_neurons)
-            Of any sign and order.
+            Maps of any sign and order.
         """
         parameters = {**self.get_params(deep=False), "n_components": len(self.components_)}
-        own = type(self)(**parameters)
+        estimator = type(self)(**parameters)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that parts converge worse shows in what they give
-            return own._find(self._runs.selected(volumes))[0].astype(np.float32)
+            warnings.simplefilter("ignore")  # poorer convergence on subsets shows in their maps
+            return estimator._fit_maps(self._runs.selected(volumes))[0].astype(np.float32)
 
     @property
     def confounds_digest(self) -> str | None:
-        """Hash of the confounds that are regressed out; None if there are none."""
+        """Hash of the confounds that are regressed out, or None."""
         nuisance: Nuisance | None = getattr(self, "_nuisance", None)
         return None if nuisance is None else nuisance.digest
 
     @property
     def confound_names(self) -> list[str]:
-        """Names of the confounds, where tables gave them."""
+        """Names of the confounds, if they were tables."""
         nuisance: Nuisance | None = getattr(self, "_nuisance", None)
         return [] if nuisance is None else list(nuisance.names)
 
     def can_fit(self, n_volumes: Sequence[int]) -> bool:
-        """Say whether runs of these lengths are enough for as many components as were fitted."""
+        """Return whether runs of these lengths suffice for the fitted number of components."""
         counts = [count for count in n_volumes if count]
         least = min(counts, default=0) if self.needs_every_run else sum(counts)
         return least > len(self.components_) + 1
@@ -256,8 +261,8 @@ class Decomposition:
         """Volumes of each fitted run."""
         return list(self._runs.n_volumes)
 
-    def _again(self) -> "Decomposition":
-        """Make an estimator like this one for a surrogate, with fewer iterations."""
+    def _clone_for_surrogate(self) -> "Decomposition":
+        """Create an estimator with the same parameters for a surrogate, with fewer iterations."""
         parameters = {**self.get_params(deep=False), "n_components": len(self.components_)}
         if "max_iter" in parameters:
             parameters["max_iter"] = min(parameters["max_iter"], SURROGATE_ITERATIONS)
@@ -265,18 +270,21 @@ class Decomposition:
 
     @property
     def _seed(self) -> int:
+        """Random seed; 0 if the method has none."""
         return int(getattr(self, "random_state", 0) or 0)
 
     def _set_maps(self, maps: np.ndarray) -> None:
+        """Set the maps as array and image, with their masker and mask."""
         self.components_ = maps
         self.components_img_ = self.space.to_img(maps, "estimate")
         self.masker_: NeuronMasker = self.space.masker()
         self.mask_img_ = self.space.mask_img
 
     def _json_parameters(self) -> dict[str, Any]:
+        """Return the parameters that are stored as provenance."""
         hidden = ("space", "memory", "memory_level", "n_jobs", "verbose")
-        own = {name: value for name, value in self.get_params(deep=False).items() if name not in hidden}
-        return {**own, "confounds": self.confound_names} if self.confound_names else own
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name not in hidden}
+        return {**parameters, "confounds": self.confound_names} if self.confound_names else parameters
 
     def transform(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> list[np.ndarray]:
         """Regress every volume on the maps.
@@ -284,23 +292,23 @@ class Decomposition:
         Parameters
         ----------
         imgs : path, Nifti1Image or sequence of them
-            4D, on the grid of the space. They are standardized as in the fit; with ``scope="study"`` by the moments of
-            the fitted runs.
+            4D images on the grid of the space. They are standardized as in the fit; with ``scope="study"``, by the
+            moments of the fitted runs.
         confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
-            One an image; needed if the fit had confounds.
+            Confounds, one array or table per image; required if the fit had confounds.
 
         Returns
         -------
         list of ndarray of shape (n_volumes, n_components)
-            Time courses, one array an image.
+            Time courses, one array per image.
         """
         if not hasattr(self, "components_"):
             raise ValueError(f"{type(self).__name__} is not fitted. Call fit(recording.imgs) first.")
         if (confounds is None) != (self._runs.confounds is None):
             raise ValueError(
-                "The fit had confounds; give those of these images, too."
+                "confounds is missing, but the fit had confounds. Pass the confounds of these images."
                 if confounds is None
-                else "The fit had no confounds, so none are regressed out here. Leave them out, or fit with them."
+                else "confounds were passed, but the fit had none. Leave them out, or fit with confounds."
             )
         if isinstance(imgs, str | Path | nib.Nifti1Image):
             imgs = [imgs]
@@ -311,25 +319,25 @@ class Decomposition:
 
 
 def signs_by_skewness(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Choose each map's sign so that its heavier tail is positive.
+    """Compute for each map the sign that makes its heavier tail positive.
 
-    The largest weight is a bad guide: where some members have the other sign, spatial centring makes those the peak.
-    The sign counts as determined if the sum of cubed z-scores exceeds two of its standard errors, estimated from the
-    map itself; a map with as many members on either side has no sign.
+    The largest weight is unsuitable: if some members have the opposite sign, spatial centring makes them the peak. The
+    sign counts as determined if the absolute sum of cubed z-scores exceeds two standard errors, estimated from the map
+    itself; the sign of a map with equally many members on both sides is not determined.
 
     Parameters
     ----------
     maps : ndarray of shape (n_maps, n_neurons)
-        Any sign.
+        Maps of any sign.
 
     Returns
     -------
     signs : ndarray of shape (n_maps,)
-        1 or -1, to multiply by.
+        Signs, 1 or -1, by which maps are multiplied.
     determined : ndarray of bool, shape (n_maps,)
-        Whether the data decide.
+        Whether the data determine the sign.
     skewness : ndarray of shape (n_maps,)
-        Of the maps as they came.
+        Skewness of the maps before the change of sign.
     """
     z = z_scores(maps)
     each = z * z * z  # a power would take ten times as long
@@ -338,14 +346,14 @@ def signs_by_skewness(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def shape_metrics(maps: np.ndarray, space: NeuronSpace) -> dict[str, np.ndarray]:
-    """Describe how maps are distributed, over neurons and over layers.
+    """Compute metrics of the distribution of maps over neurons and layers.
 
     Returns
     -------
     dict of ndarray of shape (n_maps,)
-        ``kurtosis``, in excess of a Gaussian's; ``sparsity``, from 0 (all weights equal) to 1 (one neuron; Hoyer,
-        2004); ``layer_centre``, the mean layer, and ``layer_entropy``, from 0 (one layer) to 1 (all alike), both by
-        squared weight.
+        ``kurtosis``, excess over a Gaussian; ``sparsity``, from 0 (all weights equal) to 1 (one neuron; Hoyer, 2004);
+        ``layer_centre``, the mean layer, and ``layer_entropy``, from 0 (one layer) to 1 (all layers equal), both
+        weighted by squared weights.
     """
     z = z_scores(maps)
     size = np.abs(maps, dtype=np.float64)
@@ -364,7 +372,7 @@ def shape_metrics(maps: np.ndarray, space: NeuronSpace) -> dict[str, np.ndarray]
 
 
 def top_token_share(courses: Sequence[np.ndarray]) -> np.ndarray:
-    """Share of each time course's energy in its largest token: near 1, a component is one token. ``(n_maps,)``."""
+    """Compute the share of each time course's energy in its largest token, ``(n_maps,)``; near 1, it is one token."""
     squares = [course**2 for course in courses]
     largest = np.max([square.max(axis=0) for square in squares], axis=0)
     total = np.sum([square.sum(axis=0) for square in squares], axis=0)
@@ -374,30 +382,30 @@ def top_token_share(courses: Sequence[np.ndarray]) -> np.ndarray:
 def explained_variance(
     maps: np.ndarray, runs: StandardizedRuns, projected: Projected | None = None
 ) -> tuple[np.ndarray, float, list[np.ndarray]]:
-    """Compute the share of the standardized data's variance that each map explains alone, and all together.
+    """Compute the share of the variance of the standardized data that each map explains alone, and all maps together.
 
-    Variance is around each neuron's mean, also where the data were not centred: a mean pattern would outweigh all else.
-    Time courses come from the same pass over the data, which is not read if `projected` is what it would give.
+    Variance is computed around each neuron's mean even if the data were not centred, because a mean pattern would
+    dominate. Time courses are computed in the same pass over the data; with `projected`, the data are not read.
 
     Returns
     -------
     alone : ndarray of shape (n_maps,)
-        Overlapping maps share, so these may add up to more than all together.
+        Shares of single maps; maps that overlap share variance, so the sum may exceed `together`.
     together : float
-        In [0, 1].
+        Share of all maps, in [0, 1].
     courses : list of ndarray of shape (n_volumes, n_maps)
-        As `time_courses` gives them, one array a run, float32.
+        Time courses as from `time_courses`, one array per run, float32.
     """
     norms = (maps**2).sum(axis=1)
     inverse = np.linalg.pinv(maps @ maps.T, hermitian=True)
     alone, together, total = np.zeros(len(maps)), 0.0, 0.0
     courses = []
-    mean = runs.moments.mean if runs.standardize == "none" else None  # the others leave no mean behind
-    for onto, squares in runs.projected(maps) if projected is None else projected:
-        own = (onto if mean is None else onto + mean @ maps.T) @ inverse
-        courses.append(own.astype(np.float32))  # what grows with the number of runs
-        alone += (onto**2).sum(axis=0)
-        together += float(np.einsum("ti,ij,tj->", onto, inverse, onto, optimize=True))
+    mean = runs.moments.mean if runs.standardize == "none" else None  # otherwise the mean is 0
+    for scores, squares in runs.projected(maps) if projected is None else projected:
+        course = (scores if mean is None else scores + mean @ maps.T) @ inverse
+        courses.append(course.astype(np.float32))  # float32, as memory grows with the number of runs
+        alone += (scores**2).sum(axis=0)
+        together += float(np.einsum("ti,ij,tj->", scores, inverse, scores, optimize=True))
         total += squares
     total = total or 1.0
     shares = np.divide(alone, norms, out=np.zeros(len(maps)), where=norms > 0) / total
@@ -411,6 +419,7 @@ def time_courses(maps: np.ndarray, run: np.ndarray) -> np.ndarray:
 
 
 def _check_n_components(n_components: Any, can_be_auto: bool) -> None:
+    """Raise an error unless the number of components is a positive integer, or ``"auto"`` where it is accepted."""
     if can_be_auto and n_components == "auto":
         return
     if not isinstance(n_components, int | np.integer) or isinstance(n_components, bool) or n_components < 1:
@@ -420,14 +429,14 @@ def _check_n_components(n_components: Any, can_be_auto: bool) -> None:
 
 
 def check_components(n_volumes: Sequence[int], n_components: int, n_neurons: int) -> None:
-    """Refuse more components than every run allows: a centred run of ``T`` volumes has at most ``T - 1``.
+    """Raise an error if a run has too few volumes: a centred run of ``T`` volumes allows ``T - 1`` components.
 
-    nilearn would silently give fewer.
+    nilearn would silently return fewer components.
     """
     if n_components > n_neurons - 1:
         raise ValueError(
             f"n_components is {n_components}, but there are {n_neurons} neurons, which allows at most {n_neurons - 1}. "
-            "Ask for fewer components."
+            "Choose fewer components."
         )
     shortest = min(n_volumes)
     if n_components > shortest - 1:
@@ -435,7 +444,7 @@ def check_components(n_volumes: Sequence[int], n_components: int, n_neurons: int
         where = f"run {run}, the shortest, has" if len(n_volumes) > 1 else "there are"
         raise ValueError(
             f"n_components is {n_components}, but {where} {shortest} volumes, which allows at most {shortest - 1}. "
-            "Ask for fewer components, or record longer runs (more texts, a larger run_tokens)."
+            "Choose fewer components, or record longer runs (more texts, a larger run_tokens)."
         )
 
 
@@ -443,8 +452,8 @@ def warn_of_overlearning(n_samples: int, n_components: int, what: str) -> None:
     """Warn if there are fewer samples than squared components."""
     if n_samples < n_components**2:
         warnings.warn(
-            f"{n_samples} {what} for {n_components} components are fewer than n_components² = {n_components**2}: "
-            "ICA overlearns there, and finds spikes even in noise. Record more, or ask for fewer components.",
+            f"{n_samples} {what} for {n_components} components are fewer than n_components² = {n_components**2}. "
+            "ICA overlearns and finds spikes even in noise. Record more, or choose fewer components.",
             DataWarning,
             stacklevel=4,
         )
@@ -452,7 +461,7 @@ def warn_of_overlearning(n_samples: int, n_components: int, what: str) -> None:
 
 @contextmanager
 def counted_non_convergence() -> Iterator[list[int]]:
-    """Count scikit-learn's convergence warnings instead of showing them; others pass."""
+    """Count scikit-learn's convergence warnings instead of showing them; other warnings are passed on."""
     counter = [0]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -81,7 +81,7 @@ def open_time_courses(store: Store, decomposition: str | None = None, site: str 
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str, optional
         Name of the decomposition; needed if there are several.
     site : str, optional
@@ -92,8 +92,8 @@ def open_time_courses(store: Store, decomposition: str | None = None, site: str 
     recordings = {corpus: store.recording(corpus, networks.space.site) for corpus, _, _ in courses}
     # All corpora at once: a confound that one of them lacks would be a gap in its tables.
     tables = iter(joined(list(recordings.values())))
-    own = {corpus: [next(tables) for _ in recording.runs] for corpus, recording in recordings.items()}
-    events = [own[corpus][run - 1] for corpus, run, _ in courses]
+    events_of = {corpus: [next(tables) for _ in recording.runs] for corpus, recording in recordings.items()}
+    events = [events_of[corpus][run - 1] for corpus, run, _ in courses]
     return OpenedTimeCourses(networks.names, [table.to_numpy() for _, _, table in courses], events)
 
 
@@ -110,7 +110,7 @@ def describe(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str, optional
         Name of the decomposition; needed if there are several.
     site : str, optional
@@ -129,11 +129,11 @@ def describe(
     """
     opened = open_time_courses(store, decomposition, site)
     logger.info("Describing")
-    found = annotate(opened.names, opened.courses, opened.events, n_permutations=n_permutations, random_state=seed)
+    annotation = annotate(opened.names, opened.courses, opened.events, n_permutations=n_permutations, random_state=seed)
     if save:
-        suggested = dict(zip(found.labels["network"], found.labels["suggested"], strict=True))
+        suggested = dict(zip(annotation.labels["network"], annotation.labels["suggested"], strict=True))
         labels.suggest(store, suggested, decomposition, site)
-    return found
+    return annotation
 
 
 def connectivity(
@@ -148,7 +148,7 @@ def connectivity(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str, optional
         Name of the decomposition; needed if there are several.
     site : str, optional
@@ -173,5 +173,5 @@ def connectivity(
     opened = open_time_courses(store, decomposition, site)
     texts = [table["text_id"].tolist() for table in opened.events]
     logger.info("Correlating")
-    found = correlate(opened.courses, KINDS[kind], texts, opened.names, min_volumes)
-    return ConnectivityResult(opened.names, KINDS[kind], found, spectra(opened.courses, texts))
+    estimate = correlate(opened.courses, KINDS[kind], texts, opened.names, min_volumes)
+    return ConnectivityResult(opened.names, KINDS[kind], estimate, spectra(opened.courses, texts))

@@ -25,35 +25,35 @@ from lmri.space import Img, NeuronSpace
 class FastICA(Decomposition, BaseEstimator):
     """Independent components of all runs together.
 
-    ``kind="temporal"`` is what the paper does: time courses are made independent, and a map is a column of the mixing
-    matrix. ``kind="spatial"`` makes the maps independent, as fMRI does and CanICA. The two agree where time courses are
-    far from Gaussian, and only there.
+    ``kind="temporal"`` is the paper's method: time courses are made independent, and a map is a column of the mixing
+    matrix. ``kind="spatial"`` makes maps independent, as in fMRI and CanICA. The two agree only if time courses are far
+    from Gaussian.
 
-    Whitening is exact, from the smaller of the two Gram matrices; the iteration is scikit-learn's, from its own random
-    start, so the components are those of ``sklearn.decomposition.FastICA`` in a fraction of the time.
+    Whitening is exact, from the smaller of the two Gram matrices; the iteration is scikit-learn's with its own random
+    start, so the components equal those from ``sklearn.decomposition.FastICA``, in a fraction of the time.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons, ``recording.space``.
+        Neuron space, ``recording.space``.
     n_components : int, default=20
         Number of maps.
     kind : {"temporal", "spatial"}, default="temporal"
-        What is made independent.
+        Kind of independence: of time courses or of maps.
     fun : {"logcosh", "exp", "cube"}, default="logcosh"
         Contrast function.
     standardize : {"zscore", "center", "none"}, default="zscore"
-        What is done to each neuron's time series.
+        Standardization of each neuron's time series.
     scope : {"run", "study"}, default="run"
-        Over which volumes.
+        Scope of mean and standard deviation.
     max_iter : int, default=1000
-        Iterations.
+        Maximum number of iterations.
     tol : float, default=1e-4
-        Change of the unmixing matrix at which they end.
+        Change of the unmixing matrix below which iterations end.
     random_state : int, default=0
-        Seed of the start.
+        Random seed of the start.
     signs : {"skewness", "solver"}, default="skewness"
-        Which sign maps have: the heavier tail positive, or as scikit-learn's FastICA gives them, as in the paper.
+        Sign of the maps: the heavier tail positive, or the sign from scikit-learn's FastICA, as in the paper.
 
     References
     ----------
@@ -87,41 +87,44 @@ class FastICA(Decomposition, BaseEstimator):
 
     @property
     def method_name(self) -> str:  # type: ignore[override]
-        """``fastica-temporal`` or ``fastica-spatial``."""
+        """Name of the method, ``fastica-temporal`` or ``fastica-spatial``."""
         return f"fastica-{self.kind}"
 
     def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "FastICA":
-        """Find the maps; all runs are held in memory.
+        """Estimate the maps; all runs are held in memory.
 
         Parameters
         ----------
         imgs : path, Nifti1Image or sequence of them
             4D images of the space, such as ``recording.imgs``.
         y : None
-            Here for scikit-learn's signature.
+            Ignored; present for scikit-learn's signature.
         confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
-            One a run, regressed out of every neuron after standardization; `lmri.confounds.select` gives them.
+            Confounds, one array or table per run, as from `lmri.confounds.select`. They are regressed out of every
+            neuron after standardization.
         """
         if self.kind not in ("temporal", "spatial"):
             raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
         if self.signs not in ("skewness", "solver"):
             raise ValueError(f"signs is {self.signs!r}; accepted are 'skewness' and 'solver'.")
-        runs = self._start(imgs, confounds)
-        maps, convergence = self._find(runs)
-        self._finish(maps, runs, convergence)
+        runs = self._prepare_runs(imgs, confounds)
+        maps, convergence = self._fit_maps(runs)
+        self._store_results(maps, runs, convergence)
         return self
 
-    def _again(self) -> Decomposition:
+    def _clone_for_surrogate(self) -> Decomposition:
+        """Create the faster estimator `NeuronICA` for temporal surrogates if it supports the contrast function."""
         if self.kind == "spatial" or self.fun not in FUNS:
-            return super()._again()
-        # The same decomposition, faster: a surrogate is not worth a Gram matrix of all volumes.
+            return super()._clone_for_surrogate()
+        # The same decomposition, but faster, because it needs no Gram matrix of all volumes.
         return NeuronICA(
             self.space, len(self.components_), "temporal", fun=self.fun, n_init=1, standardize=self.standardize,
             scope=self.scope, random_state=self.random_state, max_iter=min(self.max_iter, SURROGATE_ITERATIONS),
             tol=self.tol,
         )  # fmt: skip
 
-    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Whiten all runs together, and unmix them by FastICA."""
         check_components([sum(runs.n_volumes)], self.n_components, self.space.n_neurons)
         temporal = self.kind == "temporal"
         n_samples = sum(runs.n_volumes) if temporal else self.space.n_neurons
@@ -130,7 +133,7 @@ class FastICA(Decomposition, BaseEstimator):
         X = np.concatenate(list(runs))  # (n_volumes, n_neurons)
         X = X - X.mean(axis=0 if temporal else 1, keepdims=True, dtype=np.float64).astype(X.dtype)
         left, values, right = leading_singular(X, self.n_components)
-        # scikit-learn's choice of signs, so that its start is ours.
+        # Signs as in scikit-learn, so that the same start is used.
         signs = np.where((right if temporal else left)[0] < 0, -1.0, 1.0)
         left, right = left * signs, right * signs
         samples = (left if temporal else right) * np.sqrt(n_samples)  # (n_samples, n_components), white
@@ -150,21 +153,23 @@ def leading_singular(X: np.ndarray, n_components: int) -> tuple[np.ndarray, np.n
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_columns)
-        Centred.
+        Centred data.
     n_components : int
-        How many.
+        Number of triplets.
 
     Returns
     -------
     left : ndarray of shape (n_rows, n_components)
+        Left singular vectors.
     values : ndarray of shape (n_components,)
-        Largest first.
+        Singular values, largest first.
     right : ndarray of shape (n_columns, n_components)
+        Right singular vectors.
 
     Raises
     ------
     ValueError
-        If the rank of `X` is lower.
+        If the rank of `X` is less than `n_components`.
     """
     wide = X.shape[0] <= X.shape[1]
     gram = gram64(X if wide else X.T)
@@ -175,7 +180,7 @@ def leading_singular(X: np.ndarray, n_components: int) -> tuple[np.ndarray, np.n
     if n_components > n or squares[-1] <= 1e-10 * max(squares[0], np.finfo(float).tiny):
         rank = n if n_components > n else int((squares > 1e-10 * squares[0]).sum())
         raise ValueError(
-            f"n_components is {n_components}, but the data have rank {rank} only. Ask for fewer components."
+            f"n_components is {n_components}, but the rank of the data is only {rank}. Choose fewer components."
         )
     values = np.sqrt(squares)
     if wide:

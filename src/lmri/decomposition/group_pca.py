@@ -1,4 +1,4 @@
-"""Group PCA: the leading components of all runs, from one pass over them and a bounded amount of memory."""
+"""Group PCA: the leading components of all runs, from one pass over the data in bounded memory."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -10,47 +10,48 @@ from lmri.decomposition.lapack import tridiagonal_eigen
 from lmri.decomposition.threads import other_pool
 
 BATCH = 512
-"""Volumes that are reduced together, at most: shorter runs together, longer ones in pieces of equal length. The cost of
-a volume grows with this; the noise floor is known the better the more volumes there are."""
+"""Largest number of volumes that are reduced together: shorter runs are concatenated, longer ones split into pieces of
+equal length. With more volumes the cost per volume increases, and the noise floor is estimated more precisely."""
 
 _BLOCK = 16384
 
 _MOST_CANCELLED = 1e-2
-"""Where less than this share of a volume's sum of squares is around its mean, it is centred before the product."""
+"""Share of a volume's sum of squares around its mean below which volumes are centred before the product."""
 
 _FEW, _EXACT_ENOUGH = 3, 1e-9
 _LARGE, _SMALL_RESIDUAL = 1024, 1e-4
 
 Reduce = Callable[[np.ndarray, int, bool, bool], np.ndarray]
-"""From volumes, the rows to keep, whether to denoise and to centre, to rows: `reduced`, or its like in torch."""
+"""Function that reduces volumes, such as `reduced`. Arguments: volumes, number of rows, whether to denoise, whether to
+centre."""
 
 
 def n_kept(n_components: int) -> int:
-    """Decide how many rows to keep between runs: twice the components where that is affordable.
+    """Return the number of rows to keep between runs: twice the number of components if that is affordable.
 
-    Fewer would lose networks that only few runs engage; more costs time and finds nothing more.
+    With fewer rows, networks that are active in few runs are lost; more rows take time without improving the result.
     """
     return min(max(2 * n_components, n_components + 20), n_components + 100)
 
 
 class GroupPCA:
-    """Incremental group PCA: accumulate volumes by `update`, then take `rows`.
+    """Incremental group PCA: volumes are accumulated by `update`, and `rows` holds the result.
 
-    Each batch of volumes is reduced exactly, through the eigenvectors of its Gram matrix, and merged with what came
-    before (MIGP: Smith et al., 2014). Memory is that of one batch and of ``2 * n_kept * n_neurons`` numbers.
+    Each batch of volumes is reduced exactly, through the eigenvectors of its Gram matrix, and merged with the previous
+    rows (MIGP: Smith et al., 2014). Memory holds one batch and ``2 * n_kept * n_neurons`` numbers.
 
     Parameters
     ----------
     n_kept : int
-        Rows to keep between batches.
+        Number of rows to keep between batches.
     denoise : bool, default=True
-        Take the noise floor out of each batch: squared singular values are lowered by the batch's median one, as in
-        probabilistic PCA (Tipping & Bishop, 1999). Without it, directions of noise compete with networks that only few
-        runs engage.
+        Whether the noise floor of each batch is subtracted: squared singular values are lowered by their median, as in
+        probabilistic PCA (Tipping & Bishop, 1999). Otherwise directions of noise compete with networks that are active
+        in few runs.
     reduce : callable, optional
-        What reduces a batch, if not `reduced`: the same in torch.
+        Function that reduces a batch, such as the implementation in torch; by default `reduced`.
     centre : bool, default=False
-        Take each volume's mean over neurons out of it, as a spatial ICA needs.
+        Whether each volume is centred over neurons, as spatial ICA requires.
 
     References
     ----------
@@ -67,37 +68,37 @@ class GroupPCA:
         self.merge(reduced_in_pieces(X, self.n_kept, self.denoise, self.reduce, self.centre))
 
     def merge(self, rows: np.ndarray) -> None:
-        """Add volumes that have been reduced already."""
+        """Add rows of reduced volumes."""
         both = rows if self._rows is None else np.concatenate([self._rows, rows])
         self._rows = both if len(both) <= self.n_kept else self.reduce(both, self.n_kept, False, False)
 
     @property
     def rows(self) -> np.ndarray:
-        """Rows ``(<= n_kept, n_neurons)`` that hold the leading components, scaled by their singular values."""
+        """Leading components ``(<= n_kept, n_neurons)``, scaled by their singular values."""
         if self._rows is None:
-            raise ValueError("Nothing was added. Call update first.")
+            raise ValueError("GroupPCA has no volumes. Call update first.")
         return self._rows
 
 
 def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False) -> np.ndarray:
-    """Rotate `X` to its leading principal axes: orthogonal rows, scaled by their singular values.
+    """Compute the leading principal axes of `X`: orthogonal rows, scaled by their singular values.
 
     Parameters
     ----------
     X : ndarray of shape (n_volumes, n_neurons)
-        Float32; any memory order.
+        Volumes, float32, in any memory order.
     n_rows : int
-        Rows to keep, at most.
+        Largest number of rows to keep.
     denoise : bool
-        Lower the squared singular values by their median, where there are at least ``2 * n_rows`` volumes.
+        Whether the squared singular values are lowered by their median, if there are at least ``2 * n_rows`` volumes.
     centre : bool, default=False
-        Take each volume's mean over neurons out of it first. No centred copy is made where the means are small beside
-        what is left.
+        Whether each volume is centred over neurons first. No centred copy is made if the means are small relative to
+        the deviations from them.
 
     Returns
     -------
     ndarray of shape (min(n_rows, n_volumes), n_neurons)
-        Float32.
+        Reduced rows, float32.
     """
     squares, means = gram(X), None
     if centre:
@@ -105,14 +106,14 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False) -> 
         centred = squares - X.shape[1] * np.outer(means, means)
         if (np.diag(centred) < _MOST_CANCELLED * np.diag(squares)).any():
             X, means = X - means[:, None].astype(np.float32), None
-            X -= _means(X)[:, None].astype(np.float32)  # what rounding of so large a mean has left
+            X -= _means(X)[:, None].astype(np.float32)  # remainder from rounding of large means
             centred = gram(X)
         squares = centred
     values, vectors, middle = leading_eigen(squares, n_rows)
-    if denoise and len(X) >= 2 * n_rows:  # of fewer volumes, signal is half
+    if denoise and len(X) >= 2 * n_rows:  # with fewer volumes, half of them is signal
         vectors = vectors * np.sqrt(np.maximum(values - middle, 0) / np.maximum(values, np.finfo(float).tiny))
     weights = np.ascontiguousarray(vectors.T, dtype=np.float32)
-    # Either way BLAS walks along the memory of `X`, which is laid out neuron by neuron where it comes from surrogates.
+    # Both orders follow the memory layout of `X`, which is neuron-major for surrogates.
     rows = weights @ X if X.flags.c_contiguous else (X.T @ weights.T).T
     if means is not None:
         rows -= (weights @ means)[:, None].astype(np.float32)
@@ -122,58 +123,58 @@ def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False) -> 
 def leading_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Compute the leading eigenvectors of a Gram matrix, and the median of all its eigenvalues.
 
-    Where few of many vectors are wanted, they come by inverse iteration from the tridiagonal form, which takes half the
-    time of all vectors; if they fail a check, all are computed.
+    If few of many vectors are needed, they are computed by inverse iteration from the tridiagonal form, in half the
+    time of all vectors; if they fail a check of accuracy, all vectors are computed.
 
     Parameters
     ----------
     squares : ndarray of shape (n, n)
-        Symmetric, float64.
+        Gram matrix, symmetric, float64.
     n_rows : int
-        How many vectors, at most.
+        Largest number of vectors.
 
     Returns
     -------
     values : ndarray of shape (min(n_rows, n),)
-        The largest first.
+        Eigenvalues, largest first.
     vectors : ndarray of shape (n, min(n_rows, n))
-        Orthonormal columns.
+        Eigenvectors, orthonormal columns.
     median : float
-        Of all eigenvalues.
+        Median of all eigenvalues.
     """
     n = len(squares)
-    if n >= _FEW * n_rows and (found := tridiagonal_eigen(squares, n_rows)) is not None:
-        values, vectors = found
+    if n >= _FEW * n_rows and (eigen := tridiagonal_eigen(squares, n_rows)) is not None:
+        values, vectors = eigen
         leading = values[n - n_rows :]
-        # Equal eigenvalues and rows of zeros make inverse iteration give vectors that are not orthogonal.
+        # With equal eigenvalues or rows of zeros, vectors from inverse iteration are not orthogonal.
         askew = np.abs(vectors.T @ vectors - np.eye(n_rows)).max()
         rest = np.abs(squares @ vectors - vectors * leading).max()
         if askew < _EXACT_ENOUGH and rest <= _EXACT_ENOUGH * max(abs(leading[-1]), np.finfo(float).tiny):
             return leading[::-1], vectors[:, ::-1], float(np.median(values))
-    values, vectors = np.linalg.eigh(squares)  # scipy's would let other threads wait
+    values, vectors = np.linalg.eigh(squares)  # scipy's eigh would block other threads
     return values[::-1][:n_rows], vectors[:, ::-1][:, :n_rows], float(np.median(values))
 
 
 def largest_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute the leading eigenvectors of a large Gram matrix.
 
-    A large one is solved in float32, for some more vectors than are wanted; a Rayleigh-Ritz step in float64 then takes
-    the leading ones of the space that these span (Parlett, 1998). Where that leaves a residual, as where eigenvalues
-    differ by orders of magnitude, all is solved in float64.
+    A large matrix is solved in float32 for slightly more vectors than needed; a Rayleigh-Ritz step in float64 then
+    computes the leading vectors in their span (Parlett, 1998). If the residual is too large, for example because
+    eigenvalues differ by orders of magnitude, the whole problem is solved in float64.
 
     Parameters
     ----------
     squares : ndarray of shape (n, n)
-        Symmetric, float64.
+        Gram matrix, symmetric, float64.
     n_rows : int
-        How many vectors.
+        Number of vectors.
 
     Returns
     -------
     values : ndarray of shape (n_rows,)
-        The largest first.
+        Eigenvalues, largest first.
     vectors : ndarray of shape (n, n_rows)
-        Orthonormal columns.
+        Eigenvectors, orthonormal columns.
 
     References
     ----------
@@ -200,7 +201,7 @@ def largest_eigen(squares: np.ndarray, n_rows: int) -> tuple[np.ndarray, np.ndar
 
 
 def gram(X: np.ndarray) -> np.ndarray:
-    """Compute ``X @ X.T`` in blocks of columns: products in float32, their sum in float64."""
+    """Compute ``X @ X.T`` in blocks of columns, with products in float32 and their sum in float64."""
     total = np.zeros((len(X), len(X)))
     for first in range(0, X.shape[1], _BLOCK):
         part = X[:, first : first + _BLOCK]
@@ -209,7 +210,7 @@ def gram(X: np.ndarray) -> np.ndarray:
 
 
 def _means(X: np.ndarray) -> np.ndarray:
-    """Compute each row's mean: short sums in float32, their sum in float64."""
+    """Compute the mean of each row, with short sums in float32 and their sum in float64."""
     total = np.zeros(len(X))
     for first in range(0, X.shape[1], _BLOCK):
         part = X[:, first : first + _BLOCK]
@@ -218,7 +219,7 @@ def _means(X: np.ndarray) -> np.ndarray:
 
 
 def plan(n_volumes: Sequence[int], n_rows: int = BATCH) -> list[list[int]]:
-    """Group consecutive runs so that short ones are reduced together: at most `n_rows` volumes, or one run.
+    """Group consecutive runs so that short ones are reduced together; a group has up to `n_rows` volumes, or one run.
 
     Examples
     --------
@@ -239,31 +240,31 @@ def plan(n_volumes: Sequence[int], n_rows: int = BATCH) -> list[list[int]]:
 def reduced_in_pieces(
     X: np.ndarray, n_rows: int, denoise: bool, reduce: Reduce, centre: bool = False, piece: int = BATCH
 ) -> np.ndarray:
-    """Reduce a group of runs, in pieces of equal length if it is longer than `piece` volumes."""
+    """Reduce a group of runs, split into pieces of equal length if it has more than `piece` volumes."""
     parts = np.array_split(X, -(-len(X) // piece))
     rows = [reduce(part, n_rows, denoise, centre) for part in parts]
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
 def whitened(rows: np.ndarray, n_components: int) -> np.ndarray:
-    """Whiten the leading components of `rows` over neurons.
+    """Compute white leading components of `rows` over neurons.
 
     Parameters
     ----------
     rows : ndarray of shape (n_rows, n_neurons)
-        Of a `GroupPCA`.
+        Rows of a `GroupPCA`.
     n_components : int
-        How many.
+        Number of components.
 
     Returns
     -------
     ndarray of shape (n_components, n_neurons)
-        Float32; rows of mean 0 and variance 1 over neurons, uncorrelated.
+        White data, float32: uncorrelated rows of mean 0 and variance 1 over neurons.
 
     Raises
     ------
     ValueError
-        If the rank is lower.
+        If the rank is less than `n_components`.
     """
     rows = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
     squares, vectors = linalg.eigh(gram(rows))
@@ -274,33 +275,34 @@ def whitened(rows: np.ndarray, n_components: int) -> np.ndarray:
 
 
 def check_rank(squares: np.ndarray, n_components: int) -> None:
-    """Refuse more components than squared singular values, the largest first, that are not rounding noise."""
+    """Raise an error if there are more components than squared singular values above rounding noise."""
     rank = int((squares > 1e-10 * max(squares.max(initial=0), np.finfo(float).tiny)).sum())
     if n_components > rank:
         raise ValueError(
-            f"n_components is {n_components}, but the data have rank {rank} only. Ask for fewer components."
+            f"n_components is {n_components}, but the rank of the data is only {rank}. Choose fewer components."
         )
 
 
 def leading_rows(runs: Iterable[np.ndarray], n_volumes: int, n_neurons: int, n_rows: int) -> np.ndarray:
     """Reduce all volumes at once and exactly, through the smaller Gram matrix; for many components of few volumes.
 
-    MIGP is as good where the spectrum falls off; where it is flat, only this gives the subspace that a singular value
-    decomposition gives. Standardized volumes pass through a temporary file, so memory is that of the Gram matrix.
+    MIGP is as accurate if the spectrum falls off; if it is flat, only this function computes the subspace of the
+    singular value decomposition. Standardized volumes are stored in a temporary file, so memory holds the Gram matrix
+    only.
 
     Parameters
     ----------
     runs : iterable of ndarray of shape (n_volumes, n_neurons)
-        Prepared, float32.
+        Prepared runs, float32.
     n_volumes, n_neurons : int
-        Of all runs together.
+        Numbers of volumes of all runs, and of neurons.
     n_rows : int
-        Rows to keep.
+        Number of rows to keep.
 
     Returns
     -------
     ndarray of shape (n_rows, n_neurons)
-        Orthogonal, scaled by their singular values.
+        Orthogonal rows, scaled by their singular values.
     """
     with tempfile.TemporaryFile(prefix="lmri-", suffix=".f4") as file:
         X: np.ndarray = np.memmap(file, dtype=np.float32, mode="w+", shape=(n_volumes, n_neurons))

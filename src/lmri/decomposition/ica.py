@@ -18,7 +18,7 @@ FUNS = ("logcosh", "cube")
 SOLVERS = ("fastica", "picard")
 
 _catching = threading.Lock()
-"""Warnings are caught for the whole process: threads that did so at the same time would leave none for others."""
+"""Lock for catching warnings, which affects the whole process: concurrent threads would hide warnings of each other."""
 
 _BLOCK = 1024
 _WARM_SAMPLES, _WARM_ITERATIONS = 2048, 100
@@ -26,16 +26,16 @@ _WARM_SAMPLES, _WARM_ITERATIONS = 2048, 100
 
 @dataclass(frozen=True, eq=False)
 class Unmixing:
-    """What several starts have come to.
+    """Unmixing matrices from several starts.
 
     Parameters
     ----------
     W : ndarray of shape (n_starts, n_components, n_components)
-        Orthogonal, float64.
+        Unmixing matrices, orthogonal, float64.
     n_iter : ndarray of int, shape (n_starts,)
-        Iterations over all samples.
+        Number of iterations over all samples, per start.
     converged : ndarray of bool, shape (n_starts,)
-        Whether each reached the tolerance.
+        Whether each start reached the tolerance.
     """
 
     W: np.ndarray
@@ -44,39 +44,39 @@ class Unmixing:
 
 
 def starts(n_components: int, n_starts: int, random_state: int) -> np.ndarray:
-    """Draw orthogonal unmixings to start from, ``(n_starts, n_components, n_components)``.
+    """Draw random orthogonal unmixing matrices as starts, ``(n_starts, n_components, n_components)``.
 
-    The first is the one that scikit-learn's FastICA draws with the same seed.
+    The first start equals the start of scikit-learn's FastICA with the same seed.
     """
     rng = np.random.RandomState(random_state)
     return decorrelated(rng.normal(size=(n_starts, n_components, n_components)))
 
 
 def decorrelated(W: np.ndarray) -> np.ndarray:
-    """Give the nearest orthogonal matrices, ``(W W')^-1/2 W``: symmetric decorrelation."""
+    """Compute the nearest orthogonal matrices, ``(W W')^-1/2 W`` (symmetric decorrelation)."""
     squares, vectors = np.linalg.eigh(W @ np.swapaxes(W, -1, -2))
     scale = 1 / np.sqrt(np.maximum(squares, np.finfo(float).tiny))
     return (vectors * scale[..., None, :]) @ np.swapaxes(vectors, -1, -2) @ W
 
 
 def fastica(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 500, tol: float = 1e-4) -> Unmixing:
-    """Iterate symmetric FastICA from several starts.
+    """Run symmetric FastICA from several starts.
 
-    All starts share each block of samples while it is in the cache. Where there are many more samples than the
-    estimate needs, starts approach their optimum on a random part of them and reach it on all.
+    All starts share each block of samples while it is in the cache. If there are many more samples than the estimate
+    needs, starts approach their optimum on a random subset first, and then converge on all samples.
 
     Parameters
     ----------
     Z : ndarray of shape (n_components, n_samples)
-        White; float32 is enough, sums are in float64.
+        White data; float32 suffices, sums are in float64.
     W : ndarray of shape (n_starts, n_components, n_components)
-        Orthogonal; see `starts`.
+        Orthogonal starts; see `starts`.
     fun : {"logcosh", "cube"}
         Contrast function.
     max_iter : int, default=500
-        Iterations, at most, those on a part included.
+        Maximum number of iterations, including those on a subset.
     tol : float, default=1e-4
-        A start has converged when no component turned by more than this: ``max |1 - |cos||``.
+        Tolerance: a start has converged when ``max |1 - |cos||`` over components is below this.
 
     Returns
     -------
@@ -101,18 +101,19 @@ def fastica(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 
 
 
 def _rewhitened(Z: np.ndarray) -> np.ndarray:
-    """Whiten a part of white samples without turning it."""
+    """Whiten a subset of white samples without rotation (symmetric whitening)."""
     centred = Z - Z.mean(axis=1, keepdims=True)
     squares, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64) / Z.shape[1])
     return ((vectors / np.sqrt(squares)) @ vectors.T).astype(Z.dtype) @ centred
 
 
 Step = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""From unmixings ``(n, K, K)`` to ``E[g(y) z']``, ``(n, K, K)``, and ``E[g'(y)]``, ``(n, K)``."""
+"""Function from unmixing matrices ``(n, K, K)`` to ``E[g(y) z']``, ``(n, K, K)``, and ``E[g'(y)]``, ``(n, K)``."""
 
 
 def _iterate(step: Step, W: np.ndarray, max_iter: int, tol: float) -> Unmixing:
-    W = W.astype(np.float64)  # a copy, too
+    """Iterate a step with symmetric decorrelation until all starts have converged."""
+    W = W.astype(np.float64)  # also a copy
     n_iter, converged = np.zeros(len(W), dtype=int), np.zeros(len(W), dtype=bool)
     for _ in range(max_iter):
         active = np.flatnonzero(~converged)
@@ -128,6 +129,7 @@ def _iterate(step: Step, W: np.ndarray, max_iter: int, tol: float) -> Unmixing:
 
 
 def _step(Z: np.ndarray, fun: str) -> Step:
+    """Return the fixed-point step of FastICA on white data."""
     n_components, n_samples = Z.shape
 
     def step(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,16 +153,16 @@ def _step(Z: np.ndarray, fun: str) -> Step:
 
 
 def picard(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 500, tol: float = 1e-4) -> Unmixing:
-    """Run Picard-O from each start: the optima of `fastica`, by a quasi-Newton method.
+    """Run Picard-O from each start, a quasi-Newton method with the same optima as `fastica`.
 
     Parameters
     ----------
     Z, W, max_iter
-        As for `fastica`.
+        Data, starts and iterations, as for `fastica`.
     fun : {"logcosh"}
-        Others overflow where signs of components are estimated too.
+        Contrast function; others overflow, because the signs of components are estimated too.
     tol : float, default=1e-4
-        A start has converged when the largest entry of the relative gradient is below this.
+        Tolerance: a start has converged when the largest entry of the relative gradient is below this.
 
     References
     ----------
@@ -169,8 +171,8 @@ def picard(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 5
     from picard import picard as solve
 
     if fun != "logcosh":
-        raise ValueError(f"fun is {fun!r}; with solver='picard' accepted is 'logcosh'. Or take solver='fastica'.")
-    found, n_iter, converged = [], [], []
+        raise ValueError(f"fun is {fun!r}; with solver='picard' only 'logcosh' is accepted. Or use solver='fastica'.")
+    unmixings, n_iter, converged = [], [], []
     with _one_thread_if_small(len(Z)):
         for start in W:
             with _catching, warnings.catch_warnings(record=True) as caught:
@@ -179,17 +181,18 @@ def picard(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 5
                     Z, fun="tanh", ortho=True, extended=True, whiten=False, centering=False, w_init=start,
                     max_iter=max_iter, tol=tol, return_n_iter=True,
                 )  # fmt: skip
-            found.append(decorrelated(unmixing))
+            unmixings.append(decorrelated(unmixing))
             n_iter.append(int(iterations))
-            converged.append(not any("did not converge" in str(one.message) for one in caught))
-    return Unmixing(np.stack(found), np.array(n_iter), np.array(converged))
+            converged.append(not any("did not converge" in str(warning.message) for warning in caught))
+    return Unmixing(np.stack(unmixings), np.array(n_iter), np.array(converged))
 
 
 def check_fun(fun: str) -> None:
-    """Refuse an unknown contrast function."""
+    """Raise an error for an unknown contrast function."""
     if fun not in FUNS:
         raise ValueError(f"fun is {fun!r}; accepted are {', '.join(map(repr, FUNS))}.")
 
 
 def _one_thread_if_small(n_components: int) -> AbstractContextManager[None]:
+    """Limit BLAS to one thread for small matrices."""
     return one_thread() if n_components <= 64 else nullcontext()

@@ -1,7 +1,7 @@
-"""Eigenvectors by LAPACK, while other threads of Python go on.
+"""Eigenvectors by LAPACK without Python's global lock.
 
-scipy's own wrappers hold Python's lock for as long as LAPACK works, so that threads wait for each other. Here the same
-routines of the same library are called by the addresses that scipy keeps for Cython, without the lock.
+scipy's own wrappers hold Python's lock while LAPACK computes, so that threads wait for each other. Here the same
+routines of the same library are called by the addresses that scipy exports for Cython, without the lock.
 """
 
 import ctypes
@@ -10,36 +10,36 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cython_lapack
 
-# Prototypes of our own: those of ctypes.pythonapi belong to the whole process.
+# Separate prototypes, because those in ctypes.pythonapi are shared by the whole process.
 _python = ("PyCapsule_GetPointer", ctypes.pythonapi), ("PyCapsule_GetName", ctypes.pythonapi)
 _pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(_python[0])
 _name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(_python[1])
 
 
 def tridiagonal_eigen(squares: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Compute all eigenvalues of a symmetric matrix, and the vectors of the largest, through its tridiagonal form.
+    """Compute all eigenvalues of a symmetric matrix, and the leading eigenvectors, through its tridiagonal form.
 
     Parameters
     ----------
     squares : ndarray of shape (n, n)
-        Symmetric, float64, finite.
+        Symmetric matrix, float64, finite.
     n_vectors : int
-        How many vectors, from 1 to n.
+        Number of vectors, from 1 to n.
 
     Returns
     -------
     values : ndarray of shape (n,)
-        All, the largest last.
+        All eigenvalues, largest last.
     vectors : ndarray of shape (n, n_vectors)
-        Of the last values, in their order, by inverse iteration: not orthogonal where values are equal.
+        Eigenvectors of the last values, in their order, by inverse iteration; not orthogonal if values are equal.
     None
-        If a routine failed, or counts with integers of another size.
+        If a routine failed, or the library uses 64-bit integers.
     """
     n = len(squares)
     if b"int64" in _name_of(cython_lapack.__pyx_capi__["dsytrd"]):
         return None
     size = 64 * n
-    # dsytrd keeps what it needs to turn vectors back below the first subdiagonal of `form`.
+    # dsytrd stores the reflectors for the back-transformation below the first subdiagonal of `form`.
     form = np.array(squares, dtype=np.float64, order="F")
     diagonal, off, turns, work = np.empty(n), np.empty(max(n - 1, 1)), np.empty(max(n - 1, 1)), np.empty(size)
     if _call("dsytrd", b"L", n, form, n, diagonal, off, turns, work, size):
@@ -62,19 +62,21 @@ def tridiagonal_eigen(squares: np.ndarray, n_vectors: int) -> tuple[np.ndarray, 
 
 
 def _call(name: str, *arguments: Any) -> int:
-    """Call a routine; gives what it reports: 0 if it did what it should."""
+    """Call a routine and return its status, 0 on success."""
     status = ctypes.c_int(0)
-    _routine(name, len(arguments) + 1)(*(_reference(one) for one in arguments), ctypes.byref(status))
+    _routine(name, len(arguments) + 1)(*(_reference(argument) for argument in arguments), ctypes.byref(status))
     return status.value
 
 
 def _reference(value: Any) -> Any:
+    """Convert a value to a pointer argument."""
     if isinstance(value, np.ndarray):
         return ctypes.c_void_p(value.ctypes.data)
     return ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.byref(ctypes.c_int(value))
 
 
 def _routine(name: str, n_arguments: int) -> Any:
+    """Return a LAPACK routine as a ctypes function."""
     capsule = cython_lapack.__pyx_capi__[name]
     kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)
     return kind(_pointer_of(capsule, _name_of(capsule)))

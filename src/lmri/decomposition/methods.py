@@ -1,4 +1,4 @@
-"""The decomposition methods by their names. A new method needs its own file and one entry in `METHODS`."""
+"""Registry of the decomposition methods. A new method needs its own file and one entry in `METHODS`."""
 
 import importlib
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class DecompositionMethod:
     words : str
         Name in the report.
     description : str
-        One line for the documentation.
+        Description in the documentation, one line.
     fixed : mapping, optional
         Parameters of the estimator that the name decides.
     options : tuple of str
@@ -59,8 +59,8 @@ class DecompositionMethod:
 _ICA = ("solver", "n_init", "device", "n_jobs")
 
 METHODS: dict[str, DecompositionMethod] = {
-    one.name: one
-    for one in (
+    method.name: method
+    for method in (
         DecompositionMethod(
             "ica",
             "lmri.decomposition.neuronica:NeuronICA",
@@ -147,5 +147,5 @@ def build(method: str, space: "NeuronSpace", **parameters: Any) -> Any:
 
 
 build.__doc__ = str(build.__doc__).replace(
-    "<methods>", "; ".join(f'``"{one.name}"``, {one.description}' for one in METHODS.values())
+    "<methods>", "; ".join(f'``"{method.name}"``, {method.description}' for method in METHODS.values())
 )

@@ -1,8 +1,9 @@
-"""nilearn's CanICA and DictLearning, set up so that they cannot go wrong in silence.
+"""nilearn's CanICA and DictLearning, with settings that are valid for neurons.
 
-Defaults made for brains would destroy maps of neurons: smoothing mixes unrelated neighbours, detrending deletes what
-follows position in the text, CCA amplifies noise of texts that engage few networks, masks are looked for where there is
-no head, and ``threshold="auto"`` keeps a quota. All are off here, and the mask is always ours.
+Defaults for brain images would destroy maps of neurons: smoothing mixes unrelated neighbours, detrending removes
+effects of the position in the text, CCA amplifies noise of texts in which few networks are active, mask computation
+expects a head, and ``threshold="auto"`` keeps a fixed number of voxels. All of these are off here, and the mask is
+always the mask of the space.
 """
 
 import tempfile
@@ -31,23 +32,26 @@ from lmri.space import Img, NeuronSpace
 
 
 class _Nilearn(Decomposition):
-    """What the two have in common: neurons in, nilearn's own fit, neurons out."""
+    """Base class of nilearn's estimators over neurons: conversion to images, nilearn's own fit, conversion back."""
 
     smoothing_fwhm: float | None
     allow_smoothing: bool
     mask: Any
     needs_every_run = True
 
-    def _start_checked(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> StandardizedRuns:
+    def _prepare_checked_runs(
+        self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None
+    ) -> StandardizedRuns:
+        """Prepare the runs; raise an error if smoothing is requested."""
         if self.smoothing_fwhm is not None and not self.allow_smoothing:
             raise ValueError(
                 f"smoothing_fwhm is {self.smoothing_fwhm}; accepted is None. Neighbouring voxels hold unrelated "
-                "neurons, and smoothing mixes them. To see what it does all the same, set allow_smoothing=True."
+                "neurons, and smoothing mixes them. To demonstrate its effect, set allow_smoothing=True."
             )
-        return self._start(imgs, confounds)
+        return self._prepare_runs(imgs, confounds)
 
     def _fit_nilearn(self, runs: Runs) -> int:
-        """Fit on standardized copies, and count how often scikit-learn did not converge."""
+        """Fit on standardized copies, and count scikit-learn's convergence warnings."""
         check_components(runs.n_volumes, self.n_components, self.space.n_neurons)
         warn_of_overlearning(self.space.n_neurons, self.n_components, "neurons")
         with tempfile.TemporaryDirectory(prefix="lmri-") as folder, self._as_nilearn():
@@ -56,23 +60,24 @@ class _Nilearn(Decomposition):
                 path = Path(folder) / f"run-{number:05d}.nii"
                 nib.save(self.space.to_img(run), path)
                 paths.append(str(path))
-            # Threads, because warnings raised in other processes would be lost, and with them the convergence.
+            # Threads, because warnings of other processes, and thus the convergence, would be lost.
             with parallel_config(backend="threading"), counted_non_convergence() as counter:
                 super().fit(paths)  # type: ignore[misc]
         return counter[0]
 
     @contextmanager
     def _as_nilearn(self) -> Iterator[None]:
-        """Hide what nilearn would misread: the runs are standardized already, and the mask is ours."""
-        own = self.standardize
+        """Override parameters for nilearn's fit: runs are already standardized, and the space provides the mask."""
+        standardize = self.standardize
         self.standardize, self.mask = None, self.space.mask_img  # type: ignore[assignment]
         try:
             yield
         finally:
-            self.standardize = own
+            self.standardize = standardize
 
-    def _finish(self, *args: Any) -> None:
-        super()._finish(*args)
+    def _store_results(self, *args: Any) -> None:
+        """Set the attributes of the maps, including nilearn's masker."""
+        super()._store_results(*args)
         self.maps_masker_ = NiftiMapsMasker(self.components_img_, self.mask_img_, standardize=None).fit()
 
 
@@ -82,25 +87,25 @@ class CanICA(_Nilearn, decomposition.CanICA):
     Parameters
     ----------
     space : NeuronSpace
-        The neurons, ``recording.space``.
+        Neuron space, ``recording.space``.
     n_components : int, default=20
-        Number of maps; at most one less than the volumes of the shortest run.
+        Number of maps, less than the number of volumes of the shortest run.
     standardize : {"zscore", "center", "none"}, default="zscore"
-        What is done to each neuron's time series.
+        Standardization of each neuron's time series.
     scope : {"run", "study"}, default="run"
-        Over which volumes: within each run, which removes differences between runs, or over all of them.
+        Scope of mean and standard deviation: each run, which removes differences between runs, or all runs.
     n_init : int, default=10
-        Starts; the sparsest result is kept.
+        Number of starts; the sparsest result is kept.
     smoothing_fwhm : None
-        Anything else is refused, because it mixes unrelated neurons.
+        Smoothing; only None is accepted, because smoothing mixes unrelated neurons.
     allow_smoothing : bool, default=False
-        Allow it all the same, to see what it destroys.
+        Whether smoothing is accepted nevertheless, to demonstrate its effect.
     random_state : int, default=0
-        Seed.
+        Random seed.
     n_jobs : int, default=1
-        Threads.
+        Number of threads.
     verbose : int, default=0
-        As in nilearn.
+        Verbosity, as in nilearn.
 
     References
     ----------
@@ -138,24 +143,25 @@ class CanICA(_Nilearn, decomposition.CanICA):
         self.space, self.scope, self.allow_smoothing = space, scope, allow_smoothing
 
     def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "CanICA":
-        """Find the maps.
+        """Estimate the maps.
 
         Parameters
         ----------
         imgs : path, Nifti1Image or sequence of them
             4D images of the space, such as ``recording.imgs``.
         y : None
-            Here for nilearn's signature.
+            Ignored; present for nilearn's signature.
         confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
-            One a run, regressed out of every neuron after standardization, and before nilearn sees the run: as for
-            every method here.
+            Confounds, one array or table per run. As in all methods here, they are regressed out of every neuron after
+            standardization, before nilearn's fit.
         """
-        runs = self._start_checked(imgs, confounds)
-        maps, convergence = self._find(runs)
-        self._finish(maps, runs, convergence)
+        runs = self._prepare_checked_runs(imgs, confounds)
+        maps, convergence = self._fit_maps(runs)
+        self._store_results(maps, runs, convergence)
         return self
 
-    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Run nilearn's CanICA."""
         convergence = {"n_starts": self.n_init, "n_converged": self.n_init - self._fit_nilearn(runs)}
         return self.space.from_img(self.components_img_), convergence
 
@@ -166,29 +172,29 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
     Parameters
     ----------
     space : NeuronSpace
-        The neurons, ``recording.space``.
+        Neuron space, ``recording.space``.
     n_components : int, default=20
         Number of maps.
     alpha : float, default=10
-        Sparsity. It decides everything: too small, and maps are dense; too large, and some are all zero.
+        Sparsity penalty, the decisive parameter: if too small, maps are dense; if too large, some are all zero.
     standardize : {"zscore", "center", "none"}, default="zscore"
-        What is done to each neuron's time series.
+        Standardization of each neuron's time series.
     scope : {"run", "study"}, default="run"
-        Over which volumes.
+        Scope of mean and standard deviation.
     n_epochs : int, default=1
-        Passes over the neurons.
+        Number of passes over the neurons.
     batch_size : int, default=20
-        Neurons an update uses.
+        Number of neurons per update.
     smoothing_fwhm : None
-        Anything else is refused, because it mixes unrelated neurons.
+        Smoothing; only None is accepted, because smoothing mixes unrelated neurons.
     allow_smoothing : bool, default=False
-        Allow it all the same, to see what it destroys.
+        Whether smoothing is accepted nevertheless, to demonstrate its effect.
     random_state : int, default=0
-        Seed.
+        Random seed.
     n_jobs : int, default=1
-        Threads.
+        Number of threads.
     verbose : int, default=0
-        As in nilearn.
+        Verbosity, as in nilearn.
 
     References
     ----------
@@ -229,24 +235,24 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
         self.space, self.scope, self.allow_smoothing = space, scope, allow_smoothing
 
     def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "DictLearning":
-        """Find the maps.
+        """Estimate the maps.
 
         Parameters
         ----------
         imgs : path, Nifti1Image or sequence of them
             4D images of the space, such as ``recording.imgs``.
         y : None
-            Here for nilearn's signature.
+            Ignored; present for nilearn's signature.
         confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
-            One a run, regressed out of every neuron after standardization, and before nilearn sees the run: as for
-            every method here.
+            Confounds, one array or table per run. As in all methods here, they are regressed out of every neuron after
+            standardization, before nilearn's fit.
         """
         if self.n_components == 1:
             raise ValueError(
-                "n_components is 1; nilearn's dictionary learning needs at least 2. For one map use another method."
+                "n_components is 1; nilearn's dictionary learning needs at least 2. Use another method for one map."
             )
-        runs = self._start_checked(imgs, confounds)
-        maps, convergence = self._find(runs)
+        runs = self._prepare_checked_runs(imgs, confounds)
+        maps, convergence = self._fit_maps(runs)
         if convergence["n_empty_maps"]:
             warnings.warn(
                 f"{convergence['n_empty_maps']} of {self.n_components} maps are all zero at alpha={self.alpha}. "
@@ -254,10 +260,11 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
                 DataWarning,
                 stacklevel=2,
             )
-        self._finish(maps, runs, convergence)
+        self._store_results(maps, runs, convergence)
         return self
 
-    def _find(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Run nilearn's dictionary learning, and count empty maps."""
         try:
             n_warnings = self._fit_nilearn(runs)
         except ValueError as error:
@@ -267,10 +274,10 @@ class DictLearning(_Nilearn, decomposition.DictLearning):
                 f"All {self.n_components} maps are zero at alpha={self.alpha}. Set alpha lower to get denser maps."
             ) from error
         maps = self.space.from_img(self.components_img_)
-        # Its inner regressions warn thousands of times where the outer iteration goes on to do well: a count to report,
-        # not a verdict.
+        # The inner regressions warn thousands of times although the outer iteration may do well, so the count is
+        # reported but not taken as a failure to converge.
         return maps, {
-            "n_starts": 0,  # its solver does not say whether it converged
+            "n_starts": 0,  # the solver does not report convergence
             "n_converged": 0,
             "n_inner_warnings": n_warnings,
             "n_empty_maps": int((~maps.any(axis=1)).sum()),

@@ -1,4 +1,4 @@
-"""Nuisance regressors: what is taken out of every run before anything is looked for in it."""
+"""Nuisance regressors, which are regressed out of every run before an analysis."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ _ALIKE = 1e-8  # share of the largest singular value below which regressors add 
 
 @dataclass(frozen=True, eq=False)
 class Nuisance:
-    """Regressors of every run, as they were given.
+    """Nuisance regressors of every run, unchanged.
 
     Parameters
     ----------
     runs : list of ndarray of shape (n_volumes, n_confounds)
-        Finite, float64.
+        Regressors, one array per run, finite, float64.
     names : tuple of str
-        Where tables gave them.
+        Names of the regressors, if they were tables.
     """
 
     runs: list[np.ndarray]
@@ -29,40 +29,42 @@ class Nuisance:
 
     @classmethod
     def read(cls, confounds: Sequence[Any]) -> "Nuisance":
-        """Read arrays or tables, one a run; `checked` says whether they fit to the images."""
-        tables = [one for one in confounds if isinstance(one, pd.DataFrame)]
+        """Read arrays or tables, one per run; `checked` compares them with the images."""
+        tables = [table_of_run for table_of_run in confounds if isinstance(table_of_run, pd.DataFrame)]
         names = tuple(map(str, tables[0].columns)) if tables else ()
         if tables and any(tuple(map(str, table.columns)) != names for table in tables):
-            raise ValueError("The confounds have other columns in some runs. Give the same columns for every run.")
-        runs = [np.asarray(one, dtype=np.float64) for one in confounds]
+            raise ValueError("The confounds have other columns in some runs. Pass the same columns for every run.")
+        runs = [np.asarray(table_of_run, dtype=np.float64) for table_of_run in confounds]
         return cls([run[:, None] if run.ndim == 1 else run for run in runs], names)
 
     def checked(self, lengths: Sequence[int]) -> "Nuisance":
-        """Refuse what does not belong to runs of these lengths, or is not finite."""
+        """Return the regressors; raise an error if they do not match runs of these lengths, or are not finite."""
         if len(self.runs) != len(lengths):
-            raise ValueError(f"There are {len(self.runs)} confounds for {len(lengths)} runs. Give one array a run.")
+            raise ValueError(f"There are {len(self.runs)} confounds for {len(lengths)} runs. Pass one array per run.")
         for number, (array, length) in enumerate(zip(self.runs, lengths, strict=True), start=1):
             if array.ndim != 2 or len(array) != length:
                 raise ValueError(
-                    f"The confounds of run {number} have shape {array.shape}; ({length}, n_confounds) is needed: "
-                    "a row a volume."
+                    f"The confounds of run {number} have shape {array.shape}; accepted is ({length}, n_confounds), "
+                    "with one row per volume."
                 )
             if not np.isfinite(array).all():
                 raise ValueError(
-                    f"The confounds of run {number} hold NaN or infinity. Fill or drop these columns first."
+                    f"The confounds of run {number} contain NaN or infinity. Fill or drop these columns first."
                 )
         return self
 
     @property
     def digest(self) -> str:
         """Hash of all values."""
-        return hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in self.runs)).hexdigest()[:16]
+        return hashlib.sha256(
+            b"".join(np.ascontiguousarray(table_of_run).tobytes() for table_of_run in self.runs)
+        ).hexdigest()[:16]
 
 
 def basis(confounds: np.ndarray | pd.DataFrame) -> np.ndarray:
-    """Give an orthonormal basis of centred regressors, ``(n_volumes, rank)``; constant ones have no part in it.
+    """Compute an orthonormal basis of centred regressors, ``(n_volumes, rank)``; constant ones are left out.
 
-    Each is scaled first, so that one in small units is not taken for rounding beside one in large.
+    Each regressor is scaled first, so that one in small units is not mistaken for rounding error.
     """
     array = np.asarray(confounds, dtype=np.float64)
     centred = array - array.mean(axis=0)

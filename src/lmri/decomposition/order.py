@@ -1,7 +1,7 @@
-"""How many networks: parallel analysis against circularly shifted neurons, and minimum description length beside it.
+"""Model order: parallel analysis with circularly shifted neurons, compared with minimum description length.
 
 Pure functions on runs ``(n_volumes, n_neurons)``. Every run is z-scored neuron by neuron (dead neurons become zero) and
-every volume is centred over neurons before eigenvalues are taken, so it does not matter how the runs were standardized.
+every volume is centred over neurons before eigenvalues are computed, so previous standardization has no effect.
 """
 
 import warnings
@@ -20,30 +20,30 @@ from lmri.exceptions import DataWarning
 SCOPES = ("group", "run")
 
 ALPHA = 0.05
-"""Chance, at each rank, that a neuron-wise shift of the data reaches the eigenvalue that is counted."""
+"""Probability, at each rank, that surrogates of neuron-wise shifts reach the eigenvalue that is counted."""
 
 VOLUMES_PER_NETWORK = 5
-"""With fewer, the networks themselves fill the surrogates: of 60 planted in 30 to 120 volumes, a quarter as many as
-there are volumes are counted."""
+"""Smallest number of volumes per network. With fewer, the networks themselves dominate the surrogates: of 60 planted
+networks in 30 to 120 volumes, the estimate is a quarter of the number of volumes."""
 
 RANK_TOLERANCE = 1e-9
-"""Eigenvalues below this share of the largest are rounding: centring takes at least one dimension away."""
+"""Smallest share of the largest eigenvalue that is not rounding error; centring removes at least one dimension."""
 
 BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class ParallelAnalysis:
-    """Eigenvalues beside those of surrogates.
+    """Eigenvalues of the data compared with those of surrogates.
 
     Parameters
     ----------
     eigenvalues : ndarray of shape (n_ranks,)
-        Of the covariance of volumes over neurons, largest first.
+        Eigenvalues of the covariance of volumes over neurons, largest first.
     limit : ndarray of shape (n_ranks,)
-        What an eigenvalue of this rank has to exceed for p <= 0.05 among those of the same rank in the surrogates.
+        Critical value of each rank, for p <= 0.05 among eigenvalues of the same rank in the surrogates.
     order : int
-        How many eigenvalues exceed the first limit, which is that of the largest eigenvalue of noise.
+        Number of eigenvalues above the first limit, the critical value of the largest eigenvalue of noise.
     """
 
     eigenvalues: np.ndarray
@@ -53,25 +53,26 @@ class ParallelAnalysis:
 
 @dataclass(frozen=True, eq=False)
 class OrderEstimate:
-    """How many networks the data hold, by two criteria.
+    """Estimated number of networks, by two criteria.
 
     Parameters
     ----------
     table : DataFrame
-        A row a run: ``run, n_volumes, mdl, parallel``; `run` counts from 1, and 0 is all runs together. `mdl` is
-        missing where there are no more neurons than volumes.
+        Estimates, one row per run: ``run, n_volumes, mdl, parallel``; `run` counts from 1, and 0 is all runs together.
+        `mdl` is missing if there are no more neurons than volumes.
     curves : DataFrame
-        A row a run and rank: ``run, rank, eigenvalue, limit, mdl``; `rank` counts from 1 and `mdl` is the description
-        length, in nats, of that many components. The length for none is not a rank and is left out.
+        Curves, one row per run and rank: ``run, rank, eigenvalue, limit, mdl``; `rank` counts from 1 and `mdl` is the
+        description length, in nats, of `rank` components. The description length of 0 components is left out.
     recommended : int
-        By parallel analysis: of all runs together or, with ``scope="run"``, the median over runs, rounded down. 0 means
-        that no component stands out of shifted neurons, and is a result.
+        Recommended number of networks, by parallel analysis: of all runs together or, with ``scope="run"``, the median
+        over runs, rounded down. 0 means that no component exceeds those of shifted neurons, a valid null result.
     scope : {"group", "run"}
-        Which of the two.
+        Scope of the recommendation.
     ceiling : int
-        From how many on these data, or `max_order`, cannot tell how many more there are.
+        Largest number of networks that the data can distinguish, or `max_order`; the true number may be larger than a
+        recommendation that reaches it.
     info : dict
-        Surrogates, seed, and how many volumes the group estimate used, every how manyth.
+        Number of surrogates, seed, and number and stride of the volumes of the group estimate.
     """
 
     table: pd.DataFrame
@@ -83,14 +84,14 @@ class OrderEstimate:
 
     @property
     def at_ceiling(self) -> bool:
-        """Whether the recommendation says more of the data's size than of their networks."""
+        """Whether the recommendation is limited by the amount of data or by `max_order`."""
         return self.recommended >= self.ceiling
 
     @property
     def distribution(self) -> pd.DataFrame:
         """Minimum, median and maximum over runs of each criterion, one row each."""
-        own = self.table.loc[self.table["run"] > 0, ["mdl", "parallel"]]
-        return own.agg(["min", "median", "max"]).T.rename_axis("criterion").reset_index()
+        estimates = self.table.loc[self.table["run"] > 0, ["mdl", "parallel"]]
+        return estimates.agg(["min", "median", "max"]).T.rename_axis("criterion").reset_index()
 
     def __repr__(self) -> str:
         return f"<OrderEstimate: {self.recommended} networks by parallel analysis, scope {self.scope!r}>"
@@ -107,30 +108,30 @@ def estimate_order(
 ) -> OrderEstimate:
     """Estimate the number of networks of every run and of all runs together.
 
-    The recommendation is by parallel analysis, because its null keeps what makes real activations unlike Gaussian noise
-    (heavy tails, and each neuron's memory of the last tokens). Minimum description length takes neurons for independent
-    samples of Gaussian data, which they are not: in a small GPT-2's runs it counts six times as many. With nearly as
-    many volumes as neurons it counts too few.
+    The recommendation uses parallel analysis, because its null distribution preserves properties of real activations
+    that Gaussian noise lacks (heavy tails, and autocorrelation of each neuron). Minimum description length assumes that
+    neurons are independent samples of Gaussian data, which is wrong: in runs of a small GPT-2 its estimate is six times
+    as large. If there are nearly as many volumes as neurons, its estimate is too small.
 
-    Runs that engage different networks have fewer each than the group: 20 planted networks of which every run engages
-    5 are 5 by run and 20 by group. A group decomposition is to take ``scope="group"``.
+    Runs in which different networks are active have fewer networks each than the group: with 20 planted networks, 5 of
+    them active in each run, the estimate is 5 by run and 20 by group. Use ``scope="group"`` for a group decomposition.
 
     Parameters
     ----------
     runs : iterable of ndarray of shape (n_volumes, n_neurons)
-        Passed through once. Any standardization; differences between runs' means are never counted, because shifts
-        within runs cannot test them.
+        Runs, iterated over once, with any standardization. Differences between means of runs are never counted, because
+        shifts within runs cannot test them.
     n_surrogates : int, default=20
-        At least 19, below which no eigenvalue can reach p = 0.05.
+        Number of surrogates, at least 19; with fewer, no eigenvalue can reach p = 0.05.
     random_state : int, default=0
-        Of the shifts. The order of the runs does not matter.
+        Random seed of the shifts. The order of the runs has no effect.
     scope : {"group", "run"}, default="group"
-        What is recommended. The estimate by run costs little, and is in the table either way.
+        Scope of the recommendation. The table contains the estimates by run in either case.
     max_order : int, optional
-        The most that is recommended; no limit by default.
+        Largest recommended number; no limit by default.
     max_volumes : int, default=2000
-        How many volumes the group estimate holds in memory. Of more, every second is taken, or every fourth, and so on:
-        weak networks may then be missed, never invented.
+        Largest number of volumes that the group estimate holds in memory. If there are more, every second volume is
+        used, or every fourth, and so on: weak networks may then be missed, but no false ones are added.
 
     Returns
     -------
@@ -156,40 +157,46 @@ def estimate_order(
         raise ValueError(f"max_volumes is {max_volumes}; it must be at least 3.")
     _check_surrogates(n_surrogates)
 
-    rows, curves, lengths, kept, stride, n_neurons = [], [], [], [], 1, 0
+    rows, curves, lengths, group_runs, stride, n_neurons = [], [], [], [], 1, 0
     for number, run in enumerate(runs, start=1):
         run = _checked(run, f"Run {number}")
         if n_neurons and run.shape[1] != n_neurons:
-            raise ValueError(f"Run {number} has {run.shape[1]} neurons, those before it {n_neurons}; use one space.")
+            raise ValueError(
+                f"Run {number} has {run.shape[1]} neurons, but the runs before it have {n_neurons}. Use one space."
+            )
         n_neurons = run.shape[1]
-        found = parallel_analysis(run, n_surrogates, random_state)
-        row, curve = _described(number, len(run), n_neurons, found)
+        analysis = parallel_analysis(run, n_surrogates, random_state)
+        row, curve = _described(number, len(run), n_neurons, analysis)
         rows.append(row)
         curves.append(curve)
         lengths.append(len(run))
         if scope == "group":
-            kept.append(run[::stride].copy())
-            while sum(map(len, kept)) > max_volumes:
-                # Taking every second of every second keeps the same volumes whatever the order of the runs.
-                stride, kept = 2 * stride, [part[::2].copy() for part in kept]
-                if min(map(len, kept)) < 3:
+            group_runs.append(run[::stride].copy())
+            while sum(map(len, group_runs)) > max_volumes:
+                # Repeated halving selects the same volumes for any order of the runs.
+                stride, group_runs = 2 * stride, [part[::2].copy() for part in group_runs]
+                if min(map(len, group_runs)) < 3:
                     raise ValueError(
-                        f"The runs are too many and too short for {max_volumes} volumes of all together: of the "
-                        f"shortest fewer than 3 would be left. Raise max_volumes, join texts to longer runs, or take "
+                        f"max_volumes is {max_volumes}, too few for these short runs: fewer than 3 volumes of the "
+                        "shortest run would be left. Raise max_volumes, pack texts into longer runs, or use "
                         "scope='run'."
                     )
     if not rows:
-        raise ValueError("runs is empty; give at least one run, such as recording.arrays().")
+        raise ValueError("runs is empty. Pass at least one run, such as recording.arrays().")
 
     info: dict[str, Any] = {"n_surrogates": n_surrogates, "random_state": random_state, "alpha": ALPHA}
     if scope == "group":
-        used = sum(map(len, kept))
-        # One run, taken whole, has been estimated already.
-        found = found if len(kept) == 1 and stride == 1 else parallel_analysis(kept, n_surrogates, random_state)
-        row, curve = _described(0, sum(lengths), n_neurons, found)
+        used = sum(map(len, group_runs))
+        # A single complete run has been estimated already.
+        analysis = (
+            analysis
+            if len(group_runs) == 1 and stride == 1
+            else parallel_analysis(group_runs, n_surrogates, random_state)
+        )
+        row, curve = _described(0, sum(lengths), n_neurons, analysis)
         rows.append(row)
         curves.append(curve)
-        order, available = found.order, used
+        order, available = analysis.order, used
         info |= {"n_volumes_group": used, "stride": stride}
     else:
         order = int(np.median([row["parallel"] for row in rows]))
@@ -201,14 +208,14 @@ def estimate_order(
     if estimate.at_ceiling:
         by_hand = max_order is not None and ceiling == max_order
         warnings.warn(
-            f"{order} components stand out of shifted neurons, but "
+            f"{order} components exceed those of shifted neurons, but "
             + (
                 f"max_order={max_order}. "
                 if by_hand
-                else f"{available} volumes of {n_neurons} neurons can tell at most "
-                f"about {ceiling} apart: there may be many more. "
+                else f"{available} volumes of {n_neurons} neurons can distinguish at most "
+                f"about {ceiling}. There may be many more. "
             )
-            + ("Raise max_order." if by_hand else "Record more or longer texts, or choose n_components yourself."),
+            + ("Raise max_order." if by_hand else "Record more or longer texts, or set n_components to a number."),
             DataWarning,
             stacklevel=2,
         )
@@ -218,27 +225,28 @@ def estimate_order(
 def parallel_analysis(
     X: np.ndarray | Sequence[np.ndarray], n_surrogates: int = 20, random_state: int = 0
 ) -> ParallelAnalysis:
-    """Count the eigenvalues that the largest one of neurons shifted on their own does not reach.
+    """Count the eigenvalues that exceed the largest eigenvalue of independently shifted neurons.
 
-    Horn compares rank by rank. After ``k`` networks the largest eigenvalue of noise would then meet the limit for rank
-    ``k + 1``, which is lower: of 12 planted networks he would count 14 to 16. So the limit is that of the first rank.
+    Horn compares rank by rank. After ``k`` networks the largest eigenvalue of noise would then be compared with the
+    limit of rank ``k + 1``, which is lower: with 12 planted networks the estimate would be 14 to 16. Therefore the
+    limit of the first rank is used for all ranks.
 
-    Shifts are circular, within each run, and independent over neurons: they keep every neuron's values and
-    autocorrelation, and destroy what neurons have in common. All eigenvalues of data and surrogates have the same sum,
-    so a strong network raises the limit for weak ones: the count errs low, and on noise it is 0 in about 95 % of cases.
-    A shifted series has a seam where its end meets its beginning, which the data have not: where neurons remember far
-    and runs are short, noise is taken for one or two components more often (autocorrelation 0.8 over 100 volumes: 27 %
-    of cases; 0.3, which 95 % of a small GPT-2's neurons do not exceed: 5 %). Volumes at which all neurons are louder
-    count as something in common, too.
+    Shifts are circular, within each run, and independent over neurons: they preserve every neuron's values and
+    autocorrelation, and destroy co-activation. The eigenvalues of data and surrogates have the same sum, so a strong
+    network raises the limit for weak ones: the estimate is conservative, and on noise it is 0 in about 95 % of cases. A
+    shifted series has a seam between its end and its beginning, which the data lack: with strong autocorrelation and
+    short runs, noise is more often mistaken for one or two components (autocorrelation 0.8 over 100 volumes: 27 % of
+    cases; 0.3, which 95 % of a small GPT-2's neurons do not exceed: 5 %). Volumes at which the activity of all neurons
+    is larger also count as co-activation.
 
     Parameters
     ----------
     X : ndarray of shape (n_volumes, n_neurons), or sequence of them
-        One run, or runs that are analysed together.
+        Run, or runs that are analysed together.
     n_surrogates : int, default=20
-        At least 19.
+        Number of surrogates, at least 19.
     random_state : int, default=0
-        Of the shifts; the order of runs does not matter.
+        Random seed of the shifts; the order of the runs has no effect.
 
     Returns
     -------
@@ -253,13 +261,13 @@ def parallel_analysis(
     runs = [X] if isinstance(X, np.ndarray) else list(X)
     scaled = [_scaled(_checked(run, f"Run {number}")) for number, run in enumerate(runs, start=1)]
     observed = eigenvalues(np.concatenate(scaled), exact=True)
-    # Seeds follow the content, so that a run is shifted in the same way wherever it stands.
+    # Seeds depend on the content, so that the shifts of a run do not depend on its position.
     sources = [(Shifter(run), zlib.crc32(run.tobytes())) for run in scaled]
     null = np.empty((n_surrogates, len(observed)))
     for number in range(n_surrogates):
         shifted = [shift(np.random.default_rng([random_state, key, number])) for shift, key in sources]
         null[number] = eigenvalues(np.concatenate(shifted))
-    # Exchangeable with its surrogates, an eigenvalue exceeds the k-th largest of n with probability k / (n + 1).
+    # Under exchangeability an eigenvalue exceeds the k-th largest of n surrogates with probability k / (n + 1).
     rank = int(ALPHA * (n_surrogates + 1) + 1e-9)
     limit = np.sort(null, axis=0)[-rank]
     return ParallelAnalysis(observed, limit, int((observed > limit[0] * (1 + 1e-6)).sum()))
@@ -268,20 +276,20 @@ def parallel_analysis(
 def mdl(eigenvalues: np.ndarray, n_samples: int) -> np.ndarray:
     """Compute the description length of every number of components, in nats.
 
-    For real data; Wax and Kailath count the parameters of complex data. Samples that depend on each other, as neurons
-    do, make the minimum lie too high.
+    The number of parameters is for real data (Wax and Kailath: complex data). Dependence between samples, as between
+    neurons, makes the estimated order too large.
 
     Parameters
     ----------
     eigenvalues : ndarray of shape (n_dimensions,)
-        Of the sample covariance, largest first, all positive.
+        Eigenvalues of the sample covariance, largest first, all positive.
     n_samples : int
-        Samples of the covariance; for a spatial decomposition the neurons.
+        Number of samples of the covariance; for a spatial decomposition, of neurons.
 
     Returns
     -------
     ndarray of shape (n_dimensions,)
-        For 0, 1, … components, up to a constant; the estimate is ``argmin``.
+        Description lengths of 0, 1, … components, up to a constant; the estimate is ``argmin``.
 
     References
     ----------
@@ -290,15 +298,15 @@ def mdl(eigenvalues: np.ndarray, n_samples: int) -> np.ndarray:
     """
     values = np.asarray(eigenvalues, dtype=np.float64)
     if values.ndim != 1 or not len(values) or not (values > 0).all() or (np.diff(values) > 0).any():
-        raise ValueError("eigenvalues must be positive and sorted, the largest first; leave out those of lost ranks.")
+        raise ValueError("eigenvalues must be positive and sorted, largest first. Leave out eigenvalues that are 0.")
     n_dimensions = len(values)
     if n_samples <= n_dimensions:
         raise ValueError(
-            f"n_samples is {n_samples} for {n_dimensions} dimensions; the criterion needs more samples than dimensions."
+            f"n_samples is {n_samples} for {n_dimensions} dimensions. The criterion needs more samples than dimensions."
         )
     orders = np.arange(n_dimensions)
     left = n_dimensions - orders
-    # Sums over the eigenvalues beyond each order: what is taken for noise of one variance.
+    # Means over the eigenvalues beyond each order, which are modelled as isotropic noise.
     mean = np.cumsum(values[::-1])[::-1] / left
     mean_log = np.cumsum(np.log(values[::-1]))[::-1] / left
     n_parameters = 1 + orders * n_dimensions - orders * (orders - 1) / 2
@@ -311,14 +319,14 @@ def eigenvalues(X: np.ndarray, exact: bool = False) -> np.ndarray:
     Parameters
     ----------
     X : ndarray of shape (n_volumes, n_neurons)
-        Volumes are centred over neurons here.
+        Volumes; they are centred over neurons here.
     exact : bool, default=False
-        Multiply in float64 and not in float32, which is right to about 1e-6 of the largest and twice as fast.
+        Whether products are in float64; float32 is accurate to about 1e-6 of the largest eigenvalue and twice as fast.
 
     Returns
     -------
     ndarray of shape (min(n_volumes, n_neurons),)
-        Float64; lost ranks are about 0.
+        Eigenvalues, float64; about 0 beyond the rank.
     """
     n_volumes, n_neurons = X.shape
     kind = np.float64 if exact else np.float32
@@ -338,29 +346,30 @@ def eigenvalues(X: np.ndarray, exact: bool = False) -> np.ndarray:
 
 
 def _described(
-    run: int, n_volumes: int, n_neurons: int, found: ParallelAnalysis
+    run: int, n_volumes: int, n_neurons: int, analysis: ParallelAnalysis
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Give a run's row of the table and its curves."""
-    values = found.eigenvalues
+    """Return a run's row of the table and its curves."""
+    values = analysis.eigenvalues
     values = values[values > RANK_TOLERANCE * values[0]]
-    lengths = np.full(len(found.eigenvalues), np.nan)
+    lengths = np.full(len(analysis.eigenvalues), np.nan)
     best = np.nan
-    if len(values) > 0 and len(found.eigenvalues) < n_neurons:
+    if len(values) > 0 and len(analysis.eigenvalues) < n_neurons:
         curve = mdl(values, n_neurons)
         best = float(np.argmin(curve))
         lengths[: len(curve) - 1] = curve[1:]
-    row = {"run": run, "n_volumes": n_volumes, "mdl": best, "parallel": found.order}
+    row = {"run": run, "n_volumes": n_volumes, "mdl": best, "parallel": analysis.order}
     ranks = np.arange(1, len(lengths) + 1)
-    parts = {"run": run, "rank": ranks, "eigenvalue": found.eigenvalues, "limit": found.limit, "mdl": lengths}
+    parts = {"run": run, "rank": ranks, "eigenvalue": analysis.eigenvalues, "limit": analysis.limit, "mdl": lengths}
     return row, pd.DataFrame(parts)
 
 
 def _checked(run: np.ndarray, what: str) -> np.ndarray:
+    """Return a run as an array; raise an error if it is too small or not finite."""
     run = np.asarray(run)
     if run.ndim != 2 or min(run.shape) < 2 or len(run) < 3:
-        raise ValueError(f"{what} has shape {run.shape}; at least (3, 2) is needed, volumes by neurons.")
+        raise ValueError(f"{what} has shape {run.shape}; it must be at least (3, 2), volumes by neurons.")
     if not np.isfinite(run).all():
-        raise ValueError(f"{what} holds NaN or infinity; record it again, in float32 if the model ran in float16.")
+        raise ValueError(f"{what} holds NaN or infinity. Record it again, in float32 if the model ran in float16.")
     return run
 
 
@@ -370,5 +379,6 @@ def _scaled(run: np.ndarray) -> np.ndarray:
 
 
 def _check_surrogates(n_surrogates: int) -> None:
+    """Raise an error if there are too few surrogates for any eigenvalue to be significant."""
     if n_surrogates < 1 / ALPHA - 1:
         raise ValueError(f"n_surrogates is {n_surrogates}; with fewer than 19 no eigenvalue can reach p = {ALPHA}.")

@@ -1,9 +1,10 @@
 """Paper parity: the paper's choices for a decomposition and its threshold, and a check of stored networks.
 
-Temporal FastICA as scikit-learn computes it, with the signs of the solver, and a one-sided z over neurons. These
-choices repeat the paper; they are not recommended: the heavier side of a map may fall below a one-sided threshold. Two
-differences remain: the first token of each text is left out unless it is recorded (``lmri record --n-dummy 0``), and
-texts that are scored were not fitted. The paper's lesions are in `lmri.lesions.experiments.parity`.
+The method is temporal FastICA as computed by scikit-learn, with the signs of the solver, and a one-sided z over
+neurons. These choices reproduce the paper but are not recommended: the heavier side of a map may fall below a one-sided
+threshold. Two differences remain: the first token of each text is left out unless it is recorded (``lmri record
+--n-dummy 0``), and texts that are scored were not fitted. The paper's lesions are in
+`lmri.lesions.experiments.parity`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ METHOD = "fastica-temporal"
 PARAMETERS: Mapping[str, Any] = {
     "n_components": 10,
     "fun": "logcosh",
-    "standardize": "center",  # scikit-learn's FastICA centres, over all volumes, and nothing else is done before
+    "standardize": "center",  # scikit-learn's FastICA centres over all volumes; there is no other preprocessing
     "scope": "study",
     "max_iter": 200,
     "tol": 1e-4,
@@ -78,7 +79,7 @@ def paper_estimator(space: NeuronSpace, seed: int = 0, n_components: int = 10) -
 def paper_networks(
     space: NeuronSpace, imgs: Sequence[Img], threshold: float = Z_DEFAULT, seed: int = 0, n_components: int = 10
 ) -> NetworkSet:
-    """Find networks as the paper does: temporal FastICA, and one-sided z over neurons.
+    """Compute networks as in the paper: temporal FastICA, and one-sided z over neurons.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def paper_networks(
 
     Notes
     -----
-    The sign of a map is the solver's, so that the heavier side may fall below the threshold. This repeats the paper's
+    The sign of a map is the solver's, so the heavier side may fall below the threshold. This reproduces the paper's
     choice and is not recommended.
     """
     check_z(threshold)
@@ -107,7 +108,7 @@ def check_z(threshold: float) -> float:
     """Return the threshold if the paper uses it; raise an error otherwise."""
     if threshold not in (Z_DEFAULT, Z_LESIONS):
         raise ValueError(
-            f"The threshold is {threshold!r}; the paper's are {Z_DEFAULT} and {Z_LESIONS} (lesions). Take one of "
+            f"The threshold is {threshold!r}; the paper's are {Z_DEFAULT} and {Z_LESIONS} (lesions). Use one of "
             "these, or leave out the label of paper parity."
         )
     return threshold
@@ -135,10 +136,10 @@ def differences(networks: NetworkSet, n_components: int | None = 10) -> list[Dif
     pairs = [("method", networks.info.get("method"), METHOD)]
     pairs += [(name, parameters.get(name), value) for name, value in expected.items()]
     pairs.append(("threshold", threshold.get("method"), THRESHOLD))
-    found = [Difference(*one) for one in pairs if one[1] != one[2]]
+    deviations = [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
     if threshold.get("method") == THRESHOLD and threshold.get("z") not in (Z_DEFAULT, Z_LESIONS):
-        found.append(Difference("z", threshold.get("z"), f"{Z_DEFAULT} or {Z_LESIONS}"))
-    return found
+        deviations.append(Difference("z", threshold.get("z"), f"{Z_DEFAULT} or {Z_LESIONS}"))
+    return deviations
 
 
 def raise_if_different(networks: NetworkSet, found: Sequence[Difference]) -> None:
@@ -158,6 +159,6 @@ def raise_if_different(networks: NetworkSet, found: Sequence[Difference]) -> Non
     """
     if found:
         raise ValueError(
-            f"{networks.method!r} was not made as in the paper: {'; '.join(map(str, found))}. Make networks with the "
-            "paper's choices (lmri decompose STUDY --paper), or leave out the label."
+            f"{networks.method!r} was not made as in the paper: {'; '.join(map(str, found))}. Compute networks with "
+            "the paper's choices (lmri decompose STUDY --paper), or leave out the label."
         )

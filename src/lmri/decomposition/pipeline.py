@@ -38,7 +38,7 @@ def decompose(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     settings : DecompositionSettings
         Method, parameters and threshold.
     site : str, optional
@@ -48,12 +48,12 @@ def decompose(
     name : str, optional
         Name of the decomposition and its networks; by default the method.
     progress : callable, optional
-        Called with the number of finished repetitions on samples of the texts, and their total.
+        Callback for the number of finished repetitions on samples of the texts, and their total.
 
     Returns
     -------
     NetworkSet
-        The stored networks; their `method` is the name.
+        Stored networks; their `method` is the name.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def decompose(
     estimator = settings.registered.build(recordings[0].space, **settings.parameters)
     label = name or estimator.method_name
     nuisance = select(recordings, settings.confounds) if settings.confounds else None
-    estimator.announce(nuisance)
+    estimator.set_confounds(nuisance)
     repeats = settings.repeats
     identity = decomposition_identity(
         estimator, recordings, settings.n_surrogates, repeats.n_bootstraps, repeats.n_splits
@@ -81,8 +81,8 @@ def decompose(
         texts = _check_texts(recordings, settings)
         logger.info("Decomposing by %s", settings.method)
         estimator.fit(_imgs(recordings), confounds=nuisance)
-        found = _repeat(estimator, settings, texts, progress)
-        save_decomposition(store, estimator, recordings, label, found)
+        stability = _repeat(estimator, settings, texts, progress)
+        save_decomposition(store, estimator, recordings, label, stability)
 
     store.compute_unless_stored(DECOMPOSITIONS, at, label, identity, fit)
     return _thresholded(store, label, at, *settings.chosen_threshold)
@@ -94,7 +94,7 @@ def threshold(store: Store, decomposition: str, by: str, name: str, site: str | 
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     decomposition : str
         Name of the decomposition.
     by : str
@@ -107,7 +107,7 @@ def threshold(store: Store, decomposition: str, by: str, name: str, site: str | 
     Returns
     -------
     NetworkSet
-        The stored networks.
+        Stored networks.
     """
     method, values = parse_threshold(by)
     networks = store.open(DECOMPOSITION_CODEC, decomposition, site).threshold(method, **values)
@@ -129,7 +129,7 @@ def order(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     site : str, optional
         Site of the neurons; needed if there are several.
     corpora : str or sequence of str, optional
@@ -141,7 +141,7 @@ def order(
     seed : int, default=0
         Random seed of the surrogates.
     progress : callable, optional
-        Called with the number of runs that were read, and their total.
+        Callback for the number of runs that were read, and their total.
 
     Returns
     -------
@@ -166,7 +166,10 @@ def run_names(recordings: Sequence[Recording]) -> list[str]:
     list of str
         Names by the number of the run, such as ``["all", "code 1", "code 2"]``.
     """
-    return ["all", *(f"{one.corpus} {run}" for one in recordings for run in range(1, len(one.runs) + 1))]
+    return [
+        "all",
+        *(f"{recording.corpus} {run}" for recording in recordings for run in range(1, len(recording.runs) + 1)),
+    ]
 
 
 def _decompose_as_paper(
@@ -197,23 +200,23 @@ def _thresholded(store: Store, name: str, site: str, method: str, values: dict[s
 
 
 def _check_free(store: Store, site: str, name: str) -> None:
-    """Refuse the name of networks whose decomposition was deleted."""
+    """Raise an error if networks of this name exist whose decomposition was deleted."""
     networks = store.layout.entry(NETWORKS, site, name)
     if networks.is_dir():
         raise EntryExistsError(
-            f"{name!r} exists among the networks at {site} in {store.root}, made of a decomposition that is no longer "
-            f"there. Nothing is overwritten: choose another --name, or delete {networks} and what was made of it."
+            f"Networks {name!r} ({site}) already exist in {store.root}, but their decomposition was deleted. They were "
+            f"not overwritten. Choose another --name, or delete {networks} and the results computed from it."
         )
 
 
 def _check_texts(recordings: Sequence[Recording], settings: DecompositionSettings) -> list[Any]:
-    """Return the text of each volume, one array per run; refuse repetitions on too few texts."""
+    """Return the text of each volume, one array per run; raise an error if texts are too few for repetitions."""
     texts = volume_texts(recordings)
     n_texts = len({name for run in texts for name in run})
     if settings.repeats.of_texts and n_texts < FEWEST_TEXTS:
         raise ValueError(
-            f"There are {n_texts} texts, too few to ask what others would give (at least {FEWEST_TEXTS}). Record "
-            "more, or leave out --n-bootstraps and --n-splits."
+            f"There are {n_texts} texts. Stability across texts needs at least {FEWEST_TEXTS}. Record more, or leave "
+            "out --n-bootstraps and --n-splits."
         )
     return list(texts)
 
@@ -221,14 +224,14 @@ def _check_texts(recordings: Sequence[Recording], settings: DecompositionSetting
 def _repeat(
     estimator: Any, settings: DecompositionSettings, texts: list[Any], progress: Progress | None
 ) -> Reproducibility | None:
-    """Repeat a fit on surrogates, and on samples of the texts."""
+    """Repeat a fit on surrogates and on samples of the texts."""
     if settings.n_surrogates:
-        logger.info("Repeating it on %d surrogates", settings.n_surrogates)
+        logger.info("Repeating the decomposition on %d surrogates", settings.n_surrogates)
         estimator.surrogate_null(settings.n_surrogates, settings.n_jobs)
     repeats = settings.repeats
     if not repeats.of_texts:
         return None
-    logger.info("Repeating it on other samples of the texts")
+    logger.info("Repeating the decomposition on samples of the texts")
     return reproducibility(
         estimator, texts, repeats.n_bootstraps, repeats.n_splits, n_jobs=settings.n_jobs, progress=progress
     )
@@ -240,8 +243,8 @@ def _imgs(recordings: Sequence[Recording]) -> list[Any]:
 
 
 def _arrays(recordings: Sequence[Recording], progress: Progress | None) -> Iterator[np.ndarray]:
-    """Read run after run, ``(n_volumes, n_neurons)``, and report how many were read."""
-    total, done = sum(len(one.runs) for one in recordings), 0
+    """Read one run after the other, ``(n_volumes, n_neurons)``, and report the number of runs that were read."""
+    total, done = sum(len(recording.runs) for recording in recordings), 0
     for recording in recordings:
         for array in recording.arrays():
             yield array

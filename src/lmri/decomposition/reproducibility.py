@@ -1,6 +1,6 @@
-"""Reproducibility: how much of a decomposition comes back from other texts, and how many texts that takes.
+"""Reproducibility of a decomposition across samples of the texts, and its dependence on the number of texts.
 
-Texts are what is resampled; tokens never are. Agreement stands beside that of arbitrary unmixings of the same data.
+Whole texts are resampled, never tokens. Agreement is compared with the agreement of random unmixings of the same data.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,19 +25,19 @@ _N_UNMIXINGS = 100
 
 @dataclass(frozen=True, eq=False)
 class Reproducibility:
-    """What other samples of the texts give.
+    """Agreement between decompositions of different samples of the texts.
 
     Parameters
     ----------
     metrics : DataFrame
-        A row a map of the estimator, in its order: ``iq_texts``, the cluster index over bootstraps of texts (ICASSO);
-        ``split_half_r``, the median ``|r|`` between halves of the texts; ``split_half_null``, the 95th percentile of
-        the same, map by map, when both halves' maps are unmixed arbitrarily.
+        Metrics, one row per map of the estimator, in its order: ``iq_texts``, the cluster index over bootstraps of
+        texts (ICASSO); ``split_half_r``, the median ``|r|`` between halves of the texts; ``split_half_null``, the 95th
+        percentile of the same statistic, map by map, for random unmixings of both halves.
     curve : DataFrame
-        A row a pair of disjoint samples: ``n_texts, n_volumes`` of each sample, ``mean_r`` of their maps matched one to
-        one, ``null_mean, null_95`` of arbitrary unmixings, ``n_above`` pairs beyond their null.
+        Reliability curve, one row per pair of disjoint samples: ``n_texts, n_volumes`` of each sample, ``mean_r`` of
+        their maps matched one to one, ``null_mean, null_95`` of random unmixings, ``n_above`` pairs beyond their null.
     n_bootstraps, n_splits : int
-        How many.
+        Numbers of bootstraps and of random halves.
     """
 
     metrics: pd.DataFrame
@@ -47,7 +47,7 @@ class Reproducibility:
 
 
 def volume_texts(recordings: Sequence[Recording]) -> list[np.ndarray]:
-    """Name the text of every volume, one array a run, as `reproducibility` takes them."""
+    """Return the name of each volume's text, one array per run, as input of `reproducibility`."""
     return [
         (f"{recording.corpus}/" + events["text_id"].astype(str)).to_numpy(dtype=object)
         for recording in recordings
@@ -65,26 +65,27 @@ def reproducibility(
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reproducibility:
-    """Fit again on bootstraps, on halves and on smaller parts of the texts.
+    """Compute reproducibility from fits to bootstraps, halves and smaller parts of the texts.
 
     Parameters
     ----------
     estimator : Decomposition
-        Fitted; its images are read again.
+        Fitted estimator, whose images are read again.
     texts : sequence of array of shape (n_volumes,), optional
-        The text of every volume, one array a run; see `volume_texts`. By default every run counts as one text.
+        Text of each volume, one array per run; see `volume_texts`. By default every run counts as one text.
     n_bootstraps : int, default=10
-        Samples of as many texts, with replacement.
+        Number of bootstrap samples of the texts, drawn with replacement and of the same size.
     n_splits : int, default=5
-        Random halves.
+        Number of random halves.
     sizes : sequence of float, default=(0.25, 0.5, 0.75)
-        Smaller samples, as shares of a half, for the curve. Samples with too few volumes for the maps are left out.
+        Sizes of smaller samples for the curve, as shares of a half. Samples with too few volumes for the maps are left
+        out.
     random_state : int, default=0
-        Seed.
+        Random seed.
     n_jobs : int, default=1
-        Processes.
+        Number of processes.
     progress : callable, optional
-        Called with the number of fits done and of all fits.
+        Callback for the number of finished fits, and the number of all fits.
 
     Returns
     -------
@@ -103,17 +104,18 @@ def reproducibility(
     lengths = estimator.n_volumes_by_run
     if texts is None:
         texts = [np.full(length, number, dtype=object) for number, length in enumerate(lengths)]
-    if [len(one) for one in texts] != lengths:
+    n_entries = [len(texts_of_run) for texts_of_run in texts]
+    if n_entries != lengths:
         raise ValueError(
-            f"texts name {[len(one) for one in texts]} volumes; the runs have {lengths}. Name every volume."
+            f"texts has {n_entries} entries; the runs have {lengths} volumes. Name the text of every volume."
         )
-    names = sorted({name for one in texts for name in one}, key=str)
+    names = sorted({name for texts_of_run in texts for name in texts_of_run}, key=str)
     if len(names) < FEWEST_TEXTS:
         raise ValueError(
-            f"There are {len(names)} texts, too few to ask what others would give; record at least {FEWEST_TEXTS}."
+            f"There are {len(names)} texts. Stability across texts needs at least {FEWEST_TEXTS}. Record more texts."
         )
-    places = {name: number for number, name in enumerate(names)}
-    numbered = [np.array([places[name] for name in one]) for one in texts]
+    numbers = {name: number for number, name in enumerate(names)}
+    numbered = [np.array([numbers[name] for name in texts_of_run]) for texts_of_run in texts]
     rng = np.random.default_rng(random_state)
     half = len(names) // 2
 
@@ -127,76 +129,76 @@ def reproducibility(
         for _ in range(n_splits):
             order = rng.permutation(len(names))
             pair = order[:size], order[size : 2 * size]
-            if all(possible(one) for one in pair):
+            if all(possible(sample) for sample in pair):
                 pairs.append(pair)
-    drawn = [*samples, *(one for pair in pairs for one in pair)]
-    jobs = (delayed(estimator.maps_of)(_volumes(numbered, one)) for one in drawn)
+    drawn = [*samples, *(sample for pair in pairs for sample in pair)]
+    jobs = (delayed(estimator.maps_of)(_volumes(numbered, sample)) for sample in drawn)
     maps = []
-    for found in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
-        maps.append(found)
+    for estimate in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
+        maps.append(estimate)
         if progress is not None:
             progress(len(maps), len(drawn))
 
-    own = estimator.components_
-    metrics = pd.DataFrame({"iq_texts": bootstrap_index(own, maps[: len(samples)])})
+    reference = estimator.components_
+    metrics = pd.DataFrame({"iq_texts": bootstrap_index(reference, maps[: len(samples)])})
     rows, halves, nulls = [], [], []
     for number, pair in enumerate(pairs):
         a, b = maps[len(samples) + 2 * number : len(samples) + 2 * number + 2]
-        found = compare(NetworkSet(estimator.space, a), NetworkSet(estimator.space, b), seed=random_state)
-        volumes = [sum(map(len, _volumes(numbered, one))) for one in pair]
+        comparison = compare(NetworkSet(estimator.space, a), NetworkSet(estimator.space, b), seed=random_state)
+        volumes = [sum(map(len, _volumes(numbered, sample))) for sample in pair]
         rows.append(
             {
                 "n_texts": len(pair[0]),
                 "n_volumes": int(np.mean(volumes)),
-                "mean_r": found.mean_r,
-                "null_mean": found.null_mean,
-                "null_95": found.null_95,
-                "n_above": int(found.table["above_null"].sum()),
+                "mean_r": comparison.mean_r,
+                "null_mean": comparison.null_mean,
+                "null_95": comparison.null_95,
+                "n_above": int(comparison.table["above_null"].sum()),
             }
         )
         if len(pair[0]) == half:
-            halves.append(_between(own, a, b))
-            nulls.append([_between(own, _unmixed(a, rng), _unmixed(b, rng)) for _ in range(_N_UNMIXINGS)])
+            halves.append(_between(reference, a, b))
+            nulls.append([_between(reference, _unmixed(a, rng), _unmixed(b, rng)) for _ in range(_N_UNMIXINGS)])
     metrics["split_half_r"] = np.median(halves, axis=0) if halves else np.nan
-    null = np.median(nulls, axis=0) if nulls else np.full((1, len(own)), np.nan)  # (n_unmixings, n_maps)
+    null = np.median(nulls, axis=0) if nulls else np.full((1, len(reference)), np.nan)  # (n_unmixings, n_maps)
     metrics["split_half_null"] = np.percentile(null, 95, axis=0)
     return Reproducibility(metrics, pd.DataFrame(rows), n_bootstraps, n_splits)
 
 
-def bootstrap_index(own: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
-    """Cluster the maps of all bootstraps together with the estimator's, and give Iq of each own map's cluster.
+def bootstrap_index(reference: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Cluster the maps of all bootstraps with the estimator's maps, and return Iq of each estimator map's cluster.
 
     Parameters
     ----------
     own : ndarray of shape (n_maps, n_neurons)
-        Of the estimator.
+        Maps of the estimator.
     maps : sequence of ndarray of shape (n_maps, n_neurons)
-        One array a bootstrap.
+        Maps of the bootstraps, one array per bootstrap.
 
     Returns
     -------
     ndarray of shape (n_maps,)
-        Own maps that fall into one cluster share its index; NaN without bootstraps.
+        Cluster index; maps of the estimator in the same cluster share it. NaN without bootstraps.
     """
     if not maps:
-        return np.full(len(own), np.nan)
-    z = z_scores(np.concatenate([own, *maps]))
+        return np.full(len(reference), np.nan)
+    z = z_scores(np.concatenate([reference, *maps]))
     similarity = np.clip(np.abs(z @ z.T / z.shape[1]), 0, 1)
-    labels = clusters(similarity, len(own))
-    return cluster_index(similarity, labels)[labels[: len(own)]]
+    labels = clusters(similarity, len(reference))
+    return cluster_index(similarity, labels)[labels[: len(reference)]]
 
 
-def _between(own: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Match either half with the estimator's maps, and give ``|r|`` between what both halves have for each."""
-    own_z, a_z, b_z = z_scores(own), z_scores(a), z_scores(b)
-    n = own.shape[1]
+def _between(reference: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Match the maps of both halves with the estimator's maps, and compute ``|r|`` between the matched maps."""
+    own_z, a_z, b_z = z_scores(reference), z_scores(a), z_scores(b)
+    n = reference.shape[1]
     _, in_a = linear_sum_assignment(-np.abs(own_z @ a_z.T))
     _, in_b = linear_sum_assignment(-np.abs(own_z @ b_z.T))
     return np.abs((a_z[in_a] * b_z[in_b]).sum(axis=1) / n)
 
 
 def _unmixed(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give another unmixing of the same data: rotated at random where the maps are white."""
+    """Return a random unmixing of the same data: a random rotation in white space."""
     centred = maps - maps.mean(axis=1, keepdims=True)
     _, values, vectors = np.linalg.svd(centred, full_matrices=False)
     q, r = np.linalg.qr(rng.normal(size=(len(maps), len(maps))))
@@ -204,6 +206,6 @@ def _unmixed(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _volumes(numbered: Sequence[np.ndarray], chosen: np.ndarray) -> list[np.ndarray]:
-    """Give the volumes of the chosen texts in each run; a text chosen twice has its volumes twice."""
-    counts = np.bincount(chosen, minlength=1 + max(int(one.max(initial=0)) for one in numbered))
-    return [np.repeat(np.arange(len(one)), counts[one]) for one in numbered]
+    """Return the volumes of the chosen texts in each run; a text that is chosen twice contributes its volumes twice."""
+    counts = np.bincount(chosen, minlength=1 + max(int(texts_of_run.max(initial=0)) for texts_of_run in numbered))
+    return [np.repeat(np.arange(len(texts_of_run)), counts[texts_of_run]) for texts_of_run in numbered]

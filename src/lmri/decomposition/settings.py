@@ -93,13 +93,14 @@ class DecompositionSettings:
         method = self.registered
         can_be_auto = method.auto and not self.paper
         if isinstance(self.n_components, str) and not (self.n_components == "auto" and can_be_auto):
-            takers = alternatives((one.name for one in METHODS.values() if one.auto), "and")
-            accepted = "an integer or auto" if can_be_auto else f"an integer; auto is of {takers}"
+            takers = alternatives((candidate.name for candidate in METHODS.values() if candidate.auto), "and")
+            accepted = "an integer or auto" if can_be_auto else f"an integer (auto only with {takers})"
             raise ValueError(f"--n-components is {self.n_components!r}; accepted is {accepted}.")
         for name in self.own_options:
             if name not in method.options:
                 raise ValueError(
-                    f"--{name.replace('_', '-')} is not of {method.name}. Leave it out, or choose another --method."
+                    f"--{name.replace('_', '-')} is not an option of {method.name}. Leave it out, or choose another "
+                    "--method."
                 )
         if self.paper:
             self._check_paper()
@@ -107,26 +108,28 @@ class DecompositionSettings:
             self._check_surrogates()
 
     def _check_paper(self) -> None:
+        """Raise an error for options that exclude the paper's choices."""
         repeated = self.repeats.n_surrogates or self.repeats.of_texts
         is_default = (self.method, self.standardize, self.scope) == ("ica", "zscore", "run")
         if not is_default or repeated or self.confounds:
             raise ValueError(
-                "--paper decides method, standardization, confounds (none) and repeats. Leave these out, or leave out "
+                "--paper decides method, standardization, confounds (none) and repeats. Leave out these options, or "
                 "--paper."
             )
         if parse_threshold(self.threshold)[0] not in (None, PAPER_THRESHOLD):
             raise ValueError(
-                f"--threshold is {self.threshold!r}; with --paper it is z_positive:3.6 or z_positive:1.96."
+                f"--threshold is {self.threshold!r}; accepted with --paper: z_positive:3.6 and z_positive:1.96."
             )
 
     def _check_surrogates(self) -> None:
+        """Raise an error if the threshold needs more surrogates."""
         n, threshold = self.n_surrogates, THRESHOLDS[self.chosen_threshold[0]]
         if n < 0:
             raise ValueError(f"--n-surrogates is {n}; it must be at least 0.")
         if threshold.needs_null and n < N_SURROGATES:
             raise ValueError(
-                f"--n-surrogates is {n}, but {threshold.name} needs at least {N_SURROGATES}. Choose another threshold, "
-                "such as --threshold z:3, to do without."
+                f"--n-surrogates is {n}, but {threshold.name} needs at least {N_SURROGATES}. Choose a threshold that "
+                "needs no surrogates, such as --threshold z:3."
             )
 
     @property

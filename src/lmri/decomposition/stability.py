@@ -1,4 +1,4 @@
-"""Stability: how much of a decomposition comes back from another start, other texts, or half of them."""
+"""Stability of a decomposition across starts: clusters of estimates and their index (ICASSO)."""
 
 import numpy as np
 from scipy import sparse
@@ -7,21 +7,21 @@ from scipy.spatial.distance import squareform
 
 
 def icasso(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster the estimates of several starts, and take the one in the middle of each cluster.
+    """Cluster the estimates of several starts, and return the centrotype of each cluster.
 
-    In white space the correlation of two components is the product of their rows, so no maps are needed.
+    In white space the correlation of two components is the inner product of their rows, so no maps are needed.
 
     Parameters
     ----------
     W : ndarray of shape (n_starts, n_components, n_components)
-        Orthogonal unmixings of the same white data.
+        Orthogonal unmixing matrices of the same white data.
 
     Returns
     -------
     centrotypes : ndarray of shape (n_components, n_components)
-        A row a cluster, the tightest first.
+        Centrotypes, one row per cluster, the most compact first.
     iq : ndarray of shape (n_components,)
-        Mean ``|r|`` within a cluster minus that to all other estimates; NaN for a single start.
+        Cluster index: mean ``|r|`` within a cluster minus mean ``|r|`` to all other estimates; NaN for a single start.
 
     References
     ----------
@@ -37,20 +37,20 @@ def icasso(W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     iq = cluster_index(similarity, labels)
     middles = []
     for label in range(n_components):
-        own = np.flatnonzero(labels == label)
-        middles.append(own[similarity[np.ix_(own, own)].sum(axis=1).argmax()])
+        members = np.flatnonzero(labels == label)
+        middles.append(members[similarity[np.ix_(members, members)].sum(axis=1).argmax()])
     order = np.argsort(-iq, kind="stable")
     return estimates[middles][order], iq[order]
 
 
 def clusters(similarity: np.ndarray, n_clusters: int) -> np.ndarray:
-    """Cluster by average linkage of ``1 - |r|``: labels from 0, ``(n_estimates,)``."""
+    """Cluster by average linkage of ``1 - |r|``, and return labels from 0, ``(n_estimates,)``."""
     if len(similarity) == n_clusters:
         return np.arange(n_clusters)
     distance = 1 - similarity
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform(distance, checks=False), "average")
-    # Exactly as many as asked for, also where distances tie: the first merges, and what hangs together by them.
+    # Exactly n_clusters, also with tied distances: connected components of the first merges.
     n = len(similarity)
     merged = np.arange(n, 2 * n - n_clusters)
     pairs = tree[: len(merged), :2].astype(int).ravel(), np.repeat(merged, 2)
@@ -59,7 +59,7 @@ def clusters(similarity: np.ndarray, n_clusters: int) -> np.ndarray:
 
 
 def cluster_index(similarity: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Compute ICASSO's Iq: mean similarity within each cluster minus that to all other estimates."""
+    """Compute ICASSO's Iq: mean similarity within each cluster minus mean similarity to all other estimates."""
     members = (labels[:, None] == np.arange(labels.max() + 1)).astype(float)  # (n_estimates, n_clusters)
     sizes = members.sum(axis=0)
     within = np.einsum("ic,ij,jc->c", members, similarity, members, optimize=True)

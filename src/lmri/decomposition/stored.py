@@ -28,7 +28,7 @@ from lmri.storage.store import Store
 def decomposition_identity(
     estimator: Any, recordings: Sequence[Recording], n_surrogates: int = 0, n_bootstraps: int = 0, n_splits: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Say what a decomposition is a function of: inputs and parameters."""
+    """Return the identity of a decomposition: its inputs and parameters."""
     hidden = ("space", "n_jobs", "verbose")
     parameters = {name: value for name, value in estimator.get_params().items() if name not in hidden}
     repeats = {"n_surrogates": n_surrogates, "n_bootstraps": n_bootstraps, "n_splits": n_splits}
@@ -44,28 +44,28 @@ def decomposition_identity(
 
 
 def check_fitted_on(estimator: Any, recordings: Sequence[Recording]) -> None:
-    """Refuse an estimator that was not fitted on the images of `recordings`, in this order."""
+    """Raise an error if an estimator was not fitted on the images of `recordings`, in this order."""
     lengths = [len(course) for course in estimator.time_courses_]
     volumes = [run.n_volumes for recording in recordings for run in recording.runs]
     runs = [storage.texts_of([run.img]) for recording in recordings for run in recording.runs]
     if lengths != volumes or (any(estimator.fit_texts_by_run_) and estimator.fit_texts_by_run_ != runs):
         corpora = ", ".join(recording.corpus for recording in recordings)
         raise ValueError(
-            f"The estimator was fitted on runs of {lengths} volumes; the recordings ({corpora}) have {volumes}, or "
-            "other texts. Fit it on the images of these recordings, in this order."
+            f"The estimator was fitted on runs of {lengths} volumes, but the recordings ({corpora}) have {volumes} "
+            "volumes or other texts. Fit it on the images of these recordings, in this order."
         )
 
 
 def decomposition_metrics(
-    estimator: Any, recordings: Sequence[Recording], found: Reproducibility | None
+    estimator: Any, recordings: Sequence[Recording], stability: Reproducibility | None
 ) -> pd.DataFrame:
-    """Put together what is known of each map: of its shape, its stability, its time course and its confounds."""
+    """Collect the metrics of each map: shape, stability, time course and correlation with confounds."""
     courses = estimator.time_courses_
     events = joined(recordings)
     texts = [(table["trial_type"] + "/" + table["text_id"].astype(str)).tolist() for table in events]
     tables = [estimator.metrics_.reset_index(drop=True)]
-    if found is not None:
-        tables.append(found.metrics)
+    if stability is not None:
+        tables.append(stability.metrics)
     tables.append(confound_correlations(courses, events).drop(columns="network"))
     start = estimator.info_["convergence"]
     last = {
@@ -76,11 +76,11 @@ def decomposition_metrics(
 
 
 def write_decomposition(
-    file: File, estimator: Any, recordings: Sequence[Recording], name: str, found: Reproducibility | None
+    file: File, estimator: Any, recordings: Sequence[Recording], name: str, stability: Reproducibility | None
 ) -> None:
-    """Write maps, metrics, time courses and, where they were made, surrogates and the reliability curve.
+    """Write maps, metrics, time courses and, if present, the null distribution and the reliability curve.
 
-    Viewers get each map as a 3D image too, and the mean of what was recorded to lay it on.
+    For viewers, each map is also written as a 3D image, with the mean of the recordings as a background.
     """
     space, maps = recordings[0].space, estimator.components_
     is_t = int(estimator.components_img_.header["intent_code"]) == INTENTS["t"]  # a localizer's
@@ -91,14 +91,14 @@ def write_decomposition(
     storage.save_img(space.to_img(mean_of(recordings)), file("mean.nii.gz"))
     for suffix, img in getattr(estimator, "extra_imgs_", {}).items():  # such as a localizer's effects and p
         storage.save_img(img, file(suffix))
-    metrics = decomposition_metrics(estimator, recordings, found)
+    metrics = decomposition_metrics(estimator, recordings, stability)
     metrics.insert(0, "network", names(name, len(metrics)))
     storage.write_table(file("metrics.tsv"), metrics)
     if (null := getattr(estimator, "null_", None)) is not None:
         storage.write_table(file("null.tsv.gz"), null.to_table())
         storage.write_table(file("null_maps.tsv"), pd.DataFrame({"smallest_q": null.smallest_q}))
-    if found is not None:
-        storage.write_table(file("reliability.tsv"), found.curve)
+    if stability is not None:
+        storage.write_table(file("reliability.tsv"), stability.curve)
     if (order := getattr(estimator, "order_", None)) is not None:
         storage.write_table(file("order.tsv"), order.curves)
     courses = iter(estimator.time_courses_)
@@ -109,15 +109,15 @@ def write_decomposition(
 
 
 def mean_of(recordings: Sequence[Recording]) -> np.ndarray:
-    """Average the volumes of all recordings, ``(n_neurons,)``: what maps are laid on in a viewer."""
-    total = sum(one.mean * one.n_volumes for one in recordings)
-    return np.asarray(total / sum(one.n_volumes for one in recordings))
+    """Compute the mean of all volumes of the recordings, ``(n_neurons,)``, the background of maps in viewers."""
+    total = sum(recording.mean * recording.n_volumes for recording in recordings)
+    return np.asarray(total / sum(recording.n_volumes for recording in recordings))
 
 
 def read_decomposition(
     file: File, space: NeuronSpace, name: str, info: Mapping[str, Any], fit_texts: frozenset[str]
 ) -> NetworkSet:
-    """Read the maps, not thresholded, with their metrics and surrogates."""
+    """Read the unthresholded maps with their metrics and null distribution."""
     maps = np.atleast_2d(space.from_img(file("components.nii.gz")))
     metrics = storage.read_table(file("metrics.tsv"), ["network"]).drop(columns="network")
     check_rows(file("metrics.tsv"), metrics, len(maps))
@@ -128,24 +128,24 @@ def read_decomposition(
 
 
 def read_null(file: File, n_values: int, n_surrogates: int, n_maps: int) -> SurrogateNull:
-    """Read what the pipeline found in surrogates, each of which has as many maps as the data."""
+    """Read the null distribution from surrogates, each of which has as many maps as the data."""
     smallest_q = storage.read_table(file("null_maps.tsv"))["smallest_q"]
     if len(smallest_q) != n_surrogates * n_maps:
         raise StudyError(
-            f"{file('null_maps.tsv')} has {len(smallest_q)} rows for {n_maps} maps of {n_surrogates} surrogates: it "
-            "was cut short. Decompose again."
+            f"{file('null_maps.tsv')} has {len(smallest_q)} rows for {n_maps} maps of {n_surrogates} surrogates. The "
+            "file is incomplete. Decompose again."
         )
     return SurrogateNull.from_table(storage.read_table(file("null.tsv.gz")), n_values, n_surrogates, smallest_q)
 
 
 def read_reliability(file: File) -> pd.DataFrame | None:
-    """Read the reliability curve, where it was made."""
+    """Read the reliability curve, or return None if there is none."""
     path = file("reliability.tsv")
     return storage.read_table(path) if path.is_file() else None
 
 
 class DecompositionsCodec(Codec[NetworkSet]):
-    """Maps of decompositions, not thresholded."""
+    """Codec of decompositions: unthresholded maps."""
 
     kind = DECOMPOSITIONS
 
@@ -158,7 +158,7 @@ class DecompositionsCodec(Codec[NetworkSet]):
         ]
 
     def read(self, store: Store, entry: Entry) -> NetworkSet:
-        """Read maps, metrics and surrogates, with the labels as they are now."""
+        """Read maps, metrics and null distribution, with the current labels."""
         fit_texts = store.fit_texts(DecompositionInputs.of(entry).corpora)
         info = {**entry.results, **store.seconds(entry.name, entry.site)}
         maps = read_decomposition(store.file_of(entry), store.space(entry.site), entry.name, info, fit_texts)
@@ -178,12 +178,16 @@ def save_decomposition(
     """Store a fitted decomposition; see `lmri.Study.save_decomposition`."""
     check_fitted_on(estimator, recordings)
     name, site = name or estimator.method_name, recordings[0].space.site
-    null, found = getattr(estimator, "null_", None), reproducibility
+    null, stability = getattr(estimator, "null_", None), reproducibility
 
     def write(folder: Path) -> None:
-        write_decomposition(store.file(site, name, folder), estimator, recordings, name, found)
+        write_decomposition(store.file(site, name, folder), estimator, recordings, name, stability)
 
-    repeats = (null.n_surrogates if null else 0, found.n_bootstraps if found else 0, found.n_splits if found else 0)
+    repeats = (
+        null.n_surrogates if null else 0,
+        stability.n_bootstraps if stability else 0,
+        stability.n_splits if stability else 0,
+    )
     identity = decomposition_identity(estimator, recordings, *repeats)
     about = {"null": {"n_values": null.n_values, "n_surrogates": null.n_surrogates}} if null else {}
     order = getattr(estimator, "order_", None)

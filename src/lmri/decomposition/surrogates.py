@@ -1,7 +1,7 @@
-"""Surrogates: the recording with every neuron's time series shifted on its own, so that nothing is left to be found.
+"""Surrogates: recordings without co-activation, in which every neuron's time series is shifted independently.
 
-Each neuron is shifted circularly by its own random number of volumes within each run. Its values, and their order but
-for one seam, stay; what neurons do together is gone. Shuffling whole tokens would change nothing for PCA and ICA.
+Each neuron is shifted circularly by its own random number of volumes within each run. Its values, and their order
+except for one seam, are kept; co-activation of neurons is removed. Shuffling whole tokens would not affect PCA and ICA.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ from lmri.decomposition.standardization import StandardizedRuns
 
 N_SURROGATES = 20
 
-_FEW_NEURONS = 256  # are in the cache together
+_FEW_NEURONS = 256  # fit into the cache together
 
 
 class Shifter:
-    """Gives surrogates of one run, quickly.
+    """Fast generator of surrogates of one run.
 
     Parameters
     ----------
     run : ndarray of shape (n_volumes, n_neurons)
-        Standardized.
+        Standardized run.
     before : Shifter, optional
-        Of another run, which is needed no more: its memory is used again. New memory costs more than filling it.
+        Shifter of another run that is no longer needed, whose memory is reused: allocating is slower than filling it.
     """
 
     def __init__(self, run: np.ndarray, before: "Shifter | None" = None) -> None:
@@ -32,7 +32,7 @@ class Shifter:
         size = 2 * run.size
         reusable = before is not None and before._memory.dtype == run.dtype and len(before._memory) >= size
         self._memory: np.ndarray = before._memory if before and reusable else np.empty(size, dtype=run.dtype)
-        # Each series twice in a row: a shift is a window, and copying windows needs no arithmetic on places.
+        # Each series twice in a row: a shift is a window, and copying windows needs no index arithmetic.
         doubled = self._memory[:size].reshape(self.n_neurons, 2 * self.n_volumes)
         for first in range(0, self.n_neurons, _FEW_NEURONS):
             part = doubled[first : first + _FEW_NEURONS]
@@ -41,29 +41,29 @@ class Shifter:
         self._windows = sliding_window_view(doubled, self.n_volumes, axis=1)
 
     def __call__(self, rng: np.random.Generator) -> np.ndarray:
-        """Give one surrogate, ``(n_volumes, n_neurons)``; its memory is laid out neuron by neuron."""
-        # A shift by 0 is one of n_volumes: without it, no surrogate could be the recording, which is one of them.
+        """Return one surrogate, ``(n_volumes, n_neurons)``, in neuron-major memory order."""
+        # A shift by 0 is one of the n_volumes shifts: the recording itself must be a possible surrogate.
         shifts = rng.integers(0, self.n_volumes, size=self.n_neurons)
         return self._windows[np.arange(self.n_neurons), shifts].T
 
 
 def generator(random_state: int, surrogate: int, run: int) -> np.random.Generator:
-    """Give the source of one surrogate's shifts in one run, whatever else is drawn before."""
+    """Return the random generator of one surrogate's shifts in one run, independent of other draws."""
     return np.random.default_rng([random_state, surrogate, run])
 
 
 class RunMeans:
-    """Means of every neuron in every run, exchanged among runs on their own for each neuron.
+    """Means of every neuron in every run, permuted among runs independently for each neuron.
 
-    A shift within a run leaves its mean where it is. Where standardization has not removed means, what neurons do
-    together between runs would pass into every surrogate.
+    A shift within a run does not change its mean. If standardization has not removed the means, co-activation between
+    runs would otherwise remain in every surrogate.
 
     Parameters
     ----------
     runs : StandardizedRuns
-        The recording; it is read once more if there are means.
+        Recording; it is read once more if there are means.
     random_state : int
-        Seed.
+        Random seed.
     """
 
     def __init__(self, runs: StandardizedRuns, random_state: int) -> None:
@@ -74,27 +74,27 @@ class RunMeans:
             self._weights = (np.array(runs.n_volumes) / sum(runs.n_volumes)).astype(np.float32)
 
     def change(self, surrogate: int) -> np.ndarray | None:
-        """Give what is to be added to every volume of each run, ``(n_runs, n_neurons)``; None for nothing."""
+        """Compute the change of every run's means for a surrogate, ``(n_runs, n_neurons)``; None without means."""
         if self.means is None:
             return None
         rng = np.random.default_rng([self.random_state, surrogate, len(self.means), 1])
         exchanged = rng.permuted(self.means, axis=0)
-        # Runs differ in length: without this, a neuron's mean over all volumes would no longer be what it is.
+        # Runs differ in length: this keeps each neuron's mean over all volumes.
         exchanged += self._weights @ (self.means - exchanged)
         return exchanged - self.means
 
 
 class ShiftedRuns:
-    """One surrogate of a whole recording, run by run.
+    """Surrogate of a whole recording, run by run.
 
     Parameters
     ----------
     runs : StandardizedRuns
-        The recording. Shifting changes neither mean nor sd of a run, so it may come after standardization.
+        Recording. Shifting changes neither mean nor sd of a run, so it may follow standardization.
     random_state : int
-        Seed.
+        Random seed.
     surrogate : int
-        Its number.
+        Number of the surrogate.
     """
 
     def __init__(self, runs: StandardizedRuns, random_state: int, surrogate: int) -> None:

@@ -1,12 +1,12 @@
-"""How many threads BLAS may use while a decomposition is being found.
+"""Limits on the number of BLAS threads during a decomposition.
 
-numpy and scipy each bring a BLAS with threads of its own. Where both are busy by turns, the threads of one wait,
-spinning, on the cores that the other needs, and everything takes three times as long. And on small matrices more
-threads than one only wait for each other.
+numpy and scipy each bundle a BLAS with its own thread pool. If they are used in turn, idle threads of one pool spin on
+the cores that the other pool needs, and computation takes three times as long. On small matrices, additional threads
+only wait for each other.
 
-Limits belong to the process, not to the Python thread that asks for them. Two that overlap in time and restore what
-they found may leave a limit in place for good, and what is computed next then differs in its last bits: so they are
-counted.
+Limits apply to the process, not to the Python thread that sets them. Two limits that overlap in time, and each restore
+the previous state, may leave a limit in place permanently, which changes the last bits of later results. Therefore
+active limits are counted.
 """
 
 import threading
@@ -23,29 +23,30 @@ _before: list[tuple[Any, bool, int]] = []  # (library, whether it is numpy's, th
 
 
 def n_threads() -> int:
-    """Count the threads that numpy's BLAS may use now."""
-    libraries = [one for one in ThreadpoolController().lib_controllers if one.user_api == "blas"]
-    numpys = [one for one in libraries if _is_numpys(one.filepath)] or libraries
-    return max((one.get_num_threads() or 1 for one in numpys), default=1)
+    """Return the number of threads that numpy's BLAS may currently use."""
+    libraries = [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
+    numpys = [library for library in libraries if _is_numpys(library.filepath)] or libraries
+    return max((library.get_num_threads() or 1 for library in numpys), default=1)
 
 
 def one_thread() -> AbstractContextManager[None]:
-    """Hold every BLAS to one thread while any caller is inside."""
+    """Limit every BLAS to one thread while any caller is inside the context."""
     return _limited("thread")
 
 
 def one_pool() -> AbstractContextManager[None]:
-    """Hold every BLAS but numpy's to one thread while any caller is inside; one that both share is left as it is."""
+    """Limit every BLAS except numpy's to one thread while any caller is inside; a shared BLAS is not limited."""
     return _limited("pool")
 
 
 def other_pool() -> AbstractContextManager[None]:
-    """Hold numpy's BLAS to one thread while any caller is inside, and no other: scipy's has long work to do."""
+    """Limit only numpy's BLAS to one thread while any caller is inside, for long computations by scipy's."""
     return _limited("other pool")
 
 
 @contextmanager
 def _limited(kind: str) -> Iterator[None]:
+    """Count one caller of a kind of limit while inside the context."""
     _count(kind, 1)
     try:
         yield
@@ -54,10 +55,11 @@ def _limited(kind: str) -> Iterator[None]:
 
 
 def _count(kind: str, change: int) -> None:
+    """Change the number of callers of a kind of limit, and set the number of threads of each library."""
     with _lock:
         if not any(_callers.values()):
-            libraries = [one for one in ThreadpoolController().lib_controllers if one.user_api == "blas"]
-            _before[:] = [(one, _is_numpys(one.filepath), one.get_num_threads()) for one in libraries]
+            libraries = [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
+            _before[:] = [(library, _is_numpys(library.filepath), library.get_num_threads()) for library in libraries]
         _callers[kind] += change
         several = len({is_numpys for _, is_numpys, _ in _before}) > 1
         for library, is_numpys, n_threads in _before:
@@ -69,4 +71,5 @@ def _count(kind: str, change: int) -> None:
 
 
 def _is_numpys(filepath: str) -> bool:
+    """Return whether a BLAS is bundled with numpy."""
     return not {"numpy", "numpy.libs"}.isdisjoint(Path(filepath).parts)

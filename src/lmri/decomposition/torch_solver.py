@@ -1,4 +1,4 @@
-"""Group PCA and FastICA in torch, for a GPU: the steps of `group_pca` and `ica`. The only module here with torch."""
+"""Group PCA and FastICA in torch, for a GPU: the steps of `group_pca` and `ica`. No other module here uses torch."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ _BLOCK = 65_536
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there."""
+    """Raise an error if torch cannot use a device."""
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -17,77 +17,79 @@ def check_device(device: str) -> None:
 
 
 def reduced(X: np.ndarray, n_rows: int, denoise: bool, centre: bool = False, *, device: str) -> np.ndarray:
-    """Rotate `X` to its leading principal axes, as `lmri.decomposition.group_pca.reduced` does.
+    """Compute the leading principal axes of `X`, like `lmri.decomposition.group_pca.reduced`.
 
     Parameters
     ----------
     X : ndarray of shape (n_volumes, n_neurons)
-        Float32.
+        Volumes, float32.
     n_rows : int
-        Rows to keep, at most.
+        Largest number of rows to keep.
     denoise : bool
-        Lower the squared singular values by their median.
+        Whether the squared singular values are lowered by their median.
     centre : bool, default=False
-        Take each volume's mean over neurons out of it first.
+        Whether each volume is centred over neurons first.
     device : str
-        Such as ``"cuda"``.
+        Torch device, such as ``"cuda"``.
 
     Returns
     -------
     ndarray of shape (min(n_rows, n_volumes), n_neurons)
-        Float32.
+        Reduced rows, float32.
     """
-    there = torch.from_numpy(np.ascontiguousarray(X)).to(device)
+    volumes = torch.from_numpy(np.ascontiguousarray(X)).to(device)
     if centre:
-        there = there - there.mean(dim=1, dtype=torch.float64, keepdim=True).float()
+        volumes = volumes - volumes.mean(dim=1, dtype=torch.float64, keepdim=True).float()
     gram = torch.zeros(len(X), len(X), dtype=torch.float64, device=device)
-    for part in there.split(_BLOCK, dim=1):
+    for part in volumes.split(_BLOCK, dim=1):
         gram += part @ part.T
     squares, vectors = torch.linalg.eigh(gram)
     squares, vectors = squares.flip(0), vectors.flip(1)
-    kept = min(n_rows, len(squares))
+    n_kept = min(n_rows, len(squares))
     if denoise and len(squares) >= 2 * n_rows:
-        middle = (squares[(len(squares) - 1) // 2] + squares[len(squares) // 2]) / 2  # torch.median takes the lower
-        lowered = (squares[:kept] - middle).clamp(min=0)
-        vectors = vectors[:, :kept] * (lowered / squares[:kept].clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
-    return (vectors[:, :kept].T.float() @ there).cpu().numpy()
+        middle = (
+            squares[(len(squares) - 1) // 2] + squares[len(squares) // 2]
+        ) / 2  # torch.median returns the lower middle value
+        lowered = (squares[:n_kept] - middle).clamp(min=0)
+        vectors = vectors[:, :n_kept] * (lowered / squares[:n_kept].clamp(min=torch.finfo(torch.float64).tiny)).sqrt()
+    return (vectors[:, :n_kept].T.float() @ volumes).cpu().numpy()
 
 
 def fastica(Z: np.ndarray, W: np.ndarray, fun: str, max_iter: int, tol: float, device: str) -> Unmixing:
-    """Iterate symmetric FastICA, as `lmri.decomposition.ica.fastica` does, one start after the other.
+    """Run symmetric FastICA, like `lmri.decomposition.ica.fastica`, one start after the other.
 
     Parameters
     ----------
     Z : ndarray of shape (n_components, n_samples)
-        White.
+        White data.
     W : ndarray of shape (n_starts, n_components, n_components)
-        Orthogonal.
+        Orthogonal starts.
     fun : {"logcosh", "cube"}
         Contrast function.
     max_iter : int
-        Iterations, at most.
+        Maximum number of iterations.
     tol : float
-        ``max |1 - |cos||`` below which a start has converged.
+        Tolerance: value of ``max |1 - |cos||`` below which a start has converged.
     device : str
-        Such as ``"cuda"``.
+        Torch device, such as ``"cuda"``.
     """
     check_fun(fun)
-    there = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
-    found, n_iter, converged = [], [], []
+    samples = torch.from_numpy(np.ascontiguousarray(Z, dtype=np.float32)).to(device)
+    unmixings, n_iter, converged = [], [], []
     for start in W:
         current, done, iterations = torch.from_numpy(start.astype(np.float64)).to(device), False, 0
         while not done and iterations < max_iter:
-            new = _decorrelated(_fixed_point(there, current, fun))
+            new = _decorrelated(_fixed_point(samples, current, fun))
             done = bool(((new * current).sum(dim=1).abs() - 1).abs().max() < tol)
             current, iterations = new, iterations + 1
-        found.append(current.cpu().numpy())
+        unmixings.append(current.cpu().numpy())
         n_iter.append(iterations)
         converged.append(done)
-    return Unmixing(np.stack(found), np.array(n_iter), np.array(converged))
+    return Unmixing(np.stack(unmixings), np.array(n_iter), np.array(converged))
 
 
 def _fixed_point(Z: torch.Tensor, W: torch.Tensor, fun: str) -> torch.Tensor:
-    """Give ``E[g(y) z'] - E[g'(y)] W``, summed in blocks, float64."""
+    """Compute ``E[g(y) z'] - E[g'(y)] W``, summed in blocks, float64."""
     correlation = torch.zeros_like(W)
     slope = torch.zeros(len(W), dtype=W.dtype, device=W.device)
     single = W.float()
@@ -105,5 +107,6 @@ def _fixed_point(Z: torch.Tensor, W: torch.Tensor, fun: str) -> torch.Tensor:
 
 
 def _decorrelated(W: torch.Tensor) -> torch.Tensor:
+    """Compute the nearest orthogonal matrix (symmetric decorrelation)."""
     squares, vectors = torch.linalg.eigh(W @ W.T)
     return (vectors * squares.clamp(min=torch.finfo(W.dtype).tiny).rsqrt()) @ vectors.T @ W

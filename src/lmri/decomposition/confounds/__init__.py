@@ -1,8 +1,8 @@
-"""Confounds: what any token has, whatever a network may be about, a table a run, named as fMRIPrep names its own.
+"""Confounds: token properties unrelated to the hypothesis, one table per run, with file names as in fMRIPrep.
 
-`compute` makes the columns, `write` stores them beside the images, ``recording.confounds`` reads them, and `select`
-gives those that a decomposition or a localizer is to regress out. Surprisal and entropy come from the model itself, by
-`lmri.surprisal.predictions`; nothing here loads one.
+`compute` computes the columns, `write` stores them next to the images, ``recording.confounds`` reads them, and `select`
+returns the regressors for a decomposition or a localizer. Surprisal and entropy are predictions of the model itself,
+from `lmri.surprisal.predictions`; this package loads no model.
 """
 
 import lazy_loader as _lazy

@@ -1,4 +1,4 @@
-"""Registry of the confounds: how each is computed, and its wording wherever people read it.
+"""Registry of the confounds: the function that computes each, and its wording in tables, help and reports.
 
 A new confound is one function and one entry of `CONFOUNDS`; tables, sidecars, help, messages and the report follow.
 """
@@ -15,31 +15,31 @@ from lmri.decomposition.confounds.site_confounds import MASSIVE
 
 @dataclass(frozen=True)
 class Confound:
-    """A column of the tables of confounds.
+    """Column of the tables of confounds.
 
     Parameters
     ----------
     name : str
         Name of the column.
     compute : callable
-        Function of a `RunTexts`; of a confound `of_site`, of the activity ``(n_volumes, n_neurons)`` of a run and the
-        offsets of its layers. Returns one value per volume.
+        Function of a `RunTexts` or, with `of_site`, of the activity ``(n_volumes, n_neurons)`` of a run and the offsets
+        of its layers. Returns one value per volume.
     unit : str
         Unit, as in the sidecar.
     description : str
         Definition, as in the sidecar.
     help : str
-        One line of help.
+        Help text, one line.
     heading : str
         Heading of a network's correlation with it in the report.
     meaning : str
         Explanation of this correlation below the tables of the report; see `lmri.report.sections.networks` for braces.
     of_site : bool, default=False
-        Whether it depends on where neurons were read, not only on the text and the predictions of the model.
+        Whether it depends on the site, not only on the text and the predictions of the model.
     is_predicted : bool, default=False
-        Whether the model has to read the texts once more.
+        Whether it needs another forward pass of the model over the texts.
     is_count : bool, default=False
-        Whether the values are whole numbers where none is missing.
+        Whether the values are integers if none is missing.
     levels : dict of str to str
         Meaning of each value of a flag.
     """
@@ -58,13 +58,13 @@ class Confound:
 
     @property
     def sidecar(self) -> dict[str, str]:
-        """Description and unit, as BIDS has them."""
+        """Description and unit, as in BIDS."""
         return {"Description": self.description, "Units": self.unit}
 
 
 CONFOUNDS: dict[str, Confound] = {
-    one.name: one
-    for one in (
+    confound.name: confound
+    for confound in (
         Confound(
             "position",
             of_text.position,
@@ -73,8 +73,8 @@ CONFOUNDS: dict[str, Confound] = {
             "sentence, that of its first token",
             "position in the text, counted from 0, including dummies and special tokens; the same as in the events",
             "r with position",
-            "correlation, within texts, of the time course with the logarithm of the place of the {noun} in its text: "
-            "log(1 + place), counted in tokens from 0",
+            "correlation, within texts, of the time course with the logarithm of the position of the {noun} in its "
+            "text: log(1 + position), counted in tokens from 0",
         ),
         Confound(
             "sentence_position",
@@ -86,7 +86,7 @@ CONFOUNDS: dict[str, Confound] = {
             "position in the sentence, counted from 0; dummies are counted, tokens that represent no part of the text "
             "(BOS) are not",
             "r with place in sentence",
-            "the same with the place of the {noun} in its sentence, counted in tokens from 0",
+            "the same for the position of the {noun} in its sentence, counted in tokens from 0",
             is_count=True,
         ),
         Confound(
@@ -96,7 +96,7 @@ CONFOUNDS: dict[str, Confound] = {
             "Number of the sentence in its text, counted from 0; of a word or sentence, that of its first token",
             "number of the sentence in the text, counted from 0",
             "r with number of sentence",
-            "the same with the number of the sentence in its text, counted from 0",
+            "the same for the number of the sentence in its text, counted from 0",
             is_count=True,
         ),
         Confound(
@@ -108,7 +108,7 @@ CONFOUNDS: dict[str, Confound] = {
             "ln(count / total): the share of this token_id among all volumes of the corpus. No smoothing is applied, "
             "because the token of every volume was counted at least once",
             "r with log frequency",
-            "the same with the logarithm of the {noun}'s frequency in the recordings",
+            "the same for the logarithm of the {noun}'s frequency in the recordings",
         ),
         Confound(
             "token_length",
@@ -118,7 +118,7 @@ CONFOUNDS: dict[str, Confound] = {
             "or sentence",
             "length of the part of the text that the token represents, without surrounding white space",
             "r with length",
-            "the same with the length of the {noun}, in characters",
+            "the same for the length of the {noun}, in characters",
             is_count=True,
         ),
         Confound(
@@ -130,7 +130,7 @@ CONFOUNDS: dict[str, Confound] = {
             "the sum over its tokens; n/a if it holds the first token of its text",
             "−ln p(token | all preceding tokens, including special tokens)",
             "r with surprisal",
-            "the same with the surprisal of the {noun}: minus the logarithm of the probability that the model gave it"
+            "the same for the surprisal of the {noun}: minus the logarithm of the probability that the model gave it"
             "{summed}",
             is_predicted=True,
         ),
@@ -143,7 +143,7 @@ CONFOUNDS: dict[str, Confound] = {
             "text",
             "entropy of the prediction of this token, made at the preceding token",
             "r with entropy",
-            "the same with the entropy of the model's prediction{first}, made one token before it",
+            "the same for the entropy of the model's prediction{first}, made one token before it",
             is_predicted=True,
         ),
         Confound(
@@ -153,7 +153,7 @@ CONFOUNDS: dict[str, Confound] = {
             "Mean activation over all neurons of the site, as they are (not standardized)",
             "mean over all neurons of the site, not standardized",
             "r with global signal",
-            "the same with the mean activation over all neurons of the site",
+            "the same for the mean activation over all neurons of the site",
             of_site=True,
         ),
         Confound(
@@ -165,7 +165,7 @@ CONFOUNDS: dict[str, Confound] = {
             f"1 if the absolute value of a neuron exceeds {MASSIVE[0]:g} and is at least {MASSIVE[1]:g} times the "
             "median absolute value of its layer at this token, zeros excluded (Sun et al., 2024)",
             "r with massive activation",
-            "the same with whether a neuron has a massive activation (1) or none has (0)",
+            "the same for the flag of massive activations: 1 if any neuron has one, else 0",
             of_site=True,
             levels={"0": "no massive activation", "1": "massive activation"},
         ),

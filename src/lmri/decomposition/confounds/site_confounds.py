@@ -1,11 +1,12 @@
-"""Confounds that depend on where neurons were read."""
+"""Confounds that depend on the site."""
 
 import itertools
 
 import numpy as np
 
 MASSIVE = (100.0, 1000.0)
-"""Least size of a massive activation, and how many times it is the median size of its layer at that token [1]_.
+"""Smallest absolute value of a massive activation, and its smallest ratio to the median absolute value of its layer at
+the same token [1]_.
 
 References
 ----------
@@ -14,7 +15,7 @@ References
 
 
 def global_signal(array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Average the activity of all neurons at every volume."""
+    """Compute the mean activity of all neurons at every volume."""
     return array.mean(axis=1, dtype=np.float64)
 
 
@@ -27,8 +28,8 @@ def massive_activation(array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
             continue
         size = np.abs(array[:, first:last])
         largest = size.max(axis=1)
-        rows = np.flatnonzero(largest > least)  # medians take long, and hardly any volume needs one
+        rows = np.flatnonzero(largest > least)  # medians are slow, and few volumes need one
         for row in rows:
-            # Units of a ReLU, or of experts that were not chosen, are 0 for the most part.
+            # Neurons behind a ReLU, or of experts that were not selected, are mostly 0.
             massive[row] |= largest[row] >= times * np.median(size[row][size[row] > 0])
     return massive.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The tables on disk: what does not depend on where neurons were read is written once, for all sites of a corpus."""
+"""Tables of confounds on disk: columns that do not depend on the site are stored once for all sites of a corpus."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,58 +21,59 @@ from lmri.storage import Layout
 from lmri.storage.recording import Recording
 
 DEFINITIONS = 1
-"""Raised when a column comes to mean something else, so that older tables are made again."""
+"""Version of the definitions of columns; a new version makes older tables out of date."""
 
 NOT_ASKED = "The model was not asked (--no-model)."
 
 
 def compute(recording: Recording, predictions: Predictions | None = None) -> list[pd.DataFrame]:
-    """Compute the confounds of a recording; nothing is written.
+    """Compute the confounds of a recording, without writing them.
 
     Parameters
     ----------
     recording : Recording
-        Its images are read.
+        Recording, whose images are read.
     predictions : Predictions, optional
-        As ``lmri.surprisal.predictions(model, recording)`` gives them; without, surprisal and entropy are missing.
+        Predictions from ``lmri.surprisal.predictions(model, recording)``; without them, surprisal and entropy are
+        missing.
 
     Returns
     -------
     list of DataFrame
-        One a run, a row a volume, with `COLUMNS`.
+        Tables with the columns `COLUMNS`, one per run, one row per volume.
 
     Raises
     ------
     ValueError
-        If the predictions are of other tokens.
+        If the predictions are for other tokens.
     """
     texts, sites = text_columns(recording, predictions), site_columns(recording)
     return [pd.concat(parts, axis=1) for parts in zip(texts, sites, strict=True)]
 
 
 def write(layout: Layout, recording: Recording, predictions: Predictions | None = None) -> list[Path]:
-    """Compute and store what is missing of the confounds of a recording; what is there stays as it is.
+    """Compute and store the missing confounds of a recording; stored ones are kept.
 
     Parameters
     ----------
     layout : Layout
-        Of the study, ``study.layout``.
+        Layout of the study, ``study.layout``.
     recording : Recording
-        Of this study.
+        Recording of this study.
     predictions : Predictions, optional
-        As for `compute`. Tables that hold surprisal keep it without.
+        Predictions as for `compute`; without them, stored tables keep their surprisal.
 
     Returns
     -------
     list of Path
-        The tables that were written.
+        Paths of the new tables.
     """
-    if not any(_needs(recording, predictions)):  # a study that is whole may lie where nothing can be written
+    if not any(_needs(recording, predictions)):  # a complete study may be read-only
         return []
     written: list[Path] = []
     with storage.writing(layout.root):
-        needs_text, needs_site = _needs(recording, predictions)  # another command may have written before this one did
-        vars(recording).pop("confounds", None)  # what was read before
+        needs_text, needs_site = _needs(recording, predictions)  # another process may have written meanwhile
+        vars(recording).pop("confounds", None)  # discard the cached tables
         if not (needs_text or needs_site):
             return []
         storage.ignore_in_bids(layout)
@@ -90,7 +91,7 @@ def write(layout: Layout, recording: Recording, predictions: Predictions | None 
 
 
 def _needs(recording: Recording, predictions: Predictions | None) -> tuple[bool, bool]:
-    """Say whether the columns that all sites share are to be made, and those of the site."""
+    """Return whether the columns shared by all sites are missing, and whether those of the site are."""
     needs_text = not has_text(recording)
     if predictions is not None and not needs_text:
         regained = not predictions.reason and "surprisal" in reasons(recording)
@@ -99,10 +100,10 @@ def _needs(recording: Recording, predictions: Predictions | None) -> tuple[bool,
 
 
 def _reasons(table: pd.DataFrame, predictions: Predictions | None) -> dict[str, str]:
-    """Say why columns are n/a throughout."""
+    """Return the reasons for columns without values."""
     reason = NOT_ASKED if predictions is None else predictions.reason
-    found = dict.fromkeys(PREDICTED, reason) if reason else {}
-    return found | {name: NO_SPANS for name in table if name not in PREDICTED and table[name].isna().all()}
+    reasons_by_name = dict.fromkeys(PREDICTED, reason) if reason else {}
+    return reasons_by_name | {name: NO_SPANS for name in table if name not in PREDICTED and table[name].isna().all()}
 
 
 def _write(
@@ -112,7 +113,7 @@ def _write(
     about: Mapping[str, Any],
     reasons: Mapping[str, str],
 ) -> Path:
-    """Write one table and, when it is whole, the sidecar by which it counts as there."""
+    """Write one table and, when it is complete, its sidecar, which marks it as stored."""
     storage.write_table(path, table)
     content: dict[str, Any] = {
         name: {**columns[name], **({"Reason": reasons[name]} if name in reasons else {})} for name in table
@@ -125,58 +126,61 @@ def _write(
     return path
 
 
-# -- what is there ----------------------------------------------------------------------------------------------------
+# -- stored tables ----------------------------------------------------------------------------------------------------
 
 
 def has_text(recording: Recording) -> bool:
-    """Say whether the columns that all sites share are stored, with or without predictions."""
+    """Return whether the columns shared by all sites are stored, with or without predictions."""
     wanted = _text_identity(recording)
-    return all(_is_there(storage.confounds_beside(run.events), wanted) for run in recording.runs)
+    return all(_is_stored(storage.confounds_beside(run.events), wanted) for run in recording.runs)
 
 
 def has_predictions(recording: Recording) -> bool:
-    """Say whether they are stored, and a model was asked for its predictions, be it one that makes none."""
+    """Return whether they are stored and a model was run for them, even if it makes no predictions."""
     return has_text(recording) and None not in predicted_by(recording)
 
 
 def predicted_by(recording: Recording) -> set[str | None]:
-    """Give the hashes of the weights that were asked, of runs whose tables are stored; None where none were."""
-    beside = [storage.sidecar(storage.confounds_beside(run.events)) for run in recording.runs]
-    return {storage.read_json(path)["LMRI"]["weights"] for path in beside}
+    """Return the hashes of the weights of the predictions in the stored tables; None if no model was run."""
+    sidecars = [storage.sidecar(storage.confounds_beside(run.events)) for run in recording.runs]
+    return {storage.read_json(path)["LMRI"]["weights"] for path in sidecars}
 
 
 def has_site(recording: Recording) -> bool:
-    """Say whether the columns of the recording's site are stored."""
+    """Return whether the columns of the recording's site are stored."""
     wanted = _site_identity(recording)
-    return all(_is_there(storage.confounds_beside(run.img), wanted) for run in recording.runs)
+    return all(_is_stored(storage.confounds_beside(run.img), wanted) for run in recording.runs)
 
 
 def reasons(recording: Recording) -> dict[str, str]:
-    """Say of stored columns that are n/a throughout why they are."""
-    beside = storage.read_json(storage.sidecar(storage.confounds_beside(recording.runs[0].events)))
-    return {name: about["Reason"] for name, about in beside.items() if "Reason" in about}
+    """Return the stored reasons for columns without values."""
+    sidecar = storage.read_json(storage.sidecar(storage.confounds_beside(recording.runs[0].events)))
+    return {name: about["Reason"] for name, about in sidecar.items() if "Reason" in about}
 
 
-def _is_there(path: Path, wanted: Mapping[str, Any]) -> bool:
-    beside = storage.sidecar(path)
-    if not (path.is_file() and beside.is_file()):
+def _is_stored(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether a table is stored unchanged with the wanted identity in its sidecar."""
+    sidecar = storage.sidecar(path)
+    if not (path.is_file() and sidecar.is_file()):
         return False
-    about = storage.read_json(beside).get("LMRI", {})
+    about = storage.read_json(sidecar).get("LMRI", {})
     same = all(about.get(key) == value for key, value in wanted.items())
     return same and about.get("sha256") == storage.file_hash(path)
 
 
 def _text_identity(recording: Recording) -> dict[str, Any]:
+    """Return the identity of the columns shared by all sites."""
     info, model = recording.info, recording.space.model
     made_of = [info["texts_sha256"], info["parameters"], model.fingerprint if model else None]
     return {"definitions": DEFINITIONS, "made_of": storage.digest(made_of)}
 
 
 def _site_identity(recording: Recording) -> dict[str, Any]:
+    """Return the identity of the columns of a site."""
     made_of = [_text_identity(recording), recording.space.to_dict()]
     return {"definitions": DEFINITIONS, "made_of": storage.digest(made_of)}
 
 
 def _source(predictions: Predictions | None) -> dict[str, Any]:
-    """Say by which weights tokens were predicted; None if no model was asked."""
+    """Return the hash of the weights of the predictions, or None without a model."""
     return {"weights": None if predictions is None else predictions.weights}

@@ -1,4 +1,4 @@
-"""Confounds that depend on the text and on the model's predictions, not on where neurons were read."""
+"""Confounds that depend on the text and on the model's predictions, but not on the site."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +16,13 @@ class RunTexts:
     Parameters
     ----------
     events : DataFrame
-        One row per volume.
+        Events, one row per volume.
     tokens : DataFrame
-        One row per token, dummies included.
+        Tokens, one row per token, including dummies.
     features : DataFrame
         Features of the token of every volume; see `lmri.networks.annotation.features.token_features`.
     expected : DataFrame
-        ``surprisal, entropy`` of every token; NaN where nothing was predicted.
+        Columns ``surprisal`` and ``entropy`` of every token; NaN without a prediction.
     text_of : dict of str to str
         Texts by their id.
     """
@@ -50,26 +50,26 @@ class RunTexts:
 
     @cached_property
     def sentences(self) -> tuple[np.ndarray, np.ndarray]:
-        """Number of the sentence of every token, and its place in it."""
-        index, place = np.empty(len(self.tokens)), np.empty(len(self.tokens))
+        """Index of the sentence of every token, and position of the token in it."""
+        index, position_in_sentence = np.empty(len(self.tokens)), np.empty(len(self.tokens))
         for name, rows in self.tokens.groupby("text_id", sort=False).indices.items():
             spans = (self.tokens[side].to_numpy()[rows] for side in ("start", "end"))
-            index[rows], place[rows] = sentences(self.text_of[str(name)], *spans)
-        return index, place
+            index[rows], position_in_sentence[rows] = sentences(self.text_of[str(name)], *spans)
+        return index, position_in_sentence
 
 
 def position(run: RunTexts) -> np.ndarray:
-    """Return the place of every volume in its text."""
+    """Return the position of every volume in its text."""
     return run.events["position"].to_numpy()
 
 
 def sentence_position(run: RunTexts) -> np.ndarray:
-    """Return the place of every volume in its sentence."""
+    """Return the position of every volume in its sentence."""
     return run.sentences[1][run.begun]
 
 
 def sentence_index(run: RunTexts) -> np.ndarray:
-    """Return the number of the sentence of every volume."""
+    """Return the index of the sentence of every volume."""
     return run.sentences[0][run.begun]
 
 
@@ -79,7 +79,7 @@ def log_frequency(run: RunTexts) -> np.ndarray:
 
 
 def token_length(run: RunTexts) -> np.ndarray:
-    """Count the characters of every volume; NaN where the span is unknown."""
+    """Count the characters of every volume; NaN if the span is unknown."""
     return np.where(run.events["start"] >= 0, run.features["token_length"], np.nan)
 
 
@@ -94,16 +94,16 @@ def entropy(run: RunTexts) -> np.ndarray:
 
 
 def sentences(text: str, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find sentence and place in it of every token of a text, in order; NaN where spans are unknown.
+    """Compute the sentence of every token of a text and its position in it, in order; NaN if spans are unknown.
 
-    A token is in the sentence of its first character that is no blank; one of blanks only is in that before it.
+    A token belongs to the sentence of its first non-blank character; a token of blanks belongs to the sentence before.
 
     Parameters
     ----------
     text : str
-        The whole text.
+        Complete text.
     starts, ends : ndarray of int, shape (n_tokens,)
-        First character of every token and the one behind its last; negative if not known.
+        Index of the first character of every token, and of the character after its last; negative if unknown.
     """
     blanks = np.array(
         [
@@ -115,6 +115,6 @@ def sentences(text: str, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarr
     index = np.searchsorted(sentence_starts(text), starts + blanks, side="right")
     counted = ends > starts
     before: np.ndarray = np.cumsum(counted) - counted
-    place = before - pd.Series(before).groupby(index).transform("min").to_numpy()
+    position_in_sentence = before - pd.Series(before).groupby(index).transform("min").to_numpy()
     known = starts >= 0
-    return np.where(known, index, np.nan), np.where(known, place, np.nan)
+    return np.where(known, index, np.nan), np.where(known, position_in_sentence, np.nan)

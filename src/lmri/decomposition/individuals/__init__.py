@@ -1,4 +1,4 @@
-"""Individuals: group networks in single texts, by dual regression or by decompositions of their own."""
+"""Individuals: group networks in single texts, by dual regression or by decomposition of each text."""
 
 import lazy_loader as _lazy
 

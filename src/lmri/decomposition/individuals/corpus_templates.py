@@ -1,4 +1,4 @@
-"""Templates of every corpus, and how often they come back in single texts of all: Tables 1 to 3 of the paper."""
+"""Templates of each corpus, and their counts in single texts of every corpus: Tables 1 to 3 of the paper."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ from lmri.storage.recording import Recording
 
 @dataclass(frozen=True, eq=False)
 class CorpusTemplates:
-    """What `find_templates_by_corpus` gave.
+    """Result of `find_templates_by_corpus`.
 
     Parameters
     ----------
     overlaps : dict of str to TemplateOverlap
-        By the corpus that made the templates.
+        Overlaps by the corpus of the templates.
     n_individuals : int
-        Texts that were decomposed one by one.
+        Number of texts that were decomposed individually.
     n_not_converged, n_nothing_found : int
-        How many of these decompositions did not converge, and how many found nothing; these count as empty.
+        Numbers of these decompositions that did not converge, and that found nothing and count as empty.
     """
 
     overlaps: dict[str, TemplateOverlap]
@@ -35,7 +35,7 @@ class CorpusTemplates:
 
     @property
     def table(self) -> pd.DataFrame:
-        """All tables in one, with the column ``templates_of`` in front; see `lmri.individuals.TemplateOverlap`."""
+        """All tables in one, with ``templates_of`` as the first column; see `lmri.individuals.TemplateOverlap`."""
         parts = [overlap.table.assign(templates_of=corpus) for corpus, overlap in self.overlaps.items()]
         table = pd.concat(parts, ignore_index=True)
         return table[["templates_of", *(column for column in table if column != "templates_of")]]
@@ -52,33 +52,33 @@ def find_templates_by_corpus(
     random_state: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> CorpusTemplates:
-    """Make group templates of each corpus, and count how often they come back in single other texts of every corpus.
+    """Compute group templates of each corpus, and count their matches in other single texts of every corpus.
 
-    Each single text is decomposed once, and compared with the templates of all corpora: what is common to all texts
-    comes back everywhere, what belongs to a corpus in its own texts only.
+    Each single text is decomposed once and compared with the templates of all corpora: networks common to all texts are
+    found in every corpus, networks specific to a corpus only in its own texts.
 
     Parameters
     ----------
     fit : callable
-        From a list of images to a thresholded `NetworkSet`; called once a corpus and once for each single text.
+        Function from a list of images to a thresholded `NetworkSet`; called once per corpus and once per single text.
     recordings : sequence of Recording
-        One a corpus.
+        Recordings, one per corpus.
     n_group, n_individual : int, optional
-        Texts of each corpus that make its templates, and others that are decomposed one by one (the paper: 100 and
-        100); half of what the smallest corpus has by default.
+        Numbers of texts of each corpus for its templates, and of other texts that are decomposed individually (100 and
+        100 in the paper); by default half the number of texts of the smallest corpus.
     min_volumes : int, default=30
-        Shorter texts are not drawn; more than there are components are needed.
+        Smallest number of volumes of a text to be drawn; it must exceed the number of components.
     threshold : float, default=0.2
         IoU above which two networks count as the same.
     random_state : int, default=0
-        Of the draw of texts.
+        Random seed of the draw of texts.
     progress : callable, optional
-        Called with decompositions done and in all.
+        Callback for the number of finished decompositions, and the number of all decompositions.
 
     Returns
     -------
     CorpusTemplates
-        Counts beside the chance level that keeps each network's layer profile.
+        Counts, and chance levels that preserve each network's layer profile.
 
     References
     ----------
@@ -86,31 +86,34 @@ def find_templates_by_corpus(
     arXiv 2502.20408, Tables 1 to 3.
     """
     drawn = draw_texts(recordings, n_group, n_individual, min_volumes=min_volumes, random_state=random_state)
-    n_all = len(drawn) + sum(len(one.individuals) for one in drawn)
+    n_all = len(drawn) + sum(len(texts.individuals) for texts in drawn)
     n_done = n_not_converged = n_nothing = 0
     templates: dict[str, NetworkSet] = {}
-    for one in drawn:
-        templates[one.corpus] = fit(one.group)
+    for texts in drawn:
+        templates[texts.corpus] = fit(texts.group)
         n_done += 1
         if progress is not None:
             progress(n_done, n_all)
     space = next(iter(templates.values())).space
     individuals, labels = [], []
-    for one in drawn:
-        for img in one.individuals:
+    for texts in drawn:
+        for img in texts.individuals:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", ConvergenceWarning)
-                warnings.simplefilter("ignore", DataWarning)  # of few volumes, which single texts have
+                warnings.simplefilter("ignore", DataWarning)  # on the small number of volumes of single texts
                 try:
-                    found = fit([img])
+                    networks = fit([img])
                 except NothingFoundError:
                     nothing = np.zeros((1, space.n_neurons))
-                    found, n_nothing = NetworkSet(space, nothing, nothing > 0), n_nothing + 1
-            n_not_converged += any(issubclass(own.category, ConvergenceWarning) for own in caught)
-            individuals.append(found)
-            labels.append(one.corpus)
+                    networks, n_nothing = NetworkSet(space, nothing, nothing > 0), n_nothing + 1
+            n_not_converged += any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+            individuals.append(networks)
+            labels.append(texts.corpus)
             n_done += 1
             if progress is not None:
                 progress(n_done, n_all)
-    overlaps = {corpus: template_overlap(own, individuals, threshold, labels) for corpus, own in templates.items()}
+    overlaps = {
+        corpus: template_overlap(corpus_templates, individuals, threshold, labels)
+        for corpus, corpus_templates in templates.items()
+    }
     return CorpusTemplates(overlaps, len(individuals), n_not_converged, n_nothing)

@@ -1,7 +1,7 @@
-"""Dual regression: every text's own version of group networks.
+"""Dual regression: individual versions of group networks for each text.
 
-Stage 1 regresses each volume on the group maps, which gives time courses; stage 2 regresses each neuron on those time
-courses, which gives maps; stage 3, which compares the maps of texts, is in `lmri.individuals.inference`.
+Stage 1 regresses each volume on the group maps and estimates time courses; stage 2 regresses each neuron on these time
+courses and estimates maps; stage 3, which compares the maps of texts, is in `lmri.individuals.inference`.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -24,35 +24,36 @@ SCOPES = ("study", "individual")
 TOO_SHORT = ("raise", "skip")
 
 VOLUMES_PER_MAP = 3
-"""Fewer volumes than this a map, and stage 2 fits noise."""
+"""Smallest number of volumes per map; with fewer, stage 2 fits noise."""
 
 
 @dataclass(frozen=True, eq=False)
 class Individuals:
-    """Individual versions of group networks, one a text or run.
+    """Individual versions of group networks, one per text or run.
 
     Parameters
     ----------
     networks : NetworkSet
-        The group maps.
+        Group maps.
     names : tuple of str
-        Of the individuals.
+        Names of the individuals.
     maps : ndarray of float32, shape (n_individuals, n_networks, n_neurons)
-        Weights of stage 2, in units of the standardized data per standard deviation of the time course or, if that was
-        not variance-normalized, per unit of it.
+        Weights of stage 2, in units of the standardized data per standard deviation of the time course or, without
+        variance normalization, per unit of the time course.
     t : ndarray of float32, shape (n_individuals, n_networks, n_neurons)
-        The weights over their standard errors within the individual, as if tokens were independent: for looking at.
+        Ratio of weights to their standard errors within the individual, as if tokens were independent; for inspection
+        only.
     time_courses : tuple of ndarray of shape (n_volumes, n_networks)
-        Of stage 1, one array an individual, before any normalization.
+        Time courses of stage 1, one array per individual, before normalization.
     variance_normalized : bool
-        Whether time courses had unit variance in stage 2. Without, a network that is twice as strong in one text has
+        Whether time courses had unit variance in stage 2. Otherwise a network that is twice as strong in one text has
         the same map there, because its time course is twice as large.
     leave_own_out : bool
-        Whether each neuron was regressed on time courses made without it.
+        Whether each neuron was regressed on time courses estimated without it.
     left_out : tuple of str
-        Individuals that were too short.
+        Names of individuals that were too short.
     text_hashes : dict
-        Hashes of the texts of each individual; None where they are not known.
+        Hashes of the texts of each individual; None if unknown.
     info : dict
         Parameters.
     """
@@ -70,29 +71,29 @@ class Individuals:
 
     @property
     def space(self) -> NeuronSpace:
-        """The neurons."""
+        """Neuron space of the maps."""
         return self.networks.space
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, name: str) -> NetworkSet:
-        """Give the maps of one individual."""
+        """Return the maps of one individual."""
         if name not in self.names:
             raise KeyError(f"There is no individual {name!r}; there are {', '.join(self.names[:10])} …")
         info = {"method": "dual_regression", **self.info}
         texts = self.networks.fit_texts | (self.text_hashes.get(name) or frozenset())
-        place = self.names.index(name)
+        index = self.names.index(name)
         return NetworkSet(
-            self.space, self.maps[place], method=f"{self.networks.method}-{name}", info=info, fit_texts=texts
+            self.space, self.maps[index], method=f"{self.networks.method}-{name}", info=info, fit_texts=texts
         )
 
     @property
     def made_maps(self) -> dict[str, bool | None]:
-        """Whether each individual's texts are among those that made the group maps; None where that is not known."""
-        made = self.networks.fit_texts
+        """Whether each individual's texts were used to fit the group maps; None if unknown."""
+        fitted = self.networks.fit_texts
         known = {name: self.text_hashes.get(name) for name in self.names}
-        return {name: bool(own & made) if own and made else None for name, own in known.items()}
+        return {name: bool(hashes & fitted) if hashes and fitted else None for name, hashes in known.items()}
 
     def __repr__(self) -> str:
         scaled = "variance-normalized" if self.variance_normalized else "not variance-normalized"
@@ -112,37 +113,40 @@ def dual_regression(
     leave_own_out: bool = False,
     too_short: str = "raise",
 ) -> Individuals:
-    """Estimate each text's own version of group networks.
+    """Estimate an individual version of group networks for each text.
 
     Each volume is regressed on all group maps, giving time courses; each neuron is then regressed on all time courses,
     giving maps. Both regressions include an intercept [1]_.
 
-    A neuron that weighs on a map also weighs on its time course, so that its weight in stage 2 is not 0 even in noise.
-    That cancels between groups of texts, and does not against zero: `leave_own_out` regresses every neuron on time
-    courses to which it did not contribute.
+    A neuron with weight in a map also contributes to its time course, so its weight in stage 2 is not 0 even in noise.
+    This bias cancels in comparisons of groups of texts, but not in tests against 0: with `leave_own_out`, every neuron
+    is regressed on time courses to which it did not contribute.
 
     Parameters
     ----------
     networks : NetworkSet
         Group maps; their weights are used, whether thresholded or not.
     data : Recording, or image or array or sequence of them
-        Runs. A recording knows its texts; images are paths or 4D, arrays ``(n_volumes, n_neurons)``, activation units.
+        Runs, in activation units: a recording, which includes its texts; paths or 4D images; or arrays ``(n_volumes,
+        n_neurons)``.
     unit : {"text", "run"}, default="text"
-        What an individual is. One text is the volumes of one ``text_id``.
+        Unit of an individual. A text is the volumes of one ``text_id``.
     texts : sequence of sequence of str, optional
-        For images and arrays, the text of every volume of every run; without it an individual is a run.
+        Text of every volume of every run, for images and arrays; without it an individual is a run.
     text_hashes : mapping, optional
-        For images and arrays, `lmri.storage.text_hash` of each individual's text, by name. Known for recordings.
+        Hash (`lmri.storage.text_hash`) of each individual's text by name, for images and arrays. Recordings include it.
     standardize : {"zscore", "center", "none"}, default="zscore"
-        What is done to each neuron's time series.
+        Standardization of each neuron's time series.
     scope : {"study", "individual"}, default="study"
-        Over which volumes. Scaled within each individual, a neuron that is twice as active in one text no longer is.
+        Scope of mean and standard deviation. Scaling within each individual removes differences in a neuron's activity
+        between texts.
     variance_normalized : bool, default=True
-        Give time courses unit variance before stage 2, so that maps carry a network's strength as well as its shape.
+        Whether time courses have unit variance in stage 2, so that maps reflect a network's strength as well as its
+        shape.
     leave_own_out : bool, default=False
-        See above; `one_sample` needs it.
+        Whether each neuron is regressed on time courses estimated without it; required by `one_sample`.
     too_short : {"raise", "skip"}, default="raise"
-        What to do with individuals of fewer than 3 volumes a map.
+        Treatment of individuals with fewer than 3 volumes per map.
 
     Returns
     -------
@@ -152,9 +156,9 @@ def dual_regression(
     Raises
     ------
     ValueError
-        If an individual is too short, or its time courses or the maps are not independent of each other.
+        If an individual is too short, or its time courses or the maps are not linearly independent.
     SpaceMismatchError
-        If the data have another geometry.
+        If the space of the data differs.
 
     References
     ----------
@@ -170,7 +174,7 @@ def dual_regression(
     runs, labels, hashes = _sources(networks.space, data, unit, texts, text_hashes)
     design = StageOne.of(networks)
 
-    counted = {name: int(np.sum(one == name)) for one in labels for name in dict.fromkeys(one)}
+    counted = {name: int(np.sum(names == name)) for names in labels for name in dict.fromkeys(names)}
     needed = VOLUMES_PER_MAP * len(networks)
     short = {name: count for name, count in counted.items() if count < needed}
     if short and (too_short == "raise" or len(short) == len(counted)):
@@ -178,7 +182,7 @@ def dual_regression(
         skip = "" if len(short) == len(counted) else " or leave short ones out with too_short='skip',"
         raise ValueError(
             f"{len(short)} of {len(counted)} individuals are too short: {name!r} has {count} volumes, and "
-            f"{len(networks)} maps need at least {needed} ({VOLUMES_PER_MAP} a map). Take longer texts, "
+            f"{len(networks)} maps need at least {needed} ({VOLUMES_PER_MAP} per map). Use longer texts, "
             f"unit='run',{skip} or fewer maps."
         )
 
@@ -186,13 +190,15 @@ def dual_regression(
     names, maps, t_maps, courses = [], [], [], []
     for run, label in zip(_loaded(networks.space, runs), labels, strict=True):
         if len(label) != len(run):
-            raise ValueError(f"texts name {len(label)} volumes of a run that has {len(run)}; name every volume.")
+            raise ValueError(
+                f"texts has {len(label)} entries for a run of {len(run)} volumes. Name the text of every volume."
+            )
         for name in dict.fromkeys(label):
             if name in short:
                 continue
-            own = run[label == name]
-            own = standardized(own, pool if pool is not None else moments(own), standardize).astype(np.float64)
-            course, weights, t = regress_twice(design, own, variance_normalized, leave_own_out, f"Individual {name!r}")
+            X = run[label == name]
+            X = standardized(X, pool if pool is not None else moments(X), standardize).astype(np.float64)
+            course, weights, t = regress_twice(design, X, variance_normalized, leave_own_out, f"Individual {name!r}")
             names.append(str(name))
             maps.append(weights.astype(np.float32))
             t_maps.append(t.astype(np.float32))
@@ -214,16 +220,16 @@ def dual_regression(
 
 @dataclass(frozen=True, eq=False)
 class StageOne:
-    """What stage 1 needs of the group maps, made once.
+    """Precomputed solution of stage 1 for the group maps.
 
     Parameters
     ----------
     solver : ndarray of shape (n_networks, n_neurons)
-        ``course = volume @ solver.T`` is the least squares solution, with an intercept over neurons.
+        Solver: ``course = volume @ solver.T`` is the least squares solution, with an intercept over neurons.
     centred : ndarray of shape (n_networks, n_neurons)
-        The maps around their means.
+        Centred maps.
     leverage : ndarray of shape (n_neurons,)
-        Of every neuron on the fit of a volume, intercept included; below 1.
+        Leverage of every neuron in the fit of a volume, including the intercept; below 1.
     """
 
     solver: np.ndarray
@@ -232,15 +238,15 @@ class StageOne:
 
     @classmethod
     def of(cls, networks: NetworkSet) -> "StageOne":
-        """Prepare the maps of a set, refusing those that are constant or depend on each other."""
+        """Compute the solution for a set; raise an error if maps are constant or linearly dependent."""
         maps = networks.weights.astype(np.float64)
         centred = maps - maps.mean(axis=1, keepdims=True)
         size = np.linalg.norm(centred, axis=1)
-        flat = [name for name, one, whole in zip(networks.names, size, np.abs(maps).max(axis=1), strict=True)
-                if one <= 1e-9 * max(whole, np.finfo(float).tiny)]  # fmt: skip
+        flat = [name for name, norm, peak in zip(networks.names, size, np.abs(maps).max(axis=1), strict=True)
+                if norm <= 1e-9 * max(peak, np.finfo(float).tiny)]  # fmt: skip
         if flat:
             raise ValueError(
-                f"The maps {', '.join(map(repr, flat))} are constant, and volumes cannot be regressed on them. "
+                f"The maps {', '.join(map(repr, flat))} are constant, so volumes cannot be regressed on them. "
                 "Leave them out: NetworkSet(space, weights[keep])."
             )
         unit = centred / size[:, None]
@@ -258,26 +264,28 @@ class StageOne:
 def regress_twice(
     design: StageOne, X: np.ndarray, variance_normalized: bool, leave_own_out: bool, what: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Do stages 1 and 2 for one individual.
+    """Compute stages 1 and 2 for one individual.
 
-    Leaving out a neuron changes the time courses by its residual in stage 1 times its row of the solver, over one minus
-    its leverage; so no volume is regressed twice.
+    Leaving out a neuron changes the time courses by its residual in stage 1 times its row of the solver, divided by one
+    minus its leverage; so each volume is regressed only once.
 
     Parameters
     ----------
     design : StageOne
-        The group maps.
+        Solution of stage 1.
     X : ndarray of shape (n_volumes, n_neurons)
-        Standardized, float64.
+        Standardized data, float64.
     variance_normalized, leave_own_out : bool
-        As in `dual_regression`.
+        Options of `dual_regression`.
     what : str
-        For the message.
+        Name of the individual in messages.
 
     Returns
     -------
     courses : ndarray of shape (n_volumes, n_networks)
+        Time courses.
     weights, t : ndarray of shape (n_networks, n_neurons)
+        Weights of stage 2, and their t.
     """
     n_volumes, n_maps = len(X), len(design.solver)
     courses = X @ design.solver.T
@@ -288,8 +296,8 @@ def regress_twice(
     values = np.linalg.eigvalsh((D / scale).T @ (D / scale))
     if not size.all() or values[0] < 1e-10 * values[-1]:
         raise ValueError(
-            f"{what}: the time courses of its {n_volumes} volumes are constant or depend on each other, so its maps "
-            "are not determined. Leave it out, or give fewer maps."
+            f"{what}: the time courses of its {n_volumes} volumes are constant or linearly dependent, so its maps are "
+            "not determined. Leave it out, or use fewer maps."
         )
     gram, products = D.T @ D, D.T @ Y  # (n_maps, n_maps), (n_maps, n_neurons)
     squares = (Y**2).sum(axis=0)
@@ -301,7 +309,7 @@ def regress_twice(
         variances = (np.diag(gram) / n_volumes)[:, None]
         spread = np.diag(inverse)[:, None]
     left = (squares - (weights * products).sum(axis=0)).clip(min=0) / (n_volumes - n_maps - 1)
-    # A neuron that is constant, or nothing but its time courses, has no error to divide by.
+    # A neuron that is constant, or a combination of time courses, has no residual error.
     error = np.sqrt(left * spread)
     t = np.divide(weights, error, out=np.zeros_like(weights), where=left > 1e-12 * squares / n_volumes)
     return courses, weights * np.sqrt(variances) if variance_normalized else weights, t
@@ -310,22 +318,22 @@ def regress_twice(
 def _without_own(
     design: StageOne, Y: np.ndarray, D: np.ndarray, gram: np.ndarray, products: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Do stage 2 with every neuron left out of its own time courses: weights, their variances, spread and products."""
+    """Compute stage 2 with every neuron left out of its time courses: weights, variances, spread and products."""
     n_volumes, n_maps = D.shape
     n_neurons = Y.shape[1]
-    # The residual of stage 1, around its mean over volumes as everything here.
+    # Residual of stage 1, centred over volumes like all terms here.
     residual = Y - Y.mean(axis=1, keepdims=True) - D @ design.centred
     change = design.solver / (1 - design.leverage)  # (n_maps, n_neurons)
     cross = D.T @ residual
     size = (residual**2).sum(axis=0)
     products = products - change * (residual * Y).sum(axis=0)
     weights, variances, spread = (np.empty((n_maps, n_neurons)) for _ in range(3))
-    block = max(1, 1_000_000 // n_maps**2)  # one small matrix a neuron
+    block = max(1, 1_000_000 // n_maps**2)  # one small matrix per neuron
     for first in range(0, n_neurons, block):
         part = slice(first, first + block)
         outer = np.einsum("in,jn->nij", cross[:, part], change[:, part])
-        own = np.einsum("n,in,jn->nij", size[part], change[:, part], change[:, part])
-        grams = gram - outer - outer.transpose(0, 2, 1) + own
+        quadratic = np.einsum("n,in,jn->nij", size[part], change[:, part], change[:, part])
+        grams = gram - outer - outer.transpose(0, 2, 1) + quadratic
         inverse = np.linalg.inv(grams)
         weights[:, part] = np.einsum("nij,jn->in", inverse, products[:, part])
         variances[:, part] = np.einsum("nii->in", grams) / n_volumes
@@ -340,10 +348,10 @@ def _sources(
     texts: Sequence[Sequence[str]] | None,
     text_hashes: Mapping[str, str] | None,
 ) -> tuple[list[Any], list[np.ndarray], dict[str, frozenset[str] | None]]:
-    """Give the runs, the individual of every volume, and the hashes of each individual's texts."""
+    """Return the runs, the individual of every volume, and the hashes of each individual's texts."""
     if isinstance(data, Recording):
         if texts is not None or text_hashes is not None:
-            raise ValueError("A recording knows its texts; give texts and text_hashes for images and arrays only.")
+            raise ValueError("A recording includes its texts. Pass texts and text_hashes only for images and arrays.")
         space.check_same(data.space, f"The recording of {data.corpus!r}")
         if unit == "text":
             labels = [events["text_id"].to_numpy(dtype=object) for events in data.events]
@@ -352,31 +360,32 @@ def _sources(
         return list(data.imgs), *_by_run(space, data.imgs)
     runs = [data] if isinstance(data, str | Path | nib.Nifti1Image | np.ndarray) else list(data)
     if not runs:
-        raise ValueError("data is empty; give a recording, images or arrays.")
+        raise ValueError("data is empty. Pass a recording, images or arrays.")
     hashes: dict[str, frozenset[str] | None]
     if texts is None or unit == "run":
         labels, hashes = _by_run(space, runs)
     else:
         if len(texts) != len(runs):
-            raise ValueError(f"texts are those of {len(texts)} runs, and there are {len(runs)}; give one list a run.")
-        labels, hashes = [np.array([str(name) for name in one], dtype=object) for one in texts], {}
+            raise ValueError(f"texts has {len(texts)} lists for {len(runs)} runs. Pass one list per run.")
+        labels, hashes = [np.array([str(name) for name in names], dtype=object) for names in texts], {}
         seen: dict[Hashable, int] = {}
         for number, label in enumerate(labels, start=1):
             for name in dict.fromkeys(label):
                 if name in seen:
                     raise ValueError(
-                        f"The text {name!r} is in runs {seen[name]} and {number}. Name texts so that they differ, such "
-                        "as by their corpus."
+                        f"The text {name!r} is in runs {seen[name]} and {number}. Use unique names of texts, such as "
+                        "with the corpus as a prefix."
                     )
                 seen[name] = number
     given = {name: frozenset([sha]) for name, sha in (text_hashes or {}).items()}
     unknown = set(given) - {name for label in labels for name in label}
     if unknown:
-        raise ValueError(f"text_hashes name {sorted(unknown)[0]!r}, which is no individual here.")
+        raise ValueError(f"text_hashes names {sorted(unknown)[0]!r}, which is not an individual.")
     return runs, labels, {**hashes, **given}
 
 
 def _by_run(space: NeuronSpace, runs: Sequence[Any]) -> tuple[list[np.ndarray], dict[str, frozenset[str] | None]]:
+    """Return the individual of every volume, and text hashes, with one individual per run."""
     labels, hashes = [], {}
     for number, run in enumerate(runs, start=1):
         name = f"run-{number:03d}"
@@ -389,6 +398,7 @@ def _by_run(space: NeuronSpace, runs: Sequence[Any]) -> tuple[list[np.ndarray], 
 
 
 def _loaded(space: NeuronSpace, runs: Sequence[Any]) -> Iterator[np.ndarray]:
+    """Yield each run as an array, checked against the space."""
     for number, run in enumerate(runs, start=1):
         array = np.atleast_2d(run if isinstance(run, np.ndarray) else space.from_img(run))
         if array.shape[1] != space.n_neurons:

@@ -1,6 +1,6 @@
-"""Stage 3 of dual regression: tests of individual maps over texts, by permutation. Tokens are never the unit.
+"""Stage 3 of dual regression: permutation tests of individual maps over texts. Tokens are never the unit of a test.
 
-Every test gives a t a neuron, and p corrected by the largest ``|t|`` over a family of neurons.
+Every test computes one t per neuron, and p corrected by the largest ``|t|`` over a family of neurons.
 """
 
 import itertools
@@ -23,28 +23,28 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, eq=False)
 class MapTest:
-    """A test of every neuron of every map over texts, corrected by the maximum over neurons.
+    """Test of every neuron of every map over texts, corrected by the maximum over neurons.
 
     Parameters
     ----------
     networks : NetworkSet
-        The group maps.
+        Group maps.
     effect : ndarray of float32, shape (n_networks, n_neurons)
         Difference of means, first group minus second; the mean for a one-sample test.
     t : ndarray of float32, shape (n_networks, n_neurons)
-        The effect over its standard error over texts.
+        Ratio of the effect to its standard error over texts.
     p : ndarray of shape (n_networks, n_neurons)
-        Two-sided, corrected for the family.
+        Two-sided p, corrected for the family.
     family : {"map", "set"}
-        Over what the maximum was taken: the neurons of each map, with no correction over maps, or of all maps.
+        Family of the maximum: the neurons of each map, without correction over maps, or of all maps.
     max_t : ndarray of shape (n_permutations, n_networks)
         Null distribution of the largest ``|t|``; the same in every column for ``family="set"``.
     groups : dict
         Names of the individuals in each group.
     p_floor : float
-        The smallest p that so many texts and permutations can give.
+        Smallest possible p with this number of texts and permutations.
     info : dict
-        Test, permutations, seed.
+        Test, permutations and seed.
     """
 
     networks: NetworkSet
@@ -58,7 +58,7 @@ class MapTest:
     info: Mapping[str, Any]
 
     def threshold(self, alpha: float = ALPHA) -> NetworkSet:
-        """Give the t maps as networks whose members are the neurons with ``p <= alpha``; empty ones are results."""
+        """Return the t maps as networks whose members have ``p <= alpha``; an empty network is a valid null result."""
         if not self.p_floor <= alpha < 1:
             raise ValueError(
                 f"alpha is {alpha}; it must lie between the smallest possible p, {self.p_floor:.3g}, and 1."
@@ -72,7 +72,7 @@ class MapTest:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a map: ``network, n_significant, max_abs_t, layer, neuron, p_min, p_floor``, at corrected p <= 0.05."""
+        """Summary per map, at p <= 0.05: ``network, n_significant, max_abs_t, layer, neuron, p_min, p_floor``."""
         space, best = self.networks.space, np.abs(self.t).argmax(axis=1)
         return pd.DataFrame(
             {
@@ -98,25 +98,26 @@ def contrast(
 ) -> MapTest:
     """Compare the maps of two groups of texts, neuron by neuron.
 
-    The labels of texts are permuted, never tokens; p is corrected by the largest ``|t|`` over neurons [1]_. Texts are
-    taken to be exchangeable under the null: texts that follow each other in one document, or groups that were recorded
-    in other ways, are not.
+    Labels of whole texts are permuted, never tokens; p is corrected by the largest ``|t|`` over neurons [1]_. Texts are
+    assumed to be exchangeable under the null. This is violated by consecutive texts of one document, or by groups with
+    different settings of the recording.
 
     Parameters
     ----------
     individuals : Individuals
-        Best variance-normalized; otherwise a network's strength is not in the maps.
+        Individual maps, preferably variance-normalized; otherwise maps do not reflect a network's strength.
     groups : sequence of length n_individuals, or mapping from names
-        The group of every individual: two different values. The effect is the first in sorted order minus the second.
-        Individuals that a mapping does not name are left out.
+        Group of each individual, with two different values. The effect is the first in sorted order minus the second.
+        Individuals that are not in a mapping are left out.
     n_permutations : int, default=1000
-        Where there are no more distinct relabellings than this, all are taken and p is exact.
+        Number of permutations. If there are at most as many distinct relabellings, all are used and p is exact.
     random_state : int, default=0
-        Of the permutations.
+        Random seed of the permutations.
     family : {"map", "set"}, default="map"
-        Correct over the neurons of each map, or over those of all maps.
+        Family of the correction: the neurons of each map, or of all maps.
     pooled_variance : bool, default=False
-        One variance for both groups (Student) and not one each (Welch); they agree if groups are equally large.
+        Whether both groups share one variance (Student) instead of one per group (Welch); the tests agree for equal
+        group sizes.
 
     Returns
     -------
@@ -126,13 +127,13 @@ def contrast(
     Raises
     ------
     ValueError
-        If there are not two groups of at least 2, or so few texts that no p can reach 0.05.
+        If there are not two groups of at least 2 texts, or too few texts for any p to reach 0.05.
 
     Warns
     -----
     DataWarning
-        If one group's texts made the maps more than the other's: they fit themselves better. And if time courses were
-        not variance-normalized.
+        If more texts of one group than of the other were used to fit the maps, which favours that group; and if time
+        courses were not variance-normalized.
 
     References
     ----------
@@ -140,23 +141,23 @@ def contrast(
        Human Brain Mapping, 15, 1–25.
     """
     _check_test(n_permutations, family)
-    places, labels = _grouped(individuals, groups)
+    indices, labels = _grouped(individuals, groups)
     first, second = sorted(set(labels), key=str)
     chosen = np.array([label == first for label in labels])
     n, n_first = len(chosen), int(chosen.sum())
     if min(n_first, n - n_first) < 2:
         raise ValueError(
-            f"The groups have {n_first} ({first!r}) and {n - n_first} ({second!r}) texts; each needs at least 2, and a "
-            "few more for a small p."
+            f"The groups have {n_first} ({first!r}) and {n - n_first} ({second!r}) texts; each needs at least 2, and "
+            "more for a small p."
         )
     members = {str(first): chosen, str(second): ~chosen}
     named = {
-        name: tuple(individuals.names[place] for place, one in zip(places, mask, strict=True) if one)
+        name: tuple(individuals.names[index] for index, member in zip(indices, mask, strict=True) if member)
         for name, mask in members.items()
     }
     _warn_of_contrast(individuals, named)
     n_distinct = math.comb(n, n_first)
-    # Where groups are equally large, exchanging them changes nothing but the sign.
+    # With equal group sizes, exchanging the groups only changes the sign.
     n_same = 2 if 2 * n_first == n else 1
     rng = np.random.default_rng(random_state)
     exact = n_distinct <= n_permutations
@@ -180,7 +181,7 @@ def contrast(
         "exact": exact,
         "random_state": random_state,
     }
-    return _tested(individuals, places, chosen[None], relabelled, statistic, exact, p_floor, family, named, info)
+    return _tested(individuals, indices, chosen[None], relabelled, statistic, exact, p_floor, family, named, info)
 
 
 def one_sample(
@@ -191,25 +192,26 @@ def one_sample(
     family: str = "map",
     independent: bool = False,
 ) -> MapTest:
-    """Test every neuron's weight against 0 over texts that made no map, by flipping the signs of whole texts.
+    """Test every neuron's weight against 0 over texts that were not used to fit the maps, by sign flips of whole texts.
 
-    On the texts that made the maps this would be circular: their neurons were selected for belonging together in those
-    very texts (double dipping). Nor may a neuron contribute to the time course that it is regressed on, which finds a
-    map's own neurons even in noise: the individuals must come of ``dual_regression(..., leave_own_out=True)``.
+    On the texts that were used to fit the maps the test would be circular, because the neurons were selected for their
+    co-activation in these texts (double dipping). A neuron must not contribute to the time course that it is regressed
+    on either, because a map's neurons would then be significant even in noise: the individuals must come from
+    ``dual_regression(..., leave_own_out=True)``.
 
     Parameters
     ----------
     individuals : Individuals
-        Of texts that made no map.
+        Individual maps of texts that were not used to fit the group maps.
     n_permutations : int, default=1000
-        Where there are no more distinct flips than this, all are taken and p is exact.
+        Number of sign flips. If there are at most as many distinct flips, all are used and p is exact.
     random_state : int, default=0
-        Of the flips.
+        Random seed of the flips.
     family : {"map", "set"}, default="map"
-        Correct over the neurons of each map, or over those of all maps.
+        Family of the correction: the neurons of each map, or of all maps.
     independent : bool, default=False
-        Say yourself that the texts made no map, where hashes are missing. Texts that are known to have made one are
-        refused all the same.
+        Whether you confirm that texts without hashes were not used to fit the maps. Texts that are known to have been
+        used are refused nevertheless.
 
     Returns
     -------
@@ -219,8 +221,8 @@ def one_sample(
     Raises
     ------
     ValueError
-        If texts made the maps, if that cannot be known, if neurons were regressed on themselves, or if there are so few
-        texts that no p can reach 0.05.
+        If texts were used to fit the maps, if this is unknown, if neurons were regressed on themselves, or if there are
+        too few texts for any p to reach 0.05.
     """
     _check_test(n_permutations, family)
     if not individuals.leave_own_out:
@@ -228,23 +230,23 @@ def one_sample(
             "Each neuron was regressed on time courses that it contributed to, so its mean weight is not 0 even in "
             "noise. Use dual_regression(..., leave_own_out=True)."
         )
-    made = individuals.made_maps
-    dipped = [name for name, one in made.items() if one]
+    used = individuals.made_maps
+    dipped = [name for name, was_used in used.items() if was_used]
     if dipped:
         raise ValueError(
-            f"{len(dipped)} of {len(made)} texts made the maps ({', '.join(map(repr, dipped[:3]))}): their neurons "
-            "were selected in the data that would test them (double dipping). Use texts that were in no decomposition."
+            f"{len(dipped)} of {len(used)} texts were used to fit the maps ({', '.join(map(repr, dipped[:3]))}), so "
+            "this test would be circular (double dipping). Use texts that were in no decomposition."
         )
-    unknown = [name for name, one in made.items() if one is None]
+    unknown = [name for name, was_used in used.items() if was_used is None]
     if unknown and not independent:
         raise ValueError(
-            f"Whether {len(unknown)} of {len(made)} texts ({', '.join(map(repr, unknown[:3]))}) made the maps is not "
-            "known, because the maps or these texts carry no hashes. Give text_hashes to dual_regression or, if you "
-            "know that they made none, independent=True."
+            f"It is unknown whether {len(unknown)} of {len(used)} texts ({', '.join(map(repr, unknown[:3]))}) were "
+            "used to fit the maps, because the maps or these texts have no hashes. Pass text_hashes to dual_regression "
+            "or, if you know that they were not used, independent=True."
         )
     n = len(individuals)
     if n < 2:
-        raise ValueError(f"There is {n} text; a test over texts needs more, at least 6 for p = 0.05.")
+        raise ValueError(f"There is {n} text. A test over texts needs more, at least 6 for p = 0.05.")
     n_distinct = 2**n
     exact = n_distinct <= n_permutations
     if exact:
@@ -254,8 +256,8 @@ def one_sample(
     p_floor = _floor(2 / n_distinct, n_permutations, exact, f"{n} texts")
     info = {"test": "one-sample", "n_permutations": len(signs), "exact": exact, "random_state": random_state,
             "independent": "stated" if unknown else "by hashes"}  # fmt: skip
-    places = list(range(n))
-    return _tested(individuals, places, np.ones((1, n)), signs, one_sample_t, exact, p_floor, family,
+    indices = list(range(n))
+    return _tested(individuals, indices, np.ones((1, n)), signs, one_sample_t, exact, p_floor, family,
                    {"all": individuals.names}, info)  # fmt: skip
 
 
@@ -265,16 +267,16 @@ def two_sample_t(Y: np.ndarray, labels: np.ndarray, pooled_variance: bool = Fals
     Parameters
     ----------
     Y : ndarray of shape (n, n_neurons)
-        A row a text.
+        Data, one row per text.
     labels : ndarray of bool, shape (n_labellings, n)
-        Which texts are in the first group; as many in every labelling.
+        Membership of each text in the first group, which has the same size in every labelling.
     pooled_variance : bool
-        Student's t and not Welch's.
+        Whether t is Student's instead of Welch's.
 
     Returns
     -------
     ndarray of shape (n_labellings, n_neurons)
-        First minus second; 0 where a column does not vary.
+        t of the first group minus the second; 0 for constant columns.
     """
     n, n_first = len(Y), int(labels[0].sum())
     n_second = n - n_first
@@ -303,14 +305,15 @@ def one_sample_t(Y: np.ndarray, signs: np.ndarray) -> np.ndarray:
 
 
 def _over_error(effect: np.ndarray, variance: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    # Variances are differences of sums of squares, so what is below rounding is set to it; t ends at about 1e6.
+    """Divide effects by their standard errors; 0 without error."""
+    # Variances are differences of sums of squares, so they are clipped at rounding error; t is at most about 1e6.
     error = np.sqrt(np.maximum(variance, 1e-12 * squares))
     return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
 
 
 def _tested(
     individuals: Individuals,
-    places: list[int],
+    indices: list[int],
     observed: np.ndarray,
     relabelled: np.ndarray,
     statistic: Any,
@@ -321,12 +324,12 @@ def _tested(
     info: Mapping[str, Any],
     block: int = 100,
 ) -> MapTest:
-    """Compare the observed t of every neuron with the largest of every relabelling, map by map."""
+    """Compare the observed t of every neuron with the largest t of every relabelling, map by map."""
     n_maps, n_neurons = individuals.maps.shape[1:]
     t, effect = np.empty((n_maps, n_neurons)), np.empty((n_maps, n_neurons))
     max_t = np.empty((len(relabelled), n_maps))
     for number in range(n_maps):
-        Y = individuals.maps[places, number].astype(np.float64)
+        Y = individuals.maps[indices, number].astype(np.float64)
         t[number] = statistic(Y, observed)[0]
         effect[number] = Y[observed[0] > 0].mean(axis=0)
         if not (observed[0] > 0).all():
@@ -336,7 +339,7 @@ def _tested(
             max_t[first : first + block, number] = np.abs(part).max(axis=1)
     if family == "set":
         max_t = np.broadcast_to(max_t.max(axis=1, keepdims=True), max_t.shape).copy()
-    # The same relabelling may come out different in the last bit; all relabellings contain the observed one.
+    # t of the same relabelling may differ in the last bit; the relabellings include the observed one.
     size = np.abs(t) * (1 - 1e-9)
     p = np.empty_like(size)
     for number in range(n_maps):
@@ -347,17 +350,18 @@ def _tested(
 
 
 def _floor(share: float, n_permutations: int, exact: bool, what: str) -> float:
-    """Give the smallest possible p, refusing to test where it is above 0.05."""
+    """Compute the smallest possible p; raise an error if it is above 0.05."""
     floor = share if exact else max(share, 1 / (n_permutations + 1))
     if floor > ALPHA:
         raise ValueError(
-            f"With {what} and {n_permutations} permutations the smallest possible p is {floor:.3g}, so nothing could "
-            "be found. Take more texts, or more permutations."
+            f"With {what} and {n_permutations} permutations the smallest possible p is {floor:.3g}, so no neuron could "
+            "be significant. Use more texts, or more permutations."
         )
     return floor
 
 
 def _check_test(n_permutations: int, family: str) -> None:
+    """Raise an error for an invalid number of permutations or family."""
     if n_permutations < 1:
         raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1, and 1000 is usual.")
     if family not in FAMILIES:
@@ -367,43 +371,45 @@ def _check_test(n_permutations: int, family: str) -> None:
 def _grouped(
     individuals: Individuals, groups: Sequence[Hashable] | Mapping[str, Hashable]
 ) -> tuple[list[int], list[Hashable]]:
+    """Return the indices of the individuals in a group, and their groups."""
     if isinstance(groups, Mapping):
         unknown = [name for name in groups if name not in individuals.names and name not in individuals.left_out]
         if unknown:
-            raise ValueError(f"groups name {unknown[0]!r}, which is no individual here.")
-        places = [place for place, name in enumerate(individuals.names) if name in groups]
-        labels = [groups[individuals.names[place]] for place in places]
+            raise ValueError(f"groups names {unknown[0]!r}, which is not an individual.")
+        indices = [index for index, name in enumerate(individuals.names) if name in groups]
+        labels = [groups[individuals.names[index]] for index in indices]
     else:
         if len(groups) != len(individuals):
             left = f" ({len(individuals.left_out)} were left out)" if individuals.left_out else ""
             raise ValueError(
-                f"groups has {len(groups)} entries for {len(individuals)} individuals{left}. Give one each, or a "
-                "mapping from their names."
+                f"groups has {len(groups)} entries for {len(individuals)} individuals{left}. Pass one entry per "
+                "individual, or a mapping from their names."
             )
-        places, labels = list(range(len(individuals))), list(groups)
+        indices, labels = list(range(len(individuals))), list(groups)
     if len(set(labels)) != 2:
-        found = sorted(map(repr, set(labels)))
+        values = sorted(map(repr, set(labels)))
         raise ValueError(
-            f"groups holds {len(found)} different values ({', '.join(found[:5])}); exactly two are needed."
+            f"groups has {len(values)} different values ({', '.join(values[:5])}); exactly two are needed."
         )
-    return places, labels
+    return indices, labels
 
 
 def _warn_of_contrast(individuals: Individuals, named: Mapping[str, tuple[str, ...]]) -> None:
+    """Warn of maps that do not reflect strength, or were fitted to more texts of one group."""
     if not individuals.variance_normalized:
         warnings.warn(
-            "Time courses were not variance-normalized: where a network is stronger as a whole, its maps are the same. "
-            "Only differences in shape can be found.",
+            "Time courses were not variance-normalized, so maps do not reflect the strength of a network as a whole. "
+            "Only differences in shape can be detected.",
             DataWarning,
             stacklevel=3,
         )
-    made = individuals.made_maps
-    shares = [float(np.mean([bool(made[name]) for name in names])) for names in named.values()]
+    used = individuals.made_maps
+    shares = [float(np.mean([bool(used[name]) for name in names])) for names in named.values()]
     if abs(shares[0] - shares[1]) > 0.1:
         both = " and ".join(f"{share:.0%} of {name!r}" for name, share in zip(named, shares, strict=True))
         warnings.warn(
-            f"The maps were made from {both}: a group fits maps of its own texts better than the other, whatever else "
-            "differs. Compare texts that made no map, or as many of either group.",
+            f"The maps were fitted to {both}. A group fits maps of its own texts better than the other group does, "
+            "which biases the comparison. Compare texts that were not used for the maps, or equally many per group.",
             DataWarning,
             stacklevel=3,
         )

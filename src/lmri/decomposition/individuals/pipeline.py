@@ -29,7 +29,7 @@ class DualRegressionResult:
     individuals : Individuals
         Maps and time courses of each text.
     corpora : mapping from str to str
-        Corpus of each text, of those that were left out, too.
+        Corpus of each text, including those that were left out.
     test : MapTest, optional
         Test of each neuron between two corpora; None without a contrast.
     """
@@ -57,16 +57,16 @@ class DualRegressionResult:
         Path
             The folder.
         """
-        found, test = self.individuals, self.test
+        individuals, test = self.individuals, self.test
         with storage.whole(Path(folder)) as part:
             part.mkdir()
-            for name, maps in zip(found.names, found.maps, strict=True):
-                storage.save_img(found.space.to_img(maps, "estimate"), part / "maps" / f"{name}.nii.gz")
+            for name, maps in zip(individuals.names, individuals.maps, strict=True):
+                storage.save_img(individuals.space.to_img(maps, "estimate"), part / "maps" / f"{name}.nii.gz")
             storage.write_table(part / "texts.tsv", self._texts())
             about: dict[str, Any] = {
-                **found.info,
-                "maps": found.networks.names,
-                "left_out": list(found.left_out),
+                **individuals.info,
+                "maps": individuals.networks.names,
+                "left_out": list(individuals.left_out),
                 "versions": storage.versions(),
             }
             if test is not None:
@@ -77,13 +77,13 @@ class DualRegressionResult:
 
     def _texts(self) -> pd.DataFrame:
         """Describe the texts, one row each."""
-        found = self.individuals
+        individuals = self.individuals
         rows = {
-            "text": found.names,
-            "corpus": [self.corpora[name] for name in found.names],
-            "n_volumes": [len(course) for course in found.time_courses],
-            "made_networks": [_KNOWN[found.made_maps[name]] for name in found.names],
-            "img": [f"maps/{name}.nii.gz" for name in found.names],
+            "text": individuals.names,
+            "corpus": [self.corpora[name] for name in individuals.names],
+            "n_volumes": [len(course) for course in individuals.time_courses],
+            "made_networks": [_KNOWN[individuals.made_maps[name]] for name in individuals.names],
+            "img": [f"maps/{name}.nii.gz" for name in individuals.names],
         }
         return pd.concat([pd.DataFrame(rows), self.amplitudes.add_prefix("amplitude_")], axis=1)
 
@@ -102,7 +102,7 @@ def regress_texts(
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     networks : str
         Name of the network set.
     corpus : str, optional
@@ -127,32 +127,44 @@ def regress_texts(
         If `corpus` and `contrast_of` are both used, or a corpus is compared with itself.
     """
     if contrast_of is not None and corpus is not None:
-        raise ValueError(f"--corpus {corpus} and --contrast {' '.join(contrast_of)} were both given. Give one of them.")
+        raise ValueError(f"--corpus {corpus} and --contrast {' '.join(contrast_of)} were both given. Use one of them.")
     if contrast_of is not None and contrast_of[0] == contrast_of[1]:
         raise ValueError(f"--contrast names {contrast_of[0]!r} twice. Name two corpora.")
     maps = store.open(NETWORKS_CODEC, networks, site)
-    recordings = [store.recording(one, maps.space.site) for one in contrast_of or [corpus]]
+    recordings = [store.recording(name, maps.space.site) for name in contrast_of or [corpus]]
     corpora = _corpora(recordings)
-    hashes = {row.text_id: row.sha256 for one in recordings for row in one.texts.itertuples() if row.text_id in corpora}
+    hashes = {
+        row.text_id: row.sha256
+        for recording in recordings
+        for row in recording.texts.itertuples()
+        if row.text_id in corpora
+    }
     logger.info("Regressing %d texts", len(corpora))
-    found = dual_regression(
+    individuals = dual_regression(
         maps,
         [img for recording in recordings for img in recording.imgs],
         texts=[table["text_id"].tolist() for recording in recordings for table in recording.events],
         text_hashes=hashes,
-        # As the maps were made; over all volumes, so that what differs between texts is kept.
+        # As for the maps; over all volumes, which keeps differences between texts.
         standardize=maps.info.get("parameters", {}).get("standardize", "zscore"),
         too_short="skip",
     )
     if contrast_of is None:
-        return DualRegressionResult(found, corpora)
+        return DualRegressionResult(individuals, corpora)
     logger.info("Comparing %s with %s", *contrast_of)
-    return DualRegressionResult(found, corpora, contrast(found, corpora, n_permutations, seed, family="set"))
+    return DualRegressionResult(
+        individuals, corpora, contrast(individuals, corpora, n_permutations, seed, family="set")
+    )
 
 
 def _corpora(recordings: list[Recording]) -> dict[str, str]:
     """Return the corpus of each text."""
-    return {name: one.corpus for one in recordings for table in one.events for name in table["text_id"].unique()}
+    return {
+        name: recording.corpus
+        for recording in recordings
+        for table in recording.events
+        for name in table["text_id"].unique()
+    }
 
 
 def _write_test(folder: Path, test: MapTest) -> None:

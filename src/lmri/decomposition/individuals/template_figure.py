@@ -1,4 +1,4 @@
-"""The figure of templates: how often each is found again in single texts of every corpus."""
+"""Figure of templates: counts of their matches in single texts of every corpus."""
 
 from collections.abc import Mapping
 
@@ -11,23 +11,23 @@ from lmri.space.drawing import NEUTRAL, STYLE, svg
 
 
 def templates_figure(overlaps: Mapping[str, TemplateOverlap]) -> str:
-    """Draw how often templates come back in single texts: a panel for each corpus that made them."""
+    """Draw the counts of templates in single texts as SVG, with one panel per corpus of the templates."""
     return svg(draw_templates(overlaps))
 
 
 def draw_templates(overlaps: Mapping[str, TemplateOverlap]) -> Figure:
-    """Draw how often templates come back in single texts: a panel for each corpus that made them; for `drawing`."""
+    """Draw the counts of templates in single texts, with one panel per corpus of the templates."""
     with mpl.rc_context(STYLE):
-        n_rows = max(len(one.templates) for one in overlaps.values())
+        n_rows = max(len(overlap.templates) for overlap in overlaps.values())
         n_columns = len(next(iter(overlaps.values())).counts.columns)
         figure = Figure(
             figsize=(0.9 + len(overlaps) * (0.5 + 0.52 * n_columns), 1.5 + 0.23 * n_rows), layout="constrained"
         )
         axes = figure.subplots(1, len(overlaps), squeeze=False)[0]
-        top = max(int(one.counts.to_numpy().max()) for one in overlaps.values())
-        for axis, (corpus, one) in zip(axes, overlaps.items(), strict=True):
-            counts = one.counts
-            limits = one.table.pivot(index="template", columns="label", values="chance_95").loc[
+        top = max(int(overlap.counts.to_numpy().max()) for overlap in overlaps.values())
+        for axis, (corpus, overlap) in zip(axes, overlaps.items(), strict=True):
+            counts = overlap.counts
+            limits = overlap.table.pivot(index="template", columns="label", values="chance_95").loc[
                 counts.index, counts.columns
             ]
             axis.imshow(counts, cmap="Blues", vmin=0, vmax=max(1.8 * top, 1), aspect="auto")

@@ -1,4 +1,4 @@
-"""The paper's template workflow: which group networks come back in single texts, beside what chance would give."""
+"""The paper's template workflow: counts of group networks in single texts, compared with chance."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ from lmri.storage.recording import Recording
 
 @dataclass(frozen=True, eq=False)
 class TemplateOverlap:
-    """How often group networks come back in individual decompositions.
+    """Overlap of group networks with networks of individual decompositions.
 
     Parameters
     ----------
     templates : NetworkSet
-        Thresholded.
+        Thresholded group networks.
     iou : ndarray of shape (n_templates, n_maps)
-        Members in both over members in either, of every individual network; NaN where one of the two is empty.
+        Intersection over union of the members of each template and individual network; NaN if one of them is empty.
     individual : ndarray of int, shape (n_maps,)
-        Which individual each network is of.
+        Index of the individual of each network.
     labels : tuple of str
         Group of each individual, such as its corpus.
     chance : ndarray of shape (n_templates, n_maps)
-        Probability that a random network with the same layer profile as the individual one exceeds the threshold; 0
-        where one of the two is empty.
+        Probability that a random network with the same layer profile as the individual one exceeds the threshold; 0 if
+        one of them is empty.
     table : DataFrame
-        A row a template and label: ``template, label, n_template, n_individuals, n_networks, n_empty, n_above,
-        expected, chance_95, p, n_individuals_above``. `n_above` is the paper's count of networks (Tables 1 to 3);
-        `expected`, `chance_95` and `p` (of at least as many) are those of the count of random networks.
+        Counts, one row per template and label: ``template, label, n_template, n_individuals, n_networks, n_empty,
+        n_above, expected, chance_95, p, n_individuals_above``. `n_above` is the paper's count of networks (Tables 1 to
+        3); `expected`, `chance_95` and `p` (of at least this count) refer to the count of random networks.
     threshold : float
         IoU above which two networks count as the same.
     """
@@ -49,7 +49,7 @@ class TemplateOverlap:
 
     @property
     def counts(self) -> pd.DataFrame:
-        """The paper's table: a row a template, a column a label, how many individual networks are the same."""
+        """The paper's table of counts of matching individual networks: one row per template, one column per label."""
         return self.table.pivot(index="template", columns="label", values="n_above").loc[
             self.templates.names, list(dict.fromkeys(self.labels))
         ]
@@ -67,35 +67,35 @@ def template_overlap(
     threshold: float = 0.2,
     labels: Sequence[str] | None = None,
 ) -> TemplateOverlap:
-    """Count the individual networks that are the same as each template, and what chance would give.
+    """Count the individual networks that match each template, and compare the counts with chance.
 
-    Chance draws, in place of each individual network, as many neurons at random in every layer; its overlap with a
-    template is a sum of hypergeometric variables, one a layer, so the level is exact and needs no draws. Networks are
-    taken to be independent of each other. What the level does not take into account are neurons that are in nearly
-    every network, as those with massive activations may be: they make any two networks alike.
+    Under the null, each individual network is replaced by equally many random neurons in every layer; its overlap with
+    a template is a sum of hypergeometric variables, one per layer, so the chance level is exact and needs no sampling.
+    Networks are assumed to be independent. The chance level ignores that some neurons, such as those with massive
+    activations, may belong to nearly every network, which makes any two networks similar.
 
     Parameters
     ----------
     templates : NetworkSet
-        Group networks, thresholded. Empty ones match nothing.
+        Thresholded group networks. Empty networks match nothing.
     individuals : sequence of NetworkSet
-        One thresholded set a text or run.
+        Thresholded networks, one set per text or run.
     threshold : float, default=0.2
-        IoU above which two networks are the same; the paper's.
+        IoU above which two networks match; the default is the paper's.
     labels : sequence of str, optional
-        Group of each individual, such as its corpus; counts are by group.
+        Group of each individual, such as its corpus; counts are per group.
 
     Returns
     -------
     TemplateOverlap
-        IoU, chance and counts.
+        IoU, chance levels and counts.
 
     Raises
     ------
     SpaceMismatchError
         If the spaces differ.
     NotThresholdedError
-        If members are not decided.
+        If networks are not thresholded.
 
     References
     ----------
@@ -103,17 +103,17 @@ def template_overlap(
     arXiv 2502.20408, Tables 1 to 3.
     """
     if not 0 < threshold < 1:
-        raise ValueError(f"threshold is {threshold}; it must lie between 0 and 1, and 0.2 is the paper's.")
+        raise ValueError(f"threshold is {threshold}; it must be between 0 and 1 (0.2 in the paper).")
     if isinstance(individuals, NetworkSet) or not len(individuals):
-        raise ValueError("individuals must be a list of network sets, one a text or run; at least one.")
+        raise ValueError("individuals must be a list of at least one network set, one per text or run.")
     if labels is not None and len(labels) != len(individuals):
-        raise ValueError(f"labels has {len(labels)} entries for {len(individuals)} individuals; give one each.")
+        raise ValueError(f"labels has {len(labels)} entries for {len(individuals)} individuals. Pass one for each.")
     labels = tuple(map(str, labels)) if labels is not None else ("all",) * len(individuals)
     space = templates.space
-    for number, one in enumerate(individuals):
-        space.check_same(one.space, f"Individual {number} ({one.method!r})")
-    members = np.concatenate([one.members for one in individuals])
-    individual = np.repeat(np.arange(len(individuals)), [len(one) for one in individuals])
+    for number, networks in enumerate(individuals):
+        space.check_same(networks.space, f"Individual {number} ({networks.method!r})")
+    members = np.concatenate([networks.members for networks in individuals])
+    individual = np.repeat(np.arange(len(individuals)), [len(networks) for networks in individuals])
 
     size_a, size_b = templates.members.sum(axis=1), members.sum(axis=1)
     # Counts up to 2 ** 24 are exact in float32.
@@ -129,50 +129,50 @@ def template_overlap(
     rows = []
     for number, name in enumerate(templates.names):
         for label in dict.fromkeys(labels):
-            own = np.array([one == label for one in labels])[individual]
-            count = int(above[number, own].sum())
-            law = count_distribution(chance[number, own])
+            in_group = np.array([other == label for other in labels])[individual]
+            count = int(above[number, in_group].sum())
+            law = count_distribution(chance[number, in_group])
             rows.append(
                 {
                     "template": name,
                     "label": label,
                     "n_template": int(size_a[number]),
                     "n_individuals": labels.count(label),
-                    "n_networks": int(own.sum()),
-                    "n_empty": int((size_b[own] == 0).sum()),
+                    "n_networks": int(in_group.sum()),
+                    "n_empty": int((size_b[in_group] == 0).sum()),
                     "n_above": count,
-                    "expected": float(chance[number, own].sum()),
+                    "expected": float(chance[number, in_group].sum()),
                     "chance_95": int(np.searchsorted(np.cumsum(law), 0.95 - 1e-12)),
                     "p": float(min(1.0, law[count:].sum())) if size_a[number] else np.nan,
-                    "n_individuals_above": len(set(individual[own & above[number]])),
+                    "n_individuals_above": len(set(individual[in_group & above[number]])),
                 }
             )
     return TemplateOverlap(templates, iou, individual, labels, chance, pd.DataFrame(rows), threshold)
 
 
 def chance_of_overlap(space: NeuronSpace, first: np.ndarray, second: np.ndarray, threshold: float) -> np.ndarray:
-    """Compute how probably random networks with given layer profiles have an IoU above a threshold.
+    """Compute the probability that random networks with given layer profiles have an IoU above a threshold.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space.
     first, second : ndarray of int, shapes (n_first, n_layers) and (n_second, n_layers)
-        Members in every layer.
+        Numbers of members in every layer.
     threshold : float
-        Of the IoU.
+        Threshold of the IoU.
 
     Returns
     -------
     ndarray of shape (n_first, n_second)
-        0 where one of the two is empty.
+        Probabilities; 0 if one of the two networks is empty.
     """
     chance = np.zeros((len(first), len(second)))
     laws: dict[tuple[int, int, int], np.ndarray] = {}
-    # Many individual networks have the same profile, above all small ones.
+    # Many individual networks, especially small ones, have the same profile.
     profiles, inverse = np.unique(second, axis=0, return_inverse=True)
     for row, a in enumerate(first):
-        found = np.zeros(len(profiles))
+        chance_of_profile = np.zeros(len(profiles))
         for column, b in enumerate(profiles):
             total = int(a.sum() + b.sum())
             # IoU > c is overlap > c * (|A| + |B|) / (1 + c); the guard keeps 0.2 from being passed by rounding.
@@ -186,8 +186,8 @@ def chance_of_overlap(space: NeuronSpace, first: np.ndarray, second: np.ndarray,
                     if key not in laws:
                         laws[key] = stats.hypergeom.pmf(np.arange(min(n_a, n_b) + 1), width, n_a, n_b)
                     law = np.convolve(law, laws[key])
-            found[column] = law[needed:].sum()
-        chance[row] = found[inverse.reshape(-1)]
+            chance_of_profile[column] = law[needed:].sum()
+        chance[row] = chance_of_profile[inverse.reshape(-1)]
     return chance.clip(0, 1)
 
 
@@ -197,7 +197,7 @@ def count_distribution(p: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     p : ndarray of shape (n_trials,)
-        Probability of each.
+        Probability of success of each trial.
 
     Examples
     --------
@@ -206,14 +206,14 @@ def count_distribution(p: np.ndarray) -> np.ndarray:
     """
     law = np.zeros(len(p) + 1)
     law[0] = 1.0
-    for number, one in enumerate(p[p > 0], start=1):
-        law[1 : number + 1] = law[1 : number + 1] * (1 - one) + law[:number] * one
-        law[0] *= 1 - one
+    for number, chance in enumerate(p[p > 0], start=1):
+        law[1 : number + 1] = law[1 : number + 1] * (1 - chance) + law[:number] * chance
+        law[0] *= 1 - chance
     return law
 
 
 def text_imgs(recording: Recording) -> Iterator[tuple[str, nib.Nifti1Image]]:
-    """Cut a recording's runs into texts: the id of each text that is in an image, and its volumes as an image."""
+    """Split the runs of a recording into texts, and yield the id and the image of each text."""
     for array, events in zip(recording.arrays(), recording.events, strict=True):
         texts = events["text_id"].to_numpy(dtype=object)
         for name in dict.fromkeys(texts):
@@ -230,46 +230,46 @@ def find_templates(
     threshold: float = 0.2,
     random_state: int = 0,
 ) -> TemplateOverlap:
-    """Find templates in some texts, and count how often they come back in the decompositions of single other texts.
+    """Compute templates from some texts, and count their matches in decompositions of other single texts.
 
     Parameters
     ----------
     fit : callable
-        From a list of images to a thresholded `NetworkSet`, such as ``lambda imgs:
+        Function from a list of images to a thresholded `NetworkSet`, such as ``lambda imgs:
         NetworkSet.from_estimator(FastICA(space, 10).fit(imgs)).threshold("z", z=3.0)``. It is called once for the
-        group, with one image a text, and once for every individual, with one image.
+        group, with one image per text, and once for every individual, with one image.
     recordings : Recording or sequence of them
-        One a corpus. Texts of all of them make the templates; counts are by corpus.
+        Recordings, one per corpus. Templates are from texts of all corpora; counts are per corpus.
     n_group : int, default=100
-        Texts of each corpus that make the templates.
+        Number of texts of each corpus for the templates.
     n_individual : int, default=100
-        Other texts of each corpus, decomposed one by one.
+        Number of other texts of each corpus, decomposed individually.
     min_volumes : int, default=30
-        Shorter texts are not drawn.
+        Smallest number of volumes of a text to be drawn.
     threshold : float, default=0.2
-        As in `template_overlap`.
+        IoU above which two networks match.
     random_state : int, default=0
-        Of the draw of texts.
+        Random seed of the draw of texts.
 
     Returns
     -------
     TemplateOverlap
-        Its `labels` are the corpora.
+        Overlap, with the corpora as `labels`.
 
     Raises
     ------
     ValueError
-        If a corpus has too few texts that are long enough.
+        If a corpus has too few texts of sufficient length.
     """
     drawn = draw_texts(recordings, n_group, n_individual, min_volumes=min_volumes, random_state=random_state)
-    individuals = [fit([img]) for one in drawn for img in one.individuals]
-    labels = [one.corpus for one in drawn for _ in one.individuals]
-    return template_overlap(fit([img for one in drawn for img in one.group]), individuals, threshold, labels)
+    individuals = [fit([img]) for texts in drawn for img in texts.individuals]
+    labels = [texts.corpus for texts in drawn for _ in texts.individuals]
+    return template_overlap(fit([img for texts in drawn for img in texts.group]), individuals, threshold, labels)
 
 
 @dataclass(frozen=True, eq=False)
 class DrawnTexts:
-    """Texts of one corpus, drawn for the template workflow: 4D images, one a text; no text is on both sides."""
+    """Texts of one corpus drawn for the template workflow: 4D images, one per text, in two disjoint sets."""
 
     corpus: str
     group: list[Img]
@@ -284,28 +284,29 @@ def draw_texts(
     min_volumes: int = 30,
     random_state: int = 0,
 ) -> list[DrawnTexts]:
-    """Draw the texts that make templates, and others that are decomposed one by one.
+    """Draw texts for the templates, and other texts that are decomposed individually.
 
     Parameters
     ----------
     recordings : Recording or sequence of them
-        One a corpus.
+        Recordings, one per corpus.
     n_group, n_individual : int, optional
-        Texts of each corpus; half of what the smallest corpus has by default.
+        Numbers of texts of each corpus; by default half the number of texts of the smallest corpus.
     min_volumes : int, default=30
-        Shorter texts are not drawn.
+        Smallest number of volumes of a text to be drawn.
     random_state : int, default=0
-        Of the draw.
+        Random seed of the draw.
 
     Raises
     ------
     ValueError
-        If a corpus has too few texts that are long enough.
+        If a corpus has too few texts of sufficient length.
     """
     recordings = [recordings] if isinstance(recordings, Recording) else list(recordings)
     if not recordings or any(n is not None and n < 1 for n in (n_group, n_individual)):
         raise ValueError(
-            f"{len(recordings)} recordings, n_group {n_group}, n_individual {n_individual}: at least 1 each."
+            f"There are {len(recordings)} recordings, n_group is {n_group} and n_individual is {n_individual}; each "
+            "must be at least 1."
         )
     taken: set[str] = set()
     long: list[list[str]] = []
@@ -314,32 +315,32 @@ def draw_texts(
         for events in recording.events:
             counts |= events["text_id"].value_counts().to_dict()
         hashes: Mapping[str, str] = dict(zip(recording.texts["text_id"], recording.texts["sha256"], strict=True))
-        # A text that is there twice, in one corpus or two, may not be on both sides.
-        own = {
+        # A text that occurs twice, in one corpus or two, must not be in both sets.
+        name_of = {
             hashes[name]: str(name)
             for name in sorted(counts)
             if counts[name] >= min_volumes and hashes[name] not in taken
         }
-        taken |= set(own)
-        long.append(list(own.values()))
+        taken |= set(name_of)
+        long.append(list(name_of.values()))
     half = max(1, min(map(len, long)) // 2)
     n_group, n_individual = n_group or half, n_individual or half
     rng = np.random.default_rng(random_state)
-    found = []
+    drawn_texts = []
     for recording, names in zip(recordings, long, strict=True):
         if len(names) < n_group + n_individual:
             raise ValueError(
                 f"The recording of {recording.corpus!r} has {len(names)} texts of at least {min_volumes} volumes that "
-                f"are in no other; {n_group} for the templates and {n_individual} others are needed. Record more, or "
-                "ask for fewer."
+                f"are in no other corpus; {n_group} for the templates and {n_individual} others are needed. Record "
+                "more, or draw fewer."
             )
-        drawn = [names[place] for place in rng.permutation(len(names))[: n_group + n_individual]]
+        drawn = [names[index] for index in rng.permutation(len(names))[: n_group + n_individual]]
         makers, others = set(drawn[:n_group]), set(drawn[n_group:])
-        one = DrawnTexts(recording.corpus, [], [])
+        texts = DrawnTexts(recording.corpus, [], [])
         for name, img in text_imgs(recording):
             if name in makers:
-                one.group.append(img)
+                texts.group.append(img)
             elif name in others:
-                one.individuals.append(img)
-        found.append(one)
-    return found
+                texts.individuals.append(img)
+        drawn_texts.append(texts)
+    return drawn_texts

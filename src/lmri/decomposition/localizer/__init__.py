@@ -1,4 +1,4 @@
-"""Localizers: which neurons differ between conditions that an experimenter names, tested over texts or runs."""
+"""Functional localizers: neurons that differ between conditions of an experimenter, tested over texts or runs."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""Contrasts: a weight for every condition, as people write them."""
+"""Contrasts: weights of conditions, parsed from text."""
 
 import math
 import re
@@ -15,17 +15,17 @@ _TERM = re.compile(
 )
 _PLAIN = re.compile(r"[^\s*+\-−'\"()]+")
 
-_EXAMPLE = '"code - prose" or "code - 0.5*news - 0.5*wiki"; a name with blanks or hyphens stands in quotes'
+_EXAMPLE = '"code - prose" or "code - 0.5*news - 0.5*wiki"; names with blanks or hyphens need quotes'
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A weighted sum of the means of conditions; the weights sum to 0.
+    """Weighted sum of the means of conditions, with weights that sum to 0.
 
     Parameters
     ----------
     weights : tuple of (str, float)
-        Conditions, in the order in which they were written, and their weights.
+        Conditions and weights, in the order of the text.
 
     Examples
     --------
@@ -40,11 +40,11 @@ class Contrast:
     def __post_init__(self) -> None:
         shown = ", ".join(f"{name}: {weight:g}" for name, weight in self.weights)
         if not all(math.isfinite(weight) for _, weight in self.weights):
-            raise ValueError(f"The weights are {shown}; each must be a finite number.")
+            raise ValueError(f"The weights are {shown}; they must be finite numbers.")
         if cancelled := [name for name, weight in self.weights if weight == 0]:
             raise ValueError(
-                f"The weight of {cancelled[0]!r} is 0, so it would have no part in the contrast. Leave it out, or name "
-                "another condition."
+                f"The weight of {cancelled[0]!r} is 0, so the condition has no effect. Leave it out, or name another "
+                "condition."
             )
         total = sum(weight for _, weight in self.weights)
         if not self.weights or abs(total) > 1e-6:
@@ -61,20 +61,21 @@ class Contrast:
         Raises
         ------
         ValueError
-            If it cannot be read, or its weights do not sum to 0.
+            If the text cannot be parsed, or its weights do not sum to 0.
         """
         weights: dict[str, float] = {}
-        place = 0
-        while place < len(text) or not weights:
-            term = _TERM.match(text, place)
+        position = 0
+        while position < len(text) or not weights:
+            term = _TERM.match(text, position)
             if term is None or (weights and term["sign"] is None):
                 raise ValueError(
-                    f"The contrast {text!r} cannot be read from {text[place:].strip()!r} on; accepted are {_EXAMPLE}."
+                    f"The contrast {text!r} cannot be read from {text[position:].strip()!r} on; accepted are "
+                    f"{_EXAMPLE}."
                 )
             name = term["double"] or term["single"] or term["plain"]
             weight = -_number(term["weight"]) if term["sign"] in ("-", "−") else _number(term["weight"])
             weights[name] = weights.get(name, 0.0) + weight
-            place = term.end()
+            position = term.end()
         return cls(tuple(weights.items()))
 
     @property
@@ -88,19 +89,19 @@ class Contrast:
         return tuple(weight for _, weight in self.weights)
 
     def check_present(self, known: Collection[str], where: str) -> None:
-        """Refuse conditions that are not there.
+        """Raise an error if conditions are absent.
 
         Parameters
         ----------
         known : collection of str
-            Conditions that are there.
+            Available conditions.
         where : str
-            What was searched, for the message.
+            Source of the conditions, for the message.
 
         Raises
         ------
         ValueError
-            Naming the absent condition, and those there are.
+            If a condition is absent; the message names the available ones.
         """
         absent = [name for name in self.conditions if name not in known]
         if not absent:
@@ -108,7 +109,7 @@ class Contrast:
         there = sorted(known)
         listed = ", ".join(map(repr, there[:20])) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
         quoted = [name for name in there if not _PLAIN.fullmatch(name)]
-        hint = f" Write a name with blanks or hyphens in quotes: \"'{quoted[0]}' - ...\"." if quoted else ""
+        hint = f" Put names with blanks or hyphens in quotes: \"'{quoted[0]}' - ...\"." if quoted else ""
         raise ValueError(
             f"The contrast names {', '.join(map(repr, absent))}, which {where} do not have; there are "
             f"{listed or 'none'}.{hint}"
@@ -124,6 +125,7 @@ class Contrast:
 
 
 def _number(text: str | None) -> float:
+    """Parse a number or fraction; 1 without a weight."""
     if text is None:
         return 1.0
     above, _, below = text.partition("/")
@@ -133,12 +135,13 @@ def _number(text: str | None) -> float:
 
 
 def _shown(weight: float) -> str:
-    """Write a weight so that it reads back as it was: a third as 1/3."""
+    """Format a weight so that parsing recovers it: a third as 1/3."""
     short, fraction = f"{weight:g}", Fraction(weight).limit_denominator(100)
     return short if float(short) == weight else str(fraction) if float(fraction) == weight else repr(weight)
 
 
 def _quoted(name: str) -> str:
+    """Quote a name that contains blanks or operators."""
     if _PLAIN.fullmatch(name):
         return name
     return f'"{name}"' if "'" in name else f"'{name}'"

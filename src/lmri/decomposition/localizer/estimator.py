@@ -1,4 +1,4 @@
-"""The localizer: images and events in, one contrast map and its test out."""
+"""Localizer: contrast map and test from images and events."""
 
 import re
 import time
@@ -27,61 +27,61 @@ from lmri.storage.recording import Recording
 UNITS = ("run", "text")
 STANDARDIZE = ("none", "zscore")
 
-_ROUNDING = 1e-6  # sd, as a share of the mean, that float32 alone can give
+_ROUNDING = 1e-6  # sd relative to the mean that is within the rounding error of float32
 
 
 class Localizer:
-    """Contrast of conditions, tested at every neuron over texts or runs: a functional localizer [1]_.
+    """Functional localizer: contrast of conditions, tested at every neuron over texts or runs [1]_.
 
-    *Between texts*, each text is in one condition: every text gives one mean map, and texts are the units. *Within
-    texts*, conditions alternate inside texts: every run gives one effect map, by least squares with an intercept for
-    each text, and runs are the units. In neither case is anything tested over tokens, which are autocorrelated.
+    *Between texts*, each text is in one condition: every text yields one mean map, and texts are the units. *Within
+    texts*, conditions alternate inside texts: every run yields one effect map, by least squares with an intercept for
+    each text, and runs are the units. Tests are never over tokens, which are autocorrelated.
 
-    The maps take activations as they are, or scaled over all runs. Standardized within runs they would lose what
-    differs between texts; that is not offered.
+    Maps are computed from raw activations, or from activations scaled over all runs. Standardization within runs is not
+    available, because it would remove differences between texts.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space.
     contrast : str or Contrast
-        Such as ``"code - prose"``, or ``"code - 0.5*news - 0.5*wiki"``.
+        Contrast, such as ``"code - prose"``, or ``"code - 0.5*news - 0.5*wiki"``.
     column : str, default="trial_type"
-        Column of the events that holds the conditions; in recordings ``trial_type`` is the corpus. Without such a
-        column, ``is_punctuation``, ``has_digit`` and ``is_capitalized`` are made of the tokens: 1 or 0.
+        Column of the events with the conditions; in recordings ``trial_type`` is the corpus. If the events lack them,
+        ``is_punctuation``, ``has_digit`` and ``is_capitalized`` (1 or 0) are computed from the tokens.
     level : {"auto", "between", "within"}, default="auto"
-        By default what the events say: within, if most texts hold several of the conditions, or these are made of
-        tokens.
+        Level of the contrast. ``"auto"`` is within if most texts contain several of the conditions, or if the column is
+        computed from tokens.
     unit : {"run", "text"}, default="run"
-        Of contrasts within texts: what gives one effect map.
+        Unit of an effect map in contrasts within texts.
     test : {"max_t", "parametric"}, default="max_t"
         Permutation of texts' labels (or signs of effect maps), with p corrected by the largest t over neurons; or
         nilearn's `SecondLevelModel`.
     n_permutations : int, default=1000
-        Where there are no more distinct ones than this, all are taken and p is exact.
+        Number of permutations. If there are at most as many distinct ones, all are used and p is exact.
     standardize : {"none", "zscore"}, default="none"
         Units of the effects: activation, or standard deviations over all volumes. t is the same.
     match_positions : bool, default=False
-        Between texts: take only positions that the median text of every condition reaches.
+        Whether contrasts between texts use only positions that the median text of every condition reaches.
     random_state : int, default=0
-        Of the permutations.
+        Random seed of the permutations.
 
     Attributes
     ----------
     contrast_ : Contrast
-        As it was read.
+        Parsed contrast.
     level_ : {"between", "within"}
-        What the contrast was.
+        Level of the contrast.
     test_ : SecondLevel
         Effect, t and p of every neuron.
     components_ : ndarray of float32, shape (1, n_neurons)
-        The t map: positive where the conditions with positive weights are higher.
+        t map, positive where activity is higher in the conditions with positive weights.
     components_img_ : Nifti1Image
-        The same, 4D.
+        The t map as a 4D image.
     units_ : dict
-        Names of the texts in each condition, or of the runs (texts) that gave an effect map.
+        Names of the texts in each condition, or of the runs (texts) with an effect map.
     metrics_, info_, time_courses_, fit_texts_
-        As decompositions have them, so that a study stores it as one of them.
+        Attributes as in decompositions, so that studies can store a localizer as a decomposition.
 
     References
     ----------
@@ -123,16 +123,20 @@ class Localizer:
         self.match_positions, self.random_state = match_positions, random_state
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give what the result is a function of; after the fit, with a hash of the conditions."""
+        """Return the parameters that determine the result; after the fit, with a hash of the conditions."""
         names = ("column", "level", "unit", "test", "n_permutations", "standardize", "match_positions", "random_state")
-        own = {"space": self.space, "contrast": str(self._contrast), **{name: getattr(self, name) for name in names}}
+        parameters = {
+            "space": self.space,
+            "contrast": str(self._contrast),
+            **{name: getattr(self, name) for name in names},
+        }
         conditions = getattr(self, "conditions_sha256_", None)
-        own |= {"confounds": self.confound_names} if self.confound_names else {}
-        return {**own, "scope": self.scope} | ({"conditions_sha256": conditions} if conditions else {})
+        parameters |= {"confounds": self.confound_names} if self.confound_names else {}
+        return {**parameters, "scope": self.scope} | ({"conditions_sha256": conditions} if conditions else {})
 
     @property
     def confounds_digest(self) -> str | None:
-        """Hash of the confounds that were nuisance regressors; None if there were none."""
+        """Hash of the nuisance regressors, or None."""
         return None if self._nuisance is None else self._nuisance.digest
 
     @property
@@ -152,32 +156,32 @@ class Localizer:
         Parameters
         ----------
         imgs : sequence of path or Nifti1Image
-            4D, one a run, activation units, not standardized.
+            4D images, one per run, in activation units, not standardized.
         events : sequence of DataFrame
-            One a run: ``onset, duration`` in tokens, ``text_id`` and the column of the conditions.
+            Events, one table per run, with ``onset, duration`` in tokens, ``text_id`` and the column of the conditions.
         text_hashes : mapping from str to str, optional
-            `lmri.storage.text_hash` of texts by ``text_id``, by which a text that is there twice is known.
+            Hashes (`lmri.storage.text_hash`) of texts by ``text_id``, which identify copies of texts.
         confounds : sequence of DataFrame, optional
-            One a run, a row a volume, as `lmri.confounds.select` gives them: nuisance regressors of contrasts within
-            texts.
+            Nuisance regressors for contrasts within texts, one table per run, one row per volume, as from
+            `lmri.confounds.select`.
 
         Returns
         -------
         Localizer
-            Itself.
+            The fitted localizer itself.
 
         Raises
         ------
         ValueError
-            If a condition is absent, texts are shared by conditions, or there are too few of them; if confounds are
-            given to a contrast between texts.
+            If a condition is absent, texts are in several conditions, or there are too few texts; if confounds are
+            passed for a contrast between texts.
         NonFiniteError
-            If a neuron holds NaN or infinity.
+            If values are NaN or infinite.
 
         Warns
         -----
         DataWarning
-            If texts repeat each other, their lengths differ between conditions, or runs could not be used.
+            If texts are copies of each other, their lengths differ between conditions, or runs could not be used.
         """
         started, contrast = time.perf_counter(), self._check()
         imgs = list(imgs)
@@ -185,38 +189,42 @@ class Localizer:
         rows = labelled(events, self.column, runs.n_volumes, contrast)
         level = decide_level(rows, contrast, self.column) if self.level == "auto" else self.level
         self._nuisance = self._checked(confounds, runs, level)
-        moments = runs.moments  # reads all runs, and refuses values that are not finite
+        moments = runs.moments  # reads all runs, and raises an error for values that are not finite
         dead = moments.dead | (moments.sd <= _ROUNDING * np.abs(moments.mean))
         if level == "between":
             test, units = self._between(runs, rows, contrast, dict(text_hashes or {}), dead)
         else:
             test, units = self._within(runs, rows, contrast, dead)
         self.contrast_, self.level_, self.test_, self.units_ = contrast, level, test, units
-        self._finish(runs, rows, dict(text_hashes or {}), dead)
+        self._store_results(runs, rows, dict(text_hashes or {}), dead)
         self.seconds_ = time.perf_counter() - started
         return self
 
     def _checked(self, confounds: Sequence[pd.DataFrame] | None, runs: StandardizedRuns, level: str) -> Nuisance | None:
+        """Return the nuisance regressors; raise an error if they do not match the contrast or the runs."""
         if confounds is None:
             return None
         if level == "between":
             raise ValueError(
-                "confounds are of tokens, and this contrast is between texts: every text is one mean, in which tokens "
-                "are no longer seen. Take positions that all conditions reach, match_positions=True "
-                "(--match-positions), or a contrast within texts."
+                "confounds are properties of tokens, but this contrast is between texts, which are averaged over "
+                "tokens. Use positions that all conditions reach, match_positions=True (--match-positions), or a "
+                "contrast within texts."
             )
-        if not all(isinstance(one, pd.DataFrame) for one in confounds):
+        if not all(isinstance(table, pd.DataFrame) for table in confounds):
             raise TypeError(
-                "confounds are tables with a column each, one a run, as lmri.decomposition.confounds.select gives them."
+                "confounds must be tables, one per run, with one column per confound, as from "
+                "lmri.decomposition.confounds.select."
             )
         return Nuisance.read(confounds).checked(runs.n_volumes)
 
     def _nuisance_of(self, number: int) -> pd.DataFrame | None:
+        """Return the nuisance regressors of a run."""
         if self._nuisance is None:
             return None
         return pd.DataFrame(self._nuisance.runs[number], columns=list(self._nuisance.names))
 
     def _check(self) -> Contrast:
+        """Return the contrast; raise an error for parameters outside of their accepted values."""
         for name, value, accepted in (
             ("level", self.level, ("auto", "between", "within")),
             ("unit", self.unit, UNITS),
@@ -226,13 +234,14 @@ class Localizer:
                 raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}.")
         if self.standardize not in STANDARDIZE:
             raise ValueError(
-                f"standardize is {self.standardize!r}; accepted are 'none' and 'zscore', which is over all runs. "
-                "Standardizing within runs would take out what differs between texts."
+                f"standardize is {self.standardize!r}; accepted are 'none' and 'zscore' (over all runs). "
+                "Standardization within runs would remove differences between texts."
             )
         return self._contrast
 
     @property
     def _contrast(self) -> Contrast:
+        """Parsed contrast."""
         return self.contrast if isinstance(self.contrast, Contrast) else Contrast.parse(self.contrast)
 
     # -- second level -------------------------------------------------------------------------------------------------
@@ -240,32 +249,38 @@ class Localizer:
     def _between(
         self, runs: StandardizedRuns, rows: Labelled, contrast: Contrast, hashes: dict[str, str], dead: np.ndarray
     ) -> tuple[SecondLevel, dict[str, list[str]]]:
+        """Test a contrast between texts; return the test and the texts in each condition."""
         condition = rows.condition_of_texts(contrast)
         condition = without_repeats(condition, hashes)
         texts = rows.texts_in(condition, rows.n_first(condition, self.match_positions))
         names, means = text_means((runs.run(number) for number in range(len(runs))), texts)
-        means[:, dead] = 0.0  # what is left of them is rounding, which depends on the length of a text
+        means[:, dead] = 0.0  # only rounding errors, which depend on the length of a text
         labels = [condition[name] for name in names]
         warn_of_spread(means, labels)
         test = between_texts(means, labels, contrast, self.test, self.n_permutations, self.random_state, self.space)
         return test, {
-            one: [name for name, label in zip(names, labels, strict=True) if label == one]
-            for one in contrast.conditions
+            chosen: [name for name, label in zip(names, labels, strict=True) if label == chosen]
+            for chosen in contrast.conditions
         }
 
     def _within(
         self, runs: StandardizedRuns, rows: Labelled, contrast: Contrast, dead: np.ndarray
     ) -> tuple[SecondLevel, dict[str, list[str]]]:
+        """Test a contrast within texts; return the test and the names of the units."""
         if self.match_positions:
-            raise ValueError("match_positions is of contrasts between texts; this one is within texts. Leave it out.")
+            raise ValueError(
+                "match_positions applies only to contrasts between texts, and this contrast is within texts. Leave it "
+                "out."
+            )
         names: list[str] = []
         effects: list[np.ndarray] = []
         n_units = 0
         for number in range(len(runs)):
             array, labels, texts = runs.run(number), rows.labels[number], rows.texts[number]
             nuisance = self._nuisance_of(number)
-            own = list(dict.fromkeys(one for one in texts if one is not None)) if self.unit == "text" else [None]
-            for text in own:
+            by_text = self.unit == "text"
+            units = list(dict.fromkeys(text for text in texts if text is not None)) if by_text else [None]
+            for text in units:
                 taken = slice(None) if text is None else texts == text
                 n_units += 1
                 own_nuisance = None if nuisance is None else nuisance[taken]
@@ -274,16 +289,17 @@ class Localizer:
                     names.append(f"run {number + 1}" if text is None else str(text))
                     effects.append(effect)
         what = "run" if self.unit == "run" else "text"
-        told = ", or can tell them from the confounds" if self._nuisance is not None else ""
+        confounded = self._nuisance is not None
         if not effects:
             raise ValueError(
                 f"No {what} has all conditions of the contrast ({', '.join(map(repr, contrast.conditions))}) within "
-                f"texts{told}. Name other conditions, or compare texts: level='between'."
+                f"texts{' and can separate them from the confounds' if confounded else ''}. Name other conditions, or "
+                "compare texts: level='between'."
             )
         if len(effects) < n_units:
             warnings.warn(
                 f"{n_units - len(effects)} of {n_units} {what}s lack a condition within texts"
-                f"{', or cannot tell it from the confounds' if told else ''}, and are left out.",
+                f"{', or cannot separate it from the confounds,' if confounded else ''} and are left out.",
                 DataWarning,
                 stacklevel=3,
             )
@@ -292,9 +308,10 @@ class Localizer:
         test = within_units(maps, self.test, self.n_permutations, self.random_state, self.space)
         return test, {f"{what}s": names}
 
-    # -- what everything that is stored as a decomposition has --------------------------------------------------------
+    # -- attributes of stored decompositions --------------------------------------------------------------------------
 
-    def _finish(self, runs: StandardizedRuns, rows: Labelled, hashes: dict[str, str], dead: np.ndarray) -> None:
+    def _store_results(self, runs: StandardizedRuns, rows: Labelled, hashes: dict[str, str], dead: np.ndarray) -> None:
+        """Set the attributes of decompositions: map, time courses, metrics and provenance."""
         contrast, test, space = self.contrast_, self.test_, self.space
         maps = test.t[None].astype(np.float32)
         alone, together, self.time_courses_ = explained_variance(maps.astype(np.float64), runs)
@@ -330,7 +347,7 @@ class Localizer:
             "n_dead_neurons": int(dead.sum()),
             "dead_neurons": np.column_stack([space.layer_of[dead], space.neuron_of[dead]]).tolist(),
             "variance_explained_together": together,
-            "convergence": {"n_starts": 1, "n_converged": 1},  # a test has no starts; every stored map says how many
+            "convergence": {"n_starts": 1, "n_converged": 1},  # a test has no starts, but stored maps need the number
             "contrast": dict(contrast.weights),
             "level": self.level_,
             "n_units": {name: len(names) for name, names in self.units_.items()},
@@ -339,37 +356,39 @@ class Localizer:
 
     @property
     def _by_text(self) -> bool:
+        """Whether the units are texts."""
         return self.level_ == "between" or self.unit == "text"
 
     @property
     def _fitted(self) -> SecondLevel:
+        """Test of the fitted localizer."""
         if not hasattr(self, "test_"):
             raise ValueError("The localizer is not fitted. Call fit(recording.imgs, recording.events) first.")
         return self.test_
 
     @property
     def name(self) -> str:
-        """A name for what is stored: the conditions, such as ``"code-news"``; another column stands before them."""
+        """Default name of the result: the conditions, such as ``"code-news"``, after the column if not the default."""
         names = ([] if self.column == "trial_type" else [self.column]) + list(self._contrast.conditions)
         parts = (re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-._") for name in names)
         return "-".join(part for part in parts if part) or self.method_name
 
     def threshold(self, alpha: float = ALPHA, tail: str = "two", most: int | None = None) -> NetworkSet:
-        """Give the t map as a network set of one, whose members are the neurons that differ; it may be empty.
+        """Return the t map as a set of one network, whose members are the significant neurons; it may be empty.
 
         Parameters
         ----------
         alpha : float, default=0.05
             Familywise error over neurons for ``test="max_t"``, false discovery rate for ``"parametric"``.
         tail : {"two", "positive", "negative"}, default="two"
-            Neurons that differ either way, or only those that are higher (lower) where weights are positive.
+            Direction of the difference: either, or only higher (lower) activity in conditions with positive weights.
         most : int, optional
-            Keep so many at most, of the largest t: where half of all neurons differ, those that differ clearest.
+            Largest number of members, those with the largest t; useful if half of all neurons are significant.
 
         Returns
         -------
         NetworkSet
-            As `lesion`, `save_networks` and `overlap_table` take it.
+            Input of `lesion`, `save_networks` and `overlap_table`.
 
         Raises
         ------
@@ -385,27 +404,27 @@ class Localizer:
             chosen["most"] = int(most)
             chosen["description"] += f"; of these the {most} with the largest t at most"
         mask = np.zeros((1, self.space.n_neurons), dtype=bool)
-        mask[0, self._places(alpha, tail, most)] = True
+        mask[0, self._member_indices(alpha, tail, most)] = True
         info = {**self.info_, "threshold": chosen}
         return NetworkSet(self.space, self.components_, mask, self.name, self.metrics_, info, self.fit_texts_)
 
-    def _places(self, alpha: float, tail: str, most: int | None) -> np.ndarray:
-        """Give the places of the members, the largest ``|t|`` first."""
+    def _member_indices(self, alpha: float, tail: str, most: int | None) -> np.ndarray:
+        """Return the indices of the members, the largest ``|t|`` first."""
         if most is not None and most < 1:
             raise ValueError(f"most is {most}; it must be at least 1, or None for all.")
-        places = np.flatnonzero(self._fitted.members(alpha, tail))
-        return np.asarray(places[np.argsort(-np.abs(self._fitted.t[places]), kind="stable")][:most])
+        indices = np.flatnonzero(self._fitted.members(alpha, tail))
+        return np.asarray(indices[np.argsort(-np.abs(self._fitted.t[indices]), kind="stable")][:most])
 
     def table(self, alpha: float = ALPHA, tail: str = "two", most: int | None = None) -> pd.DataFrame:
         """List the members: ``layer, neuron, effect, t, p``, the largest ``|t|`` first."""
-        test, places = self._fitted, self._places(alpha, tail, most)
+        test, indices = self._fitted, self._member_indices(alpha, tail, most)
         return pd.DataFrame(
             {
-                "layer": self.space.layer_of[places],
-                "neuron": self.space.neuron_of[places],
-                "effect": test.effect[places],
-                "t": test.t[places],
-                "p": test.p(tail)[places],
+                "layer": self.space.layer_of[indices],
+                "neuron": self.space.neuron_of[indices],
+                "effect": test.effect[indices],
+                "t": test.t[indices],
+                "p": test.p(tail)[indices],
             }
         )
 
@@ -421,43 +440,43 @@ def localize(
     confounds: Sequence[str] = (),
     **parameters: Any,
 ) -> Localizer:
-    """Find the neurons that differ between conditions of what was recorded.
+    """Compute a localizer of the neurons that differ between conditions of recordings.
 
-    Texts held out for tests were not recorded, so that lesions of what is found can be scored on them.
+    Texts held out for evaluation were not recorded, so lesions of the localized neurons can be scored on them.
 
     Parameters
     ----------
     recordings : Recording or sequence of Recording
-        Of one site; corpora are conditions by themselves.
+        Recordings of one site; corpora are the default conditions.
     contrast : str or Contrast
-        Such as ``"code - prose"``.
+        Contrast, such as ``"code - prose"``.
     column : str, default="trial_type"
-        Column of the events that holds the conditions.
+        Column of the events with the conditions.
     confounds : sequence of str
-        Of `lmri.confounds.COLUMNS`, to be nuisance regressors of a contrast within texts.
+        Names from `lmri.confounds.COLUMNS`, as nuisance regressors of a contrast within texts.
     **parameters
-        As for `Localizer`.
+        Parameters of `Localizer`.
 
     Returns
     -------
     Localizer
-        Fitted. ``localizer.threshold()`` gives the network; ``study.save_decomposition(localizer, recordings, name)``
-        and ``study.save_networks(localizer.threshold(), name)`` store both.
+        Fitted localizer. ``localizer.threshold()`` returns the network; ``study.save_decomposition(localizer,
+        recordings, name)`` and ``study.save_networks(localizer.threshold(), name)`` store both.
 
     Raises
     ------
     SpaceMismatchError
-        If the recordings are of several sites.
+        If the recordings are from several sites.
     ValueError
-        As `Localizer.fit`.
+        For the reasons listed in `Localizer.fit`.
     """
     recordings = [recordings] if isinstance(recordings, Recording) else list(recordings)
     if not recordings:
-        raise ValueError("There is no recording. Give at least one, such as study.group().")
+        raise ValueError("recordings is empty. Pass at least one recording, such as study.group().")
     space = recordings[0].space
     for other in recordings[1:]:
         space.check_same(other.space, f"The recording of {other.corpus!r}")
-    hashes = {row.text_id: row.sha256 for one in recordings for row in one.texts.itertuples()}
+    hashes = {row.text_id: row.sha256 for recording in recordings for row in recording.texts.itertuples()}
     imgs = [img for recording in recordings for img in recording.imgs]
     events = [table for recording in recordings for table in recording.events]
     nuisance = select(recordings, confounds) if confounds else None

@@ -1,6 +1,7 @@
-"""How a localizer's networks overlap with those that a decomposition found, in other texts if the answer is to count.
+"""Overlap of a localizer's networks with networks of a decomposition, which should come from other texts.
 
-The null keeps how many members each of the two has in every layer, and draws which ones; its distribution is exact.
+Under the null, members are drawn at random with the observed number of members of both networks in every layer; its
+distribution is exact.
 """
 
 import warnings
@@ -18,22 +19,22 @@ OVERLAP_COLUMNS = ("first", "second", "n_first", "n_second", "n_both", "n_expect
 
 
 def overlap_p(space: NeuronSpace, ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """Compute how many members two random sets with these layer profiles share, and the chance of as many as here.
+    """Compute the expected overlap of two random sets with these layer profiles, and the p of the observed overlap.
 
-    In a layer of N neurons, sets of a and b share a hypergeometric number; layers are independent, so that their sum
-    has the convolved distribution. It is what infinitely many permutations within layers would give.
+    In a layer of N neurons, the overlap of sets of size a and b is hypergeometric; layers are independent, so the sum
+    has the convolved distribution. It is the limit of infinitely many permutations within layers.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space.
     ours, theirs : ndarray of bool, shape (n_neurons,)
-        Members.
+        Members of the two sets.
 
     Returns
     -------
     expected, p : float
-        Mean of the null, and one-sided P(at least as many shared). p is missing if either set is empty.
+        Mean of the null, and one-sided probability of at least the observed overlap. p is missing if a set is empty.
     """
     n_ours, n_theirs = space.count_per_layer(ours), space.count_per_layer(theirs)
     expected = float((n_ours * n_theirs / np.array(space.widths)).sum())
@@ -42,45 +43,47 @@ def overlap_p(space: NeuronSpace, ours: np.ndarray, theirs: np.ndarray) -> tuple
     chance = np.ones(1)
     for width, a, b in zip(space.widths, n_ours, n_theirs, strict=True):
         chance = np.convolve(chance, stats.hypergeom.pmf(np.arange(min(a, b) + 1), width, a, b))
-    # Summed from the small end, where rounding does not hide it.
+    # Summed from the smallest terms, to limit rounding errors.
     return expected, float(min(1.0, chance[::-1][: len(chance) - int((ours & theirs).sum())].sum()))
 
 
 def overlap_table(first: NetworkSet, second: NetworkSet) -> pd.DataFrame:
     """Compare the members of every network of one set with those of every network of another.
 
-    A small p says that both know the same neurons beyond what their layers explain. Neurons that are loud in any text
-    are found by contrasts and decompositions alike; p does not know of them.
+    A small p means that the overlap exceeds chance given the layer profiles. Neurons with large activity in any text
+    are selected by contrasts and decompositions alike; p does not account for them.
 
     Parameters
     ----------
     first, second : NetworkSet
-        Thresholded, over spaces of the same geometry; such as a localizer's, and those of an ICA of other texts.
+        Thresholded networks over spaces of the same geometry, such as a localizer's, and those from an ICA of other
+        texts.
 
     Returns
     -------
     DataFrame
-        A row a pair: ``first, second, n_first, n_second, n_both, n_expected, iou, dice, p, q``. IoU and Dice are
-        missing for two empty networks, p for any; q is p adjusted for the false discovery rate over the table.
+        Comparison, one row per pair: ``first, second, n_first, n_second, n_both, n_expected, iou, dice, p, q``. IoU and
+        Dice are missing if both networks are empty, p if any is; q is p adjusted for the false discovery rate over the
+        table.
 
     Raises
     ------
     SpaceMismatchError
         If the spaces differ.
     NotThresholdedError
-        If either set has no members yet.
+        If either set is not thresholded.
 
     Warns
     -----
     DataWarning
-        If both were found in the same texts: then they share noise, too.
+        If both sets were estimated from some of the same texts, whose noise they share.
     """
     first.space.check_same(second.space, f"The network set {second.method!r}")
     if shared := first.fit_texts & second.fit_texts:
         warnings.warn(
-            f"{first.method!r} and {second.method!r} were found in {len(shared)} of the same texts, so that they share "
-            "what is peculiar to these. An overlap counts if the networks come from other texts: decompose other "
-            "corpora (lmri decompose STUDY --corpus OTHER).",
+            f"{first.method!r} and {second.method!r} were estimated from {len(shared)} of the same texts, so their "
+            "overlap is biased by properties of these texts. Use networks from other texts: decompose other corpora "
+            "(lmri decompose STUDY --corpus OTHER).",
             DataWarning,
             stacklevel=2,
         )

@@ -73,14 +73,14 @@ class LocalizerSettings:
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """A stored localizer.
+    """Stored localizer.
 
     Parameters
     ----------
     networks : NetworkSet
-        The stored network.
+        Stored network.
     localizer : Localizer
-        The fitted localizer.
+        Fitted localizer.
     neurons : DataFrame
         Neurons of the network, one row each.
     overlaps : list of DataFrame
@@ -101,12 +101,12 @@ def localize_corpora(
     overlap: Sequence[str] = (),
     name: str | None = None,
 ) -> Localization:
-    """Find the neurons that differ between conditions, and store the localizer and its network.
+    """Compute a localizer of the neurons that differ between conditions, and store it with its network.
 
     Parameters
     ----------
     store : Store
-        The study.
+        Study.
     settings : LocalizerSettings
         Contrast, test and threshold.
     site : str, optional
@@ -125,9 +125,9 @@ def localize_corpora(
     """
     recordings = _recordings(store, settings, site, corpora)
     at = recordings[0].space.site
-    others = [store.open(NETWORKS_CODEC, one, at) for one in overlap]
+    others = [store.open(NETWORKS_CODEC, other, at) for other in overlap]
     logger.info("Localizing %s", settings.contrast)
-    found = localize(
+    localizer = localize(
         recordings,
         settings.contrast,
         settings.column,
@@ -140,13 +140,15 @@ def localize_corpora(
         match_positions=settings.match_positions,
         random_state=settings.seed,
     )
-    kept = (settings.alpha, settings.tail, settings.most)
-    label = name or (found.name if settings.tail == "two" else f"{found.name}-{settings.tail}")
-    networks = found.threshold(*kept)
-    save_decomposition(store, found, recordings, label)
+    selection = (settings.alpha, settings.tail, settings.most)
+    label = name or (localizer.name if settings.tail == "two" else f"{localizer.name}-{settings.tail}")
+    networks = localizer.threshold(*selection)
+    save_decomposition(store, localizer, recordings, label)
     save_networks(store, networks, label)
     stored = store.open(NETWORKS_CODEC, label, at)
-    return Localization(stored, found, found.table(*kept), [overlap_table(stored, one) for one in others])
+    return Localization(
+        stored, localizer, localizer.table(*selection), [overlap_table(stored, other) for other in others]
+    )
 
 
 def _recordings(
@@ -158,5 +160,5 @@ def _recordings(
         return store.group(site, corpora)
     at = store.site(site)
     corpora = [corpora] if isinstance(corpora, str) else corpora
-    parsed.check_present(corpora or [one.corpus for one in store.recordings(at)], f"the corpora at {at}")
+    parsed.check_present(corpora or [recording.corpus for recording in store.recordings(at)], f"the corpora at {at}")
     return store.group(at, parsed.conditions)

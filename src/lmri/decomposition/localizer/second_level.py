@@ -1,6 +1,7 @@
-"""The second level: tests over texts or runs, never over tokens.
+"""Second level: tests over texts or runs, never over tokens.
 
-By permutation, p is corrected by the largest t over all neurons; by nilearn's `SecondLevelModel`, p is of each neuron.
+In permutation tests, p is corrected by the largest t over all neurons; p from nilearn's `SecondLevelModel` is
+uncorrected.
 """
 
 import itertools
@@ -28,26 +29,26 @@ _BLOCK = 50  # relabellings at once
 
 @dataclass(frozen=True, eq=False)
 class SecondLevel:
-    """A test of one contrast at every neuron.
+    """Test of one contrast at every neuron.
 
     Parameters
     ----------
     effect : ndarray of shape (n_neurons,)
-        The contrast of means, in units of the data.
+        Contrast of means, in units of the data.
     t : ndarray of shape (n_neurons,)
-        The effect over its standard error over units.
+        Ratio of the effect to its standard error over units.
     kind : {"max_t", "parametric"}
-        Where p comes from.
+        Kind of test: permutation or parametric.
     n_units : int
-        Texts or runs.
+        Number of texts or runs.
     df : float
-        Degrees of freedom, of the parametric test only.
+        Degrees of freedom, only of the parametric test.
     extremes : ndarray of shape (n_permutations, 2)
-        Smallest and largest t over neurons of every relabelling.
+        Smallest and largest t over neurons for every relabelling.
     exact : bool
-        Whether these are all relabellings.
+        Whether all relabellings were used.
     shares : dict
-        By tail, the share of relabellings that cannot differ from the observed one.
+        Share of relabellings that are equivalent to the observed one, by tail.
     """
 
     effect: np.ndarray
@@ -60,25 +61,25 @@ class SecondLevel:
     shares: dict[str, float] = field(default_factory=dict)
 
     def p(self, tail: str = "two") -> np.ndarray:
-        """Give p of every neuron, ``(n_neurons,)``: corrected over neurons for ``max_t``, of each one otherwise."""
+        """Compute p of every neuron, ``(n_neurons,)``: corrected over neurons for ``max_t``, otherwise uncorrected."""
         check_tail(tail)
         size = {"two": np.abs(self.t), "positive": self.t, "negative": -self.t}[tail]
         if self.kind == "parametric":
             p = (2 if tail == "two" else 1) * stats.t.sf(size, self.df)
-            # A neuron that does not vary was not tested.
+            # Constant neurons were not tested.
             return np.asarray(np.where(self.t == 0, 1.0, p))
         largest = {
             "two": np.abs(self.extremes).max(axis=1),
             "positive": self.extremes[:, 1],
             "negative": -self.extremes[:, 0],
         }[tail]
-        # The same relabelling may come out different in the last bit; all relabellings contain the observed one.
+        # t of the same relabelling may differ in the last bit; the relabellings include the observed one.
         reached = len(largest) - np.searchsorted(np.sort(largest), size - 1e-9 * np.abs(size))
         p = reached / len(largest) if self.exact else (reached + 1) / (len(largest) + 1)
         return np.asarray(np.where(self.t == 0, 1.0, p))
 
     def p_floor(self, tail: str = "two") -> float:
-        """Give the smallest possible p; 0 for the parametric test, which has none."""
+        """Compute the smallest possible p; 0 for the parametric test, which has no minimum."""
         check_tail(tail)
         if self.kind == "parametric":
             return 0.0
@@ -86,27 +87,28 @@ class SecondLevel:
         return share if self.exact else max(share, 1 / (len(self.extremes) + 1))
 
     def members(self, alpha: float = ALPHA, tail: str = "two") -> np.ndarray:
-        """Say which neurons differ: familywise error `alpha` for ``max_t``, false discovery rate for ``parametric``.
+        """Return the significant neurons: at familywise error `alpha` for ``max_t``, FDR `alpha` for ``parametric``.
 
         Raises
         ------
         ValueError
-            If `alpha` is below the smallest possible p, so that nothing could be found.
+            If `alpha` is below the smallest possible p, so that no neuron could be significant.
         """
         if not 0 < alpha < 1:
-            raise ValueError(f"alpha is {alpha}; it must lie between 0 and 1.")
+            raise ValueError(f"alpha is {alpha}; it must be between 0 and 1.")
         floor = self.p_floor(tail)
         if floor > alpha:
             raise ValueError(
                 f"With {self.n_units} units and {len(self.extremes)} permutations the smallest possible p is "
-                f"{floor:.3g}, above alpha = {alpha:g}: nothing could be found. Take more texts (within texts: shorter "
-                "runs, or texts as units, unit='text', --unit text), more permutations, or test='parametric'."
+                f"{floor:.3g}, above alpha = {alpha:g}, so no neuron could be significant. Use more texts (within "
+                "texts: shorter runs, or texts as units, unit='text', --unit text), more permutations, or "
+                "test='parametric'."
             )
         p = self.p(tail)
         return np.asarray((q_values(p) if self.kind == "parametric" else p) <= alpha) & (self.t != 0)
 
     def describe(self, tail: str = "two") -> str:
-        """Say in a sentence what the threshold controls, and what was permuted."""
+        """Describe the error rate that the threshold controls, and the permutations."""
         side = {"two": "two-sided", "positive": "one-sided, positive", "negative": "one-sided, negative"}[tail]
         if self.kind == "parametric":
             return f"{side} FDR over neurons; p from t over {self.n_units} units (nilearn's second level)"
@@ -115,7 +117,7 @@ class SecondLevel:
 
 
 def check_tail(tail: str) -> None:
-    """Refuse a tail that is none."""
+    """Raise an error for an unknown tail."""
     if tail not in TAILS:
         raise ValueError(f"tail is {tail!r}; accepted are {', '.join(map(repr, TAILS))}.")
 
@@ -131,28 +133,28 @@ def between_texts(
 ) -> SecondLevel:
     """Test a contrast between texts, each of which is in one condition.
 
-    By permutation, labels of texts are exchanged. With two conditions t is Welch's; with more, weighted means and their
-    variances are combined the same way, so that conditions may differ in spread and in number [1]_. With more than two,
-    conditions may differ although the contrast is 0; such differences are taken out before anything is exchanged [2]_.
-    Left in, all neurons that know them would go up and down together in every relabelling, and the largest t over
-    neurons would be that of a single one.
+    In a permutation test, labels of texts are exchanged. With two conditions t is Welch's; with more, weighted means
+    and their variances are combined in the same way, so that conditions may differ in spread and in number [1]_. With
+    more than two, conditions may differ although the contrast is 0; such differences are regressed out before labels
+    are exchanged [2]_. Otherwise t of all neurons with these differences would vary together across relabellings, and
+    the largest t over neurons would be distributed as for a single neuron.
 
     Parameters
     ----------
     means : ndarray of shape (n_texts, n_neurons)
-        A row a text.
+        Mean activity, one row per text.
     labels : sequence of str, length n_texts
         Condition of every text, all of them in the contrast.
     contrast : Contrast
         Weights of the conditions.
     kind : {"max_t", "parametric"}, default="max_t"
-        Permutation of labels, or nilearn's `SecondLevelModel` with a column a condition and one variance for all.
+        Permutation of labels, or nilearn's `SecondLevelModel` with one column per condition and a common variance.
     n_permutations : int, default=1000
-        Where there are no more distinct relabellings than this, all are taken and p is exact.
+        Number of permutations. If there are at most as many distinct relabellings, all are used and p is exact.
     seed : int, default=0
-        Of the permutations.
+        Random seed of the permutations.
     space : NeuronSpace, optional
-        Needed for ``"parametric"``, as nilearn takes images.
+        Neuron space; required for ``"parametric"``, because nilearn expects images.
 
     Returns
     -------
@@ -175,7 +177,7 @@ def between_texts(
     counts = np.bincount(codes, minlength=len(contrast.conditions))
     if counts.min() < 2:
         few = ", ".join(f"{name!r} {count}" for name, count in zip(contrast.conditions, counts, strict=True))
-        raise ValueError(f"Texts by condition: {few}; each needs at least 2. Record more, or leave the condition out.")
+        raise ValueError(f"Texts per condition: {few}; each needs at least 2. Record more, or leave the condition out.")
     group = np.stack([Y[codes == code].mean(axis=0) for code in range(len(counts))])
     effect = np.array(contrast.values) @ group
     if kind == "parametric":
@@ -210,7 +212,7 @@ def within_units(
     effects : ndarray of shape (n_units, n_neurons)
         First-level effects, not z.
     kind, n_permutations, seed, space
-        As for `between_texts`; flips take the place of relabellings, and a mean that of the contrast.
+        Parameters of `between_texts`, with sign flips instead of relabellings, and the mean instead of the contrast.
 
     Returns
     -------
@@ -225,7 +227,7 @@ def within_units(
     Y = _checked(effects, kind, n_permutations)
     n = len(Y)
     if n < 2:
-        raise ValueError(f"There is {n} unit with all conditions; a test needs more, at least 6 for p = 0.05.")
+        raise ValueError(f"There is {n} unit with all conditions. A test needs more, at least 6 for p = 0.05.")
     effect = Y.mean(axis=0)
     if kind == "parametric":
         return _parametric(Y, pd.DataFrame({"mean": np.ones(n)}), np.ones(1), effect, space)
@@ -239,6 +241,7 @@ def within_units(
 
 
 def _checked(values: np.ndarray, kind: str, n_permutations: int) -> np.ndarray:
+    """Return values as float64; raise an error for invalid values or options."""
     if kind not in TESTS:
         raise ValueError(f"test is {kind!r}; accepted are {', '.join(map(repr, TESTS))}.")
     if n_permutations < 1:
@@ -247,7 +250,7 @@ def _checked(values: np.ndarray, kind: str, n_permutations: int) -> np.ndarray:
     if Y.ndim != 2 or not np.isfinite(Y).all():
         raise ValueError(
             f"The maps to test have shape {Y.shape}{'' if Y.ndim != 2 else ' and hold NaN or infinity'}; accepted are "
-            "finite values (n_units, n_neurons). Record again, in float32."
+            "finite values of shape (n_units, n_neurons). Record again, in float32."
         )
     return Y
 
@@ -260,6 +263,7 @@ def _by_permutation(
     exact: bool,
     shares: dict[str, float],
 ) -> SecondLevel:
+    """Compute t, and its extremes over neurons for every relabelling."""
     extremes = np.empty((len(relabelled), 2))
     for first in range(0, len(relabelled), _BLOCK):
         t = statistic(relabelled[first : first + _BLOCK])
@@ -271,17 +275,17 @@ def _by_permutation(
 def _parametric(
     Y: np.ndarray, design: pd.DataFrame, weights: np.ndarray, effect: np.ndarray, space: NeuronSpace | None
 ) -> SecondLevel:
-    """Fit nilearn's second level, on images."""
-    from nilearn.glm.second_level import SecondLevelModel  # takes seconds to load, and permutations do without
+    """Fit nilearn's second level to images."""
+    from nilearn.glm.second_level import SecondLevelModel  # slow to import, and not needed for permutations
 
     if space is None:
-        raise ValueError("test='parametric' needs the space of the neurons, because nilearn takes images. Give space.")
+        raise ValueError("space is missing; test='parametric' needs it, because nilearn expects images. Pass space.")
     df = len(Y) - design.shape[1]
     model = SecondLevelModel(mask_img=space.mask_img, smoothing_fwhm=None, verbose=0)
     alive = Y.std(axis=0) > 0
     model.fit([space.to_img(row.astype(np.float32), "estimate") for row in Y], design_matrix=design)
     img: Any = model.compute_contrast(weights, second_level_stat_type="t", output_type="stat")
-    # nilearn leaves rounding, or NaN, where a neuron does not vary.
+    # For constant neurons nilearn returns rounding errors or NaN.
     data = np.nan_to_num(np.asarray(img.dataobj, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     t = np.asarray(data.reshape(-1, order="F")[space.inside])
     return SecondLevel(effect, np.where(alive, t, 0.0), "parametric", len(Y), df=df)

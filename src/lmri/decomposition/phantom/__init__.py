@@ -1,4 +1,4 @@
-"""Phantoms: planted networks in any space, nulls, and what methods and thresholds make of both."""
+"""Phantoms: planted networks in any space, nulls, and the performance of methods and thresholds on both."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""The table of phantoms for people: four short ones, on the screen and in the docs."""
+"""Summary tables of phantoms for the screen and the documentation."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ _POWERS = tuple(
 
 
 def maps_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Take from `table` what does not depend on the threshold: a row a phantom and method."""
+    """Select the columns of `table` that do not depend on the threshold: one row per phantom and method."""
     rows = table[~table["is_null"]].drop_duplicates(["data", "method"])
     shown = pd.DataFrame(
         {
@@ -36,7 +36,7 @@ def maps_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def thresholds_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Take from `table` what thresholds keep of planted networks; those that raised for every seed are left out."""
+    """Select the results of thresholds on planted networks; thresholds that failed for every seed are left out."""
     rows = table[~table["is_null"] & (table["n_failed"] < table["n_seeds"])]
     powers = {shown: _percent(rows[name]) for shown, name in zip(_POWERS, EFFECTS, strict=True)}
     shown = pd.DataFrame(
@@ -55,7 +55,7 @@ def thresholds_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def nulls_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Take from `table` what thresholds keep of nothing; those that raised for every seed are left out."""
+    """Select the results of thresholds on nulls; thresholds that failed for every seed are left out."""
     rows = table[table["is_null"] & (table["n_failed"] < table["n_seeds"])]
     ends = zip(_percent(rows["maps_kept_low"]), _percent(rows["maps_kept_high"]), strict=True)
     shown = pd.DataFrame(
@@ -73,7 +73,7 @@ def nulls_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """List what raised: ``data, method, threshold, failed, why``; thresholds and data of one reason share a row."""
+    """List failures: ``data, method, threshold, failed, why``; thresholds and data with the same reason share a row."""
     rows = table[table["note"] != ""]
     listed = [
         {
@@ -87,17 +87,17 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Write `table` for the docs: maps, thresholds, nulls, and what failed and why.
+    """Format `table` for the documentation: maps, thresholds, nulls, and failures with their reasons.
 
     Parameters
     ----------
     table : DataFrame
-        Of `table`.
+        Result of `lmri.phantom.table`.
 
     Returns
     -------
     str
-        Markdown. Missing values are a dash.
+        Markdown; missing values are dashes.
     """
     parts = [
         (
@@ -114,31 +114,36 @@ def markdown(table: pd.DataFrame) -> str:
             thresholds_table(table),
         ),
         (
-            "What is found where nothing is",
-            "Maps that keep any neuron, with the exact binomial interval as if maps were independent.",
+            "False positives on nulls",
+            "Share of maps that keep any neuron, with the exact binomial interval as if maps were independent.",
             nulls_table(table),
         ),
-        ("What failed", "These are in no other number.", failures(table)),
+        ("What failed", "Failures are excluded from all other numbers.", failures(table)),
     ]
     return "\n".join(f"## {title}\n\n{text}\n\n{_rows(part)}" for title, text, part in parts if len(part))
 
 
 def _rows(table: pd.DataFrame) -> str:
+    """Format a table as Markdown."""
     lines = [list(table), ["---"] * len(table.columns), *table.itertuples(index=False)]
     return "".join("| " + " | ".join(str(value).replace("|", "\\|") for value in line) + " |\n" for line in lines)
 
 
 def _number(values: pd.Series) -> list[str]:
+    """Format numbers with at most one decimal."""
     return ["–" if pd.isna(value) else f"{value:.1f}".removesuffix(".0") for value in values]
 
 
 def _decimals(values: pd.Series) -> list[str]:
+    """Format numbers with three decimals."""
     return ["–" if pd.isna(value) else f"{value:.3f}" for value in values]
 
 
 def _percent(values: pd.Series) -> list[str]:
+    """Format shares as percentages."""
     return ["–" if pd.isna(value) else f"{100 * value:.1f} %" for value in values]
 
 
 def _of(values: pd.Series, whole: pd.Series) -> list[str]:
+    """Format counts with their totals."""
     return [f"{value} of {n}" for value, n in zip(values, whole, strict=True)]

@@ -1,4 +1,4 @@
-"""Nulls: recordings in which no neurons work together, so that whatever a method finds in them is false."""
+"""Nulls: recordings without co-activation, in which all networks are false positives."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,19 +8,19 @@ from lmri.decomposition.phantom.planting import Phantom
 from lmri.space import Img, NeuronSpace
 
 T_DOF = 5
-"""Degrees of freedom of the heavy-tailed null: the fewest at which kurtosis is finite."""
+"""Degrees of freedom of the heavy-tailed null, the smallest number with a finite kurtosis."""
 
 SCALE_SD = 1.5
-"""Standard deviation of the logarithm of the neurons' scales; the largest of 9,216 is some 300 times the median."""
+"""Standard deviation of the logarithm of the neurons' scales; the largest of 9,216 is about 300 times the median."""
 
 
 def gaussian(space: NeuronSpace, n_runs: int = 10, n_volumes: int = 300, random_state: int = 0) -> Phantom:
-    """Record Gaussian noise of sd 1, independent for every neuron and volume."""
+    """Simulate Gaussian noise of sd 1, independent across neurons and volumes."""
     return _noise("gaussian", lambda rng, shape: rng.normal(size=shape), space, n_runs, n_volumes, random_state)
 
 
 def t5(space: NeuronSpace, n_runs: int = 10, n_volumes: int = 300, random_state: int = 0) -> Phantom:
-    """Record heavy-tailed noise, Student's t with 5 degrees of freedom scaled to sd 1."""
+    """Simulate heavy-tailed noise, Student's t with 5 degrees of freedom scaled to sd 1."""
     scale = np.sqrt((T_DOF - 2) / T_DOF)
     return _noise(
         "t5", lambda rng, shape: scale * rng.standard_t(T_DOF, size=shape), space, n_runs, n_volumes, random_state
@@ -28,9 +28,9 @@ def t5(space: NeuronSpace, n_runs: int = 10, n_volumes: int = 300, random_state:
 
 
 def lognormal(space: NeuronSpace, n_runs: int = 10, n_volumes: int = 300, random_state: int = 0) -> Phantom:
-    """Record Gaussian noise with lognormal scales over neurons, the same in all runs.
+    """Simulate Gaussian noise with lognormal scales over neurons, equal in all runs.
 
-    Z-scoring undoes the scales; every other standardization leaves a few neurons with nearly all of the variance.
+    Z-scoring removes the scales; with other standardizations a few neurons have nearly all of the variance.
     """
     scales = np.exp(SCALE_SD * np.random.default_rng([random_state, 1]).normal(size=space.n_neurons))
     return _noise(
@@ -46,8 +46,9 @@ def _noise(
     n_volumes: int,
     random_state: int,
 ) -> Phantom:
+    """Simulate runs of noise."""
     if n_runs < 1 or n_volumes < 2:
-        raise ValueError(f"n_runs is {n_runs} and n_volumes {n_volumes}; at least 1 and 2 are needed.")
+        raise ValueError(f"n_runs is {n_runs} and n_volumes is {n_volumes}; they must be at least 1 and 2.")
     rng = np.random.default_rng(random_state)
     imgs = [space.to_img(draw(rng, (n_volumes, space.n_neurons)).astype(np.float32)) for _ in range(n_runs)]
     parameters = {"n_runs": n_runs, "n_volumes": n_volumes, "random_state": random_state}
@@ -55,32 +56,33 @@ def _noise(
 
 
 def salmon(imgs: Sequence[Img], space: NeuronSpace, random_state: int = 0) -> Phantom:
-    """Shift every neuron of a real recording circularly, each on its own, within its run.
+    """Shift every neuron of a real recording circularly and independently within its run.
 
-    Every neuron keeps its values in each run, so its distribution and (but for one seam) its autocorrelation; what it
-    shared with other neurons is gone. Shuffling volumes jointly would not do: principal and independent components are
-    the same for any order of the volumes. Named after the salmon whose brain responded without being alive [1]_.
+    Every neuron keeps its values in each run, and thus its distribution and (except for one seam) its autocorrelation;
+    co-activation with other neurons is removed. Shuffling volumes jointly would be ineffective: principal and
+    independent components are the same for any order of the volumes. Named after the dead salmon with significant brain
+    activity [1]_.
 
     Parameters
     ----------
     imgs : sequence of path or Nifti1Image
-        4D, such as ``recording.imgs``.
+        4D images, such as ``recording.imgs``.
     space : NeuronSpace
-        Their neurons.
+        Neuron space of the images.
     random_state : int, default=0
-        Seed. Shifts are uniform from 1 to one less than the volumes of the run, and new in each run.
+        Random seed. Shifts are uniform from 1 to the number of volumes of the run minus 1, and new in each run.
 
     Returns
     -------
     Phantom
-        A null with as many runs and volumes; held in memory.
+        Null with the same numbers of runs and volumes, held in memory.
 
     Raises
     ------
     ValueError
-        If there is no image, or a run has fewer than two volumes.
+        If there are no images, or a run has fewer than two volumes.
     SpaceMismatchError
-        If an image is not of `space`.
+        If an image does not match `space`.
 
     References
     ----------
@@ -89,7 +91,7 @@ def salmon(imgs: Sequence[Img], space: NeuronSpace, random_state: int = 0) -> Ph
        1, 1–5.
     """
     if not imgs:
-        raise ValueError("imgs is empty; give at least one 4D image, such as recording.imgs.")
+        raise ValueError("imgs is empty. Pass at least one 4D image, such as recording.imgs.")
     rng = np.random.default_rng(random_state)
     shifted = [space.to_img(shift(np.atleast_2d(space.from_img(img)), rng)) for img in imgs]
     n_volumes = [img.shape[3] for img in shifted]
@@ -98,18 +100,19 @@ def salmon(imgs: Sequence[Img], space: NeuronSpace, random_state: int = 0) -> Ph
 
 
 def shift(run: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shift every column of `run`, ``(n_volumes, n_neurons)``, circularly by its own random number of rows, never 0."""
+    """Shift every column of `run`, ``(n_volumes, n_neurons)``, circularly by its own random number of rows except 0."""
     n_volumes, n_neurons = run.shape
     if n_volumes < 2:
-        raise ValueError(f"A run has {n_volumes} volume, which cannot be shifted. Leave it out, or pack longer runs.")
+        raise ValueError(f"A run of {n_volumes} volume cannot be shifted. Leave it out, or pack longer runs.")
     by = rng.integers(1, n_volumes, n_neurons)
     return np.take_along_axis(run, (np.arange(n_volumes)[:, None] - by) % n_volumes, axis=0)
 
 
 def _null(space: NeuronSpace, imgs: list, name: str, parameters: dict) -> Phantom:
+    """Create a phantom without planted networks."""
     courses = [np.zeros((img.shape[3], 0)) for img in imgs]
     return Phantom(space, np.zeros((0, space.n_neurons)), courses, imgs, name, parameters=parameters)
 
 
 NULLS: dict[str, Callable[..., Phantom]] = {"gaussian": gaussian, "t5": t5, "lognormal": lognormal, "salmon": salmon}
-"""By name; `salmon` takes a recording, the others a space and sizes."""
+"""Nulls by name; `salmon` needs a recording, the others need a space and sizes."""

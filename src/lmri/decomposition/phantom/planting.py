@@ -1,4 +1,4 @@
-"""Planted networks: recordings of which it is known which neurons work together, and how strongly."""
+"""Planted networks: simulated recordings with known members and strengths of networks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,27 +13,28 @@ from lmri.space import NeuronSpace
 from lmri.storage import save_img, write_json, write_table
 
 MASSIVE = 100.0
-"""Level of a massive neuron, in noise sds."""
+"""Activity of a massive neuron, in noise sds."""
 
 MASSIVE_SHARE = 0.01
-"""Share of the volumes at which all massive neurons spike together."""
+"""Share of volumes at which all massive neurons spike together."""
 
 TREND_SHARE = 0.1
-"""Share of the neurons that follow the position in the run, where there is a trend."""
+"""Share of neurons that depend on the position in the run, if there is a trend."""
 
 GRADES = (0.2, 1.8)
-"""Range of graded weights, in strengths of the network; uniform, so that their mean is the strength."""
+"""Range of graded weights relative to the strength of the network; uniform, so that their mean is the strength."""
 
 SPARSE_SHARE = 0.1
-"""Share of the volumes at which a network with sparse time courses is active."""
+"""Share of volumes at which a network with sparse time courses is active."""
 
 
 def _sparse(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Draw time courses that are 0 at most volumes."""
     active = rng.random(shape) < SPARSE_SHARE
     return np.where(active, rng.laplace(scale=1 / np.sqrt(2 * SPARSE_SHARE), size=shape), 0)
 
 
-# All of mean 0 and variance 1, so that a weight is an effect in units of the activations.
+# All have mean 0 and variance 1, so that a weight is an effect in activation units.
 TIME_COURSES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
     "laplace": lambda rng, shape: rng.laplace(scale=np.sqrt(0.5), size=shape),
     "sparse": _sparse,
@@ -45,24 +46,24 @@ WEIGHTS = ("sharp", "graded")
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """A simulated recording, and what is true of it.
+    """Simulated recording with its ground truth.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space.
     maps : ndarray of shape (n_networks, n_neurons)
-        Planted weights, activation units per sd of the time course; 0 outside a network. No row in a null.
+        Planted weights, in activation units per sd of the time course; 0 outside a network. Nulls have no rows.
     time_courses : list of ndarray of shape (n_volumes, n_networks)
-        One array a run, of variance 1; 0 throughout a run that does not engage the network.
+        Time courses of variance 1, one array per run; 0 in runs in which the network is inactive.
     imgs : list of Nifti1Image
-        4D, one a run, in memory.
+        4D images, one per run, in memory.
     name : str
-        What tables call it.
+        Name in tables.
     noise_sd : float
-        Standard deviation of the noise that was added, activation units: what effects are measured in.
+        Standard deviation of the added noise, in activation units; the unit of effects.
     parameters : dict
-        What it was made with.
+        Parameters of the simulation.
     """
 
     space: NeuronSpace
@@ -75,12 +76,12 @@ class Phantom:
 
     @property
     def is_null(self) -> bool:
-        """Whether nothing was planted, so that whatever is found is false."""
+        """Whether there are no planted networks, so that all estimated networks are false positives."""
         return len(self.maps) == 0
 
     @property
     def members(self) -> np.ndarray:
-        """Planted neurons: bool, ``(n_networks, n_neurons)``."""
+        """Planted members: bool, ``(n_networks, n_neurons)``."""
         return self.maps != 0
 
     @property
@@ -94,13 +95,13 @@ class Phantom:
         return self.effects.sum(axis=1) / self.members.sum(axis=1)
 
     def save(self, folder: str | Path) -> Path:
-        """Write images, truth and parameters into a new folder, for a viewer or for other software.
+        """Write images, ground truth and parameters to a new folder, for viewers or other software.
 
         Parameters
         ----------
         folder : str or Path
-            Made here. It gets ``run-01_bold.nii`` and so on, ``mask.nii.gz``, ``phantom.json`` and, unless this is a
-            null, ``truth.nii.gz`` (a volume a network) and ``run-01_timecourses.tsv``.
+            New folder. Its files are ``run-01_bold.nii`` and so on, ``mask.nii.gz``, ``phantom.json`` and, except for
+            nulls, ``truth.nii.gz`` (one volume per network) and ``run-01_timecourses.tsv``.
 
         Returns
         -------
@@ -114,7 +115,7 @@ class Phantom:
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ValueError(f"{folder} exists and is not empty. Nothing was overwritten: choose another folder.")
+            raise ValueError(f"{folder} exists and is not empty. Nothing was overwritten. Choose another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         for number, img in enumerate(self.imgs, start=1):
             save_img(img, folder / f"run-{number:02d}_bold.nii")
@@ -154,53 +155,55 @@ def plant(
     random_state: int = 0,
     name: str = "planted",
 ) -> Phantom:
-    """Plant sparse networks, scattered over all layers, in Gaussian noise.
+    """Simulate a recording with sparse networks, scattered over all layers, in Gaussian noise.
 
-    A run is ``time_courses @ maps + trend + noise``, and massive neurons replace what they would have been. Neurons are
-    drawn for each network on its own, so networks overlap as much as chance has it.
+    A run is ``time_courses @ maps + trend + noise``; the activity of massive neurons is replaced. Members are drawn
+    independently for each network, so networks overlap by chance.
 
     Parameters
     ----------
     space : NeuronSpace
-        Any; a real model's too.
+        Neuron space, simulated or of a real model.
     n_networks : int, default=20
-        How many.
+        Number of networks.
     share : float, default=0.01
         Share of the neurons in each network.
     minority : float, default=0.1
-        Share of a network's members whose weight is negative, below 0.5: the majority is what makes the sign.
+        Share of a network's members with a negative weight, below 0.5, so that the majority determines the sign.
     weights : {"sharp", "graded"}, default="sharp"
-        Whether all members of a network have the same absolute weight, or a uniform one from 0.2 to 1.8 times that.
+        Distribution of absolute weights in a network: constant, or uniform from 0.2 to 1.8 times the strength.
     strength : (float, float), default=(1.0, 1.0)
-        Weakest and strongest network, in noise sds; evenly spaced between them on a logarithmic scale.
+        Strengths of the weakest and strongest network, in noise sds; the others are evenly spaced on a log scale.
     n_runs, n_volumes : int, default=10, 300
-        Runs, and volumes of each.
+        Numbers of runs, and of volumes per run.
     n_engaged : int, optional
-        Networks that are active in each run, all by default. Every network is engaged as often as any other, give or
-        take one run.
+        Number of active networks per run, all by default. The number of runs in which a network is active differs by at
+        most one between networks.
     time_courses : {"laplace", "sparse", "gaussian"}, default="laplace"
-        Super-Gaussian, active at a tenth of the volumes only, or Gaussian; independent from volume to volume.
+        Distribution of time courses: super-Gaussian, nonzero at a tenth of the volumes, or Gaussian; independent across
+        volumes.
     n_massive : int, default=0
-        Neurons outside all networks at 100 noise sds, which double at the same few volumes (1 %), as massive
-        activations do.
+        Number of neurons outside all networks at 100 noise sds, which double at the same 1 % of the volumes, like
+        massive activations.
     trend : float, default=0
-        Noise sds by which a tenth of the neurons follow the position in the run, with Gaussian weights.
+        Strength, in noise sds, of the dependence of a tenth of the neurons on the position in the run, with Gaussian
+        weights.
     noise_sd : float, default=1
-        Activation units.
+        Standard deviation of the noise, in activation units.
     random_state : int, default=0
-        Seed.
+        Random seed.
     name : str
-        What tables call it.
+        Name in tables.
 
     Returns
     -------
     Phantom
-        The recording and its truth.
+        Recording with its ground truth.
 
     Raises
     ------
     ValueError
-        If a network would have no neuron or no run, or a value is out of its range.
+        If a network would have no neurons or no runs, or a value is out of range.
     """
     parameters = {key: value for key, value in locals().items() if key not in ("space", "name")}
     parameters["strength"] = list(strength)
@@ -210,17 +213,17 @@ def plant(
     rng = np.random.default_rng(random_state)
 
     maps = np.zeros((n_networks, space.n_neurons))
-    for number, own in enumerate(rng.permutation(np.geomspace(*strength, n_networks))):
+    for number, network_strength in enumerate(rng.permutation(np.geomspace(*strength, n_networks))):
         neurons = rng.choice(space.n_neurons, size, replace=False)
         sizes = np.ones(size) if weights == "sharp" else rng.uniform(*GRADES, size)
         signs = np.where(np.arange(size) < round(minority * size), -1, 1)
-        maps[number, neurons] = own * noise_sd * sizes * signs
+        maps[number, neurons] = network_strength * noise_sd * sizes * signs
 
     courses = [TIME_COURSES[time_courses](rng, (n_volumes, n_networks)) for _ in range(n_runs)]
     courses = [course * on for course, on in zip(courses, engagement(n_runs, n_networks, n_engaged, rng), strict=True)]
     drifting = np.zeros(space.n_neurons)
-    places = rng.choice(space.n_neurons, round(TREND_SHARE * space.n_neurons), replace=False)
-    drifting[places] = trend * noise_sd * rng.normal(size=len(places))
+    drifting_neurons = rng.choice(space.n_neurons, round(TREND_SHARE * space.n_neurons), replace=False)
+    drifting[drifting_neurons] = trend * noise_sd * rng.normal(size=len(drifting_neurons))
     position = (np.arange(n_volumes) - (n_volumes - 1) / 2) / np.sqrt((n_volumes**2 - 1) / 12)  # mean 0, variance 1
     massive = rng.choice(np.flatnonzero(~maps.any(axis=0)), n_massive, replace=False)
 
@@ -240,24 +243,26 @@ def plant(
 
 
 def engagement(n_runs: int, n_networks: int, n_engaged: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw which networks each run engages, every one as often as any other, give or take one run.
+    """Draw the active networks of each run, such that all networks are active in equally many runs, up to one.
 
-    Free draws would leave some networks out of all runs (5 of 20 in 10 runs: one on average), and nothing could find
-    those.
+    With independent draws some networks would be inactive in all runs (5 of 20 in 10 runs: one on average) and could
+    not be detected.
 
     Returns
     -------
     ndarray of bool, shape (n_runs, n_networks)
+        Whether each network is active.
     """
     engaged = np.zeros((n_runs, n_networks), dtype=bool)
     for run in range(n_runs):
-        # The least engaged so far; ties in random order.
+        # Networks that were active least often, with ties in random order.
         order = np.lexsort((rng.random(n_networks), engaged.sum(axis=0)))
         engaged[run, order[:n_engaged]] = True
     return engaged
 
 
 def _check(space: NeuronSpace, parameters: Mapping[str, Any], size: int, n_engaged: int) -> None:
+    """Raise an error for parameters out of range."""
     for key in ("n_networks", "n_runs"):
         if parameters[key] < 1:
             raise ValueError(f"{key} is {parameters[key]}; it must be at least 1.")
@@ -266,11 +271,11 @@ def _check(space: NeuronSpace, parameters: Mapping[str, Any], size: int, n_engag
     if not 1 <= size < space.n_neurons:
         raise ValueError(
             f"share is {parameters['share']}, which is {size} of {space.n_neurons} neurons; a network needs at least 1 "
-            "and not all. Use another share."
+            "neuron, but not all. Use another share."
         )
     if not 0 <= parameters["minority"] < 0.5:
         raise ValueError(
-            f"minority is {parameters['minority']}; accepted is 0 up to below 0.5, where a network has no sign."
+            f"minority is {parameters['minority']}; it must be at least 0 and below 0.5, where the sign is undefined."
         )
     for key, accepted in (("weights", WEIGHTS), ("time_courses", tuple(TIME_COURSES))):
         if parameters[key] not in accepted:
@@ -279,11 +284,11 @@ def _check(space: NeuronSpace, parameters: Mapping[str, Any], size: int, n_engag
     if not 0 < low <= high:
         raise ValueError(f"strength is {(low, high)}; it must be two numbers above 0, the lower one first.")
     if not 1 <= n_engaged <= parameters["n_networks"]:
-        raise ValueError(f"n_engaged is {n_engaged}; it must lie between 1 and n_networks={parameters['n_networks']}.")
+        raise ValueError(f"n_engaged is {n_engaged}; it must be between 1 and n_networks={parameters['n_networks']}.")
     if n_engaged * parameters["n_runs"] < parameters["n_networks"]:
         raise ValueError(
-            f"{parameters['n_runs']} runs that engage {n_engaged} networks each leave some of the "
-            f"{parameters['n_networks']} out, and nothing could find those. Use more runs, or a larger n_engaged."
+            f"{parameters['n_runs']} runs with {n_engaged} active networks each cannot include all "
+            f"{parameters['n_networks']} networks. Use more runs, or a larger n_engaged."
         )
     for key in ("trend", "n_massive"):
         if parameters[key] < 0:

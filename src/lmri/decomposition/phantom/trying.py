@@ -1,4 +1,4 @@
-"""Trying methods and thresholds on named phantoms and nulls, in simulated neurons or in those of a study."""
+"""Evaluation of methods and thresholds on named phantoms and nulls, in simulated neurons or neurons of a study."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from lmri.storage.store import Store
 logger = logging.getLogger(__name__)
 
 SMALL = (4, 256)
-"""Layers and width unless others are asked for: small enough for a first look in a minute or two."""
+"""Default number of layers and width: small enough for a first evaluation in a minute or two."""
 
 SALMON = "salmon"
 """The null that shifts a real recording."""
@@ -31,7 +31,7 @@ class Neurons:
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space.
     imgs : tuple of path or Nifti1Image
         Recording that ``"salmon"`` shifts; empty if there is none.
     """
@@ -41,7 +41,7 @@ class Neurons:
 
     @classmethod
     def of_study(cls, store: Store, site: str | None = None) -> "Neurons":
-        """Take neurons and recordings of a site of a study."""
+        """Return the neurons and recordings of a site of a study."""
         recordings = store.group(site)
         return cls(recordings[0].space, tuple(img for recording in recordings for img in recording.imgs))
 
@@ -54,22 +54,22 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Trial:
-    """Phantoms, methods and thresholds to try.
+    """Phantoms, methods and thresholds to evaluate.
 
     Parameters
     ----------
     data : sequence of str, optional
-        Phantoms and nulls; all by default, ``"salmon"`` only with a recording.
+        Names of phantoms and nulls; all by default, ``"salmon"`` only with a recording.
     method : sequence of str, optional
-        Methods of decomposition; ``"ica"`` by default.
+        Names of decomposition methods; ``"ica"`` by default.
     threshold : sequence of str, optional
-        ``METHOD`` or ``METHOD:VALUE``; by default `lmri.phantom.THRESHOLDS`.
+        Thresholds as ``METHOD`` or ``METHOD:VALUE``; by default `lmri.phantom.THRESHOLDS`.
     n_components : int, optional
-        Number of maps; by default as many as were planted, 20 on nulls.
+        Number of maps; by default the number of planted networks, and 20 on nulls.
     seeds : int, default=1
-        Phantoms of each kind, with the seeds 0, 1, ...
+        Number of phantoms of each kind, with the seeds 0, 1, ...
     order : bool, default=False
-        Whether to estimate the number of networks, too.
+        Whether the number of networks is estimated, too.
     """
 
     data: Sequence[str] | None = None
@@ -94,18 +94,18 @@ class Trial:
             raise ValueError(f"--seeds is {self.seeds}; it must be at least 1.")
 
     def names(self, has_recording: bool) -> list[str]:
-        """List the phantoms and nulls, each once."""
+        """List the phantoms and nulls without duplicates."""
         everything = [name for name in (*PHANTOMS, *NULLS) if has_recording or name != SALMON]
-        found = list(dict.fromkeys(self.data or everything))
-        if SALMON in found and not has_recording:
-            raise ValueError("--data salmon shifts a real recording. Give the study that has one: --study STUDY.")
-        return found
+        names = list(dict.fromkeys(self.data or everything))
+        if SALMON in names and not has_recording:
+            raise ValueError("--data salmon shifts a real recording. Name a study with a recording: --study STUDY.")
+        return names
 
 
 def try_phantoms(
     neurons: Neurons, trial: Trial, n_jobs: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> pd.DataFrame:
-    """Evaluate methods and thresholds where the truth is known.
+    """Evaluate methods and thresholds on data with known networks.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ def try_phantoms(
     n_jobs : int, default=1
         Number of processes.
     progress : callable, optional
-        Called with phantoms done and phantoms in all.
+        Callback for the number of finished phantoms, and the number of all phantoms.
 
     Returns
     -------
     DataFrame
-        One row per phantom, method and threshold; see `lmri.phantom.table`.
+        Table with one row per phantom, method and threshold; see `lmri.phantom.table`.
     """
     names = trial.names(bool(neurons.imgs))
     makers = {name: partial(make, name, neurons.space, imgs=list(neurons.imgs)) for name in names}
@@ -133,7 +133,7 @@ def try_phantoms(
 def save_phantoms(
     folder: Path, neurons: Neurons, trial: Trial, progress: Callable[[int, int], None] | None = None
 ) -> list[Path]:
-    """Write the images of phantoms and nulls with seed 0, each into a folder of its name.
+    """Write the images of phantoms and nulls with seed 0, each to a folder of its name.
 
     Parameters
     ----------
@@ -144,12 +144,12 @@ def save_phantoms(
     trial : Trial
         Names of phantoms and nulls; methods and thresholds have no effect.
     progress : callable, optional
-        Called with phantoms written and phantoms in all.
+        Callback for the number of written phantoms, and the number of all phantoms.
 
     Returns
     -------
     list of Path
-        One folder per phantom.
+        Folders, one per phantom.
     """
     names = trial.names(bool(neurons.imgs))
     for done, name in enumerate(names, start=1):

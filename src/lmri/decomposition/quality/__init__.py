@@ -1,4 +1,4 @@
-"""Quality control, as in an MR laboratory: is a recording fit to be analysed? Numbers only; the report draws them."""
+"""Quality control of recordings, as for MR scans: metrics and flags, which the report draws."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""Moments of every neuron, up to the fourth, merged run by run."""
+"""Moments of every neuron up to the fourth, merged run by run."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ import numpy as np
 from lmri.decomposition.standardization import Moments
 
 _BLOCK = 1024
-"""Neurons that are in double precision at a time."""
+"""Number of neurons that are converted to double precision at a time."""
 
 
 @dataclass(frozen=True)
 class FourMoments:
-    """Sums of powers of the deviations from the mean, with the extremes; all ``(n_neurons,)``, float64.
+    """Sums of powers of deviations from the mean, with extremes; all ``(n_neurons,)``, float64.
 
     Parameters
     ----------
     n : int
-        Volumes.
+        Number of volumes.
     mean : ndarray
         Mean of each neuron.
     m2, m3, m4 : ndarray
@@ -25,7 +25,7 @@ class FourMoments:
     low, high : ndarray
         Smallest and largest value.
     zeros : ndarray
-        How many values are exactly 0.
+        Number of values that are exactly 0.
     """
 
     n: int
@@ -54,7 +54,7 @@ class FourMoments:
         return cls(len(array), mean, m2, m3, m4, low, high, (array == 0).sum(axis=0))
 
     def merged(self, other: "FourMoments") -> "FourMoments":
-        """Merge with those of further volumes.
+        """Merge with the moments of further volumes.
 
         References
         ----------
@@ -97,13 +97,13 @@ class FourMoments:
 
     @property
     def dead(self) -> np.ndarray:
-        """Which neurons do not vary, by the rule of the decompositions; of one volume nobody can say, so none."""
+        """Whether each neuron is constant, by the rule of the decompositions; False with a single volume."""
         if self.n < 2:
             return np.zeros(len(self.mean), dtype=bool)
         return Moments(self.mean, self.sd, self.n).dead
 
     @property
     def kurtosis(self) -> np.ndarray:
-        """Excess kurtosis, 0 for a Gaussian; NaN for dead neurons, where it would be that of rounding."""
+        """Excess kurtosis, 0 for a Gaussian; NaN for dead neurons, which vary only by rounding errors."""
         varies = ~self.dead & (self.m2 > 0)
         return np.divide(self.n * self.m4, self.m2**2, out=np.full(len(self.mean), np.nan), where=varies) - 3

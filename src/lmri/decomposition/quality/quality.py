@@ -1,4 +1,4 @@
-"""The quality of a recording: its runs, one in memory at a time, put together into tables."""
+"""Quality control of a recording: tables of its runs, which are read one at a time."""
 
 import heapq
 from collections.abc import Callable, Sequence
@@ -22,13 +22,13 @@ from lmri.space import NeuronSpace
 from lmri.storage.recording import Recording
 
 DOMINANT, TIMES_ITS_SHARE = 0.05, 20.0
-"""A neuron is dominant if it carries so much of the variance, and so many times an equal share of it."""
+"""Limits for a dominant neuron: smallest share of the variance, and smallest ratio to an equal share."""
 
 MOST_CARPETS = 12
-"""Of more runs, those with the largest share of spikes are kept."""
+"""Largest number of carpets; if there are more runs, those with the largest shares of spikes are kept."""
 
 RECORDED = ("parameters", "texts_sha256", "versions")
-"""What tells the recording that was looked at from one that has replaced it."""
+"""Entries of a recording that identify it, to detect that it was replaced."""
 
 _MARKER = "qc.json"
 _FILES = {"neurons": ".tsv.gz", "volumes": ".tsv.gz"}
@@ -37,28 +37,28 @@ _TABLES = ("findings", "runs", "layers", "neurons", "texts", "positions", "token
 
 @dataclass(frozen=True)
 class Quality:
-    """What quality control found in a recording. Nothing is removed from it: flags are 1, and empty tables are results.
+    """Quality metrics of a recording. No data are removed: flags are 1, and empty tables are valid results.
 
     Parameters
     ----------
     findings : DataFrame
-        A row a question: ``topic, status, finding, advice``; status is ``"good"``, ``"note"`` or ``"look"``.
+        Findings, one row per topic: ``topic, status, finding, advice``; status is ``"good"``, ``"note"`` or ``"look"``.
     runs : DataFrame
-        A row a run: volumes, texts, global signal, DVARS, spikes, dead neurons, tSNR, autocorrelation.
+        Runs, one row each: volumes, texts, global signal, DVARS, spikes, dead neurons, tSNR, autocorrelation.
     layers : DataFrame
-        A row a layer: quantiles of its neurons' sd, share of the variance, numbers of flagged neurons.
+        Layers, one row each: quantiles of its neurons' sd, share of the variance, numbers of flagged neurons.
     neurons : DataFrame
-        A row a neuron, in (layer, neuron) order: moments, extremes, shares, flags.
+        Neurons, one row each in (layer, neuron) order: moments, extremes, shares, flags.
     texts : DataFrame
-        A row a text in the images: norm and distance from the mean pattern with their robust z, and a flag.
+        Texts in the images, one row each: norm and distance from the mean pattern with their robust z, and a flag.
     positions, tokens : DataFrame
-        A row a position in the text, and a row a token: how large the norm is there.
+        Norms by position in the text, and by token, one row each.
     left_out : DataFrame
         Tokens in no image, by position, with the reason: dummies and special tokens, or not kept by ``--every``.
     volumes : DataFrame
-        A row a volume: norm, global signal, DVARS, flags.
+        Volumes, one row each: norm, global signal, DVARS, flags.
     carpets : tuple of Carpet
-        Runs at a glance; of many runs those with most spikes.
+        Carpet plots of runs; if there are many runs, those with most spikes.
     info : dict
         Recording, rules and versions.
     """
@@ -77,16 +77,16 @@ class Quality:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """All tables, by the stem of their files."""
+        """All tables by the stems of their file names."""
         return {name: getattr(self, name) for name in _TABLES}
 
     def write(self, folder: str | Path) -> Path:
-        """Write all tables as TSV, and the rules as ``qc.json``; an older quality control there is replaced.
+        """Write all tables as TSV, and the rules as ``qc.json``, replacing older quality control.
 
         Parameters
         ----------
         folder : str or Path
-            New, empty, or of an older quality control.
+            Folder that is new, empty, or contains older quality control.
 
         Returns
         -------
@@ -96,20 +96,21 @@ class Quality:
         Raises
         ------
         StudyError
-            If the folder holds something else.
+            If the folder contains other files.
         """
         folder = Path(folder)
         marker = folder / _MARKER
         if folder.exists() and not folder.is_dir():
-            raise StudyError(f"{folder} is a file. Nothing was written: choose another folder.")
+            raise StudyError(f"{folder} is a file. Nothing was written. Choose another folder.")
         ours = {_MARKER, "qc.html", *(_file(name) for name in _TABLES)}
-        foreign = [one.name for one in folder.iterdir() if not _is_ours(one.name, ours)] if folder.is_dir() else []
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        foreign = [name for name in names if not _is_ours(name, ours)]
         if foreign:
             raise StudyError(
-                f"{folder} holds {sorted(foreign)[0]!r}, which quality control did not make. Nothing was written: "
-                "choose a new folder."
+                f"{folder} contains {sorted(foreign)[0]!r}, which is not a file of quality control. Nothing was "
+                "written. Choose a new folder."
             )
-        marker.unlink(missing_ok=True)  # it comes last, so that a folder that has it is whole
+        marker.unlink(missing_ok=True)  # written last, so that its presence marks a complete folder
         for name, table in self.tables.items():
             storage.write_table(folder / _file(name), table)
         storage.write_json(marker, self.info)
@@ -124,26 +125,27 @@ class Quality:
 
 
 def _file(name: str) -> str:
+    """Return the file name of a table."""
     return name + _FILES.get(name, ".tsv")
 
 
 def _is_ours(name: str, ours: set[str]) -> bool:
-    # What file managers leave is hidden (.DS_Store), and so is what a killed command left of ours.
+    """Return whether a file may be replaced."""
+    # Files of file managers (.DS_Store) and temporary files of an interrupted command are hidden.
     return name.startswith(".") or name in ours
 
 
 def inspect(recording: Recording, progress: Callable[[int, int], None] | None = None) -> Quality:
-    """Look at a recording as an MR laboratory looks at a scan, before anything is made of it.
+    """Compute the quality metrics of a recording, as for MR scans, before any analysis.
 
-    Runs are read one by one, twice, and never two at a time; moments are merged in double precision. Nothing is removed
-    or changed.
+    Runs are read twice, one at a time; moments are merged in double precision. No data are removed or changed.
 
     Parameters
     ----------
     recording : Recording
-        What is looked at.
+        Recording to check.
     progress : callable, optional
-        Called with how many runs were read, and how many reads there are.
+        Callback for the number of finished reads of runs, and the number of all reads.
 
     Returns
     -------
@@ -153,9 +155,9 @@ def inspect(recording: Recording, progress: Callable[[int, int], None] | None = 
     Raises
     ------
     StudyError
-        If tables and images do not fit together.
+        If tables and images do not match.
     NonFiniteError
-        If an image holds NaN or infinity.
+        If an image contains NaN or infinity.
 
     Examples
     --------
@@ -163,7 +165,7 @@ def inspect(recording: Recording, progress: Callable[[int, int], None] | None = 
     >>> quality.neurons.query("massive == 1")  # doctest: +SKIP
     """
     if not recording.runs:
-        raise StudyError(f"The recording of {recording.corpus!r} has no run. Record again.")
+        raise StudyError(f"The recording of {recording.corpus!r} has no runs. Record again.")
     space, n_runs = recording.space, len(recording.runs)
     collected = _Collected(space)
     for number in range(1, n_runs + 1):
@@ -189,17 +191,17 @@ def inspect(recording: Recording, progress: Callable[[int, int], None] | None = 
     }
     tables["layers"] = _layers(space, tables["neurons"])
     findings = find(tables, recording.texts, recording.info.get("parameters", {}).get("n_dummy"), space)
-    carpets = tuple(sorted(collected.carpets, key=lambda one: one.run))
+    carpets = tuple(sorted(collected.carpets, key=lambda carpet: carpet.run))
     return Quality(findings=findings, **tables, carpets=carpets, info=_info(recording))
 
 
 def _load(recording: Recording, number: int) -> np.ndarray:
-    """Read one run; the caller keeps no name for it, so that it is gone before the next is read."""
+    """Read one run; callers keep no reference to it, so that its memory is released before the next run is read."""
     return np.atleast_2d(recording.space.from_img(recording.runs[number - 1].img))
 
 
 class _Collected:
-    """What is kept of the runs that were read: nothing that is as large as a run."""
+    """Metrics accumulated over runs, without arrays of the size of a run."""
 
     def __init__(self, space: NeuronSpace) -> None:
         self.n_massive, self.n_extreme = np.zeros((2, space.n_neurons), dtype=np.int64)
@@ -211,6 +213,7 @@ class _Collected:
         self._heap: list[tuple[float, int, Carpet]] = []
 
     def add(self, facts: RunFacts) -> None:
+        """Add the metrics of a run."""
         self._moments = facts.moments if self._moments is None else self._moments.merged(facts.moments)
         self.n_massive += facts.n_massive
         self.n_extreme += facts.n_extreme
@@ -224,16 +227,19 @@ class _Collected:
 
     @property
     def moments(self) -> FourMoments:
+        """Moments over all runs."""
         if self._moments is None:
-            raise ValueError("No run was read, so there are no moments.")
+            raise ValueError("There are no moments, because no run was read. Call add first.")
         return self._moments
 
     @property
     def carpets(self) -> list[Carpet]:
+        """Carpets of the runs with the largest shares of spikes."""
         return [carpet for _, _, carpet in self._heap]
 
 
 def _neurons(space: NeuronSpace, collected: _Collected) -> pd.DataFrame:
+    """Create the table of neurons."""
     moments = collected.moments
     total = float(moments.variance.sum())
     share = moments.variance / total if total else np.zeros(space.n_neurons)
@@ -260,8 +266,9 @@ def _neurons(space: NeuronSpace, collected: _Collected) -> pd.DataFrame:
 
 
 def _layers(space: NeuronSpace, neurons: pd.DataFrame) -> pd.DataFrame:
+    """Create the table of layers."""
     by = neurons.groupby("layer")
-    table = pd.DataFrame({"layer": range(space.n_layers), "name": [one.name for one in space.layers]})
+    table = pd.DataFrame({"layer": range(space.n_layers), "name": [layer.name for layer in space.layers]})
     table["n_neurons"] = space.widths
     for name, quantile in _QUANTILES:
         table[name] = by["sd"].quantile(quantile).to_numpy()
@@ -283,7 +290,8 @@ _QUANTILES: Sequence[tuple[str, float]] = (
 
 
 def _info(recording: Recording) -> dict[str, Any]:
-    kept = set(RECORDED) & set(recording.info)
+    """Return the provenance: recording, rules and versions."""
+    identifying = set(RECORDED) & set(recording.info)
     model = recording.space.model
     return {
         "corpus": recording.corpus,
@@ -292,7 +300,7 @@ def _info(recording: Recording) -> dict[str, Any]:
         "model": None if model is None else asdict(model),
         "n_runs": len(recording.runs),
         "n_volumes": recording.n_volumes,
-        "recording": {name: recording.info[name] for name in sorted(kept)},
+        "recording": {name: recording.info[name] for name in sorted(identifying)},
         "rules": {
             "massive_value": rules.MASSIVE_VALUE,
             "massive_ratio": rules.MASSIVE_RATIO,

@@ -1,28 +1,28 @@
-"""Robust scores: how far a value lies from the others, in a unit that outliers do not stretch."""
+"""Robust scores: deviations of values, in a unit that outliers do not affect."""
 
 import numpy as np
 from scipy.stats import theilslopes
 
 OUTLYING = 3.5
-"""Robust z beyond which a value is flagged (Iglewicz & Hoaglin, 1993); 0.02 % of Gaussian values on either side."""
+"""Robust z beyond which a value is flagged (Iglewicz & Hoaglin, 1993); 0.02 % of Gaussian values on each side."""
 
 FEWEST = 10
-"""Of fewer values none is flagged: their median absolute deviation is small by accident too often."""
+"""Smallest number of values for flags; with fewer, the median absolute deviation is too often small by chance."""
 
 _TO_SD, _MEAN_TO_SD = 1.482602218505602, 1.2533141373155001
 _ROUNDING = 1e-6
-"""Of the median: float32 tells no smaller differences apart."""
+"""Smallest difference relative to the median that float32 resolves."""
 
 _HALVINGS = 60
 
 _MOST_TEXTS = 1000
-"""Pairs of so many texts give the slope over length."""
+"""Largest number of texts for the estimate of the slope over length."""
 
 
 def spread(values: np.ndarray) -> float:
-    """Give the median absolute deviation, scaled to a Gaussian's sd.
+    """Compute the median absolute deviation, scaled to the sd of a Gaussian.
 
-    If more than half of the values are the same it is 0; then the mean absolute deviation stands in, scaled likewise.
+    If it is 0, because more than half of the values are equal, the scaled mean absolute deviation is returned.
     """
     if not len(values):
         return 0.0
@@ -32,17 +32,17 @@ def spread(values: np.ndarray) -> float:
 
 
 def robust_z(values: np.ndarray) -> np.ndarray:
-    """Score values by their distance from the median, in units of `spread`.
+    """Compute robust z: deviations from the median, in units of `spread`.
 
     Parameters
     ----------
     values : ndarray of shape (n,)
-        Values that are not finite are passed over.
+        Values; those that are not finite are ignored.
 
     Returns
     -------
     ndarray of shape (n,)
-        NaN where there is no value, and everywhere if fewer than `FEWEST` are left.
+        Robust z; NaN for missing values, and throughout if there are fewer than `FEWEST` values.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def z_of_means(means: np.ndarray, within: float, counts: np.ndarray) -> np.ndarray:
-    """Score means of unlike numbers of values: those of few scatter more, and must not be flagged for that.
+    """Compute robust z of means over different numbers of values, accounting for the larger variance of short texts.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ def z_of_means(means: np.ndarray, within: float, counts: np.ndarray) -> np.ndarr
     within : float
         Variance of single values within texts.
     counts : ndarray of shape (n_texts,)
-        Values of each text.
+        Number of values of each text.
 
     Returns
     -------
     ndarray of shape (n_texts,)
-        Robust z of ``(mean - median) / sqrt(between + within / count)``; the variance between texts is that at which
-        the spread of these is 1, or 0.
+        Robust z of ``(mean - median) / sqrt(between + within / count)``. The variance between texts is chosen such that
+        the spread of these values is 1; it is 0 if their spread is smaller without it.
     """
     deviations, noise = means - np.median(means), within / counts
     floor = (_ROUNDING * float(np.median(means))) ** 2
@@ -93,22 +93,23 @@ def z_of_means(means: np.ndarray, within: float, counts: np.ndarray) -> np.ndarr
 
 
 def z_of_distances(distances: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Score distances of text means from the mean pattern; short texts are further away by chance alone.
+    """Compute robust z of distances of text means from the mean pattern, corrected for the length of texts.
 
-    The logarithm of the distance falls with that of the length, with slope -1/2 for noise and 0 for differences between
-    texts. The slope is estimated (Theil-Sen), kept between these two, and taken out.
+    Short texts are more distant by chance: the logarithm of the distance decreases with the logarithm of the length,
+    with slope -1/2 for noise and 0 for differences between texts. The slope is estimated (Theil-Sen), clipped to this
+    range, and removed.
 
     Parameters
     ----------
     distances : ndarray of shape (n_texts,)
-        Above 0, or 0 where nothing varies.
+        Distances, above 0, or 0 without variance.
     counts : ndarray of shape (n_texts,)
-        Volumes of each text.
+        Number of volumes of each text.
 
     Returns
     -------
     ndarray of shape (n_texts,)
-        Robust z of what is left.
+        Robust z of the corrected logarithms.
     """
     distances = np.asarray(distances, dtype=np.float64)
     known = distances > 0

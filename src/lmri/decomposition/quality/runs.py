@@ -1,4 +1,4 @@
-"""One run, as long as it is in memory: everything that its volumes can say without the other runs."""
+"""Quality metrics of a single run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,35 +12,35 @@ from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
 
 MASSIVE_VALUE, MASSIVE_RATIO = 100.0, 1000.0
-"""A massive activation is above the first, and at least the second times the median |value| of its layer in its run
-[1]_. Values that are 0 have no part in the median: most are behind a ReLU, or in an expert of a mixture, and any value
-is a thousand times 0.
+"""Limits for a massive activation: it exceeds the first, and is at least the second times the median |value| of its
+layer in its run [1]_. Zeros are excluded from the median, because most values behind a ReLU, or of an expert in a
+mixture, are 0, and any value is a thousand times 0.
 
 .. [1] Sun et al. (2024). Massive activations in large language models. Conference on Language Modeling.
 """
 
 EXTREME = 100.0
-"""An extreme activation lies so many robust sd (`spread`) from the median of its layer's values that are not 0, in its
-run. The rule has no unit, so that it can fire in small models too: 1,000 medians of a Gaussian's |value| are 674 sd,
-which none of them reaches; 100 sd are still beyond anything that token-to-token variation gives."""
+"""Smallest deviation of an extreme activation from the median of its layer's nonzero values in its run, in robust sd
+(`spread`). The rule has no unit and thus also applies to small models: 1,000 times the median |value| of a Gaussian is
+674 sd, which they do not reach; 100 sd still exceeds any variation from token to token."""
 
 N_ROWS, N_COLUMNS = 160, 600
-"""Most rows and columns of a carpet."""
+"""Largest numbers of rows and columns of a carpet."""
 
 _ITERATIONS = 8
 
 
 @dataclass(frozen=True)
 class Carpet:
-    """A run at a glance: groups of neurons × tokens.
+    """Carpet plot of a run: groups of neurons × tokens.
 
     Parameters
     ----------
     run : int
-        Counted from 1.
+        Number of the run, from 1.
     values : ndarray of shape (n_rows, n_columns)
-        Block means of z-scored neurons, scaled to sd 1 in each row; rows by layer, and within a layer from the neurons
-        that go most with its main time course to those that go most against it.
+        Block means of z-scored neurons, scaled to sd 1 in each row; rows by layer, and within a layer from the most
+        positive to the most negative correlation with its main time course.
     layers : ndarray of shape (n_rows,)
         Layer of each row.
     bounds : tuple of int
@@ -55,24 +55,24 @@ class Carpet:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is kept of a run; neurons in (layer, neuron) order.
+    """Metrics of a run, with neurons in (layer, neuron) order.
 
     Parameters
     ----------
     moments : FourMoments
-        Of every neuron.
+        Moments of every neuron.
     n_massive, n_extreme : ndarray of shape (n_neurons,)
-        How many values of each neuron are massive or extreme.
+        Numbers of massive and extreme values of each neuron.
     peak : ndarray of shape (n_neurons,)
-        Largest |value| over the median |value| of the layer, of values that are not 0.
+        Ratio of the largest |value| to the median |value| of the layer, zeros excluded.
     layer_norms : ndarray of shape (n_volumes, n_layers)
         Euclidean norm of each layer at each token.
     volumes : DataFrame
-        A row a volume.
+        Volumes, one row per volume.
     row : dict
-        Of the table of runs.
+        Row of the table of runs.
     carpet : Carpet
-        To be looked at.
+        Carpet plot.
     """
 
     moments: FourMoments
@@ -86,7 +86,7 @@ class RunFacts:
 
 
 def text_bounds(text_ids: np.ndarray) -> np.ndarray:
-    """Find the first volume of every text, and the number of volumes, ``(n_texts + 1,)``.
+    """Return the first volume of every text, followed by the number of volumes, ``(n_texts + 1,)``.
 
     Examples
     --------
@@ -98,23 +98,23 @@ def text_bounds(text_ids: np.ndarray) -> np.ndarray:
 
 
 def read_run(space: NeuronSpace, array: np.ndarray, events: pd.DataFrame, number: int) -> RunFacts:
-    """Say all there is to say about one run.
+    """Compute the metrics of one run.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space.
     array : ndarray of shape (n_volumes, n_neurons)
-        Activation units.
+        Run, in activation units.
     events : DataFrame
-        A row a volume.
+        Events, one row per volume.
     number : int
-        Of the run, from 1.
+        Number of the run, from 1.
 
     Raises
     ------
     StudyError
-        If there is not one row a volume.
+        If the number of rows differs from the number of volumes.
     """
     if len(events) != len(array) or not len(array):
         raise StudyError(
@@ -153,10 +153,12 @@ def read_run(space: NeuronSpace, array: np.ndarray, events: pd.DataFrame, number
 
 
 def _layer(space: NeuronSpace, layer: int) -> slice:
+    """Return the neurons of a layer."""
     return slice(int(space.offsets[layer]), int(space.offsets[layer + 1]))
 
 
 def _norms(values: np.ndarray) -> np.ndarray:
+    """Compute the Euclidean norm of each row, in float64 if float32 overflows."""
     with np.errstate(over="ignore"):
         squares = np.einsum("ij,ij->i", values, values)
     if not np.isfinite(squares).all():  # beyond float32
@@ -165,44 +167,44 @@ def _norms(values: np.ndarray) -> np.ndarray:
 
 
 def _large_values(space: NeuronSpace, array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count massive and extreme values of every neuron, and give its peak over the layer's median |value|.
+    """Count massive and extreme values of every neuron, and compute its peak relative to the layer's median |value|.
 
-    Values that are 0, as of silent units (ReLU) and of experts that were not chosen, would make both scales 0.
+    Zeros are excluded, because silent neurons (ReLU) and experts that were not selected would make both scales 0.
     """
     n_massive, n_extreme = np.zeros((2, space.n_neurons), dtype=np.int64)
     peak = np.zeros(space.n_neurons)
     for layer in range(space.n_layers):
-        own = _layer(space, layer)
-        values = array[:, own]
+        block = _layer(space, layer)
+        values = array[:, block]
         size = np.abs(values)
         speaking = values[values != 0].astype(np.float64)
         typical = float(np.median(np.abs(speaking))) if len(speaking) else 0.0
-        n_massive[own] = ((size > MASSIVE_VALUE) & (size >= MASSIVE_RATIO * typical)).sum(axis=0)
+        n_massive[block] = ((size > MASSIVE_VALUE) & (size >= MASSIVE_RATIO * typical)).sum(axis=0)
         scale = spread(speaking)
         if scale:
-            n_extreme[own] = (np.abs(values - float(np.median(speaking))) > EXTREME * scale).sum(axis=0)
-        peak[own] = size.max(axis=0) / typical if typical else 0.0
+            n_extreme[block] = (np.abs(values - float(np.median(speaking))) > EXTREME * scale).sum(axis=0)
+        peak[block] = size.max(axis=0) / typical if typical else 0.0
     return n_massive, n_extreme, peak
 
 
 def _over_time(
     space: NeuronSpace, array: np.ndarray, moments: FourMoments, bounds: np.ndarray, number: int
 ) -> tuple[np.ndarray, float, Carpet]:
-    """Compare z-scored volumes with those before them in the same text, and draw the carpet; a layer at a time."""
+    """Compute DVARS, autocorrelation and carpet of z-scored volumes within texts, one layer at a time."""
     alive = (moments.sd > 0) & ~moments.dead
     scale = np.divide(1.0, moments.sd, out=np.zeros_like(moments.sd), where=alive)
     same = np.ones(len(array), dtype=bool)
-    same[bounds[:-1]] = False  # a text's first volume follows nothing
+    same[bounds[:-1]] = False  # the first volume of a text has no predecessor
     later = np.flatnonzero(same)
     change, products, rows, layers = np.zeros(len(later)), [], [], []
     course = np.zeros(len(array), dtype=np.float32)
     for layer in range(space.n_layers):
-        own = _layer(space, layer)
-        z = ((array[:, own] - moments.mean[own]) * scale[own]).astype(np.float32)
+        block = _layer(space, layer)
+        z = ((array[:, block] - moments.mean[block]) * scale[block]).astype(np.float32)
         steps = z[later] - z[later - 1]
         change += np.einsum("ij,ij->i", steps, steps)
         if len(later):
-            products.append(np.einsum("ij,ij->j", z[later], z[later - 1])[alive[own]] / len(later))
+            products.append(np.einsum("ij,ij->j", z[later], z[later - 1])[alive[block]] / len(later))
         blocks, course = _carpet_rows(z, max(1, round(N_ROWS * space.widths[layer] / space.n_neurons)), course)
         rows.append(blocks)
         layers += [layer] * len(blocks)
@@ -210,17 +212,17 @@ def _over_time(
     if alive.any():
         dvars[later] = np.sqrt(change / alive.sum())
     stacked = np.concatenate(products) if products else np.empty(0)
-    carpet = Carpet(number, _shrunk(np.concatenate(rows)), np.array(layers), tuple(int(one) for one in bounds))
+    carpet = Carpet(number, _shrunk(np.concatenate(rows)), np.array(layers), tuple(int(bound) for bound in bounds))
     return dvars, float(np.median(stacked)) if len(stacked) else np.nan, carpet
 
 
 def _carpet_rows(z: np.ndarray, n_rows: int, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average neurons that go together: neighbours do not, and means of unrelated neurons would be grey.
+    """Compute means of groups of correlated neurons; neighbours are uncorrelated, and their means would be near 0.
 
-    The main time course comes too, its sign such that it goes with that of the layer before.
+    The main time course is returned too, with the sign of a positive correlation with that of the previous layer.
     """
     course = np.random.default_rng(0).normal(size=len(z)).astype(np.float32)
-    for _ in range(_ITERATIONS):  # the main time course of the layer, as the power method finds it
+    for _ in range(_ITERATIONS):  # main time course of the layer, by the power method
         course = z @ (z.T @ course)
         size = np.linalg.norm(course)
         if not size:
@@ -234,7 +236,7 @@ def _carpet_rows(z: np.ndarray, n_rows: int, before: np.ndarray) -> tuple[np.nda
 
 
 def _shrunk(rows: np.ndarray) -> np.ndarray:
-    """Average over neighbouring tokens if there are more than fit, and scale each row to sd 1."""
+    """Average over neighbouring tokens if there are too many columns, and scale each row to sd 1."""
     starts = np.arange(0, rows.shape[1], -(-rows.shape[1] // N_COLUMNS))
     means = np.add.reduceat(rows, starts, axis=1) / np.diff(np.r_[starts, rows.shape[1]])
     sd = means.std(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Texts beside each other: which are louder than the others, or far from the mean pattern."""
+"""Comparison of texts: outliers in norm or in distance from the mean pattern."""
 
 import itertools
 
@@ -10,63 +10,63 @@ from lmri.decomposition.quality.robust import OUTLYING, z_of_distances, z_of_mea
 from lmri.decomposition.quality.runs import text_bounds
 
 _N_SHOWN = 80
-"""Characters by which a text is known again."""
+"""Number of characters of a text that are shown."""
 
 
 def distances(array: np.ndarray, events: pd.DataFrame, moments: FourMoments, number: int) -> pd.DataFrame:
-    """Measure how far each text of a run lies from the mean of the recording.
+    """Compute the distance of each text of a run from the mean of the recording.
 
     Parameters
     ----------
     array : ndarray of shape (n_volumes, n_neurons)
-        Activation units.
+        Run, in activation units.
     events : DataFrame
-        A row a volume.
+        Events, one row per volume.
     moments : FourMoments
-        Of the whole recording.
+        Moments of the whole recording.
     number : int
-        Of the run, from 1.
+        Number of the run, from 1.
 
     Returns
     -------
     DataFrame
-        ``text_id, run, first_volume, n_volumes, distance``: the root mean square, over neurons that are not dead, of
-        the text's mean in sd of the neuron.
+        Table ``text_id, run, first_volume, n_volumes, distance``. The distance is the root mean square, over neurons
+        that are not dead, of the deviation of the text's mean, in sd of the neuron.
     """
     ids = events["text_id"].to_numpy()
     bounds = text_bounds(ids)
     alive = (moments.sd > 0) & ~moments.dead
-    found = np.zeros(len(bounds) - 1)
+    distance = np.zeros(len(bounds) - 1)
     for text, (first, last) in enumerate(itertools.pairwise(bounds)):
         mean = array[first:last].mean(axis=0, dtype=np.float64)
         if alive.any():
-            found[text] = np.sqrt(np.mean(((mean - moments.mean)[alive] / moments.sd[alive]) ** 2))
+            distance[text] = np.sqrt(np.mean(((mean - moments.mean)[alive] / moments.sd[alive]) ** 2))
     return pd.DataFrame(
         {
             "text_id": ids[bounds[:-1]],
             "run": number,
             "first_volume": bounds[:-1],
             "n_volumes": np.diff(bounds),
-            "distance": found,
+            "distance": distance,
         }
     )
 
 
 def texts_table(table: pd.DataFrame, volumes: pd.DataFrame, texts: pd.DataFrame) -> pd.DataFrame:
-    """Add norms, robust z and flags to the texts of all runs.
+    """Add norms, robust z and flags to the table of texts of all runs.
 
     Parameters
     ----------
     table : DataFrame
-        As `distances` gives it, of all runs.
+        Table from `distances` of all runs.
     volumes : DataFrame
-        A row a volume, with its norm.
+        Volumes with their norms, one row per volume.
     texts : DataFrame
-        As the recording has them.
+        Texts of the recording.
     """
     by = volumes.groupby(["run", "text_id"], sort=False)["norm"]
     means, counts = by.mean().to_numpy(), by.size().to_numpy()
-    # Pooled over texts by the median: a single text full of sinks does not widen the scale for all.
+    # Pooled over texts by the median, so that a single text with many sinks does not increase the scale.
     within = by.var().to_numpy()[counts > 1]
     table = table.copy()
     table["norm"] = means

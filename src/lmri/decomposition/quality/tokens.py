@@ -1,4 +1,4 @@
-"""Tokens: which are in no image, and whether one in the images is an attention sink."""
+"""Tokens that are left out of images, and tokens in images that are attention sinks."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -9,54 +9,54 @@ import pandas as pd
 from lmri.decomposition.quality.robust import OUTLYING, robust_z
 
 SINK_RATIO = 5.0
-"""A sink's norm is at least so many times the usual one, and beyond `OUTLYING` in robust z. Ordinary tokens of small
-trained models reach 3.5; sinks lie at tens or hundreds."""
+"""Smallest norm of a sink relative to the median; it must also exceed `OUTLYING` in robust z. Ordinary tokens of small
+trained models reach 3.5, sinks tens or hundreds."""
 
 DUMMY, NOT_KEPT, ANY = "dummy or special token", "not kept by --every", "(any)"
-"""Why a token is in no image, and what stands for those that are only counted."""
+"""Reasons why a token is in no image, and the placeholder of tokens that are only counted."""
 
 FEWEST_SEEN = 3
-"""A position or token that was met less often is not called a sink: one volume is a volume, not a rule."""
+"""Smallest number of volumes of a position or token to be called a sink."""
 
 
 def mark_sinks(volumes: pd.DataFrame, layer_norms: np.ndarray, blocks: Sequence[int]) -> pd.DataFrame:
-    """Add to every volume how large its norm is, in the block where it is largest beside that block's usual one.
+    """Add the norm of every volume relative to the median, in the block where this ratio is largest, and flag sinks.
 
-    The experts of a block are taken together: each is 0 at most tokens, and one to which nothing but sinks are routed
-    would make them the usual.
+    The experts of a block are combined: each is 0 at most tokens, and the median of an expert to which only sinks are
+    routed would be the norm of sinks.
 
     Parameters
     ----------
     volumes : DataFrame
-        A row a volume.
+        Volumes, one row per volume.
     layer_norms : ndarray of shape (n_volumes, n_layers)
-        Euclidean norms.
+        Euclidean norms of layers.
     blocks : sequence of int
-        Block of every layer, as `NeuronSpace.blocks`. Blocks count alike, whatever their scale.
+        Block of every layer, as `NeuronSpace.blocks`. Blocks have equal weight, independent of their scale.
 
     Returns
     -------
     DataFrame
-        With ``relative_norm`` (1 is the median volume; 0 everywhere if nothing is but 0), ``peak_layer`` and ``sink``.
+        Volumes with ``relative_norm`` (1 for the median volume; 0 if all norms are 0), ``peak_layer`` and ``sink``.
     """
     block_of = np.unique(np.asarray(blocks), return_inverse=True)[1]
     squares = np.zeros((block_of.max() + 1, len(layer_norms)))
     np.add.at(squares, block_of, layer_norms.T**2)
     norms = np.sqrt(squares).T  # (n_volumes, n_blocks)
-    usual = np.array([np.median(own[own > 0]) if (own > 0).any() else 0.0 for own in norms.T])
-    ratios = np.divide(norms, usual, out=np.zeros_like(norms), where=usual > 0)
+    medians = np.array([np.median(block[block > 0]) if (block > 0).any() else 0.0 for block in norms.T])
+    ratios = np.divide(norms, medians, out=np.zeros_like(norms), where=medians > 0)
     peaks = ratios.max(axis=1)
     middle = float(np.median(peaks))
     relative = peaks / middle if middle else peaks
     table = volumes.copy()
-    own = np.where(block_of == ratios.argmax(axis=1)[:, None], layer_norms, -1.0)
-    table["relative_norm"], table["peak_layer"] = relative, own.argmax(axis=1)
+    norms_of_peak_block = np.where(block_of == ratios.argmax(axis=1)[:, None], layer_norms, -1.0)
+    table["relative_norm"], table["peak_layer"] = relative, norms_of_peak_block.argmax(axis=1)
     table["sink"] = ((relative >= SINK_RATIO) & (robust_z(relative) > OUTLYING)).astype(int)
     return table
 
 
 def positions_table(volumes: pd.DataFrame) -> pd.DataFrame:
-    """Give the profile of norms over positions in the text: ``position, n_volumes, relative_norm``, quartiles, flag."""
+    """Compute norms by position in the text: ``position, n_volumes, relative_norm``, quartiles, flag."""
     by = volumes.groupby("position")["relative_norm"]
     table = by.quantile([0.25, 0.5, 0.75]).unstack()
     table.columns = pd.Index(["relative_norm_25", "relative_norm", "relative_norm_75"])
@@ -67,7 +67,7 @@ def positions_table(volumes: pd.DataFrame) -> pd.DataFrame:
 
 
 def tokens_table(volumes: pd.DataFrame) -> pd.DataFrame:
-    """Give every token's norm, the largest first: ``token_id, token, n_volumes, relative_norm, largest``, flag."""
+    """Compute norms by token, largest first: ``token_id, token, n_volumes, relative_norm, largest``, flag."""
     by = volumes.groupby("token_id", sort=True)
     table = by.agg(
         token=("token", "first"),
@@ -81,16 +81,16 @@ def tokens_table(volumes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_sink(table: pd.DataFrame, volumes: pd.DataFrame) -> np.ndarray:
-    """Say where at least half of the volumes are outlying: then the median is beyond the same two limits."""
+    """Flag rows with at least half of the volumes outlying, whose median then exceeds the same two limits."""
     outlying = volumes.loc[volumes["sink"] == 1, "relative_norm"]
     limit = float(outlying.min()) if len(outlying) else np.inf
     return ((table["n_volumes"] >= FEWEST_SEEN) & (table["relative_norm"] >= limit)).to_numpy(dtype=int)
 
 
 def left_out_table(tokens: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """List the tokens that are in no image: ``position, token_id, token, reason, n_texts``, the first positions first.
+    """List the tokens that are in no image by position: ``position, token_id, token, reason, n_texts``.
 
-    The reason is `DUMMY` or `NOT_KEPT`; of the latter there may be as many as words, so they are only counted.
+    The reason is `DUMMY` or `NOT_KEPT`; tokens with the latter may be as many as words, so they are only counted.
     """
     columns = ["position", "token_id", "token", "reason"]
     absent = pd.concat([table[table["volume"].isna()] for table in tokens], ignore_index=True)
@@ -110,7 +110,7 @@ def left_out_table(tokens: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def visible(text: str) -> str:
-    r"""Show what has no ink: line ends, tabs, blanks at the ends, and characters that control others.
+    r"""Format invisible characters: line ends, tabs, blanks at the ends, and control characters.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def visible(text: str) -> str:
     if not text:
         return "(empty)"
     shown = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥")
-    shown = "".join(f"‹U+{ord(one):04X}›" if unicodedata.category(one)[0] == "C" else one for one in shown)
+    shown = "".join(f"‹U+{ord(char):04X}›" if unicodedata.category(char)[0] == "C" else char for char in shown)
     inner = shown.strip(" ")
     before = len(shown) - len(shown.lstrip(" "))
     return "␣" * before + inner + "␣" * (len(shown) - before - len(inner))
