@@ -169,7 +169,7 @@ def test_wrong_input_is_refused():
         connectivity([course * np.nan])
     with pytest.raises(ValueError, match=r"\[29\]"):
         connectivity([course], texts=[["a"] * 29])
-    with pytest.raises(ValueError, match="'a' comes again"):
+    with pytest.raises(ValueError, match="'a' is repeated"):
         connectivity([course, course], texts=[["a"] * 30, ["a"] * 30])
 
 

@@ -53,7 +53,7 @@ def test_what_is_saved_is_what_is_read(tmp_path, members):
 def test_nothing_is_overwritten(tmp_path, members):
     path = save(Layout(tmp_path), SPACE, "mine", members)
     before = path.read_bytes()
-    with pytest.raises(EntryExistsError, match="choose another name"):
+    with pytest.raises(EntryExistsError, match="Choose another name"):
         save(Layout(tmp_path), SPACE, "mine", ~members)
     assert path.read_bytes() == before
     save(Layout(tmp_path), SPACE, "other", ~members)
@@ -107,7 +107,7 @@ def test_what_is_no_region_is_refused(tmp_path, members):
             read(broken)
     beyond = data.copy()
     beyond[6, 4, 1] = 1  # neuron 38 of a layer of 37
-    with pytest.raises(ValueError, match=r"voxel \(6, 4, 1\), which is no neuron: layer 1 has 37"):
+    with pytest.raises(ValueError, match=r"voxel \(6, 4, 1\), which holds no neuron: layer 1 has 37"):
         read(beyond)
     with pytest.raises(SpaceMismatchError, match="shape"):
         read(data[:-1])
@@ -155,7 +155,7 @@ def test_a_name_comes_from_the_sidecar_or_the_file(tmp_path, members):
     assert read_roi(tmp_path / "left.1.nii.gz", SPACE).name == "verbs"
     assert read_roi(tmp_path / "left.1.nii.gz", SPACE, "given").name == "given"
     storage.write_json(tmp_path / "left.1.json", {"name": "intact"})
-    with pytest.raises(ValueError, match="cannot be called 'intact'"):
+    with pytest.raises(ValueError, match="cannot be named 'intact'"):
         read_roi(tmp_path / "left.1.nii.gz", SPACE)
 
 
@@ -186,7 +186,7 @@ def test_regions_keep_their_names_in_a_set(members):
     assert [one.name for one in found] == ["one", "two"]
     assert places(found["two"]) == [[0, 0]]
     assert (found.union().name, found.union().n_neurons) == ("one-two-union", 5)
-    with pytest.raises(ValueError, match="name of its own"):
+    with pytest.raises(ValueError, match="at least one is needed, with different names"):
         RoiSet.of([regions[0], regions[0]])
 
 
