@@ -25,7 +25,7 @@ from lmri.networks.annotation import (
 )
 from lmri.networks.annotation.decoding import _folds, _predictors
 from lmri.networks.annotation.enrichment import _welch
-from lmri.networks.annotation.reading import backwards, exchanged, gather, without_position
+from lmri.networks.annotation.reading import exchange_time_courses, gather, reverse_time_courses, without_position
 from lmri.storage import read_table, write_table
 
 FIRST, LAST, NUMBER = 900, 901, 902
@@ -101,7 +101,7 @@ def test_whole_time_courses_are_exchanged_within_kinds_position_by_position():
     rng = np.random.default_rng(0)
     events = texts(rng)
     reading = gather(noise(rng, events, 1), events)
-    null = exchanged(reading)
+    null = exchange_time_courses(reading)
     slots = null.draw(50, rng)
     for draw in slots:
         source = null.sources[draw[reading.text], np.arange(len(reading.text))]
@@ -112,7 +112,7 @@ def test_whole_time_courses_are_exchanged_within_kinds_position_by_position():
         reached = reading.place < reading.lengths[given][reading.text]
         assert (reading.place[source] == reading.place)[reached].all()
         assert (2 * reading.place[source] + 2 >= reading.lengths[reading.text[source]])[~reached].all()
-    own = null.sources[null.own[reading.text], np.arange(len(reading.text))]
+    own = null.sources[null.own_slot[reading.text], np.arange(len(reading.text))]
     assert (own == np.arange(len(reading.text))).all()
     assert len(np.unique(slots, axis=0)) == 50
 
@@ -121,7 +121,7 @@ def test_time_courses_are_read_backwards_text_by_text():
     rng = np.random.default_rng(0)
     events = texts(rng)
     reading = gather(noise(rng, events, 1), events)
-    _, back = backwards(reading).sources
+    _, back = reverse_time_courses(reading).sources
     for first, last in pairwise(reading.starts):
         assert back[first:last].tolist() == list(range(first, last))[::-1]
 
@@ -435,7 +435,7 @@ def test_a_label_can_be_edited_and_travels(annotated, tmp_path):
     assert content["networks"][1]["enriched"][0]["value"] == " 42"
     with pytest.raises(KeyError, match="more noise"):
         edited.with_label("nobody", "x")
-    with pytest.raises(ValueError, match="at least a word"):
+    with pytest.raises(ValueError, match="at least one word"):
         edited.with_label("noise", " ")
 
 

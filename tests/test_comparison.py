@@ -320,7 +320,7 @@ def test_one_set_and_names_that_do_not_fit_are_refused(maps):
     with pytest.raises(ValueError, match="at least 2"):
         compare_many([_set(maps)])
     for names in (["a"], ["a", "a"], ["a", "variance"]):
-        with pytest.raises(ValueError, match="different ones are needed"):
+        with pytest.raises(ValueError, match="different names are needed"):
             compare_many([_set(maps), _set(maps)], names=names)
 
 
@@ -452,7 +452,7 @@ def test_two_sites_are_compared_by_their_time_courses(decomposed, tmp_path):
     assert "three@mlp_hidden" in decomposed.report(tmp_path / "report.html").read_text()
     many = _run(decomposed.root, "three@mlp_out", "four@mlp_out", "three@mlp_hidden")
     assert many.exit_code == 1
-    assert "two of them at a time" in many.stderr
+    assert "Compare two sets at a time" in many.stderr
 
 
 def test_the_command_refuses_what_cannot_be_compared(decomposed):

@@ -93,7 +93,7 @@ class Network:
         if self.mask is None:
             raise NotThresholdedError(
                 f"{self.name!r} is a map that has not been thresholded: it has a weight for every neuron, and no "
-                "members yet. Threshold it first: networks.threshold(method='z', z=3.0)."
+                "members yet. Threshold first: networks.threshold(method='z', z=3.0)."
             )
         return self.mask
 

@@ -117,7 +117,7 @@ class NetworkSet(Sequence[Network]):
         if self.mask is None:
             raise NotThresholdedError(
                 "These maps have not been thresholded: each has a weight for every neuron, and no members yet. "
-                "Threshold them first: networks.threshold(method='z', z=3.0)."
+                "Threshold first: networks.threshold(method='z', z=3.0)."
             )
         return self.mask
 

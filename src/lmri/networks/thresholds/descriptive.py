@@ -65,7 +65,7 @@ def z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
 
 
 def z_positive(maps: np.ndarray, z: float = 1.96) -> np.ndarray:
-    """Keep neurons whose z-score over the map exceeds `z`, as in the paper; the result depends on the sign of the map."""
+    """Keep neurons whose z-score over the map exceeds `z`, as in the paper; depends on the sign of the map."""
     _check_positive("z", z)
     return map_scores(maps) > z
 

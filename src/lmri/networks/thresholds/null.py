@@ -161,7 +161,8 @@ def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarra
 def fdr_set(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarray:
     """Keep neurons that are significant (Benjamini-Hochberg) over all maps together, with p from surrogates.
 
-    This is stricter than `fdr` if few maps contain signal: a map whose like occurs in every surrogate has no members.
+    This is stricter than `fdr` if few maps contain signal: a map that resembles a map of every surrogate has no
+    members.
     """
     _check_share("alpha", alpha)
     p = null.p(map_scores(maps))
