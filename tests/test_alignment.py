@@ -90,7 +90,7 @@ def check_cut(name, text, most):
 @given(text=TEXTS)
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @example(text="")
-def test_tokens_stand_for_what_their_spans_say(name, text):
+def test_token_spans_match_the_text(name, text):
     check(name, text)
 
 
@@ -103,14 +103,14 @@ def test_a_cut_text_is_a_prefix(name, text, most):
 
 @pytest.mark.parametrize("what", sorted(NASTY))
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
-def test_texts_that_hurt_are_aligned(name, what):
+def test_difficult_texts_are_aligned(name, what):
     check(name, NASTY[what])
     check_cut(name, NASTY[what], 5)
 
 
 @pytest.mark.parametrize("what", sorted(NASTY))
 @pytest.mark.parametrize("model", ["mini-gpt2", "tinystories-char-gpt2"])
-def test_texts_that_hurt_are_aligned_by_real_tokenizers(real_data, model, what):
+def test_difficult_texts_are_aligned_by_real_tokenizers(real_data, model, what):
     check(str(Path(real_data) / "models" / model), NASTY[what])
 
 
@@ -172,7 +172,7 @@ def test_a_huge_text_of_a_slow_tokenizer_is_cut_and_counted():
     assert encoding.special == [False] * 49 + [True]
 
 
-def test_what_is_recorded_of_texts_that_hurt_is_what_the_model_does_at_that_part_of_the_text(tmp_path):
+def test_recordings_of_difficult_texts_match_activations_of_the_same_text_parts(tmp_path):
     model, tokenizer = reading("byte")
     texts = [*NASTY.values(), *sentences(4)]
     recording = record(model, tokenizer, texts, tmp_path / "study", corpus="nasty", test_fraction=0)

@@ -114,7 +114,7 @@ def test_the_dose_response_of_a_linear_readout_is_as_computed_by_hand(gpt2, toke
     np.testing.assert_allclose(union, rows.loc["net-00", "diff"].to_numpy(), atol=1e-5)
 
 
-def test_an_offset_along_the_sign_is_named_apart(gpt2, tokenizer, readout):
+def test_an_offset_along_the_sign_has_a_distinct_label(gpt2, tokenizer, readout):
     _, networks = readout
     task = Readout(NEURONS)
     grid = dose_grid(networks, [2.0], [1.0], along_sign=True)
@@ -189,7 +189,7 @@ TEST = of_doses((0.6, 0.9), [(0.9, 0.55), (0.6, 0.2), (0.3, 0.9), (0.7, 0.99)])
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_the_best_dose_is_chosen_on_select_and_reported_on_test_and_so_are_those_of_controls(higher_is_better):
+def test_best_doses_of_networks_and_controls_are_selected_on_select_and_reported_on_test(higher_is_better):
     grid = dose_grid(set_of(SPACE, [[1, 7]]), [2.0, 3.0])
     scores = hand_made({"select": SELECT, "test": TEST}, higher_is_better)
     row = best_doses(scores, grid).iloc[0]
@@ -227,7 +227,7 @@ def test_a_control_that_breaks_the_model_at_every_dose_is_worse_than_any():
     assert row["p"] == 1
 
 
-def test_a_best_dose_is_not_given_on_the_texts_that_it_would_be_chosen_on():
+def test_no_best_dose_is_reported_on_its_selection_texts():
     grid = dose_grid(set_of(SPACE, [[1, 7]]), [2.0, 3.0])
     scores = hand_made({"test": TEST})
     assert len(best_doses(scores, grid)) == 0
@@ -388,7 +388,7 @@ def test_a_dry_run_says_the_cost_of_all_doses(study):
     assert len(content["cost"]) == 4
 
 
-def test_one_dose_is_scored_as_ever(study):
+def test_a_single_dose_is_scored_without_a_grid(study):
     done = run("amplify", study, "--networks", "pair", "--gain", 2, "--n-controls", 1, "--json")
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)

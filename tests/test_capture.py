@@ -36,7 +36,7 @@ def test_more_tokens_than_there_is_room_for_are_refused(gpt2):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["gpt2", "falcon"])
-def test_what_comes_by_a_stream_of_its_own_is_the_same(monkeypatch, name, dtype):
+def test_values_copied_on_a_separate_stream_are_identical(monkeypatch, name, dtype):
     """The way of a GPU, walked by the CPU, whose streams do nothing; Falcon overwrites what it gave."""
     model = build(name).to(dtype)
     spaces = [find_sites(model, site) for site in ("mlp_out", "mlp_hidden")]

@@ -63,7 +63,7 @@ def test_nothing_is_computed_for_a_study_that_cannot_be_written_to(study, monkey
         assert "cannot be written to (it is read-only for this account). Copy the study" in fails(*command)
 
 
-def test_p_and_convergence_are_said_as_they_are():
+def test_p_and_convergence_are_printed_exactly():
     assert [told_p(p) for p in (0.0, 0.00004, 0.00005, 0.25, float("nan"))] == [
         "< 0.0001", "< 0.0001", "0.0001", "0.2500", "–",
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_changed_label_is_another_task(copy, tmp_path):
     assert "tasks: " in fails(*lesion)
 
 
-def test_quiet_says_nothing(copy):
+def test_quiet_prints_nothing(copy):
     done = run("report", copy, "--quiet")
     assert done.output == ""
     assert done.exit_code == 0

@@ -64,7 +64,7 @@ def test_order_gives_the_librarys_numbers(recorded, scope):
     assert [row["run"] for row in content["runs"]] == (names if scope == "run" else [*names, "all"])
 
 
-def test_order_draws_what_it_counts_and_says_the_next_step(recorded, tmp_path):
+def test_order_writes_a_figure_and_prints_the_next_step(recorded, tmp_path):
     figure = tmp_path / "order.svg"
     done = run("order", recorded.root, "--site", "mlp_out", "--figure", figure)
     n = estimate_order(recorded.recording("words", "mlp_out").arrays()).recommended

@@ -97,7 +97,7 @@ def test_a_study_of_many_commands_is_valid_bids(study):
     assert_valid(study.root)
 
 
-def test_this_check_notices(study, tmp_path):
+def test_the_bids_check_detects_damage(study, tmp_path):
     root = shutil.copytree(study.root, tmp_path / "study")
     shutil.copy(next(root.rglob("*_bold.nii")), root / "sub-lmridemo" / "func" / "stray.nii")
     with pytest.raises(AssertionError, match="BIDS"):

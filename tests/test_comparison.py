@@ -74,7 +74,7 @@ def test_sets_of_different_size_match_as_far_as_they_go(maps):
     assert "iou" not in found.table  # no members before a threshold
 
 
-def test_two_empty_networks_have_no_overlap_to_speak_of(maps):
+def test_the_overlap_of_two_empty_networks_is_missing(maps):
     empty = _set(maps).threshold("z", z=100)
     assert compare(empty, empty).table["iou"].isna().all()
 
@@ -152,7 +152,7 @@ def test_the_limit_of_iou_is_that_of_random_members_of_the_same_layers():
     assert 0.01 < (found[:, 0] > found[:, 1]).mean() <= 0.06
 
 
-def test_overlap_that_layer_profiles_force_is_no_finding():
+def test_overlap_forced_by_layer_profiles_is_not_significant():
     rng = np.random.default_rng(0)
     crowded = [overlap(RAGGED, _members(rng, (20, 10)), _members(rng, (18, 15))) for _ in range(100)]
     anywhere = stats.hypergeom(RAGGED.n_neurons, 30, 33).ppf(0.95)
@@ -388,7 +388,7 @@ def test_time_courses_of_other_runs_or_too_few_texts_are_refused():
         compare_time_courses(ours, ours, [np.zeros(len(run)) for run in ours])
 
 
-def test_maps_of_two_sites_are_sent_to_their_time_courses(maps):
+def test_comparing_maps_of_two_sites_refers_to_time_courses(maps):
     hidden = NetworkSet(NeuronSpace.build([200] * 4, site="mlp_hidden"), maps, method="hidden")
     with pytest.raises(SpaceMismatchError, match="compare_time_courses"):
         compare(_set(maps), hidden)

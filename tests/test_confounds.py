@@ -123,7 +123,7 @@ def test_tokens_are_counted_within_their_sentence():
     batch_size=st.integers(1, 5),
     seed=st.integers(0, 3),
 )
-def test_every_row_is_of_its_volume(tmp_path_factory, n_dummy, max_tokens, kind, batch_size, seed):
+def test_every_row_belongs_to_its_volume(tmp_path_factory, n_dummy, max_tokens, kind, batch_size, seed):
     tokenizer = {"word": word_tokenizer, "bert": bert_tokenizer, "byte": byte_tokenizer}[kind]()
     model = build_model("gpt2", vocab_size=320)
     texts = [f"{re.sub('[.!?]', 'x', text)} . the end" for text in texts_of(8, seed=seed)]
@@ -232,7 +232,7 @@ def test_parts_of_the_logits_are_the_logits_and_no_more_are_held(monkeypatch):
     assert [(rows.start, logits.shape[0]) for rows, _, logits in parts] == [(0, 1), (1, 1)]
 
 
-def test_the_sum_is_what_the_perplexity_task_says(tmp_path, gpt2):
+def test_the_sum_of_surprisal_equals_the_perplexity_task(tmp_path, gpt2):
     texts = texts_of(9)
     recording = record(gpt2, tmp_path / "study", texts, n_dummy=0)
     task = Perplexity(texts).score(gpt2, word_tokenizer())
@@ -333,7 +333,7 @@ def test_the_same_command_again_writes_nothing_and_loads_no_model(copy, monkeypa
     assert "already there" in run("confounds", copy.root).stdout
 
 
-def test_what_is_missing_or_torn_is_made_again(copy):
+def test_missing_or_damaged_tables_are_computed_again(copy):
     recording = copy.recording("news", "mlp_out")
     first = storage.confounds_beside(recording.runs[0].events)
     content = first.read_bytes()
@@ -540,7 +540,7 @@ def test_a_word_has_the_sum_of_its_surprisal_and_the_entropy_of_its_first_token(
     ("names", "told"),
     [(["colour"], "accepted are position"), ([], "at least one"), (["position", "position"], "each once")],
 )
-def test_names_that_are_none_are_refused(demo, names, told):
+def test_unknown_confounds_are_refused(demo, names, told):
     with pytest.raises(ValueError, match=told):
         select(demo[0].recording("news", "mlp_out"), names)
     with pytest.raises(TypeError, match="list of names"):
@@ -678,7 +678,7 @@ def test_the_choice_is_part_of_what_a_decomposition_is(copy):
         (["--confounds", "position", "--confounds", "position"], "each once"),
     ],
 )
-def test_a_decomposition_refuses_confounds_that_are_none(copy, options, told):
+def test_a_decomposition_refuses_unknown_confounds(copy, options, told):
     done = run("decompose", copy.root, "--site", "mlp_out", *options)
     assert done.exit_code == 1
     assert told in done.output

@@ -62,7 +62,7 @@ def test_the_bytes_are_those_of_plain_writes(tmp_path, past_memory, first, n_byt
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, BLOCK, ENOUGH - 1])
-def test_what_is_small_is_written_plainly(tmp_path, past_memory, n_bytes):
+def test_small_arrays_are_written_without_direct_io(tmp_path, past_memory, n_bytes):
     assert written(tmp_path / "image", 352, n_bytes) == (tmp_path / "image").read_bytes()
     assert past_memory == []
 
@@ -86,7 +86,7 @@ def test_a_file_system_that_refuses_is_asked_once(tmp_path, monkeypatch):
 
 @needs_direct
 @pytest.mark.parametrize("short", [0, 1000, BLOCK, 5 * BLOCK + 1])
-def test_a_write_that_takes_a_part_is_gone_on_with(tmp_path, monkeypatch, short):
+def test_partial_writes_are_continued(tmp_path, monkeypatch, short):
     pwrite = os.pwrite
 
     def part(number, content, place):

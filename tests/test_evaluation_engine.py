@@ -419,7 +419,7 @@ def test_a_model_whose_later_blocks_miss_the_earlier_ones_is_run_whole(gpt2, tok
         handle.remove()
 
 
-def test_what_does_not_fit_is_computed(tokenizer):
+def test_prefixes_beyond_the_cache_limit_are_computed(tokenizer):
     model = build("gpt2")
     space = find_sites(model)
     task = tasks.Perplexity(TEXTS, batch_size=2)
@@ -445,7 +445,7 @@ def test_the_first_layer_is_that_of_what_changes():
     assert first_layer(lesion(network(space, []))) == 0
 
 
-def test_conditions_may_be_repetitions(gpt2):
+def test_conditions_can_have_repetitions(gpt2):
     space = find_sites(gpt2)
     one = network(space, [0, 1], name="a")
     sets = NetworkSet(space, one.weights[None], one.members[None], "set")

@@ -91,7 +91,7 @@ def test_a_lesion_of_units_is_zeroed_weights_and_leaves_the_model_alone(kind):
     assert torch.equal(read(model, IDS), lesioned)
 
 
-def test_the_positive_control_that_another_expert_is_another_lesion():
+def test_lesions_of_different_experts_differ():
     model = mixture("Mixtral")
     space = find_sites(model, "mlp_hidden")
     outputs = []

@@ -113,7 +113,7 @@ def test_every_image_of_a_study_keeps_the_laws_of_headers(study):
 
 
 @pytest.mark.parametrize("change", ["qform", "intent", "flipped", "unnamed"])
-def test_this_check_notices(made, tmp_path, change):
+def test_the_header_check_detects_damage(made, tmp_path, change):
     path = tmp_path / ("melodic_IC.nii.gz" if change != "unnamed" else "something.nii.gz")
     img = made.space(SITE).to_img(np.ones(made.space(SITE).n_neurons), "z")
     if change == "qform":
@@ -141,7 +141,7 @@ def test_maps_lie_beside_each_other_whole_and_thresholded_and_with_their_mean(ma
     assert made.recording("first", SITE).n_volumes != made.recording("second", SITE).n_volumes  # or any mean would do
 
 
-def test_maps_of_a_localizer_are_t_and_so_they_say(made):
+def test_localizer_maps_are_exported_and_labelled_as_t(made):
     entry = made.entries.find("decompositions", "contrast", SITE)
     (path,) = entry.folder.glob("*_component-00_stat-t_statmap.nii.gz")
     t = made.decomposition("contrast", SITE).weights[0]
@@ -158,7 +158,7 @@ def test_maps_of_a_localizer_are_t_and_so_they_say(made):
     assert np.isin(dense.get_fdata().ravel(), t).all()
 
 
-def test_signs_that_are_counted_are_those_that_are_painted(made):
+def test_counted_signs_equal_displayed_signs(made):
     """Whatever the mean of a map: counted from the same 0."""
     space, rng = made.space(SITE), np.random.default_rng(0)
     shifted = rng.normal(3, 1, (1, space.n_neurons)).astype(np.float32)

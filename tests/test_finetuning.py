@@ -53,7 +53,7 @@ def child():
     return parent, finetune(parent, word_tokenizer(), task(), task(80, seed=1), TRAINING)
 
 
-def test_a_task_that_can_be_learned_is(child):
+def test_a_learnable_task_is_learned(child):
     row = child[1].held_out.iloc[0]
     assert row["scoring"] == "head"
     assert row["value"] > row["majority_rate"] + 0.2

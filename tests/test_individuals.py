@@ -365,7 +365,7 @@ def random_set(n_networks, sizes, rng, space=DEEP):
     return NetworkSet(space, mask.astype(float), mask)
 
 
-def test_a_network_is_wholly_like_itself_and_above_chance():
+def test_a_network_overlaps_completely_with_itself_and_above_chance():
     templates = random_set(3, [0, 0, 2, 4, 6], np.random.default_rng(0))
     found = template_overlap(templates, [templates] * 10)
     own = found.iou.reshape(3, 10, 3)

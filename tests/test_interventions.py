@@ -183,7 +183,7 @@ def test_lesions_nest(name, site):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "falcon", "bert"])
-def test_what_changes_nothing_is_the_identity_and_sets_no_hook(name, site):
+def test_identity_interventions_register_no_hook(name, site):
     model = build(name)
     space = find_sites(model, site)
     network, empty = some(space), some(space, share=0)

@@ -109,7 +109,7 @@ def test_a_decomposition_made_otherwise_does_not_inherit_labels(copy):
     assert copy.labels("two", "mlp_out")["label"].tolist() == ["mine"]
 
 
-def test_what_cannot_be_labelled_is_said(copy):
+def test_invalid_labels_are_refused_with_a_reason(copy):
     with pytest.raises(ValueError, match=r"matches two@mlp_hidden and two@mlp_out.*Choose the site"):
         copy.label("two-00", "mine")
     with pytest.raises(ValueError, match=r"no network 'ica-00' at mlp_out.*two at mlp_hidden, two at mlp_out"):

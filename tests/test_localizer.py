@@ -194,7 +194,7 @@ def test_first_level_is_nilearns_least_squares():
     assert first_level(moved, labels, names, contrast) == pytest.approx(ours, abs=1e-3)
 
 
-def test_a_run_that_cannot_tell_gives_no_effect():
+def test_a_run_that_cannot_estimate_the_contrast_has_no_effect():
     data = np.random.default_rng(0).normal(size=(40, N))
     assert first_level(data, ["noun"] * 40, ["t0"] * 40, Contrast.parse("noun - verb")) is None
     # Two conditions that never meet in one text differ by texts only.
@@ -234,7 +234,7 @@ def test_events_that_do_not_fit_a_run_are_refused(events, said):
 # -- the statistic and its p ------------------------------------------------------------------------------------------
 
 
-def test_t_is_what_others_compute():
+def test_t_equals_scipy():
     data, labels = texts(3, n_texts=15, effect=1.0)
     means, code = data.mean(axis=1), np.array(labels) == "code"
     found = between_texts(means, labels, CODE, n_permutations=99)
@@ -504,7 +504,7 @@ def test_within_runs_standardization_would_lose_what_differs_between_texts():
     assert not fit(by_run, labels).threshold().members.any()
 
 
-def test_what_alternates_within_texts_is_recognized():
+def test_conditions_that_alternate_within_texts_are_detected():
     data, bursts = alternating(0, effect=3.0, n_texts=72)
     imgs, events = runs_of(data, ["words"] * 72)
     for table, own in zip(events, bursts.reshape(12, -1), strict=True):
@@ -551,7 +551,7 @@ def test_lengths_that_differ_are_said_and_can_be_matched():
     assert not matched.threshold().members[0, 50]
 
 
-def test_a_spread_that_differs_is_said():
+def test_unequal_variances_are_reported():
     data, labels = texts(0)
     wild = data.copy()
     wild[::2] *= 2
@@ -625,7 +625,7 @@ def test_values_that_are_not_finite_are_refused():
         ({"level": "within"}, "No run has all conditions"),
     ],
 )
-def test_options_that_are_none_are_refused(parameters, said):
+def test_unknown_options_are_refused(parameters, said):
     data, labels = texts(0)
     with pytest.raises(ValueError, match=said):
         fit(data, labels, **parameters)

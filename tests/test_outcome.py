@@ -161,7 +161,7 @@ def test_a_study_keeps_experiments_and_says_what_they_were_made_of(copy):
     assert "lesion-canica, lesion-nothing" in row["made of"]
 
 
-def test_the_same_again_is_the_same_and_anything_else_needs_another_name(copy):
+def test_storing_the_same_outcome_twice_is_allowed_and_another_needs_another_name(copy):
     first = copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})
     before = files(first.folder)
     copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})

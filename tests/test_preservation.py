@@ -367,7 +367,7 @@ def test_a_dry_run_says_the_cost_of_the_whole_grid_and_stores_nothing(study):
     assert sorted(path for path in study.rglob("*") if path.is_file()) == before
 
 
-def test_one_set_is_scored_as_ever(study):
+def test_a_single_set_is_scored_without_a_grid(study):
     done = run("preserve", study, "--networks", "canica", "--n-controls", 1, "--json")
     assert done.exit_code == 0, done.output
     conditions = list(dict.fromkeys(row["condition"] for row in json.loads(done.stdout)["summary"]))

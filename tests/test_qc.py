@@ -324,7 +324,7 @@ def test_an_expert_that_was_never_chosen_is_not_called_dead_but_without_tokens(t
     assert "No token was routed to layer 0 expert 3, layer 1 expert 3: 2 neurons there" in told
 
 
-def test_where_every_norm_is_0_nothing_is_called_good(tmp_path):
+def test_a_recording_of_zeros_is_not_rated_good(tmp_path):
     quality = qc.inspect(make(tmp_path, [np.zeros((40, 150))], [[20, 20]]))
     assert status(quality, "sinks") == status(quality, "first tokens") == "note"
     assert "cannot be said" in finding(quality, "sinks")
@@ -401,7 +401,7 @@ def test_first_tokens_that_are_sinks_ask_for_more_dummies(tmp_path, n_dummy, n_s
     assert ("No token is left out" in finding(quality, "first tokens")) == (n_dummy == 0)
 
 
-def test_a_sink_in_the_middle_is_none_of_the_dummies_business(tmp_path):
+def test_a_sink_in_the_middle_does_not_suggest_more_dummies(tmp_path):
     arrays, lengths = noise(shortest=12)
     for array, own in zip(arrays, lengths, strict=True):
         array[np.r_[0, np.cumsum(own)[:-1]] + 7] *= 50
@@ -410,7 +410,7 @@ def test_a_sink_in_the_middle_is_none_of_the_dummies_business(tmp_path):
     assert "n_dummy does not help" in finding(quality, "first tokens")
 
 
-def test_what_every_passed_over_is_told_from_dummies(gpt2, tmp_path):
+def test_tokens_skipped_by_every_are_distinguished_from_dummies(gpt2, tmp_path):
     texts = sentences(12, 8, 12)
     plain, some = (
         record(gpt2, word_tokenizer(), texts, tmp_path / str(every), every=every, test_fraction=0.0) for every in (1, 3)
@@ -584,7 +584,7 @@ def test_the_page_escapes_all_text_and_loads_nothing(tmp_path):
     assert "url(http" not in page
 
 
-def test_what_has_no_ink_is_shown():
+def test_invisible_characters_are_displayed():
     assert [visible(one) for one in (" the", "a b", "\t", "\u200b", "  ")] == ["␣the", "a b", "⇥", "‹U+200B›", "␣␣"]
 
 

@@ -256,7 +256,7 @@ def test_experiments_are_shown_whole_and_nothing_in_them_runs(walked, tmp_path):
     assert table.count("<td") == 4
 
 
-def test_a_study_without_experiments_says_nothing_of_them(page):
+def test_a_report_without_experiments_does_not_mention_them(page):
     assert "Experiment" not in page.text
     assert "experiments" not in [value for _, name, value in page.attributes if name == "id"]
 
@@ -364,7 +364,7 @@ def test_methods_cite_what_was_used_and_nothing_else(walked, page):
     assert f"n_init = {settings['n_init']}" in page.text
 
 
-def test_somebodys_own_words_cite_nothing_and_are_escaped():
+def test_custom_descriptions_cite_nothing_and_are_escaped():
     made = Methods()
     made.add("a", "x [@horn1965,nobody] [@nobody] <b> [@horn1965]")
     assert made.cited == ["horn1965"]

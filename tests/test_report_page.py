@@ -180,7 +180,7 @@ def test_five_hundred_networks_are_all_in_the_table_and_the_page_says_whose_pict
     assert len(html.encode()) < 15e6
 
 
-def test_of_too_many_networks_those_that_are_not_empty_are_shown(tmp_path, monkeypatch):
+def test_if_there_are_too_many_networks_nonempty_ones_are_shown(tmp_path, monkeypatch):
     monkeypatch.setattr("lmri.report.sections.networks.MOST_CARDS", 3)
     monkeypatch.setattr("lmri.report.sections.networks.FEWEST_CARDS", 2)
     study = planted(tmp_path / "study", n_networks=6, z=4.2)
@@ -238,7 +238,7 @@ def test_volumes_are_called_what_they_are(tmp_path, axis, unit, meaning):
     assert str(spectrum_chart(np.arange(6) / 10, np.ones(6), 0.25, unit)).count(f"0.250 cycles per {unit}") == 1
 
 
-def test_both_ends_of_a_time_course_stand_in_the_table(tmp_path):
+def test_the_table_lists_both_extremes_of_a_time_course(tmp_path):
     study = planted(tmp_path / "study", n_networks=1)
     html = study.report().read_text(encoding="utf-8")
     table = html[html.index('<table class="tokens">') :].split("</table>")[0]

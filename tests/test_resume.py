@@ -211,7 +211,7 @@ def test_resumed_it_reads_what_is_left_and_is_the_same(tmp_path, whole, reads, a
     assert told[-1][0] == told[-1][1]  # what was done before counts
 
 
-def test_finished_there_is_nothing_to_resume(tmp_path, whole, reads):
+def test_a_finished_recording_cannot_be_resumed(tmp_path, whole, reads):
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)  # nothing there yet: it begins
     assert len(reads) == BATCHES
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
@@ -225,7 +225,7 @@ def test_interrupted_before_the_first_batch_the_folder_is_as_it_was(tmp_path, re
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_what_is_finished_is_kept_and_it_is_said(tmp_path, reads, error, whole):
+def test_finished_batches_are_kept_and_reported(tmp_path, reads, error, whole):
     reads.error, reads.stop_at = error, 4
     with warnings.catch_warnings(record=True, action="always") as told, pytest.raises(error) as raised:
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)

@@ -174,7 +174,9 @@ def test_a_network_that_others_do_not_find_is_not_found_again(absent):
     assert absent.survival.set_index("kind").loc["all", "n_not_found_again"] == refitted.sum() == 5
 
 
-def test_a_lost_network_does_not_survive_however_much_its_stand_in_matters(study, model, tokenizer, task, monkeypatch):
+def test_a_lost_network_does_not_survive_even_if_its_substitute_has_an_effect(
+    study, model, tokenizer, task, monkeypatch
+):
     number = number_of(study, 0)
     matched = Specifications._matched
 
@@ -311,7 +313,7 @@ def test_standardization_and_number_of_maps_are_held_fixed(study, monkeypatch):
     assert [own.get("n_init") for _, _, own in made] == [3, 3, None]
 
 
-def test_what_is_done_is_what_was_chosen(study):
+def test_the_analysis_uses_the_chosen_settings(study):
     base = Specifications(study, "ica", "mlp_hidden", str(number_of(study, 0)))
     labels = {}
     for choice in base.choices(["baseline", "sinks"], baselines=["words", "resample:words:3"]):
@@ -329,7 +331,7 @@ def test_what_is_done_is_what_was_chosen(study):
 # -- nothing is dropped -----------------------------------------------------------------------------------------------
 
 
-def test_what_fails_stands_in_its_row(study, model, tokenizer, task, monkeypatch):
+def test_failures_are_reported_in_their_row(study, model, tokenizer, task, monkeypatch):
     built = specifications.build
 
     def failing(method, space, **parameters):

@@ -33,7 +33,7 @@ def places(network):
     return sorted(network.neurons()[["layer", "neuron"]].values.tolist())
 
 
-def test_what_is_saved_is_what_is_read(tmp_path, members):
+def test_saved_regions_are_read_back_unchanged(tmp_path, members):
     path = save(Layout(tmp_path), SPACE, "mine", members)
     found = read_roi(path, SPACE)
     assert places(found) == NEURONS
@@ -75,7 +75,7 @@ def flipped(img):
     return nib.as_closest_canonical(img).as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
 
 
-def test_images_of_other_software_mean_the_same(tmp_path, members):
+def test_images_of_other_software_give_the_same_region(tmp_path, members):
     mask = SPACE.to_img(members)
     weights = SPACE.to_img(np.where(members, -2.5, 0))
     data = np.asarray(mask.dataobj)
@@ -90,7 +90,7 @@ def test_images_of_other_software_mean_the_same(tmp_path, members):
     assert stored_zero[0] > 0  # without the rule of half a step every neuron would be a member
 
 
-def test_what_is_no_region_is_refused(tmp_path, members):
+def test_invalid_regions_are_refused(tmp_path, members):
     data = np.asarray(SPACE.to_img(members).dataobj).astype(np.float32)
 
     def read(changed, affine=None):

@@ -252,7 +252,7 @@ def test_controls_and_p_are_of_the_metric_of_the_row():
 
 
 @pytest.mark.parametrize("metric", ["f1", "matthews", "balanced_accuracy"])
-def test_collapse_onto_one_label_is_worth_nothing(metric):
+def test_collapse_onto_one_label_is_not_rewarded(metric):
     scores = _classified(n_labels=2, also=(metric,))
     items = scores.items.assign(predicted="label-0")
     items["value"] = (items["label"] == items["predicted"]).astype(float)

@@ -237,7 +237,7 @@ def test_a_run_of_which_no_text_is_taken_is_left_out(phantom):
     assert np.allclose(some, fitted([phantom.imgs[0], phantom.imgs[2]]).maps_of([np.arange(200)] * 2), atol=1e-5)
 
 
-def test_own_maps_share_the_index_of_their_cluster():
+def test_maps_have_the_index_of_their_cluster():
     rng = np.random.default_rng(0)
     own = rng.laplace(size=(3, 500))
     assert np.isnan(bootstrap_index(own, [])).all()

@@ -311,7 +311,7 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
     assert open_study(tmp_path).recording("code").texts.equals(first.texts)
 
 
-def test_it_is_said_where_no_text_is_left_for_tests(tmp_path, demo_model):
+def test_a_missing_test_split_is_reported(tmp_path, demo_model):
     texts = generate("news", 2, 3)
     with pytest.warns(lmri.exceptions.DataWarning, match="None of the 1 texts of 'one' is held out"):
         lmri.record(*demo_model, texts[:1], tmp_path, corpus="one")

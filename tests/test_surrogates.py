@@ -334,7 +334,7 @@ def test_maps_of_an_earlier_fit_do_not_take_the_surrogates_of_a_later_one():
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "20"])
-def test_a_number_of_surrogates_that_is_none_is_named(wrong):
+def test_invalid_numbers_of_surrogates_are_refused(wrong):
     estimator = fitted(gaussian_noise(SPACE, 1, 60), n_init=1)
     with pytest.raises(ValueError, match="n_surrogates is"):
         estimator.surrogate_null(wrong)

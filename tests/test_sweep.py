@@ -302,7 +302,7 @@ def test_what_stands_between_a_site_and_the_stream_is_named(name, expected, dtyp
 
 
 @pytest.mark.parametrize("factor", [0.25, 3.0, -1.0])
-def test_a_factor_is_given_as_it_is(factor):
+def test_a_constant_factor_is_reported_exactly(factor):
     [caveat] = caveats_of(build("granite", residual_multiplier=factor))
     assert f"multiplied by {factor:.4g} before" in caveat
     assert caveats_of(build("granite", residual_multiplier=1.0)) == []
@@ -322,7 +322,7 @@ def test_layers_that_share_their_weights_and_decoders_have_theirs():
     assert "(post-norm)" in caveat
 
 
-def test_what_cannot_be_told_is_said():
+def test_undetermined_caveats_are_reported():
     [caveat] = caveats_of(build_small("XLMWithLMHeadModel"))
     assert "is not known" in caveat
     [caveat] = caveats_of(build_small("Gemma3nForCausalLM"))

@@ -261,7 +261,7 @@ def test_outputs_of_a_head_are_found_by_their_names():
         label_order(classifier(n=3), labels, "sst2")
 
 
-def test_heads_that_are_none_and_notes_of_those_that_are(gpt2, tokenizer):
+def test_invalid_heads_are_refused_and_valid_heads_have_notes(gpt2, tokenizer):
     with pytest.raises(TypeError, match=r"GPT2LMHeadModel has none.*lmri finetune"):
         classify("head").score(gpt2, tokenizer)
     with pytest.raises(TypeError, match="needs a causal language model"):

@@ -501,7 +501,7 @@ def hold(what):
 RELEASE = "(held => { window.held = null; held.forEach(go => go()); })(window.held)"
 
 
-def test_no_number_is_of_what_was_looked_at_before(browser, address, study):
+def test_no_value_of_the_previous_selection_remains(browser, address, study):
     """While an answer is on its way, what is shown of the last one is not given out as the next one's."""
     space, held = study.space(), hold("volume|map|members|course")
     with opened(browser, f"{address}#underlay=volume", script=f"{held};{NO_WEBGL}") as page:
@@ -586,7 +586,7 @@ def picture(page):
 KEYS = "ArrowLeft ArrowRight PageUp PageDown Home End ArrowUp ArrowDown Shift+ArrowRight Shift+PageDown [ ] 0 m u z c 1 2 3 r Control+z Enter Space Escape / Escape t t ? ?"  # noqa: E501
 
 
-def test_what_is_pressed_before_there_is_a_study_goes_nowhere(browser, address):
+def test_keys_pressed_before_the_study_is_loaded_are_ignored(browser, address):
     held = []
     routes = {"**/api/study": lambda route: held.append(route)}
     link = f"{address}#network=ica-02&volume=7&layer=1&neuron=5&overlay=map"
@@ -893,7 +893,7 @@ def test_doses_of_one_network_are_told_apart(browser, address):
         assert [one.locator(".condition").all_inner_texts() for one in cards] == [["ica-00@0"], ["ica-00@2"], []]
 
 
-def test_what_is_made_meanwhile_appears(browser, study, tmp_path):
+def test_new_results_appear_without_reloading(browser, study, tmp_path):
     shutil.copytree(study.root, tmp_path / "study")
     entries, aside = tmp_path / "study" / "lmri", tmp_path / "aside"
     [scores] = entries.glob("scores/*/lesion-ica")
