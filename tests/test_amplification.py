@@ -1,4 +1,4 @@
-"""Amplification: doses do what they say, both tails are counted, and no dose is judged where it was chosen."""
+"""Amplification: doses have the stated effect, p is two-tailed, and best doses are evaluated on separate texts."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::lmri.exceptions.LMRIWarning")
 
 
 def set_of(space, places, method="net"):
-    """Networks with these members, of weights 1, -2, 3, …"""
+    """Build networks with these members, with the weights 1, -2, 3, …"""
     weights = np.zeros((len(places), space.n_neurons), dtype=np.float32)
     for number, own in enumerate(places):
         for place, neuron in enumerate(own):
@@ -45,7 +45,7 @@ def set_of(space, places, method="net"):
 
 @dataclass(eq=False)
 class Readout:
-    """A task whose score is the sum of some neurons' activity in the last layer, averaged over tokens."""
+    """Task whose score is the summed activity of some neurons in the last layer, averaged over tokens."""
 
     neurons: list
     split: str = ""
@@ -82,7 +82,7 @@ GAINS, OFFSETS = [0.0, 1.0, 1.5, 3.0], [-1.0, 0.0, 2.0]
 
 @pytest.fixture
 def readout(gpt2):
-    """Give the space, and a set of one network of the neurons that are read, one of others, and an empty one."""
+    """Return the space, and a set of three networks: readout neurons, other neurons, and none."""
     space = find_sites(gpt2)
     own = [space.index(2, neuron) for neuron in NEURONS]
     others = [space.index(2, neuron) for neuron in (4, 8)]
@@ -152,7 +152,7 @@ SPACE = NeuronSpace.build([4, 6])
 
 
 def hand_made(values, higher_is_better=True):
-    """Scores from {split: {condition: value}}, five texts of one value each; controls are "a gain 2/control-0"."""
+    """Build scores from {split: {condition: value}}, five texts with one value; controls are "a gain 2/control-0"."""
     items, conditions = [], {}
     sign = 1 if higher_is_better else -1
     for split, own in values.items():
@@ -176,7 +176,7 @@ def hand_made(values, higher_is_better=True):
 
 
 def of_doses(network, controls):
-    """Name values at gain 2 and gain 3 of net-00, and of its controls."""
+    """Return values by name at gain 2 and gain 3 of net-00, and of its controls."""
     found = {"intact": 0.5}
     for dose, value in zip((2, 3), network, strict=True):
         found[f"net-00 gain {dose}"] = value
@@ -302,7 +302,7 @@ def fails(*arguments):
 
 @pytest.fixture(scope="module")
 def study(walked, tmp_path_factory):
-    """Give a copy of the walked study, to write into."""
+    """Return a copy of the complete study, for writing."""
     root = tmp_path_factory.mktemp("amplified") / "study"
     shutil.copytree(walked.root, root)
     opened = open_study(root)

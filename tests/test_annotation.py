@@ -1,4 +1,4 @@
-"""Networks are described by what was planted in them, and by nothing in noise; texts are what counts."""
+"""Annotation finds simulated properties of networks and nothing in noise; the text is the unit of inference."""
 
 import json
 from itertools import pairwise
@@ -33,7 +33,7 @@ WORDS = {FIRST: " Start", LAST: ".", NUMBER: " 42"}
 
 
 def texts(rng, n_texts=40, shortest=30, longest=70, n_types=12, kinds=("code", "news")):
-    """Bursty texts of two kinds, that all begin and end alike; numbers only in the first kind. Two runs."""
+    """Generate bursty texts of two kinds with equal beginnings and ends, in two runs; only the first has numbers."""
     parts = []
     for number in range(n_texts):
         n, kind = int(rng.integers(shortest, longest)), kinds[number % len(kinds)]
@@ -50,7 +50,7 @@ def texts(rng, n_texts=40, shortest=30, longest=70, n_types=12, kinds=("code", "
 
 
 def noise(rng, events, n_networks, rho=0.9, trend=0.0, kind=0.0, skewed=False):
-    """Autocorrelated time courses that know nothing of tokens, at most of position and of the kind of text."""
+    """Simulate autocorrelated time courses, independent of tokens and related at most to position and kind of text."""
 
     def course(table):
         white = rng.normal(size=(len(table) + 100, n_networks))
@@ -64,7 +64,7 @@ def noise(rng, events, n_networks, rho=0.9, trend=0.0, kind=0.0, skewed=False):
 
 
 def assert_uniform(p):
-    """Check that p is below 0.05, and below 0.2, as often as chance has it."""
+    """Assert that p is below 0.05, and below 0.2, as often as expected by chance."""
     for level in (0.05, 0.2):
         low, high = stats.binom.interval(0.999, len(p), level)
         assert low <= (p <= level).sum() <= high, ((p <= level).mean(), level)

@@ -1,4 +1,4 @@
-"""What a volume is: a token, every so-manieth, or the mean over a word or sentence; and prompts written on."""
+"""Time axis: a volume is a token, every N-th token, or the mean over a word or sentence; and generation."""
 
 import itertools
 
@@ -239,7 +239,7 @@ def test_one_prompt_is_on_one_side_whatever_was_written_on_from_it(tmp_path):
 
 @pytest.fixture
 def generated(monkeypatch):
-    """Count what is generated; `stop_at` interrupts."""
+    """Count generation calls; `stop_at` interrupts."""
     made = []
     original = generating._write
 

@@ -1,4 +1,4 @@
-"""The command line does what the library does, and ends in a message where it cannot."""
+"""The command line returns the results of the library, and reports errors as messages."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def run(*arguments: object):
 
 
 def fails(*arguments: object, code: int = 1) -> str:
-    """Run a command that has to fail with a message, and give the message in one line."""
+    """Run a command that must fail with a message, and return the message in one line."""
     done = run(*arguments)
     assert done.exit_code == code, (done.exit_code, done.output, done.exception)
     assert "Traceback" not in done.output
@@ -40,7 +40,7 @@ def texts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(texts):
-    """A study made by commands alone."""
+    """Create a study with commands alone."""
     out = texts.parent / "study"
     record = run("record", "lmri-demo", texts, "--out", out, "--corpus", "news", "--run-tokens", 500, "--json")
     assert record.exit_code == 0, record.output

@@ -23,7 +23,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def study(walked, tmp_path_factory):
-    """Give a copy of the walked study, to write into, with two networks that are cheap to lesion."""
+    """Return a copy of the complete study, for writing, with two networks that are fast to lesion."""
     root = tmp_path_factory.mktemp("experiments") / "study"
     shutil.copytree(walked.root, root)
     opened = open_study(root)

@@ -1,4 +1,4 @@
-"""The tool that compares studies finds every kind of difference, and none where there is none."""
+"""The tool that compares studies reports every kind of difference, and nothing for equal studies."""
 
 import gzip
 import importlib.util

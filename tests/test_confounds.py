@@ -1,4 +1,4 @@
-"""Confounds: columns are what they say, surprisal is the model's own, and what is taken out is gone."""
+"""Confounds: columns have the stated meaning, surprisal is computed by the model, and regression removes effects."""
 
 import contextlib
 import json
@@ -63,7 +63,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """Give a small study of the embedded model at both sites, with all confounds."""
+    """Return a small study of the embedded model at both sites, with all confounds."""
     root = tmp_path_factory.mktemp("demo") / "study"
     model, tokenizer = lmri.load_model("lmri-demo")
     for site in ("mlp_out", "mlp_hidden"):
@@ -184,7 +184,7 @@ def test_a_massive_activation_is_large_and_far_beyond_its_layer(tmp_path, gpt2):
 
 
 def looped(model, ids):
-    """Read a text token by token, without a batch; give surprisal and entropy."""
+    """Compute surprisal and entropy token by token, without a batch."""
     found = [(np.nan, np.nan)]
     with torch.no_grad():
         for place in range(1, len(ids)):
@@ -596,7 +596,7 @@ def test_every_run_of_a_decomposition_is_orthogonal_to_its_confounds(demo):
 
 @pytest.fixture(scope="module")
 def trended():
-    """Give a phantom of three networks, and one more that follows position, run by run; and the position."""
+    """Return a phantom of three networks and one that follows position, run by run, with the positions."""
     phantom = planted(SPACE, n_networks=3, share=0.1, n_runs=3, n_volumes=200, minority=0.2)
     trend_map = np.zeros(SPACE.n_neurons)
     trend_map[np.random.default_rng(3).choice(SPACE.n_neurons, 14, replace=False)] = 3.0
@@ -791,7 +791,7 @@ def test_networks_of_two_corpora_are_described_by_what_both_have(copy):
 
 
 def within_runs(seed, effect, through, n_runs=10, length=60):
-    """Make runs of two texts; neuron 0 follows the condition itself, neuron 1 a confound that goes with it."""
+    """Simulate runs of two texts; neuron 0 follows the condition, neuron 1 a confound correlated with it."""
     rng = np.random.default_rng(seed)
     imgs, events, tables = [], [], []
     for number in range(n_runs):

@@ -1,4 +1,4 @@
-"""Controls: draws keep what they promise, energy is really matched, and what cannot be matched is said."""
+"""Controls: draws have the stated properties, energy is matched, and remaining imbalance is reported."""
 
 import itertools
 import json
@@ -39,13 +39,13 @@ def some(space=SPACE, share=0.1, seed=0):
 
 
 def skewed(space=SPACE, seed=0, sd=1.0):
-    """Energies with a long tail, and of another size in every layer, as in trained models."""
+    """Draw energies with a long tail and a different scale in every layer, as in trained models."""
     rng = np.random.default_rng(seed)
     return np.exp(sd * rng.normal(size=space.n_neurons) + 2 * space.layer_of)
 
 
 def strong(energy, space=SPACE, n=12, slope=1.0, seed=1):
-    """Choose a network that prefers, in every layer, neurons which remove much."""
+    """Select a network that prefers high-energy neurons in every layer."""
     rng = np.random.default_rng(seed)
     members = np.zeros(space.n_neurons, dtype=bool)
     for z in range(space.n_layers):
@@ -436,13 +436,13 @@ def test_energy_is_not_measured_with_parts_missing(recorded):
 
 
 def columns(network):
-    """Which layers every index of a network lies in, as counts of patterns."""
+    """Count the patterns of layers in which each index is a member."""
     patterns = network.members.reshape(network.space.n_layers, -1).T
     return Counter(map(bytes, patterns))
 
 
 def recurring(network):
-    """Give the weights of every index that is a member in all layers, in the order of their size."""
+    """Return the weights of every index that is a member in all layers, sorted by size."""
     whole = network.members.reshape(network.space.n_layers, -1).all(axis=0)
     return sorted(map(tuple, network.weights.reshape(network.space.n_layers, -1).T[whole]))
 

@@ -1,4 +1,4 @@
-"""What people read beside a time course is what it is: one scale, both ends, and the text that stands there."""
+"""Displayed time courses have one scale, both extremes, and the context from the same text."""
 
 import numpy as np
 import pandas as pd

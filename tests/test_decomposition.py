@@ -1,4 +1,4 @@
-"""Planted networks are found with the right sign, noise gives nothing, and what would hide that is refused."""
+"""Decompositions find simulated networks with the correct sign, nothing in noise, and refuse unsuitable settings."""
 
 import contextlib
 import warnings
@@ -344,7 +344,7 @@ def test_unknown_methods_and_kinds_are_named(phantom):
 
 @contextlib.contextmanager
 def _no_check():
-    """Let warnings of convergence pass, which are another test's business."""
+    """Ignore convergence warnings, which are tested elsewhere."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Writes past the system's memory: the same bytes as plain ones, whatever the system refuses."""
+"""Direct writes past the page cache have the same bytes as plain writes, even if the system refuses them."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ needs_direct = pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this syst
 
 @pytest.fixture
 def past_memory(monkeypatch, tmp_path):
-    """Say which ranges went past the system's memory: (first byte, bytes written)."""
+    """List the ranges that were written past the page cache: (first byte, bytes written)."""
     try:
         os.close(os.open(tmp_path / "asked", os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
     except (OSError, AttributeError):
@@ -36,7 +36,7 @@ def past_memory(monkeypatch, tmp_path):
 
 
 def written(path, first, n_bytes, writer=None):
-    """Write into the middle of a file; give what the file should be, too."""
+    """Write into the middle of a file; return the file and its expected content."""
     rng = np.random.default_rng(n_bytes)
     before = rng.bytes(first + n_bytes + 5000)
     content = rng.bytes(n_bytes)

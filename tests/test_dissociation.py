@@ -1,4 +1,4 @@
-"""A double dissociation is found where one is planted, and nowhere else."""
+"""Double dissociations are found where they are simulated, and nowhere else."""
 
 import numpy as np
 import pandas as pd

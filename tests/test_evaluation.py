@@ -1,4 +1,4 @@
-"""Evaluation: tasks under conditions, beside matched controls; a planted effect is found, and chance is not."""
+"""Evaluation of tasks under conditions with matched controls finds simulated effects, and none by chance."""
 
 import warnings
 
@@ -49,7 +49,7 @@ def some(space, seed=0, share=0.1, name="some"):
 
 @pytest.fixture(scope="module")
 def rigged(tokenizer):
-    """Give a model that predicts "the" after any word, by four hidden neurons and no others."""
+    """Build a model that predicts "the" after any word by means of exactly four hidden neurons."""
     model = build("gpt2", hidden=HIDDEN)
     with torch.no_grad():
         direction = torch.randn(model.config.n_embd, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""The engine of evaluations: nothing is scored twice, nothing is lost, and what is saved changes no number."""
+"""The evaluation engine scores nothing twice, loses nothing, and reuses results without changing values."""
 
 import copy
 import signal
@@ -32,7 +32,7 @@ def network(space, layers, seed=0, share=0.2, name="some"):
 
 
 class Counting:
-    """A task that counts how often a model is scored on it."""
+    """Task that counts how often a model is scored on it."""
 
     def __init__(self, task, fail_at=None):
         self.task, self.n, self.fail_at = task, 0, fail_at

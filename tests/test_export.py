@@ -1,4 +1,4 @@
-"""Networks leave for other programs with their numbers, and come back with what people decided."""
+"""Networks are exported to other programs without changes, and decisions made there are imported."""
 
 import json
 import re
@@ -74,7 +74,7 @@ INTENT_OF = {
 
 
 def check_laws(path):
-    """Raise unless the header of an image is what any viewer reads in the same way."""
+    """Raise an error unless all viewers interpret the header of an image in the same way."""
     img = nib.load(path)
     header = img.header
     assert (header["sform_code"], header["qform_code"]) == (1, 1)
@@ -159,7 +159,7 @@ def test_localizer_maps_are_exported_and_labelled_as_t(made):
 
 
 def test_counted_signs_equal_displayed_signs(made):
-    """Whatever the mean of a map: counted from the same 0."""
+    """Both count signs relative to 0, independent of the mean of a map."""
     space, rng = made.space(SITE), np.random.default_rng(0)
     shifted = rng.normal(3, 1, (1, space.n_neurons)).astype(np.float32)
     sparse = np.where(rng.random((1, space.n_neurons)) < 0.2, np.abs(shifted) * 0.1, 0).astype(np.float32)
@@ -361,7 +361,7 @@ def test_what_is_no_text_is_refused(tmp_path):
 
 
 def decide(folder, *labels):
-    """Save labels as FSLeyes does: over the file that was exported."""
+    """Save labels in the format of FSLeyes, over the exported file."""
     return write(folder / "labels.txt", format_labels([one.split(", ") for one in labels], str(folder)))
 
 

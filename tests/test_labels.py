@@ -1,4 +1,4 @@
-"""Labels come back as they were written, outlive suggestions, and change no result."""
+"""Labels are read back unchanged, are kept over suggestions, and change no result."""
 
 import shutil
 

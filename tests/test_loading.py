@@ -1,4 +1,4 @@
-"""Loading: spread over devices and disks, quantized, refused with the reason; and never random weights unsaid."""
+"""Loading: offloading, quantization, refusals with the reason, and no random weights without a warning."""
 
 import importlib.util
 import json
@@ -55,7 +55,7 @@ def saved(path, model, tokenizer, **options):
 
 
 def change(path, **entries):
-    """Change entries of config.json; None deletes one."""
+    """Change entries of config.json; None deletes an entry."""
     config = json.loads((path / "config.json").read_text()) | entries
     (path / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 

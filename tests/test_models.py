@@ -1,4 +1,4 @@
-"""Models: loaded as asked for, told apart by their weights, and texts turned into tokens and batches."""
+"""Models are loaded as requested and identified by their weights; texts are converted to tokens and batches."""
 
 import numpy as np
 import pytest

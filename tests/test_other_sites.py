@@ -1,4 +1,4 @@
-"""Attention's output and its heads, decoders beside encoders, and layers that share their weights."""
+"""Attention output and heads, decoders of encoder-decoder models, and layers that share their weights."""
 
 import numpy as np
 import pytest

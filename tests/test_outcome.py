@@ -1,4 +1,4 @@
-"""What an experiment gives is stored whole, comes back as it was, and is refused when what it was made of is gone."""
+"""Outcomes of experiments are stored completely, read back unchanged, and refused if their inputs are missing."""
 
 import io
 import shutil
@@ -63,7 +63,7 @@ def make(text="Nothing was found.", value=0.1 + 0.2):
 
 @pytest.fixture
 def copy(walked, tmp_path):
-    """A study that the test may change."""
+    """Return a copy of the study that the test may change."""
     return open_study(shutil.copytree(walked.root, tmp_path / "study", ignore=shutil.ignore_patterns("experiments")))
 
 

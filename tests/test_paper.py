@@ -1,4 +1,4 @@
-"""The paper's numbers are the paper's, stand beside ours only where they may, and its choices are told from others."""
+"""Published values match the paper, are shown only for the same metrics, and its settings are recognized."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Phantoms hold what they say, and measuring them gives the numbers that can be had by hand."""
+"""Phantoms have the stated properties, and their evaluation equals values computed by hand."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Quality control finds what was planted and nothing else, one run in memory at a time; its page is safe to open."""
+"""Quality control finds simulated problems only, holds one run in memory at a time, and its page is safe to open."""
 
 import html.parser
 import json
@@ -33,7 +33,7 @@ WIDTHS = (60, 40, 50)
 
 
 def make(folder, arrays, lengths, tokens=None, widths=WIDTHS, n_dummy=1, texts=None, space=None):
-    """Write a recording: arrays, a run each; lengths, those of the texts of every run; tokens, a list a run."""
+    """Write a recording: arrays, one per run; lengths of the texts of every run; tokens, one list per run."""
     space = space or NeuronSpace.build(widths)
     runs, rows, number = [], [], 0
     for place, (array, own) in enumerate(zip(arrays, lengths, strict=True)):
@@ -64,7 +64,7 @@ def make(folder, arrays, lengths, tokens=None, widths=WIDTHS, n_dummy=1, texts=N
 
 
 def noise(seed=0, n_runs=3, n_texts=12, shortest=4, longest=40):
-    """Gaussian neurons of unlike mean and sd in texts of unlike length."""
+    """Simulate Gaussian neurons with different mean and SD in texts of different length."""
     rng = np.random.default_rng(seed)
     n = sum(WIDTHS)
     mean, sd = rng.normal(size=n), np.exp(0.3 * rng.normal(size=n))
@@ -257,7 +257,7 @@ EXPERTS = 4
 
 
 def mixture(seed=0, n_blocks=2, width=30, unused=None):
-    """Give noise of experts, each 0 at the tokens of others, and the expert of every token, ``(n_volumes, n_blocks)``.
+    """Simulate experts, each 0 at the tokens of others, and the expert of every token, ``(n_volumes, n_blocks)``.
 
     Nothing is routed to the last expert of any block but the tokens that `unused` says.
     """
@@ -541,7 +541,7 @@ def test_broken_recordings_are_refused(tmp_path):
 
 
 class Tags(html.parser.HTMLParser):
-    """Collect what a browser would act on, and what it would show."""
+    """Parser that collects active elements and visible text of a page."""
 
     def __init__(self):
         super().__init__()

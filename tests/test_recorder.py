@@ -1,4 +1,4 @@
-"""Recordings: what lies on disk is what the model computed, token by token, and nothing else."""
+"""Recordings contain exactly the activations that the model computed, token by token."""
 
 import contextlib
 import warnings
@@ -34,7 +34,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def values_of(recording):
-    """All volumes of a recording, ``(n_volumes, n_neurons)``."""
+    """Return all volumes of a recording, ``(n_volumes, n_neurons)``."""
     return np.concatenate(list(recording.arrays()))
 
 

@@ -54,7 +54,7 @@ def planted(
     root, widths=(60, 48, 60), n_networks=4, runs=(120, 90), words=WORDS, corpus="news", name="ica", z=2.0, axis=(),
     found=(), shift=0.0, more=None,
 ):  # fmt: skip
-    """Write a study of one corpus and one set of networks, without a model; images hold nothing, as none is read.
+    """Write a study with one corpus and one set of networks without a model; images are empty, as none is read.
 
     `axis` are parameters of the recording, `found` results of the decomposition, `more` further metrics.
     """
@@ -152,7 +152,7 @@ def _recorded(study, space, corpus, lengths, words, axis):
 
 
 def planted_values(study, network=0):
-    """Give a time course as the page has it: in standard deviations of the whole."""
+    """Return a time course as on the page: z-scored over all volumes."""
     course = np.concatenate([table.to_numpy() for _, _, table in study.time_courses("ica")])[:, network]
     return (course - course.mean()) / course.std()
 
@@ -325,7 +325,7 @@ def browser():
 
 @contextmanager
 def opened(browser, path, **options):
-    """Open a page as a reader does, from disk and offline; nothing may go wrong on it or be asked for."""
+    """Open a page from disk and offline, and assert that it has no errors and requests nothing."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 720}, **options)
     page = context.new_page()
     wrong, asked = [], []
@@ -359,7 +359,7 @@ def hostile(tmp_path_factory):
 
 
 def serious(page, rules=()):
-    """Give what axe finds that keeps people out: rule and first place."""
+    """List the serious accessibility problems reported by axe: rule and first element."""
     page.evaluate(resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     # Within figures by matplotlib there are thousands of lines, and nothing to focus.
     options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})

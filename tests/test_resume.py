@@ -1,4 +1,4 @@
-"""Recordings that are interrupted: killed anywhere and resumed, they are the same, and nothing is read twice."""
+"""Interrupted recordings can be resumed at any point, are identical, and read no batch twice."""
 
 import errno
 import json
@@ -67,7 +67,7 @@ def reads(monkeypatch):
 
 
 def interrupted(root, reads, after, **options):
-    """Record, and be interrupted after some batches."""
+    """Record, with an interruption after some batches."""
     reads.stop_at = after
     with pytest.raises(reads.error):
         record(build("gpt2"), word_tokenizer(), TEXTS, root, **(OPTIONS | options))
@@ -103,7 +103,7 @@ NAMES = ("recorder/run.py", "recorder/filling.py", "recorder/files.py", "recorde
 
 
 def attempt(name, lines, notes):
-    '''Record in a process of its own, which is killed before it has run so many lines; say whether it was.'''
+    '''Record in a separate process that is killed after a number of lines; return whether it was killed.'''
     child = os.fork()
     if child == 0:
         left = lines
@@ -121,7 +121,7 @@ def attempt(name, lines, notes):
             with open(notes, "a") as stream:
                 stream.write(f"{what} {number}\\n")
 
-        # What an attempt has listed and was killed before it could note it.
+        # Batches that an attempt listed, but could not record before it was killed.
         for path in (home / name).rglob("journal.jsonl"):
             for line in path.read_bytes().split(b"\\n")[:-1]:
                 if b"batch" in line:

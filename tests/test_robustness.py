@@ -1,4 +1,4 @@
-"""Robustness: a planted network matters under every choice, another under none, and nothing is dropped on the way."""
+"""Robustness: a simulated network has an effect under every setting, another under none; no result is dropped."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ SHORT = {"n_controls": 19, "seeds": (1, 2), "thresholds": Z, "methods": ("canica
 
 
 def planted_model():
-    """Six hidden units of layer 0 know which half of the words a token is from, and alone decide what comes next.
+    """Build a model in which six hidden units of layer 0 encode the half of the words of a token, and alone predict.
 
     Six others know whether its number is even, write as much elsewhere, and decide nothing.
     """
@@ -69,7 +69,7 @@ def planted_model():
 
 
 def halves(n, seed=0):
-    """Texts that stay for a while in one half of the words."""
+    """Generate texts that stay in one half of the words for some time."""
     rng = random.Random(seed)
     first, second = WORDS[:30], WORDS[30:60]
     made = []
@@ -108,7 +108,7 @@ def study(tmp_path_factory, model, tokenizer):
 
 
 def number_of(study, first):
-    """Which network has the planted neurons from `first` on."""
+    """Return the index of the network with the simulated neurons from `first` on."""
     networks = study.networks("ica", "mlp_hidden")
     wanted = np.isin(np.arange(networks.space.n_neurons), np.arange(first, first + N_PLANTED))
     return next(number for number, members in enumerate(networks.members) if (members == wanted).all())
@@ -203,7 +203,7 @@ def test_the_union_is_compared_with_unions(study, model, tokenizer, task):
 
 
 def by_hand(items, summed, seed):
-    """Difference beyond controls and its interval, from items alone."""
+    """Compute the difference beyond controls and its interval from items alone."""
     wide = items.pivot(index="cluster", columns="condition", values="value")
     tokens = items[items["condition"] == "intact"].set_index("cluster")["n_tokens"].loc[wide.index]
     controls = [name for name in wide if name.startswith(f"{summed}/")]

@@ -1,4 +1,4 @@
-"""Regions of interest: what is drawn is what is lesioned, and nothing else is taken for it."""
+"""Regions of interest: lesions affect exactly the drawn neurons, and invalid images are refused."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_names_are_those_of_entries(tmp_path, members, name):
 
 
 def flipped(img):
-    """Re-save an image from right to left, as some software does."""
+    """Save an image with reversed orientation, as some software does."""
     return nib.as_closest_canonical(img).as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
 
 

@@ -1,4 +1,4 @@
-"""Shards: recorded by many processes and merged, a study is, byte by byte, that of one process."""
+"""Shards recorded by many processes and merged equal the recording of one process, byte by byte."""
 
 import errno
 import json

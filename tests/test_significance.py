@@ -1,4 +1,4 @@
-"""p beside controls: it keeps its level where nothing is there, and finds what is."""
+"""Tests against controls keep their level under the null, and detect effects."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Sites: found by shape in every architecture, and a wrong find is an error, never a result."""
+"""Sites are detected by shape in every architecture, and a wrong detection raises an error."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Splits: nothing comes into two of them, shares are what was asked for, and nothing else moves an item."""
+"""Splits are disjoint, have the requested shares, and are stable for each item."""
 
 import random
 import warnings

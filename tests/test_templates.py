@@ -1,4 +1,4 @@
-"""Templates of every corpus: what they are made of, and what their counts say."""
+"""Templates of every corpus: their construction and their counts."""
 
 import shutil
 import xml.etree.ElementTree as ET

@@ -1,4 +1,4 @@
-"""Texts come in as they are, and are split once and for all."""
+"""Texts are read unchanged, and are split reproducibly."""
 
 import json
 

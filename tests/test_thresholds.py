@@ -1,4 +1,4 @@
-"""Every threshold keeps what it says, on signal and on noise."""
+"""Every threshold has the stated properties on signal and on noise."""
 
 import json
 
@@ -26,7 +26,7 @@ from lmri.space import NeuronSpace
 
 @pytest.fixture
 def maps():
-    """Gaussian noise with 30 neurons of either sign far out in the first map."""
+    """Simulate Gaussian noise with 30 extreme neurons of each sign in the first map."""
     maps = np.random.default_rng(0).normal(size=(3, 4000))
     maps[0, :20] += 12
     maps[0, 20:30] -= 12
@@ -34,14 +34,14 @@ def maps():
 
 
 def apply(method, maps, **parameters):
-    """Threshold; a null, where one is needed, is Gaussian."""
+    """Apply a threshold, with a Gaussian null if it needs one."""
     if not needs_null(method):
         return THRESHOLDS[method](maps, **parameters)
     return THRESHOLDS[method](maps, null_of(np.random.default_rng(99), maps.shape[1]), **parameters)
 
 
 def null_of(rng, n_neurons, n_surrogates=20, n_maps=3, draw=None):
-    """Pool maps of which nothing is to be found."""
+    """Pool maps without signal."""
     draw = draw or (lambda shape: rng.normal(size=shape))
     return SurrogateNull.from_maps([draw((n_maps, n_neurons)) for _ in range(n_surrogates)])
 
@@ -249,13 +249,13 @@ def test_a_null_is_unchanged_after_a_round_trip_through_its_table():
 
 
 def scaled(rng, shape):
-    """Draw maps whose tails differ from map to map, as those of an ICA of noise do."""
+    """Draw maps whose tails differ between maps, as in an ICA of noise."""
     return np.stack([rng.standard_t(rng.choice([4, 8, 30]), size=shape[1]) for _ in range(shape[0])])
 
 
 @pytest.fixture(scope="module")
 def exchangeable():
-    """Repeat: a null of 100 maps, and 3 maps of the same kind: which neurons each threshold keeps."""
+    """Return the members under each threshold for a null of 100 maps and 3 maps of the same kind."""
     rng = np.random.default_rng(0)
     found = {"fdr": [], "fdr_set": []}
     p_of_maps = []

@@ -1,4 +1,4 @@
-"""The viewer's server: its numbers are those of the library, and it gives away nothing but the study."""
+"""The viewer server returns the values of the library, and serves only files of the study."""
 
 import dataclasses
 import http.client
@@ -42,7 +42,7 @@ HERE = "http://127.0.0.1:8765"
 
 
 class Page:
-    """What asks as the page does."""
+    """Client that sends requests like the page."""
 
     def __init__(self, root):
         app = server.make_app(root, fresh=0)
@@ -376,7 +376,7 @@ def test_matches_are_the_comparisons_from_either_side(page, walked):
 
 
 def test_one_volume_is_read_and_nothing_else(tmp_path):
-    """A file with a hole of 200 GB: whoever reads more of it runs out of memory."""
+    """A sparse file of 200 GB: reading more than one volume exceeds the memory."""
     space = lmri.NeuronSpace.build([1000] * 50)
     values = np.arange(space.n_neurons, dtype=np.float32)
     header = nib.Nifti2Header()
@@ -435,7 +435,7 @@ BAD_NUMBERS = ["", "-1", "1.0", " 1", "+1", "1e3", "1_0", "١", "0x1", "nan", "9
 
 
 def _is_missed(page, name, asked, key):
-    """Say whether an address needs a parameter: without it, the request makes no sense."""
+    """Return whether an address requires a parameter."""
     others = {one: value for one, value in asked.items() if one != key}
     return page.client.get(f"/api/{name}", params=others).status_code == 400
 
