@@ -656,7 +656,7 @@ def test_neurons_are_saved_as_a_region_and_never_over_another(copy):
     assert page.ask("roi.nii.gz", site=SITE, name="mine") == path.read_bytes()
     again = page.post({"site": SITE, "name": "mine", "neurons": [[2, 2]]})
     assert again.status_code == 409
-    assert "choose another name" in again.json()["error"]
+    assert "Choose another name" in again.json()["error"]
     assert page.ask("roi.nii.gz", site=SITE, name="mine") == path.read_bytes()
 
 
