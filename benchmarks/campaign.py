@@ -1,4 +1,4 @@
-"""Rerun the simulations behind the pages on planted networks and nulls: ``python benchmarks/campaign.py [PAGE ...]``.
+"""Rerun the simulations of the pages on phantoms and nulls: ``python benchmarks/campaign.py [PAGE ...]``.
 
 Each page names the command that wrote it. The command is run again and replaces the page, except for the page's title.
 If the command fails, the old page is restored. Compare the tables with ``git diff docs``.
@@ -21,11 +21,11 @@ def command_of(page: str, root: Path = ROOT) -> list[str]:
         arguments = shlex.split(command)
         if arguments[-2:] == ["--table", page]:
             return arguments
-    raise ValueError(f"{page} does not name a command `lmri phantom ... --table {page}`.")
+    raise ValueError(f"{page} names no command `lmri phantom ... --table {page}`. Add the command to the page.")
 
 
 def rerun(page: str, root: Path = ROOT) -> None:
-    """Write a page again by its own command and keep its title."""
+    """Rerun the command of a page, and keep the title of the page."""
     path, arguments = root / page, command_of(page, root)
     old = path.read_text(encoding="utf-8")
     path.unlink()  # the command does not overwrite files

@@ -1,4 +1,4 @@
-"""Temporal FastICA, ours against scikit-learn's: time and agreement of the maps."""
+"""Compare temporal FastICA of lmri and scikit-learn: time, and agreement of the maps."""
 
 import time
 import warnings

@@ -1,11 +1,11 @@
-"""NeuronICA beside nilearn's CanICA and scikit-learn's FastICA: time, memory, growth, and what is found.
+"""Compare NeuronICA with nilearn's CanICA and scikit-learn's FastICA: time, memory, scaling, and recovered networks.
 
-    python benchmarks/group_ica.py                    # everything; an hour, and 8 GB of disk
+    python benchmarks/group_ica.py                    # all rows; one hour and 8 GB of disk space
     python benchmarks/group_ica.py spatial temporal   # some rows
     python benchmarks/group_ica.py --repeats 1        # a quick look
 
-Both sides read the same .nii files inside their times, with as many threads, starts and components, in one process and
-by turns; medians and ratios of pairs are printed. Data are planted networks in noise.
+Both methods use the same .nii files, numbers of threads, starts and components, in one process and in alternation;
+times include reading. Medians and ratios of pairs are printed. Data are simulated networks in noise.
 """
 
 import argparse
@@ -34,12 +34,12 @@ Fit = Callable[[], np.ndarray]
 
 
 def record(folder, space, n_runs, n_volumes, n_networks=20, engaged=5, strength=1.0, seed=0):
-    """Write runs of planted networks in noise, unless they are there, and give their paths and the planted maps."""
+    """Write runs of simulated networks in noise, unless they exist, and return their paths and the true maps."""
     rng = np.random.default_rng(seed)
     maps = np.zeros((n_networks, space.n_neurons), dtype=np.float32)
-    for own in maps:
+    for network_map in maps:
         members = rng.choice(space.n_neurons, space.n_neurons // 100, replace=False)
-        own[members] = strength * np.where(np.arange(len(members)) < len(members) // 10, -1, 1)
+        network_map[members] = strength * np.where(np.arange(len(members)) < len(members) // 10, -1, 1)
     order = np.concatenate([rng.permutation(n_networks) for _ in range(-(-n_runs * engaged // n_networks))])
     paths = []
     for run in range(n_runs):
@@ -56,21 +56,21 @@ def record(folder, space, n_runs, n_volumes, n_networks=20, engaged=5, strength=
 
 
 def n_found(maps, truth):
-    """Count the planted maps that are matched at |r| >= 0.8."""
+    """Count the true maps that are matched at |r| >= 0.8."""
     r = correlations(maps, truth)
     return int((r >= 0.8).sum())
 
 
 def correlations(maps, truth):
-    """Match maps one to one, and give |r| of the pairs."""
-    a, b = (one - one.mean(axis=1, keepdims=True) for one in (maps, truth))
+    """Match maps one to one, and return |r| of the pairs."""
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in (maps, truth))
     r = np.abs(a @ b.T) / np.maximum(np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1), 1e-12)
     rows, columns = linear_sum_assignment(-r)
     return r[rows, columns]
 
 
 def canica(space, paths, k):
-    """Fit nilearn's CanICA, set up as the data need it."""
+    """Fit nilearn's CanICA with settings for neurons: no smoothing, detrending or thresholding."""
     fitted = CanICA(
         n_components=k, mask=space.mask_img, smoothing_fwhm=None, detrend=False, standardize="zscore_sample",
         do_cca=False, threshold=None, n_init=10, random_state=0, n_jobs=1,
@@ -79,12 +79,12 @@ def canica(space, paths, k):
 
 
 def ours(space, paths):
-    """Fit NeuronICA as it comes."""
+    """Fit NeuronICA with its default settings."""
     return NeuronICA(space, 20).fit(paths).components_
 
 
 def sklearn_fastica(space, paths, k, max_iter=200):
-    """Fit scikit-learn's FastICA to tokens x neurons, as the paper does, float32."""
+    """Fit scikit-learn's FastICA to tokens x neurons in float32, as in the paper."""
     runs = []
     for path in paths:
         run = space.from_img(path)
@@ -94,7 +94,7 @@ def sklearn_fastica(space, paths, k, max_iter=200):
 
 
 def pair(name, first: Fit, second: Fit, truth, repeats):
-    """Time both by turns, and print medians, the median ratio, and what was found."""
+    """Time two methods in alternation, and print medians, the median ratio, and the number of recovered networks."""
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     maps = {}
     for repeat in range(repeats):
@@ -104,10 +104,10 @@ def pair(name, first: Fit, second: Fit, truth, repeats):
             times[side].append(time.perf_counter() - start)
     ratio = statistics.median(b / a for a, b in zip(times["ours"], times["theirs"], strict=True))
     mine, other = (statistics.median(times[side]) for side in ("ours", "theirs"))
-    found = "" if truth is None else f" found {n_found(maps['ours'], truth)} and {n_found(maps['theirs'], truth)};"
+    recovered = "" if truth is None else f" found {n_found(maps['ours'], truth)} and {n_found(maps['theirs'], truth)};"
     alike = correlations(maps["ours"], maps["theirs"])
     print(
-        f"{name}: {mine:.2f} s against {other:.2f} s, {ratio:.1f} times as fast;{found} "
+        f"{name}: {mine:.2f} s against {other:.2f} s, {ratio:.1f} times as fast;{recovered} "
         f"|r| of the two median {np.median(alike):.4f}, least {alike.min():.3f} ({repeats} pairs)",
         flush=True,
     )
@@ -115,7 +115,7 @@ def pair(name, first: Fit, second: Fit, truth, repeats):
 
 
 def spatial(folder, repeats):
-    """20 runs x 300 tokens x 12 x 768, K = 20, ten starts."""
+    """Benchmark spatial ICA: 20 runs x 300 tokens x 12 x 768, K = 20, ten starts."""
     space = NeuronSpace.build([768] * 12)
     paths, truth = record(folder, space, 20, 300)
     name = "spatial, 20 x 300 x 9,216, K = 20, against CanICA"
@@ -123,7 +123,7 @@ def spatial(folder, repeats):
 
 
 def wide(folder, repeats):
-    """4 runs x 300 tokens x 36 x 11,008, K = 20, ten starts."""
+    """Benchmark spatial ICA of a wide model: 4 runs x 300 tokens x 36 x 11,008, K = 20, ten starts."""
     space = NeuronSpace.build([11008] * 36)
     paths, truth = record(folder, space, 4, 300, engaged=10)
     name = "spatial, 4 x 300 x 396,288, K = 20, against CanICA"
@@ -131,7 +131,7 @@ def wide(folder, repeats):
 
 
 def temporal(folder, repeats):
-    """3,000 tokens x 9,216, K = 20, one start."""
+    """Benchmark temporal ICA: 3,000 tokens x 9,216, K = 20, one start."""
     space = NeuronSpace.build([768] * 12)
     paths, truth = record(folder, space, 10, 300, engaged=20)
     pair("temporal, 3,000 x 9,216, K = 20, against FastICA",
@@ -140,13 +140,13 @@ def temporal(folder, repeats):
 
 
 def temporal_512(folder, repeats):
-    """6,000 tokens x 9,216, K = 512, one start, 200 iterations at most."""
+    """Benchmark temporal ICA: 6,000 tokens x 9,216, K = 512, one start, at most 200 iterations."""
     space = NeuronSpace.build([768] * 12)
     paths, _ = record(folder, space, 20, 300, n_networks=200, engaged=200, strength=0.5)
     maps = pair("temporal, 6,000 x 9,216, K = 512, against FastICA",
                 lambda: NeuronICA(space, 512, "temporal", n_init=1, max_iter=200).fit(paths).components_,
                 lambda: sklearn_fastica(space, paths, 512), None, 1)  # fmt: skip
-    bases = [np.linalg.qr(one.T.astype(float))[0] for one in maps.values()]
+    bases = [np.linalg.qr(components.T.astype(float))[0] for components in maps.values()]
     cosines = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
     print(f"  principal angles of the two subspaces: cosines from {cosines.min():.4f}, median {np.median(cosines):.4f}")
     runs = [space.from_img(path) for path in paths]
@@ -159,7 +159,7 @@ def temporal_512(folder, repeats):
 
 
 def surrogates(folder, repeats, threads):
-    """20 surrogates beside one fit, both on as many threads."""
+    """Benchmark 20 surrogates relative to one fit, with the same number of threads."""
     space = NeuronSpace.build([768] * 12)
     paths, _ = record(folder, space, 20, 300)
     fits, nulls = [], []
@@ -172,13 +172,13 @@ def surrogates(folder, repeats, threads):
         nulls.append(time.perf_counter() - middle)
     ratio = statistics.median(b / a for a, b in zip(fits, nulls, strict=True))
     print(
-        f"20 surrogates: {statistics.median(nulls):.2f} s beside a fit of {statistics.median(fits):.2f} s: "
-        f"{ratio:.1f} fits, both on {threads} threads ({repeats} pairs)"
+        f"20 surrogates: {statistics.median(nulls):.2f} s, one fit: {statistics.median(fits):.2f} s; ratio "
+        f"{ratio:.1f}, both on {threads} threads ({repeats} pairs)"
     )
 
 
 def memory(folder, repeats):
-    """Peak resident memory of 100 and of 200 runs x 512 tokens x 9,216."""
+    """Measure the peak resident memory for 100 and 200 runs x 512 tokens x 9,216."""
     space = NeuronSpace.build([768] * 12)
     record(folder, space, 200, 512)
     peaks = []
@@ -193,7 +193,7 @@ def memory(folder, repeats):
 
 
 def child(folder, n_runs):
-    """Fit in a process of its own, and print its peak resident memory in MB."""
+    """Fit in this separate process, and print its peak resident memory in MB."""
     space = NeuronSpace.build([768] * 12)
     paths, _ = record(folder, space, n_runs, 512)
     start = time.perf_counter()
@@ -203,7 +203,7 @@ def child(folder, n_runs):
 
 
 def growth(folder, repeats):
-    """Time over the number of runs and of neurons: exponents of power laws, and a plot."""
+    """Measure time as a function of the numbers of runs and neurons: exponents of power laws, and a plot."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
@@ -245,10 +245,15 @@ ROWS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", help=f"{', '.join(ROWS)}; all by default")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of either side; all cores by default")
-    parser.add_argument("--folder", help="keep the data here, and use what is there")
+    parser.add_argument("rows", nargs="*", help=f"rows to run: {', '.join(ROWS)}; all by default")
+    parser.add_argument("--repeats", type=int, default=5, help="number of repetitions")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="number of threads of each method; all cores by default",
+    )
+    parser.add_argument("--folder", help="folder in which data are kept and reused")
     parser.add_argument("--runs", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -1,12 +1,12 @@
-"""Lesions: what an intervention costs beside the intact model, and how long a whole table takes.
+"""Measure the cost of interventions relative to the intact model, and the time of a complete table of lesions.
 
     python benchmarks/lesions.py MODEL TEXTS          # all rows; about 30 minutes on 2 cores
-    python benchmarks/lesions.py MODEL TEXTS forward  # a lesioned evaluation beside the intact one
-    python benchmarks/lesions.py MODEL TEXTS deep     # networks of deep layers: blocks below them are not run
+    python benchmarks/lesions.py MODEL TEXTS forward  # lesioned relative to intact evaluation
+    python benchmarks/lesions.py MODEL TEXTS deep     # networks in deep layers: lower blocks are skipped
     python benchmarks/lesions.py MODEL TEXTS table    # 20 networks and their union, 100 controls each
 
-TEXTS is a folder of ``heldout_KIND.jsonl`` files with a column ``text``. Both sides of a ratio score
-the same texts, with as many threads, by turns; medians of pairs are printed.
+TEXTS is a folder of ``heldout_KIND.jsonl`` files with a column ``text``. Both sides of a ratio
+score the same texts with the same number of threads, in alternation; medians of pairs are printed.
 """
 
 import argparse
@@ -26,26 +26,26 @@ from lmri.lesions.evaluation.run import first_layer
 
 
 def seconds(function):
-    """Time one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def tasks_of(folder, n):
-    """Make a perplexity task of the first texts of each kind."""
+    """Build one perplexity task per kind from the last `n` texts of its file."""
     files = sorted(Path(folder).glob("heldout_*.jsonl"))
     return [lmri.lesions.tasks.Perplexity(lmri.read_texts(file)[-n:], file.stem.partition("_")[2]) for file in files]
 
 
 def random_network(space, share, layers, seed=0):
-    """Draw a network from some layers."""
+    """Draw a random network from the given layers."""
     drawn = np.random.default_rng(seed).random(space.n_neurons) < share
     return lmri.Network.from_members(space, drawn & np.isin(space.layer_of, layers), f"random-{seed}")
 
 
 def forward(model, tokenizer, tasks, repeats):
-    """Print the time of a lesioned evaluation beside that of the intact one."""
+    """Print the time of a lesioned evaluation relative to the intact evaluation."""
     for site in ("mlp_hidden", "mlp_out"):
         space = lmri.find_sites(model, site)
         for share in (0.01, 0.25):
@@ -62,12 +62,15 @@ def forward(model, tokenizer, tasks, repeats):
             intact()
             pairs = [(seconds(intact), seconds(lesioned)) for _ in range(repeats)]
             ratio = statistics.median(after / before for before, after in pairs)
-            own = statistics.median(before for before, _ in pairs)
-            print(f"lesion of {share:.0%} at {site}: intact {own:.2f} s, lesioned {ratio:.3f} times that", flush=True)
+            intact_seconds = statistics.median(before for before, _ in pairs)
+            print(
+                f"lesion of {share:.0%} at {site}: intact {intact_seconds:.2f} s, lesioned {ratio:.3f} times that",
+                flush=True,
+            )
 
 
 def deep(model, tokenizer, tasks, repeats):
-    """Print the time of an evaluation that skips what lies below the lesion."""
+    """Print the time of an evaluation that skips the blocks below the lesion."""
     space = lmri.find_sites(model, "mlp_hidden")
     for layer in range(1, space.n_layers):
         lesion = lmri.lesion(random_network(space, 0.05, range(layer, space.n_layers)))
@@ -91,14 +94,16 @@ def deep(model, tokenizer, tasks, repeats):
 
 
 def table(model, tokenizer, tasks, folder, texts, stop_after):
-    """Print how long a full table takes: 20 networks and their union, 100 controls of the family layer and size."""
+    """Print the time of a complete table: 20 networks and their union, 100 controls matched by layer and size."""
     recordings = [
         lmri.record(model, tokenizer, lmri.read_texts(file)[:40], Path(folder) / "study", corpus=file.stem[8:],
                     site="mlp_hidden", test_fraction=0)
         for file in sorted(Path(texts).glob("heldout_*.jsonl"))
     ]  # fmt: skip
     space = recordings[0].space
-    ica = lmri.NeuronICA(space, n_components=20, random_state=0).fit([img for one in recordings for img in one.imgs])
+    ica = lmri.NeuronICA(space, n_components=20, random_state=0).fit(
+        [img for recording in recordings for img in recording.imgs]
+    )
     networks = lmri.NetworkSet.from_estimator(ica).threshold("z", z=3.0)
     conditions = lmri.conditions_of(networks, lmri.lesion)
     start = time.perf_counter()
@@ -106,11 +111,12 @@ def table(model, tokenizer, tasks, folder, texts, stop_after):
         model, tokenizer, tasks, conditions, lmri.MatchedControls(100), store=ItemStore(Path(folder) / str(stop_after)),
         stop_after=stop_after,
     )  # fmt: skip
-    spent = time.perf_counter() - start
-    made = int((scores.conditions["kind"] != "intact").sum())
-    how = f"stopping after {stop_after} as bad" if stop_after else "all 100 controls"
+    elapsed = time.perf_counter() - start
+    n_lesions = int((scores.conditions["kind"] != "intact").sum())
+    how = f"stopping after {stop_after} controls with at least the same effect" if stop_after else "all 100 controls"
     print(
-        f"table of {len(conditions)} conditions on {len(tasks)} tasks, {how}: {made} lesions, {spent / 60:.1f} minutes"
+        f"table of {len(conditions)} conditions on {len(tasks)} tasks, {how}: "
+        f"{n_lesions} lesions, {elapsed / 60:.1f} minutes"
     )
     start = time.perf_counter()
     scores.summary()
@@ -118,13 +124,13 @@ def table(model, tokenizer, tasks, folder, texts, stop_after):
 
 
 def main():
-    """Run the rows that were asked for."""
+    """Run the selected rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("texts")
     parser.add_argument("rows", nargs="*", default=["forward", "deep", "table"])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--n-texts", type=int, default=10, help="scored, of each kind")
+    parser.add_argument("--n-texts", type=int, default=10, help="number of texts per kind that are scored")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

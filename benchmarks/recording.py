@@ -1,10 +1,11 @@
-"""Recording to disk, beside the bare base model and three other ways to do it: tokens per second.
+"""Compare the speed of recording to disk with the bare base model and three alternatives, in tokens per second.
 
     python benchmarks/recording.py TEXTS TOKENIZER [--peer transformer_lens=PYTHON] [--peer nnsight=PYTHON]
 
-Both are folders. The model has GPT-2 small's shape and random weights; the texts are cut to 20 to 400 tokens. Peers run
-in interpreters of their own (``python -m venv``, ``pip install transformer_lens``) on the same tokens, and save what
-they see as float32. All take turns, so that a noisy machine is noisy for all; read the ratios of medians.
+TEXTS and TOKENIZER are folders. The model has the shape of GPT-2 small and random weights. Texts are truncated to 20
+to 400 tokens. Peers run in separate interpreters (``python -m venv``, ``pip install transformer_lens``) on the same
+tokens, and save activations as float32. All methods alternate, so that background load affects all of them; compare
+ratios of medians.
 """
 
 import argparse
@@ -30,7 +31,7 @@ SHORTEST, LONGEST = 20, 400
 
 
 def make_model(folder: Path, tokenizer_folder: Path) -> None:
-    """Save a model of GPT-2 small's shape with the tokenizer given."""
+    """Save a model with the shape of GPT-2 small, and the given tokenizer."""
     torch.manual_seed(0)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
@@ -39,7 +40,7 @@ def make_model(folder: Path, tokenizer_folder: Path) -> None:
 
 
 def make_texts(folder: Path, tokenizer, n: int) -> list[str]:
-    """Cut real texts to lengths spread evenly between the shortest and the longest."""
+    """Truncate real texts to lengths that are uniform between `SHORTEST` and `LONGEST`."""
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
     lengths = np.random.default_rng(0).integers(SHORTEST, LONGEST + 1, n)
     texts: dict[str, None] = {}
@@ -50,11 +51,11 @@ def make_texts(folder: Path, tokenizer, n: int) -> list[str]:
         spans = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         if len(spans) > wanted:
             texts[text[: spans[wanted - 1][1]]] = None
-    raise ValueError(f"There are no texts in {folder}.")
+    raise ValueError(f"{folder} contains no texts. Add .jsonl files with a column 'text'.")
 
 
 def bare(model, rows: list[list[int]], batch_size: int, as_lmri: bool = False) -> float:
-    """Seconds of the base model alone; on request on the very batches that a recording would read."""
+    """Measure the seconds of the base model alone, optionally with the batches of a recording."""
     start = time.perf_counter()
     lengths = [len(row) for row in rows]
     batches = plan_batches(model, lengths, {"batch_size": 8}) if as_lmri else bucket(lengths, batch_size)
@@ -73,7 +74,7 @@ def recorded(model, tokenizer, texts: list[str], scratch: Path) -> float:
 
 
 def paper(model, rows: list[list[int]], scratch: Path) -> float:
-    """As the paper does it: one text at a time through the whole language model, a list of arrays, saved at the end."""
+    """Measure the method of the paper: one text at a time through the full language model, saved as arrays."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         start = time.perf_counter()
         seen: list[torch.Tensor] = []
@@ -92,7 +93,7 @@ def paper(model, rows: list[list[int]], scratch: Path) -> float:
 
 
 class Peer:
-    """Another library in an interpreter of its own, which loads once and then runs when it is told to."""
+    """Another library in a separate interpreter, which loads once and then runs on request."""
 
     def __init__(self, name: str, python: str, folder: Path, tokens: Path, scratch: Path) -> None:
         command = [python, str(HERE / "peers" / f"with_{name}.py"), str(folder), str(tokens), str(scratch)]
@@ -103,7 +104,7 @@ class Peer:
                 raise RuntimeError(f"{name} failed to load.")
 
     def __call__(self) -> float:
-        """Give the seconds of one run."""
+        """Return the seconds of one run."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print("go", file=self.process.stdin, flush=True)
@@ -111,7 +112,7 @@ class Peer:
 
 
 def memory(folder: Path, texts_file: Path, n: int) -> float:
-    """Peak resident memory, in MB, of a process that records the first `n` texts, each repeated under other names."""
+    """Measure the peak resident memory, in MB, of a process that records `n` texts, numbered and repeated if needed."""
     code = (
         "import json, sys, tempfile, lmri\n"
         "folder, file, n, scratch = sys.argv[1:]\n"
@@ -120,7 +121,7 @@ def memory(folder: Path, texts_file: Path, n: int) -> float:
         "texts = [f'{i} {texts[i % len(texts)]}' for i in range(int(n))]\n"
         "with tempfile.TemporaryDirectory(dir=scratch) as out:\n"
         "    lmri.record(model, tokenizer, texts, f'{out}/study', test_fraction=0)\n"
-        # Not ru_maxrss, which a process inherits from the one that started it.
+        # Not ru_maxrss, which a process inherits from its parent.
         "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
     )
     done = subprocess.run(
@@ -131,7 +132,7 @@ def memory(folder: Path, texts_file: Path, n: int) -> float:
 
 
 def lesioned(model, rows: list[list[int]]) -> tuple[float, float]:
-    """Seconds of an intact and of a lesioned pass over the same batches, taken in turns."""
+    """Measure the seconds of intact and lesioned passes over the same batches, in alternation."""
     space = lmri.find_sites(model, "mlp_hidden")
     members = np.random.default_rng(0).random(space.n_neurons) < 0.01
     intervention = lmri.lesion(lmri.Network.from_members(space, members))
@@ -164,7 +165,7 @@ def main() -> None:
         (scratch / "tokens.json").write_text(json.dumps(rows))
         (scratch / "texts.json").write_text(json.dumps(texts))
         print(f"{len(rows)} texts, {n_tokens} tokens, {torch.get_num_threads()} threads")
-        recorded(model, tokenizer, texts[:2], scratch)  # what is imported once is no part of reading
+        recorded(model, tokenizer, texts[:2], scratch)  # the time of imports is not part of recording
         if options.only in (None, "speed"):
             speed(model, tokenizer, texts, rows, scratch, folder, options)
         if options.only in (None, "lesion"):
@@ -192,7 +193,7 @@ def speed(model, tokenizer, texts, rows, scratch, folder, options) -> None:
         for name, way in ways.items():
             seconds[name].append(way())
             print(f"  {number + 1}: {name:28} {n_tokens / seconds[name][-1]:7.0f} tokens/s", flush=True)
-    medians = {name: float(np.median(own)) for name, own in seconds.items()}
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
     print(f"{'':28} tokens/s  lmri is")
     for name, median in medians.items():
         print(f"{name:28} {n_tokens / median:8.0f}  {median / medians['lmri']:.2f} x")

@@ -1,11 +1,11 @@
-"""The viewer: seconds until the picture stands, for a study of GPT-2's size.
+"""Measure the loading time of the viewer for a study of the size of GPT-2.
 
-    python benchmarks/viewer.py                  # about 5 minutes on 2 cores, most of them to make the study
-    python benchmarks/viewer.py --folder scratch # keeps the study there, for another time
+    python benchmarks/viewer.py                  # about 5 minutes on 2 cores, mostly to create the study
+    python benchmarks/viewer.py --folder scratch # keeps the study for another run
 
-The study is made here: 12 layers of 3,072 hidden units, 1,000 volumes, 20 networks that were planted. It is shown by
-the server that `lmri view` runs, in headless Chromium, which needs ``pip install playwright``. "Cold" is a browser and
-a server that were started just now; "warm" is a new tab of both. Times begin where the address is opened.
+The study is simulated: 12 layers of 3,072 hidden units, 1,000 volumes, 20 networks. It is displayed by the server of
+`lmri view` in headless Chromium, which needs ``pip install playwright``. "Cold" is a newly started browser and server;
+"warm" is a new tab of the same browser and server. Times start when the address is opened.
 """
 
 import argparse
@@ -40,7 +40,7 @@ NIIVUE = '.stage[data-painter="niivue"][data-painted]'
 
 
 def make_study(root: Path) -> None:
-    """Write a study in which networks were planted, and find them."""
+    """Write a study with simulated networks, and decompose it."""
     rng = np.random.default_rng(0)
     space = NeuronSpace.build(WIDTHS, SITE, ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
     maps = rng.laplace(size=(N_NETWORKS, space.n_neurons)) * (rng.random((N_NETWORKS, space.n_neurons)) < 0.05)
@@ -48,22 +48,22 @@ def make_study(root: Path) -> None:
     with writing_to(root, space.model) as study:
         record(study, space, activations.astype(np.float32))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it need not converge to be looked at
+        warnings.simplefilter("ignore")  # convergence is not needed for display
         fitted = lmri.FastICA(space, N_NETWORKS, max_iter=20).fit(study.recording(CORPUS).imgs)
     study.save_decomposition(fitted, study.recordings(), "ica")
     study.save_networks(study.decomposition("ica").threshold("z", z=3.0), "ica")
 
 
 def record(study, space: NeuronSpace, activations: np.ndarray) -> None:
-    """Write one run of texts of one length, as a recording."""
+    """Write a recording with one run of texts of equal length."""
     layout, n = study.layout, len(activations)
-    words = [f" word{place % 97}" for place in range(n)]
+    words = [f" word{token % 97}" for token in range(n)]
     names = np.repeat([f"{CORPUS}-{number:03d}" for number in range(n // LENGTH)], LENGTH)
     texts = ["".join(words[first : first + LENGTH]) for first in range(0, n, LENGTH)]
-    ends = np.concatenate([np.cumsum([len(one) for one in words[at : at + LENGTH]]) for at in range(0, n, LENGTH)])
+    ends = np.concatenate([np.cumsum([len(word) for word in words[at : at + LENGTH]]) for at in range(0, n, LENGTH)])
     events = pd.DataFrame({"onset": np.arange(n, dtype=float), "duration": 1.0, "trial_type": CORPUS, "text_id": names})
     events = events.assign(token=words, token_id=np.arange(n), position=np.tile(np.arange(1, LENGTH + 1), n // LENGTH))
-    events = events.assign(start=ends - [len(one) for one in words], end=ends)
+    events = events.assign(start=ends - [len(word) for word in words], end=ends)
     stem = (study.subject, CORPUS, 1)
     run = Run(layout.bold(*stem, SITE), layout.events(*stem), layout.tokens(*stem), n)
     run.img.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def record(study, space: NeuronSpace, activations: np.ndarray) -> None:
 
 @contextmanager
 def launched(driver):
-    """Start a browser with nothing in its memory."""
+    """Start a browser with an empty cache."""
     browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
     try:
         yield browser
@@ -89,7 +89,7 @@ def launched(driver):
 
 
 def seconds(browser, url: str, size: tuple[int, int]) -> dict[str, float]:
-    """Open the page once, and give the seconds from then on until each thing stands."""
+    """Open the page once, and return the seconds until each element is loaded."""
     context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)))
     page = context.new_page()
     page.goto(url, wait_until="commit")
@@ -102,8 +102,8 @@ def seconds(browser, url: str, size: tuple[int, int]) -> dict[str, float]:
       return {
         'first paint': at('paint', 'first-contentful-paint')?.startTime ?? NaN,
         'study listed': came('/api/study'), 'networks listed': came('/api/networks'),
-        'map came': came('/api/map.nii.gz'), 'mean came': came('/api/mean.nii.gz'),
-        'mosaic stands': at('mark', 'lmri-mosaic').startTime, 'NiiVue took over': performance.now(),
+        'map loaded': came('/api/map.nii.gz'), 'mean loaded': came('/api/mean.nii.gz'),
+        'mosaic drawn': at('mark', 'lmri-mosaic').startTime, 'NiiVue drawn': performance.now(),
       }; }"""
     )
     context.close()
@@ -121,12 +121,12 @@ def main() -> None:
         root = (options.folder or Path(scratch)) / "study"
         if not root.is_dir():
             make_study(root)
-        found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+        measured: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
         for _ in range(options.repeats):
             with serving(root) as url, launched(driver) as browser:
-                found["cold"].append(seconds(browser, url, options.size))
-                found["warm"].append(seconds(browser, url, options.size))
-        for kind, rows in found.items():
+                measured["cold"].append(seconds(browser, url, options.size))
+                measured["warm"].append(seconds(browser, url, options.size))
+        for kind, rows in measured.items():
             medians = {name: round(statistics.median(row[name] for row in rows), 2) for name in rows[0]}
             print(f"{kind}: seconds, medians of {len(rows)}: {json.dumps(medians)}")
 

@@ -1,4 +1,4 @@
-"""What several test files share. Models and tokenizers are made by `tiny_models`; nothing asks the network."""
+"""Fixtures shared by several test files. Models and tokenizers are built by `tiny_models`; no test uses the network."""
 
 import os
 from pathlib import Path
@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # torch takes seconds, and half of the package does without
+if TYPE_CHECKING:  # torch takes seconds to load, and half of the package does not need it
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from lmri import Study
 
-# Before transformers is imported: a test that asks the hub is wrong, and is to fail at once.
+# Set before transformers is imported, so that a test that accesses the hub fails immediately.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Give the folder with trained models and real texts, which are not part of the project."""
+    """Return the folder with trained models and real texts, which are not part of the project."""
     folder = os.environ.get("LMRI_TEST_DATA")
     if not folder:
         pytest.skip("LMRI_TEST_DATA is not set: the folder of models/mini-gpt2 and models/tinystories-char-gpt2")
@@ -26,16 +26,18 @@ def real_data() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests were skipped for want of the real data."""
+    """Print the number of tests that were skipped because the real data are not available."""
     skipped = [
         report for report in terminalreporter.stats.get("skipped", []) if "LMRI_TEST_DATA" in str(report.longrepr)
     ]
-    terminalreporter.write_line(f"{len(skipped)} tests were skipped for want of real data (LMRI_TEST_DATA)")
+    terminalreporter.write_line(
+        f"{len(skipped)} tests were skipped because real data are not available (LMRI_TEST_DATA)"
+    )
 
 
 @pytest.fixture
 def gpt2() -> "PreTrainedModel":
-    """Give a fresh tiny GPT-2, which the test may change."""
+    """Build a new tiny GPT-2, which the test may modify."""
     from tiny_models import build
 
     return build("gpt2")
@@ -43,7 +45,7 @@ def gpt2() -> "PreTrainedModel":
 
 @pytest.fixture(scope="session")
 def tokenizer() -> "PreTrainedTokenizerFast":
-    """Give the tokenizer of the tiny models: one token a word."""
+    """Return the tokenizer of the tiny models, with one token per word."""
     from tiny_models import word_tokenizer
 
     return word_tokenizer()
@@ -51,7 +53,7 @@ def tokenizer() -> "PreTrainedTokenizerFast":
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory, tokenizer: "PreTrainedTokenizerFast") -> "Study":
-    """Give a study of a tiny GPT-2 that read one corpus at both sites; for reading, so copy its folder to write."""
+    """Return a study of a tiny GPT-2 recorded at both sites. It is shared: copy its folder before writing."""
     from lmri import open_study, record
     from tiny_models import build, sentences
 
@@ -63,7 +65,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, tokenizer: "PreTrainedTok
 
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> "Study":
-    """Give a study of the embedded model that went all the way; for reading, so copy its folder to write."""
+    """Return a complete study of the embedded model. It is shared: copy its folder before writing."""
     import warnings
 
     from filelock import FileLock
@@ -71,14 +73,14 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> "Study":
     import lmri
     from walking import walk
 
-    # Processes that run tests beside each other share one.
+    # Parallel test processes share one study.
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     folder = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.mktemp("walked")
     root, done = folder / "walked-study", folder / "walked-study.done"
     with FileLock(folder / "walked-study.lock"):
         if not done.is_file():
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # whether a decomposition converges is another test's business
+                warnings.simplefilter("ignore")  # convergence is tested elsewhere
                 walk(root)
             done.touch()
     return lmri.open_study(root)

@@ -1,4 +1,4 @@
-"""Phantoms: recordings with planted networks, and without any."""
+"""Simulated recordings with known networks, and without any."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from lmri.space import NeuronSpace
 
 @dataclass(frozen=True)
 class Phantom:
-    """Planted maps ``(n_networks, n_neurons)`` with their time courses, and the images made of them."""
+    """True maps ``(n_networks, n_neurons)`` with their time courses, and the images simulated from them."""
 
     space: NeuronSpace
     maps: np.ndarray
@@ -29,7 +29,7 @@ def planted(
     strength: float = 2.0,
     seed: int = 0,
 ) -> Phantom:
-    """Plant sparse networks, scattered over all layers, `minority` of their neurons with the other sign, in noise."""
+    """Simulate sparse networks in noise, scattered over all layers, with a `minority` of neurons of the other sign."""
     rng = np.random.default_rng(seed)
     size = round(share * space.n_neurons)
     maps = np.zeros((n_networks, space.n_neurons))
@@ -44,13 +44,13 @@ def planted(
 
 
 def gaussian_noise(space: NeuronSpace, n_runs: int = 5, n_volumes: int = 300, seed: int = 0) -> list[Nifti1Image]:
-    """Record nothing."""
+    """Simulate recordings of pure Gaussian noise."""
     rng = np.random.default_rng(seed)
     return [space.to_img(rng.normal(size=(n_volumes, space.n_neurons)).astype(np.float32)) for _ in range(n_runs)]
 
 
 def matched(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Match found maps to planted ones: which found map belongs to each planted one, and their signed correlation."""
+    """Match estimated maps to true maps; return the index of the map of each true network, and signed correlations."""
     a = found - found.mean(axis=1, keepdims=True)
     b = truth - truth.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)

@@ -1,4 +1,4 @@
-"""What a type checker sees of the public names: checked by mypy in ``make lint``, and never run.
+"""Uses of public names for type checking: checked by mypy in ``make lint``, and never run.
 
 One assignment is an error on purpose: mypy reports an ignore that is not needed, as where a module is not found.
 """

@@ -1,4 +1,4 @@
-"""Tiny models of every head class of transformers: any configuration is shrunk by what its fields are called.
+"""Tiny models of every head class of transformers: sizes in any configuration are reduced by the names of its fields.
 
 Nothing is known of single architectures but the few settings in `_OWN`, each of which has its reason in what the class
 asks of its sizes.
@@ -100,13 +100,13 @@ _OWN: dict[str, dict[str, Any]] = {
 
 
 def head_classes() -> list[tuple[str, str, str]]:
-    """List head, model type and class name of all that are declared, each class once a head."""
+    """List head, model type and class name of all declared classes, each class once per head."""
     listed = {(head, name): kind for head, table in HEADS.items() for kind, name in reversed(table.items())}
     return sorted((head, kind, name) for (head, name), kind in listed.items())
 
 
 def shrunk(config_class: type[PreTrainedConfig], **fixed: Any) -> PreTrainedConfig:
-    """Make the smallest configuration of a class that its fields allow."""
+    """Build the smallest configuration of a class that its fields allow."""
     options: dict[str, Any] = {}
     parts = _parts(config_class)
     own = _OWN.get(config_class.model_type, {}) | fixed
@@ -128,7 +128,7 @@ def shrunk(config_class: type[PreTrainedConfig], **fixed: Any) -> PreTrainedConf
 
 
 def _parts(config_class: type[PreTrainedConfig]) -> dict[str, Any]:
-    """Give the configurations within one: classes, or descriptions of them."""
+    """Return the configurations within a configuration: classes, or descriptions of them."""
     for attribute in ("sub_configs_defaults", "sub_configs"):
         if found := getattr(config_class, attribute, None):
             return dict(found)
@@ -149,12 +149,12 @@ def _small(name: str, default: Any) -> int | None:
 
 
 def build_small(name: str, seed: int = 0, **fixed: Any) -> PreTrainedModel:
-    """Build a tiny model of a head class with random weights, in evaluation mode; `fixed` is of its configuration.
+    """Build a tiny model of a head class with random weights, in evaluation mode; `fixed` overrides its configuration.
 
     Raises
     ------
     Exception
-        Whatever the class raises; `ValueError` if it reads more than text or stays too large.
+        Any error of the class; `ValueError` if it needs more than text or remains too large.
     """
     head = getattr(transformers, name)
     config_class = head.config_class

@@ -1,4 +1,4 @@
-"""A token stands for the part of the text that its span says, whatever the text: every tokenizer, any characters."""
+"""Token spans match the text for every tokenizer and any characters."""
 
 import functools
 from pathlib import Path
@@ -42,7 +42,7 @@ TEXTS = st.lists(
 
 @functools.cache
 def reading(name):
-    """Give a model and a tokenizer of the kind."""
+    """Return a model and a tokenizer of the given kind."""
     if name in TOKENIZERS:
         return build("gpt2" if name != "bert" else "bert", vocab_size=320), TOKENIZERS[name]()
     tokenizer = AutoTokenizer.from_pretrained(name)
@@ -50,7 +50,7 @@ def reading(name):
 
 
 def check(name, text, most=None):
-    """Assert all that has to hold of an encoded text."""
+    """Assert all properties of an encoded text."""
     model, tokenizer = reading(name)
     whole = encode(model, tokenizer, text, most)
     length = len(whole.ids)
@@ -74,7 +74,7 @@ def check(name, text, most=None):
 
 
 def check_cut(name, text, most):
-    """Assert that a text cut short is the same text up to there, and that what is lacking is counted."""
+    """Assert that a truncated text equals its beginning, and that the missing tokens are counted."""
     tokenizer = reading(name)[1]
     n_behind = int(name == "bert")
     whole, cut = check(name, text), check(name, text, most)
@@ -90,7 +90,7 @@ def check_cut(name, text, most):
 @given(text=TEXTS)
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @example(text="")
-def test_tokens_stand_for_what_their_spans_say(name, text):
+def test_token_spans_match_the_text(name, text):
     check(name, text)
 
 
@@ -103,14 +103,14 @@ def test_a_cut_text_is_a_prefix(name, text, most):
 
 @pytest.mark.parametrize("what", sorted(NASTY))
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
-def test_texts_that_hurt_are_aligned(name, what):
+def test_difficult_texts_are_aligned(name, what):
     check(name, NASTY[what])
     check_cut(name, NASTY[what], 5)
 
 
 @pytest.mark.parametrize("what", sorted(NASTY))
 @pytest.mark.parametrize("model", ["mini-gpt2", "tinystories-char-gpt2"])
-def test_texts_that_hurt_are_aligned_by_real_tokenizers(real_data, model, what):
+def test_difficult_texts_are_aligned_by_real_tokenizers(real_data, model, what):
     check(str(Path(real_data) / "models" / model), NASTY[what])
 
 
@@ -172,7 +172,7 @@ def test_a_huge_text_of_a_slow_tokenizer_is_cut_and_counted():
     assert encoding.special == [False] * 49 + [True]
 
 
-def test_what_is_recorded_of_texts_that_hurt_is_what_the_model_does_at_that_part_of_the_text(tmp_path):
+def test_recordings_of_difficult_texts_match_activations_of_the_same_text_parts(tmp_path):
     model, tokenizer = reading("byte")
     texts = [*NASTY.values(), *sentences(4)]
     recording = record(model, tokenizer, texts, tmp_path / "study", corpus="nasty", test_fraction=0)
@@ -196,14 +196,14 @@ def test_what_is_recorded_of_texts_that_hurt_is_what_the_model_does_at_that_part
 
 
 def by_text(recording):
-    """Give the token tables of single texts, in the order of the texts."""
+    """Return the token tables of single texts, in the order of the texts."""
     table = pd.concat(recording.tokens)
     own = {text_id: rows for text_id, rows in table.groupby("text_id")}
     return [own[text_id] for text_id in sorted(own)]
 
 
 def activations(model, ids):
-    """Give what comes out of the MLPs at each token, layer by layer, read with transformers alone."""
+    """Return the MLP outputs at each token, layer by layer, computed with transformers alone."""
     kept, handles = [], []
     for block in model.transformer.h:
         handles.append(block.mlp.c_proj.register_forward_hook(lambda module, args, output: kept.append(output[0])))

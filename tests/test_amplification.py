@@ -1,4 +1,4 @@
-"""Amplification: doses do what they say, both tails are counted, and no dose is judged where it was chosen."""
+"""Amplification: doses have the stated effect, p is two-tailed, and best doses are evaluated on separate texts."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::lmri.exceptions.LMRIWarning")
 
 
 def set_of(space, places, method="net"):
-    """Networks with these members, of weights 1, -2, 3, …"""
+    """Build networks with these members, with the weights 1, -2, 3, …"""
     weights = np.zeros((len(places), space.n_neurons), dtype=np.float32)
     for number, own in enumerate(places):
         for place, neuron in enumerate(own):
@@ -45,7 +45,7 @@ def set_of(space, places, method="net"):
 
 @dataclass(eq=False)
 class Readout:
-    """A task whose score is the sum of some neurons' activity in the last layer, averaged over tokens."""
+    """Task whose score is the summed activity of some neurons in the last layer, averaged over tokens."""
 
     neurons: list
     split: str = ""
@@ -82,7 +82,7 @@ GAINS, OFFSETS = [0.0, 1.0, 1.5, 3.0], [-1.0, 0.0, 2.0]
 
 @pytest.fixture
 def readout(gpt2):
-    """Give the space, and a set of one network of the neurons that are read, one of others, and an empty one."""
+    """Return the space, and a set of three networks: readout neurons, other neurons, and none."""
     space = find_sites(gpt2)
     own = [space.index(2, neuron) for neuron in NEURONS]
     others = [space.index(2, neuron) for neuron in (4, 8)]
@@ -114,7 +114,7 @@ def test_the_dose_response_of_a_linear_readout_is_as_computed_by_hand(gpt2, toke
     np.testing.assert_allclose(union, rows.loc["net-00", "diff"].to_numpy(), atol=1e-5)
 
 
-def test_an_offset_along_the_sign_is_named_apart(gpt2, tokenizer, readout):
+def test_an_offset_along_the_sign_has_a_distinct_label(gpt2, tokenizer, readout):
     _, networks = readout
     task = Readout(NEURONS)
     grid = dose_grid(networks, [2.0], [1.0], along_sign=True)
@@ -152,7 +152,7 @@ SPACE = NeuronSpace.build([4, 6])
 
 
 def hand_made(values, higher_is_better=True):
-    """Scores from {split: {condition: value}}, five texts of one value each; controls are "a gain 2/control-0"."""
+    """Build scores from {split: {condition: value}}, five texts with one value; controls are "a gain 2/control-0"."""
     items, conditions = [], {}
     sign = 1 if higher_is_better else -1
     for split, own in values.items():
@@ -176,7 +176,7 @@ def hand_made(values, higher_is_better=True):
 
 
 def of_doses(network, controls):
-    """Name values at gain 2 and gain 3 of net-00, and of its controls."""
+    """Return values by name at gain 2 and gain 3 of net-00, and of its controls."""
     found = {"intact": 0.5}
     for dose, value in zip((2, 3), network, strict=True):
         found[f"net-00 gain {dose}"] = value
@@ -189,7 +189,7 @@ TEST = of_doses((0.6, 0.9), [(0.9, 0.55), (0.6, 0.2), (0.3, 0.9), (0.7, 0.99)])
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_the_best_dose_is_chosen_on_select_and_reported_on_test_and_so_are_those_of_controls(higher_is_better):
+def test_best_doses_of_networks_and_controls_are_selected_on_select_and_reported_on_test(higher_is_better):
     grid = dose_grid(set_of(SPACE, [[1, 7]]), [2.0, 3.0])
     scores = hand_made({"select": SELECT, "test": TEST}, higher_is_better)
     row = best_doses(scores, grid).iloc[0]
@@ -227,7 +227,7 @@ def test_a_control_that_breaks_the_model_at_every_dose_is_worse_than_any():
     assert row["p"] == 1
 
 
-def test_a_best_dose_is_not_given_on_the_texts_that_it_would_be_chosen_on():
+def test_no_best_dose_is_reported_on_its_selection_texts():
     grid = dose_grid(set_of(SPACE, [[1, 7]]), [2.0, 3.0])
     scores = hand_made({"test": TEST})
     assert len(best_doses(scores, grid)) == 0
@@ -302,7 +302,7 @@ def fails(*arguments):
 
 @pytest.fixture(scope="module")
 def study(walked, tmp_path_factory):
-    """Give a copy of the walked study, to write into."""
+    """Return a copy of the complete study, for writing."""
     root = tmp_path_factory.mktemp("amplified") / "study"
     shutil.copytree(walked.root, root)
     opened = open_study(root)
@@ -388,7 +388,7 @@ def test_a_dry_run_says_the_cost_of_all_doses(study):
     assert len(content["cost"]) == 4
 
 
-def test_one_dose_is_scored_as_ever(study):
+def test_a_single_dose_is_scored_without_a_grid(study):
     done = run("amplify", study, "--networks", "pair", "--gain", 2, "--n-controls", 1, "--json")
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Networks are described by what was planted in them, and by nothing in noise; texts are what counts."""
+"""Annotation finds simulated properties of networks and nothing in noise; the text is the unit of inference."""
 
 import json
 from itertools import pairwise
@@ -25,7 +25,7 @@ from lmri.networks.annotation import (
 )
 from lmri.networks.annotation.decoding import _folds, _predictors
 from lmri.networks.annotation.enrichment import _welch
-from lmri.networks.annotation.reading import backwards, exchanged, gather, without_position
+from lmri.networks.annotation.reading import exchange_time_courses, gather, reverse_time_courses, without_position
 from lmri.storage import read_table, write_table
 
 FIRST, LAST, NUMBER = 900, 901, 902
@@ -33,7 +33,7 @@ WORDS = {FIRST: " Start", LAST: ".", NUMBER: " 42"}
 
 
 def texts(rng, n_texts=40, shortest=30, longest=70, n_types=12, kinds=("code", "news")):
-    """Bursty texts of two kinds, that all begin and end alike; numbers only in the first kind. Two runs."""
+    """Generate bursty texts of two kinds with equal beginnings and ends, in two runs; only the first has numbers."""
     parts = []
     for number in range(n_texts):
         n, kind = int(rng.integers(shortest, longest)), kinds[number % len(kinds)]
@@ -50,7 +50,7 @@ def texts(rng, n_texts=40, shortest=30, longest=70, n_types=12, kinds=("code", "
 
 
 def noise(rng, events, n_networks, rho=0.9, trend=0.0, kind=0.0, skewed=False):
-    """Autocorrelated time courses that know nothing of tokens, at most of position and of the kind of text."""
+    """Simulate autocorrelated time courses, independent of tokens and related at most to position and kind of text."""
 
     def course(table):
         white = rng.normal(size=(len(table) + 100, n_networks))
@@ -64,7 +64,7 @@ def noise(rng, events, n_networks, rho=0.9, trend=0.0, kind=0.0, skewed=False):
 
 
 def assert_uniform(p):
-    """Check that p is below 0.05, and below 0.2, as often as chance has it."""
+    """Assert that p is below 0.05, and below 0.2, as often as expected by chance."""
     for level in (0.05, 0.2):
         low, high = stats.binom.interval(0.999, len(p), level)
         assert low <= (p <= level).sum() <= high, ((p <= level).mean(), level)
@@ -101,7 +101,7 @@ def test_whole_time_courses_are_exchanged_within_kinds_position_by_position():
     rng = np.random.default_rng(0)
     events = texts(rng)
     reading = gather(noise(rng, events, 1), events)
-    null = exchanged(reading)
+    null = exchange_time_courses(reading)
     slots = null.draw(50, rng)
     for draw in slots:
         source = null.sources[draw[reading.text], np.arange(len(reading.text))]
@@ -112,7 +112,7 @@ def test_whole_time_courses_are_exchanged_within_kinds_position_by_position():
         reached = reading.place < reading.lengths[given][reading.text]
         assert (reading.place[source] == reading.place)[reached].all()
         assert (2 * reading.place[source] + 2 >= reading.lengths[reading.text[source]])[~reached].all()
-    own = null.sources[null.own[reading.text], np.arange(len(reading.text))]
+    own = null.sources[null.own_slot[reading.text], np.arange(len(reading.text))]
     assert (own == np.arange(len(reading.text))).all()
     assert len(np.unique(slots, axis=0)) == 50
 
@@ -121,7 +121,7 @@ def test_time_courses_are_read_backwards_text_by_text():
     rng = np.random.default_rng(0)
     events = texts(rng)
     reading = gather(noise(rng, events, 1), events)
-    _, back = backwards(reading).sources
+    _, back = reverse_time_courses(reading).sources
     for first, last in pairwise(reading.starts):
         assert back[first:last].tolist() == list(range(first, last))[::-1]
 
@@ -435,7 +435,7 @@ def test_a_label_can_be_edited_and_travels(annotated, tmp_path):
     assert content["networks"][1]["enriched"][0]["value"] == " 42"
     with pytest.raises(KeyError, match="more noise"):
         edited.with_label("nobody", "x")
-    with pytest.raises(ValueError, match="at least a word"):
+    with pytest.raises(ValueError, match="at least one word"):
         edited.with_label("noise", " ")
 
 

@@ -1,4 +1,4 @@
-"""What a volume is: a token, every so-manieth, or the mean over a word or sentence; and prompts written on."""
+"""Time axis: a volume is a token, every N-th token, or the mean over a word or sentence; and generation."""
 
 import itertools
 
@@ -51,7 +51,7 @@ def test_a_volume_is_the_mean_over_its_tokens(tmp_path, per):
     assert units.tokens[0]["volume"].nunique() == units.n_volumes
 
 
-def test_words_are_what_stands_between_blanks(tmp_path):
+def test_words_are_separated_by_blanks(tmp_path):
     made = recorded(tmp_path, per="word", n_dummy=0).events[0]
     assert made["token"].str.strip().tolist() == [word for text in TEXTS for word in text.split()]
     again = made[made["token"].str.strip() == "the"]
@@ -78,7 +78,7 @@ def test_the_same_words_have_the_same_id_and_others_another(tmp_path):
 
 
 @pytest.mark.parametrize("every", [2, 5])
-def test_every_so_manieth_token_is_that_token(tmp_path, every):
+def test_every_n_records_exactly_every_nth_token(tmp_path, every):
     whole, some = recorded(tmp_path / "all"), recorded(tmp_path / "some", every=every)
     events, values = whole.events[0], all_of(whole)
     kept = np.concatenate([rows[::every] for rows in events.groupby("text_id", sort=False).indices.values()])
@@ -87,7 +87,7 @@ def test_every_so_manieth_token_is_that_token(tmp_path, every):
     assert len(some.tokens[0]) == len(whole.tokens[0])  # all of them stand in the table
 
 
-def test_such_a_study_is_whole(tmp_path):
+def test_a_study_of_words_is_valid(tmp_path):
     recorded(tmp_path / "study", per="word")
     from lmri.report.validation import validate
 
@@ -159,7 +159,7 @@ def test_averages_are_summed_in_double_precision():
         ({"generate": 3, "temperature": -1}, "temperature is -1"),
     ],
 )
-def test_an_axis_that_means_nothing_is_refused(tmp_path, options, message):
+def test_an_invalid_axis_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         recorded(tmp_path / "study", **options)
     assert not (tmp_path / "study").exists()
@@ -198,7 +198,7 @@ def test_what_is_recorded_is_what_the_model_did_while_it_generated(tmp_path, nam
         assert set(phases[ids.shape[1] :]) <= {"generated"}
 
 
-def test_draws_are_those_of_the_seed_and_leave_the_generator_alone():
+def test_sampling_depends_on_the_seed_and_leaves_the_global_generator_unchanged():
     model, tokenizer = build("gpt2"), word_tokenizer()
     how = Generation(8, temperature=1.0, seed=3)
     torch.manual_seed(0)
@@ -241,7 +241,7 @@ def test_one_prompt_is_on_one_side_whatever_was_written_on_from_it(tmp_path):
 
 @pytest.fixture
 def generated(monkeypatch):
-    """Count what is generated; `stop_at` interrupts."""
+    """Count generation calls; `stop_at` interrupts."""
     made = []
     original = generating._write
 
@@ -264,7 +264,7 @@ def bytes_of(root):
     }
 
 
-def test_what_was_written_is_not_written_again(tmp_path, generated):
+def test_stored_generations_are_reused(tmp_path, generated):
     made, stop_at = generated
     model, tokenizer, prompts = build("gpt2"), word_tokenizer(), sentences(6, 2, 4)
     options = {"generate": 5, "temperature": 1.0, "test_fraction": 0, "corpus": "made"}
@@ -298,7 +298,7 @@ def test_what_was_written_is_not_written_again(tmp_path, generated):
     assert bytes_of(tmp_path / "part") == bytes_of(tmp_path / "whole")
 
 
-def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
+def test_a_failed_generation_leaves_no_files(tmp_path):
     with pytest.raises(ValueError, match="cannot continue a prompt"):
         record(build("bert"), word_tokenizer(), ["the cat sits"], tmp_path / "study", generate=3)
     full = "the cat " * 40
@@ -313,7 +313,7 @@ def test_a_special_token_that_stands_in_the_prompt_stays():
     assert made.encoding.tokens[made.n_prompt - 1] == "<|endoftext|>"
 
 
-def test_what_was_written_lies_in_the_text():
+def test_generated_text_is_part_of_the_stored_text():
     model, tokenizer = build("gpt2", vocab_size=300), byte_tokenizer()
     for prompt in [*sentences(4), "caf\u00e9 \U0001f600"]:
         made = continue_prompt(model, tokenizer, prompt, Generation(12, 1.5))
@@ -332,7 +332,7 @@ def test_a_prompt_ends_before_the_token_that_a_tokenizer_puts_behind_every_text(
     assert made.n_prompt == 3  # [CLS] the cat
 
 
-def test_models_that_write_nothing_are_refused(tmp_path):
+def test_models_that_cannot_generate_are_refused(tmp_path):
     for name in ("bert", "t5"):
         with pytest.raises(ValueError, match="cannot continue a prompt, so generate is not possible"):
             record(build(name), word_tokenizer(), ["the cat sits"], tmp_path, generate=3)

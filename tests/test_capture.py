@@ -1,4 +1,4 @@
-"""Capture: what arrives is what neurons did, by whichever way it comes."""
+"""Capture: stored values equal the activations, for every transfer path."""
 
 import numpy as np
 import pytest
@@ -36,8 +36,8 @@ def test_more_tokens_than_there_is_room_for_are_refused(gpt2):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["gpt2", "falcon"])
-def test_what_comes_by_a_stream_of_its_own_is_the_same(monkeypatch, name, dtype):
-    """The way of a GPU, walked by the CPU, whose streams do nothing; Falcon overwrites what it gave."""
+def test_values_copied_on_a_separate_stream_are_identical(monkeypatch, name, dtype):
+    """The transfer path of a GPU, run on the CPU with dummy streams; Falcon overwrites its returned activations."""
     model = build(name).to(dtype)
     spaces = [find_sites(model, site) for site in ("mlp_out", "mlp_hidden")]
     expected = [[values.copy() for values in read(model, spaces, ids).collect()] for ids in PASSES]
@@ -63,7 +63,7 @@ def test_memory_that_was_used_in_another_format_is_not_read_in_it(monkeypatch):
 
 
 def test_values_are_waited_for(monkeypatch, gpt2):
-    """A stream that has done nothing until it is waited for gives the same values, and not what was there before."""
+    """A stream that copies only when it is waited for gives the same values, not the previous buffer content."""
     spaces = [find_sites(gpt2)]
     expected = [read(gpt2, spaces, ids).collect()[0].copy() for ids in PASSES]
     later = []

@@ -1,4 +1,4 @@
-"""The command line does what the library does, and ends in a message where it cannot."""
+"""The command line returns the results of the library, and reports errors as messages."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def run(*arguments: object):
 
 
 def fails(*arguments: object, code: int = 1) -> str:
-    """Run a command that has to fail with a message, and give the message in one line."""
+    """Run a command that must fail with a message, and return the message in one line."""
     done = run(*arguments)
     assert done.exit_code == code, (done.exit_code, done.output, done.exception)
     assert "Traceback" not in done.output
@@ -40,7 +40,7 @@ def texts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(texts):
-    """A study made by commands alone."""
+    """Create a study with commands alone."""
     out = texts.parent / "study"
     record = run("record", "lmri-demo", texts, "--out", out, "--corpus", "news", "--run-tokens", 500, "--json")
     assert record.exit_code == 0, record.output
@@ -63,7 +63,7 @@ def test_nothing_is_computed_for_a_study_that_cannot_be_written_to(study, monkey
         assert "cannot be written to (it is read-only for this account). Copy the study" in fails(*command)
 
 
-def test_p_and_convergence_are_said_as_they_are():
+def test_p_and_convergence_are_printed_exactly():
     assert [told_p(p) for p in (0.0, 0.00004, 0.00005, 0.25, float("nan"))] == [
         "< 0.0001", "< 0.0001", "0.0001", "0.2500", "–",
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_changed_label_is_another_task(copy, tmp_path):
     assert "tasks: " in fails(*lesion)
 
 
-def test_quiet_says_nothing(copy):
+def test_quiet_prints_nothing(copy):
     done = run("report", copy, "--quiet")
     assert done.output == ""
     assert done.exit_code == 0

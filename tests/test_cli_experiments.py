@@ -23,7 +23,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def study(walked, tmp_path_factory):
-    """Give a copy of the walked study, to write into, with two networks that are cheap to lesion."""
+    """Return a copy of the complete study, for writing, with two networks that are fast to lesion."""
     root = tmp_path_factory.mktemp("experiments") / "study"
     shutil.copytree(walked.root, root)
     opened = open_study(root)
@@ -87,7 +87,7 @@ def test_energy_controls_are_measured_on_the_fitted_corpora_and_against_the_lesi
     np.testing.assert_allclose(made[0].energy, expected * norms, rtol=1e-4)
 
 
-def test_a_family_that_means_nothing_at_a_site_is_refused_before_anything_is_scored(study):
+def test_a_control_family_invalid_at_a_site_is_refused_before_scoring(study):
     done = run("lesion", study, "--networks", "pair", "--controls", "index", "--n-controls", "2", "--name", "index")
     assert done.exit_code != 0
     assert "mlp_out" in " ".join(done.output.split())
@@ -97,7 +97,7 @@ def test_a_family_that_means_nothing_at_a_site_is_refused_before_anything_is_sco
     assert "--controls is 'size'; accepted are layer, energy, index" in " ".join(done.output.split())
 
 
-def test_silenced_neurons_can_give_what_they_gave_at_another_token(study):
+def test_silenced_neurons_can_have_their_value_at_another_token(study):
     one, other = (scored(study, f"donor{seed}", "--baseline", f"resample:news:{seed}") for seed in (0, 1))
     intact, lesioned = (one.items[one.items["condition"] == name]["value"].to_numpy() for name in ("intact", "pair-00"))
     assert (intact != lesioned).any()
@@ -273,7 +273,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     assert "--paper sets method" in " ".join(other.output.split())
 
 
-def test_controls_that_stopped_early_or_are_larger_tell_no_dissociation(study):
+def test_early_stopped_or_larger_controls_give_no_dissociation(study):
     for name, options in (("early", ("--stop-after", "1")), ("shared", ("--controls", "shared"))):
         done = run("lesion", study, "--networks", "pair", "--n-controls", "19", "--name", name, *options, "--quiet")
         assert done.exit_code == 0, done.output

@@ -1,4 +1,4 @@
-"""Commands about networks and texts give the library's numbers, and say what they left out."""
+"""Commands about networks and texts return the results of the library, and report excluded data."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from lmri.study import open_study
 
 
 def run(*arguments: object):
-    """Run a command that ends well."""
+    """Run a command that must succeed."""
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, (done.output, done.exception)
     return done
@@ -32,7 +32,7 @@ def result(*arguments: object):
 
 
 def fails(*arguments: object, code: int = 1) -> str:
-    """Run a command that has to fail with a message, and give the message in one line."""
+    """Run a command that must fail with a message, and return the message in one line."""
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == code, (done.exit_code, done.output, done.exception)
     assert isinstance(done.exception, SystemExit)
@@ -42,7 +42,7 @@ def fails(*arguments: object, code: int = 1) -> str:
 
 @pytest.fixture(scope="module")
 def small(recorded, tmp_path_factory):
-    """A study of short texts with two networks at one of its two sites."""
+    """Create a study of short texts with two networks at one of its two sites."""
     study = open_study(shutil.copytree(recorded.root, tmp_path_factory.mktemp("small") / "study"))
     recording = study.recording("words", "mlp_out")
     estimator = FastICA(recording.space, 2, random_state=0).fit(recording.imgs)
@@ -64,7 +64,7 @@ def test_order_gives_the_librarys_numbers(recorded, scope):
     assert [row["run"] for row in content["runs"]] == (names if scope == "run" else [*names, "all"])
 
 
-def test_order_draws_what_it_counts_and_says_the_next_step(recorded, tmp_path):
+def test_order_writes_a_figure_and_prints_the_next_step(recorded, tmp_path):
     figure = tmp_path / "order.svg"
     done = run("order", recorded.root, "--site", "mlp_out", "--figure", figure)
     n = estimate_order(recorded.recording("words", "mlp_out").arrays()).recommended

@@ -1,6 +1,6 @@
-"""Other people's programs read our files, and read the same numbers: validators, libraries and viewers' own tools.
+"""Other programs read our files with the same values: validators, libraries and command-line tools of viewers.
 
-Those that are not installed are skipped, and say so; docs/viewers/index.md says how to install them.
+Programs that are not installed are skipped with a message; docs/viewers/index.md describes their installation.
 """
 
 import json
@@ -29,7 +29,7 @@ DEBIAN = {
 
 
 def program(name):
-    """Give a program of Debian, or skip the test."""
+    """Return the path of a program of Debian, or skip the test."""
     if (found := shutil.which(name)) is None:
         pytest.skip(f"{name} is not installed (apt-get install {DEBIAN[name]})")
     return found
@@ -52,7 +52,7 @@ def data(path):
 
 
 def assert_valid(root):
-    """Raise what the BIDS validator has to say against a study, beside our own checks."""
+    """Raise the problems that the BIDS validator and our own validation report for a study."""
     found = validate(lmri.open_study(root))
     assert found.problems == []
     assert "Checked by the BIDS validator." in found.notes
@@ -97,7 +97,7 @@ def test_a_study_of_many_commands_is_valid_bids(study):
     assert_valid(study.root)
 
 
-def test_this_check_notices(study, tmp_path):
+def test_the_bids_check_detects_damage(study, tmp_path):
     root = shutil.copytree(study.root, tmp_path / "study")
     shutil.copy(next(root.rglob("*_bold.nii")), root / "sub-lmridemo" / "func" / "stray.nii")
     with pytest.raises(AssertionError, match="BIDS"):

@@ -1,4 +1,4 @@
-"""The tool that compares studies finds every kind of difference, and none where there is none."""
+"""The tool that compares studies reports every kind of difference, and nothing for equal studies."""
 
 import gzip
 import importlib.util
@@ -52,7 +52,7 @@ def _change(path):
     ("name", "says"),
     [
         ("lmri/entry.json", ["/inputs/a/1 was '2' and is '3'", "/parameters is gone", "/results is new"]),
-        ("table.tsv", ["3 lines were there, and 4 are"]),
+        ("table.tsv", ["3 lines before, 4 after"]),
         ("rows.tsv.gz", ["line 2 was '1' and is '2'"]),
         ("map.nii.gz", ["8 of 8 voxels differ, by 1 at most"]),
         ("figure.png", ["other bytes"]),

@@ -1,4 +1,4 @@
-"""The same maps match, other maps do not, and an arbitrary basis of the same subspace is the yardstick."""
+"""Equal maps match, unrelated maps do not, and arbitrary bases of the same subspace define the null."""
 
 import itertools
 import json
@@ -74,7 +74,7 @@ def test_sets_of_different_size_match_as_far_as_they_go(maps):
     assert "iou" not in found.table  # no members before a threshold
 
 
-def test_two_empty_networks_have_no_overlap_to_speak_of(maps):
+def test_the_overlap_of_two_empty_networks_is_missing(maps):
     empty = _set(maps).threshold("z", z=100)
     assert compare(empty, empty).table["iou"].isna().all()
 
@@ -94,7 +94,7 @@ def test_maps_of_zeros_match_nothing(maps):
 
 
 def _temporal(rng, values, n_neurons=SPACE.n_neurons):
-    """Draw two unmixings of one data set, as temporal ICA makes them: ``R s V``, far from orthogonal."""
+    """Draw two unmixings of the same data, as in temporal ICA: ``R s V``, far from orthogonal."""
     vectors = np.linalg.qr(rng.normal(size=(n_neurons, len(values))))[0].T
     basis = values[:, None] * (vectors - vectors.mean(axis=1, keepdims=True))
     return [_rotated(basis, int(rng.integers(1 << 30))) for _ in range(2)]
@@ -152,7 +152,7 @@ def test_the_limit_of_iou_is_that_of_random_members_of_the_same_layers():
     assert 0.01 < (found[:, 0] > found[:, 1]).mean() <= 0.06
 
 
-def test_overlap_that_layer_profiles_force_is_no_finding():
+def test_overlap_forced_by_layer_profiles_is_not_significant():
     rng = np.random.default_rng(0)
     crowded = [overlap(RAGGED, _members(rng, (20, 10)), _members(rng, (18, 15))) for _ in range(100)]
     anywhere = stats.hypergeom(RAGGED.n_neurons, 30, 33).ppf(0.95)
@@ -200,7 +200,7 @@ def test_maps_of_full_layers_overlap_by_force_and_not_beyond_chance():
 
 
 def _sharing(n_sets, n_shared, n_own, seed=0, noise=0.3):
-    """Draw sets with some networks in common; the maps of each in another order and with other signs."""
+    """Draw sets with some shared networks; the maps of each set have another order and other signs."""
     rng = np.random.default_rng(seed)
     truth = planted(SPACE, n_shared + n_sets * n_own, share=0.03, n_runs=1, n_volumes=2, seed=seed).maps
     sets, orders = [], []
@@ -215,7 +215,7 @@ def _sharing(n_sets, n_shared, n_own, seed=0, noise=0.3):
 
 
 def _as_groups(found):
-    """Give the networks of a consensus as sets of map names."""
+    """Return the networks of a consensus as sets of map names."""
     return {frozenset(row[name] for name in found.names if row[name]) for row in found.table.to_dict("records")}
 
 
@@ -299,7 +299,7 @@ def test_an_empty_consensus_has_all_columns():
 
 
 def test_no_chain_of_likenesses_makes_a_network():
-    """Each map resembles the next alone: the first and the last share nothing, and are not one network."""
+    """Each map is similar to the next only: the first and the last are unrelated, and must not form one network."""
     parts = np.random.default_rng(0).normal(size=(4, 5, SPACE.n_neurons))
     sets = [_set(parts[number] + parts[number + 1], f"set{number}") for number in range(3)]
     found = compare_many(sets)
@@ -320,7 +320,7 @@ def test_one_set_and_names_that_do_not_fit_are_refused(maps):
     with pytest.raises(ValueError, match="at least 2"):
         compare_many([_set(maps)])
     for names in (["a"], ["a", "a"], ["a", "variance"]):
-        with pytest.raises(ValueError, match="different ones are needed"):
+        with pytest.raises(ValueError, match="different names are needed"):
             compare_many([_set(maps), _set(maps)], names=names)
 
 
@@ -328,7 +328,7 @@ def test_one_set_and_names_that_do_not_fit_are_refused(maps):
 
 
 def _read(rng, n_networks=4, lengths=(30, 45, 20, 38, 27, 33) * 4, n_runs=2):
-    """Draw slow time courses, as texts have them, of two runs, and which text each volume belongs to."""
+    """Simulate slow time courses of two runs, as in texts, with the text id of each volume."""
     texts = np.repeat(np.arange(len(lengths)), lengths)
     noise = rng.laplace(size=(len(texts), n_networks))
     courses = np.concatenate(
@@ -369,7 +369,7 @@ def test_time_courses_without_networks_in_common_stay_within_the_null(kind):
 
 
 def test_neighbouring_volumes_do_not_count_as_independent():
-    """Slow time courses match further by chance than as many independent volumes would."""
+    """Slow time courses have higher chance correlations than the same number of independent volumes."""
     rng = np.random.default_rng(0)
     slow, texts = _read(rng)
     fast = [rng.normal(size=run.shape) for run in slow]
@@ -388,7 +388,7 @@ def test_time_courses_of_other_runs_or_too_few_texts_are_refused():
         compare_time_courses(ours, ours, [np.zeros(len(run)) for run in ours])
 
 
-def test_maps_of_two_sites_are_sent_to_their_time_courses(maps):
+def test_comparing_maps_of_two_sites_refers_to_time_courses(maps):
     hidden = NetworkSet(NeuronSpace.build([200] * 4, site="mlp_hidden"), maps, method="hidden")
     with pytest.raises(SpaceMismatchError, match="compare_time_courses"):
         compare(_set(maps), hidden)
@@ -399,7 +399,7 @@ def test_maps_of_two_sites_are_sent_to_their_time_courses(maps):
 
 @pytest.fixture(scope="module")
 def decomposed(recorded, tmp_path_factory):
-    """A study with three decompositions at one site and one at the other."""
+    """Create a study with three decompositions at one site and one at the other."""
     study = open_study(shutil.copytree(recorded.root, tmp_path_factory.mktemp("compared") / "study"))
     made = [("three", "mlp_out", 3, "run"), ("four", "mlp_out", 4, "run"), ("again", "mlp_out", 3, "run")]
     made += [("study", "mlp_out", 3, "study"), ("three", "mlp_hidden", 3, "run")]
@@ -452,7 +452,7 @@ def test_two_sites_are_compared_by_their_time_courses(decomposed, tmp_path):
     assert "three@mlp_hidden" in decomposed.report(tmp_path / "report.html").read_text()
     many = _run(decomposed.root, "three@mlp_out", "four@mlp_out", "three@mlp_hidden")
     assert many.exit_code == 1
-    assert "two of them at a time" in many.stderr
+    assert "Compare two sets at a time" in many.stderr
 
 
 def test_the_command_refuses_what_cannot_be_compared(decomposed):

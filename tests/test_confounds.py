@@ -1,4 +1,4 @@
-"""Confounds: columns are what they say, surprisal is the model's own, and what is taken out is gone."""
+"""Confounds: columns have the stated meaning, surprisal is computed by the model, and regression removes effects."""
 
 import contextlib
 import json
@@ -63,7 +63,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """Give a small study of the embedded model at both sites, with all confounds."""
+    """Return a small study of the embedded model at both sites, with all confounds."""
     root = tmp_path_factory.mktemp("demo") / "study"
     model, tokenizer = lmri.load_model("lmri-demo")
     for site in ("mlp_out", "mlp_hidden"):
@@ -123,7 +123,7 @@ def test_tokens_are_counted_within_their_sentence():
     batch_size=st.integers(1, 5),
     seed=st.integers(0, 3),
 )
-def test_every_row_is_of_its_volume(tmp_path_factory, n_dummy, max_tokens, kind, batch_size, seed):
+def test_every_row_belongs_to_its_volume(tmp_path_factory, n_dummy, max_tokens, kind, batch_size, seed):
     tokenizer = {"word": word_tokenizer, "bert": bert_tokenizer, "byte": byte_tokenizer}[kind]()
     model = build_model("gpt2", vocab_size=320)
     texts = [f"{re.sub('[.!?]', 'x', text)} . the end" for text in texts_of(8, seed=seed)]
@@ -184,7 +184,7 @@ def test_a_massive_activation_is_large_and_far_beyond_its_layer(tmp_path, gpt2):
 
 
 def looped(model, ids):
-    """Read a text token by token, without a batch; give surprisal and entropy."""
+    """Compute surprisal and entropy token by token, without a batch."""
     found = [(np.nan, np.nan)]
     with torch.no_grad():
         for place in range(1, len(ids)):
@@ -232,7 +232,7 @@ def test_parts_of_the_logits_are_the_logits_and_no_more_are_held(monkeypatch):
     assert [(rows.start, logits.shape[0]) for rows, _, logits in parts] == [(0, 1), (1, 1)]
 
 
-def test_the_sum_is_what_the_perplexity_task_says(tmp_path, gpt2):
+def test_the_sum_of_surprisal_equals_the_perplexity_task(tmp_path, gpt2):
     texts = texts_of(9)
     recording = record(gpt2, tmp_path / "study", texts, n_dummy=0)
     task = Perplexity(texts).score(gpt2, word_tokenizer())
@@ -333,7 +333,7 @@ def test_the_same_command_again_writes_nothing_and_loads_no_model(copy, monkeypa
     assert "already there" in run("confounds", copy.root).stdout
 
 
-def test_what_is_missing_or_torn_is_made_again(copy):
+def test_missing_or_damaged_tables_are_computed_again(copy):
     recording = copy.recording("news", "mlp_out")
     first = storage.confounds_beside(recording.runs[0].events)
     content = first.read_bytes()
@@ -540,7 +540,7 @@ def test_a_word_has_the_sum_of_its_surprisal_and_the_entropy_of_its_first_token(
     ("names", "told"),
     [(["colour"], "accepted are position"), ([], "at least one"), (["position", "position"], "without duplicates")],
 )
-def test_names_that_are_none_are_refused(demo, names, told):
+def test_unknown_confounds_are_refused(demo, names, told):
     with pytest.raises(ValueError, match=told):
         select(demo[0].recording("news", "mlp_out"), names)
     with pytest.raises(TypeError, match="list of names"):
@@ -596,7 +596,7 @@ def test_every_run_of_a_decomposition_is_orthogonal_to_its_confounds(demo):
 
 @pytest.fixture(scope="module")
 def trended():
-    """Give a phantom of three networks, and one more that follows position, run by run; and the position."""
+    """Return a phantom of three networks and one that follows position, run by run, with the positions."""
     phantom = planted(SPACE, n_networks=3, share=0.1, n_runs=3, n_volumes=200, minority=0.2)
     trend_map = np.zeros(SPACE.n_neurons)
     trend_map[np.random.default_rng(3).choice(SPACE.n_neurons, 14, replace=False)] = 3.0
@@ -678,7 +678,7 @@ def test_the_choice_is_part_of_what_a_decomposition_is(copy):
         (["--confounds", "position", "--confounds", "position"], "without duplicates"),
     ],
 )
-def test_a_decomposition_refuses_confounds_that_are_none(copy, options, told):
+def test_a_decomposition_refuses_unknown_confounds(copy, options, told):
     done = run("decompose", copy.root, "--site", "mlp_out", *options)
     assert done.exit_code == 1
     assert told in done.output
@@ -791,7 +791,7 @@ def test_networks_of_two_corpora_are_described_by_what_both_have(copy):
 
 
 def within_runs(seed, effect, through, n_runs=10, length=60):
-    """Make runs of two texts; neuron 0 follows the condition itself, neuron 1 a confound that goes with it."""
+    """Simulate runs of two texts; neuron 0 follows the condition, neuron 1 a confound correlated with it."""
     rng = np.random.default_rng(seed)
     imgs, events, tables = [], [], []
     for number in range(n_runs):

@@ -1,4 +1,4 @@
-"""Connectivity is numpy's where nothing is shrunk, and its tests count texts; spectra find what was planted."""
+"""Connectivity equals numpy without shrinkage, tests count texts, and spectra find simulated rhythms."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from lmri.networks.spectra import spectra
 
 
 def red(rng, n_volumes, n_networks, rho=0.9):
-    """Independent AR(1) time courses."""
+    """Simulate independent AR(1) time courses."""
     noise = rng.normal(size=(n_volumes + 200, n_networks))
     return signal.lfilter([1], [1, -rho], noise, axis=0)[200:]
 
 
 def in_texts(rng, make, n_texts=30, n_volumes=60, n_runs=2):
-    """Cut into runs of texts: time courses, and the text of every volume."""
+    """Simulate runs of texts: time courses, and the text id of every volume."""
     courses = [make(rng, n_volumes) for _ in range(n_texts)]
     ids = [[f"news-{number:03d}"] * n_volumes for number in range(n_texts)]
     half = n_texts // n_runs
@@ -169,7 +169,7 @@ def test_wrong_input_is_refused():
         connectivity([course * np.nan])
     with pytest.raises(ValueError, match=r"\[29\]"):
         connectivity([course], texts=[["a"] * 29])
-    with pytest.raises(ValueError, match="'a' comes again"):
+    with pytest.raises(ValueError, match="'a' is repeated"):
         connectivity([course, course], texts=[["a"] * 30, ["a"] * 30])
 
 

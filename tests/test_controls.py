@@ -1,4 +1,4 @@
-"""Controls: draws keep what they promise, energy is really matched, and what cannot be matched is said."""
+"""Controls: draws have the stated properties, energy is matched, and remaining imbalance is reported."""
 
 import itertools
 import json
@@ -39,13 +39,13 @@ def some(space=SPACE, share=0.1, seed=0):
 
 
 def skewed(space=SPACE, seed=0, sd=1.0):
-    """Energies with a long tail, and of another size in every layer, as in trained models."""
+    """Draw energies with a long tail and a different scale in every layer, as in trained models."""
     rng = np.random.default_rng(seed)
     return np.exp(sd * rng.normal(size=space.n_neurons) + 2 * space.layer_of)
 
 
 def strong(energy, space=SPACE, n=12, slope=1.0, seed=1):
-    """Choose a network that prefers, in every layer, neurons which remove much."""
+    """Select a network that prefers high-energy neurons in every layer."""
     rng = np.random.default_rng(seed)
     members = np.zeros(space.n_neurons, dtype=bool)
     for z in range(space.n_layers):
@@ -138,7 +138,7 @@ def test_identities_are_json_and_differ(controls):
 
 
 @pytest.mark.parametrize("n", [0, -3])
-def test_there_has_to_be_a_draw(n):
+def test_the_number_of_draws_must_be_positive(n):
     for make in (MatchedControls, PermutedControls, lambda n: EnergyMatchedControls(SPACE, skewed(), n)):
         with pytest.raises(ValueError, match=f"n is {n}; it must be at least 1"):
             make(n)
@@ -233,7 +233,7 @@ def test_the_balance_is_what_draws_have_on_average():
     assert balance.row()["n_neurons"] == network.n_neurons
 
 
-def test_a_network_that_is_only_strong_is_unusual_by_size_and_not_by_energy():
+def test_a_strong_network_is_unusual_among_size_controls_but_not_energy_controls():
     # What a lesion does is here the energy that it removes, whichever neurons they are: a control ought to say so.
     energy = skewed()
 
@@ -252,7 +252,7 @@ def test_a_network_that_is_only_strong_is_unusual_by_size_and_not_by_energy():
     assert p(special, by_energy, own) == 0.01
 
 
-def test_a_neuron_that_none_is_like_is_reported_and_in_every_control():
+def test_a_neuron_without_match_is_reported_and_kept_in_every_control():
     energy = skewed()
     place = SPACE.index(2, 7)
     energy[place] = 1e9
@@ -272,7 +272,7 @@ def test_a_neuron_that_none_is_like_is_reported_and_in_every_control():
     assert 1e9 not in controls.unmatched(network)["energy"].to_numpy()
 
 
-def test_a_network_of_nothing_but_such_neurons_has_no_control():
+def test_a_network_of_unmatched_neurons_has_no_control():
     energy = skewed()
     places = [SPACE.index(0, 1), SPACE.index(3, 5)]
     energy[places] = 1e9
@@ -283,7 +283,7 @@ def test_a_network_of_nothing_but_such_neurons_has_no_control():
     )
 
 
-def test_what_stays_apart_is_said():
+def test_remaining_imbalance_is_reported():
     energy = skewed(sd=0.01)
     energy[:40] *= 1.4  # within the ratio of the others of their layer, and yet apart
     network = network_of(SPACE, np.arange(SPACE.n_neurons) < 25)
@@ -436,13 +436,13 @@ def test_energy_is_not_measured_with_parts_missing(recorded):
 
 
 def columns(network):
-    """Which layers every index of a network lies in, as counts of patterns."""
+    """Count the patterns of layers in which each index is a member."""
     patterns = network.members.reshape(network.space.n_layers, -1).T
     return Counter(map(bytes, patterns))
 
 
 def recurring(network):
-    """Give the weights of every index that is a member in all layers, in the order of their size."""
+    """Return the weights of every index that is a member in all layers, sorted by size."""
     whole = network.members.reshape(network.space.n_layers, -1).all(axis=0)
     return sorted(map(tuple, network.weights.reshape(network.space.n_layers, -1).T[whole]))
 

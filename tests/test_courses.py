@@ -1,4 +1,4 @@
-"""What people read beside a time course is what it is: one scale, both ends, and the text that stands there."""
+"""Displayed time courses have one scale, both extremes, and the context from the same text."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ def test_courses_are_z_scored_over_all_runs_together():
     np.testing.assert_allclose(shifted, found, atol=1e-9)  # whatever the unit and the mean
 
 
-def test_no_volume_is_at_both_ends():
+def test_no_volume_is_both_highest_and_lowest():
     values = np.array([0.0, 5.0, -5.0, 1.0])
     assert ends(values, 1) == {"highest": [1], "lowest": [2]}
     assert ends(values, 3) == {"highest": [1, 3, 0], "lowest": [2]}
@@ -30,7 +30,7 @@ def test_no_volume_is_at_both_ends():
     assert ends(values, 9) == {"highest": [1, 3, 0, 2], "lowest": []}
 
 
-def test_of_what_does_not_vary_or_is_unknown_nothing_is_an_end():
+def test_constant_or_missing_values_have_no_extremes():
     nothing = {"highest": [], "lowest": []}
     assert ends(np.full(5, 3.0), 2) == ends(np.zeros(0), 2) == ends(np.full(3, np.nan), 2) == nothing
     assert ends(np.array([np.nan, 1.0, 2.0, np.nan]), 1) == {"highest": [2], "lowest": [1]}
@@ -47,7 +47,7 @@ def events_of(texts):
 
 
 @pytest.mark.parametrize("volume", [0, 3, 29, 30, 35])
-def test_a_volume_is_cut_out_of_its_own_text(volume):
+def test_the_context_of_a_volume_comes_from_its_own_text(volume):
     events = events_of({"a": WORDS, "b": ["only ", "a ", "few ", "words ", "here ", "."]})
     texts = {"a": TEXT, "b": "only a few words here ."}
     before, token, after = RunText(events, texts).around(volume)

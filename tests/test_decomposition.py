@@ -1,4 +1,4 @@
-"""Planted networks are found with the right sign, noise gives nothing, and what would hide that is refused."""
+"""Decompositions find simulated networks with the correct sign, nothing in noise, and refuse unsuitable settings."""
 
 import contextlib
 import warnings
@@ -152,7 +152,7 @@ def test_leading_singular_triplets_equal_a_full_decomposition(shape):
     assert np.allclose(X @ right, left * values)
 
 
-def test_rank_is_the_most_there_is():
+def test_the_rank_limits_the_number_of_components():
     X = np.random.default_rng(0).normal(size=(50, 3)) @ np.random.default_rng(1).normal(size=(3, 40))
     with pytest.raises(ValueError, match="rank 3 only"):
         leading_singular(X, 4)
@@ -295,7 +295,7 @@ def test_too_few_volumes_for_temporal_ica_warn_of_overlearning():
         FastICA(SPACE, K + 2).fit(noise)
 
 
-def test_a_solver_that_does_not_say_whether_it_converged_is_not_made_to(phantom):
+def test_solvers_without_convergence_information_issue_no_warning(phantom):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         found = build("dictlearning", SPACE, n_components=K).fit(phantom.imgs)
@@ -344,7 +344,7 @@ def test_unknown_methods_and_kinds_are_named(phantom):
 
 @contextlib.contextmanager
 def _no_check():
-    """Let warnings of convergence pass, which are another test's business."""
+    """Ignore convergence warnings, which are tested elsewhere."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

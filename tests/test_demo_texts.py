@@ -1,4 +1,4 @@
-"""The generated texts of the demonstration: the same everywhere, varied, and right where they can be checked."""
+"""Generated demo texts are reproducible, varied, and correct where this can be checked."""
 
 import math
 import os
@@ -60,7 +60,7 @@ SOLVERS = (
 
 
 def problems(text):
-    """What is wrong in a text of mathematics."""
+    """List the errors in a text of mathematics."""
     found = []
     chains = [match[0].split(" = ") for match in CHAIN.finditer(text)]
     if not chains:

@@ -1,4 +1,4 @@
-"""Writes past the system's memory: the same bytes as plain ones, whatever the system refuses."""
+"""Direct writes past the page cache have the same bytes as plain writes, even if the system refuses them."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ needs_direct = pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this syst
 
 @pytest.fixture
 def past_memory(monkeypatch, tmp_path):
-    """Say which ranges went past the system's memory: (first byte, bytes written)."""
+    """List the ranges that were written past the page cache: (first byte, bytes written)."""
     try:
         os.close(os.open(tmp_path / "asked", os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
     except (OSError, AttributeError):
@@ -36,7 +36,7 @@ def past_memory(monkeypatch, tmp_path):
 
 
 def written(path, first, n_bytes, writer=None):
-    """Write into the middle of a file; give what the file should be, too."""
+    """Write into the middle of a file; return the file and its expected content."""
     rng = np.random.default_rng(n_bytes)
     before = rng.bytes(first + n_bytes + 5000)
     content = rng.bytes(n_bytes)
@@ -63,7 +63,7 @@ def test_the_bytes_are_those_of_plain_writes(tmp_path, past_memory, first, n_byt
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, BLOCK, ENOUGH - 1])
-def test_what_is_small_is_written_plainly(tmp_path, past_memory, n_bytes):
+def test_small_arrays_are_written_without_direct_io(tmp_path, past_memory, n_bytes):
     assert written(tmp_path / "image", 352, n_bytes) == (tmp_path / "image").read_bytes()
     assert past_memory == []
 
@@ -87,7 +87,7 @@ def test_a_file_system_that_refuses_is_asked_once(tmp_path, monkeypatch):
 
 @needs_direct
 @pytest.mark.parametrize("short", [0, 1000, BLOCK, 5 * BLOCK + 1])
-def test_a_write_that_takes_a_part_is_gone_on_with(tmp_path, monkeypatch, short):
+def test_partial_writes_are_continued(tmp_path, monkeypatch, short):
     pwrite = os.pwrite
 
     def part(number, content, place):

@@ -1,4 +1,4 @@
-"""A double dissociation is found where one is planted, and nowhere else."""
+"""Double dissociations are found where they are simulated, and nowhere else."""
 
 import numpy as np
 import pandas as pd
@@ -71,11 +71,11 @@ def test_a_planted_dissociation_is_found_whichever_way_round_and_on_tasks_of_any
         {},  # networks that are as any control
     ],
 )
-def test_what_is_no_double_dissociation_is_not_called_one(harm):
+def test_only_double_dissociations_are_reported(harm):
     assert dissociate(make_scores(harm)).table["dissociated"].tolist() == [0]
 
 
-def test_of_networks_like_their_controls_no_more_are_called_than_chance():
+def test_false_dissociations_are_controlled_for_networks_like_their_controls():
     found = [dissociate(make_scores({}, 19, seed=seed)).table.iloc[0] for seed in range(120)]
     called = sum(row["dissociated"] for row in found)
     assert stats.binomtest(int(called), len(found), 0.05, "greater").pvalue > 0.05
@@ -94,7 +94,7 @@ def test_effects_are_in_sd_of_the_controls_and_positive_if_worse():
     assert own["effect"] < 0
 
 
-def test_the_interaction_is_what_its_parts_say_and_lies_in_its_interval():
+def test_the_interaction_equals_its_parts_and_is_within_its_interval():
     row = dissociate(make_scores({"a": (4, 0), "b": (0, 4)}, noise=0.5)).table.iloc[0]
     parts = (row["a_on_1"] - row["a_on_2"]) - (row["b_on_1"] - row["b_on_2"])
     assert row["interaction"] == pytest.approx(parts)

@@ -1,4 +1,4 @@
-"""The documentation is true as far as this can be had cheaply: commands parse, names exist, links lead somewhere."""
+"""The documentation is correct as far as it can be checked quickly: commands parse, names exist, links are valid."""
 
 import ast
 import importlib
@@ -43,7 +43,7 @@ def _checker():
 
 
 def _parse(line):
-    """Parse a command as the shell and typer would, running nothing."""
+    """Parse a command like the shell and typer, without running it."""
     from lmri.cli.app import app
 
     group = typer.main.get_command(app)
@@ -116,7 +116,7 @@ def _check_names(body, path):
 
 
 def _chain(node):
-    """Give the names of ``a.b.c``, nothing for what begins with anything else than a name."""
+    """Return the names of ``a.b.c``; empty if the expression does not begin with a name."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -144,7 +144,7 @@ def _name(path):
 
 @pytest.fixture(scope="module")
 def one_corpus(tmp_path_factory):
-    """Give the folder of the study that pages speak of, as `start.md` makes it, and the file that it was made from."""
+    """Return the folder of the study that pages refer to, as created by `start.md`, and its source file."""
     from lmri.demo.texts import generate
 
     folder = tmp_path_factory.mktemp("docs")
@@ -160,7 +160,7 @@ def one_corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_corpora(tmp_path_factory):
-    """Give the folder of the study of `localizers.md`."""
+    """Return the folder of the study of `localizers.md`."""
     from lmri.demo.texts import generate
 
     folder = tmp_path_factory.mktemp("docs")
@@ -172,7 +172,7 @@ def two_corpora(tmp_path_factory):
 
 @pytest.fixture
 def run_page(tmp_path, monkeypatch):
-    """Run the Python of a page as its reader would, block after block, beside a copy of a study."""
+    """Run the Python blocks of a page in order, next to a copy of a study."""
     from matplotlib import pyplot as plt
 
     plt.switch_backend("Agg")

@@ -1,4 +1,4 @@
-"""Evaluation: tasks under conditions, beside matched controls; a planted effect is found, and chance is not."""
+"""Evaluation of tasks under conditions with matched controls finds simulated effects, and none by chance."""
 
 import warnings
 
@@ -49,7 +49,7 @@ def some(space, seed=0, share=0.1, name="some"):
 
 @pytest.fixture(scope="module")
 def rigged(tokenizer):
-    """Give a model that predicts "the" after any word, by four hidden neurons and no others."""
+    """Build a model that predicts "the" after any word by means of exactly four hidden neurons."""
     model = build("gpt2", hidden=HIDDEN)
     with torch.no_grad():
         direction = torch.randn(model.config.n_embd, generator=torch.Generator().manual_seed(1))
@@ -119,7 +119,7 @@ def test_a_lesion_that_helps_is_not_called_harmful(rigged, tokenizer):
 # -- what is evaluated ------------------------------------------------------------------------------------------------
 
 
-def test_intact_comes_first_and_controls_come_beside_what_they_control(gpt2, tokenizer):
+def test_intact_comes_first_and_controls_follow_their_condition(gpt2, tokenizer):
     space = find_sites(gpt2)
     conditions = {"one": lesion(some(space, 1, name="a")), "two": lesion(some(space, 2, name="b"))}
     scores = evaluate(gpt2, tokenizer, [tasks.Perplexity(TEXTS)], conditions, MatchedControls(n=2))
@@ -428,7 +428,7 @@ def test_there_is_no_interval_of_fewer_than_five_texts(gpt2, tokenizer, n_texts,
 
 
 @pytest.mark.parametrize("n", [5, 19])
-def test_the_summary_is_the_same_from_what_lies_on_disk(tmp_path, gpt2, tokenizer, n):
+def test_the_summary_of_stored_rows_is_the_same(tmp_path, gpt2, tokenizer, n):
     space = find_sites(gpt2)
     several = [
         tasks.Perplexity(TEXTS),

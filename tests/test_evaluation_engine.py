@@ -1,4 +1,4 @@
-"""The engine of evaluations: nothing is scored twice, nothing is lost, and what is saved changes no number."""
+"""The evaluation engine scores nothing twice, loses nothing, and reuses results without changing values."""
 
 import copy
 import signal
@@ -32,7 +32,7 @@ def network(space, layers, seed=0, share=0.2, name="some"):
 
 
 class Counting:
-    """A task that counts how often a model is scored on it."""
+    """Task that counts how often a model is scored on it."""
 
     def __init__(self, task, fail_at=None):
         self.task, self.n, self.fail_at = task, 0, fail_at
@@ -419,7 +419,7 @@ def test_a_model_whose_later_blocks_miss_the_earlier_ones_is_run_whole(gpt2, tok
         handle.remove()
 
 
-def test_what_does_not_fit_is_computed(tokenizer):
+def test_prefixes_beyond_the_cache_limit_are_computed(tokenizer):
     model = build("gpt2")
     space = find_sites(model)
     task = tasks.Perplexity(TEXTS, batch_size=2)
@@ -445,7 +445,7 @@ def test_the_first_layer_is_that_of_what_changes():
     assert first_layer(lesion(network(space, []))) == 0
 
 
-def test_conditions_may_be_repetitions(gpt2):
+def test_conditions_can_have_repetitions(gpt2):
     space = find_sites(gpt2)
     one = network(space, [0, 1], name="a")
     sets = NetworkSet(space, one.weights[None], one.members[None], "set")

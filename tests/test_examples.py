@@ -1,4 +1,4 @@
-"""Every example of the gallery runs, and what its text claims is so."""
+"""Every example of the gallery runs, and the claims of its text hold."""
 
 import runpy
 import tempfile
@@ -14,7 +14,7 @@ GALLERY = Path(__file__).parents[1] / "examples" / "gallery"
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Run an example with nothing shown, and give its names, what it printed and how many figures it drew."""
+    """Run an example without display; return its names, its output and its number of figures."""
 
     folders = []
 

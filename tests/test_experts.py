@@ -91,7 +91,7 @@ def test_a_lesion_of_units_is_zeroed_weights_and_leaves_the_model_alone(kind):
     assert torch.equal(read(model, IDS), lesioned)
 
 
-def test_the_positive_control_that_another_expert_is_another_lesion():
+def test_lesions_of_different_experts_differ():
     model = mixture("Mixtral")
     space = find_sites(model, "mlp_hidden")
     outputs = []
@@ -219,7 +219,7 @@ def test_an_offset_changes_no_token_that_an_expert_does_not_see():
 
 
 def find_sites_quietly(space, model):
-    """Give the other site without its self-test, which would run inside of the intervention."""
+    """Return the other site without its self-test, which would run within the intervention."""
     from lmri.space import Layer, NeuronSpace
 
     return NeuronSpace(tuple(Layer(f"layer {z}", f"layers.{z}.mlp", WIDTH) for z in range(N_LAYERS)), "mlp_out")

@@ -1,4 +1,4 @@
-"""Networks leave for other programs with their numbers, and come back with what people decided."""
+"""Networks are exported to other programs without changes, and decisions made there are imported."""
 
 import json
 import re
@@ -74,7 +74,7 @@ INTENT_OF = {
 
 
 def check_laws(path):
-    """Raise unless the header of an image is what any viewer reads in the same way."""
+    """Raise an error unless all viewers interpret the header of an image in the same way."""
     img = nib.load(path)
     header = img.header
     assert (header["sform_code"], header["qform_code"]) == (1, 1)
@@ -113,7 +113,7 @@ def test_every_image_of_a_study_keeps_the_laws_of_headers(study):
 
 
 @pytest.mark.parametrize("change", ["qform", "intent", "flipped", "unnamed"])
-def test_this_check_notices(made, tmp_path, change):
+def test_the_header_check_detects_damage(made, tmp_path, change):
     path = tmp_path / ("melodic_IC.nii.gz" if change != "unnamed" else "something.nii.gz")
     img = made.space(SITE).to_img(np.ones(made.space(SITE).n_neurons), "z")
     if change == "qform":
@@ -141,7 +141,7 @@ def test_maps_lie_beside_each_other_whole_and_thresholded_and_with_their_mean(ma
     assert made.recording("first", SITE).n_volumes != made.recording("second", SITE).n_volumes  # or any mean would do
 
 
-def test_maps_of_a_localizer_are_t_and_so_they_say(made):
+def test_localizer_maps_are_exported_and_labelled_as_t(made):
     entry = made.entries.find("decompositions", "contrast", SITE)
     (path,) = entry.folder.glob("*_component-00_stat-t_statmap.nii.gz")
     t = made.decomposition("contrast", SITE).weights[0]
@@ -158,8 +158,8 @@ def test_maps_of_a_localizer_are_t_and_so_they_say(made):
     assert np.isin(dense.get_fdata().ravel(), t).all()
 
 
-def test_signs_that_are_counted_are_those_that_are_painted(made):
-    """Whatever the mean of a map: counted from the same 0."""
+def test_counted_signs_equal_displayed_signs(made):
+    """Both count signs relative to 0, independent of the mean of a map."""
     space, rng = made.space(SITE), np.random.default_rng(0)
     shifted = rng.normal(3, 1, (1, space.n_neurons)).astype(np.float32)
     sparse = np.where(rng.random((1, space.n_neurons)) < 0.2, np.abs(shifted) * 0.1, 0).astype(np.float32)
@@ -361,7 +361,7 @@ def test_what_is_no_text_is_refused(tmp_path):
 
 
 def decide(folder, *labels):
-    """Save labels as FSLeyes does: over the file that was exported."""
+    """Save labels in the format of FSLeyes, over the exported file."""
     return write(folder / "labels.txt", format_labels([one.split(", ") for one in labels], str(folder)))
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: what can be learned is, what cannot is not, and the parent's networks fit the child."""
+"""Fine-tuning learns learnable tasks only, and networks of the parent fit the child."""
 
 import json
 import random
@@ -26,7 +26,7 @@ WORDS_FOR = {"night": " night", "day": " day"}
 
 
 def items(n, seed, shuffled=False):
-    """Make texts that hold "moon" or "sun", and say which; or something else, at random."""
+    """Generate texts that contain "moon" or "sun", labelled accordingly or at random."""
     rng = random.Random(seed)
     neutral = [word for word in WORDS if word not in ("moon", "sun")]
     labels = [("night", "day")[rng.random() < 0.6] for _ in range(n)]
@@ -48,12 +48,12 @@ TRAINING = Training(epochs=4, batch_size=16, learning_rate=3e-3)
 
 @pytest.fixture(scope="module")
 def child():
-    """Give a parent and its child, which learned what can be learned."""
+    """Return a parent and its child, fine-tuned on a learnable task."""
     parent = build("gpt2")
     return parent, finetune(parent, word_tokenizer(), task(), task(80, seed=1), TRAINING)
 
 
-def test_a_task_that_can_be_learned_is(child):
+def test_a_learnable_task_is_learned(child):
     row = child[1].held_out.iloc[0]
     assert row["scoring"] == "head"
     assert row["value"] > row["majority_rate"] + 0.2
@@ -216,7 +216,7 @@ def run(*arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Give a folder with a parent and the table of a task."""
+    """Return a folder with a parent and the table of a task."""
     build("gpt2").save_pretrained(tmp_path / "parent")
     word_tokenizer().save_pretrained(tmp_path / "parent")
     texts, labels = items(200, 0)

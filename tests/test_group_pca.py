@@ -1,4 +1,4 @@
-"""Streaming loses nothing that it is not asked to drop, and what it keeps is the leading part."""
+"""Streaming group PCA preserves all moments unless truncated, and keeps the leading subspace."""
 
 import select
 import sys

@@ -1,4 +1,4 @@
-"""Every solver reaches scikit-learn's components, and says when it has not."""
+"""Every solver reaches the components of scikit-learn, and reports missing convergence."""
 
 import numpy as np
 import pytest
@@ -192,7 +192,7 @@ def test_one_iteration_does_not_converge_and_says_so(torch_solver):
 
 
 def test_convergence_is_told_for_every_start():
-    """A start at the optimum has converged at once, one beside it has not."""
+    """A start at the optimum converges immediately, a start near it does not."""
     Z, _ = white()
     optimum = ica.fastica(Z, ica.starts(K, 1, 0), tol=1e-8).W
     begin = np.concatenate([optimum, ica.starts(K, 1, 7)])

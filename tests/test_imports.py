@@ -36,7 +36,7 @@ def test_the_command_line_loads_no_torch_before_it_needs_it():
     assert _loaded("from lmri.cli import app") == set()
 
 
-def test_this_test_would_notice():
+def test_the_import_check_detects_torch():
     assert "torch" in _loaded("import lmri; lmri.lesion")
 
 

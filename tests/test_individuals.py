@@ -1,4 +1,4 @@
-"""Planted differences between texts are found, and their neurons only; what would find some in noise is refused."""
+"""Differences between texts are found in simulated neurons only, and circular analyses are refused."""
 
 import dataclasses
 import math
@@ -45,7 +45,7 @@ HASHES = {name: text_hash(name) for name in TEXTS}
 
 
 def texts_of_noise(seed, gain=None, strength=0.0):
-    """Make one array a text: noise, and the networks at a gain of their own in every text."""
+    """Simulate one array per text: noise, and networks with a separate gain in every text."""
     rng = np.random.default_rng(seed)
     gain = np.ones((N_TEXTS, K)) if gain is None else gain
     return [
@@ -55,7 +55,7 @@ def texts_of_noise(seed, gain=None, strength=0.0):
 
 
 def of_texts(arrays, **options):
-    """Dual regression of two runs that hold the texts one after the other."""
+    """Compute the dual regression of two runs that contain the texts in order."""
     half = len(arrays) // 2
     runs = [np.concatenate(arrays[:half]), np.concatenate(arrays[half:])]
     names = np.repeat(TEXTS[: len(arrays)], [len(one) for one in arrays])
@@ -66,7 +66,7 @@ def of_texts(arrays, **options):
 
 
 def oracle(array, maps, normalize):
-    """Do both stages by numpy's own least squares."""
+    """Compute both stages by least squares of numpy."""
     ones = np.ones(len(maps[0]))
     courses = np.linalg.lstsq(np.column_stack([maps.T, ones]), array.T, rcond=None)[0][:-1].T
     used = (courses - courses.mean(axis=0)) / courses.std(axis=0) if normalize else courses
@@ -365,7 +365,7 @@ def random_set(n_networks, sizes, rng, space=DEEP):
     return NetworkSet(space, mask.astype(float), mask)
 
 
-def test_a_network_is_wholly_like_itself_and_above_chance():
+def test_a_network_overlaps_completely_with_itself_and_above_chance():
     templates = random_set(3, [0, 0, 2, 4, 6], np.random.default_rng(0))
     found = template_overlap(templates, [templates] * 10)
     own = found.iou.reshape(3, 10, 3)
@@ -455,7 +455,7 @@ def test_template_overlap_checks_what_it_gets():
 
 
 def strongest(imgs, space):
-    """Stand in for a decomposition: the most variable neurons of each of two directions."""
+    """Substitute a decomposition by the most variable neurons of two directions."""
     X = np.concatenate([space.from_img(img) for img in imgs])
     maps = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)[2][:2]
     return NetworkSet(space, maps).threshold("top", share=0.1)

@@ -1,4 +1,4 @@
-"""Interventions: a lesion is zeroed weights, nothing else changes, and nothing stays behind."""
+"""Interventions: a lesion equals zeroed weights, changes nothing else, and is removed completely."""
 
 import contextlib
 import copy
@@ -25,7 +25,7 @@ IDS = torch.tensor([[5, 6, 7, 8, 9], [30, 31, 32, 33, 34]])
 
 
 def some(space, seed=0, share=0.2, layers=None, name="some"):
-    """A network of random neurons, in all layers or in some."""
+    """Draw a network of random neurons in all or some layers."""
     members = np.random.default_rng(seed).random(space.n_neurons) < share
     if layers is not None:
         members &= np.isin(space.layer_of, layers)
@@ -39,7 +39,7 @@ def only(space, layer, neuron):
 
 
 def zeroed(model, network):
-    """Copy the model, with the weights of a network's neurons set to zero: the oracle of a lesion."""
+    """Copy the model with the weights of the neurons of a network set to zero: the oracle of a lesion."""
     copied = copy.deepcopy(model)
     space = network.space
     for z, layer in enumerate(space.layers):
@@ -57,7 +57,7 @@ def zeroed(model, network):
 
 
 def activation(model, space, ids=IDS):
-    """What the site shows to a hook that comes last, ``(n_tokens, n_neurons)``."""
+    """Record the activations at a site with a hook that runs last, ``(n_tokens, n_neurons)``."""
     seen = []
     with contextlib.ExitStack() as stack:
         for layer in space.layers:
@@ -183,7 +183,7 @@ def test_lesions_nest(name, site):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "falcon", "bert"])
-def test_what_changes_nothing_is_the_identity_and_sets_no_hook(name, site):
+def test_identity_interventions_register_no_hook(name, site):
     model = build(name)
     space = find_sites(model, site)
     network, empty = some(space), some(space, share=0)
@@ -282,7 +282,7 @@ def places(ids):
 
 
 def given_to(donors, ids, network):
-    """Say what the network's neurons have at every token, ``(n_tokens, n_members)``: the oracle of what is written."""
+    """Compute the expected values of the network at every token, ``(n_tokens, n_members)``: the oracle of writes."""
     return torch.from_numpy(donors.values[donors.choose(places(ids), ids.numpy()).ravel()][:, network.members])
 
 

@@ -1,4 +1,4 @@
-"""The checksum of a batch: what did not reach the disk, or came back as something else, has another one."""
+"""Checksums of batches detect data that did not reach the disk or were changed."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Labels come back as they were written, outlive suggestions, and change no result."""
+"""Labels are read back unchanged, are kept over suggestions, and change no result."""
 
 import shutil
 
@@ -109,14 +109,14 @@ def test_a_decomposition_made_otherwise_does_not_inherit_labels(copy):
     assert copy.labels("two", "mlp_out")["label"].tolist() == ["mine"]
 
 
-def test_what_cannot_be_labelled_is_said(copy):
-    with pytest.raises(ValueError, match=r"may be of two@mlp_hidden and two@mlp_out.*Say the site"):
+def test_invalid_labels_are_refused_with_a_reason(copy):
+    with pytest.raises(ValueError, match=r"matches two@mlp_hidden and two@mlp_out.*Choose the site"):
         copy.label("two-00", "mine")
     with pytest.raises(ValueError, match=r"no network 'ica-00' at mlp_out.*two at mlp_hidden, two at mlp_out"):
         copy.label("ica-00", "mine", "mlp_out")
-    with pytest.raises(ValueError, match="no network 'two-02'; there are two-00 to two-01"):
+    with pytest.raises(ValueError, match="no network 'two-02'; accepted are two-00 to two-01"):
         copy.label("two-02", "mine", "mlp_out")
-    with pytest.raises(ValueError, match="give at least a word"):
+    with pytest.raises(ValueError, match="use at least one word"):
         copy.label("two-00", " \n", "mlp_out")
     with pytest.raises(ValueError, match="no network 'three-00'"):
         copy.suggest_labels({"two-00": "a", "three-00": "b"}, "two", "mlp_out")
@@ -164,7 +164,7 @@ def test_the_commands_save_edit_and_show(copy):
     assert run("validate", copy.root).exit_code == 0
     failed = run("label", copy.root, "two-01", "mine")
     assert failed.exit_code == 1
-    assert "Say the site" in " ".join(failed.stderr.split())
+    assert "Choose the site" in " ".join(failed.stderr.split())
 
 
 @pytest.mark.parametrize("rows", ["a\tb\nx\n", "a\tb\nx\ty\tz\n", "a\tb\nx\ty\nx\n"])

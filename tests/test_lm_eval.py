@@ -1,4 +1,4 @@
-"""The lm-evaluation-harness on the live model: its own results, lesions included, and nothing left changed."""
+"""The lm-evaluation-harness on the loaded model: identical results, lesions included, and no side effects."""
 
 import copy
 import json
@@ -63,7 +63,7 @@ metric_list:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Give a folder with three tasks of the harness and their documents."""
+    """Return a folder with three tasks of the harness and their documents."""
     root = tmp_path_factory.mktemp("harness")
     rng = np.random.default_rng(0)
     docs = [

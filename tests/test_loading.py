@@ -1,4 +1,4 @@
-"""Loading: spread over devices and disks, quantized, refused with the reason; and never random weights unsaid."""
+"""Loading: offloading, quantization, refusals with the reason, and no random weights without a warning."""
 
 import importlib.util
 import json
@@ -55,7 +55,7 @@ def saved(path, model, tokenizer, **options):
 
 
 def change(path, **entries):
-    """Change entries of config.json; None deletes one."""
+    """Change entries of config.json; None deletes an entry."""
     config = json.loads((path / "config.json").read_text()) | entries
     (path / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
@@ -221,7 +221,7 @@ def test_four_bit_weights_in_another_order_are_refused(gpt2):
         fingerprint(gpt2)
 
 
-def test_quantizations_that_cannot_be_are_refused(folder, monkeypatch):
+def test_unsupported_quantizations_are_refused(folder, monkeypatch):
     with pytest.raises(ValueError, match="quantize is '3bit'; accepted are '8bit', '4bit'"):
         load_model(folder, quantize="3bit")
     with pytest.raises(ValueError, match="Use only one of them"):
@@ -234,7 +234,7 @@ def test_quantizations_that_cannot_be_are_refused(folder, monkeypatch):
 # -- incomplete and unsafe checkpoints --------------------------------------------------------------------------------
 
 
-def test_pickled_weights_are_read_only_if_one_says_so(folder):
+def test_pickled_weights_are_read_only_on_request(folder):
     weights = load_model(folder)[0].state_dict()
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "optimizer.pt")
@@ -294,7 +294,7 @@ def test_another_shape_than_that_of_the_configuration_is_refused(folder):
         load_model(folder)
 
 
-def test_a_random_head_is_said(folder, tmp_path, tokenizer):
+def test_a_random_head_is_warned_of(folder, tmp_path, tokenizer):
     change(folder, architectures=["GPT2ForSequenceClassification"])
     with pytest.warns(DataWarning, match=r"lacks values for 'score\.weight'"):
         model, _ = load_model(folder)
@@ -330,7 +330,7 @@ def test_a_vocabulary_without_its_merges_is_refused(tmp_path, gpt2):
     assert load_model(tmp_path)[1]("ab")["input_ids"] == [2]
 
 
-def test_code_of_the_model_runs_only_if_one_says_so(tmp_path, gpt2, tokenizer, monkeypatch):
+def test_code_of_the_model_runs_only_on_request(tmp_path, gpt2, tokenizer, monkeypatch):
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     path = saved(tmp_path / "own", gpt2, tokenizer)

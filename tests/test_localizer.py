@@ -1,4 +1,4 @@
-"""Localizers find planted neurons with their sign, nothing where nothing is, and say what they cannot answer."""
+"""Localizers find simulated neurons with their sign, nothing in null data, and report their limits."""
 
 import itertools
 import json
@@ -46,7 +46,7 @@ CODE = Contrast.parse("code - prose")
 
 
 def texts(seed: int, n_texts: int = 24, length: int = 20, effect: float = 0.0, names=("code", "prose")):
-    """Make texts of autocorrelated noise that also differ from each other; neurons are planted in the first kind."""
+    """Simulate texts of autocorrelated noise with random offsets; the first kind contains active neurons."""
     rng = np.random.default_rng(seed)
     noise = lfilter([1], [1, -0.9], rng.normal(size=(n_texts, length, N)), axis=1)
     data = noise + 0.5 * rng.normal(size=(n_texts, 1, N))
@@ -58,7 +58,7 @@ def texts(seed: int, n_texts: int = 24, length: int = 20, effect: float = 0.0, n
 
 
 def runs_of(data: np.ndarray, labels: list[str], texts_per_run: int = 6):
-    """Put texts into runs: images, and events as recordings have them."""
+    """Combine texts into runs: images, and events as in recordings."""
     imgs, events = [], []
     for first in range(0, len(data), texts_per_run):
         own = data[first : first + texts_per_run]
@@ -83,7 +83,7 @@ def fit(data: np.ndarray, labels: list[str], contrast: str = "code - prose", has
 
 
 def at_most(n: int, rate: float = 0.05) -> int:
-    """Give how many of `n` tests at this rate may be positive, but for one time in a thousand."""
+    """Return the number of `n` tests at this rate that is exceeded with a probability of 0.001."""
     return int(stats.binom.ppf(0.999, n, rate))
 
 
@@ -194,7 +194,7 @@ def test_first_level_is_nilearns_least_squares():
     assert first_level(moved, labels, names, contrast) == pytest.approx(ours, abs=1e-3)
 
 
-def test_a_run_that_cannot_tell_gives_no_effect():
+def test_a_run_that_cannot_estimate_the_contrast_has_no_effect():
     data = np.random.default_rng(0).normal(size=(40, N))
     assert first_level(data, ["noun"] * 40, ["t0"] * 40, Contrast.parse("noun - verb")) is None
     # Two conditions that never meet in one text differ by texts only.
@@ -234,7 +234,7 @@ def test_events_that_do_not_fit_a_run_are_refused(events, said):
 # -- the statistic and its p ------------------------------------------------------------------------------------------
 
 
-def test_t_is_what_others_compute():
+def test_t_equals_scipy():
     data, labels = texts(3, n_texts=15, effect=1.0)
     means, code = data.mean(axis=1), np.array(labels) == "code"
     found = between_texts(means, labels, CODE, n_permutations=99)
@@ -403,7 +403,7 @@ def test_conditions_that_differ_with_a_contrast_of_zero_give_nothing():
 
 
 def alternating(seed: int, effect: float = 0.0, n_texts: int = 36):
-    """Make texts within which a condition comes and goes in bursts, as kinds of tokens do."""
+    """Simulate texts within which a condition alternates in bursts, as token kinds do."""
     data, _ = texts(seed, n_texts=n_texts)
     rng = np.random.default_rng(1000 + seed)
     bursts = lfilter([1], [1, -0.8], rng.normal(size=data.shape[:2]), axis=1) > 0
@@ -441,7 +441,7 @@ def test_within_texts_planted_neurons_are_found_and_nothing_else(per_unit):
 
 
 def test_a_test_over_tokens_would_find_everything():
-    """Why units are texts: with autocorrelated tokens, and texts that differ, half of all neurons have p < 0.05."""
+    """Reason for texts as units: with autocorrelated tokens and text effects, half of all neurons have p < 0.05."""
     data, labels = texts(0)
     code = np.repeat(np.array(labels) == "code", data.shape[1])
     flat = data.reshape(-1, N)
@@ -504,7 +504,7 @@ def test_within_runs_standardization_would_lose_what_differs_between_texts():
     assert not fit(by_run, labels).threshold().members.any()
 
 
-def test_what_alternates_within_texts_is_recognized():
+def test_conditions_that_alternate_within_texts_are_detected():
     data, bursts = alternating(0, effect=3.0, n_texts=72)
     imgs, events = runs_of(data, ["words"] * 72)
     for table, own in zip(events, bursts.reshape(12, -1), strict=True):
@@ -551,7 +551,7 @@ def test_lengths_that_differ_are_said_and_can_be_matched():
     assert not matched.threshold().members[0, 50]
 
 
-def test_a_spread_that_differs_is_said():
+def test_unequal_variances_are_reported():
     data, labels = texts(0)
     wild = data.copy()
     wild[::2] *= 2
@@ -625,7 +625,7 @@ def test_values_that_are_not_finite_are_refused():
         ({"level": "within"}, "No run has all conditions"),
     ],
 )
-def test_options_that_are_none_are_refused(parameters, said):
+def test_unknown_options_are_refused(parameters, said):
     data, labels = texts(0)
     with pytest.raises(ValueError, match=said):
         fit(data, labels, **parameters)
@@ -663,7 +663,7 @@ def test_runs_without_a_condition_are_left_out_and_counted():
 
 
 def random_members(rng: np.random.Generator, counts: list[int]) -> np.ndarray:
-    """Draw members, so many in every layer."""
+    """Draw random members, a given number per layer."""
     members = np.zeros(N, dtype=bool)
     for layer, count in enumerate(counts):
         own = np.flatnonzero(SPACE.layer_of == layer)

@@ -1,4 +1,4 @@
-"""Models: loaded as asked for, told apart by their weights, and texts turned into tokens and batches."""
+"""Models are loaded as requested and identified by their weights; texts are converted to tokens and batches."""
 
 import numpy as np
 import pytest
@@ -297,7 +297,7 @@ def test_an_edit_past_the_version_counter_is_seen_before_a_recording(gpt2, tmp_p
         record(gpt2, word_tokenizer(), ["the moon"], tmp_path, corpus="other", test_fraction=0)
 
 
-def test_an_edit_that_was_taken_back_is_none(gpt2, tmp_path):
+def test_a_reverted_edit_is_not_reported(gpt2, tmp_path):
     record(gpt2, word_tokenizer(), ["the cat sits", "a dog runs"], tmp_path, test_fraction=0)
     weight = gpt2.transformer.h[0].mlp.c_proj.weight.data
     before = weight[3, 4].clone()

@@ -1,4 +1,4 @@
-"""Networks know their neurons once, and only once, they are thresholded."""
+"""Networks have members if, and only if, they are thresholded."""
 
 from dataclasses import replace
 

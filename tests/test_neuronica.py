@@ -1,4 +1,4 @@
-"""NeuronICA finds what was planted, nothing in noise, and the same again; what would hide that is refused."""
+"""NeuronICA finds simulated networks, nothing in noise, is reproducible, and refuses unsuitable input."""
 
 import contextlib
 import threading
@@ -31,7 +31,7 @@ def with_extra(imgs, extra):
 
 
 def without_neuron(imgs, neuron, value=5.0):
-    """Hold one neuron at one value."""
+    """Set one neuron to a constant."""
     kept = np.arange(SPACE.n_neurons) != neuron
     return [SPACE.to_img(np.where(kept, SPACE.from_img(img), value).astype(np.float32)) for img in imgs]
 

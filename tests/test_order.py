@@ -1,4 +1,4 @@
-"""As many networks as were planted are counted, and none in noise."""
+"""Order estimation counts simulated networks correctly, and none in noise."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ N = 1200
 
 
 def planted(engaged, n_volumes=120, n_networks=None, strength=2.0, seed=0):
-    """Make one run for every list of engaged networks, of 2 % of the neurons each, a fifth with the other sign."""
+    """Simulate one run per list of engaged networks, with 2 % of the neurons each, a fifth with the other sign."""
     rng = np.random.default_rng(seed)
     maps = np.zeros((n_networks or 1 + max(map(max, engaged)), N))
     for one in maps:
@@ -28,7 +28,7 @@ def planted(engaged, n_volumes=120, n_networks=None, strength=2.0, seed=0):
 
 @pytest.fixture(scope="module")
 def heterogeneous():
-    """Twelve networks, of which every one of three runs engages four."""
+    """Simulate twelve networks, of which each of three runs engages four."""
     return planted([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]])
 
 
@@ -51,7 +51,7 @@ def test_planted_networks_are_counted(k):
 
 
 def remembering(phi, rng):
-    """Make noise in which every neuron remembers its last value."""
+    """Simulate noise in which every neuron is autocorrelated."""
     return signal.lfilter([1], [1, -phi], rng.normal(size=(200, N)), axis=0)[100:]
 
 

@@ -1,4 +1,4 @@
-"""Attention's output and its heads, decoders beside encoders, and layers that share their weights."""
+"""Attention output and heads, decoders of encoder-decoder models, and layers that share their weights."""
 
 import numpy as np
 import pytest
@@ -263,7 +263,7 @@ def test_a_block_that_two_layers_have_in_common_is_two_layers(gpt2):
     ]  # fmt: skip
 
 
-def test_a_space_without_experts_calls_and_heads_is_written_as_ever():
+def test_the_stored_form_of_simple_spaces_is_unchanged():
     # The hash of a geometry stands in studies that were made before these were known.
     space = NeuronSpace.build([4, 4])
     assert space.to_dict()["layers"][0] == {"name": "layer 0", "module": "layers.0", "width": 4}

@@ -1,4 +1,4 @@
-"""What an experiment gives is stored whole, comes back as it was, and is refused when what it was made of is gone."""
+"""Outcomes of experiments are stored completely, read back unchanged, and refused if their inputs are missing."""
 
 import io
 import shutil
@@ -63,7 +63,7 @@ def make(text="Nothing was found.", value=0.1 + 0.2):
 
 @pytest.fixture
 def copy(walked, tmp_path):
-    """A study that the test may change."""
+    """Return a copy of the study that the test may change."""
     return open_study(shutil.copytree(walked.root, tmp_path / "study", ignore=shutil.ignore_patterns("experiments")))
 
 
@@ -159,7 +159,7 @@ def test_a_study_keeps_experiments_and_says_what_they_were_made_of(copy):
     assert "lesion-canica, lesion-nothing" in row["made of"]
 
 
-def test_the_same_again_is_the_same_and_anything_else_needs_another_name(copy):
+def test_storing_the_same_outcome_twice_is_allowed_and_another_needs_another_name(copy):
     first = copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})
     before = files(first.folder)
     copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})

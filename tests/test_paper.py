@@ -1,4 +1,4 @@
-"""The paper's numbers are the paper's, stand beside ours only where they may, and its choices are told from others."""
+"""Published values match the paper, are shown only for the same metrics, and its settings are recognized."""
 
 import re
 import shutil
@@ -288,7 +288,7 @@ def test_parity_is_stored_found_again_and_labelled(recorded, tmp_path):
         check_parity(networks)
 
 
-def test_what_was_made_otherwise_is_refused_by_name(walked):
+def test_results_with_other_settings_are_refused_by_name(walked):
     with pytest.raises(ValueError, match=r"method is 'canica', and 'fastica-temporal' in the paper.*--paper"):
         check_parity(walked.networks("canica"))
     found = {one.what: one.found for one in differences(walked.networks("fastica-temporal"))}
@@ -324,7 +324,7 @@ def parity_info(**changes):
         ("z", 2.0),
     ],
 )
-def test_each_choice_counts(walked, change, value):
+def test_every_setting_is_required_for_parity(walked, change, value):
     good = parity_info()
     networks = walked.networks("canica")
     check_parity(replace(networks, info=good))  # positive control

@@ -1,4 +1,4 @@
-"""Phantoms hold what they say, and measuring them gives the numbers that can be had by hand."""
+"""Phantoms have the stated properties, and their evaluation equals values computed by hand."""
 
 import json
 
@@ -47,7 +47,7 @@ def noise_of(phantom):
 
 
 @pytest.mark.parametrize("weights", ["sharp", "graded"])
-def test_what_is_left_after_the_planted_networks_is_the_noise(weights):
+def test_residuals_of_the_simulated_networks_are_the_noise(weights):
     phantom = plant(SPACE, **STRONG, weights=weights, noise_sd=2.5)
     noise = np.concatenate(noise_of(phantom))
     assert noise.std() == pytest.approx(2.5, rel=0.01)
@@ -196,7 +196,7 @@ def test_every_named_phantom_can_be_made_in_a_small_space():
 # -- nulls ------------------------------------------------------------------------------------------------------------
 
 
-def test_nulls_are_what_they_are_named_after():
+def test_nulls_have_the_properties_of_their_names():
     sizes = {"n_runs": 1, "n_volumes": 1000}
     made = {name: runs_of(make(name, SPACE, **sizes))[0] for name in ("gaussian", "t5", "lognormal")}
     assert all(make(name, SPACE, n_runs=1, n_volumes=3).is_null for name in made)
@@ -213,7 +213,7 @@ def test_nulls_keep_their_scales_over_runs():
     assert np.corrcoef(np.log(one.std(axis=0)), np.log(two.std(axis=0)))[0, 1] > 0.99
 
 
-def test_the_salmon_keeps_every_neuron_and_loses_every_network():
+def test_the_shifted_null_keeps_neurons_and_removes_networks():
     alive = plant(SPACE, **STRONG)
     dead = salmon(alive.imgs, SPACE)
     assert dead.is_null
@@ -264,7 +264,7 @@ def thresholded(weights: np.ndarray, kept: list[list[int]], space: NeuronSpace =
     return NetworkSet(space, np.asarray(weights, dtype=np.float32), mask, "made")
 
 
-def test_the_truth_itself_is_found_without_fault():
+def test_the_true_maps_have_perfect_recovery():
     phantom = by_hand()
     rows = measure(phantom, thresholded(phantom.maps[::-1], [[5, 6], [0, 1, 2]]))
     assert rows["map"].tolist() == ["made-01", "made-00"]
@@ -276,7 +276,7 @@ def test_the_truth_itself_is_found_without_fault():
     np.testing.assert_allclose(rows["strength"], [0.4, 1.0])
 
 
-def test_a_map_the_wrong_way_round_is_found_with_the_wrong_sign():
+def test_a_flipped_map_has_the_wrong_sign():
     phantom = by_hand()
     rows = measure(phantom, thresholded(phantom.maps * [[-1], [1]], [[0, 1, 2], [5, 6]]))
     assert rows["found"].all()
@@ -415,7 +415,7 @@ def test_on_a_null_a_quota_keeps_every_map_and_a_high_bar_none(tried):
     assert np.isnan(quota["sign_right"])
 
 
-def test_what_fails_is_a_row_with_its_reason(tried):
+def test_failures_are_rows_with_a_reason(tried):
     fits = tried[tried["data"] == "shortest"]
     assert (fits["n_failed"] == 2).all()
     assert fits["note"].str.contains("n_components is 4").all()
@@ -531,7 +531,7 @@ def test_the_command_writes_recordings_instead(tmp_path):
     assert nib.load(tmp_path / "made" / "t5" / "run-10_bold.nii").shape == (8, 8, 2, 300)
 
 
-def test_the_command_says_what_cannot_be():
+def test_the_command_refuses_impossible_requests():
     assert "--data is 'easy'; accepted are sharp, hard" in fails("--data", "easy")
     assert "--method is 'pca'; accepted are ica," in fails("--method", "pca")
     assert "The threshold is 'p'; accepted are fdr" in fails("--threshold", "p")

@@ -1,4 +1,4 @@
-"""What notebooks show is in the figure: pictures hold the numbers, and nilearn and matplotlib give what they give."""
+"""Plots in notebooks contain the values of the maps, and nilearn and matplotlib return their usual objects."""
 
 import math
 

@@ -21,7 +21,7 @@ def network_of(model, site="mlp_hidden"):
 
 
 def generated(model, lesions):
-    """Give the logits of a prompt and of each step behind it; `lesions` says what is applied to each pass."""
+    """Return the logits of a prompt and of each generation step; `lesions` lists the intervention of each pass."""
     cache, logits = None, []
     for number, ids in enumerate([PROMPT, *(torch.tensor([[step]]) for step in STEPS)]):
         with lesions(number), torch.no_grad():

@@ -1,4 +1,4 @@
-"""Preservation: neurons that carry everything recover everything, neurons that carry nothing recover nothing."""
+"""Preservation: carrier neurons recover the complete score, other neurons recover nothing."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ CARRIERS = ((0, 5), (0, 70), (1, 3), (2, 99), (2, 150))
 
 @pytest.fixture(scope="module")
 def rigged():
-    """Give a model in which only the carriers have an output, at `mlp_hidden`; it need not be any good."""
+    """Build a model in which only the carriers have an output at `mlp_hidden`; its quality is irrelevant."""
     model = build("gpt2", hidden=200)
     with torch.no_grad():
         for layer, block in enumerate(model.transformer.h):
@@ -51,7 +51,7 @@ def rigged():
 
 @pytest.fixture(scope="module")
 def likely(rigged, tokenizer):
-    """Give texts that the rigged model predicts better intact than with nothing kept: its own continuations."""
+    """Generate texts that the rigged model predicts better intact than with nothing kept: its own continuations."""
     generator = torch.Generator().manual_seed(0)
     texts = []
     for start in range(8, 16):
@@ -178,7 +178,7 @@ def test_the_outcome_says_what_came_out_and_its_limits(planted, tmp_path):
 
 
 def hand_made(values, higher_is_better=True, metric="score"):
-    """Scores of one item a condition, with five texts of the same value; controls are named a/control-0."""
+    """Build scores with one item per condition and five texts of equal value; controls are named a/control-0."""
     conditions, items = [], []
     for name, value in values.items():
         kind = "intact" if name == "intact" else "control" if "/" in name else "network"
@@ -311,7 +311,7 @@ def fails(*arguments):
 
 @pytest.fixture(scope="module")
 def study(walked, tmp_path_factory):
-    """Give a copy of the walked study, to write into."""
+    """Return a copy of the complete study, for writing."""
     root = tmp_path_factory.mktemp("preserved") / "study"
     shutil.copytree(walked.root, root)
     return root
@@ -367,7 +367,7 @@ def test_a_dry_run_says_the_cost_of_the_whole_grid_and_stores_nothing(study):
     assert sorted(path for path in study.rglob("*") if path.is_file()) == before
 
 
-def test_one_set_is_scored_as_ever(study):
+def test_a_single_set_is_scored_without_a_grid(study):
     done = run("preserve", study, "--networks", "canica", "--n-controls", 1, "--json")
     assert done.exit_code == 0, done.output
     conditions = list(dict.fromkeys(row["condition"] for row in json.loads(done.stdout)["summary"]))

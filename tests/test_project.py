@@ -1,4 +1,4 @@
-"""The project's own files are true: citation, workflows, and the commands, paths and links that its pages name."""
+"""Project files are correct: citation, workflows, and the commands, paths and links named on pages."""
 
 import importlib.util
 import re
@@ -90,7 +90,7 @@ def _script_lines(workflow):
 
 
 def _unsafe(text):
-    """List what a workflow may do beyond the least, and actions that are not pinned to a major version."""
+    """List permissions of a workflow beyond the minimum, and actions that are not pinned to a major version."""
     workflow = yaml.safe_load(text)
     problems = []
     if workflow.get("permissions") != {"contents": "read"}:

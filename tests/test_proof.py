@@ -1,4 +1,4 @@
-"""What the engine promises, on phantoms of a real model's size. Slow; tables of more are in the docs."""
+"""Promised performance of the engine on phantoms of the size of a real model. Slow; docs have more tables."""
 
 import warnings
 

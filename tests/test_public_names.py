@@ -1,4 +1,4 @@
-"""Public names and documented modules are found where users import them, whatever the layout of the package."""
+"""Public names and documented modules are importable independent of the layout of the package."""
 
 import importlib
 import pickle

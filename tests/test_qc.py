@@ -1,4 +1,4 @@
-"""Quality control finds what was planted and nothing else, one run in memory at a time; its page is safe to open."""
+"""Quality control finds simulated problems only, holds one run in memory at a time, and its page is safe to open."""
 
 import html.parser
 import json
@@ -33,7 +33,7 @@ WIDTHS = (60, 40, 50)
 
 
 def make(folder, arrays, lengths, tokens=None, widths=WIDTHS, n_dummy=1, texts=None, space=None):
-    """Write a recording: arrays, a run each; lengths, those of the texts of every run; tokens, a list a run."""
+    """Write a recording: arrays, one per run; lengths of the texts of every run; tokens, one list per run."""
     space = space or NeuronSpace.build(widths)
     runs, rows, number = [], [], 0
     for place, (array, own) in enumerate(zip(arrays, lengths, strict=True)):
@@ -64,7 +64,7 @@ def make(folder, arrays, lengths, tokens=None, widths=WIDTHS, n_dummy=1, texts=N
 
 
 def noise(seed=0, n_runs=3, n_texts=12, shortest=4, longest=40):
-    """Gaussian neurons of unlike mean and sd in texts of unlike length."""
+    """Simulate Gaussian neurons with different mean and SD in texts of different length."""
     rng = np.random.default_rng(seed)
     n = sum(WIDTHS)
     mean, sd = rng.normal(size=n), np.exp(0.3 * rng.normal(size=n))
@@ -257,7 +257,7 @@ EXPERTS = 4
 
 
 def mixture(seed=0, n_blocks=2, width=30, unused=None):
-    """Give noise of experts, each 0 at the tokens of others, and the expert of every token, ``(n_volumes, n_blocks)``.
+    """Simulate experts, each 0 at the tokens of others, and the expert of every token, ``(n_volumes, n_blocks)``.
 
     Nothing is routed to the last expert of any block but the tokens that `unused` says.
     """
@@ -324,7 +324,7 @@ def test_an_expert_that_was_never_chosen_is_not_called_dead_but_without_tokens(t
     assert "No token was routed to layer 0 expert 3, layer 1 expert 3: 2 neurons there" in told
 
 
-def test_where_every_norm_is_0_nothing_is_called_good(tmp_path):
+def test_a_recording_of_zeros_is_not_rated_good(tmp_path):
     quality = qc.inspect(make(tmp_path, [np.zeros((40, 150))], [[20, 20]]))
     assert status(quality, "sinks") == status(quality, "first tokens") == "note"
     assert "cannot be determined" in finding(quality, "sinks")
@@ -401,7 +401,7 @@ def test_first_tokens_that_are_sinks_ask_for_more_dummies(tmp_path, n_dummy, n_s
     assert ("No token is left out" in finding(quality, "first tokens")) == (n_dummy == 0)
 
 
-def test_a_sink_in_the_middle_is_none_of_the_dummies_business(tmp_path):
+def test_a_sink_in_the_middle_does_not_suggest_more_dummies(tmp_path):
     arrays, lengths = noise(shortest=12)
     for array, own in zip(arrays, lengths, strict=True):
         array[np.r_[0, np.cumsum(own)[:-1]] + 7] *= 50
@@ -410,7 +410,7 @@ def test_a_sink_in_the_middle_is_none_of_the_dummies_business(tmp_path):
     assert "n_dummy cannot exclude them" in finding(quality, "first tokens")
 
 
-def test_what_every_passed_over_is_told_from_dummies(gpt2, tmp_path):
+def test_tokens_skipped_by_every_are_distinguished_from_dummies(gpt2, tmp_path):
     texts = sentences(12, 8, 12)
     plain, some = (
         record(gpt2, word_tokenizer(), texts, tmp_path / str(every), every=every, test_fraction=0.0) for every in (1, 3)
@@ -541,7 +541,7 @@ def test_broken_recordings_are_refused(tmp_path):
 
 
 class Tags(html.parser.HTMLParser):
-    """Collect what a browser would act on, and what it would show."""
+    """Parser that collects active elements and visible text of a page."""
 
     def __init__(self):
         super().__init__()
@@ -584,7 +584,7 @@ def test_the_page_escapes_all_text_and_loads_nothing(tmp_path):
     assert "url(http" not in page
 
 
-def test_what_has_no_ink_is_shown():
+def test_invisible_characters_are_displayed():
     assert [visible(one) for one in (" the", "a b", "\t", "\u200b", "  ")] == ["␣the", "a b", "⇥", "‹U+200B›", "␣␣"]
 
 

@@ -1,4 +1,4 @@
-"""Recordings: what lies on disk is what the model computed, token by token, and nothing else."""
+"""Recordings contain exactly the activations that the model computed, token by token."""
 
 import contextlib
 import warnings
@@ -34,7 +34,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def values_of(recording):
-    """All volumes of a recording, ``(n_volumes, n_neurons)``."""
+    """Return all volumes of a recording, ``(n_volumes, n_neurons)``."""
     return np.concatenate(list(recording.arrays()))
 
 
@@ -267,7 +267,7 @@ def test_words_that_readers_take_for_missing_stay_words(tmp_path, gpt2, tokenize
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_text_a_run(tmp_path, gpt2, tokenizer):
+def test_one_text_per_run(tmp_path, gpt2, tokenizer):
     texts = sentences(5)
     recording = record(gpt2, tokenizer, texts, tmp_path, texts_per_run=1, test_fraction=0)
     assert [run.n_volumes for run in recording.runs] == [len(text.split()) - 1 for text in texts]
@@ -531,7 +531,7 @@ def test_texts_held_out_are_in_no_image(tmp_path, gpt2, tokenizer):
     np.testing.assert_allclose(values_of(recording), expected, **CLOSE)
 
 
-def test_nothing_is_held_out_if_so_asked(tmp_path, gpt2, tokenizer):
+def test_no_text_is_held_out_on_request(tmp_path, gpt2, tokenizer):
     texts = sentences(8)
     recording = record(gpt2, tokenizer, texts, tmp_path, test_fraction=0)
     assert recording.fit_texts == texts

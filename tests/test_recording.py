@@ -1,4 +1,4 @@
-"""Runs hold whole texts, in order, and none is left with a few volumes."""
+"""Runs contain whole texts in order, and no run has only a few volumes."""
 
 import pytest
 from hypothesis import given, settings

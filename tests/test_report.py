@@ -1,4 +1,4 @@
-"""The report is one whole page, says what the data say, and runs nothing that a text contains."""
+"""The report is one complete page, agrees with the data, and runs no content of texts."""
 
 import base64
 import dataclasses
@@ -62,7 +62,7 @@ def page(walked):
 
 
 def only_our_scripts(html):
-    """Give the data of the page, after a look that our code is the only one that may run."""
+    """Return the data of the page, and assert that it runs no script except our own."""
     data, code = re.findall(r'<script(?: type="application/json" id="data")?>(.*?)</script>', html, re.DOTALL)
     assert code == (resources.files("lmri.report") / "templates/report.js").read_text()
     allowed = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -256,7 +256,7 @@ def test_experiments_are_shown_whole_and_nothing_in_them_runs(walked, tmp_path):
     assert table.count("<td") == 4
 
 
-def test_a_study_without_experiments_says_nothing_of_them(page):
+def test_a_report_without_experiments_does_not_mention_them(page):
     assert "Experiment" not in page.text
     assert "experiments" not in [value for _, name, value in page.attributes if name == "id"]
 
@@ -364,7 +364,7 @@ def test_methods_cite_what_was_used_and_nothing_else(walked, page):
     assert f"n_init = {settings['n_init']}" in page.text
 
 
-def test_somebodys_own_words_cite_nothing_and_are_escaped():
+def test_custom_descriptions_cite_nothing_and_are_escaped():
     made = Methods()
     made.add("a", "x [@horn1965,nobody] [@nobody] <b> [@horn1965]")
     assert made.cited == ["horn1965"]
@@ -384,7 +384,7 @@ def test_every_reference_is_a_whole_bibtex_entry(key):
 
 
 def damaged(walked, tmp_path, damage):
-    """Damage a copy, write its report, and give its text; comparisons take long to draw, and are left out."""
+    """Damage a copy, write its report, and return its text; comparisons are removed because they take long."""
     left_out = shutil.ignore_patterns("comparisons")
     copy = open_study(shutil.copytree(walked.root, tmp_path / "study", ignore=left_out))
     damage(copy.layout)

@@ -54,7 +54,7 @@ def planted(
     root, widths=(60, 48, 60), n_networks=4, runs=(120, 90), words=WORDS, corpus="news", name="ica", z=2.0, axis=(),
     found=(), shift=0.0, more=None,
 ):  # fmt: skip
-    """Write a study of one corpus and one set of networks, without a model; images hold nothing, as none is read.
+    """Write a study with one corpus and one set of networks without a model; images are empty, as none is read.
 
     `axis` are parameters of the recording, `found` results of the decomposition, `more` further metrics.
     """
@@ -152,7 +152,7 @@ def _recorded(study, space, corpus, lengths, words, axis):
 
 
 def planted_values(study, network=0):
-    """Give a time course as the page has it: in standard deviations of the whole."""
+    """Return a time course as on the page: z-scored over all volumes."""
     course = np.concatenate([table.to_numpy() for _, _, table in study.time_courses("ica")])[:, network]
     return (course - course.mean()) / course.std()
 
@@ -180,7 +180,7 @@ def test_five_hundred_networks_are_all_in_the_table_and_the_page_says_whose_pict
     assert len(html.encode()) < 15e6
 
 
-def test_of_too_many_networks_those_that_are_not_empty_are_shown(tmp_path, monkeypatch):
+def test_if_there_are_too_many_networks_nonempty_ones_are_shown(tmp_path, monkeypatch):
     monkeypatch.setattr("lmri.report.sections.networks.MOST_CARDS", 3)
     monkeypatch.setattr("lmri.report.sections.networks.FEWEST_CARDS", 2)
     study = planted(tmp_path / "study", n_networks=6, z=4.2)
@@ -238,7 +238,7 @@ def test_volumes_are_called_what_they_are(tmp_path, axis, unit, meaning):
     assert str(spectrum_chart(np.arange(6) / 10, np.ones(6), 0.25, unit)).count(f"0.250 cycles per {unit}") == 1
 
 
-def test_both_ends_of_a_time_course_stand_in_the_table(tmp_path):
+def test_the_table_lists_both_extremes_of_a_time_course(tmp_path):
     study = planted(tmp_path / "study", n_networks=1)
     html = study.report().read_text(encoding="utf-8")
     table = html[html.index('<table class="tokens">') :].split("</table>")[0]
@@ -325,7 +325,7 @@ def browser():
 
 @contextmanager
 def opened(browser, path, **options):
-    """Open a page as a reader does, from disk and offline; nothing may go wrong on it or be asked for."""
+    """Open a page from disk and offline, and assert that it has no errors and requests nothing."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 720}, **options)
     page = context.new_page()
     wrong, asked = [], []
@@ -359,7 +359,7 @@ def hostile(tmp_path_factory):
 
 
 def serious(page, rules=()):
-    """Give what axe finds that keeps people out: rule and first place."""
+    """List the serious accessibility problems reported by axe: rule and first element."""
     page.evaluate(resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
     # Within figures by matplotlib there are thousands of lines, and nothing to focus.
     options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})

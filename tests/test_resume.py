@@ -1,4 +1,4 @@
-"""Recordings that are interrupted: killed anywhere and resumed, they are the same, and nothing is read twice."""
+"""Interrupted recordings can be resumed at any point, are identical, and read no batch twice."""
 
 import errno
 import json
@@ -67,7 +67,7 @@ def reads(monkeypatch):
 
 
 def interrupted(root, reads, after, **options):
-    """Record, and be interrupted after some batches."""
+    """Record, with an interruption after some batches."""
     reads.stop_at = after
     with pytest.raises(reads.error):
         record(build("gpt2"), word_tokenizer(), TEXTS, root, **(OPTIONS | options))
@@ -104,7 +104,7 @@ NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py"
 
 
 def attempt(name, lines, notes):
-    '''Record in a process of its own, which is killed before it has run so many lines; say whether it was.'''
+    '''Record in a separate process that is killed after a number of lines; return whether it was killed.'''
     child = os.fork()
     if child == 0:
         left = lines
@@ -122,7 +122,7 @@ def attempt(name, lines, notes):
             with open(notes, "a") as stream:
                 stream.write(f"{what} {number}\\n")
 
-        # What an attempt has listed and was killed before it could note it.
+        # Batches that an attempt listed, but could not record before it was killed.
         for path in (home / name).rglob("journal.jsonl"):
             for line in path.read_bytes().split(b"\\n")[:-1]:
                 if b"batch" in line:
@@ -212,7 +212,7 @@ def test_resumed_it_reads_what_is_left_and_is_the_same(tmp_path, whole, reads, a
     assert told[-1][0] == told[-1][1]  # what was done before counts
 
 
-def test_finished_there_is_nothing_to_resume(tmp_path, whole, reads):
+def test_a_finished_recording_cannot_be_resumed(tmp_path, whole, reads):
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)  # nothing there yet: it begins
     assert len(reads) == BATCHES
     record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, resume=True, **OPTIONS)
@@ -226,7 +226,7 @@ def test_interrupted_before_the_first_batch_the_folder_is_as_it_was(tmp_path, re
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_what_is_finished_is_kept_and_it_is_said(tmp_path, reads, error, whole):
+def test_finished_batches_are_kept_and_reported(tmp_path, reads, error, whole):
     reads.error, reads.stop_at = error, 4
     with warnings.catch_warnings(record=True, action="always") as told, pytest.raises(error) as raised:
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path, **OPTIONS)

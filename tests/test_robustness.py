@@ -1,4 +1,4 @@
-"""Robustness: a planted network matters under every choice, another under none, and nothing is dropped on the way."""
+"""Robustness: a simulated network has an effect under every setting, another under none; no result is dropped."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ SHORT = {"n_controls": 19, "seeds": (1, 2), "thresholds": Z, "methods": ("canica
 
 
 def planted_model():
-    """Six hidden units of layer 0 know which half of the words a token is from, and alone decide what comes next.
+    """Build a model in which six hidden units of layer 0 encode the half of the words of a token, and alone predict.
 
     Six others know whether its number is even, write as much elsewhere, and decide nothing.
     """
@@ -69,7 +69,7 @@ def planted_model():
 
 
 def halves(n, seed=0):
-    """Texts that stay for a while in one half of the words."""
+    """Generate texts that stay in one half of the words for some time."""
     rng = random.Random(seed)
     first, second = WORDS[:30], WORDS[30:60]
     made = []
@@ -108,7 +108,7 @@ def study(tmp_path_factory, model, tokenizer):
 
 
 def number_of(study, first):
-    """Which network has the planted neurons from `first` on."""
+    """Return the index of the network with the simulated neurons from `first` on."""
     networks = study.networks("ica", "mlp_hidden")
     wanted = np.isin(np.arange(networks.space.n_neurons), np.arange(first, first + N_PLANTED))
     return next(number for number, members in enumerate(networks.members) if (members == wanted).all())
@@ -174,7 +174,9 @@ def test_a_network_that_others_do_not_find_is_not_found_again(absent):
     assert absent.survival.set_index("kind").loc["all", "n_not_found_again"] == refitted.sum() == 5
 
 
-def test_a_lost_network_does_not_survive_however_much_its_stand_in_matters(study, model, tokenizer, task, monkeypatch):
+def test_a_lost_network_does_not_survive_even_if_its_substitute_has_an_effect(
+    study, model, tokenizer, task, monkeypatch
+):
     number = number_of(study, 0)
     matched = Specifications._matched
 
@@ -203,7 +205,7 @@ def test_the_union_is_compared_with_unions(study, model, tokenizer, task):
 
 
 def by_hand(items, summed, seed):
-    """Difference beyond controls and its interval, from items alone."""
+    """Compute the difference beyond controls and its interval from items alone."""
     wide = items.pivot(index="cluster", columns="condition", values="value")
     tokens = items[items["condition"] == "intact"].set_index("cluster")["n_tokens"].loc[wide.index]
     controls = [name for name in wide if name.startswith(f"{summed}/")]
@@ -313,7 +315,7 @@ def test_standardization_and_number_of_maps_are_held_fixed(study, monkeypatch):
     assert [own.get("n_init") for _, _, own in made] == [3, 3, None]
 
 
-def test_what_is_done_is_what_was_chosen(study):
+def test_the_analysis_uses_the_chosen_settings(study):
     base = Specifications(study, "ica", "mlp_hidden", str(number_of(study, 0)))
     labels = {}
     for choice in base.choices(["baseline", "sinks"], baselines=["words", "resample:words:3"]):
@@ -331,7 +333,7 @@ def test_what_is_done_is_what_was_chosen(study):
 # -- nothing is dropped -----------------------------------------------------------------------------------------------
 
 
-def test_what_fails_stands_in_its_row(study, model, tokenizer, task, monkeypatch):
+def test_failures_are_reported_in_their_row(study, model, tokenizer, task, monkeypatch):
     built = specifications.build
 
     def failing(method, space, **parameters):

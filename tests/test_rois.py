@@ -1,4 +1,4 @@
-"""Regions of interest: what is drawn is what is lesioned, and nothing else is taken for it."""
+"""Regions of interest: lesions affect exactly the drawn neurons, and invalid images are refused."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def places(network):
     return sorted(network.neurons()[["layer", "neuron"]].values.tolist())
 
 
-def test_what_is_saved_is_what_is_read(tmp_path, members):
+def test_saved_regions_are_read_back_unchanged(tmp_path, members):
     path = save(Layout(tmp_path), SPACE, "mine", members)
     found = read_roi(path, SPACE)
     assert places(found) == NEURONS
@@ -53,7 +53,7 @@ def test_what_is_saved_is_what_is_read(tmp_path, members):
 def test_nothing_is_overwritten(tmp_path, members):
     path = save(Layout(tmp_path), SPACE, "mine", members)
     before = path.read_bytes()
-    with pytest.raises(EntryExistsError, match="choose another name"):
+    with pytest.raises(EntryExistsError, match="Choose another name"):
         save(Layout(tmp_path), SPACE, "mine", ~members)
     assert path.read_bytes() == before
     save(Layout(tmp_path), SPACE, "other", ~members)
@@ -71,11 +71,11 @@ def test_names_are_those_of_entries(tmp_path, members, name):
 
 
 def flipped(img):
-    """Re-save an image from right to left, as some software does."""
+    """Save an image with reversed orientation, as some software does."""
     return nib.as_closest_canonical(img).as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
 
 
-def test_images_of_other_software_mean_the_same(tmp_path, members):
+def test_images_of_other_software_give_the_same_region(tmp_path, members):
     mask = SPACE.to_img(members)
     weights = SPACE.to_img(np.where(members, -2.5, 0))
     data = np.asarray(mask.dataobj)
@@ -90,7 +90,7 @@ def test_images_of_other_software_mean_the_same(tmp_path, members):
     assert stored_zero[0] > 0  # without the rule of half a step every neuron would be a member
 
 
-def test_what_is_no_region_is_refused(tmp_path, members):
+def test_invalid_regions_are_refused(tmp_path, members):
     data = np.asarray(SPACE.to_img(members).dataobj).astype(np.float32)
 
     def read(changed, affine=None):
@@ -107,7 +107,7 @@ def test_what_is_no_region_is_refused(tmp_path, members):
             read(broken)
     beyond = data.copy()
     beyond[6, 4, 1] = 1  # neuron 38 of a layer of 37
-    with pytest.raises(ValueError, match=r"voxel \(6, 4, 1\), which is no neuron: layer 1 has 37"):
+    with pytest.raises(ValueError, match=r"voxel \(6, 4, 1\), which holds no neuron: layer 1 has 37"):
         read(beyond)
     with pytest.raises(SpaceMismatchError, match="shape"):
         read(data[:-1])
@@ -155,7 +155,7 @@ def test_a_name_comes_from_the_sidecar_or_the_file(tmp_path, members):
     assert read_roi(tmp_path / "left.1.nii.gz", SPACE).name == "verbs"
     assert read_roi(tmp_path / "left.1.nii.gz", SPACE, "given").name == "given"
     storage.write_json(tmp_path / "left.1.json", {"name": "intact"})
-    with pytest.raises(ValueError, match="cannot be called 'intact'"):
+    with pytest.raises(ValueError, match="cannot be named 'intact'"):
         read_roi(tmp_path / "left.1.nii.gz", SPACE)
 
 
@@ -186,7 +186,7 @@ def test_regions_keep_their_names_in_a_set(members):
     assert [one.name for one in found] == ["one", "two"]
     assert places(found["two"]) == [[0, 0]]
     assert (found.union().name, found.union().n_neurons) == ("one-two-union", 5)
-    with pytest.raises(ValueError, match="name of its own"):
+    with pytest.raises(ValueError, match="at least one is needed, with different names"):
         RoiSet.of([regions[0], regions[0]])
 
 

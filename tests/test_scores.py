@@ -1,4 +1,4 @@
-"""The summary is a function of the rows, and each of its numbers is what its name says."""
+"""The summary is a function of the rows, and each value has the stated definition."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ ACCURACY = TaskInfo("accuracy", "loglikelihood", "accuracy", higher_is_better=Tr
 
 
 def _scores(values, tasks=(LOSS,), n_tokens=(10, 20, 30, 10, 10, 20), clusters="abcdef", seed=0):
-    """Make scores from item values by condition; names such as ``a/1`` are controls of ``a``."""
+    """Build scores from item values by condition; names such as ``a/1`` are controls of ``a``."""
     items, conditions = [], []
     for name, own in values.items():
         control_of = name.split("/")[0] if "/" in name else ""
@@ -252,7 +252,7 @@ def test_controls_and_p_are_of_the_metric_of_the_row():
 
 
 @pytest.mark.parametrize("metric", ["f1", "matthews", "balanced_accuracy"])
-def test_collapse_onto_one_label_is_worth_nothing(metric):
+def test_collapse_onto_one_label_is_not_rewarded(metric):
     scores = _classified(n_labels=2, also=(metric,))
     items = scores.items.assign(predicted="label-0")
     items["value"] = (items["label"] == items["predicted"]).astype(float)

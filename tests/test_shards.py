@@ -1,4 +1,4 @@
-"""Shards: recorded by many processes and merged, a study is, byte by byte, that of one process."""
+"""Shards recorded by many processes and merged equal the recording of one process, byte by byte."""
 
 import errno
 import json
@@ -86,7 +86,7 @@ def test_any_number_of_shards_is_the_same_also_more_than_batches(tmp_path, whole
     assert files_of(tmp_path) == whole
 
 
-def test_a_shard_reads_every_so_manyth_batch(sharded):
+def test_shard_i_of_n_reads_every_nth_batch(sharded):
     for number in range(1, N + 1):
         lines = (part(sharded, number) / "journal.jsonl").read_text().splitlines()
         batches = [json.loads(line)["batch"] for line in lines if "batch" in json.loads(line)]
@@ -223,14 +223,14 @@ def test_texts_that_have_changed_sides_since_are_refused(copy):
 
 
 @pytest.mark.parametrize("wrong", [(0, 4), (5, 4), (1, 0)])
-def test_what_is_no_shard_is_refused(tmp_path, wrong):
+def test_invalid_shards_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match=f"shard is {wrong[0]}/{wrong[1]}"):
         record(build("gpt2"), word_tokenizer(), TEXTS, tmp_path / "study", shard=wrong)
     assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize("wrong", ["3", "0/4", "5/4", "a/4", "3/4/5", "-1/4"])
-def test_what_is_no_shard_is_refused_by_the_command(wrong):
+def test_invalid_shards_are_refused_by_the_command(wrong):
     with pytest.raises(ValueError, match="--shard is"):
         parse_shard(wrong)
 
@@ -408,7 +408,7 @@ def test_a_cluster_of_which_a_worker_is_killed_records_what_one_process_records(
     assert files_of(out) == files_of(news / "study") == files_of(tmp_path / "by-command")
 
 
-def test_no_scheduler_is_a_message(tmp_path, monkeypatch):
+def test_a_missing_scheduler_is_reported(tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(cluster, "_TIMEOUT", "1s")
     with pytest.raises(OSError, match=r"No Dask scheduler answers at 'tcp://127.0.0.1:9'"):

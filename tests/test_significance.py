@@ -1,4 +1,4 @@
-"""p beside controls: it keeps its level where nothing is there, and finds what is."""
+"""Tests against controls keep their level under the null, and detect effects."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_units_do_not_matter_to_the_largest_effect():
     np.testing.assert_allclose(maxt_p(harm), maxt_p(harm * [1, 1e-3, 50, 7] + [0, 5, -9, 1]))
 
 
-def test_what_is_broken_or_constant_has_no_p_and_hides_nothing():
+def test_broken_or_constant_effects_have_no_p_and_do_not_mask_others():
     harm = np.random.default_rng(4).normal(size=(50, 4))
     harm[0, 1], harm[:, 2], harm[7, 3] = np.nan, 0.25, np.inf
     harm[0, 0] = 9.0

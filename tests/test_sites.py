@@ -1,4 +1,4 @@
-"""Sites: found by shape in every architecture, and a wrong find is an error, never a result."""
+"""Sites are detected by shape in every architecture, and a wrong detection raises an error."""
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def test_a_hidden_layer_as_wide_as_the_model_is_not_mixed_up(name):
 
 
 @pytest.mark.parametrize("head", ["GPT2Model", "GPT2ForSequenceClassification", "GPT2ForTokenClassification"])
-def test_the_head_makes_no_difference(gpt2, head):
+def test_the_head_does_not_change_the_sites(gpt2, head):
     assert find_sites(build("gpt2", head=head)) == find_sites(gpt2)
 
 

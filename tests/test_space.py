@@ -1,4 +1,4 @@
-"""A neuron is one voxel, and comes back as the same neuron, whatever was done to the file in between."""
+"""Neurons map to one voxel and back, independent of the software that processed the file in between."""
 
 import nibabel as nib
 import numpy as np

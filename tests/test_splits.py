@@ -1,4 +1,4 @@
-"""Splits: nothing comes into two of them, shares are what was asked for, and nothing else moves an item."""
+"""Splits are disjoint, have the requested shares, and are stable for each item."""
 
 import random
 import warnings
@@ -82,7 +82,7 @@ def test_too_few_clusters_for_three_splits_are_said():
 @pytest.mark.parametrize(
     "shares", [(0.5, 0.5), (0.5, 0.6, -0.1), (0.3, 0.3, 0.3), (1.0, 1.0, -1.0), (np.nan, 0.5, 0.5)]
 )
-def test_shares_that_are_none_are_refused(shares):
+def test_invalid_shares_are_refused(shares):
     with pytest.raises(ValueError, match="accepted are 3 numbers from 0 to 1 that add up to 1"):
         split_clusters(CLUSTERS[:9], shares=shares)
 

@@ -1,4 +1,4 @@
-"""What comes back is stable, what does not is not, and texts are what is resampled."""
+"""Stability is high for replicated components and low for others, and texts are the unit of resampling."""
 
 import warnings
 from types import SimpleNamespace
@@ -112,7 +112,7 @@ def fitted(imgs, n_components=K, **options):
 
 
 def texts_of_length(imgs, n_tokens):
-    """Cut every run into texts."""
+    """Split every run into texts."""
     return [np.array([f"{run}-{t // n_tokens}" for t in range(img.shape[3])], object) for run, img in enumerate(imgs)]
 
 
@@ -221,7 +221,7 @@ def test_volumes_of_the_samples_are_whole_texts_and_one_chosen_twice_counts_twic
 
 
 def test_a_text_taken_twice_weighs_as_a_copy_of_it_does(phantom):
-    """Maps of the volumes [0, 0, 1] of one image are those of an image that holds them so."""
+    """Resampled volumes [0, 0, 1] of an image give the same maps as an image with these volumes."""
     order = np.concatenate([np.repeat(np.arange(60), 2), np.arange(60, 200)])
     written = SPACE.to_img(SPACE.from_img(phantom.imgs[0])[order])
     taken = fitted([phantom.imgs[0]]).maps_of([order])
@@ -237,7 +237,7 @@ def test_a_run_of_which_no_text_is_taken_is_left_out(phantom):
     assert np.allclose(some, fitted([phantom.imgs[0], phantom.imgs[2]]).maps_of([np.arange(200)] * 2), atol=1e-5)
 
 
-def test_own_maps_share_the_index_of_their_cluster():
+def test_maps_have_the_index_of_their_cluster():
     rng = np.random.default_rng(0)
     own = rng.laplace(size=(3, 500))
     assert np.isnan(bootstrap_index(own, [])).all()
@@ -256,7 +256,7 @@ def test_texts_of_two_corpora_with_the_same_number_are_two():
 
 
 class Mixed:
-    """An estimator whose every fit is another unmixing of the same data: nothing of its maps comes back."""
+    """Estimator whose every fit is another unmixing of the same data, so that no map is replicated."""
 
     space = NeuronSpace.build([60] * 3)
 

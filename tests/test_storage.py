@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and tables give back what was put in."""
+"""Files are written completely or not at all, and tables are read back unchanged."""
 
 import gzip
 

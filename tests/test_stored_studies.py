@@ -65,7 +65,7 @@ def test_every_entry_is_there_and_can_be_opened(study):
     ]  # fmt: skip
 
 
-def test_what_is_read_is_what_was_written(study):
+def test_stored_values_are_read_back_unchanged(study):
     summary = study.scores().summary()
     stored = storage.read_table(
         study.file_of(study.find("scores", "lesion-ica", "mlp_hidden"))("scores.tsv"),

@@ -1,4 +1,4 @@
-"""A study keeps what was put in, says what it was made of, and overwrites nothing."""
+"""A study stores entries unchanged, records their inputs, and overwrites nothing."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from lmri.study import open_study
 
 @pytest.fixture
 def copy(walked, tmp_path):
-    """A study that the test may change."""
+    """Return a copy of the study that the test may change."""
     return open_study(shutil.copytree(walked.root, tmp_path / "study"))
 
 
@@ -198,7 +198,7 @@ def test_what_an_interrupted_command_leaves_is_named(copy):
 
 
 def _replace_decomposition(study):
-    """Delete the decomposition that everything hangs on, and put another in its place."""
+    """Delete the decomposition that other entries depend on, and store another under its name."""
     shutil.rmtree(study.layout.entry("decompositions", "mlp_hidden", "canica"))
     recordings = study.group()
     other = FastICA(study.space(), 5).fit([img for one in recordings for img in one.imgs])
@@ -311,7 +311,7 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
     assert open_study(tmp_path).recording("code").texts.equals(first.texts)
 
 
-def test_it_is_said_where_no_text_is_left_for_tests(tmp_path, demo_model):
+def test_a_missing_test_split_is_reported(tmp_path, demo_model):
     texts = generate("news", 2, 3)
     with pytest.warns(lmri.exceptions.DataWarning, match="None of the 1 texts of 'one' is held out"):
         lmri.record(*demo_model, texts[:1], tmp_path, corpus="one")
@@ -332,7 +332,7 @@ def test_a_first_recording_that_fails_leaves_the_folder_as_it_was(tmp_path, demo
 
 
 class StoppedError(Exception):
-    """What a test raises in place of Ctrl-C."""
+    """Error that a test raises in place of Ctrl-C."""
 
 
 @pytest.mark.parametrize("folder_existed", [False, True])

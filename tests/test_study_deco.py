@@ -26,7 +26,7 @@ COMMANDS = (
 )  # fmt: skip
 
 PRINTING = {"study", "quiet", "json", "help", "out", "figure", "overlap"}
-"""Options of a command that only concern what is printed, or copied for the reader."""
+"""Options of a command that only affect printed output, or files written for the user."""
 
 
 @pytest.fixture

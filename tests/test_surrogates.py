@@ -1,4 +1,4 @@
-"""Surrogates keep each neuron and break what neurons do together; what the pipeline finds in them is the null."""
+"""Surrogates keep each neuron, remove co-activation, and give the null distribution of the pipeline."""
 
 import warnings
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ K = 5
 
 
 def heavy(n_runs=3, n_volumes=120, seed=0):
-    """Record nothing, with tails of Student's t with 5 degrees of freedom."""
+    """Simulate pure noise with the tails of Student's t with 5 degrees of freedom."""
     rng = np.random.default_rng(seed)
     return [
         SPACE.to_img(rng.standard_t(5, size=(n_volumes, SPACE.n_neurons)).astype(np.float32)) for _ in range(n_runs)
@@ -28,7 +28,7 @@ def heavy(n_runs=3, n_volumes=120, seed=0):
 
 
 def correlated_run(n_volumes=200, n_neurons=60, seed=0):
-    """Give neurons with memory, all of which follow one time course."""
+    """Simulate autocorrelated neurons that all follow one time course."""
     rng = np.random.default_rng(seed)
     course = np.convolve(rng.normal(size=n_volumes + 4), np.ones(5), "valid")
     return (2 * course[:, None] + rng.normal(size=(n_volumes, n_neurons))).astype(np.float32)
@@ -44,7 +44,7 @@ def mean_correlation(run):
 
 
 def shifts(before, after):
-    """Find by how many volumes each neuron was shifted."""
+    """Find the number of volumes by which each neuron was shifted."""
     n = len(before)
     turned = np.stack([np.roll(before, shift, axis=0) for shift in range(n)])  # (n_shifts, n_volumes, n_neurons)
     same = (turned == after).all(axis=1)
@@ -334,7 +334,7 @@ def test_maps_of_an_earlier_fit_do_not_take_the_surrogates_of_a_later_one():
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, "20"])
-def test_a_number_of_surrogates_that_is_none_is_named(wrong):
+def test_invalid_numbers_of_surrogates_are_refused(wrong):
     estimator = fitted(gaussian_noise(SPACE, 1, 60), n_init=1)
     with pytest.raises(ValueError, match="n_surrogates is"):
         estimator.surrogate_null(wrong)

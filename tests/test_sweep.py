@@ -1,4 +1,4 @@
-"""Every head class of transformers, shrunk: what is found is right, and what is refused has its reason."""
+"""Every head class of transformers as a small model: detected sites are correct, and refusals name the reason."""
 
 import importlib.util
 import random
@@ -59,7 +59,7 @@ def tool():
 
 
 def is_what_activation_gives(model, projection) -> bool:
-    """Say whether a linear map takes act(gate), or act(gate) * up, of what ran before it."""
+    """Return whether the input of a linear map is act(gate), or act(gate) * up, of the preceding modules."""
     ran, verdicts, handles = [], [], []
 
     def note(module, args, output):
@@ -91,7 +91,7 @@ def is_what_activation_gives(model, projection) -> bool:
 
 
 def state(model):
-    """Copy parameters and buffers bit by bit, of whatever precision, and count hooks."""
+    """Copy parameters and buffers of any precision bit by bit, and count hooks."""
     tensors = {name: values.detach().flatten().view(torch.uint8).clone() for name, values in model.state_dict().items()}
     hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
     return {**tensors, "hooks": torch.tensor(hooks)}
@@ -302,7 +302,7 @@ def test_what_stands_between_a_site_and_the_stream_is_named(name, expected, dtyp
 
 
 @pytest.mark.parametrize("factor", [0.25, 3.0, -1.0])
-def test_a_factor_is_given_as_it_is(factor):
+def test_a_constant_factor_is_reported_exactly(factor):
     [caveat] = caveats_of(build("granite", residual_multiplier=factor))
     assert f"multiplied by {factor:.4g} before" in caveat
     assert caveats_of(build("granite", residual_multiplier=1.0)) == []
@@ -322,7 +322,7 @@ def test_layers_that_share_their_weights_and_decoders_have_theirs():
     assert "(post-norm)" in caveat
 
 
-def test_what_cannot_be_told_is_said():
+def test_undetermined_caveats_are_reported():
     [caveat] = caveats_of(build_small("XLMWithLMHeadModel"))
     assert "is not known" in caveat
     [caveat] = caveats_of(build_small("Gemma3nForCausalLM"))

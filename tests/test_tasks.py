@@ -1,4 +1,4 @@
-"""Tasks: scores are transformers' own losses and likelihoods written out by hand."""
+"""Scores of tasks equal the losses of transformers, and likelihoods computed by hand."""
 
 import warnings
 
@@ -30,14 +30,14 @@ WORDS_FOR = {"pos": " good", "neg": " bad", "mixed": " good and bad"}
 
 
 def log_likelihood(model, ids, first):
-    """Sum of the log-probabilities of tokens `first` and up, read on their own: the oracle, without padding."""
+    """Sum the log-probabilities of tokens `first` and later, without padding: the oracle."""
     with torch.no_grad():
         probabilities = model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
     return sum(float(probabilities[place - 1, ids[place]]) for place in range(first, len(ids)))
 
 
 def prefer(model, tokenizer, word):
-    """Rig a model so that it always finds one word most likely."""
+    """Rig a model so that one word is always the most likely."""
     with torch.no_grad():
         model.lm_head.bias[tokenizer.convert_tokens_to_ids(word)] = 1000.0
     return model

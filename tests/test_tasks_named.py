@@ -1,4 +1,4 @@
-"""Named tasks and own ones: what files hold is what is scored, and what is wrong with them is said."""
+"""Named and custom tasks: items of files are scored, and problems of files are reported."""
 
 import json
 import warnings
@@ -26,7 +26,7 @@ GLUE = {
 
 @pytest.fixture(autouse=True)
 def quiet(request):
-    """Few items rarely have every label, which is said; only tests of warnings should hear it."""
+    """Ignore warnings about missing labels, which small samples cause."""
     if "warns" in request.node.name or "said" in request.node.name:
         yield
         return
@@ -41,7 +41,7 @@ def write(path, rows):
 
 
 def two(name):
-    """Give one row of each of two labels, and those labels."""
+    """Return one row for each of two labels, and the labels."""
     row, first, second, number = GLUE[name]
     return [row, {**{key: f"{value} (b)" for key, value in row.items()}, "label": number}], [first, second]
 

@@ -71,7 +71,7 @@ def test_the_way_to_score_is_named_in_every_row(gpt2, tokenizer):
 
 
 def greedy(model, ids, n, ends=(3,)):
-    """Go on without a cache, a token at a time: the oracle."""
+    """Decode greedily without a cache, one token at a time: the oracle."""
     made = list(ids)
     for _ in range(n):
         with torch.no_grad():
@@ -120,7 +120,7 @@ def test_settings_of_the_checkpoint_do_not_decide_and_are_left_as_they_were(gpt2
 
 
 def say(model, tokenizer, words):
-    """Rig a model to say these words, one after the other, and then to end."""
+    """Rig a model to generate the given words in order, and then to end."""
     with torch.no_grad():
         model.lm_head.bias.fill_(-1000.0)
         for word in words.split():
@@ -261,7 +261,7 @@ def test_outputs_of_a_head_are_found_by_their_names():
         label_order(classifier(n=3), labels, "sst2")
 
 
-def test_heads_that_are_none_and_notes_of_those_that_are(gpt2, tokenizer):
+def test_invalid_heads_are_refused_and_valid_heads_have_notes(gpt2, tokenizer):
     with pytest.raises(TypeError, match=r"GPT2LMHeadModel has none.*lmri finetune"):
         classify("head").score(gpt2, tokenizer)
     with pytest.raises(TypeError, match="needs a causal language model"):

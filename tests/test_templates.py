@@ -1,4 +1,4 @@
-"""Templates of every corpus: what they are made of, and what their counts say."""
+"""Templates of every corpus: their construction and their counts."""
 
 import shutil
 import xml.etree.ElementTree as ET
@@ -37,7 +37,7 @@ def of_corpus(space, recordings):
     return fit, calls
 
 
-def test_what_is_common_comes_back_everywhere_and_what_is_a_corpus_own_only_there(walked):
+def test_shared_networks_recur_in_all_corpora_and_specific_ones_in_one(walked):
     recordings = walked.group()
     fit, calls = of_corpus(recordings[0].space, recordings)
     found = find_templates_by_corpus(fit, recordings, 4, 6, min_volumes=2)
@@ -67,7 +67,7 @@ def test_counts_are_those_of_each_overlap_and_half_of_the_texts_are_drawn_by_def
     assert own.equals(one.table)
 
 
-def test_a_text_in_which_nothing_is_found_counts_as_empty(walked):
+def test_a_text_without_significant_neurons_counts_as_empty(walked):
     recordings = walked.group()
     space = recordings[0].space
 

@@ -1,4 +1,4 @@
-"""Texts come in as they are, and are split once and for all."""
+"""Texts are read unchanged, and are split reproducibly."""
 
 import json
 
@@ -25,13 +25,13 @@ def test_every_table_format_gives_the_same_texts(tmp_path, ending):
     assert read_texts(path) == TEXTS
 
 
-def test_of_an_error_of_others_the_first_line_is_shown():
+def test_only_the_first_line_of_third_party_errors_is_shown():
     assert first_line(ValueError("No data.\n" + "/a/path\n" * 1000)) == "No data"
     assert first_line(KeyError()) == "KeyError"
     assert len(first_line(ValueError("x" * 5000))) < 310
 
 
-def test_text_files_hold_a_text_a_line(tmp_path):
+def test_text_files_have_one_text_per_line(tmp_path):
     (tmp_path / "t.txt").write_bytes("\ufeffone\r\n\r\n  \ntwo\u2028still two\n".encode())
     assert read_texts(tmp_path / "t.txt") == ["one", "two\u2028still two"]
 
@@ -82,7 +82,7 @@ HURTING = [
 
 
 @pytest.mark.parametrize("ending", ["txt", "csv", "tsv", "jsonl", "json", "parquet"])
-def test_texts_that_hurt_come_in_as_they_are(tmp_path, ending):
+def test_difficult_texts_are_read_unchanged(tmp_path, ending):
     path, texts = tmp_path / f"t.{ending}", [*HURTING]
     if ending != "txt":
         texts += ["a\r\nb", "\ufeffbegins with a mark", "tab\tand, comma"]

@@ -1,4 +1,4 @@
-"""Every threshold keeps what it says, on signal and on noise."""
+"""Every threshold has the stated properties on signal and on noise."""
 
 import json
 
@@ -26,7 +26,7 @@ from lmri.space import NeuronSpace
 
 @pytest.fixture
 def maps():
-    """Gaussian noise with 30 neurons of either sign far out in the first map."""
+    """Simulate Gaussian noise with 30 extreme neurons of each sign in the first map."""
     maps = np.random.default_rng(0).normal(size=(3, 4000))
     maps[0, :20] += 12
     maps[0, 20:30] -= 12
@@ -34,14 +34,14 @@ def maps():
 
 
 def apply(method, maps, **parameters):
-    """Threshold; a null, where one is needed, is Gaussian."""
+    """Apply a threshold, with a Gaussian null if it needs one."""
     if not needs_null(method):
         return THRESHOLDS[method](maps, **parameters)
     return THRESHOLDS[method](maps, null_of(np.random.default_rng(99), maps.shape[1]), **parameters)
 
 
 def null_of(rng, n_neurons, n_surrogates=20, n_maps=3, draw=None):
-    """Pool maps of which nothing is to be found."""
+    """Pool maps without signal."""
     draw = draw or (lambda shape: rng.normal(size=shape))
     return SurrogateNull.from_maps([draw((n_maps, n_neurons)) for _ in range(n_surrogates)])
 
@@ -83,7 +83,7 @@ def test_z_is_two_sided_where_one_sided_would_lose_the_minority(maps):
     assert (THRESHOLDS["z_positive"](-maps, z=3.0) == (THRESHOLDS["z"](maps, z=3.0) & ~one_sided)).all()
 
 
-def test_robust_z_is_not_inflated_by_what_it_looks_for(maps):
+def test_robust_z_is_not_inflated_by_members(maps):
     noise = maps[0, 30:]
     assert np.isclose(robust_z_scores(maps)[0, 30:].std(), noise.std(), rtol=0.05)
     assert z_scores(maps)[0, 30:].std() < 0.9 * noise.std()
@@ -188,7 +188,7 @@ def test_p_is_exact_or_safe_around_the_number_of_values_that_are_kept(n):
     assert (p / truth).max() <= 1.02
 
 
-def test_ties_count_whole():
+def test_ties_are_counted_completely():
     rng = np.random.default_rng(0)
     maps = [rng.choice([-2.0, -1.0, 0.0, 1.0, 2.0], size=(2, 30_000)) for _ in range(2)]
     null = SurrogateNull.from_maps(maps)
@@ -234,7 +234,7 @@ def test_p_of_a_map_is_the_share_of_null_maps_with_as_small_a_smallest_q():
     assert null.p_of_maps(np.full((1, 200), 99.0))[0] == 1 / 36
 
 
-def test_a_null_survives_its_table():
+def test_a_null_is_unchanged_after_a_round_trip_through_its_table():
     rng = np.random.default_rng(0)
     null = null_of(rng, 4000, draw=lambda shape: rng.laplace(size=shape))
     table = pd.DataFrame(json.loads(json.dumps(null.to_table().to_dict("list"))))  # through text
@@ -249,13 +249,13 @@ def test_a_null_survives_its_table():
 
 
 def scaled(rng, shape):
-    """Draw maps whose tails differ from map to map, as those of an ICA of noise do."""
+    """Draw maps whose tails differ between maps, as in an ICA of noise."""
     return np.stack([rng.standard_t(rng.choice([4, 8, 30]), size=shape[1]) for _ in range(shape[0])])
 
 
 @pytest.fixture(scope="module")
 def exchangeable():
-    """Repeat: a null of 100 maps, and 3 maps of the same kind: which neurons each threshold keeps."""
+    """Return the members under each threshold for a null of 100 maps and 3 maps of the same kind."""
     rng = np.random.default_rng(0)
     found = {"fdr": [], "fdr_set": []}
     p_of_maps = []
@@ -269,7 +269,7 @@ def exchangeable():
     return kept | {"p": np.stack(p_of_maps)}
 
 
-def test_a_share_alpha_of_maps_that_hold_nothing_stand_out(exchangeable):
+def test_a_share_alpha_of_null_maps_is_significant(exchangeable):
     shares = (exchangeable["p"] <= 0.05).mean(axis=1)  # maps of one repeat share a null
     error = shares.std(ddof=1) / np.sqrt(len(shares))
     assert abs(shares.mean() - 0.05) < 3 * error
@@ -278,13 +278,13 @@ def test_a_share_alpha_of_maps_that_hold_nothing_stand_out(exchangeable):
     assert low <= (exchangeable["p"] <= 0.05).sum() <= high
 
 
-def test_fdr_keeps_something_in_no_more_than_a_share_alpha_of_families_that_hold_nothing(exchangeable):
+def test_fdr_controls_the_share_of_null_families_with_members(exchangeable):
     families = exchangeable["fdr"].any(axis=(1, 2))  # the maps of one decomposition
     assert 0 < families.mean() <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(families))
     assert exchangeable["fdr"].any(axis=2).mean() <= 0.05
 
 
-def test_fdr_set_is_at_most_as_liberal_where_nothing_is_to_be_found(exchangeable):
+def test_fdr_set_is_at_most_as_liberal_as_fdr_under_the_null(exchangeable):
     families = exchangeable["fdr_set"].any(axis=(1, 2))  # one family a repeat
     assert families.mean() <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(families))
     assert exchangeable["fdr_set"].any(axis=2).mean() <= 0.05
@@ -326,7 +326,7 @@ def test_fdr_looks_at_each_map_and_fdr_set_at_all_of_them():
     assert np.array_equal(THRESHOLDS["fdr"](alone, null)[0], THRESHOLDS["fdr"](maps, null)[0])
 
 
-def test_heavy_tails_of_the_data_are_no_networks_as_they_are_for_a_gaussian_null():
+def test_heavy_tails_give_no_members_unlike_with_a_gaussian_null():
     rng = np.random.default_rng(0)
     laplace = rng.laplace(size=(5, 9216))
     own = null_of(rng, 9216, 20, 5, lambda shape: rng.laplace(size=shape))
@@ -411,7 +411,7 @@ def test_a_sparse_map_is_scaled_from_0_and_any_other_from_its_mean():
     assert not mixed[2].any()
 
 
-def test_a_sparse_map_without_anything_that_stands_out_keeps_nothing():
+def test_a_sparse_map_without_extreme_weights_has_no_members():
     rng = np.random.default_rng(0)
     signs = rng.choice([-1.0, 1.0], (3, 1000))
     even = np.where(rng.random((3, 1000)) < 0.3, signs, 0.0)

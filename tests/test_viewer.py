@@ -1,4 +1,4 @@
-"""The viewer's server: its numbers are those of the library, and it gives away nothing but the study."""
+"""The viewer server returns the values of the library, and serves only files of the study."""
 
 import dataclasses
 import http.client
@@ -42,7 +42,7 @@ HERE = "http://127.0.0.1:8765"
 
 
 class Page:
-    """What asks as the page does."""
+    """Client that sends requests like the page."""
 
     def __init__(self, root):
         app = server.make_app(root, fresh=0)
@@ -115,7 +115,7 @@ def test_the_overview_lists_what_is_there(page, walked):
 
 
 @pytest.mark.parametrize("name", ["canica", "fastica-temporal", "nothing"])
-def test_networks_are_the_studys(page, walked, name):
+def test_networks_equal_the_stored_networks(page, walked, name):
     own = walked.networks(name)
     said = page.ask("networks", site=SITE, set=name)
     for row, network, wanted in zip(said["networks"], own, own.table.to_dict("records"), strict=True):
@@ -315,7 +315,7 @@ def test_tokens_are_those_of_the_events(page, walked):
 
 
 @pytest.mark.parametrize("kind", ["map", "members", "mean", "volume"])
-def test_slices_are_the_image(page, walked, kind):
+def test_slices_equal_the_image(page, walked, kind):
     asked = {**CHOICE, "corpus": "news", "run": 1, "volume": 5}
     said = page.ask("slices", kind=kind, **asked)
     img = page.img({"volume": "volume.nii"}.get(kind, f"{kind}.nii.gz"), **asked)
@@ -376,7 +376,7 @@ def test_matches_are_the_comparisons_from_either_side(page, walked):
 
 
 def test_one_volume_is_read_and_nothing_else(tmp_path):
-    """A file with a hole of 200 GB: whoever reads more of it runs out of memory."""
+    """A sparse file of 200 GB: reading more than one volume exceeds the memory."""
     space = lmri.NeuronSpace.build([1000] * 50)
     values = np.arange(space.n_neurons, dtype=np.float32)
     header = nib.Nifti2Header()
@@ -435,12 +435,12 @@ BAD_NUMBERS = ["", "-1", "1.0", " 1", "+1", "1e3", "1_0", "١", "0x1", "nan", "9
 
 
 def _is_missed(page, name, asked, key):
-    """Say whether an address needs a parameter: without it, the request makes no sense."""
+    """Return whether an address requires a parameter."""
     others = {one: value for one, value in asked.items() if one != key}
     return page.client.get(f"/api/{name}", params=others).status_code == 400
 
 
-def test_everything_is_answered_where_all_is_well(page):
+def test_all_requests_succeed_for_a_valid_study(page):
     for name in set(ANSWERS) - {"roi.nii.gz"}:
         page.ask(name, **EVERYTHING)
 
@@ -519,7 +519,7 @@ def test_the_page_asks_for_all_of_its_parts_at_once(page):
         ("127.0.0.1:8765", "", 403),
     ],
 )
-def test_only_the_own_page_on_this_machine_may_ask(host, origin, status):
+def test_only_requests_from_the_own_page_are_accepted(host, origin, status):
     headers = [(b"host", host.encode())] + ([] if origin is None else [(b"Origin", origin.encode())])
     found = guard.refusal("GET", headers)
     assert (found and found[0]) == status
@@ -586,7 +586,7 @@ def test_a_ticket_is_good_once_and_for_the_own_account_only(walked, monkeypatch)
 
 
 @pytest.mark.skipif(not guard.CONNECTIONS[0].is_file(), reason="only Linux says whose a connection is")
-def test_whose_a_connection_is():
+def test_the_owner_of_a_connection_is_determined():
     own = os.geteuid()
     accounts = [own, 65534] if own == 0 else [own]  # only root can take another
     for account in accounts:
@@ -605,7 +605,7 @@ def test_whose_a_connection_is():
             assert not guard.is_own(*ends)  # what is closed is nobody's
 
 
-def test_where_no_system_tells_a_connection_is_taken_for_the_own(monkeypatch, tmp_path):
+def test_connections_are_accepted_if_the_system_reports_no_owner(monkeypatch, tmp_path):
     monkeypatch.setattr(guard, "CONNECTIONS", (tmp_path / "tcp", tmp_path / "tcp6"))
     assert guard.is_own(("127.0.0.1", 1), ("127.0.0.1", 2))
     (tmp_path / "tcp").write_text("sl\n")
@@ -656,7 +656,7 @@ def test_neurons_are_saved_as_a_region_and_never_over_another(copy):
     assert page.ask("roi.nii.gz", site=SITE, name="mine") == path.read_bytes()
     again = page.post({"site": SITE, "name": "mine", "neurons": [[2, 2]]})
     assert again.status_code == 409
-    assert "choose another name" in again.json()["error"]
+    assert "Choose another name" in again.json()["error"]
     assert page.ask("roi.nii.gz", site=SITE, name="mine") == path.read_bytes()
 
 
@@ -952,7 +952,7 @@ def test_what_was_read_is_kept_until_its_file_changes(tmp_path):
     assert len(n_read) == 3  # of two that are kept it was the first
 
 
-def test_two_who_ask_at_once_read_once():
+def test_simultaneous_requests_read_a_file_once():
     kept, n_read, begun, go = Kept(9), [], threading.Event(), threading.Event()
 
     def read():
@@ -990,7 +990,7 @@ def test_the_state_changes_with_whatever_is_made(copy):
     assert len(set(states)) == 4
 
 
-def test_one_click_looks_once_what_there_is(walked, monkeypatch):
+def test_one_click_lists_entries_once(walked, monkeypatch):
     clock, looks = [100.0], []
     look = CachedReader.look
     monkeypatch.setattr(holdings_module, "monotonic", lambda: clock[0])
@@ -1020,7 +1020,7 @@ def test_holdings_read_small_things_once(walked, monkeypatch):
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def test_niivue_is_where_it_is_looked_for(page):
+def test_niivue_is_found_and_served(page):
     path = server.niivue_path()
     assert path.stat().st_size > 1e6
     answer = page.client.get("/niivue.umd.js")

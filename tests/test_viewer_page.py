@@ -1,4 +1,4 @@
-"""The viewer's page in a real browser: what is seen, clicked and typed there is what the recording holds."""
+"""The viewer page in a real browser: displayed and saved values equal the recording."""
 
 import io
 import re
@@ -59,7 +59,7 @@ def tokens_of(n, own=WORDS):
 
 
 def plant(root, widths=WIDTHS, corpora=None, n_networks=4, seed=0):
-    """Write a study in which a few networks were planted, without a model."""
+    """Write a study with a few simulated networks, without a model."""
     rng = np.random.default_rng(seed)
     corpora = corpora or {"news": [tokens_of(120), tokens_of(90)], "odd": [tokens_of(75, HOSTILE)]}
     space = NeuronSpace.build(widths, "mlp_hidden", ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
@@ -112,7 +112,7 @@ def record(study, space, corpus, runs, draw):
 
 
 def decompose(study, corpora=("news",), n_components=4):
-    """Find networks in two ways, keep none of a third set, compare, and store what a lesion did."""
+    """Store networks of two methods, an empty set, a comparison, and the scores of a lesion."""
     recordings = study.group(corpora=list(corpora))
     imgs = [img for one in recordings for img in one.imgs]
     for name, kind in (("ica", "temporal"), ("other", "spatial")):
@@ -222,12 +222,12 @@ def drawn(page, painter="niivue"):
 
 
 def says(page, selector, words):
-    """Wait until an element says something: these words somewhere, or all that a pattern finds."""
+    """Wait until the text of an element contains the given words, or matches a pattern."""
     playwright.expect(page.locator(selector).first).to_contain_text(words)
 
 
 def in_words(value, digits=2):
-    """A number as the page writes it."""
+    """Format a number like the page."""
     return f"{value:.{digits}f}".replace("-", "−")
 
 
@@ -241,7 +241,7 @@ def tile(page, layer, mosaic=0):
 
 
 def voxel(page, space, layer, neuron, mosaic=0, slices=None):
-    """Where a neuron is on the screen: the middle of its voxel."""
+    """Return the position of a neuron on the screen: the centre of its voxel."""
     nx, ny, _ = space.shape
     left, top, width, height = slices[layer] if slices else tile(page, layer, mosaic)
     return left + (neuron % nx + 0.5) * width / nx, top + height - (neuron // nx + 0.5) * height / ny
@@ -256,7 +256,7 @@ def state(page):
 
 
 def asked(page, path, **names):
-    """Ask the server what the page asks it."""
+    """Request data from the server like the page."""
     return page.request.get(f"{page.url.split('#')[0]}api/{path}", params=names).json()
 
 
@@ -501,8 +501,8 @@ def hold(what):
 RELEASE = "(held => { window.held = null; held.forEach(go => go()); })(window.held)"
 
 
-def test_no_number_is_of_what_was_looked_at_before(browser, address, study):
-    """While an answer is on its way, what is shown of the last one is not given out as the next one's."""
+def test_no_value_of_the_previous_selection_remains(browser, address, study):
+    """While a request is pending, values of the previous selection are not displayed for the new one."""
     space, held = study.space(), hold("volume|map|members|course")
     with opened(browser, f"{address}#underlay=volume", script=f"{held};{NO_WEBGL}") as page:
         drawn(page, None)
@@ -586,7 +586,7 @@ def picture(page):
 KEYS = "ArrowLeft ArrowRight PageUp PageDown Home End ArrowUp ArrowDown Shift+ArrowRight Shift+PageDown [ ] 0 m u z c 1 2 3 r Control+z Enter Space Escape / Escape t t ? ?"  # noqa: E501
 
 
-def test_what_is_pressed_before_there_is_a_study_goes_nowhere(browser, address):
+def test_keys_pressed_before_the_study_is_loaded_are_ignored(browser, address):
     held = []
     routes = {"**/api/study": lambda route: held.append(route)}
     link = f"{address}#network=ica-02&volume=7&layer=1&neuron=5&overlay=map"
@@ -779,7 +779,7 @@ def test_two_sets_stand_side_by_side_with_their_pairs(page, study):
 
 
 def test_both_sides_have_one_scale(browser, address, study):
-    """Whichever side a set is on, a colour means the same: the scale of what is shown is that of both."""
+    """Colours have the same meaning on both sides: both use a common scale."""
     row = study.comparison().table.iloc[0]
     sides, said = [("ica", row["first"]), ("other", row["second"])], []
     for (first, network), (second, partner) in (sides, sides[::-1]):
@@ -893,7 +893,7 @@ def test_doses_of_one_network_are_told_apart(browser, address):
         assert [one.locator(".condition").all_inner_texts() for one in cards] == [["ica-00@0"], ["ica-00@2"], []]
 
 
-def test_what_is_made_meanwhile_appears(browser, study, tmp_path):
+def test_new_results_appear_without_reloading(browser, study, tmp_path):
     shutil.copytree(study.root, tmp_path / "study")
     entries, aside = tmp_path / "study" / "lmri", tmp_path / "aside"
     [scores] = entries.glob("scores/*/lesion-ica")

@@ -1,4 +1,4 @@
-"""The whole walk: what lies on disk is a function of texts, model, parameters and versions."""
+"""Complete workflow: files depend only on texts, model, parameters and versions."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, one an architecture, and tokenizers made in memory: nothing is downloaded."""
+"""Tiny models with random weights, one per architecture, and tokenizers built in memory; nothing is downloaded."""
 
 import random
 from collections.abc import Callable
@@ -20,12 +20,12 @@ _WORDS = (
 )
 WORDS = tuple(_WORDS.split())
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
-VOCABULARY = 96  # a few more than there are words, as in real models
+VOCABULARY = 96  # slightly larger than the number of words, as in real models
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build one, and what has to be found in it."""
+    """Builder of a tiny model, and the sites expected in it."""
 
     build: Callable[..., PreTrainedModel]
     projection: str
@@ -35,7 +35,7 @@ class Architecture:
 
 
 def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
-    """Fill all parameters: initialization leaves biases at 0, and activations too small to tell errors from."""
+    """Fill all parameters with noise, because default initialization has zero biases and very small activations."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, values in model.named_parameters():
@@ -48,7 +48,7 @@ def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
 def architecture(
     config: str, head: str, projection: str, names: dict[str, str] | None = None, causal: bool = True, **fixed: Any
 ) -> Architecture:
-    """Describe an architecture by its classes and by what its configuration calls the sizes."""
+    """Describe an architecture by its classes and by the names of sizes in its configuration."""
     named = {"width": "hidden_size", "hidden": "intermediate_size", "layers": "num_hidden_layers"}
     named |= {"heads": "num_attention_heads", "context": "max_position_embeddings"} | (names or {})
 
@@ -56,10 +56,12 @@ def architecture(
         sizes = {"width": WIDTH, "hidden": HIDDEN, "layers": N_LAYERS, "heads": N_HEADS, "context": CONTEXT}
         sizes |= {size: changes.pop(size) for size in list(changes) if size in sizes}
         options = {named[size]: value for size, value in sizes.items() if named[size]}
-        # Special tokens of the defaults lie far beyond this vocabulary.
+        # Default ids of special tokens are far outside this vocabulary.
         special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-        made = getattr(transformers, config)(**{"vocab_size": VOCABULARY, **special, **options, **fixed, **changes})
-        return randomize(getattr(transformers, head)(made), seed)
+        configuration = getattr(transformers, config)(
+            **{"vocab_size": VOCABULARY, **special, **options, **fixed, **changes}
+        )
+        return randomize(getattr(transformers, head)(configuration), seed)
 
     return Architecture(build, projection, HIDDEN if named["hidden"] else 4 * WIDTH, causal)
 
@@ -145,7 +147,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         causal=False,
         encoder_attention_heads=N_HEADS,
         decoder_attention_heads=N_HEADS,
-        decoder_ffn_dim=48,  # another one than the encoder's, which must not be taken for it
+        decoder_ffn_dim=48,  # differs from the encoder, so that a confusion of both is detected
         decoder_layers=N_LAYERS,
         decoder_start_token_id=2,
         forced_eos_token_id=3,
@@ -163,16 +165,16 @@ ARCHITECTURES: dict[str, Architecture] = {
         "T5Config", "T5EncoderModel", "encoder.block.{z}.layer.1.DenseReluDense.wo", _T5, causal=False, d_kv=8
     ),
 }
-CAUSAL = sorted(name for name, one in ARCHITECTURES.items() if one.causal)
+CAUSAL = sorted(name for name, entry in ARCHITECTURES.items() if entry.causal)
 
 
 def build(name: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """Build a fresh model in evaluation mode; `changes` are of its sizes (width, hidden, layers) and configuration."""
+    """Build a new model in evaluation mode; `changes` override sizes (width, hidden, layers) and configuration."""
     return ARCHITECTURES[name].build(seed=seed, **changes)
 
 
 def word_tokenizer(special: bool = True) -> PreTrainedTokenizerFast:
-    """One token a word; without `special` there is no pad, bos or eos, as in character models."""
+    """Build a tokenizer with one token per word; without `special` it has no pad, bos or eos (as character models)."""
     known = [*SPECIAL, *WORDS] if special else ["<unk>", *WORDS]
     inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -181,7 +183,7 @@ def word_tokenizer(special: bool = True) -> PreTrainedTokenizerFast:
 
 
 def bert_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, with [CLS] before and [SEP] behind every text."""
+    """Build a tokenizer with one token per word, [CLS] before and [SEP] after every text."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     inner = Tokenizer(
         models.WordLevel({word: number for number, word in enumerate([*special, *WORDS])}, unk_token="[UNK]")
@@ -195,7 +197,7 @@ def bert_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE like GPT-2's, of 300 tokens: every text can be written, and an emoji takes several tokens."""
+    """Build a byte-level BPE tokenizer like that of GPT-2, with 300 tokens; an emoji has several tokens."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -212,16 +214,16 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def sentences(n: int, shortest: int = 3, longest: int = 12, seed: int = 0) -> list[str]:
-    """Make `n` different texts of known words, of different lengths."""
+    """Generate `n` different texts of known words with different lengths."""
     rng = random.Random(seed)
-    made: dict[str, None] = {}
-    while len(made) < n:
-        made[" ".join(rng.choices(WORDS, k=rng.randint(shortest, longest)))] = None
-    return list(made)
+    texts: dict[str, None] = {}
+    while len(texts) < n:
+        texts[" ".join(rng.choices(WORDS, k=rng.randint(shortest, longest)))] = None
+    return list(texts)
 
 
 def read(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """Give what a model makes of tokens: logits, or of an encoder its last hidden state."""
+    """Return the output of a model for tokens: logits, or the last hidden state of an encoder."""
     with torch.no_grad():
         if model.config.is_encoder_decoder:
             return model.get_encoder()(input_ids=ids)[0]
@@ -229,7 +231,7 @@ def read(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def snapshot(model: torch.nn.Module) -> dict[str, Any]:
-    """Copy all that a function has to leave alone: parameters, buffers, modes, and how many hooks there are."""
+    """Copy the state that a function must not change: parameters, buffers, modes, and numbers of hooks."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return {
         "tensors": {
@@ -273,7 +275,7 @@ MIXTURES = sorted(_MOE)
 
 
 def mixture(kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """Build a tiny mixture of experts with fused experts, of which every token is given to two."""
+    """Build a tiny mixture of experts with fused experts; every token is routed to two experts."""
     sizes = {
         "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": HIDDEN, "num_hidden_layers": N_LAYERS,
         "num_attention_heads": N_HEADS, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT,

@@ -1,4 +1,4 @@
-"""The whole walk in small: the embedded model reads two corpora, and every kind of entry is made."""
+"""Small end-to-end workflow: the embedded model reads two corpora, and every kind of entry is created."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ NASTY = "<script>alert(1)</script> & \"quoted\" 'text'\twith\ttabs & NA null &am
 
 
 def walk(root: Path) -> Study:
-    """Record, decompose, compare, lesion and report, on one thread: sums over two differ in their last bits."""
+    """Record, decompose, compare, lesion and report on one thread, because parallel sums differ in their last bits."""
     with threadpool_limits(1):
         return _walk(root)
 
@@ -33,7 +33,7 @@ def _walk(root: Path) -> Study:
         study.save_decomposition(estimator.fit(imgs), recordings)
         networks = study.decomposition(estimator.method_name).threshold("z", z=3.0)
         study.save_networks(networks, estimator.method_name)
-    # An empty set is a result, and has to pass through everything that follows.
+    # An empty network set is a valid result, and all later steps must accept it.
     study.save_networks(study.decomposition("canica").threshold("z", z=1000.0), "canica", "nothing")
     study.save_comparison(lmri.compare(study.networks("canica"), study.networks("fastica-temporal")), seed=0)
     tests = {recording.corpus: recording.test_texts for recording in recordings}
@@ -57,7 +57,7 @@ def _walk(root: Path) -> Study:
 
 
 def two_of(networks: NetworkSet) -> NetworkSet:
-    """Empty all networks but the first two: what is empty need not be scored."""
+    """Empty all networks except the first two, because empty networks are not scored."""
     mask = networks.members.copy()
     mask[2:] = False
     return replace(networks, mask=mask)

@@ -1,9 +1,9 @@
-"""Sweep the head classes of transformers, shrunk, and write the table of what can be recorded.
+"""Test all head classes of transformers as small models, and write the page of supported architectures.
 
     python tools/architectures.py > docs/architectures.md
 
-Every site is found and self-tested as for any model: one call in a forward pass, its width and layout, a lesion that
-equals zeroed weights, and a model that is itself again afterwards. What is refused is listed with the reason.
+Every site is detected and self-tested as for any model: one call per forward pass, width and layout, a lesion that
+equals zeroed weights, and an unchanged model afterwards. Sites that are not supported are listed with the reason.
 """
 
 import os
@@ -35,28 +35,28 @@ DECODER_SITE = "decoder_mlp_out"
 _SWITCHES = "transformers may switch it to full attention at the first short text, for good"
 _NOTES = {
     "rwkv": "the MLP is the channel mix; `attn_out` is the output of the time mix",
-    "recurrent_gemma": "the recurrent half of a block is no site",
+    "recurrent_gemma": "the recurrent half of a block is not a site",
     "albert": "layers share their weights, and are calls of one module",
-    "reformer": "reversible: attention and MLP write to streams of their own",
+    "reformer": "reversible: attention and MLP write to separate streams",
     "big_bird": _SWITCHES,
     "bigbird_pegasus": _SWITCHES,
-    "bitnet": "a normalization stands between activation and projection; `mlp_hidden` is behind it",
-    "gemma3n_text": "the per-layer projection is no site",
+    "bitnet": "a normalization follows the activation; `mlp_hidden` is recorded after it",
+    "gemma3n_text": "the per-layer projection is not a site",
 }
 
 
 @dataclass
 class Row:
-    """What became of one class."""
+    """Result for one class."""
 
     head: str
     kind: str
     name: str
     failure: str = ""
-    """Why it could not be built."""
+    """Reason why the class could not be built."""
     spaces: dict[str, NeuronSpace] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    """By site, why it was refused."""
+    """Reasons why sites are not supported, by site."""
     caveats: list[str] = field(default_factory=list)
     stack: str = ""
 
@@ -67,18 +67,18 @@ class Row:
 
 
 def sweep(only: Iterable[tuple[str, str, str]] | None = None) -> list[Row]:
-    """Try all head classes, or some of them."""
+    """Test all head classes, or the given classes."""
     transformers.logging.set_verbosity_error()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the classes, about sizes that nobody would choose
-        return [_try(*one) for one in (head_classes() if only is None else only)]
+        warnings.simplefilter("ignore")  # classes warn about unusual sizes
+        return [_try(*names) for names in (head_classes() if only is None else only)]
 
 
 def _try(head: str, kind: str, name: str) -> Row:
     row = Row(head, kind, name)
     try:
         model = build_small(name)
-    except Exception as error:  # whatever a class does not like about a small configuration
+    except Exception as error:  # classes may raise any error for a small configuration
         row.failure = _first(error)
         return row
     row.stack = "encoder, decoder" if model.config.is_encoder_decoder else "one"
@@ -99,7 +99,7 @@ def _look(model: PreTrainedModel, site: str, row: Row) -> None:
 
 
 def _first(error: Exception) -> str:
-    """Give the first sentence of what an error says, or of its last line where a class has checked itself."""
+    """Return the first sentence of an error message, or of its last line for validation errors."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [""]
     text = lines[-1] if "validation error" in lines[0] else lines[0]
     text = re.split(r"(?<=[a-z0-9)'])[.;] (?=[A-Z])", text)[0].rstrip(".")
@@ -109,14 +109,14 @@ def _first(error: Exception) -> str:
 
 
 def pattern(layers: Iterable[Layer]) -> str:
-    """Describe the paths of modules, with {z} for the number of the block."""
+    """Format the paths of modules, with {z} for the number of the block."""
     paths = [layer.module for layer in layers]
     kinds = [re.sub(r"\d+", "{z}", path, count=1) if len(set(paths)) > 1 else path for path in paths]
     return ", ".join(f"`{kind}`" for kind in dict.fromkeys(kinds))
 
 
 def kind_of(row: Row) -> str:
-    """Name what kind of MLPs a class has."""
+    """Return the kind of the MLPs of a class."""
     layers = [layer for space in row.spaces.values() if "mlp" in space.site for layer in space.layers]
     named = {
         "experts": any(layer.expert is not None for layer in layers),
@@ -131,7 +131,7 @@ def kind_of(row: Row) -> str:
 
 
 def page(rows: list[Row]) -> str:
-    """Write the page."""
+    """Return the text of the page."""
     built = [row for row in rows if not row.failure]
     complete = [row for row in built if row.works and not {"mlp_out", "mlp_hidden"} - set(row.spaces)]
     attention = [row for row in built if "attn_out" in row.spaces]
@@ -189,7 +189,7 @@ def _table(head: str, rows: list[Row]) -> list[str]:
     lines = [
         f"## {head}: {len(works)} of {len(rows) - len(failed)} classes",
         "",
-        "| class | model type | stack | MLP | projection | attention's projection | caveat, and what is refused |",
+        "| class | model type | stack | MLP | projection | attention's projection | caveats and unsupported sites |",
         "|---|---|---|---|---|---|---|",
         *(line(row) for row in works),
         "",
@@ -206,7 +206,7 @@ def _table(head: str, rows: list[Row]) -> list[str]:
 
 
 def line(row: Row) -> str:
-    """Write the line of a class."""
+    """Return the table row of a class."""
     if not row.works:
         return f"| {row.name} | {row.kind} | {_safe(row.failure or row.reasons['mlp_hidden'])} |"
     space = row.spaces.get("mlp_hidden") or row.spaces["mlp_out"]
@@ -235,5 +235,5 @@ def _safe(text: str) -> str:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # models so small only wait for each other
+    torch.set_num_threads(1)  # threads do not speed up small models
     sys.stdout.write(page(sweep()))

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 LARGEST = 12_000_000
-"""Bytes of the wheel at most."""
+"""Maximum size of the wheel in bytes."""
 
 NEEDED = (
     "lmri/__init__.pyi",
@@ -19,18 +19,18 @@ NEEDED = (
 
 
 def problems(path: Path) -> list[str]:
-    """List the problems of a wheel: files that are missing or do not belong there, and its size."""
-    found = []
+    """List the problems of a wheel: missing files, unexpected files, and its size."""
+    findings = []
     if (size := path.stat().st_size) > LARGEST:
-        found.append(f"{path.name} has {size:,} bytes; at most {LARGEST:,} are allowed.")
+        findings.append(f"{path.name} has {size:,} bytes; at most {LARGEST:,} are allowed.")
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()
-    found += [f"{path.name} does not contain {name}." for name in NEEDED if name not in names]
-    found += [f"{path.name} contains {name}." for name in names if "test" in name.split("/")[0] or "/tests/" in name]
+    findings += [f"{path.name} does not contain {name}." for name in NEEDED if name not in names]
+    findings += [f"{path.name} contains {name}." for name in names if "test" in name.split("/")[0] or "/tests/" in name]
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
     if top != {"lmri", "lmri-stubs"}:
-        found.append(f"{path.name} contains {', '.join(sorted(top))}; lmri and lmri-stubs are expected.")
-    return found
+        findings.append(f"{path.name} contains {', '.join(sorted(top))}; lmri and lmri-stubs are expected.")
+    return findings
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Compare two studies file by file, to show that a change of the code leaves results as they are.
+"""Compare two studies file by file, to verify that a change of the code does not change results.
 
-``python tools/compare_studies.py BEFORE AFTER`` prints one line per difference and nothing where there is none. Files
-are compared by their bytes and, if these differ, by their parsed content: a line then says what differs. The log of a
-study (times and hosts) is left out. Compute both studies on one thread: sums over several threads differ in their last
-bits.
+``python tools/compare_studies.py BEFORE AFTER`` prints one line per difference, and nothing if there are none. Files
+are compared by their bytes and, if these differ, by their parsed content; the line then describes the difference. The
+log of a study (times and hosts) is ignored. Compute both studies on one thread, because sums over several threads
+differ in their last bits.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 
 LEFT_OUT = ("lmri/log.jsonl", ".lmri-lock")
 MOST = 5
-"""Differences within one file that are printed."""
+"""Maximum number of differences per file that are printed."""
 
 
 def differences(before: Path, after: Path) -> Iterator[str]:
@@ -33,7 +33,7 @@ def differences(before: Path, after: Path) -> Iterator[str]:
     Yields
     ------
     str
-        One line per difference: the file, and what differs.
+        Line with the file and the difference.
     """
     sides = [
         {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
@@ -50,14 +50,14 @@ def differences(before: Path, after: Path) -> Iterator[str]:
 
 
 def content_differences(before: Path, after: Path) -> list[str]:
-    """List how the content of two files differs whose bytes differ."""
+    """List the differences in content of two files with different bytes."""
     try:
-        found = list(_parsed(before, after))
+        findings = list(_parsed(before, after))
     except (OSError, ValueError) as error:
-        found = [f"cannot be parsed ({error})"]
-    if len(found) > MOST:
-        found = [*found[:MOST], f"and {len(found) - MOST} more differences"]
-    return found or ["other bytes, the same content"]
+        findings = [f"cannot be parsed ({error})"]
+    if len(findings) > MOST:
+        findings = [*findings[:MOST], f"and {len(findings) - MOST} more differences"]
+    return findings or ["other bytes, the same content"]
 
 
 def _parsed(before: Path, after: Path) -> Iterator[str]:
@@ -77,10 +77,10 @@ def _text(path: Path) -> list[str]:
     return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8").splitlines()
 
 
-def _json(old: Any, new: Any, place: str) -> Iterator[str]:
+def _json(old: Any, new: Any, path: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            at = f"{place}/{key}"
+            at = f"{path}/{key}"
             if key not in new:
                 yield f"{at} is gone"
             elif key not in old:
@@ -89,9 +89,9 @@ def _json(old: Any, new: Any, place: str) -> Iterator[str]:
                 yield from _json(old[key], new[key], at)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for number, pair in enumerate(zip(old, new, strict=True)):
-            yield from _json(*pair, f"{place}/{number}")
+            yield from _json(*pair, f"{path}/{number}")
     elif old != new:
-        yield f"{place or 'the content'} was {str(old)[:60]!r} and is {str(new)[:60]!r}"
+        yield f"{path or 'the content'} was {str(old)[:60]!r} and is {str(new)[:60]!r}"
 
 
 def _images(before: Path, after: Path) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _images(before: Path, after: Path) -> Iterator[str]:
 
 def _lines(old: list[str], new: list[str]) -> Iterator[str]:
     if len(old) != len(new):
-        yield f"{len(old)} lines were there, and {len(new)} are"
+        yield f"{len(old)} lines before, {len(new)} after"
     for number, (first, second) in enumerate(zip(old, new, strict=False), start=1):
         if first != second:
             yield f"line {number} was {first[:80]!r} and is {second[:80]!r}"
@@ -124,9 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
     for root in (options.before, options.after):
         if not root.is_dir():
             parser.error(f"{root} is not a folder")
-    found = list(differences(options.before, options.after))
-    print(*found, sep="\n", end="\n" if found else "")
-    return 1 if found else 0
+    findings = list(differences(options.before, options.after))
+    print(*findings, sep="\n", end="\n" if findings else "")
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":

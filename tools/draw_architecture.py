@@ -1,8 +1,8 @@
 """Draw the packages of lmri and the imports between them, measured from the code: ``docs/images/architecture.svg``.
 
 ``python tools/draw_architecture.py`` writes the figure. Each row is a package, highest layer first; each column is a
-package that is imported. A number is how many modules of the row import from the column. All numbers lie on one side of
-the diagonal if imports have one direction.
+package that is imported. Numbers count the modules of the row that import from the column. All numbers are on one side
+of the diagonal if imports have one direction.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ LAYERS = {
     "demo": "the embedded model and its texts",
     "exceptions": "errors that callers may catch",
 }
-"""Packages, highest first, and the purpose of each."""
+"""Purpose of each package, highest layer first."""
 
 
 def count_imports() -> np.ndarray:
@@ -39,18 +39,18 @@ def count_imports() -> np.ndarray:
     Returns
     -------
     ndarray of int, shape (n_packages, n_packages)
-        Row imports from column, in the order of `LAYERS`.
+        Number of modules of the row that import from the column, in the order of `LAYERS`.
     """
     graph = grimp.build_graph("lmri", exclude_type_checking_imports=True)
     order = list(LAYERS)
     counts = np.zeros((len(order), len(order)), dtype=int)
     for module in graph.modules:
-        own = module.split(".")[1] if "." in module else ""
-        if own not in LAYERS:
+        package = module.split(".")[1] if "." in module else ""
+        if package not in LAYERS:
             continue
         targets = {name.split(".")[1] for name in graph.find_modules_directly_imported_by(module) if "." in name}
-        for target in targets & set(LAYERS) - {own}:
-            counts[order.index(own), order.index(target)] += 1
+        for target in targets & set(LAYERS) - {package}:
+            counts[order.index(package), order.index(target)] += 1
     return counts
 
 
@@ -94,7 +94,7 @@ def draw(counts: np.ndarray) -> Figure:
 
 
 def main() -> None:
-    """Write the figure, and name imports against the direction."""
+    """Write the figure, and print imports against the direction of the layers."""
     counts = count_imports()
     upward = [f"{a} imports {b}" for i, a in enumerate(LAYERS) for j, b in enumerate(LAYERS) if counts[i, j] and j < i]
     print("\n".join(upward) or "All imports have one direction.")

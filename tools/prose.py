@@ -1,12 +1,12 @@
-"""Count phrases and names that make text and code hard to read, and fail where a count rises.
+"""Count phrases and names that make text and code hard to read, and fail if a count increases.
 
-``python tools/prose.py`` compares every module and page with ``tools/prose_counts.json`` and fails if a count is higher
-than there. ``python tools/prose.py --update`` lowers the stored counts to what they are now, and never raises one.
+``python tools/prose.py`` compares every module and page with ``tools/prose_counts.json`` and fails if a count is
+higher. ``python tools/prose.py --update`` lowers the stored counts to the current counts, and never raises a count.
 ``python tools/prose.py FILE ...`` lists every finding in these files.
 
-The patterns are those of translated or riddling English: a docstring that begins with "Say" or "Give", a description
-without a verb ("Of the split."), a rate without "per" ("a row a volume"), "beside" for "relative to", and variables
-without a meaning (``one``, ``found``). Files that are edited should reach zero.
+The patterns are typical of translated or unclear English: a docstring that begins with "Say" or "Give", a description
+without a noun ("Of the split."), a rate without "per", a comparison without "relative to", and variables without a
+meaning (``one``, ``found``). Edited files should reach zero.
 """
 
 import argparse
@@ -58,12 +58,12 @@ def texts_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def findings(path: Path) -> Iterator[tuple[int, str, str]]:
-    """List what is hard to read in a file.
+    """List the findings of a file.
 
     Yields
     ------
     tuple
-        Line, name of the pattern, and the text that matches.
+        Line, name of the pattern, and matching text.
     """
     for number, text in texts_of(path):
         for name, pattern in PHRASES.items():
@@ -84,9 +84,9 @@ def files() -> list[Path]:
 
 
 def count() -> dict[str, int]:
-    """Count the findings of every file that has any."""
-    found = {path.relative_to(ROOT).as_posix(): sum(1 for _ in findings(path)) for path in files()}
-    return {name: number for name, number in found.items() if number}
+    """Count the findings of every file that has findings."""
+    counts = {path.relative_to(ROOT).as_posix(): sum(1 for _ in findings(path)) for path in files()}
+    return {name: number for name, number in counts.items() if number}
 
 
 def risen(stored: dict[str, int], now: dict[str, int]) -> list[str]:
@@ -101,10 +101,10 @@ def risen(stored: dict[str, int], now: dict[str, int]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare, update or list; return 1 where a count has risen."""
+    """Compare, update or list; return 1 if a count has increased."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("files", nargs="*", type=Path, help="list every finding in these files")
-    parser.add_argument("--update", action="store_true", help="lower the stored counts to what they are now")
+    parser.add_argument("--update", action="store_true", help="lower the stored counts to the current counts")
     options = parser.parse_args(arguments)
     for path in options.files:
         for line, name, text in sorted(findings(path)):
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     worse = risen(stored, now)
     for name in worse:
         allowed = stored.get(name, 0)
-        print(f"{name}: {now[name]} findings, {allowed} are allowed. List them: python tools/prose.py {name}")
+        print(f"{name}: {now[name]} findings, {allowed} are allowed. List them with: python tools/prose.py {name}")
     if options.update and not worse:
         STORED.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return 1 if worse else 0

@@ -1,8 +1,8 @@
-"""Take the screenshots of README.md and docs/view.md, of the study that ``lmri demo`` makes.
+"""Take the screenshots of README.md and docs/view.md from the study of ``lmri demo``.
 
     python tools/screenshots.py STUDY
 
-Chromium is driven by playwright (Debian: chromium; PyPI: playwright).
+Chromium is controlled by playwright (Debian: chromium; PyPI: playwright).
 """
 
 import contextlib
@@ -24,7 +24,7 @@ SOFTWARE = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swifts
 
 @contextlib.contextmanager
 def opened(browser: Browser, url: str, scheme: str) -> Iterator[Page]:
-    """Open a page of the size of a small screen."""
+    """Open a page in a 1280 x 720 viewport."""
     page = browser.new_page(viewport={"width": 1280, "height": 720}, color_scheme=scheme)
     page.goto(url)
     try:
@@ -34,7 +34,7 @@ def opened(browser: Browser, url: str, scheme: str) -> Iterator[Page]:
 
 
 def view(browser: Browser, study: Path) -> None:
-    """Show a network with its text, and one of its neurons, in the dark."""
+    """Show a network with its text and, in the dark scheme, one of its neurons."""
     network = widest(study)
     with serving(study) as url:
         address = f"{url}#site={SITE}&set={NETWORKS}&network={network}&corpus=code&run=1&volume=40"
@@ -49,13 +49,13 @@ def view(browser: Browser, study: Path) -> None:
 
 
 def widest(study: Path) -> str:
-    """Name the network that is spread most evenly over the layers."""
+    """Return the name of the network with the smallest share of neurons in a single layer."""
     networks = open_study(study).networks(NETWORKS, SITE)
-    return min(networks, key=lambda one: max(one.layer_profile()) / max(1, one.n_neurons)).name
+    return min(networks, key=lambda network: max(network.layer_profile()) / max(1, network.n_neurons)).name
 
 
 def strongest(study: Path) -> str:
-    """Give the neuron that weighs most in it, as a part of an address."""
+    """Return the neuron with the largest weight in the widest network, as part of an address."""
     neuron = open_study(study).networks(NETWORKS, SITE)[widest(study)].neurons().iloc[0]
     return f"&layer={neuron['layer']:.0f}&neuron={neuron['neuron']:.0f}"
 

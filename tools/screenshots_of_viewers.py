@@ -1,14 +1,15 @@
-"""Take the screenshots of docs/viewers: every viewer that is installed opens files of a study, unmodified.
+"""Take the screenshots of docs/viewers: every installed viewer opens unmodified files of a study.
 
     python tools/screenshots_of_viewers.py STUDY NETWORKS [SITE [VIEWER ...]]
 
-Programs with windows run out of sight, on a display of their own; NiiVue runs in Chromium, from the bundle that nilearn
-brings. What is not installed is left out. For all of them:
+Programs with windows run on a separate virtual display. NiiVue runs in Chromium, from the bundle included in nilearn.
+Viewers that are not installed are skipped. To install all of them:
 
     apt-get install xvfb matchbox-window-manager xdotool imagemagick chromium mrtrix3 mricron connectome-workbench
     pip install fsleyes
 
-Clicks are at places of the versions that the pages name (Workbench 1.5, mrview 3.0, MRIcron 1.2): look at the pictures.
+Click positions are specific to the versions named on the pages (Workbench 1.5, mrview 3.0, MRIcron 1.2): check the
+images.
 """
 
 import contextlib
@@ -57,18 +58,19 @@ NIIVUE = """<!doctype html><meta charset="utf-8">
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be opened.
+    """Files that viewers open.
 
     Parameters
     ----------
     mean, network, labels : Path
-        The mean of what was recorded, the z map of a network on it, and the layers.
+        Mean image of the recording, z map of a network, and label image of the layers.
     names : Path
-        Folder of the names of the layers.
+        Folder with the names of the layers.
     ica, cifti, strip : Path
-        The networks as MELODIC leaves them, the folder of the same in CIFTI, and the one network with a row a layer.
+        Networks in the MELODIC layout, folder of the networks in CIFTI, and strip image of the network with one row per
+        layer.
     number, n_layers : int
-        The network, counted from 0, and how many slices there are.
+        Index of the network, counted from 0, and number of slices.
     """
 
     mean: Path
@@ -83,13 +85,13 @@ class Scene:
 
 
 def scene(root: str, name: str, site: str | None) -> Scene:
-    """Find the files of a study, of the network that has neurons in most layers."""
+    """Collect the files of a study for the network with members in most layers."""
     study = lmri.open_study(root)
     networks = study.networks(name, site)
     at = networks.space.site
     entry = study.entries.find("networks", name, at)
     source = study.entries.find("decompositions", entry.info["inputs"]["decomposition"], at)
-    reached = [(len(set(networks.space.layer_of[own])), own.sum()) for own in networks.members]
+    reached = [(len(set(networks.space.layer_of[members])), members.sum()) for members in networks.members]
     number = max(range(len(reached)), key=reached.__getitem__)
     atlas = study.layout.atlas(at)
     return Scene(
@@ -110,12 +112,12 @@ def scene(root: str, name: str, site: str | None) -> Scene:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Suppress log messages."""
 
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder on this computer alone."""
+    """Serve a folder on the loopback interface."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -123,7 +125,7 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def niivue(what: Scene) -> None:
-    """Show a network on the mean, and the layers by name, in NiiVue."""
+    """Show a network on the mean image, and named layers, in NiiVue."""
     bundle = files("nilearn") / "_assets" / "js" / "niivue.umd.js"
     columns = max(1, round((what.n_layers / 2) ** 0.5))
     rows = [range(first, min(first + columns, what.n_layers)) for first in range(0, what.n_layers, columns)]
@@ -139,14 +141,14 @@ def niivue(what: Scene) -> None:
          "nv.updateGLVolume();"),
     ):  # fmt: skip
         with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as address:
-            place = Path(folder)
-            (place / "niivue.umd.js").write_bytes(bundle.read_bytes())
-            shutil.copy(what.mean, place / "mean.nii.gz")
-            shutil.copy(what.network, place / "network.nii.gz")
-            shutil.copy(what.labels, place / "layers.nii.gz")
-            shutil.copy(what.names / "layers.json", place / "layers.json")
+            root = Path(folder)
+            (root / "niivue.umd.js").write_bytes(bundle.read_bytes())
+            shutil.copy(what.mean, root / "mean.nii.gz")
+            shutil.copy(what.network, root / "network.nii.gz")
+            shutil.copy(what.labels, root / "layers.nii.gz")
+            shutil.copy(what.names / "layers.json", root / "layers.json")
             page = NIIVUE.format(volumes=json.dumps(volumes), then=then, mosaic=mosaic)
-            (place / "index.html").write_text(page)
+            (root / "index.html").write_text(page)
             with tempfile.TemporaryDirectory() as profile:
                 flags = "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking"
                 flags += " --disable-component-update --disable-sync --use-gl=angle --use-angle=swiftshader"
@@ -163,29 +165,29 @@ def niivue(what: Scene) -> None:
 
 @dataclass(frozen=True)
 class Screen:
-    """A display that nobody sees, with what it takes to use it.
+    """Virtual display with mouse, keyboard and screenshots.
 
     Parameters
     ----------
     environment : dict
-        For programs that are to be seen on it.
+        Environment of programs that use the display.
     """
 
     environment: dict[str, str]
 
     def call(self, *command: object) -> bytes:
-        """Run a command to its end, and give what it says."""
+        """Run a command to completion, and return its output."""
         arguments = [str(part) for part in command]
         return subprocess.run(arguments, env=self.environment, check=True, capture_output=True, timeout=180).stdout
 
-    def click(self, *places: tuple[int, int]) -> None:
-        """Click here and there, and let the program follow."""
-        for x, y in places:
+    def click(self, *positions: tuple[int, int]) -> None:
+        """Click at positions, and wait for the program after each click."""
+        for x, y in positions:
             self.call("xdotool", "mousemove", x, y, "click", 1)
             time.sleep(1.5)
 
     def type(self, x: int, y: int, words: str) -> None:
-        """Put words in a field, in place of what is there."""
+        """Replace the content of a text field."""
         self.call("xdotool", "mousemove", x, y, "click", "--repeat", 3, 1)
         self.call("xdotool", "key", "ctrl+a")
         self.call("xdotool", "type", words)
@@ -193,14 +195,14 @@ class Screen:
         time.sleep(1.5)
 
     def press(self, *keys: str) -> None:
-        """Press one key after another, each when the program has followed the last."""
+        """Press keys in sequence, and wait for the program after each key."""
         for key in keys:
             self.call("xdotool", "key", key)
             time.sleep(1)
         time.sleep(1)
 
     def settle(self, least: float, most: float = 120) -> None:
-        """Wait until a program has drawn: at least so many seconds, and then until nothing changes any more."""
+        """Wait until the display is stable, for at least `least` and at most `most` seconds."""
         begin, before, same = time.monotonic(), b"", 0
         while time.monotonic() - begin < most and (same < 3 or time.monotonic() - begin < least):
             time.sleep(2)
@@ -208,7 +210,7 @@ class Screen:
             same, before = (same + 1 if now == before else 0), now
 
     def keep(self, name: str, part: tuple[int, int, int, int] | None = None, enlarged: int = 1) -> None:
-        """Keep what it shows as a picture of the documentation, or a part: left, top, right, bottom."""
+        """Save the display, or a part of it (left, top, right, bottom), as an image of the documentation."""
         picture = Image.open(io.BytesIO(self.call("import", "-window", "root", "png:-"))).convert("RGB").crop(part)
         large = picture.resize((picture.width * enlarged, picture.height * enlarged), Image.Resampling.NEAREST)
         large.quantize(256, dither=Image.Dither.NONE).save(OUT / f"{name}.png", optimize=True)
@@ -216,30 +218,32 @@ class Screen:
 
 @contextlib.contextmanager
 def display(size: tuple[int, int] = SIZE, titles: bool = False) -> Iterator[Screen]:
-    """Give a display drawn by software, with a home of its own, on which windows are as large as it is."""
+    """Start a virtual display with software rendering, a separate home folder, and maximized windows."""
     if missing := [name for name in ("Xvfb", MANAGER, "xdotool", "import") if shutil.which(name) is None]:
-        raise FileNotFoundError(f"{', '.join(missing)} not found. Install what the head of {__file__} lists.")
+        raise FileNotFoundError(
+            f"{', '.join(missing)} not found. Install the packages listed at the top of {__file__}."
+        )
     number = next(n for n in range(90, 200) if not Path(f"/tmp/.X11-unix/X{n}").exists())
     command = ["Xvfb", f":{number}", "-noreset", "-screen", "0", f"{size[0]}x{size[1]}x24"]
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        # FSLeyes asks for FSL, which it can do without, unless it believes that it is there.
-        own = {"DISPLAY": f":{number}", "LIBGL_ALWAYS_SOFTWARE": "1", "HOME": home, "FSLDIR": home}
-        environment = {**os.environ, **own, "XDG_RUNTIME_DIR": home}
+        # FSLeyes asks for an FSL installation, which it does not need, unless FSLDIR is set.
+        overrides = {"DISPLAY": f":{number}", "LIBGL_ALWAYS_SOFTWARE": "1", "HOME": home, "FSLDIR": home}
+        environment = {**os.environ, **overrides, "XDG_RUNTIME_DIR": home}
         stack.enter_context(running(command, environment))
         for _ in range(300):
             if Path(f"/tmp/.X11-unix/X{number}").exists():
                 break
             time.sleep(0.1)
         else:
-            raise TimeoutError(f"Xvfb did not start display {number} in 30 s. Try it: {' '.join(command)}")
+            raise TimeoutError(f"Xvfb did not start display {number} in 30 s. Try to run: {' '.join(command)}")
         stack.enter_context(running([MANAGER, "-use_titlebar", "yes" if titles else "no"], environment))
         yield Screen(environment)
 
 
 @contextlib.contextmanager
 def running(command: list[object], environment: dict[str, str]) -> Iterator[None]:
-    """Run a program beside us, and end it."""
+    """Run a program in the background, and terminate it at the end."""
     program = subprocess.Popen(
         [str(part) for part in command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -256,14 +260,14 @@ def running(command: list[object], environment: dict[str, str]) -> Iterator[None
 
 @contextlib.contextmanager
 def window(command: list[object], least: float, size: tuple[int, int] = SIZE, titles: bool = False) -> Iterator[Screen]:
-    """Start a program on a screen of its own, and wait until it has drawn."""
+    """Start a program on a separate display, and wait until the display is stable."""
     with display(size, titles) as screen, running(command, screen.environment):
         screen.settle(least)
         yield screen
 
 
 def fsleyes(what: Scene) -> None:
-    """Show a network, the layers by name, a row a layer, and the MELODIC layout with labels."""
+    """Show a network, named layers, the strip image, and the MELODIC layout with labels, in FSLeyes."""
     slices = f"--scene lightbox -zx Z -av -zr 0 {what.n_layers} -ss 1 -sp voxel -sg -hc".split()
     flat = ["--scene", "ortho", "-xh", "-yh", "-hc", "-hl", "-bg", "1", "1", "1"]
     colors = ["-cm", "red-yellow", "-nc", "blue-lightblue", "-un", "-dr", "3", "8"]
@@ -280,7 +284,7 @@ def fsleyes(what: Scene) -> None:
 
 
 def mrview(what: Scene) -> None:
-    """Show a network in the light box of MRtrix, both its signs on one colour map."""
+    """Show a network in the light box of MRtrix, with both signs on one colour map."""
     columns = math.ceil(what.n_layers**0.5)
     colors = ["-overlay.colourmap", "3", "-overlay.intensity", "-6,6", "-overlay.interpolation", "0"]
     command = ["mrview", what.mean, "-mode", "4", "-interpolation", "0", "-voxel", "0,0,0"]
@@ -291,16 +295,16 @@ def mrview(what: Scene) -> None:
         time.sleep(2)
         screen.type(1437, 337, str(math.ceil(what.n_layers / columns)))
         screen.type(1437, 363, str(columns))
-        screen.type(1390, 128, str(round(1.2 * nib.load(what.mean).shape[0])))  # millimetres a slice
+        screen.type(1390, 128, str(round(1.2 * nib.load(what.mean).shape[0])))  # millimetres per slice
         screen.settle(4)
         screen.keep("mrview-network")
 
 
 def mricron(what: Scene) -> None:
-    """Show a network on a layer, all layers in the window Multislice, and a layer by name."""
+    """Show a network on one layer, all layers in the window Multislice, and a named layer, in MRIcron."""
     high = np.percentile(np.asarray(nib.load(what.mean).dataobj), 95)
     command = ["mricron", what.mean, "-h", f"{high:.3f}", "-s", "0", "-b", "0"]
-    for color, limits in (("-12", (3, 6)), ("-9", (-3, -6))):  # 5redyell and 2winter, by their place in the list
+    for color, limits in (("-12", (3, 6)), ("-9", (-3, -6))):  # 5redyell and 2winter, by their index in the list
         command += ["-o", what.network, "-c", color, "-l", limits[0], "-h", limits[1], "-z"]
     axial = ["alt+v", "Right", *["Down"] * 4, "Return"]  # View, Display, Axial only
     nx, ny, n_layers = nib.load(what.mean).shape
@@ -311,12 +315,12 @@ def mricron(what: Scene) -> None:
         with window([*command, "-m", slices], 6) as screen:
             screen.call("xdotool", "search", "--name", "^MultiSlice$", "windowactivate")
             screen.settle(4)
-            # A voxel is a pixel there.
+            # One voxel is one pixel in this window.
             screen.keep("mricron-multislice", (2, 25, 1 + n_layers * (nx + 1), 25 + ny), enlarged=6)
         with window(command, 6, titles=True) as screen:
             screen.press(*axial)
             screen.keep("mricron-network")
-        # It takes compressed files from 348 bytes on only.
+        # MRIcron reads compressed files only if they have at least 348 bytes.
         labels = Path(folder) / "layers.nii"
         labels.write_bytes(gzip.decompress(what.labels.read_bytes()))
         shutil.copy(what.names / "layers.txt", folder)
@@ -328,16 +332,16 @@ def mricron(what: Scene) -> None:
 
 
 def workbench(what: Scene) -> None:
-    """Show a network, and the layers by name, in the montage of Connectome Workbench."""
+    """Show a network, and named layers, in the montage of Connectome Workbench."""
     columns = math.ceil(what.n_layers**0.5)
     for name, shown in (("network", "networks_stat-z.dscalar.nii"), ("layers", "layers.dlabel.nii")):
         command = ["wb_view", "-no-splash", "-no-recent-files-dialog", what.cifti / shown, what.mean]
         with window(command, 10, (1760, 990)) as screen:
             screen.type(380, 74, str(math.ceil(what.n_layers / columns)))
             screen.type(380, 98, str(columns))
-            screen.type(510, 133, str(what.n_layers // 2))  # slices stand on both sides of this one
+            screen.type(510, 133, str(what.n_layers // 2))  # central slice of the montage
             screen.click((379, 185))  # On
-            for step in ("2", "1"):  # it takes the step as it is only when that has been changed
+            for step in ("2", "1"):  # the step is applied only after it has been changed
                 screen.type(380, 122, step)
             screen.click((637, 867), (400, 830))  # the first file of the list
             if name == "network":
@@ -353,7 +357,7 @@ def workbench(what: Scene) -> None:
 
 
 def nilearn(what: Scene) -> None:
-    """Draw a network with nilearn alone."""
+    """Plot a network with nilearn alone."""
     from nilearn.plotting import plot_stat_map
 
     layers = list(range(what.n_layers))
@@ -375,7 +379,7 @@ VIEWERS: dict[str, tuple[str, Callable[[Scene], None]]] = {
 
 
 def main() -> None:
-    """Take what can be taken; names behind the site choose viewers."""
+    """Take the screenshots of installed viewers; names after the site select viewers."""
     root, name, site, *wanted = [*sys.argv[1:], *[""] * (4 - len(sys.argv))]
     what = scene(root, name, site or None)
     OUT.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,8 @@ Run from the root of the repository::
 
     python tools/train_demo_model.py
 
-This generates the texts, trains a tokenizer and a model of the GPT-2 architecture, writes both to
-``src/lmri/demo/model`` and prints the held-out perplexities that the model card quotes. The model card itself is kept.
+The script generates the texts, trains a tokenizer and a model of the GPT-2 architecture, writes both to
+``src/lmri/demo/model`` and prints the held-out perplexities for the model card. The model card itself is not changed.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ PIECES = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s
 
 
 def digest(text: str) -> bytes:
-    """Hash a text, to compare the sets of texts."""
+    """Compute the hash of a text, for comparing sets of texts."""
     return sha256(text.encode()).digest()
 
 
 def make_texts(train: int, held_out: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Generate texts of each kind; none is given twice and no held-out text occurs in training."""
+    """Generate unique texts of each kind; no held-out text occurs in the training texts."""
     seen: set[bytes] = set()
     sets: list[dict[str, list[str]]] = []
     for number, seed in ((train, TRAIN_SEED), (held_out, HELD_OUT_SEED)):
@@ -65,7 +65,7 @@ def make_texts(train: int, held_out: int) -> tuple[dict[str, list[str]], dict[st
 
 
 def train_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer that adds no tokens of its own."""
+    """Train a byte-level BPE tokenizer that adds no special tokens to texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -93,7 +93,7 @@ def train_tokenizer(texts: list[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Make rows of one text each: no token before it, the end token after it."""
+    """Build one row per text: its tokens, followed by the end token."""
     rows = [[*row, tokenizer.eos_token_id] for row in tokenizer(texts)["input_ids"]]
     longest = max(map(len, rows))
     if longest > LENGTH:
@@ -102,7 +102,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[in
 
 
 def pad(rows: list[list[int]], end: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad rows on the right; the targets are the following tokens, and -100 where there is none."""
+    """Pad rows on the right; targets are the next tokens, or -100 if there is none."""
     width = max(map(len, rows))
     tokens = torch.full((len(rows), width), end)
     targets = torch.full((len(rows), width), -100)
@@ -113,7 +113,7 @@ def pad(rows: list[list[int]], end: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def batches(rows: list[list[int]], size: int, rng: random.Random) -> Iterator[list[list[int]]]:
-    """Yield batches without end; each epoch is shuffled, and rows of like length go together."""
+    """Yield batches indefinitely; each epoch is shuffled, and rows of similar length are batched together."""
     pool = 32 * size
     while True:
         order = rng.sample(rows, len(rows))
@@ -128,7 +128,7 @@ def batches(rows: list[list[int]], size: int, rng: random.Random) -> Iterator[li
 def train_model(
     model: GPT2LMHeadModel, rows: list[list[int]], steps: int, batch: int, rate: float, rng: random.Random
 ) -> None:
-    """Train with AdamW; the rate rises linearly, then falls as a cosine."""
+    """Train with AdamW, linear warm-up and cosine decay of the learning rate."""
     end = model.config.eos_token_id
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim < 2]
@@ -157,7 +157,7 @@ def train_model(
 
 
 def perplexity(model: GPT2LMHeadModel, rows: list[list[int]]) -> float:
-    """Perplexity of a model on every token but the first of each text."""
+    """Compute the perplexity of a model over all tokens except the first of each text."""
     total, number = 0.0, 0
     with torch.inference_mode():
         for start in range(0, len(rows), 64):
@@ -170,7 +170,7 @@ def perplexity(model: GPT2LMHeadModel, rows: list[list[int]]) -> float:
 
 @dataclass
 class Counts:
-    """Token statistics of the training texts: the references that know one token, or none, of the context."""
+    """Unigram and bigram statistics of the training texts, as references with a context of zero tokens or one token."""
 
     size: int
     single: Counter[int]
@@ -180,7 +180,7 @@ class Counts:
 
     @classmethod
     def of(cls, rows: list[list[int]], size: int) -> Counts:
-        """Count the tokens of rows and the pairs of neighbours."""
+        """Count the tokens and bigrams of rows."""
         single = Counter(token for row in rows for token in row)
         pairs = Counter(pair for row in rows for pair in pairwise(row))
         before: Counter[int] = Counter()
@@ -189,18 +189,18 @@ class Counts:
         return cls(size, single, pairs, before, Counter(first for first, _ in pairs))
 
     def unigram(self, token: int) -> float:
-        """Probability of a token, with one added to each count."""
+        """Compute the probability of a token, with one added to each count."""
         return (self.single[token] + 1) / (self.single.total() + self.size)
 
     def bigram(self, first: int, token: int) -> float:
-        """Probability of a token after another, interpolated with the unigram as by Witten and Bell."""
+        """Compute the probability of a token after another, with Witten-Bell interpolation of bigram and unigram."""
         kinds, number = self.followers[first], self.before[first]
         if not number:
             return self.unigram(token)
         return (self.pairs[first, token] + kinds * self.unigram(token)) / (number + kinds)
 
     def perplexities(self, rows: list[list[int]]) -> tuple[float, float]:
-        """Perplexity of the unigram and of the bigram model, on the tokens that `perplexity` takes."""
+        """Compute the perplexities of the unigram and the bigram model over the tokens of `perplexity`."""
         pairs = [pair for row in rows for pair in pairwise(row)]
         once = math.fsum(math.log(self.unigram(token)) for _, token in pairs)
         twice = math.fsum(math.log(self.bigram(first, token)) for first, token in pairs)
@@ -213,7 +213,7 @@ def shuffled(rows: list[list[int]], rng: random.Random) -> list[list[int]]:
 
 
 def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write model and tokenizer, free of what depends on the place they were made."""
+    """Write model and tokenizer without values that depend on the machine or folder."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -225,13 +225,13 @@ def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
 
 
 def check(folder: Path, texts: list[str]) -> None:
-    """Load what was written as the product does, and check that texts survive it."""
+    """Load the written model and tokenizer as lmri does, and check that texts are decoded without changes."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="float32")
     for text in [*texts, "naïve 12 — 3.5\n\tx  y", " leading", ""]:
         coded = tokenizer(text, return_offsets_mapping=True)
         if tokenizer.decode(coded["input_ids"]) != text:
-            raise ValueError(f"the tokenizer changes a text: {text!r}")
+            raise ValueError(f"The tokenizer changes a text: {text!r}. Check its pre-tokenizer and decoder.")
         if text.isascii() and "".join(text[i:j] for i, j in coded["offset_mapping"]) != text:
             raise ValueError(f"the offsets do not fit: {text!r}")
         if END in tokenizer.convert_ids_to_tokens(coded["input_ids"]):
@@ -241,7 +241,7 @@ def check(folder: Path, texts: list[str]) -> None:
 
 
 def main() -> None:
-    """Train, write and evaluate."""
+    """Train, write and evaluate the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "src" / "lmri" / "demo" / "model", help="folder to write")
     parser.add_argument("--steps", type=int, default=4000, help="optimizer steps")

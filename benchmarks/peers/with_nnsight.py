@@ -1,4 +1,4 @@
-"""Nnsight: a trace of each text with saved outputs of every layer's MLP, to disk."""
+"""Record with nnsight: trace each text, and save the MLP outputs of all layers to disk."""
 
 import json
 import sys

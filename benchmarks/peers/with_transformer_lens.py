@@ -1,4 +1,4 @@
-"""TransformerLens: the bridge, and its cache of every layer's MLP output, one text at a time or batched, to disk."""
+"""Record with TransformerLens: cache the MLP outputs of all layers, one text at a time or batched, to disk."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
-"""Connectivity between networks, and spectra: from time courses, with the text as the unit of inference.
+"""Functional connectivity between networks, with the text as the unit of inference.
 
-Functional network connectivity is the correlation of the time courses of two networks. It is computed per run, and per
-text where texts are told apart; tests are over texts, never over tokens, which follow each other too closely to count.
+Functional network connectivity is the correlation of the time courses of two networks. It is computed per run and, if
+text ids are given, per text. Tests are over texts, never over tokens, because successive tokens are not independent.
 """
 
 import warnings
@@ -21,10 +21,10 @@ from lmri.networks.time_courses import check_runs, split_by_text
 KINDS = ("correlation", "partial correlation")
 
 FEWEST_TEXTS = 6
-"""Below this the mean over texts is not tested."""
+"""Smallest number of texts for a test of the mean over texts."""
 
 FEWEST_PER_SIDE = 4
-"""Below this two sets of texts are not compared: 4 against 4 have 70 arrangements."""
+"""Smallest number of texts per set for a comparison of two sets: 4 and 4 texts have 70 arrangements."""
 
 _ALPHA = 0.05
 
@@ -33,22 +33,22 @@ _R_LIMIT = 1 - 1e-7  # beyond it Fisher's z is infinite
 
 @dataclass(frozen=True, eq=False)
 class Connectivity:
-    """How networks go together.
+    """Functional connectivity between networks.
 
     Parameters
     ----------
     kind : {"correlation", "partial correlation"}
-        What the matrices are.
+        Type of the matrices.
     runs : ndarray of shape (n_runs, n_networks, n_networks)
-        A matrix a run; NaN for a network that is constant there.
+        Matrices, one per run; NaN for a network that is constant in a run.
     texts : ndarray of shape (n_texts, n_networks, n_networks)
-        A matrix a text, within which only its own tokens count; none if texts were not told apart.
+        Matrices, one per text, computed from the tokens of that text only; empty if no text ids were given.
     text_ids : tuple of str
-        Which text each is.
+        Ids of the texts.
     n_left_out : int
-        Texts that were too short.
+        Number of texts that were excluded as too short.
     names : tuple of str
-        Of the networks.
+        Names of the networks.
     """
 
     kind: str
@@ -60,19 +60,19 @@ class Connectivity:
 
     @property
     def runs_z(self) -> np.ndarray:
-        """Fisher's z of every run; NaN on the diagonal, where it would be infinite."""
+        """Fisher's z of the matrix of every run; NaN on the diagonal, where it would be infinite."""
         return fisher_z(self.runs)
 
     @property
     def texts_z(self) -> np.ndarray:
-        """Fisher's z of every text; NaN on the diagonal."""
+        """Fisher's z of the matrix of every text; NaN on the diagonal."""
         return fisher_z(self.texts)
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean over texts, or over runs if texts were not told apart: ``(n_networks, n_networks)``, 1 on the diagonal.
+        """Mean over texts, or over runs if no text ids were given: ``(n_networks, n_networks)``, 1 on the diagonal.
 
-        Averaged as Fisher's z, each text the same, and turned back.
+        Fisher's z is averaged with equal weights and transformed back to r.
         """
         matrices = self.texts if len(self.texts) else self.runs
         mean = np.tanh(_mean(fisher_z(matrices)))
@@ -81,17 +81,17 @@ class Connectivity:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row a pair of networks, tested over texts.
+        """Table with one row per pair of networks, tested over texts.
 
-        Two-sided t-test of Fisher's z against 0 over texts. Texts are independent, whatever the autocorrelation within
-        them; that only widens the spread between texts, which the test measures. `q` is p adjusted for the false
-        discovery rate over all pairs. With fewer than 6 texts p is missing.
+        The test is a two-sided t-test of Fisher's z against 0 over texts. Texts are independent even if tokens within
+        a text are autocorrelated: autocorrelation only increases the variance between texts, which the test estimates.
+        `q` is p adjusted for the false discovery rate over all pairs. With fewer than 6 texts, p is missing.
 
         Returns
         -------
         DataFrame
             ``first, second, r, z, ci_low, ci_high, n_texts, t, p, q``; `r` is the mean over texts (over runs if there
-            are none), with a 95 % interval.
+            are none), with a 95 % confidence interval.
         """
         rows, columns = np.triu_indices(len(self.names), 1)
         z = self.texts_z[:, rows, columns]  # (n_texts, n_pairs)
@@ -126,46 +126,47 @@ class Connectivity:
     ) -> pd.DataFrame:
         """Compare the connectivity in two sets of texts.
 
-        Under the null hypothesis the texts of both sets are exchangeable: which set a text belongs to is permuted. The
-        difference of the means of Fisher's z is studentized as by Welch, as texts of one set may be shorter, and so
-        noisier, than those of the other.
+        Under the null hypothesis the texts of both sets are exchangeable, so the assignment of texts to sets is
+        permuted. The difference of the means of Fisher's z is studentized as in Welch's test, because the texts of one
+        set may be shorter, and therefore noisier, than the texts of the other set.
 
         Parameters
         ----------
         a_texts, b_texts : collection of str
-            Ids of texts, at least 4 of either long enough.
+            Ids of the texts of each set, of which at least 4 must be long enough.
         n_permutations : int, default=10000
-            The smallest p is ``1 / (n_permutations + 1)``, or what the number of arrangements allows.
+            Number of permutations. The smallest p is ``1 / (n_permutations + 1)``, or the smallest p that the number of
+            arrangements allows.
         random_state : int, default=0
-            Of the permutations.
+            Seed of the permutations.
 
         Returns
         -------
         DataFrame
-            ``first, second, r_a, r_b, difference, n_a, n_b, p, q``; `difference` is of Fisher's z, a minus b; `p` is
-            two-sided, and `q` adjusted over all pairs.
+            ``first, second, r_a, r_b, difference, n_a, n_b, p, q``; `difference` is the difference of
+            Fisher's z, a minus b; `p` is two-sided, and `q` is adjusted over all pairs.
 
         Raises
         ------
         ValueError
-            If a text is unknown or in both sets, or too few are long enough.
+            If a text is in both sets, or if too few texts are known and long enough.
         """
         if n_permutations < 1:
-            raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1, and 10000 is a good start.")
+            raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1. Start with 10000.")
         a, b = set(map(str, a_texts)), set(map(str, b_texts))
         if both := a & b:
-            raise ValueError(f"{len(both)} texts are in both sets (first: {min(both)!r}). Give each to one of them.")
-        place = [number for number, text in enumerate(self.text_ids) if text in a | b]
-        is_a = np.array([self.text_ids[number] in a for number in place], dtype=bool)
+            raise ValueError(f"{len(both)} texts are in both sets (first: {min(both)!r}). Assign each text to one set.")
+        indices = [number for number, text in enumerate(self.text_ids) if text in a | b]
+        is_a = np.array([self.text_ids[number] in a for number in indices], dtype=bool)
         n_a, n_b = int(is_a.sum()), int((~is_a).sum())
         if min(n_a, n_b) < FEWEST_PER_SIDE:
             raise ValueError(
                 f"{n_a} and {n_b} of the {len(a)} and {len(b)} texts given are known and long enough; at least "
-                f"{FEWEST_PER_SIDE} of either are needed. Connectivity needs texts=..., with these ids; record more "
+                f"{FEWEST_PER_SIDE} per set are needed. Pass texts=... with these ids to connectivity, or record more "
                 "or longer texts."
             )
         rows, columns = np.triu_indices(len(self.names), 1)
-        z = self.texts_z[place][:, rows, columns]
+        z = self.texts_z[indices][:, rows, columns]
         whole = np.isfinite(z).all(axis=0)
         values = np.where(whole, z, 0.0)
         rng = np.random.default_rng(random_state)
@@ -207,32 +208,33 @@ def connectivity(
 ) -> Connectivity:
     """Compute functional network connectivity, by nilearn's `ConnectivityMeasure`.
 
-    Every run, and every text, is z-scored by itself first. Correlations are of the empirical covariance, which does not
-    shrink them; partial correlations are of the Ledoit-Wolf covariance, which can be inverted where there are as many
-    networks as volumes, and shrinks them towards 0, the more the shorter a text is: compare them only between texts of
-    like length. Partial means given all other networks.
+    Each run, and each text, is z-scored separately first. Correlations are computed from the empirical covariance,
+    without shrinkage. Partial correlations (given all other networks) are computed from the Ledoit-Wolf covariance,
+    which can be inverted even if there are as many networks as volumes. It shrinks them towards 0, more strongly the
+    shorter a text is: compare them only between texts of similar length.
 
-    A run's matrix also holds what differs between its texts; a text's matrix does not. Temporal ICA makes all time
-    courses uncorrelated over everything that was fitted, so that for its networks matrices of runs are near 0 by
-    construction, and those of texts are what is left. Two networks that both follow position are correlated too.
+    The matrix of a run also includes differences between its texts; the matrix of a text does not. Temporal ICA makes
+    all time courses uncorrelated over all data that were fitted. For networks from temporal ICA, the matrices of runs
+    are therefore near 0 by construction, and the matrices of texts show residual correlations. Two networks that both
+    follow position are correlated too.
 
     Parameters
     ----------
     time_courses : list of ndarray of shape (n_volumes, n_networks)
-        One a run; any units.
+        Time courses, one array per run; any units.
     kind : {"correlation", "partial correlation"}, default="correlation"
-        What to compute.
+        Type of the matrices.
     texts : list of sequence of str, optional
-        For every run, the id of the text that each volume belongs to, as ``events["text_id"]``.
+        Text id of each volume, one sequence per run, as in ``events["text_id"]``.
     names : sequence of str, optional
-        Of the networks.
+        Names of the networks.
     min_volumes : int, default=20
-        Shorter texts are left out, and counted.
+        Minimum length of a text in volumes. Shorter texts are excluded and counted.
 
     Returns
     -------
     Connectivity
-        Matrices, their mean and tests.
+        Connectivity matrices, their mean and tests.
 
     Raises
     ------
@@ -247,12 +249,14 @@ def connectivity(
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; accepted are {', '.join(map(repr, KINDS))}.")
     if min_volumes < 4:
-        raise ValueError(f"min_volumes is {min_volumes}; it must be at least 4, as Fisher's z of 3 volumes has no sd.")
+        raise ValueError(
+            f"min_volumes is {min_volumes}; it must be at least 4 (Fisher's z of 3 volumes has no standard error)."
+        )
     courses = check_runs(time_courses)
     n_networks = courses[0].shape[1]
     names = [f"network-{number:02d}" for number in range(n_networks)] if names is None else list(names)
     if len(names) != n_networks:
-        raise ValueError(f"There are {len(names)} names for {n_networks} networks. Give one each.")
+        raise ValueError(f"There are {len(names)} names for {n_networks} networks. Pass one name per network.")
     shortest = min(map(len, courses))
     if shortest < 4:
         raise ValueError(f"The shortest run has {shortest} volumes; at least 4 are needed. Record longer runs.")
@@ -261,7 +265,7 @@ def connectivity(
     n_left_out = len(segments) - len(long)
     if n_left_out:
         warnings.warn(
-            f"{n_left_out} of {len(segments)} texts have fewer than {min_volumes} volumes and are left out of the "
+            f"{n_left_out} of {len(segments)} texts have fewer than {min_volumes} volumes and are excluded from the "
             "tests over texts.",
             DataWarning,
             stacklevel=2,
@@ -279,14 +283,14 @@ def connectivity(
 def fisher_z(matrices: np.ndarray) -> np.ndarray:
     """Apply Fisher's z to correlation matrices ``(..., n, n)``; NaN on the diagonal."""
     z = np.arctanh(np.clip(matrices, -_R_LIMIT, _R_LIMIT))
-    places = np.arange(z.shape[-1])
-    z[..., places, places] = np.nan
+    diagonal = np.arange(z.shape[-1])
+    z[..., diagonal, diagonal] = np.nan
     return z
 
 
 def _matrices(segments: Sequence[np.ndarray], kind: str) -> np.ndarray:
-    """Compute a matrix a segment; NaN where a network is constant, and 1 on the diagonal."""
-    from nilearn.connectome import ConnectivityMeasure  # takes seconds to load, and spectra do without
+    """Compute one matrix per segment; NaN where a network is constant, and 1 on the diagonal."""
+    from nilearn.connectome import ConnectivityMeasure  # takes seconds to load, and spectra do not need it
     from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 
     estimator = EmpiricalCovariance() if kind == "correlation" else LedoitWolf()
@@ -297,7 +301,7 @@ def _matrices(segments: Sequence[np.ndarray], kind: str) -> np.ndarray:
         alive = spread > 1e-9 * size
         matrix = np.full((segment.shape[1],) * 2, np.nan)
         if alive.any():
-            # z-scored here, as nilearn does it for correlations only, and Ledoit-Wolf's shrinkage depends on scale.
+            # z-scored here: nilearn does it for correlations only, and Ledoit-Wolf shrinkage depends on the scale.
             scored = z_scores(segment[:, alive].T).T
             matrix[np.ix_(alive, alive)] = measure.fit_transform([np.ascontiguousarray(scored)])[0]
         np.fill_diagonal(matrix, 1.0)
@@ -306,21 +310,21 @@ def _matrices(segments: Sequence[np.ndarray], kind: str) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Average over the first axis what is not missing; NaN where all is."""
+    """Average finite values over the first axis; NaN where all values are missing."""
     known = np.isfinite(values)
     n = known.sum(axis=0)
     return np.divide(np.where(known, values, 0).sum(axis=0), n, out=np.full(n.shape, np.nan), where=n > 0)
 
 
 def _sd(values: np.ndarray) -> np.ndarray:
-    """Take the standard deviation (n - 1) over the first axis of what is not missing."""
+    """Compute the standard deviation (n - 1) of finite values over the first axis."""
     n = np.isfinite(values).sum(axis=0)
     squares = np.nansum((values - _mean(values)) ** 2, axis=0)
     return np.sqrt(np.divide(squares, n - 1, out=np.full(n.shape, np.nan), where=n > 1))
 
 
 def _welch(is_a: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Welch's t of ``(n, n_pairs)`` between two sets, for every row of `is_a` ``(n_draws, n)``."""
+    """Compute Welch's t of ``(n, n_pairs)`` between two sets, for every row of `is_a` ``(n_draws, n)``."""
     member = is_a.astype(float)
     n_a, n_b = member.sum(axis=1, keepdims=True), (1 - member).sum(axis=1, keepdims=True)
     centred = values - values.mean(axis=0)

@@ -1,7 +1,7 @@
-"""Labels of networks: what people call them. They are no results, so editing one makes nothing stale.
+"""Display labels of networks. Labels are not results, so editing one makes no result out of date.
 
-All labels of a study lie in one table. A row belongs to a decomposition by its name and content: the labels of one that
-was replaced are kept, but shown nowhere until it is there again.
+All labels of a study are stored in one table. A row belongs to a decomposition by its name and content: the labels of a
+decomposition that was replaced are kept, but are not displayed until the same decomposition is present again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,78 +20,81 @@ _KEY = ["site", "decomposition", "network", "decomposition_sha256"]
 
 
 def read(layout: Layout) -> pd.DataFrame:
-    """Read all labels of a study; none are there before the first is written.
+    """Read all labels of a study; the table is empty before the first label is written.
 
     Raises
     ------
     StudyError
-        If the table was damaged, as by editing it in another program.
+        If the table is damaged, for example by editing it in another program.
     """
     path = layout.network_labels
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS), dtype=object)
     try:
         return read_table(path, COLUMNS)[list(COLUMNS)]
-    except KeyError as error:  # a column, or an escape that is none
+    except KeyError as error:  # a missing column, or an invalid escape
         raise StudyError(
-            f"{path} is not a table of labels ({error}): the columns are {', '.join(COLUMNS)}, and a backslash is "
-            "doubled. Mend or delete it, and edit labels by `lmri label`."
+            f"{path} is not a table of labels ({error}): it needs the columns {', '.join(COLUMNS)}, with every "
+            "backslash doubled. Repair or delete it, and edit labels with `lmri label`."
         ) from None
 
 
 def of(layout: Layout, decomposition: Entry) -> pd.DataFrame:
-    """Read the labels of one decomposition, as it is now: ``network, label, source``."""
+    """Read the labels of the current version of a decomposition: ``network, label, source``."""
     table = read(layout)
-    own = (table["site"] == decomposition.site) & (table["decomposition"] == decomposition.name)
-    own &= table["decomposition_sha256"] == decomposition.digest
-    return table.loc[own, ["network", "label", "source"]].reset_index(drop=True)
+    is_current = (table["site"] == decomposition.site) & (table["decomposition"] == decomposition.name)
+    is_current &= table["decomposition_sha256"] == decomposition.digest
+    return table.loc[is_current, ["network", "label", "source"]].reset_index(drop=True)
 
 
 def resolve(entries: Entries, network: str, site: str | None) -> tuple[str, str, str]:
-    """Find the decomposition and site that a network is of, and its name there.
+    """Find the decomposition and site of a network, and the name of the network in it.
 
     Raises
     ------
     ValueError
-        If the name fits none, or several.
+        If the name matches no decomposition, or several.
     """
     name, _, number = network.rpartition("-")
     decompositions = entries.list("decompositions")
-    fitting = {(one.name, one.site) for one in decompositions if one.name == name}
-    fitting |= {(str(one.inputs["decomposition"]), one.site) for one in entries.list("networks") if one.name == name}
-    fitting = {one for one in fitting if site in (None, one[1])}
-    if len(fitting) > 1:
-        places = " and ".join("@".join(one) for one in sorted(fitting))
+    matches = {(entry.name, entry.site) for entry in decompositions if entry.name == name}
+    matches |= {
+        (str(entry.inputs["decomposition"]), entry.site) for entry in entries.list("networks") if entry.name == name
+    }
+    matches = {match for match in matches if site in (None, match[1])}
+    if len(matches) > 1:
+        places = " and ".join("@".join(match) for match in sorted(matches))
         raise ValueError(
-            f"{network!r} may be of {places}. Say the site (--site), or take the name in the decomposition."
+            f"{network!r} is ambiguous: it matches {places}. Choose the site (--site), or use the name of the "
+            "network in the decomposition."
         )
-    if not fitting:
-        known = ", ".join(sorted(f"{one.name} at {one.site}" for one in decompositions)) or "none yet"
+    if not matches:
+        known = ", ".join(sorted(f"{entry.name} at {entry.site}" for entry in decompositions)) or "none yet"
         raise ValueError(
-            f"There is no network {network!r}{f' at {site}' if site else ''}. Decompositions are {known}; their "
-            "networks have a number behind the name, such as ica-03."
+            f"There is no network {network!r}{f' at {site}' if site else ''}. The decompositions are {known}; "
+            "networks are named after them with a number, such as ica-03."
         )
-    decomposition, at = fitting.pop()
+    decomposition, at = matches.pop()
     return decomposition, at, f"{decomposition}-{number}"
 
 
 def write(
     layout: Layout, decomposition: Entry, known: Sequence[str], labels: Mapping[str, str], source: str
 ) -> list[str]:
-    """Write labels, under the study's lock.
+    """Write labels while holding the lock of the study.
 
     Parameters
     ----------
     layout : Layout
-        Of the study.
+        Folders of the study.
     decomposition : Entry
-        That the networks are of.
+        Decomposition of the networks.
     known : sequence of str
-        All its networks.
+        Names of all its networks.
     labels : mapping from str to str
-        By the name of the network.
+        Labels by name of the network.
     source : {"suggested", "edited"}
-        Edited labels replace all others, suggestions only suggestions.
+        Source of the labels: edited labels replace all others, suggestions replace suggestions only.
 
     Returns
     -------
@@ -101,13 +104,13 @@ def write(
     Raises
     ------
     ValueError
-        If there is no such network, or a label is empty.
+        If a network is unknown, or a label is empty.
     """
     for network, label in labels.items():
         if network not in known:
-            raise ValueError(f"There is no network {network!r}; there are {known[0]} to {known[-1]}.")
+            raise ValueError(f"There is no network {network!r}; accepted are {known[0]} to {known[-1]}.")
         if not label.strip():
-            raise ValueError(f"The label of {network!r} is {label!r}; give at least a word, such as 'unclear'.")
+            raise ValueError(f"The label of {network!r} is {label!r}; use at least one word, such as 'unclear'.")
     with writing(layout.root):
         table = read(layout)
         there = of(layout, decomposition)
@@ -124,7 +127,7 @@ def write(
 
 
 def joined(metrics: pd.DataFrame, names: Sequence[str], labels: pd.DataFrame) -> pd.DataFrame:
-    """Put labels into the metrics of networks as a column ``label``; nothing is added where there are none."""
+    """Add labels to the metrics of networks as a column ``label``; return the metrics unchanged if there are none."""
     known = dict(zip(labels["network"], labels["label"], strict=True))
     if not any(name in known for name in names):
         return metrics
@@ -141,11 +144,11 @@ def suggest(
 
 
 def edit(store: Store, network: str, text: str, site: str | None = None) -> str:
-    """Store a label that a person chose; see `lmri.Study.label`."""
-    name, at, own = resolve(store.entries, network, site)
+    """Store a label chosen by a user; see `lmri.Study.label`."""
+    name, at, network_name = resolve(store.entries, network, site)
     entry = store.fresh("decompositions", name, at)
-    write(store.layout, entry, _names(store, entry), {own: text}, EDITED)
-    return own
+    write(store.layout, entry, _names(store, entry), {network_name: text}, EDITED)
+    return network_name
 
 
 def _names(store: Store, decomposition: Entry) -> list[str]:

@@ -12,7 +12,7 @@ from lmri.networks.thresholds import map_scores
 from lmri.space import Img, NeuronSpace
 
 LOCALIZER = "localizer"
-"""The method whose maps are t."""
+"""Name of the method whose maps hold t values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,19 +22,19 @@ class Network:
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neurons that the map covers.
     weights : ndarray of shape (n_neurons,)
-        Signed, in (layer, neuron) order.
+        Signed weights, in (layer, neuron) order.
     mask : ndarray of bool, shape (n_neurons,), optional
-        Which neurons belong to it; None until it is thresholded. All false is an empty network, and a result.
+        Members; None until the map is thresholded. All False is an empty network, which is a valid result.
     name : str
-        What tables call it.
+        Name in tables.
     fit_texts : frozenset of str
-        Hashes of the texts it was found in.
+        Hashes of the texts that the map was fitted on.
     kind : {"network", "union", "random", "control"}
-        What it is to an evaluation: only networks and unions get matched controls.
+        Role in an evaluation: only networks and unions get matched controls.
     stat : {"z", "t"}
-        What the map is shown as: z over neurons or, as for a localizer, whose 0 means no difference, its t.
+        Statistic that is displayed: z over neurons, or t for a localizer, where 0 means no difference.
     """
 
     space: NeuronSpace
@@ -56,20 +56,20 @@ class Network:
 
     @classmethod
     def from_img(cls, img: Img, space: NeuronSpace, name: str = "roi") -> "Network":
-        """Read a map that was drawn or picked in a viewer: its non-zero voxels are the members.
+        """Read a map that was drawn or selected in a viewer; its non-zero voxels are the members.
 
         Parameters
         ----------
         img : Nifti1Image or path
-            3D, on the grid of `space`.
+            3D image on the grid of `space`.
         space : NeuronSpace
-            The neurons.
+            Neurons that the image covers.
         name : str
-            What tables call it.
+            Name in tables.
         """
         weights = space.from_img(img)
         if weights.ndim == 2 and len(weights) != 1:
-            raise ValueError(f"The image has {len(weights)} volumes; one network is one volume. Give a 3D image.")
+            raise ValueError(f"The image has {len(weights)} volumes; a network has one volume. Pass a 3D image.")
         weights = weights.reshape(-1)
         return cls(space, weights, weights != 0, name)
 
@@ -77,23 +77,23 @@ class Network:
     def from_members(
         cls, space: NeuronSpace, members: np.ndarray, name: str = "network", kind: str = "network"
     ) -> "Network":
-        """Make a network of which only the members are known; every weight is 1."""
+        """Build a network from its members alone; all weights are 1."""
         members = np.asarray(members, dtype=bool)
         return cls(space, members.astype(np.float32), members, name, kind=kind)
 
     @property
     def members(self) -> np.ndarray:
-        """Which neurons belong to the network: bool, ``(n_neurons,)``.
+        """Members of the network: bool, ``(n_neurons,)``.
 
         Raises
         ------
         NotThresholdedError
-            If it has not been thresholded.
+            If the network has not been thresholded.
         """
         if self.mask is None:
             raise NotThresholdedError(
-                f"{self.name!r} is a map with a weight for every neuron; which belong to it is not decided. "
-                "Threshold first: networks.threshold(method='z', z=3.0)."
+                f"{self.name!r} is a map that has not been thresholded: it has a weight for every neuron, and no "
+                "members yet. Threshold first: networks.threshold(method='z', z=3.0)."
             )
         return self.mask
 
@@ -104,50 +104,50 @@ class Network:
 
     @property
     def img(self) -> nib.Nifti1Image:
-        """3D image of the weights; after a threshold, of the members' weights."""
+        """3D image of the weights; after thresholding, only the weights of members."""
         return self.space.to_img(
             self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate"
         )
 
     @property
     def z(self) -> np.ndarray:
-        """Weights z-scored over all neurons, ``(n_neurons,)``; of a map that is mostly 0, counted from 0."""
+        """Weights z-scored over all neurons, ``(n_neurons,)``; a map that is mostly 0 is scaled without centring."""
         return map_scores(self.weights[None])[0]
 
     @property
     def strength(self) -> np.ndarray:
-        """What images and pages show of the map, ``(n_neurons,)``: z, or t; see `stat`."""
+        """Values that images and pages display, ``(n_neurons,)``: z or t; see `stat`."""
         return self.z if self.stat == "z" else np.asarray(self.weights, dtype=np.float64)
 
     def neurons(self) -> pd.DataFrame:
-        """Table of the members: ``layer, neuron, weight, z`` (or ``t``), the largest absolute z (or t) first."""
-        places, strength = np.flatnonzero(self.members), self.strength
-        places = places[np.argsort(-np.abs(strength[places]), kind="stable")]
+        """Return the table of members: ``layer, neuron, weight, z`` (or ``t``), by decreasing ``|z|`` (or ``|t|``)."""
+        order, strength = np.flatnonzero(self.members), self.strength
+        order = order[np.argsort(-np.abs(strength[order]), kind="stable")]
         return pd.DataFrame(
             {
-                "layer": self.space.layer_of[places],
-                "neuron": self.space.neuron_of[places],
-                "weight": self.weights[places],
-                self.stat: strength[places],
+                "layer": self.space.layer_of[order],
+                "neuron": self.space.neuron_of[order],
+                "weight": self.weights[order],
+                self.stat: strength[order],
             }
         )
 
     def layer_profile(self) -> np.ndarray:
-        """Count the members in every layer, ``(n_layers,)``."""
+        """Count the members in each layer, ``(n_layers,)``."""
         return self.space.count_per_layer(self.members)
 
     def view(self, **options: Any) -> Any:
-        """Show the map in a notebook, as z or t: of the members, or of all neurons before a threshold.
+        """Show the map in a notebook as z or t, for members only or, before thresholding, for all neurons.
 
         Parameters
         ----------
         **options
-            As for `nilearn.plotting.view_img`, such as ``threshold=3``.
+            Options of `nilearn.plotting.view_img`, such as ``threshold=3``.
 
         Returns
         -------
         StatMapView
-            nilearn's: a notebook shows it, ``save_as_html(path)`` and ``open_in_browser()`` do elsewhere.
+            Viewer of nilearn, displayed by a notebook; elsewhere use ``save_as_html(path)`` or ``open_in_browser()``.
         """
         from lmri.space.plotting import view  # nilearn and matplotlib take seconds to load
 

@@ -28,21 +28,22 @@ class NetworkSet(Sequence[Network]):
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neurons that the maps cover.
     weights : ndarray of shape (n_networks, n_neurons)
-        Signed, in (layer, neuron) order.
+        Signed weights, in (layer, neuron) order.
     mask : ndarray of bool, shape (n_networks, n_neurons), optional
         Members; None until thresholded.
     method : str
-        Which decomposition made it; networks are named after it.
+        Name of the decomposition; networks are named after it.
     metrics : DataFrame
-        A row a map: what the decomposition says of each.
+        Metrics of the decomposition, one row per map.
     info : dict
-        Provenance: parameters, and after a threshold its method and values.
+        Provenance: parameters and, after thresholding, the method and values of the threshold.
     fit_texts : frozenset of str
-        Hashes of the texts the maps were found in.
+        Hashes of the texts that the maps were fitted on.
     null : SurrogateNull or callable, optional
-        What the same pipeline finds in surrogates, or a function without arguments that finds out; ``"fdr"`` needs it.
+        Null distribution of the same pipeline on surrogates, or a function without arguments that computes it; required
+        by ``"fdr"``.
     """
 
     space: NeuronSpace
@@ -58,25 +59,25 @@ class NetworkSet(Sequence[Network]):
         shape = (len(self.weights), self.space.n_neurons)
         for what, values in (("weights", self.weights), ("mask", self.mask)):
             if values is not None and values.shape != shape:
-                raise SpaceMismatchError(f"{what} have shape {values.shape}; {shape} are needed.")
+                raise SpaceMismatchError(f"{what} have shape {values.shape}; accepted is {shape}.")
         self.space.check_finite(self.weights, "The maps")
 
     @classmethod
     def from_estimator(cls, estimator: Any, space: NeuronSpace | None = None) -> "NetworkSet":
-        """Take the maps of a fitted decomposition: ours, nilearn's, or anything with ``components_img_``.
+        """Build a set from a fitted decomposition: of lmri, of nilearn, or any estimator with ``components_img_``.
 
         Parameters
         ----------
         estimator : object
-            Fitted.
+            Fitted estimator.
         space : NeuronSpace, optional
-            Needed if the estimator does not know it.
+            Neuron space; required if the estimator has none.
         """
         space = space or getattr(estimator, "space", None)
         if space is None:
             raise ValueError(
                 f"{type(estimator).__name__} does not know its neuron space. "
-                "Give it: NetworkSet.from_estimator(estimator, space=recording.space)."
+                "Pass it: NetworkSet.from_estimator(estimator, space=recording.space)."
             )
         if not hasattr(estimator, "components_img_"):
             raise ValueError(f"{type(estimator).__name__} is not fitted. Call fit(recording.imgs) first.")
@@ -92,55 +93,55 @@ class NetworkSet(Sequence[Network]):
 
     @property
     def stat(self) -> str:
-        """What the maps are shown as: ``"t"`` of a localizer, else ``"z"``."""
+        """Statistic that is displayed: ``"t"`` for a localizer, else ``"z"``."""
         return "t" if self.info.get("method") == LOCALIZER else "z"
 
     @property
     def strength(self) -> np.ndarray:
-        """What images and pages show of the maps, ``(n_networks, n_neurons)``: z over neurons, or t; see `stat`."""
+        """Values that images and pages display, ``(n_networks, n_neurons)``: z over neurons or t; see `stat`."""
         return map_scores(self.weights) if self.stat == "z" else np.asarray(self.weights, dtype=np.float64)
 
     @property
     def is_thresholded(self) -> bool:
-        """Whether members are decided."""
+        """Whether the maps have been thresholded."""
         return self.mask is not None
 
     @property
     def names(self) -> list[str]:
-        """Names of the networks, counted from 0 as `networks[0]` is."""
+        """Names of the networks, numbered from 0 like `networks[0]`."""
         return [f"{self.method}-{number:02d}" for number in range(len(self.weights))]
 
     @property
     def members(self) -> np.ndarray:
-        """Bool, ``(n_networks, n_neurons)``; raises `NotThresholdedError` before a threshold."""
+        """Members: bool, ``(n_networks, n_neurons)``; raises `NotThresholdedError` before thresholding."""
         if self.mask is None:
             raise NotThresholdedError(
-                "These maps have a weight for every neuron; which belong to each network is not decided. "
+                "These maps have not been thresholded: each has a weight for every neuron, and no members yet. "
                 "Threshold first: networks.threshold(method='z', z=3.0)."
             )
         return self.mask
 
     def threshold(self, method: str | None = None, **parameters: float) -> "NetworkSet":
-        """Decide which neurons belong to each network.
+        """Threshold the maps to determine the members of each network.
 
         Parameters
         ----------
         method : <names>, optional
-            See `lmri.thresholds`. By default ``"fdr"``, which is the only calibrated family, and ``"support"`` for
-            maps of dictionary learning, which are sparse as they are. If the surrogates that ``"fdr"`` needs were not
-            made yet, they are made now: it takes as long as several fits.
+            Threshold; see `lmri.thresholds`. By default ``"fdr"``, the only calibrated family, and ``"support"`` for
+            maps of dictionary learning, which are already sparse. If the surrogates that ``"fdr"`` needs have not been
+            computed yet, they are computed now, which takes as long as several fits.
         **parameters
             <parameters>.
 
         Returns
         -------
         NetworkSet
-            The same weights, with members. Networks may be empty.
+            Same weights, with members. Networks may be empty.
 
         Raises
         ------
         ValueError
-            If the threshold is unknown, or needs surrogates and there are no images to make them from.
+            If the threshold is unknown, or needs surrogates and there are no images to compute them from.
         """
         if method is None:
             method = "support" if self.info.get("method") == "dictlearning" else "fdr"
@@ -165,15 +166,15 @@ class NetworkSet(Sequence[Network]):
         null = self.null() if callable(self.null) else self.null
         if null is None:
             raise ValueError(
-                f"{self.method!r} comes without surrogates, which 'fdr' and 'fdr_set' need. Decompose again with them "
-                "(lmri decompose STUDY --n-surrogates 20 --name OTHER; in Python, NetworkSet.from_estimator of a "
-                "fitted estimator), or choose a descriptive threshold: --by z:3; in Python, "
+                f"{self.method!r} comes without surrogates, which 'fdr' and 'fdr_set' need. Decompose again with "
+                "surrogates (lmri decompose STUDY --n-surrogates 20 --name OTHER; in Python, NetworkSet.from_estimator "
+                "of a fitted estimator), or choose a descriptive threshold: --by z:3; in Python, "
                 "networks.threshold('z', z=3.0)."
             )
         return null
 
     def union(self) -> Network:
-        """Merge all networks: the neurons that belong to any, with their largest absolute weight."""
+        """Merge all networks: neurons that belong to any, each with the weight of largest absolute value."""
         largest = np.abs(self.weights).argmax(axis=0)
         weights = np.take_along_axis(self.weights, largest[None], axis=0)[0]
         return Network(
@@ -183,20 +184,20 @@ class NetworkSet(Sequence[Network]):
 
     @property
     def img(self) -> nib.Nifti1Image:
-        """4D image of the weights, a volume a network; after a threshold, of the members' weights."""
+        """4D image of the weights, one volume per network; after thresholding, only the weights of members."""
         return self.space.to_img(
             self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate"
         )
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a network: name, size, share of neurons, layers, and the decomposition's metrics."""
+        """Table with one row per network: name, size, share of neurons, layers, and metrics of the decomposition."""
         counts = self.space.count_per_layer(self.members)
         sizes = counts.sum(axis=1)
         layers = np.arange(self.space.n_layers)
         with np.errstate(invalid="ignore"):
             depth = (counts @ layers) / sizes
-        own = pd.DataFrame(
+        summary = pd.DataFrame(
             {
                 "network": self.names,
                 "n_neurons": sizes,
@@ -205,8 +206,8 @@ class NetworkSet(Sequence[Network]):
                 "mean_layer": depth,
             }
         )
-        extra = self.metrics.drop(columns=[name for name in self.metrics if name in own])
-        return pd.concat([own, extra.reset_index(drop=True)], axis=1)
+        extra = self.metrics.drop(columns=[name for name in self.metrics if name in summary])
+        return pd.concat([summary, extra.reset_index(drop=True)], axis=1)
 
     def plot(
         self,
@@ -217,25 +218,25 @@ class NetworkSet(Sequence[Network]):
         vmax: float | None = None,
         cmap: str = "RdBu_r",
     ) -> "Figure | None":
-        """Draw the maps as a mosaic, as z or t: a row a network, a column a layer; of members only after a threshold.
+        """Plot a mosaic of z or t maps, one row per network and one column per layer; members only if thresholded.
 
         Parameters
         ----------
-        axes, figure : matplotlib's, optional
-            Where to draw; by default in a new figure.
+        axes, figure : matplotlib Axes and Figure, optional
+            Axes and figure to draw in; by default a new figure.
         output_file : str or Path, optional
-            Where to save the figure, which is closed then.
+            File in which the figure is saved; the figure is then closed.
         title : str, optional
-            What stands above it.
+            Title of the figure.
         vmax : float, optional
-            Where the colours end; by default at the largest absolute value.
+            Limit of the colour scale; by default the largest absolute value.
         cmap : str
-            Any diverging one of matplotlib.
+            Diverging colour map of matplotlib.
 
         Returns
         -------
         Figure or None
-            None if it was saved, as in nilearn.
+            Figure; None if it was saved, as in nilearn.
         """
         from lmri.space.plotting import plot_maps  # matplotlib takes a second to load
 
@@ -286,7 +287,7 @@ NetworkSet.threshold.__doc__ = (
 
 
 def _null_of(estimator: Any) -> Callable[[], SurrogateNull] | None:
-    """Make surrogates when they are asked for, unless the estimator has been fitted again since."""
+    """Return a function that computes surrogates on demand, and raises if the estimator has been refitted since."""
     if not hasattr(estimator, "surrogate_null"):
         return None
     maps = estimator.components_
@@ -294,10 +295,10 @@ def _null_of(estimator: Any) -> Callable[[], SurrogateNull] | None:
     def null() -> SurrogateNull:
         if getattr(estimator, "components_", None) is not maps:
             raise ValueError(
-                "The estimator has been fitted again since these maps were taken from it, so its surrogates are not "
-                "theirs. Take the maps again: NetworkSet.from_estimator(estimator)."
+                "The estimator has been fitted again since these maps were taken from it, so its surrogates belong to "
+                "other maps. Take the maps again: NetworkSet.from_estimator(estimator)."
             )
-        made: SurrogateNull = estimator.surrogate_null()
-        return made
+        surrogates: SurrogateNull = estimator.surrogate_null()
+        return surrogates
 
     return null

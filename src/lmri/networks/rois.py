@@ -1,4 +1,4 @@
-"""Regions of interest: neurons that a person picked or drew, as a mask image, and as a network that can be lesioned."""
+"""Regions of interest: neurons selected or drawn by a user, stored as mask images and lesioned as networks."""
 
 import json
 import warnings
@@ -17,7 +17,7 @@ from lmri.space import Img, NeuronSpace
 from lmri.storage import Layout
 
 RESERVED = ("intact",)
-"""Names that scores have for something else."""
+"""Names reserved for other conditions of the scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,32 +27,32 @@ class RoiSet(NetworkSet):
     Parameters
     ----------
     labels : tuple of str
-        The names, one a region; all else is as for `NetworkSet`.
+        Names, one per region. All other parameters are inherited from `NetworkSet`.
     """
 
     labels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, regions: Sequence[Network]) -> "RoiSet":
-        """Put regions of one space together.
+        """Combine regions of the same space.
 
         Raises
         ------
         ValueError
-            If there is none, or two have one name.
+            If there is no region, or if two regions have the same name.
         """
-        labels = tuple(one.name for one in regions)
+        labels = tuple(region.name for region in regions)
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(
-                f"The regions are called {', '.join(labels) or 'nothing'}; at least one is needed, each with a name of "
-                "its own. Rename a file, or the name in the sidecar beside it."
+                f"The regions are named {', '.join(labels) or 'nothing'}; at least one is needed, with different "
+                "names. Rename a file, or edit the name in its sidecar."
             )
-        for one in regions[1:]:
-            regions[0].space.check_same(one.space, f"The region {one.name!r}")
+        for region in regions[1:]:
+            regions[0].space.check_same(region.space, f"The region {region.name!r}")
         weights, members = (
-            np.stack(arrays) for arrays in zip(*((one.weights, one.members) for one in regions), strict=True)
+            np.stack(arrays) for arrays in zip(*((region.weights, region.members) for region in regions), strict=True)
         )
-        texts = frozenset().union(*(one.fit_texts for one in regions))
+        texts = frozenset().union(*(region.fit_texts for region in regions))
         return cls(regions[0].space, weights, members, "-".join(labels), fit_texts=texts, labels=labels)
 
     @property
@@ -65,35 +65,35 @@ class RoiSet(NetworkSet):
 
 
 def read_roi(img: Img, space: NeuronSpace, name: str | None = None, fit_texts: frozenset[str] = frozenset()) -> Network:
-    """Read a region of interest: every voxel that is not 0 is one of its neurons.
+    """Read a region of interest; its non-zero voxels are the members.
 
-    Images of other software are taken if they lie on the grid of `space`, flipped or not. Where numbers are stored as
-    scaled integers, 0 may have become what is nearest to it: up to half a step counts as 0.
+    Images written by other software are accepted if they are on the grid of `space`, flipped or not. In images stored
+    as scaled integers, 0 may have been rounded to the nearest step: values up to half a step count as 0.
 
     Parameters
     ----------
     img : Nifti1Image or path
-        3D.
+        3D image.
     space : NeuronSpace
-        The neurons.
+        Neurons that the image covers.
     name : str, optional
-        What tables call it; by default what the sidecar says, else the name of the file without its ending.
+        Name in tables; by default the name in the sidecar, else the file name without its extension.
     fit_texts : frozenset of str
-        Hashes of the texts of which the region was drawn, if they are known.
+        Hashes of the texts that the region was drawn from, if they are known.
 
     Returns
     -------
     Network
-        With these members, and the weight 1 for each.
+        Network with these members; each has the weight 1.
 
     Raises
     ------
     SpaceMismatchError
-        If the grid is another one, or the image says that it is of other neurons.
+        If the grid differs, or if the metadata of the image name other neurons.
     NonFiniteError
-        If a voxel holds NaN or infinity.
+        If a voxel is NaN or infinite.
     ValueError
-        If it is empty, has several volumes, or holds a voxel that is no neuron.
+        If the region is empty, has several volumes, or covers a voxel without a neuron.
 
     Examples
     --------
@@ -111,32 +111,32 @@ def read_roi(img: Img, space: NeuronSpace, name: str | None = None, fit_texts: f
     if len(bad):
         raise NonFiniteError(
             f"{what} holds {data[tuple(bad[0])]} at voxel {tuple(map(int, bad[0]))} ({len(bad)} such voxels in all). "
-            "Whether these neurons are meant is not known: set them to 0 or 1."
+            "It is not known whether these neurons belong to the region. Set them to 0 or 1."
         )
-    chosen = (np.abs(data) > _half_step(original)).reshape(-1, order="F")
-    outside = np.flatnonzero(chosen & ~space.inside)
+    is_member = (np.abs(data) > _half_step(original)).reshape(-1, order="F")
+    outside = np.flatnonzero(is_member & ~space.inside)
     if len(outside):
-        x, y, z = (int(one) for one in np.unravel_index(outside[0], space.shape, order="F"))
+        x, y, z = (int(index) for index in np.unravel_index(outside[0], space.shape, order="F"))
         raise ValueError(
-            f"{what} is not 0 at voxel ({x}, {y}, {z}), which is no neuron: layer {z} has {space.widths[z]} of them "
-            f"({len(outside)} such voxels in all). Set them to 0; the mask image in sub-*/func shows which are."
+            f"{what} is not 0 at voxel ({x}, {y}, {z}), which holds no neuron: layer {z} has {space.widths[z]} neurons "
+            f"({len(outside)} such voxels in all). Set them to 0; the mask image in sub-*/func shows valid voxels."
         )
-    members = chosen[space.inside]
+    members = is_member[space.inside]
     if not members.any():
-        raise ValueError(f"{what} is 0 everywhere: no neuron is chosen. Draw at least one.")
-    found = Network.from_members(space, members, check_label(name or _name_of(img)))
-    return Network(space, found.weights, found.mask, found.name, fit_texts)
+        raise ValueError(f"{what} is 0 everywhere: it selects no neuron. Draw at least one.")
+    network = Network.from_members(space, members, check_label(name or _name_of(img)))
+    return Network(space, network.weights, network.mask, network.name, fit_texts)
 
 
 def _data_of(img: nib.Nifti1Image, what: str) -> np.ndarray:
     if img.ndim == 4 and img.shape[3] != 1:
-        raise ValueError(f"{what} has {img.shape[3]} volumes; a region is one. Save one volume of it as a 3D image.")
+        raise ValueError(f"{what} has {img.shape[3]} volumes; a region has one. Save one volume as a 3D image.")
     try:
         data = np.asarray(img.dataobj)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{what} cannot be read to its end ({error}). It was cut short: save it again.") from error
+        raise ValueError(f"{what} cannot be read to its end ({error}). It is truncated. Save it again.") from error
     if data.dtype.kind not in "biuf":
-        raise ValueError(f"{what} holds {data.dtype}; accepted are images of numbers, such as a mask of 0 and 1.")
+        raise ValueError(f"{what} holds {data.dtype}; accepted are numeric images, such as a mask of 0 and 1.")
     return data.reshape(img.shape[:3])
 
 
@@ -147,35 +147,35 @@ def _half_step(img: nib.Nifti1Image) -> float:
 
 
 def _check_neurons(loaded: nib.Nifti1Image, img: Img, space: NeuronSpace, what: str) -> None:
-    """Refuse an image of other neurons that has the same grid by chance, as far as it says so."""
+    """Raise an error if the metadata of an image name other neurons, although its grid is the same."""
     for extension in loaded.header.extensions if hasattr(loaded.header, "extensions") else ():
         try:
             content = json.loads(extension.get_content())["lmri"]
-            said = NeuronSpace.from_dict(content)
+            named_space = NeuronSpace.from_dict(content)
         except (ValueError, LookupError, TypeError):
-            continue  # a comment of someone else's
-        space.check_same(said, what)
+            continue  # a header extension of other software
+        space.check_same(named_space, what)
     about = _about(img)
     site, geometry = about.get("site"), about.get("geometry")
     if site not in (None, space.site) or geometry not in (None, space.geometry):
         raise SpaceMismatchError(
-            f"{what} is of neurons at {site}, as the sidecar beside it says; needed are {space.describe()}. "
+            f"{what} belongs to neurons at {site} according to its sidecar; accepted are {space.describe()}. "
             f"Choose the site: --site {site}."
         )
-    weights, own = about.get("weights"), space.model.fingerprint if space.model else None
-    if None not in (weights, own) and weights != own:
+    weights, fingerprint = about.get("weights"), space.model.fingerprint if space.model else None
+    if None not in (weights, fingerprint) and weights != fingerprint:
         warnings.warn(
-            f"{what} was picked in a model with other weights ({weights}; here {own}): the same places, not the same "
-            "neurons.",
+            f"{what} was selected in a model with other weights ({weights}; here {fingerprint}). The positions are the "
+            "same, the neurons are not.",
             OtherWeightsWarning,
             stacklevel=4,
         )
 
 
 def _about(img: Img) -> dict[str, Any]:
-    """Read the sidecar beside an image; empty if there is none."""
-    beside = storage.sidecar(Path(img)) if isinstance(img, str | Path) else None
-    about = storage.read_json(beside) if beside is not None and beside.is_file() else {}
+    """Read the sidecar of an image; return an empty dictionary if there is none."""
+    sidecar = storage.sidecar(Path(img)) if isinstance(img, str | Path) else None
+    about = storage.read_json(sidecar) if sidecar is not None and sidecar.is_file() else {}
     return about if isinstance(about, dict) else {}
 
 
@@ -187,17 +187,17 @@ def _name_of(img: Img) -> str:
 
 
 def check_label(name: str) -> str:
-    """Return `name` if conditions can be called so, else raise `ValueError`."""
+    """Return `name` if it is accepted as the name of a condition, else raise `ValueError`."""
     if not name.strip() or not name.isprintable() or "/" in name or name in RESERVED:
         raise ValueError(
-            f"A region of interest cannot be called {name!r}: accepted are printable names without '/', and not "
-            f"{', '.join(map(repr, RESERVED))}. Rename the file, or the name in the sidecar beside it."
+            f"A region of interest cannot be named {name!r}; accepted are printable names without '/', except "
+            f"{', '.join(map(repr, RESERVED))}. Rename the file, or edit the name in its sidecar."
         )
     return name
 
 
 def site_of(img: Img) -> str | None:
-    """Name the site that an image says it is of; None if it does not say."""
+    """Return the site named in the sidecar of an image; None if it names none."""
     site = _about(img).get("site")
     return site if isinstance(site, str) else None
 
@@ -206,69 +206,69 @@ def site_of(img: Img) -> str | None:
 
 
 def members_of(space: NeuronSpace, neurons: Iterable[Sequence[int]]) -> np.ndarray:
-    """Turn pairs of layer and neuron into members: bool, ``(n_neurons,)``.
+    """Convert pairs of layer and neuron to members: bool, ``(n_neurons,)``.
 
     Raises
     ------
     IndexError
-        If there is no such layer or neuron.
+        If a layer or neuron does not exist.
     TypeError
-        If one is not a pair of whole numbers.
+        If an entry is not a pair of integers.
     ValueError
-        If there is none.
+        If no neuron is given.
     """
     members = np.zeros(space.n_neurons, dtype=bool)
     for pair in neurons:
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or any(type(one) is not int for one in pair):
-            raise TypeError(f"A neuron is {pair!r}; accepted is a pair of whole numbers, [layer, neuron].")
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or any(type(number) is not int for number in pair):
+            raise TypeError(f"A neuron is {pair!r}; accepted is a pair of integers, [layer, neuron].")
         members[space.index(*pair)] = True
     if not members.any():
-        raise ValueError("No neuron was chosen; a region needs at least one.")
+        raise ValueError("No neuron was selected; a region needs at least one.")
     return members
 
 
 def save(layout: Layout, space: NeuronSpace, name: str, members: np.ndarray) -> Path:
-    """Save neurons as a region of interest of a study: an image of 0 and 1, and a sidecar.
+    """Save neurons as a region of interest of a study: a mask image and a sidecar.
 
     Parameters
     ----------
     layout : Layout
-        Of the study.
+        Folders of the study.
     space : NeuronSpace
-        The neurons.
+        Neurons of the region.
     name : str
-        As entries have them; also the name of its condition in scores.
+        Name of the region, as of other entries; also the name of its condition in scores.
     members : ndarray of bool, shape (n_neurons,)
-        At least one.
+        Neurons of the region, at least one.
 
     Returns
     -------
     Path
-        The image.
+        Path of the image.
 
     Raises
     ------
     EntryExistsError
-        If there is a region of this name.
+        If a region of this name exists.
     """
     path = layout.roi(space.site, check_label(name))
-    beside = storage.sidecar(path)
+    sidecar = storage.sidecar(path)
     if not members.any():
         raise ValueError(f"{name!r} has no neuron; a region needs at least one.")
-    names = [one.name.removesuffix(".nii.gz") for one in layout.rois() if one.parent == path.parent]
+    names = [roi.name.removesuffix(".nii.gz") for roi in layout.rois() if roi.parent == path.parent]
     storage.check_new_name(name, names, f"region of interest at {space.site}")
     busy = f"Another region is being saved in {path.parent}. Try again."
-    # A lock of its own: a recording that goes on for hours holds that of the study.
+    # A separate lock, because a recording holds the lock of the study for hours.
     with storage.locked(path.parent / storage.LOCK, busy, wait=5):
-        if path.exists() or path.is_symlink() or beside.exists():
+        if path.exists() or path.is_symlink() or sidecar.exists():
             raise EntryExistsError(
-                f"There is a region {name!r} at {space.site} already ({path}). Nothing was overwritten: choose "
-                "another name, or delete it."
+                f"A region {name!r} already exists at {space.site} ({path}). It was not overwritten. Choose another "
+                "name, or delete it."
             )
         storage.save_img(space.to_img(members), path)
-        # Last, because by this file a region is whole.
+        # Written last: a region is complete once its sidecar exists.
         storage.write_json(
-            beside,
+            sidecar,
             {
                 "name": name,
                 "site": space.site,
@@ -289,13 +289,13 @@ class StoredRoi:
     Parameters
     ----------
     path : Path
-        The image.
+        Path of the image.
     name, site : str
-        Which it is.
+        Name and site of the region.
     n_neurons : int
-        How many.
+        Number of neurons.
     problem : str
-        Why it cannot be taken; empty if it can.
+        Reason why the region cannot be used; empty if it can.
     """
 
     path: Path
@@ -306,7 +306,7 @@ class StoredRoi:
 
 
 def stored(layout: Layout) -> list[StoredRoi]:
-    """List the regions of interest of a study, by site and name; also those that cannot be taken, with the reason."""
+    """List the regions of interest of a study by site and name, including unusable ones with the reason."""
     return [_stored(layout, path) for path in layout.rois() if not path.name.startswith(".")]
 
 
@@ -315,13 +315,13 @@ def _stored(layout: Layout, path: Path) -> StoredRoi:
     try:
         root = layout.root.resolve()
         if not (path.resolve().is_relative_to(root) and storage.sidecar(path).resolve().is_relative_to(root)):
-            raise StudyError("it leads out of the study. Put the file itself in its place")
+            raise StudyError("the link leads out of the study. Replace it by the file itself")
         about = storage.read_json(storage.sidecar(path))
-        found = StoredRoi(path, str(about["name"]), str(about["site"]), int(about["n_neurons"]))
-        if layout.roi(found.site, found.name) != path:
-            raise StudyError(f"its sidecar is of {found.name!r} at {found.site}")
+        roi = StoredRoi(path, str(about["name"]), str(about["site"]), int(about["n_neurons"]))
+        if layout.roi(roi.site, roi.name) != path:
+            raise StudyError(f"its sidecar names {roi.name!r} at {roi.site}")
         if storage.file_hash(path) != about["sha256"]:
-            raise StudyError("it was changed since it was saved; lmri lesion --roi takes it as it is now")
+            raise StudyError("the image was changed since it was saved; lmri lesion --roi uses the changed image")
     except (OSError, ValueError, LookupError, TypeError) as error:
         return StoredRoi(path, name, site, 0, f"Region {name!r} at {site}: {error}.")
-    return found
+    return roi

@@ -1,4 +1,4 @@
-"""Network sets as entries of a study, and the time courses of the decomposition that they come from."""
+"""Network sets as entries of a study, and the time courses of their decomposition."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,12 +24,12 @@ _TABLE_OF_MEMBERS = ("network", "n_neurons", "share", "n_positive", "mean_layer"
 
 
 def names(name: str, n: int) -> list[str]:
-    """Names of the networks of a set, counted from 0."""
+    """Return the names of the networks of a set, numbered from 0."""
     return [f"{name}-{number:02d}" for number in range(n)]
 
 
 def write_networks(file: File, networks: NetworkSet, name: str) -> None:
-    """Write weights and members, maps of z (or t) for viewers (4D, and 3D one by one), and tables."""
+    """Write weights, members, z (or t) maps for viewers (one 4D image, and one 3D image per network), and tables."""
     space, stat = networks.space, networks.stat
     table = networks.table.assign(network=names(name, len(networks)))
     shown = np.where(networks.members, networks.strength, 0)
@@ -39,7 +39,9 @@ def write_networks(file: File, networks: NetworkSet, name: str) -> None:
     for number, volume in enumerate(shown):
         storage.save_img(space.to_img(volume, stat), file(f"network-{number:02d}_stat-{stat}_statmap.nii.gz"))
     storage.write_table(file("networks.tsv"), table)
-    neurons = [one.neurons().assign(network=label) for one, label in zip(networks, table["network"], strict=True)]
+    neurons = [
+        network.neurons().assign(network=label) for network, label in zip(networks, table["network"], strict=True)
+    ]
     storage.write_table(file("neurons.tsv"), pd.concat(neurons)[["network", "layer", "neuron", "weight", stat]])
 
 
@@ -56,24 +58,26 @@ def read_networks(
 
 
 def check_rows(path: Path, table: pd.DataFrame, n_maps: int) -> None:
-    """Refuse a table that has not one row per map."""
+    """Raise `StudyError` if a table does not have one row per map."""
     if len(table) != n_maps:
-        raise StudyError(f"{path} has {len(table)} rows for {n_maps} maps: it was cut short. Make the entry again.")
+        raise StudyError(
+            f"{path} has {len(table)} rows for {n_maps} maps: the file is truncated. Compute the entry again."
+        )
 
 
 def read_time_courses(file: File, corpus: str, run: int, n_volumes: int) -> pd.DataFrame:
-    """Read the time courses of one run: a row a volume, a column a network.
+    """Read the time courses of one run, with one row per volume and one column per network.
 
     Raises
     ------
     StudyError
-        If there are more or fewer rows than volumes.
+        If the number of rows is not the number of volumes.
     """
     path = file(mixing_suffix(corpus, run))
     table = storage.read_table(path)
     if len(table) != n_volumes:
         raise StudyError(
-            f"{path} has {len(table)} rows, and run {run} of {corpus!r} has {n_volumes} volumes. Decompose again, "
+            f"{path} has {len(table)} rows, but run {run} of {corpus!r} has {n_volumes} volumes. Decompose again "
             "under another name."
         )
     return table
@@ -86,7 +90,7 @@ def mixing_suffix(corpus: str, run: int) -> str:
 
 @dataclass(frozen=True)
 class DecompositionInputs:
-    """What a decomposition was computed from.
+    """Inputs of a decomposition.
 
     Parameters
     ----------
@@ -111,12 +115,12 @@ class DecompositionInputs:
 
 @dataclass(frozen=True)
 class NetworksInputs:
-    """What a network set was computed from.
+    """Inputs of a network set.
 
     Parameters
     ----------
     decomposition : str
-        Name of the decomposition, at the same site.
+        Name of the decomposition at the same site.
     decomposition_sha256 : str
         Digest of the decomposition.
     """
@@ -131,38 +135,38 @@ class NetworksInputs:
 
 
 class NetworksCodec(Codec[NetworkSet]):
-    """Thresholded network sets."""
+    """Codec of thresholded network sets."""
 
     kind = NETWORKS
     opens_sources = True
 
     def references(self, entry: Entry) -> list[Reference]:
-        """List the decomposition."""
+        """Return the reference to the decomposition."""
         inputs = NetworksInputs.of(entry)
         return [Reference(DECOMPOSITIONS, inputs.decomposition, entry.site, inputs.decomposition_sha256)]
 
     def read(self, store: Store, entry: Entry) -> NetworkSet:
-        """Read weights, members and metrics, with the labels as they are now."""
+        """Read weights, members and metrics, with the current labels."""
         source = source_of(store, entry)
         info = {**source.results, **store.seconds(source.name, source.site), "threshold": entry.parameters}
         fit_texts = store.fit_texts(DecompositionInputs.of(source).corpora)
-        found = read_networks(store.file_of(entry), store.space(entry.site), entry.name, info, fit_texts)
-        return labelled(store.layout, found, source)
+        networks = read_networks(store.file_of(entry), store.space(entry.site), entry.name, info, fit_texts)
+        return labelled(store.layout, networks, source)
 
 
 NETWORKS_CODEC = NetworksCodec()
 
 
 def source_of(store: Store, networks: Entry) -> Entry:
-    """Find the decomposition that a stored network set comes from."""
+    """Return the decomposition of a stored network set."""
     return store.find(DECOMPOSITIONS, NetworksInputs.of(networks).decomposition, networks.site)
 
 
 def labelled(layout: Layout, networks: NetworkSet, decomposition: Entry) -> NetworkSet:
-    """Add the labels of a decomposition's networks to their metrics, where there are any."""
-    found = labels.of(layout, decomposition)
-    own = names(decomposition.name, len(networks))
-    return replace(networks, metrics=labels.joined(networks.metrics, own, found)) if len(found) else networks
+    """Add the labels of the networks of a decomposition to their metrics, if there are any."""
+    table = labels.of(layout, decomposition)
+    source_names = names(decomposition.name, len(networks))
+    return replace(networks, metrics=labels.joined(networks.metrics, source_names, table)) if len(table) else networks
 
 
 def save_networks(store: Store, networks: NetworkSet, decomposition: str, name: str | None = None) -> Entry:
@@ -176,12 +180,12 @@ def save_networks(store: Store, networks: NetworkSet, decomposition: str, name: 
     maps = np.atleast_2d(store.space(site).from_img(store.file_of(source)("components.nii.gz")))
     if maps.shape != networks.weights.shape or not np.allclose(maps, networks.weights, rtol=1e-4, atol=1e-6):
         raise ValueError(
-            f"These networks are not the maps of the decomposition {decomposition!r} at {site}. Save the "
-            "decomposition that they come from under another name first, and name that one."
+            f"These networks are not the maps of the decomposition {decomposition!r} at {site}. Save "
+            "their own decomposition under another name first, and pass that name."
         )
     inputs = {"decomposition": decomposition, "decomposition_sha256": source.digest}
     counts = {"n_networks": len(networks), "n_empty": int((sizes == 0).sum())}
-    hint = f"make a second set of the same maps (lmri threshold STUDY {decomposition} --by ... --name OTHER)"
+    hint = f"threshold the same maps as a second set (lmri threshold STUDY {decomposition} --by ... --name OTHER)"
 
     def write(folder: Path) -> None:
         write_networks(store.file(site, name, folder), networks, name)
@@ -203,5 +207,5 @@ def time_courses(
 
 
 def corpora_of(store: Store, networks: str, site: str) -> list[str]:
-    """Name the corpora that stored networks were found in."""
+    """List the corpora that stored networks were fitted on."""
     return list(DecompositionInputs.of(source_of(store, store.find(NETWORKS, networks, site))).corpora)

@@ -1,4 +1,4 @@
-"""Regions of interest of a study: from image files to a set of networks, and to the parameters that name them."""
+"""Regions of interest of a study: conversion of image files to a network set and to stored parameters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,45 +17,56 @@ def open_rois(store: Store, paths: Sequence[str | Path], site: str | None = None
     Parameters
     ----------
     store : Store
-        Study of the neurons. All its fitted texts count as texts that the regions were drawn from.
+        Study of the neurons. The regions are assumed to be drawn from all its texts of the split "fit".
     paths : sequence of str or Path
         Images, one per region.
     site : str, optional
-        Site of the neurons; by default the site that the images name, else the only site that was recorded.
+        Site of the neurons; by default the site named by the images, else the only recorded site.
     """
     images = [Path(path) for path in paths]
-    named = {one for one in map(site_of, images) if one is not None}
+    named = {image_site for image_site in map(site_of, images) if image_site is not None}
     space = store.space(site or (named.pop() if len(named) == 1 else None))
-    texts = [one.texts for one in store.recordings()]
+    texts = [recording.texts for recording in store.recordings()]
     fitted = frozenset(sha for table in texts for sha in table.loc[table["split"] == "fit", "sha256"])
-    found = RoiSet.of([read_roi(path, space, fit_texts=fitted) for path in images])
+    regions = RoiSet.of([read_roi(path, space, fit_texts=fitted) for path in images])
     about = [
-        {"name": one.name, "path": _place(store, path), "sha256": file_hash(path), "n_neurons": one.n_neurons}
-        for one, path in zip(found, images, strict=True)
+        {
+            "name": roi.name,
+            "path": _relative_path(store, path),
+            "sha256": file_hash(path),
+            "n_neurons": roi.n_neurons,
+        }
+        for roi, path in zip(regions, images, strict=True)
     ]
     return RoiSet(
-        space, found.weights, found.mask, found.method, info={"rois": about}, fit_texts=fitted, labels=found.labels
+        space,
+        regions.weights,
+        regions.mask,
+        regions.method,
+        info={"rois": about},
+        fit_texts=fitted,
+        labels=regions.labels,
     )
 
 
-def _place(store: Store, path: Path) -> str:
-    """Write the place of a file relative to the study, or its name alone: no result may depend on a folder."""
+def _relative_path(store: Store, path: Path) -> str:
+    """Return the path of a file relative to the study, or its name alone: no result may depend on a folder."""
     root, full = store.root.resolve(), path.resolve()
     return full.relative_to(root).as_posix() if full.is_relative_to(root) else path.name
 
 
 def lesion_targets(networks: NetworkSet) -> list[Network]:
-    """List the networks that are lesioned: each network and their union; a single region without a union."""
+    """List the networks to lesion: each network and their union; no union for a single region."""
     return [*networks] if isinstance(networks, RoiSet) and len(networks) == 1 else [*networks, networks.union()]
 
 
 def roi_parameters(networks: NetworkSet) -> dict[str, Any]:
-    """Return the parameters that name regions and their files; none for other networks."""
+    """Return the parameters that name regions and their files; empty for other networks."""
     return {"rois": networks.info["rois"]} if isinstance(networks, RoiSet) else {}
 
 
 def roi_words(networks: NetworkSet) -> dict[str, Any]:
-    """Return the parameters that name regions in words, for a write-up; none for other networks."""
+    """Return the parameters that name regions in words, for a write-up; empty for other networks."""
     rois = roi_parameters(networks).get("rois", [])
-    words = [f"{one['name']} ({one['path']}, {one['n_neurons']} neurons)" for one in rois]
+    words = [f"{roi['name']} ({roi['path']}, {roi['n_neurons']} neurons)" for roi in rois]
     return {"rois": ", ".join(words)} if words else {}

@@ -1,4 +1,4 @@
-"""Time courses as people look at them: in standard deviations, at their two ends, and in the text around a volume."""
+"""Time courses for display: z-scores, extreme volumes, and the text around a volume."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -8,46 +8,46 @@ import numpy as np
 import pandas as pd
 
 CONTEXT = 8
-"""Volumes of the same text that are shown on either side of one."""
+"""Number of volumes of context that are displayed on either side of a volume, within the same text."""
 
 
 def scaled(courses: Sequence[np.ndarray]) -> np.ndarray:
-    """Put the runs of time courses behind each other, and z-score each course over all of them together.
+    """Concatenate the time courses of all runs, and z-score each over the concatenated volumes.
 
     Parameters
     ----------
     courses : sequence of ndarray of shape (n_volumes, n_networks)
-        One a run.
+        Time courses, one array per run.
 
     Returns
     -------
     ndarray of shape (n_volumes in all, n_networks)
-        Standard deviations from the mean; 0 of a course that does not vary.
+        Z-scores; 0 for a constant time course.
     """
-    stacked = np.concatenate([np.asarray(one, dtype=float) for one in courses])
+    stacked = np.concatenate([np.asarray(course, dtype=float) for course in courses])
     varies = stacked.min(axis=0) != stacked.max(axis=0)  # the sd of a constant is not always 0
     centred = stacked - stacked.mean(axis=0)
     return np.divide(centred, stacked.std(axis=0), out=np.zeros_like(stacked), where=varies)
 
 
 def ends(values: np.ndarray, n: int) -> dict[str, list[int]]:
-    """Find the places of the `n` highest and of the `n` lowest values.
+    """Find the indices of the `n` highest and the `n` lowest values.
 
-    Which end is the positive one follows from the sign of a map, and that is often a matter of convention: one end
-    alone would be half of what there is to see.
+    Both are returned because the sign of a map is often arbitrary: the highest values alone would be only half of the
+    information.
 
     Parameters
     ----------
     values : ndarray of shape (n_values,)
-        Of equal ones, the first is taken; values that are none are left out.
+        Values of a time course. The first of equal values is taken; NaN is ignored.
     n : int
-        Of either end.
+        Number of indices per side.
 
     Returns
     -------
     dict of str to list of int
-        ``highest`` and ``lowest``, the most extreme first; no place is in both, and none is in either if all values
-        are the same.
+        ``highest`` and ``lowest``, the most extreme first. No index is in both lists, and both are empty if all values
+        are equal.
 
     Examples
     --------
@@ -59,11 +59,11 @@ def ends(values: np.ndarray, n: int) -> dict[str, list[int]]:
         return {"highest": [], "lowest": []}
     highest = known[np.argsort(-values[known], kind="stable")[:n]].tolist()
     lowest = known[np.argsort(values[known], kind="stable")[: 2 * n]].tolist()
-    return {"highest": highest, "lowest": [place for place in lowest if place not in highest][:n]}
+    return {"highest": highest, "lowest": [index for index in lowest if index not in highest][:n]}
 
 
 def text_bounds(text_ids: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Find the volume at which each text of a run begins, and the number of volumes.
+    """Return the first volume of each text of a run, followed by the number of volumes.
 
     Examples
     --------
@@ -75,14 +75,14 @@ def text_bounds(text_ids: Sequence[str] | np.ndarray) -> np.ndarray:
 
 
 class RunText:
-    """The texts of a run, from which volumes are cut out.
+    """Texts of a run, from which the context of a volume is extracted.
 
     Parameters
     ----------
     events : DataFrame
-        Of one run, a row a volume.
+        Events of one run, one row per volume.
     texts : mapping from str to str
-        The text of every ``text_id``.
+        Texts by ``text_id``.
     """
 
     def __init__(self, events: pd.DataFrame, texts: Mapping[str, str]) -> None:
@@ -93,9 +93,9 @@ class RunText:
         self.texts = texts
 
     def around(self, volume: int) -> tuple[str, str, str]:
-        """Give what stands before, at and after a volume, counted from 0: never of another text.
+        """Return the text before, at and after a volume (counted from 0), all from the same text.
 
-        Where a tokenizer cannot tell where its tokens stand, these are the tokens.
+        If the tokenizer provides no character offsets, tokens joined by blanks are returned instead.
         """
         number = int(np.searchsorted(self.bounds, volume, side="right")) - 1
         first = max(int(self.bounds[number]), volume - CONTEXT)
@@ -109,10 +109,10 @@ class RunText:
 
 
 def check_runs(time_courses: Sequence[Any]) -> list[np.ndarray]:
-    """Return the time courses of all runs as arrays, or raise `ValueError` if they are not usable."""
+    """Convert the time courses of all runs to arrays, or raise `ValueError` if they are invalid."""
     courses = [np.asarray(course, dtype=np.float64) for course in time_courses]
     if not courses:
-        raise ValueError("time_courses is empty; give one array (n_volumes, n_networks) a run.")
+        raise ValueError("time_courses is empty; pass one array (n_volumes, n_networks) per run.")
     for run, course in enumerate(courses, start=1):
         if course.ndim != 2 or not len(course) or course.shape[1] != courses[0].shape[-1]:
             raise ValueError(
@@ -120,27 +120,27 @@ def check_runs(time_courses: Sequence[Any]) -> list[np.ndarray]:
                 "the same networks in every run."
             )
         if not np.isfinite(course).all():
-            raise ValueError(f"The time courses of run {run} hold NaN or infinity. Decompose again.")
+            raise ValueError(f"The time courses of run {run} contain NaN or infinite values. Decompose again.")
     return courses
 
 
 def split_by_text(courses: list[np.ndarray], texts: Sequence[Sequence[str]]) -> list[tuple[str, np.ndarray]]:
-    """Cut runs into texts: the id of each text with its part of the time courses, in order."""
+    """Split runs into texts; return the id of each text and its part of the time courses, in order."""
     if len(texts) != len(courses) or any(len(a) != len(b) for a, b in zip(texts, courses, strict=True)):
         raise ValueError(
-            f"texts have {[len(one) for one in texts]} volumes and the time courses {[len(one) for one in courses]}. "
-            "Give the id of the text of every volume, run by run: [table['text_id'] for table in recording.events]."
+            f"texts have {list(map(len, texts))} volumes and the time courses {list(map(len, courses))}. "
+            "Pass the text id of every volume for each run: [table['text_id'] for table in recording.events]."
         )
-    found: dict[str, np.ndarray] = {}
+    parts: dict[str, np.ndarray] = {}
     for run, (course, ids) in enumerate(zip(courses, texts, strict=True), start=1):
         names = np.asarray(ids, dtype=str)
         bounds = np.flatnonzero(np.r_[True, names[1:] != names[:-1], True])
         for first, last in itertools.pairwise(bounds):
             text = str(names[first])
-            if text in found:
+            if text in parts:
                 raise ValueError(
-                    f"The text {text!r} comes again in run {run}. The volumes of a text follow each other within one "
-                    "run, and its id is its own: rename those of one corpus."
+                    f"The text {text!r} is repeated in run {run}. The volumes of a text must be consecutive within one "
+                    "run, and text ids must be unique. Rename the text ids of one corpus."
                 )
-            found[text] = course[first:last]
-    return list(found.items())
+            parts[text] = course[first:last]
+    return list(parts.items())

@@ -1,11 +1,11 @@
-"""Annotation: what a network is, told from its time course: tokens, kinds of text, features, and a suggested label.
+"""Annotation of networks from their time courses: tokens, kinds of text, features, and a suggested label.
 
-A *text* is the unit of all inference here; tokens never are. Time courses come as arrays ``(n_volumes, n_networks)``,
-one a run, with the table of events of each run, a row a volume. They are z-scored over all volumes, so that effects are
-in standard deviations of a network's own time course.
+The unit of all inference is the *text*, never the token. Time courses are arrays ``(n_volumes, n_networks)``, one per
+run, with a table of events per run, one row per volume. Time courses are z-scored over all volumes, so that effects are
+in standard deviations of the time course of a network.
 
-What is exchanged under a null hypothesis is always whole: a text's time course stays as it is, and so do a text's
-tokens. The null breaks only which of them belong together (see `enrichment` and `decode`).
+Permutations exchange whole texts: the time course of a text stays intact, and so do its tokens. Only the assignment of
+time courses to texts is permuted (see `enrichment` and `decode`).
 """
 
 import lazy_loader as _lazy

@@ -1,4 +1,4 @@
-"""Decoding: which features of tokens can be read off a network's time course, in texts that are held out."""
+"""Decoding of token features from the time course of a network, in held-out texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ from lmri.networks.annotation.features import correlation, token_features
 from lmri.networks.annotation.reading import (
     Null,
     Reading,
-    backwards,
     check_permutations,
-    exchanged,
+    exchange_time_courses,
     gather,
     is_floor_too_high,
     network_names,
     permutations_needed,
+    reverse_time_courses,
     without_position,
 )
 from lmri.networks.thresholds import q_values
@@ -43,42 +43,43 @@ def decode(
     random_state: int = 0,
     n_folds: int = 5,
 ) -> pd.DataFrame:
-    """Decode simple features of tokens from the time course of one network at a time, in texts that are held out.
+    """Decode simple token features from the time course of one network at a time, in held-out texts.
 
-    The predictors are the time course and its absolute value, around the mean of each text. Ridge regression
-    (``alpha=1``) is fitted on four fifths of the texts (`GroupKFold`, texts are the groups) and predicts the others;
-    ``r`` is the correlation of prediction and feature within each of these texts, averaged over texts. For features
-    that are there or not, ``score`` is the area under the ROC curve of a logistic regression in the same folds, within
-    each text that has both, averaged over texts; ``p`` is of ``r`` for all of them.
+    The predictors are the time course and its absolute value, centred within each text. Ridge regression (``alpha=1``)
+    is fitted with cross-validation over texts (`GroupKFold` with texts as groups, by default on four fifths of the
+    texts). ``r`` is the correlation of prediction and feature within each held-out text, averaged over texts. For
+    binary features, ``score`` is the area under the ROC curve of a logistic regression in the same folds, within each
+    text that has both values, averaged over texts. ``p`` refers to ``r`` for all features.
 
-    The null refits everything with other time courses. For all features but position these are exchanged among texts
-    of the same kind, as in `enrichment`, after the course over positions that all texts share is taken out: a feature
-    that follows position, or kind, is not found for that reason. For position itself the time course of each text is
-    read forwards or backwards at random: under the null hypothesis, a time course that is stationary within texts, both
-    are alike.
+    For the null, all regressions are refitted with permuted time courses. For all features except position, time
+    courses are exchanged among texts of the same kind, as in `enrichment`, after the mean time course over positions
+    that all texts share is regressed out: a feature is not significant merely because it follows position or kind. For
+    position, the time course of each text is reversed at random: under the null hypothesis of a time course that is
+    stationary within texts, both directions are exchangeable.
 
     Parameters
     ----------
     time_courses : list of ndarray of shape (n_volumes, n_networks)
-        One a run.
+        Time courses, one array per run.
     events : list of DataFrame
-        One a run, a row a volume. Without a column ``surprisal`` that feature is not there.
+        Events, one table per run and one row per volume. The feature ``surprisal`` needs a column of this name.
     networks : NetworkSet or sequence of str, optional
-        Names.
+        Names of the networks.
     n_permutations : int, default=1000
-        As in `enrichment`: what none of them reaches is permuted further where it takes more to become significant.
+        Number of permutations. As in `enrichment`, tests that no permutation exceeds are permuted further if more are
+        needed to reach significance.
     random_state : int, default=0
-        Of the permutations.
+        Seed of the permutations.
     n_folds : int, default=5
-        Or as many as there are texts.
+        Number of folds, at most the number of texts.
 
     Returns
     -------
     DataFrame
-        With `DECODING_COLUMNS`. ``correlation`` is that of the time course itself with the feature, within texts: it
-        tells the direction. ``p`` is one-sided, ``(1 + at least as good) / (1 + permutations)``, and missing where
-        fewer than 6 texts of 8 volumes have tokens that differ in the feature; ``q`` is p adjusted for the false
-        discovery rate over all features and networks.
+        Table with `DECODING_COLUMNS`. ``correlation`` is the correlation of the time course with the feature within
+        texts; its sign shows the direction. ``p`` is one-sided, ``(1 + at least as good) / (1 + permutations)``, and
+        missing if fewer than 6 texts of at least 8 volumes have tokens that differ in the feature. ``q`` is p adjusted
+        for the false discovery rate over all features and networks.
     """
     check_permutations(n_permutations)
     if n_folds < 2:
@@ -90,7 +91,7 @@ def decode(
 def decoding_of(
     reading: Reading, names: list[str], n_permutations: int, random_state: int, n_folds: int
 ) -> pd.DataFrame:
-    """Decode from what was gathered; see `decode`."""
+    """Decode from joined time courses and events; see `decode`."""
     features = token_features(reading.events)
     wanted = [feature for feature in FEATURES if feature in features]
     beyond = without_position(reading, reading.z)
@@ -104,7 +105,7 @@ def decoding_of(
     r, count = np.full((n_networks, len(wanted)), np.nan), np.zeros((n_networks, len(wanted)))
     n_used = np.full(r.shape, n_permutations)
     started = []
-    for make, of_position in ((exchanged, False), (backwards, True)):
+    for make, of_position in ((exchange_time_courses, False), (reverse_time_courses, True)):
         chosen = np.flatnonzero(np.array([(feature == "position") == of_position for feature in wanted]) & enough)
         if not len(chosen):
             continue
@@ -112,7 +113,7 @@ def decoding_of(
         ridge = _Ridge.build(
             reading, reading.z if of_position else beyond, null, y[:, chosen], counted[:, chosen], fold
         )
-        r[:, chosen] = ridge.score(null.own[None])[0]
+        r[:, chosen] = ridge.score(null.own_slot[None])[0]
         count[:, chosen] = ridge.count(null, n_permutations, rng)
         started.append((chosen, null, rng, ridge))
     tested = np.isfinite(r)
@@ -158,7 +159,7 @@ def decoding_of(
 
 
 def _folds(reading: Reading, n_folds: int) -> np.ndarray:
-    """Give every text the fold in which it is held out."""
+    """Return the fold in which each text is held out."""
     fold = np.empty(reading.n_texts, dtype=int)
     splits = GroupKFold(n_folds).split(reading.text, groups=reading.text)
     for number, (_, held_out) in enumerate(splits):
@@ -167,13 +168,13 @@ def _folds(reading: Reading, n_folds: int) -> np.ndarray:
 
 
 def _predictors(reading: Reading, z: np.ndarray) -> np.ndarray:
-    """Time courses and their absolute values, around the mean of each text: ``(n_volumes, n, 2)``."""
+    """Stack time courses and their absolute values, centred within each text: ``(n_volumes, n, 2)``."""
     return reading.centre(np.stack([z, np.abs(z)], axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
 class _Ridge:
-    """Held-out ridge regression from sums per text, for every slot of a null: what makes refitting cheap."""
+    """Held-out ridge regression from sums per text for every slot of a null, so that refitting is cheap."""
 
     xx: np.ndarray  # (n_slots, n_texts, n_networks, 2, 2)
     xy: np.ndarray  # (n_slots, n_texts, n_networks, 2, n_features)
@@ -189,24 +190,24 @@ class _Ridge:
         for source in null.sources:
             x = _predictors(reading, z[source])
             xx.append(reading.sums(x[..., :, None] * x[..., None, :]))
-            # A feature at a time: all products at once would be the largest array of all.
+            # One feature at a time: the products of all features would be the largest array in memory.
             xy.append(np.stack([reading.sums(x * column[:, None, None]) for column in y.T], axis=-1))
         return cls(np.stack(xx), np.stack(xy), reading.sums(y**2), counted, fold)
 
     def only(self, networks: np.ndarray) -> "_Ridge":
-        """Keep some networks."""
+        """Return the regression for a subset of networks."""
         return replace(self, xx=self.xx[:, :, networks], xy=self.xy[:, :, networks])
 
     def count(self, null: Null, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Count the draws at least as good as what was observed, ``(n_networks, n_features)``."""
+        """Count the draws at least as good as the observed score, ``(n_networks, n_features)``."""
         step = max(1, 100_000 // (self.xx.shape[1] * self.xx.shape[2]))
-        observed, count = self.score(null.own[None])[0], 0
+        observed, count = self.score(null.own_slot[None])[0], 0
         for first in range(0, n, step):
             count = count + (self.score(null.draw(min(step, n - first), rng)) >= observed - 1e-9).sum(axis=0)
         return np.asarray(count)
 
     def score(self, slots: np.ndarray, alpha: float = 1.0) -> np.ndarray:
-        """Mean correlation within texts that are held out, ``(n_draws, n_networks, n_features)``."""
+        """Compute the mean correlation within held-out texts, ``(n_draws, n_networks, n_features)``."""
         texts = np.arange(slots.shape[1])
         xx, xy = self.xx[slots, texts], self.xy[slots, texts]  # (n_draws, n_texts, n_networks, 2, ...)
         total = np.zeros((len(slots), xy.shape[2], xy.shape[4]))
@@ -223,7 +224,7 @@ class _Ridge:
 
 
 def _auc(reading: Reading, z: np.ndarray, truth: np.ndarray, counted: np.ndarray, fold: np.ndarray) -> float:
-    """Area under the ROC curve of a held-out logistic regression, within texts, averaged over texts."""
+    """Compute the area under the ROC curve of a held-out logistic regression within texts, averaged over texts."""
     x, score = _predictors(reading, z), np.full(len(z), np.nan)
     for number in np.unique(fold):
         held_out = fold[reading.text] == number
@@ -239,11 +240,11 @@ def _auc(reading: Reading, z: np.ndarray, truth: np.ndarray, counted: np.ndarray
 
 
 def _ranks_within(group: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rank values from 1 within each group (sorted); equal values share the mean of their ranks."""
+    """Rank values from 1 within each group (sorted); ties share the mean of their ranks."""
     order = np.lexsort((values, group))
     first = np.r_[True, np.diff(group) != 0]
-    place = np.arange(len(group)) - np.maximum.accumulate(np.where(first, np.arange(len(group)), 0))
+    rank_in_order = np.arange(len(group)) - np.maximum.accumulate(np.where(first, np.arange(len(group)), 0))
     tie = np.cumsum(first | np.r_[True, np.diff(values[order]) != 0]) - 1
     ranks = np.empty(len(group))
-    ranks[order] = 1 + (np.bincount(tie, place) / np.bincount(tie))[tie]
+    ranks[order] = 1 + (np.bincount(tie, rank_in_order) / np.bincount(tie))[tie]
     return ranks

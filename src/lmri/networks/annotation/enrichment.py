@@ -1,4 +1,4 @@
-"""Enrichment: at which tokens, and in which kinds of text, a network is more or less active than elsewhere."""
+"""Enrichment tests: tokens and kinds of text at which a network is more or less active than elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from lmri.networks.annotation.reading import (
     Null,
     Reading,
     check_permutations,
-    exchanged,
+    exchange_time_courses,
     gather,
     is_floor_too_high,
     network_names,
@@ -25,7 +25,7 @@ from lmri.networks.thresholds import q_values
 ENRICHMENT_COLUMNS = ("network", "feature", "value", "n_volumes", "n_texts", "mean", "effect", "p", "q")
 
 FEWEST_PER_KIND = 4
-_TABLE = 30_000_000  # numbers in the table of sums that is held at once, 240 MB
+_TABLE = 30_000_000  # largest number of values in the table of sums in memory, 240 MB
 
 
 def enrichment(
@@ -37,54 +37,55 @@ def enrichment(
     min_texts: int = 3,
     max_types: int = 500,
 ) -> pd.DataFrame:
-    """Test at which tokens, and in which kinds of text, each network is more or less active than elsewhere.
+    """Test tokens and kinds of text at which each network is more or less active than elsewhere.
 
-    *Tokens.* The statistic is the mean z of the time course at a type of token: within each text first, then over the
-    texts that have it, so that no text counts for more. The course over positions that all texts share is taken out.
-    Under the null hypothesis a text's time course says nothing of that text's tokens beyond its kind and the position
-    in it: texts of one kind are exchangeable. Whole time courses are therefore exchanged among texts of the same kind
-    (and of like length), position by position. That keeps everything a time course may be besides (autocorrelated,
-    skewed, noisier at the start of every text), and the burstiness of tokens; nothing is assumed stationary, as
-    circular shifts would, or symmetric, as flips of sign would. A token that stands at the same position of all texts
-    can therefore not be told from the position, and a token that is common only in one kind is compared within that
-    kind; neither is found for these reasons. Exact if texts are as long as those they are exchanged with, and close to
-    it otherwise, but for a token that ends every text, where p below 0.05 come about twice as often as they should.
+    *Tokens.* The statistic is the mean z of the time course at a token type, averaged within each text first and then
+    over the texts that contain the type, so that all texts have equal weight. The mean time course over positions that
+    all texts share is regressed out. Under the null hypothesis, the time course of a text is independent of its tokens
+    given its kind and the position in the text: texts of one kind are exchangeable. Whole time courses are therefore
+    exchanged among texts of the same kind (and of similar length), position by position. This preserves all other
+    properties of time courses (autocorrelation, skewness, higher variance at the start of every text) and the
+    burstiness of tokens. It assumes neither stationarity, as circular shifts would, nor symmetry, as sign flips would.
+    The effect of a token that occurs at the same position of all texts is not separable from the effect of position,
+    and a token that is common only in one kind is compared within that kind; neither becomes significant for these
+    reasons. The test is exact if texts are exchanged with texts of equal length, and approximate otherwise. For a token
+    that ends every text it is too liberal: p below 0.05 occur about twice as often as they should.
 
-    *Kinds.* The statistic is the difference between the mean over the texts of a kind and the mean over all others,
-    of the mean time course of each text (``feature == "kind"``) and of its mean ``|z|`` (``"kind_activity"``). Short
-    texts would differ from long ones, if the time course follows position: only positions that the median text of every
-    kind reaches count, and the course over positions, estimated within texts, is taken out there. Under the null
-    hypothesis texts of all kinds have the same distribution, and labels of kinds are permuted over texts. The
-    difference is studentized as by Welch, so that kinds may differ in spread and in number (Chung & Romano 2013). Where
-    each kind has runs of its own, and every run has mean 0, as after standardization by run, kinds cannot differ in
-    their mean; p is missing then.
+    *Kinds.* The statistic is the difference between the mean over texts of one kind and the mean over all other texts,
+    of the mean time course of each text (``feature == "kind"``) and of its mean ``|z|`` (``"kind_activity"``). If a
+    time course follows position, short texts differ from long texts. Therefore only positions within the median length
+    of every kind are included, and the mean time course over positions, estimated within texts, is regressed out. Under
+    the null hypothesis texts of all kinds have the same distribution, and the labels of kinds are permuted over texts.
+    The difference is studentized as in Welch's test, so that kinds may differ in variance and in number of texts (Chung
+    & Romano 2013). If each kind has separate runs and every run has mean 0, as after standardization by run, kinds
+    cannot differ in their mean, and p is missing.
 
     Parameters
     ----------
     time_courses : list of ndarray of shape (n_volumes, n_networks)
-        One a run.
+        Time courses, one array per run.
     events : list of DataFrame
-        One a run, a row a volume.
+        Events, one table per run and one row per volume.
     networks : NetworkSet or sequence of str, optional
-        Names.
+        Names of the networks.
     n_permutations : int, default=1000
-        The smallest p is ``1 / (n_permutations + 1)``. Where that could not become significant among all tests, what no
-        permutation has reached is permuted further.
+        Number of permutations. The smallest p is ``1 / (n_permutations + 1)``. If that cannot reach significance among
+        all tests, tests that no permutation exceeds are permuted further.
     random_state : int, default=0
-        Of the permutations.
+        Seed of the permutations.
     min_texts : int, default=3
-        In how many texts a type of token has to be.
+        Minimum number of texts that contain a token type.
     max_types : int, default=500
-        The types in most texts are tested; which ones does not depend on the time courses.
+        Maximum number of token types. Types in most texts are tested; the selection does not depend on time courses.
 
     Returns
     -------
     DataFrame
-        With `ENRICHMENT_COLUMNS`. ``mean`` is the statistic; ``effect`` is what it exceeds, in sd of the time course:
-        the other texts at these positions, or the other kinds. ``p`` is ``(1 + at least as extreme) / (1 +
+        Table with `ENRICHMENT_COLUMNS`. ``mean`` is the statistic; ``effect`` is its difference from the other texts at
+        these positions, or from the other kinds, in SD of the time course. ``p`` is ``(1 + at least as extreme) / (1 +
         permutations)``, two-sided. ``q`` is p adjusted for the false discovery rate over all tests of the same
-        ``feature``, of all networks together: with 20 networks each on its own, noise would give some finding in most
-        studies.
+        ``feature`` in all networks. If 20 networks were adjusted separately, most studies of noise would contain a
+        significant test.
 
     References
     ----------
@@ -99,7 +100,7 @@ def enrichment(
 def enrichment_of(
     reading: Reading, names: list[str], n_permutations: int, random_state: int, min_texts: int, max_types: int
 ) -> pd.DataFrame:
-    """Test what was gathered; see `enrichment`."""
+    """Test joined time courses and events; see `enrichment`."""
     rng = np.random.default_rng([random_state, 1])
     parts = [
         _token_enrichment(reading, names, n_permutations, rng, min_texts, max_types),
@@ -119,14 +120,14 @@ def _token_enrichment(
     min_texts: int,
     max_types: int,
 ) -> pd.DataFrame:
-    types, kept = _types(reading, min_texts, max_types)
+    types, type_of_volume = _types(reading, min_texts, max_types)
     if not len(types):
         return pd.DataFrame(columns=list(ENRICHMENT_COLUMNS))
-    null = exchanged(reading)
-    # An entry is a type in a text; entries are sorted by type, and volumes by entry.
-    volumes = np.flatnonzero(kept >= 0)
-    volumes = volumes[np.lexsort((reading.text[volumes], kept[volumes]))]
-    pairs = np.column_stack([kept[volumes], reading.text[volumes]])
+    null = exchange_time_courses(reading)
+    # An entry is a token type in a text; entries are sorted by type, and volumes by entry.
+    volumes = np.flatnonzero(type_of_volume >= 0)
+    volumes = volumes[np.lexsort((reading.text[volumes], type_of_volume[volumes]))]
+    pairs = np.column_stack([type_of_volume[volumes], reading.text[volumes]])
     firsts = np.flatnonzero(np.r_[True, (pairs[1:] != pairs[:-1]).any(axis=1)])
     type_of, text_of = pairs[firsts].T
     n_texts = np.bincount(type_of, minlength=len(types))
@@ -140,13 +141,13 @@ def _token_enrichment(
     for first in range(0, n_networks, step):
         part = slice(first, first + step)
         table = entries.table(z[:, part])
-        observed[:, part], expected[:, part] = entries.mean(table, null.own[None])[0], entries.expected(table)
+        observed[:, part], expected[:, part] = entries.mean(table, null.own_slot[None])[0], entries.expected(table)
         count[:, part] = entries.count(table, slots, observed[:, part], expected[:, part])
     n_used = np.full(count.shape, n_permutations)
     _refine(entries, z, observed, expected, count, n_used, rng)
     p = (1 + count) / (1 + n_used)
 
-    lengths = np.bincount(kept[volumes], minlength=len(types))
+    lengths = np.bincount(type_of_volume[volumes], minlength=len(types))
     return pd.DataFrame(
         {
             "network": np.repeat(names, len(types)),
@@ -163,7 +164,7 @@ def _token_enrichment(
 
 
 def _types(reading: Reading, min_texts: int, max_types: int) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the types that are in most texts: their tokens, and for every volume its type, or -1."""
+    """Select the token types in most texts; return their tokens, and the type of every volume, or -1."""
     codes, first_of = np.unique(reading.events["token_id"].to_numpy(), return_index=True)
     code = np.searchsorted(codes, reading.events["token_id"].to_numpy())
     seen = np.unique(np.column_stack([code, reading.text]), axis=0)
@@ -177,12 +178,12 @@ def _types(reading: Reading, min_texts: int, max_types: int) -> tuple[np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class _Entries:
-    """Types of token in texts, with the mean of every time course that a text may get: a table ``(slot, entry)``."""
+    """Token types in texts, with the mean of every time course that a text may be assigned: ``(slot, entry)``."""
 
     null: Null
     volumes: np.ndarray  # sorted by entry
-    firsts: np.ndarray  # first of `volumes` of every entry
-    text_of: np.ndarray  # of every entry
+    firsts: np.ndarray  # index in `volumes` of the first volume of every entry
+    text_of: np.ndarray  # text of every entry
     bounds: np.ndarray  # first entry of every type, and the total
 
     @property
@@ -190,14 +191,14 @@ class _Entries:
         return np.diff(self.bounds)
 
     def table(self, z: np.ndarray) -> np.ndarray:
-        """Average ``(n_volumes, n)`` over the volumes of every entry, for every slot: ``(n_slots, n_entries, n)``."""
+        """Average ``(n_volumes, n)`` over the volumes of each entry, for each slot: ``(n_slots, n_entries, n)``."""
         sizes = np.diff(np.r_[self.firsts, len(self.volumes)])[:, None]
         return np.stack(
             [np.add.reduceat(z[source[self.volumes]], self.firsts, axis=0) / sizes for source in self.null.sources]
         )
 
     def mean(self, table: np.ndarray, slots: np.ndarray) -> np.ndarray:
-        """Average over the texts of every type, ``(n_draws, n_types, n)``."""
+        """Average over the texts of each type, ``(n_draws, n_types, n)``."""
         n_entries = len(self.firsts)
         columns = slots[:, self.text_of] * n_entries + np.arange(n_entries)
         n_rows = len(slots) * len(self.n_texts)
@@ -207,7 +208,7 @@ class _Entries:
         return (chosen @ table.reshape(-1, table.shape[2])).reshape(len(slots), -1, table.shape[2])
 
     def expected(self, table: np.ndarray) -> np.ndarray:
-        """Average over all exchanges: exact, and the same for every one of them."""
+        """Compute the exact expectation over all exchanges, which is the same for each exchange."""
         used = self.null.used[:, self.text_of, None]
         mean = np.where(used, table, 0).sum(axis=0) / used.sum(axis=0)
         return np.add.reduceat(mean, self.bounds[:-1], axis=0) / self.n_texts[:, None]
@@ -215,13 +216,13 @@ class _Entries:
     def count(
         self, table: np.ndarray, slots: np.ndarray, observed: np.ndarray, expected: np.ndarray, step: int = 50
     ) -> np.ndarray:
-        """Count the draws at least as far from what is expected as what was observed."""
+        """Count the draws at least as far from the expected mean as the observed mean."""
         limit = _limit(observed, expected)
         draws = (slots[first : first + step] for first in range(0, len(slots), step))
         return np.sum([(np.abs(self.mean(table, draw) - expected) >= limit).sum(axis=0) for draw in draws], axis=0)
 
     def only(self, number: int) -> "_Entries":
-        """Keep one type."""
+        """Return the entries of one type."""
         first, last = self.bounds[number], self.bounds[number + 1]
         ends = np.r_[self.firsts, len(self.volumes)]
         volumes = self.volumes[ends[first] : ends[last]]
@@ -235,7 +236,7 @@ class _Entries:
 
 
 def _limit(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    # Equal up to rounding counts as equally extreme.
+    # Values that are equal up to rounding count as equally extreme.
     return np.abs(observed - expected) - 1e-9
 
 
@@ -248,10 +249,10 @@ def _refine(
     n_used: np.ndarray,
     rng: np.random.Generator,
 ) -> None:
-    """Permute further what no permutation reached, if it is too little to be significant at the smallest p there is.
+    """Permute tests further that no permutation exceeded, if the smallest possible p is not significant for them.
 
-    P-values stay valid: one below the first floor needs few enough of all permutations, and one above it few enough of
-    the first ones.
+    P-values remain valid: a p-value below the smallest p of the first permutations is computed from all permutations,
+    and a larger p-value from the first permutations only.
     """
     n_first = int(n_used.flat[0])
     if not is_floor_too_high(count, n_first):
@@ -261,12 +262,12 @@ def _refine(
     types = np.unique(at_floor[:, 0])
     columns = [at_floor[at_floor[:, 0] == number, 1] for number in types]
     parts = [entries.only(int(number)) for number in types]
-    tables = [part.table(z[:, own]) for part, own in zip(parts, columns, strict=True)]
+    tables = [part.table(z[:, columns_of_type]) for part, columns_of_type in zip(parts, columns, strict=True)]
     for first in range(0, n_more, 1000):
         slots = entries.null.draw(min(1000, n_more - first), rng)
-        for number, own, part, table in zip(types, columns, parts, tables, strict=True):
-            was, mean = observed[number, own][None], expected[number, own][None]
-            count[number, own] += part.count(table, slots, was, mean, step=1000)[0]
+        for number, columns_of_type, part, table in zip(types, columns, parts, tables, strict=True):
+            was, mean = observed[number, columns_of_type][None], expected[number, columns_of_type][None]
+            count[number, columns_of_type] += part.count(table, slots, was, mean, step=1000)[0]
     n_used[at_floor[:, 0], at_floor[:, 1]] += n_more
 
 
@@ -275,7 +276,7 @@ def _kind_enrichment(reading: Reading, names: list[str], n_permutations: int, rn
     if len(kinds) < 2:
         return pd.DataFrame(columns=list(ENRICHMENT_COLUMNS))
     n_networks = len(names)
-    # No further than texts of all kinds reach: what long texts do at their end has nothing to be compared with.
+    # Only positions that texts of all kinds reach: the end of long texts has no counterpart in other kinds.
     reach = min(int(np.median(reading.lengths[reading.kinds == kind])) for kind in kinds)
     short = reading.head(reach)
     values = without_position(short, np.hstack([short.z, np.abs(short.z)]))
@@ -291,7 +292,7 @@ def _kind_enrichment(reading: Reading, names: list[str], n_permutations: int, rn
     p[(np.minimum(counts, reading.n_texts - counts) < FEWEST_PER_KIND)] = np.nan
     if reading.centred:
         p[:, :n_networks] = np.nan
-    own = member @ means / counts[:, None]
+    kind_means = member @ means / counts[:, None]
     volumes = member @ short.lengths
     parts = []
     for feature, first in (("kind", 0), ("kind_activity", n_networks)):
@@ -304,7 +305,7 @@ def _kind_enrichment(reading: Reading, names: list[str], n_permutations: int, rn
                     "value": np.tile(kinds.astype(object), n_networks),
                     "n_volumes": np.tile(volumes.astype(int), n_networks),
                     "n_texts": np.tile(counts, n_networks),
-                    "mean": own[:, part].T.ravel(),
+                    "mean": kind_means[:, part].T.ravel(),
                     "effect": difference[:, part].T.ravel(),
                     "p": p[:, part].T.ravel(),
                     "q": np.nan,
@@ -315,7 +316,7 @@ def _kind_enrichment(reading: Reading, names: list[str], n_permutations: int, rn
 
 
 def _welch(member: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Welch's t and the difference of the texts of each kind from all others; ``(n_kinds, n)`` both."""
+    """Compute Welch's t and the difference of the texts of each kind from all others; both ``(n_kinds, n)``."""
     n = member.sum(axis=1, keepdims=True)
     rest = member.shape[1] - n
     centred = means - means.mean(axis=0)

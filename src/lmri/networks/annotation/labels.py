@@ -1,4 +1,4 @@
-"""Labels, and all that is told of networks in one: `annotate`."""
+"""Suggested labels, and the complete annotation of networks: `annotate`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +14,9 @@ from lmri.networks.annotation.features import confounds_of, top_tokens_of
 from lmri.networks.annotation.reading import ALPHA, Reading, check_permutations, gather, network_names
 
 LABEL_R = 0.1
-"""A feature that is decoded worse than this is not worth a place in a label, however small its p."""
+"""Smallest decoding r of a feature that is included in a label, however small its p."""
 LABEL_EFFECT = 0.1
-"""Nor is a token or a kind of text with a smaller effect than this."""
+"""Smallest absolute effect of a token or a kind of text that is included in a label."""
 
 UNCLEAR = "unclear"
 
@@ -31,43 +31,43 @@ _WORDS = {
 
 
 def suggest_label(enriched: pd.DataFrame, decoded: pd.DataFrame, network: str, alpha: float = ALPHA) -> str:
-    """Suggest a short label for a network, of significant results only.
+    """Suggest a short label for a network from significant results only.
 
     Parameters
     ----------
     enriched, decoded : DataFrame
-        As `enrichment` and `decode` give them.
+        Results of `enrichment` and `decode`.
     network : str
-        Its name.
+        Name of the network.
     alpha : float, default=0.05
-        Largest q.
+        Largest q that counts as significant.
 
     Returns
     -------
     str
-        Up to two features, three tokens and a kind of text at which the network is high, such as
-        ``"digits; 'return', '='; code"``; what it is low at, after ``"low:"``, if there is nothing of the former;
-        ``"unclear"`` if nothing passes.
+        Up to two features, three tokens and one kind of text at which the network is high, such as
+        ``"digits; 'return', '='; code"``. If there are none, tokens and a kind of text at which it is low, after
+        ``"low:"``; ``"unclear"`` if no result is significant and large enough.
     """
-    found = enriched[(enriched["network"] == network) & (enriched["q"] <= alpha)]
-    found = found[found["effect"].abs() >= LABEL_EFFECT]
+    results = enriched[(enriched["network"] == network) & (enriched["q"] <= alpha)]
+    results = results[results["effect"].abs() >= LABEL_EFFECT]
     features = decoded[(decoded["network"] == network) & (decoded["q"] <= alpha) & (decoded["r"] >= LABEL_R)]
     parts = []
     for feature in features.sort_values("r", ascending=False, kind="stable").head(2).itertuples():
         high, low = _WORDS[str(feature.feature)]
-        # Where the absolute value decodes and the value does not, either side does it.
+        # If the absolute value decodes the feature and the signed value does not, both signs do.
         both = abs(feature.correlation) < feature.r / 2
         parts.append(f"{high} (either sign)" if both else high if feature.correlation > 0 else low)
-    high_part = _tokens_and_kind(found[found["effect"] > 0], descending=True)
+    high_part = _tokens_and_kind(results[results["effect"] > 0], descending=True)
     if parts or high_part:
         return "; ".join(parts + high_part)
-    low_part = _tokens_and_kind(found[found["effect"] < 0], descending=False)
+    low_part = _tokens_and_kind(results[results["effect"] < 0], descending=False)
     return f"low: {'; '.join(low_part)}" if low_part else UNCLEAR
 
 
-def _tokens_and_kind(found: pd.DataFrame, descending: bool) -> list[str]:
+def _tokens_and_kind(results: pd.DataFrame, descending: bool) -> list[str]:
     parts = []
-    ordered = found.sort_values("effect", ascending=not descending, kind="stable")
+    ordered = results.sort_values("effect", ascending=not descending, kind="stable")
     tokens = [str(token) for token in ordered.loc[ordered["feature"] == "token", "value"]]
     if tokens:
         shown = dict.fromkeys(repr(token.strip() or token) for token in tokens)
@@ -78,22 +78,22 @@ def _tokens_and_kind(found: pd.DataFrame, descending: bool) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What networks are, as far as their time courses tell.
+    """Annotation of networks from their time courses.
 
     Parameters
     ----------
     labels : DataFrame
-        A row a network: ``network, label, suggested``; `label` is what people call it, and may be edited.
+        Labels, one row per network: ``network, label, suggested``; `label` is displayed and may be edited.
     top : DataFrame
-        As `top_tokens` gives it, with ``network``.
+        Results of `top_tokens`, with a column ``network``.
     enrichment : DataFrame
-        As `enrichment` gives it.
+        Results of `enrichment`.
     decoding : DataFrame
-        As `decode` gives it.
+        Results of `decode`.
     confounds : DataFrame
-        As `confound_correlations` gives it.
+        Results of `confound_correlations`.
     info : dict
-        Parameters, numbers of texts and volumes, and `notes`: what was not tested, and why.
+        Parameters, numbers of texts and volumes, and `notes` on tests that were not done, with the reason.
     """
 
     labels: pd.DataFrame
@@ -104,13 +104,13 @@ class Annotation:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def label(self, network: str) -> str:
-        """Give the label of a network."""
+        """Return the label of a network."""
         return str(self.labels["label"].iloc[self._row(network)])
 
     def with_label(self, network: str, label: str) -> "Annotation":
-        """Give the same annotation with one label edited; what was suggested stays beside it."""
+        """Return a copy with one label edited; the suggested label is kept in its own column."""
         if not label.strip():
-            raise ValueError(f"The label for {network!r} is {label!r}; give at least a word, such as {UNCLEAR!r}.")
+            raise ValueError(f"The label for {network!r} is {label!r}; use at least one word, such as {UNCLEAR!r}.")
         labels = self.labels.copy()
         labels.loc[labels.index[self._row(network)], "label"] = label.strip()
         return replace(self, labels=labels)
@@ -123,7 +123,7 @@ class Annotation:
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """All tables by name, as they are to be written."""
+        """All tables by name, for writing."""
         return {
             "labels": self.labels,
             "top": self.top,
@@ -134,12 +134,12 @@ class Annotation:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, pd.DataFrame], info: Mapping[str, Any]) -> "Annotation":
-        """Undo `tables`."""
+        """Build an annotation from `tables` and `info`."""
         return cls(**dict(tables), info=info)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give labels and `info` as JSON, with what is significant of each network."""
-        found, decoded = (one[one["q"] <= ALPHA] for one in (self.enrichment, self.decoding))
+        """Convert labels, `info` and the significant results of each network to JSON-compatible values."""
+        enriched, decoded = (table[table["q"] <= ALPHA] for table in (self.enrichment, self.decoding))
         return {
             **self.info,
             "networks": [
@@ -147,7 +147,7 @@ class Annotation:
                     "network": row.network,
                     "label": row.label,
                     "suggested": row.suggested,
-                    "enriched": _rows(found[found["network"] == row.network]),
+                    "enriched": _rows(enriched[enriched["network"] == row.network]),
                     "decoded": _rows(decoded[decoded["network"] == row.network]),
                 }
                 for row in self.labels.itertuples()
@@ -163,7 +163,7 @@ TABLE_TEXT = (
     "network", "label", "suggested", "feature", "value", "model", "metric", "side", "token", "before", "after", "kind",
     "text_id",
 )  # fmt: skip
-"""Columns of the tables of an annotation that hold text, for reading them back."""
+"""Text columns in the tables of an annotation, for reading them back."""
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -187,22 +187,22 @@ def annotate(
     Parameters
     ----------
     networks : NetworkSet or sequence of str
-        Of which only the names matter.
+        Networks, or only their names.
     time_courses : list of ndarray of shape (n_volumes, n_networks)
-        One a run, as ``estimator.time_courses_`` has them.
+        Time courses, one array per run, as in ``estimator.time_courses_``.
     events : list of DataFrame
-        One a run, a row a volume, as ``recording.events`` has them.
+        Events, one table per run and one row per volume, as in ``recording.events``.
     n_permutations : int, default=1000
-        At least; see `enrichment` and `decode`.
+        Minimum number of permutations; see `enrichment` and `decode`.
     random_state : int, default=0
-        Of the permutations.
+        Seed of the permutations.
     n_top : int, default=10
-        Rows of `top_tokens` on either side of each network.
+        Number of rows of `top_tokens` per network and side.
 
     Returns
     -------
     Annotation
-        Tables, and a suggested label for every network.
+        Tables, and a suggested label for each network.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Comparison of sets of maps: matched one to one beside their nulls, and what several sets have in common."""
+"""Comparison of network sets: one-to-one matching with null distributions, and consensus of several sets."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""Any number of sets of maps: which networks are found again, by how many."""
+"""Consensus of any number of network sets: networks that are replicated, and in how many sets."""
 
 import itertools
 from collections.abc import Sequence
@@ -28,28 +28,30 @@ COLUMNS = ("network", "found_by", "mean_r", "r_limit", "mean_iou", "iou_null_95"
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """What several network sets have in common.
+    """Networks that several network sets have in common.
 
     Parameters
     ----------
     sets : tuple of NetworkSet
-        Over one space.
+        Network sets over the same space.
     names : tuple of str
-        What they are called, one name a set.
+        Names, one per set.
     comparisons : dict
-        The `Comparison` of every two, by their places ``(first, second)``.
+        `Comparison` of every pair of sets, by their indices ``(first, second)``.
     table : DataFrame
-        A row a network that at least two sets found, those of most sets first: ``network, found_by, mean_r, r_limit,
-        mean_iou, iou_null_95, variance, iq``, and a column a set with the name of its map. ``|r|``, IoU and both limits
-        are means over the pairs of its maps, variance and iq (stability) means over its maps. Values that the sets do
-        not have are missing.
+        Networks found in at least two sets, one row per network, sorted by decreasing number of sets: ``network,
+        found_by, mean_r, r_limit, mean_iou, iou_null_95, variance, iq``, and one column per set with the name of its
+        map. ``|r|``, IoU and both limits are means over the pairs of maps, variance and iq (stability) are means over
+        the maps. Values that are not available are missing.
     strength : ndarray of shape (n_sets, n_consensus)
-        Mean ``|r|`` of each set's map with the other maps of its network; missing where a set did not find it.
+        Mean ``|r|`` of the map of each set with the other maps of its network; missing if a set does not contain the
+        network.
     pairs : DataFrame
-        A row two sets: ``first, second, mean_r, null_mean, null_95, n_pairs, n_found``, and ``mean_iou`` if both are
-        thresholded.
+        Pairs of sets, one row per pair: ``first, second, mean_r, null_mean, null_95, n_pairs, n_found``, and
+        ``mean_iou`` if both are thresholded.
     overview : DataFrame
-        A row a set: ``set, n_networks, n_found, n_converged, n_starts, iq, seconds``, missing where it is not known.
+        Sets, one row per set: ``set, n_networks, n_found, n_converged, n_starts, iq, seconds``; unknown values are
+        missing.
     """
 
     sets: tuple[NetworkSet, ...]
@@ -62,7 +64,7 @@ class Consensus:
 
     @property
     def n_found_by_all(self) -> int:
-        """Number of networks that every set found."""
+        """Number of networks that were found in every set."""
         return int((self.table["found_by"] == len(self.sets)).sum())
 
 
@@ -72,30 +74,33 @@ def compare_many(
     names: Sequence[str] | None = None,
     same_standardization: bool = True,
 ) -> Consensus:
-    """Compare every two of several decompositions, and group the maps that are found again.
+    """Compare all pairs of several decompositions, and group the maps that are replicated.
 
-    Every two sets are matched one to one as `compare` does. A pair counts if it, and every better pair of the same two
-    sets, exceeds what an arbitrary unmixing gives at its rank; the limits are those of 5 % over all comparisons
-    together (Bonferroni), so sets that have no more than their subspaces in common find a consensus in 5 % of cases.
+    Every pair of sets is matched one to one as in `compare`. A pair of maps is significant if it, and every better pair
+    of the same two sets, exceeds the limit of arbitrary unmixings at its rank. Limits control 5 % over all comparisons
+    together (Bonferroni), so sets that share only their subspaces yield a consensus in 5 % of cases.
 
-    Maps are then grouped by average linkage on the ``|r|`` of the pairs that count, with at most one map a set. Two
-    groups merge only if more than half of the pairs between them count, so no chain of likenesses makes a network.
+    Maps are then grouped by average linkage on the ``|r|`` of significant pairs, with at most one map per set. Two
+    groups are merged only if more than half of the pairs between them are significant, so that a network cannot result
+    from a chain of pairwise similarities.
 
     Parameters
     ----------
     sets : sequence of NetworkSet
-        At least two, over spaces of the same geometry: other methods, numbers of maps or seeds; thresholded or not.
+        Network sets, at least two, over spaces of the same geometry; methods, numbers of maps and seeds may differ, and
+        sets may be thresholded or not.
     seed : int, default=0
-        Of the rotations.
+        Seed of the rotations.
     names : sequence of str, optional
-        One a set; by default their methods, numbered where these repeat.
+        Names, one per set; by default the methods, numbered if they repeat.
     same_standardization : bool, default=True
-        Refuse sets of which it is known that they standardized the recording differently.
+        Whether to raise an error if the recordings are known to be standardized differently.
 
     Returns
     -------
     Consensus
-        The networks that were found again, by how many, and every two sets compared. An empty table is a result.
+        Replicated networks with their number of sets, and the comparison of every pair of sets. An empty table is a
+        valid result.
 
     Raises
     ------
@@ -117,62 +122,62 @@ def compare_many(
         ours, theirs = sets[first], sets[second]
         nulls = rotation_nulls(ours.weights, theirs.weights, seed, _n_rotations(len(places)))
         correlation = correlations(ours.weights, theirs.weights)
-        # The first rotations are those of `compare`, which so gives the same numbers.
+        # The first rotations are the same as in `compare`, so that both return the same values.
         comparisons[first, second] = matched_sets(ours, theirs, correlation, [null[:N_ROTATIONS] for null in nulls])
         limits[first, second] = np.max([_limit(null, ALPHA / len(places)) for null in nulls], axis=0)
-    counting = {key: _counting(found, limits[key]) for key, found in comparisons.items()}
-    groups = _groups([len(one) for one in sets], comparisons, counting)
-    table, strength = _table(sets, labels, comparisons, counting, groups)
+    significant = {key: _significant_pairs(comparison, limits[key]) for key, comparison in comparisons.items()}
+    groups = _groups([len(networks) for networks in sets], comparisons, significant)
+    table, strength = _table(sets, labels, comparisons, significant, groups)
     return Consensus(
         sets,
         labels,
         comparisons,
         table,
         strength,
-        _pairs(labels, comparisons, counting),
+        _pairs(labels, comparisons, significant),
         _overview(sets, labels, table),
     )
 
 
 def _labels(sets: Sequence[NetworkSet], names: Sequence[str] | None) -> tuple[str, ...]:
     if names is None:
-        methods = [one.method for one in sets]
+        methods = [networks.method for networks in sets]
         return tuple(
-            f"{method}.{methods[: place + 1].count(method)}" if methods.count(method) > 1 else method
-            for place, method in enumerate(methods)
+            f"{method}.{methods[: number + 1].count(method)}" if methods.count(method) > 1 else method
+            for number, method in enumerate(methods)
         )
     if len(names) != len(sets) or len(set(names)) < len(names) or set(names) & set(COLUMNS):
         raise ValueError(
-            f"names are {list(names)!r}; {len(sets)} different ones are needed, one a set, and none of "
-            f"{', '.join(COLUMNS)}, which are columns of the table."
+            f"names are {list(names)!r}; {len(sets)} different names are needed, one per set, and none "
+            f"of {', '.join(COLUMNS)}, which are columns of the table. Choose other names."
         )
     return tuple(names)
 
 
-# -- which pairs count ------------------------------------------------------------------------------------------------
+# -- significant pairs ------------------------------------------------------------------------------------------------
 
 
 def _n_rotations(n_comparisons: int) -> int:
-    """Give rotations enough that the limit of 5 % over all comparisons is at least the third largest."""
+    """Return a number of rotations for which the limit of 5 % over all comparisons is at least the third largest."""
     return max(N_ROTATIONS, round(3 * n_comparisons / ALPHA))
 
 
 def _limit(null: np.ndarray, alpha: float) -> np.ndarray:
-    """Give the limit of every rank that one more draw would exceed with a probability of at most `alpha`."""
+    """Compute the limit of every rank that another draw exceeds with a probability of at most `alpha`."""
     return np.sort(null, axis=0)[::-1][int(alpha * (len(null) + 1)) - 1]
 
 
-def _counting(found: Comparison, limit: np.ndarray) -> dict[Pair, float]:
-    """Give the pairs of maps that count, with the limit that each exceeds.
+def _significant_pairs(comparison: Comparison, limit: np.ndarray) -> dict[Pair, float]:
+    """Return the significant pairs of maps, with the limit that each exceeds.
 
-    A worse pair counts only if all better ones do, so the first decides whether there is anything at all.
+    A pair is significant only if all better pairs are, so the best pair decides whether there is any.
     """
-    beyond = np.cumprod(found.table["r"].abs().to_numpy() > limit + ROUNDING).astype(bool)
-    rows = [found.first.names.index(name) for name in found.table["first"]]
-    columns = [found.second.names.index(name) for name in found.table["second"]]
+    beyond = np.cumprod(comparison.table["r"].abs().to_numpy() > limit + ROUNDING).astype(bool)
+    rows = [comparison.first.names.index(name) for name in comparison.table["first"]]
+    columns = [comparison.second.names.index(name) for name in comparison.table["second"]]
     return {
-        pair: float(one)
-        for pair, one, counts in zip(zip(rows, columns, strict=True), limit, beyond, strict=True)
+        pair: float(pair_limit)
+        for pair, pair_limit, counts in zip(zip(rows, columns, strict=True), limit, beyond, strict=True)
         if counts
     }
 
@@ -181,20 +186,22 @@ def _counting(found: Comparison, limit: np.ndarray) -> dict[Pair, float]:
 
 
 def _groups(
-    sizes: Sequence[int], comparisons: dict[Pair, Comparison], counting: dict[Pair, dict[Pair, float]]
+    sizes: Sequence[int], comparisons: dict[Pair, Comparison], significant: dict[Pair, dict[Pair, float]]
 ) -> list[dict[int, int]]:
-    """Group maps by average linkage, at most one a set: for each group of two or more, which map of which set."""
+    """Group maps by average linkage, at most one per set; return the map of each set in groups of two or more."""
     start = np.concatenate([[0], np.cumsum(sizes)])
-    groups: list[dict[int, int]] = [{place: number} for place, size in enumerate(sizes) for number in range(size)]
+    groups: list[dict[int, int]] = [
+        {set_number: number} for set_number, size in enumerate(sizes) for number in range(size)
+    ]
     weight, count = np.zeros((len(groups), len(groups))), np.zeros((len(groups), len(groups)))
-    for (first, second), pairs in counting.items():
+    for (first, second), pairs in significant.items():
         for row, column in pairs:
             i, j = start[first] + row, start[second] + column
             weight[i, j] = weight[j, i] = abs(comparisons[first, second].correlation[row, column])
             count[i, j] = count[j, i] = 1
     while True:
         size = np.array([len(group) for group in groups])
-        has = np.array([[place in group for place in range(len(sizes))] for group in groups], dtype=float)
+        has = np.array([[set_number in group for set_number in range(len(sizes))] for group in groups], dtype=float)
         possible = size[:, None] * size  # pairs between two groups
         allowed = (2 * count > possible) & (has @ has.T == 0)
         if not allowed.any():
@@ -214,18 +221,18 @@ def _table(
     sets: Sequence[NetworkSet],
     labels: Sequence[str],
     comparisons: dict[Pair, Comparison],
-    counting: dict[Pair, dict[Pair, float]],
+    significant: dict[Pair, dict[Pair, float]],
     groups: Sequence[dict[int, int]],
 ) -> tuple[pd.DataFrame, np.ndarray]:
     rows, strengths = [], []
     for group in groups:
-        places = sorted(group)
+        set_numbers = sorted(group)
         r = np.full((len(sets), len(sets)), np.nan)
         limits, overlaps = [], []
-        for first, second in itertools.combinations(places, 2):
+        for first, second in itertools.combinations(set_numbers, 2):
             pair = group[first], group[second]
             r[first, second] = r[second, first] = abs(comparisons[first, second].correlation[pair])
-            limits.append(counting[first, second].get(pair, np.nan))
+            limits.append(significant[first, second].get(pair, np.nan))
             if sets[first].is_thresholded and sets[second].is_thresholded:
                 n = max(len(sets[first]), len(sets[second]))
                 members = sets[first].members[pair[0]], sets[second].members[pair[1]]
@@ -235,13 +242,20 @@ def _table(
         row |= {"mean_iou": _mean(iou)}
         row |= {"iou_null_95": _mean(iou_null)}
         for name in ("variance", "iq"):
-            known = [sets[place].metrics[name].iloc[group[place]] for place in places if name in sets[place].metrics]
+            known = [
+                sets[set_number].metrics[name].iloc[group[set_number]]
+                for set_number in set_numbers
+                if name in sets[set_number].metrics
+            ]
             row[name] = _mean(np.array(known, dtype=float))
         rows.append(
             row
-            | {label: sets[place].names[group[place]] if place in group else "" for place, label in enumerate(labels)}
+            | {
+                label: sets[set_number].names[group[set_number]] if set_number in group else ""
+                for set_number, label in enumerate(labels)
+            }
         )
-        strengths.append([_mean(r[place]) for place in range(len(sets))])
+        strengths.append([_mean(r[set_number]) for set_number in range(len(sets))])
     order = sorted(range(len(rows)), key=lambda number: (-rows[number]["found_by"], -rows[number]["mean_r"]))
     table = pd.DataFrame([rows[number] for number in order], columns=[*COLUMNS, *labels])
     table["network"] = [f"consensus-{number:02d}" for number in range(len(rows))]
@@ -251,39 +265,39 @@ def _table(
 
 
 def _mean(values: np.ndarray) -> float:
-    """Give the mean of the values that are there, and nothing of none."""
+    """Compute the mean of finite values; NaN if there are none."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else np.nan
 
 
 def _pairs(
-    labels: Sequence[str], comparisons: dict[Pair, Comparison], counting: dict[Pair, dict[Pair, float]]
+    labels: Sequence[str], comparisons: dict[Pair, Comparison], significant: dict[Pair, dict[Pair, float]]
 ) -> pd.DataFrame:
     rows = []
-    for (first, second), found in comparisons.items():
-        row: dict[str, Any] = {"first": labels[first], "second": labels[second], "mean_r": found.mean_r}
-        row |= {"null_mean": found.null_mean, "null_95": found.null_95}
-        row |= {"n_pairs": len(found.table), "n_found": len(counting[first, second])}
-        if "iou" in found.table:
-            row["mean_iou"] = _mean(found.table["iou"].to_numpy())
+    for (first, second), comparison in comparisons.items():
+        row: dict[str, Any] = {"first": labels[first], "second": labels[second], "mean_r": comparison.mean_r}
+        row |= {"null_mean": comparison.null_mean, "null_95": comparison.null_95}
+        row |= {"n_pairs": len(comparison.table), "n_found": len(significant[first, second])}
+        if "iou" in comparison.table:
+            row["mean_iou"] = _mean(comparison.table["iou"].to_numpy())
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _overview(sets: Sequence[NetworkSet], labels: Sequence[str], table: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for one, label in zip(sets, labels, strict=True):
-        convergence = one.info.get("convergence", {})
-        convergence = convergence if convergence.get("n_starts") else {}  # solvers that do not say
+    for networks, label in zip(sets, labels, strict=True):
+        convergence = networks.info.get("convergence", {})
+        convergence = convergence if convergence.get("n_starts") else {}  # some solvers do not report convergence
         rows.append(
             {
                 "set": label,
-                "n_networks": len(one),
+                "n_networks": len(networks),
                 "n_found": int((table[label] != "").sum()),
                 "n_converged": convergence.get("n_converged", np.nan),
                 "n_starts": convergence.get("n_starts", np.nan),
-                "iq": _mean(one.metrics["iq"].to_numpy(dtype=float)) if "iq" in one.metrics else np.nan,
-                "seconds": one.info.get("seconds", np.nan),
+                "iq": _mean(networks.metrics["iq"].to_numpy(dtype=float)) if "iq" in networks.metrics else np.nan,
+                "seconds": networks.info.get("seconds", np.nan),
             }
         )
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Two sets of networks over other neurons, such as those of two sites, matched by when they are active."""
+"""Matching of networks over different neurons, such as two sites, by their time courses."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MIN_TEXTS = 5
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison of time courses: what it is called, and its networks."""
+    """One side of a comparison of time courses: its name, and the names of its networks."""
 
     method: str
     names: list[str]
@@ -29,21 +29,21 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class CourseComparison:
-    """How the time courses of two network sets match.
+    """Matching of the time courses of two network sets.
 
     Parameters
     ----------
     first, second : Side
-        What was compared.
+        Network sets that were compared.
     correlation : ndarray of shape (n_first, n_second)
-        Correlation over volumes of every pair of time courses, signed.
+        Signed correlation over volumes of every pair of time courses.
     table : DataFrame
-        A row a matched pair, the best first: ``first, second, r, r_null_95, above_null, r_unmixing_95, r_texts_95``;
-        `r_null_95` is the stricter of the other two.
+        Matched pairs, one row per pair, the best first: ``first, second, r, r_null_95, above_null, r_unmixing_95,
+        r_texts_95``; `r_null_95` is the stricter of the other two limits.
     null_mean, null_95 : float
-        Of the mean matched ``|r|``, the strictest of all nulls.
+        Mean and 95th percentile of the mean matched ``|r|``, each the strictest of all nulls.
     n_texts : int
-        Texts that were shuffled.
+        Number of texts that were shuffled.
     """
 
     first: Side
@@ -69,44 +69,44 @@ def compare_time_courses(
 ) -> CourseComparison:
     """Match two sets of time courses of the same texts one to one by ``|r|``.
 
-    Maps of two sites lie over other neurons, and cannot be correlated; what can is when they are active. Two nulls are
-    taken, and the stricter counts, rank by rank. An arbitrary unmixing of either set's time courses, as `compare` has
-    it: two sites of one model carry much the same signal, and arbitrary mixtures of it match too. And one set's
-    time courses with whole texts in random order, and turned by a random number of volumes: within a text neighbouring
-    volumes resemble each other, so the text is the unit.
+    Maps of two sites have different neurons and cannot be correlated, but their time courses can. Two types of null are
+    computed, and the stricter one is used at each rank. The first is an arbitrary unmixing of the time courses of one
+    set (either one), as in `compare`: two sites of one model carry similar signals, and arbitrary mixtures of these
+    match too. The second shuffles whole texts of one set and shifts its time courses circularly by a random number of
+    volumes: neighbouring volumes of a text are correlated, so the text is the unit of exchange.
 
     Parameters
     ----------
     first, second : sequence of ndarray or DataFrame of shape (n_volumes, n_networks)
-        Time courses, one table a run; the same runs.
+        Time courses, one table per run; the same runs in both sets.
     texts : sequence of sequence
-        For each run, which text every volume belongs to; unique over all runs.
+        Text id of each volume, one sequence per run; unique over all runs.
     seed : int, default=0
-        Of unmixings and orders.
+        Seed of the unmixings and of the shuffling.
     names : tuple of str, default=("first", "second")
-        What the two are called.
+        Names of the two sets.
 
     Returns
     -------
     CourseComparison
-        Pairs, correlations and the null.
+        Matched pairs, correlations and nulls.
 
     Raises
     ------
     ValueError
-        If the runs are not the same, or hold fewer than 5 texts.
+        If the runs differ, or contain fewer than 5 texts.
     """
-    lengths = [[len(run) for run in one] for one in (first, second, texts)]
+    lengths = [[len(run) for run in runs] for runs in (first, second, texts)]
     if not lengths[0] or not lengths[0] == lengths[1] == lengths[2]:
         raise ValueError(
-            f"The runs have {lengths[0]}, {lengths[1]} and (texts) {lengths[2]} volumes; time courses can be compared "
-            "of the same runs only. Decompose the same corpora at both sites."
+            f"The runs have {lengths[0]}, {lengths[1]} and (texts) {lengths[2]} volumes; only time "
+            "courses of the same runs can be compared. Decompose the same corpora at both sites."
         )
-    a, b = (np.concatenate([np.asarray(run, dtype=np.float64) for run in one]).T for one in (first, second))
+    a, b = (np.concatenate([np.asarray(run, dtype=np.float64) for run in runs]).T for runs in (first, second))
     blocks = _blocks(texts)
     if len(blocks) < MIN_TEXTS:
         raise ValueError(
-            f"There are {len(blocks)} texts; at least {MIN_TEXTS} are needed, as the null puts them in random order. "
+            f"There are {len(blocks)} texts; at least {MIN_TEXTS} are needed for the null that shuffles texts. "
             "Record more texts."
         )
     ours, theirs = Side(names[0], _names(first, names[0])), Side(names[1], _names(second, names[1]))
@@ -125,21 +125,21 @@ def _names(runs: Sequence[np.ndarray | pd.DataFrame], label: str) -> list[str]:
 
 
 def _blocks(texts: Sequence[Sequence[Hashable]]) -> list[np.ndarray]:
-    """Find the volumes of each text, in all runs one after the other."""
-    codes, _ = pd.factorize(pd.Series([(run, text) for run, own in enumerate(texts) for text in own]))
+    """Return the volumes of each text, counted over the concatenated runs."""
+    codes, _ = pd.factorize(pd.Series([(run, text) for run, ids in enumerate(texts) for text in ids]))
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
 def _text_null(a: np.ndarray, b: np.ndarray, blocks: list[np.ndarray], seed: int) -> np.ndarray:
-    """Match with texts in random order: sorted ``|r|``, ``(N_ROTATIONS, n_pairs)``."""
+    """Compute the sorted matched ``|r|`` for texts in random order: ``(N_ROTATIONS, n_pairs)``."""
     rng = np.random.default_rng(seed)
     a, b = z_scores(a), z_scores(b)
     n = a.shape[1]
     null = np.zeros((N_ROTATIONS, min(len(a), len(b))))
     for number in range(N_ROTATIONS):
-        order = np.concatenate([blocks[place] for place in rng.permutation(len(blocks))])
-        # Texts of one length would keep their places in the text; turned, they do not.
+        order = np.concatenate([blocks[text] for text in rng.permutation(len(blocks))])
+        # Without the shift, texts of equal length would stay aligned by position.
         correlation = a @ b[:, np.roll(order, rng.integers(n))].T / n
         null[number] = np.sort(np.abs(correlation[matched(correlation)]))[::-1]
     return null

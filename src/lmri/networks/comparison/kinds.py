@@ -1,4 +1,4 @@
-"""The kinds of comparison of network sets."""
+"""Types of comparison of network sets."""
 
 from lmri.networks.comparison.consensus import Consensus
 from lmri.networks.comparison.courses import CourseComparison

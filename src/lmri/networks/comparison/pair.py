@@ -1,4 +1,4 @@
-"""Two sets of maps, matched one to one, beside what arbitrary bases of the same subspaces would give."""
+"""One-to-one matching of two sets of maps, compared with arbitrary bases of the same subspaces."""
 
 from dataclasses import dataclass
 
@@ -16,25 +16,26 @@ N_ROTATIONS = 200
 ALPHA = 0.05
 
 ROUNDING = 1e-6
-"""With one map, every rotation is the map itself, up to rounding."""
+"""Tolerance for rounding: every rotation of a single map is the map itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How two network sets match.
+    """Matching of two network sets.
 
     Parameters
     ----------
     first, second : NetworkSet
-        Over one space.
+        Network sets over the same space.
     correlation : ndarray of shape (n_first, n_second)
-        Correlation over neurons of every pair of maps, signed.
+        Signed correlation over neurons of every pair of maps.
     table : DataFrame
-        A row a matched pair, the best first: ``first, second, r, r_null_95, above_null``, and if both sets are
-        thresholded ``iou, iou_null_95, above_iou_null, n_first, n_second, n_both``: intersection over union of the
-        members, its null and the sizes.
+        Matched pairs, one row per pair, the best first: ``first, second, r, r_null_95, above_null``, and if both sets
+        are thresholded ``iou, iou_null_95, above_iou_null, n_first, n_second, n_both``: intersection over union (IoU)
+        of the members, its null and the sizes.
     null_mean, null_95 : float
-        Mean and 95th percentile, over random unmixings, of the mean matched ``|r|``; the stricter of both sides.
+        Mean and 95th percentile, over random unmixings, of the mean matched ``|r|``; the stricter of the nulls of
+        both sets.
     """
 
     first: NetworkSet
@@ -53,27 +54,28 @@ class Comparison:
 def compare(first: NetworkSet, second: NetworkSet, seed: int = 0, same_standardization: bool = True) -> Comparison:
     """Match the maps of two decompositions one to one by ``|r|``.
 
-    Two arbitrary bases of one subspace of 20 dimensions already match at a mean ``|r|`` of about 0.47, so ``|r|`` alone
-    says little. The null keeps the subspaces of both sets, and takes an arbitrary unmixing of either; the stricter
-    of the two counts. It is a null of whole sets: if most maps agree, a pair above it may still belong to a few that
-    either set mixes its own way. Any two bases of a shared plane match at ``|r|`` of 0.71 or more; read ``|r|`` too.
+    Two arbitrary bases of the same 20-dimensional subspace already match with a mean ``|r|`` of about 0.47, so ``|r|``
+    alone is not informative. The null keeps the subspaces of both sets and replaces one set by an arbitrary unmixing of
+    its subspace; the stricter of the two resulting nulls is used. It is a null for whole sets: if most maps agree, a
+    pair above it may still belong to a few maps that the two sets mix differently. Any two bases of a shared plane
+    match with ``|r|`` of 0.71 or more; interpret ``|r|`` as well.
 
-    The null of IoU takes random members with each map's own number in every layer. As a map is matched with the best of
-    several, its limit is that of the best of as many random sets.
+    The null of IoU draws random members, with the number of neurons per layer of each map. A map is matched with the
+    best of several candidates, so its limit is corrected for the number of candidates.
 
     Parameters
     ----------
     first, second : NetworkSet
-        Over spaces of the same geometry; thresholded or not.
+        Network sets over spaces of the same geometry, thresholded or not.
     seed : int, default=0
-        Of the rotations.
+        Seed of the rotations.
     same_standardization : bool, default=True
-        Refuse sets of which it is known that they standardized the recording differently.
+        Whether to raise an error if the recordings are known to be standardized differently.
 
     Returns
     -------
     Comparison
-        Pairs, correlations and the nulls.
+        Matched pairs, correlations and nulls.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def compare(first: NetworkSet, second: NetworkSet, seed: int = 0, same_standardi
 
 
 def check_comparable(first: NetworkSet, second: NetworkSet, same_standardization: bool) -> None:
-    """Refuse sets over other neurons, or of a recording that was standardized otherwise.
+    """Raise an error if two sets have different neurons, or recordings that were standardized differently.
 
     Raises
     ------
@@ -100,8 +102,8 @@ def check_comparable(first: NetworkSet, second: NetworkSet, same_standardization
     """
     if first.space.site != second.space.site:
         raise SpaceMismatchError(
-            f"{first.method!r} is at {first.space.site} and {second.method!r} at {second.space.site}: other neurons, "
-            "over which nothing can be correlated. Compare when they are active: compare_time_courses, "
+            f"{first.method!r} is at {first.space.site} and {second.method!r} at {second.space.site}. Maps over "
+            "different neurons cannot be correlated. Compare their time courses: compare_time_courses, "
             "or `lmri compare STUDY FIRST@SITE SECOND@SITE`."
         )
     first.space.check_same(second.space, f"The network set {second.method!r}")
@@ -110,14 +112,14 @@ def check_comparable(first: NetworkSet, second: NetworkSet, same_standardization
 
 
 def check_standardization(first: NetworkSet, second: NetworkSet) -> None:
-    """Refuse sets of which it is known that the recording was standardized differently.
+    """Raise an error if the recordings of two sets are known to be standardized differently.
 
     Raises
     ------
     ValueError
-        Naming what differs.
+        If the standardizations differ; the message names the parameters.
     """
-    ours, theirs = (one.info.get("parameters", {}) for one in (first, second))
+    ours, theirs = (networks.info.get("parameters", {}) for networks in (first, second))
     differing = [
         f"{name} ({ours[name]!r} and {theirs[name]!r})"
         for name in ("standardize", "scope")
@@ -125,24 +127,24 @@ def check_standardization(first: NetworkSet, second: NetworkSet) -> None:
     ]
     if differing:
         raise ValueError(
-            f"{first.method!r} and {second.method!r} differ in {' and '.join(differing)}: what differs between their "
-            "maps may be the standardization's doing rather than the method's. Decompose both alike, or compare them "
-            "all the same with same_standardization=False (--mixed-standardization)."
+            f"{first.method!r} and {second.method!r} differ in {' and '.join(differing)}. Differences between "
+            "their maps may be caused by the standardization rather than by the method. Decompose both with the same "
+            "standardization, or allow the comparison with same_standardization=False (--mixed-standardization)."
         )
 
 
 def matched_sets(first: NetworkSet, second: NetworkSet, correlation: np.ndarray, nulls: list[np.ndarray]) -> Comparison:
-    """Match two sets, given the correlations ``(n_first, n_second)`` and nulls of their sorted matched ``|r|``."""
+    """Match two sets, given their correlations ``(n_first, n_second)`` and nulls of the sorted matched ``|r|``."""
     table = match_table(first.names, second.names, correlation, nulls)
     if first.is_thresholded and second.is_thresholded:
         rows = [first.names.index(name) for name in table["first"]]
         columns = [second.names.index(name) for name in table["second"]]
         n_candidates = max(len(first), len(second))
-        found = [
+        overlaps = [
             overlap(first.space, first.members[row], second.members[column], n_candidates)
             for row, column in zip(rows, columns, strict=True)
         ]
-        table["iou"], table["iou_null_95"] = np.array(found).reshape(-1, 2).T
+        table["iou"], table["iou_null_95"] = np.array(overlaps).reshape(-1, 2).T
         table["above_iou_null"] = (table["iou"] > table["iou_null_95"]).astype(int)
         ours, theirs = first.members[rows], second.members[columns]
         table["n_first"], table["n_second"] = ours.sum(axis=1), theirs.sum(axis=1)
@@ -154,60 +156,61 @@ def matched_sets(first: NetworkSet, second: NetworkSet, correlation: np.ndarray,
 
 
 def correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Correlate rows with rows: ``(n_first, n_second)``, and 0 where a row is constant."""
+    """Correlate the rows of two arrays: ``(n_first, n_second)``, and 0 where a row is constant."""
     return z_scores(first) @ z_scores(second).T / first.shape[1]
 
 
 def match_table(first: list[str], second: list[str], correlation: np.ndarray, nulls: list[np.ndarray]) -> pd.DataFrame:
-    """Match one to one by ``|r|``: a row a pair, the best first, beside the limit of its rank."""
+    """Match one to one by ``|r|``: one row per pair, the best first, with the limit of its rank."""
     rows, columns = matched(correlation)
-    found = correlation[rows, columns]
-    order = np.argsort(-np.abs(found), kind="stable")
-    rows, columns, found = rows[order], columns[order], found[order]
-    # The best pair is compared with the best of each rotation, the second with the second, and so on.
+    r = correlation[rows, columns]
+    order = np.argsort(-np.abs(r), kind="stable")
+    rows, columns, r = rows[order], columns[order], r[order]
+    # The best pair is compared with the best pair of each rotation, the second with the second, and so on.
     limit = np.max([np.percentile(null, 95, axis=0) for null in nulls], axis=0)
     return pd.DataFrame(
         {
             "first": [first[row] for row in rows],
             "second": [second[column] for column in columns],
-            "r": found,
+            "r": r,
             "r_null_95": limit,
-            "above_null": (np.abs(found) > limit + ROUNDING).astype(int),
+            "above_null": (np.abs(r) > limit + ROUNDING).astype(int),
         }
     )
 
 
 def null_of_mean(nulls: list[np.ndarray]) -> tuple[float, float]:
-    """Give mean and 95th percentile of the mean matched ``|r|``, the strictest of several nulls."""
+    """Compute the mean and 95th percentile of the mean matched ``|r|``, each the strictest of several nulls."""
     means = [null.mean(axis=1) for null in nulls]
     return max(float(mean.mean()) for mean in means), max(float(np.percentile(mean, 95)) for mean in means)
 
 
 def matched(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Match rows with columns one to one, so that the sum of ``|r|`` is largest."""
+    """Match rows with columns one to one so that the sum of ``|r|`` is maximal."""
     return linear_sum_assignment(-np.abs(correlation))
 
 
 def rotation_nulls(
     first: np.ndarray, second: np.ndarray, seed: int, n_rotations: int = N_ROTATIONS
 ) -> list[np.ndarray]:
-    """Take an arbitrary basis of either set: two nulls of the sorted matched ``|r|``, ``(n_rotations, n_pairs)``."""
-    # Either set may be the one whose basis is arbitrary; the stricter null counts.
+    """Draw arbitrary bases of either set: two nulls of the sorted matched ``|r|``, ``(n_rotations, n_pairs)``."""
+    # The basis of either set may be the arbitrary one; the stricter null is used.
     return [
-        _rotation_null(one, z_scores(other), seed, n_rotations) for one, other in ((first, second), (second, first))
+        _rotation_null(rotated, z_scores(other), seed, n_rotations)
+        for rotated, other in ((first, second), (second, first))
     ]
 
 
 def _rotation_null(weights: np.ndarray, other: np.ndarray, seed: int, n_rotations: int) -> np.ndarray:
     """Match `other` (z-scored) with arbitrary bases of the maps `weights`: sorted ``|r|``, ``(n_rotations, n_pairs)``.
 
-    The basis is rotated where the maps are white: maps ``A`` (centred) have singular values ``s`` and singular vectors
-    ``V``, and ``R s V`` with a random rotation ``R`` is another unmixing of the same data. For spatial ICA ``s`` is
+    The rotation is applied to the whitened maps: if ``s`` and ``V`` are the singular values and singular vectors of the
+    centred maps, ``R s V`` with a random rotation ``R`` is another unmixing of the same data. For spatial ICA ``s`` is
     flat, and this is a rotation of the maps; for temporal ICA it is not, and all unmixings share leading directions.
     """
     rng = np.random.default_rng(seed)
     centred = weights - weights.mean(axis=1, keepdims=True, dtype=np.float64)
-    alive = centred[np.abs(centred).max(axis=1) > 0]  # a map of zeros has no part in the subspace
+    alive = centred[np.abs(centred).max(axis=1) > 0]  # a map of zeros does not contribute to the subspace
     null = np.zeros((n_rotations, min(len(weights), len(other))))
     if not len(alive):
         return null
@@ -219,8 +222,8 @@ def _rotation_null(weights: np.ndarray, other: np.ndarray, seed: int, n_rotation
         rotation = q * np.sign(np.diag(r))  # uniform over rotations (Haar)
         sd = np.sqrt(((rotation * values) ** 2).sum(axis=1) / len(other.T))
         correlation = rotation @ projected / sd[:, None]
-        found = np.sort(np.abs(correlation[matched(correlation)]))[::-1]
-        null[number, : len(found)] = found
+        matched_r = np.sort(np.abs(correlation[matched(correlation)]))[::-1]
+        null[number, : len(matched_r)] = matched_r
     return null
 
 
@@ -228,45 +231,45 @@ def _rotation_null(weights: np.ndarray, other: np.ndarray, seed: int, n_rotation
 
 
 def overlap(space: NeuronSpace, ours: np.ndarray, theirs: np.ndarray, n_candidates: int = 1) -> tuple[float, float]:
-    """Compute the IoU of two sets of members, and what random sets of the same layer profiles stay within.
+    """Compute the IoU of two sets of members, and its limit for random sets with the same layer profiles.
 
-    Random members are hypergeometric in each layer, and independent between layers, so the null is exact. A matched map
-    was chosen among `n_candidates`; each is given its share of 5 % (Bonferroni), so that the chosen one exceeds its
-    limit in at most 5 % of cases, however it was chosen.
+    The overlap of random members is hypergeometric in each layer and independent between layers, so the null is exact.
+    A matched map was selected among `n_candidates`. The 5 % are divided by the number of candidates (Bonferroni), so
+    that the selected map exceeds its limit in at most 5 % of cases, however it was selected.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neurons that both sets cover.
     ours, theirs : ndarray of bool, shape (n_neurons,)
-        Members.
+        Members of each set.
     n_candidates : int, default=1
-        Among how many the one was chosen for the other.
+        Number of candidates among which a map was selected for the other.
 
     Returns
     -------
     iou, limit : float
-        Missing for two empty networks, which share nothing that could be compared.
+        IoU and its limit; missing if both networks are empty.
     """
     n_ours, n_theirs = space.count_per_layer(ours), space.count_per_layer(theirs)
     total, both = int(n_ours.sum() + n_theirs.sum()), int((ours & theirs).sum())
     if not total:
         return np.nan, np.nan
-    chance, least = np.ones(1), 0  # of every size of the overlap, from the least one
+    chance, least = np.ones(1), 0  # probability of every size of the overlap, from the smallest
     for width, a, b in zip(space.widths, n_ours, n_theirs, strict=True):
-        size, own = _hypergeometric(width, int(a), int(b))
-        chance, least = np.convolve(chance, own), least + size
-    # The tail is summed from its small end, where rounding does not hide it.
+        size, layer_chance = _hypergeometric(width, int(a), int(b))
+        chance, least = np.convolve(chance, layer_chance), least + size
+    # The tail is summed from its smallest probabilities, to avoid rounding errors.
     beyond = np.append(np.cumsum(chance[::-1])[::-1][1:], 0.0)  # P(overlap > size)
     limit = least + int(np.argmax(beyond <= ALPHA / n_candidates))
     return both / (total - both), limit / (total - limit)
 
 
 def _hypergeometric(width: int, a: int, b: int) -> tuple[int, np.ndarray]:
-    """Give the chance of every overlap of `a` and `b` random neurons of `width`, from the first that is given on."""
+    """Compute the smallest overlap of `a` and `b` random neurons of `width`, and the probabilities from there on."""
     sizes = np.arange(max(0, a + b - width), min(a, b) + 1)
     chance = np.exp(_log_choose(a, sizes) + _log_choose(width - a, b - sizes) - _log_choose(width, b))
-    likely = np.flatnonzero(chance > 1e-20)  # a layer with thousands of members has few sizes that ever occur
+    likely = np.flatnonzero(chance > 1e-20)  # in a layer with thousands of members only few sizes occur
     return int(sizes[likely[0]]), chance[likely[0] : likely[-1] + 1]
 
 

@@ -20,13 +20,13 @@ COMPARISONS = "comparisons"
 
 
 class ComparisonsCodec(Codec[AnyComparison]):
-    """Comparisons; they are computed again from the networks, with the stored seed."""
+    """Codec of comparisons, which are recomputed from the networks with the stored seed."""
 
     kind = COMPARISONS
     opens_sources = True
 
     def references(self, entry: Entry) -> list[Reference]:
-        """List the network sets."""
+        """Return the references to the network sets."""
         inputs = entry.inputs
         if "sets" in inputs:
             pairs = zip(inputs["sets"], inputs["sets_sha256"], strict=True)
@@ -37,11 +37,11 @@ class ComparisonsCodec(Codec[AnyComparison]):
     def read(self, store: Store, entry: Entry) -> AnyComparison:
         """Compare the stored networks."""
         inputs, seed = entry.inputs, entry.parameters["seed"]
-        places = [(reference.name, reference.site) for reference in self.references(entry)]
+        keys = [(reference.name, reference.site) for reference in self.references(entry)]
         if is_of_time_courses(entry):
-            return compare_sites(store, places[0], places[1], seed)
-        # Whether they may be compared was decided when the entry was made.
-        sets = [store.open(NETWORKS_CODEC, *place) for place in places]
+            return compare_sites(store, keys[0], keys[1], seed)
+        # Standardization was checked when the entry was created.
+        sets = [store.open(NETWORKS_CODEC, *key) for key in keys]
         if "sets" in inputs:
             return compare_many(sets, seed, inputs["sets"], same_standardization=False)
         return compare(sets[0], sets[1], seed, same_standardization=False)
@@ -57,22 +57,22 @@ def is_of_time_courses(entry: Entry) -> bool:
 
 def compare_sites(store: Store, first: tuple[str, str], second: tuple[str, str], seed: int = 0) -> CourseComparison:
     """Compare the time courses of two stored network sets; see `lmri.Study.compare_sites`."""
-    entries = [store.fresh(NETWORKS, *one) for one in (first, second)]
+    entries = [store.fresh(NETWORKS, *key) for key in (first, second)]
     sources = [source_of(store, entry) for entry in entries]
     corpora = [list(DecompositionInputs.of(source).corpora) for source in sources]
     if corpora[0] != corpora[1]:
         raise StudyError(
             f"{first[0]!r} at {first[1]} was fitted on {', '.join(corpora[0])}, and {second[0]!r} at "
-            f"{second[1]} on {', '.join(corpora[1])}. Time courses can be compared of the same texts only: "
+            f"{second[1]} on {', '.join(corpora[1])}. Only time courses of the same texts can be compared: "
             "decompose both sites with the same --corpus, in the same order."
         )
     courses = [time_courses(store, source.name, source.site) for source in sources]
     events = {corpus: store.recording(corpus, first[1]).events for corpus in corpora[0]}
     texts = [list(events[corpus][run - 1]["text_id"]) for corpus, run, _ in courses[0]]
-    # The networks may have another name than the decomposition whose time courses these are.
+    # The networks may have another name than the decomposition of the time courses.
     runs = [
-        [table.set_axis(names(name, table.shape[1]), axis=1) for _, _, table in own]
-        for (name, _), own in zip((first, second), courses, strict=True)
+        [table.set_axis(names(name, table.shape[1]), axis=1) for _, _, table in tables]
+        for (name, _), tables in zip((first, second), courses, strict=True)
     ]
     return compare_time_courses(runs[0], runs[1], texts, seed, ("@".join(first), "@".join(second)))
 
@@ -80,12 +80,12 @@ def compare_sites(store: Store, first: tuple[str, str], second: tuple[str, str],
 def compare_stored(
     store: Store, sets: Sequence[str], site: str | None = None, seed: int = 0, mixed_standardization: bool = False
 ) -> AnyComparison:
-    """Compare stored network sets by their maps, or two of two sites by their time courses.
+    """Compare stored network sets by their maps, or two sets from two sites by their time courses.
 
     Parameters
     ----------
     store : Store
-        The study.
+        Study of the network sets.
     sets : sequence of str
         Names of two or more network sets. A name may contain its site, as ``canica@mlp_out``.
     site : str, optional
@@ -93,52 +93,54 @@ def compare_stored(
     seed : int, default=0
         Seed of the nulls.
     mixed_standardization : bool, default=False
-        Whether sets that standardize differently may be compared.
+        Whether sets with different standardization may be compared.
 
     Raises
     ------
     ValueError
-        If a set is named twice, or if more than two sets of several sites are named.
+        If a set is named twice, or if more than two sets from several sites are named.
     """
-    found: list[NetworkSet] = []
+    opened: list[NetworkSet] = []
     for name in sets:
-        label, _, own = name.partition("@")
-        # Without a word on it, all are at the site of the first.
-        found.append(store.open(NETWORKS_CODEC, label, own or site or (found[0].space.site if found else None)))
-    places = [(one.method, one.space.site) for one in found]
-    if repeated := sorted({"@".join(one) for one in places if places.count(one) > 1}):
-        raise ValueError(f"{', '.join(repeated)} was named twice; a set always agrees with itself. Name others.")
-    if len({at for _, at in places}) == 1:
-        if len(found) == 2:
-            return compare(found[0], found[1], seed, not mixed_standardization)
-        return compare_many(found, seed, same_standardization=not mixed_standardization)
-    if len(found) > 2:
+        label, _, own_site = name.partition("@")
+        # Sets without a site are at the site of the first.
+        opened.append(store.open(NETWORKS_CODEC, label, own_site or site or (opened[0].space.site if opened else None)))
+    keys = [(networks.method, networks.space.site) for networks in opened]
+    if repeated := sorted({"@".join(key) for key in keys if keys.count(key) > 1}):
         raise ValueError(
-            f"The sets are of several sites ({', '.join(map('@'.join, places))}): other neurons, which have no maps in "
-            "common. Compare two of them at a time, by their time courses."
+            f"{', '.join(repeated)} was named twice; a set always agrees with itself. Choose different sets."
+        )
+    if len({at for _, at in keys}) == 1:
+        if len(opened) == 2:
+            return compare(opened[0], opened[1], seed, not mixed_standardization)
+        return compare_many(opened, seed, same_standardization=not mixed_standardization)
+    if len(opened) > 2:
+        raise ValueError(
+            f"The sets are from several sites ({', '.join(map('@'.join, keys))}), so their maps have different "
+            "neurons. Compare two sets at a time, by their time courses."
         )
     if not mixed_standardization:
-        check_standardization(found[0], found[1])
-    return compare_sites(store, places[0], places[1], seed)
+        check_standardization(opened[0], opened[1])
+    return compare_sites(store, keys[0], keys[1], seed)
 
 
 def save_comparison(store: Store, comparison: AnyComparison, seed: int, name: str | None = None) -> Entry:
-    """Store how stored network sets match; see `lmri.Study.save_comparison`."""
+    """Store a comparison of stored network sets; see `lmri.Study.save_comparison`."""
     site: str
     tables = {"matches.tsv": comparison.table}
-    found: dict[str, Any]
+    results: dict[str, Any]
     if isinstance(comparison, Consensus):
         sets, site = list(comparison.names), comparison.sets[0].space.site
         inputs: dict[str, Any] = {
             "sets": sets,
-            "sets_sha256": [store.find(NETWORKS, one, site).digest for one in sets],
+            "sets_sha256": [store.find(NETWORKS, set_name, site).digest for set_name in sets],
         }
         tables = {"consensus.tsv": comparison.table, "pairs.tsv": comparison.pairs}
         counts = comparison.table["found_by"].value_counts()
-        found = {"n_networks": len(comparison.table), "n_found_by": {str(k): int(v) for k, v in counts.items()}}
+        results = {"n_networks": len(comparison.table), "n_found_by": {str(k): int(v) for k, v in counts.items()}}
     else:
         if isinstance(comparison, CourseComparison):
-            (first, site), (second, other) = (one.method.split("@") for one in (comparison.first, comparison.second))
+            (first, site), (second, other) = (side.method.split("@") for side in (comparison.first, comparison.second))
             sets = [first, f"{second}-{storage.bids_label(other)}"]
         else:
             first, second = sets = [comparison.first.method, comparison.second.method]
@@ -151,7 +153,7 @@ def save_comparison(store: Store, comparison: AnyComparison, seed: int, name: st
         }
         if isinstance(comparison, CourseComparison):
             inputs["second_site"] = other
-        found = {
+        results = {
             "mean_abs_r": comparison.mean_r,
             "null_mean": comparison.null_mean,
             "null_95": comparison.null_95,
@@ -162,4 +164,4 @@ def save_comparison(store: Store, comparison: AnyComparison, seed: int, name: st
         for suffix, table in tables.items():
             storage.write_table(store.file(site, name, folder)(suffix), table)
 
-    return store.entries.write(COMPARISONS, site, name, inputs, {"seed": seed}, found, write)
+    return store.entries.write(COMPARISONS, site, name, inputs, {"seed": seed}, results, write)

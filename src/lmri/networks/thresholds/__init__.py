@@ -1,7 +1,7 @@
-"""Thresholds: which neurons of a map belong to its network. Pure functions on arrays.
+"""Thresholds that determine the members of a network from its map. Pure functions on arrays.
 
-Every function takes maps ``(n_maps, n_neurons)`` and returns booleans of the same shape. `THRESHOLDS` describes each of
-them: the error rate that it controls, if any, is stored with every result.
+Every function takes maps ``(n_maps, n_neurons)`` and returns booleans of the same shape. `THRESHOLDS` describes each
+function; the error rate that it controls, if any, is stored with every result.
 """
 
 import lazy_loader as _lazy

@@ -1,53 +1,53 @@
-"""Thresholds that look at the maps alone: none of them knows whether a map means anything."""
+"""Thresholds computed from the maps alone; none of them tests whether a map contains signal."""
 
 import numpy as np
-import scipy  # loads its submodules on first use, and the command line needs none of them to describe thresholds
+import scipy  # loads submodules on first use; describing thresholds on the command line needs none
 
 from lmri.networks.thresholds.method import ThresholdMethod
 
 
 def z_scores(maps: np.ndarray) -> np.ndarray:
-    """Z-score each map over its neurons; a constant map gives zeros.
+    """Z-score each map over its neurons; the scores of a constant map are 0.
 
     Parameters
     ----------
     maps : ndarray of shape (n_maps, n_neurons)
-        Any units.
+        Maps in any units.
 
     Returns
     -------
     ndarray of shape (n_maps, n_neurons)
-        Float64.
+        Scores, as float64.
     """
     centred = maps - maps.mean(axis=1, keepdims=True, dtype=np.float64)
     return _divide(centred, centred.std(axis=1, keepdims=True))
 
 
 def map_scores(maps: np.ndarray) -> np.ndarray:
-    """Z-score each map over its neurons as thresholds, images and tables do.
+    """Z-score each map over its neurons, as used by thresholds, images and tables.
 
-    A map that is exactly 0 at most neurons, as those of dictionary learning are, is scaled from 0 and not from its
-    mean: nothing is where the weight is 0, and signs stay those of the weights.
+    A map that is exactly 0 at most neurons, such as a map of dictionary learning, is scaled without subtracting its
+    mean: neurons of weight 0 keep the score 0, and scores keep the signs of the weights.
 
     Parameters
     ----------
     maps : ndarray of shape (n_maps, n_neurons)
-        Any units.
+        Maps in any units.
 
     Returns
     -------
     ndarray of shape (n_maps, n_neurons)
-        Float64.
+        Scores, as float64.
     """
     scores = z_scores(maps)
     sparse = (maps == 0).mean(axis=1) > 0.5
-    own = np.asarray(maps[sparse], dtype=np.float64)
-    scores[sparse] = _divide(own, np.sqrt((own * own).mean(axis=1, keepdims=True)))
+    sparse_maps = np.asarray(maps[sparse], dtype=np.float64)
+    scores[sparse] = _divide(sparse_maps, np.sqrt((sparse_maps * sparse_maps).mean(axis=1, keepdims=True)))
     return scores
 
 
 def robust_z_scores(maps: np.ndarray) -> np.ndarray:
-    """Z-score each map by its median and its median absolute deviation, scaled to match a Gaussian's sd."""
+    """Z-score each map by its median and its median absolute deviation (MAD), scaled to the SD of a Gaussian."""
     maps = np.asarray(maps, dtype=np.float64)
     centred = maps - np.median(maps, axis=1, keepdims=True)
     mad = np.median(np.abs(centred), axis=1, keepdims=True)
@@ -59,42 +59,42 @@ def _divide(centred: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
-    """Keep neurons whose z-score over the map is beyond `z` on either side."""
+    """Keep neurons whose absolute z-score over the map exceeds `z`."""
     _check_positive("z", z)
     return np.abs(map_scores(maps)) > z
 
 
 def z_positive(maps: np.ndarray, z: float = 1.96) -> np.ndarray:
-    """Keep neurons whose z-score over the map is above `z`, as the paper does: the sign of a map matters."""
+    """Keep neurons whose z-score over the map exceeds `z`, as in the paper; depends on the sign of the map."""
     _check_positive("z", z)
     return map_scores(maps) > z
 
 
 def robust_z(maps: np.ndarray, z: float = 3.0) -> np.ndarray:
-    """Keep neurons whose robust z-score over the map is beyond `z` on either side."""
+    """Keep neurons whose absolute robust z-score over the map exceeds `z`."""
     _check_positive("z", z)
     return np.abs(robust_z_scores(maps)) > z
 
 
 def top(maps: np.ndarray, share: float = 0.01) -> np.ndarray:
-    """Keep the share of neurons with the largest absolute weight in each map, at least one; zeros never."""
+    """Keep the given share of neurons with the largest absolute weights in each map, at least one, but never zeros."""
     _check_share("share", share)
     size = np.abs(maps)
     n_kept = max(1, round(share * maps.shape[1]))
     members = np.zeros(maps.shape, dtype=bool)
-    # A stable sort, so that ties are kept in neuron order and the count is exact.
+    # The sort is stable, so that ties stay in neuron order and the count is exact.
     largest = np.argsort(-size, axis=1, kind="stable")[:, :n_kept]
     np.put_along_axis(members, largest, True, axis=1)
     return members & (size > 0)
 
 
 def support(maps: np.ndarray) -> np.ndarray:
-    """Keep every neuron whose weight is not zero, as sparse decompositions leave them."""
+    """Keep every neuron whose weight is not zero, as determined by a sparse decomposition."""
     return maps != 0
 
 
 def auto(maps: np.ndarray, ratio: float = 1.0) -> np.ndarray:
-    """Keep the ``ratio * n_neurons`` largest ``|weights|`` of all maps together, as nilearn's ``threshold="auto"``."""
+    """Keep the ``ratio * n_neurons`` largest ``|weights|`` over all maps, as in nilearn's ``threshold="auto"``."""
     _check_positive("ratio", ratio)
     size = np.abs(maps)
     n_kept = min(size.size, max(1, round(ratio * maps.shape[1])))
@@ -103,14 +103,14 @@ def auto(maps: np.ndarray, ratio: float = 1.0) -> np.ndarray:
 
 
 def fdr_gaussian(maps: np.ndarray, alpha: float = 0.05) -> np.ndarray:
-    """Keep what Benjamini and Hochberg's procedure finds in each map if z-scores over neurons were Gaussian.
+    """Keep neurons that are significant in each map (Benjamini-Hochberg) if z-scores over neurons are Gaussian.
 
     Parameters
     ----------
     maps : ndarray of shape (n_maps, n_neurons)
-        Any units.
+        Maps in any units.
     alpha : float
-        False discovery rate within each map that the procedure aims at, two-sided.
+        Nominal false discovery rate within each map, two-sided.
 
     References
     ----------
@@ -122,17 +122,17 @@ def fdr_gaussian(maps: np.ndarray, alpha: float = 0.05) -> np.ndarray:
 
 
 def q_values(p: np.ndarray) -> np.ndarray:
-    """Adjust p-values by Benjamini and Hochberg's procedure.
+    """Adjust p-values by the procedure of Benjamini and Hochberg.
 
     Parameters
     ----------
     p : ndarray of shape (n,)
-        P-values of one family. Where there is none (NaN) nothing was tested: it does not count, and has no q.
+        P-values of one family. Missing values (NaN) are not counted as tests, and their q-value is missing.
 
     Returns
     -------
     ndarray of shape (n,)
-        The smallest false discovery rate at which each is found.
+        Smallest false discovery rate at which each test is significant.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def _check_positive(name: str, value: float) -> None:
 
 def _check_share(name: str, value: float) -> None:
     if not 0 < value < 1:
-        raise ValueError(f"{name} is {value}; it must lie between 0 and 1.")
+        raise ValueError(f"{name} is {value}; it must be between 0 and 1.")
 
 
 Z = ThresholdMethod("z", z, "two-sided z over neurons; descriptive, controls no error rate", "by z")

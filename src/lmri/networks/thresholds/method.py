@@ -1,4 +1,4 @@
-"""One threshold as the registry describes it."""
+"""Description of a threshold in the registry."""
 
 import inspect
 from collections.abc import Callable
@@ -18,13 +18,13 @@ class ThresholdMethod:
     name : str
         Name in Python and on the command line.
     function : callable
-        Takes maps ``(n_maps, n_neurons)``, a parameter ``null`` if it needs surrogates, and at most one number with a
-        default. Returns booleans of the same shape.
+        Function of maps ``(n_maps, n_neurons)``, a parameter ``null`` if it needs surrogates, and at most one number
+        with a default. Returns booleans of the same shape.
     description : str
         Error rate that it controls, if any; stored with every result.
     words : str
-        Wording of the report, with its preposition: ``"by robust z"``. ``{value}`` and ``{percent}`` stand for the
-        number; without them, the report appends the number in brackets.
+        Wording of the report, with its preposition: ``"by robust z"``. ``{value}`` and ``{percent}`` are replaced by
+        the number; without them, the report appends the number in brackets.
     note : str
         Remark that the report adds in brackets.
     calibrated : bool, default=False
@@ -34,8 +34,8 @@ class ThresholdMethod:
     --------
     >>> def largest(maps, size=2.0):
     ...     return maps > size
-    >>> one = ThresholdMethod("largest", largest, "weights above a limit; controls no error rate", "by weight")
-    >>> one.parameter, one.usage, one.needs_null
+    >>> method = ThresholdMethod("largest", largest, "weights above a limit; controls no error rate", "by weight")
+    >>> method.parameter, method.usage, method.needs_null
     ('size', 'largest:2.0', False)
     """
 
@@ -50,7 +50,7 @@ class ThresholdMethod:
     def defaults(self) -> dict[str, Any]:
         """Default of the number by its name; empty if the threshold takes none."""
         parameters = inspect.signature(self.function).parameters
-        return {name: one.default for name, one in parameters.items() if name not in ("maps", "null")}
+        return {name: parameter.default for name, parameter in parameters.items() if name not in ("maps", "null")}
 
     @property
     def parameter(self) -> str | None:
@@ -64,7 +64,7 @@ class ThresholdMethod:
 
     @property
     def usage(self) -> str:
-        """The threshold with its default, as the command line takes it."""
+        """Threshold with its default, in the syntax of the command line."""
         return ":".join([self.name, *map(str, self.defaults.values())])
 
     def __call__(self, maps: np.ndarray, *null: Any, **values: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from lmri.networks.thresholds.method import ThresholdMethod
 
 _N_ITER, _TOLERANCE = 200, 1e-6
 _FEWEST = 3
-"""Neurons that a tail needs: a Gamma has two parameters and a weight."""
+"""Smallest number of neurons in a tail: a Gamma has two parameters and a weight."""
 
 
 def mixture(maps: np.ndarray, p: float = 0.5) -> np.ndarray:
@@ -17,9 +17,9 @@ def mixture(maps: np.ndarray, p: float = 0.5) -> np.ndarray:
     Parameters
     ----------
     maps : ndarray of shape (n_maps, n_neurons)
-        Any units.
+        Maps in any units.
     p : float, default=0.5
-        Posterior probability of a tail above which a neuron is kept.
+        Posterior probability of a tail that a member must exceed.
 
     References
     ----------
@@ -31,26 +31,28 @@ def mixture(maps: np.ndarray, p: float = 0.5) -> np.ndarray:
 
 
 def _tail_probability(z: np.ndarray) -> np.ndarray:
-    """Give the probability of a tail, ``(n_neurons,)``: the fit of lowest BIC among no tail, either, and both.
+    """Compute the probability of a tail, ``(n_neurons,)``, from the model with the lowest BIC.
 
-    Two tails have one shape or two: a minority of the other sign is often too few neurons for a shape of its own.
+    The candidates have no tail, either tail, or both. Two tails have either a common or separate shapes: the smaller
+    tail often has too few neurons for a separate shape.
     """
     if not z.any():
         return np.zeros(len(z))
-    fits = [_fit(z, *one) for one in (((), False), ((1,), False), ((-1,), False), ((1, -1), True), ((1, -1), False))]
+    models = (((), False), ((1,), False), ((-1,), False), ((1, -1), True), ((1, -1), False))
+    fits = [_fit(z, *model) for model in models]
     best = min(fits, key=lambda fit: fit[0])
     return best[1]
 
 
 def _fit(z: np.ndarray, sides: tuple[int, ...], alike: bool) -> tuple[float, np.ndarray]:
-    """Fit a Gaussian and a Gamma on each of `sides` by expectation maximization, moments for the Gammas.
+    """Fit a Gaussian, and a Gamma on each of `sides`, by expectation maximization with moment estimates for the Gammas.
 
     Returns
     -------
     bic : float
-        Infinite if a tail has died out.
+        Bayesian information criterion; infinite if a tail has vanished.
     tail : ndarray of shape (n_neurons,)
-        Posterior probability of any tail.
+        Posterior probability of belonging to any tail.
     """
     mean, sd = 0.0, 1.0
     shares = np.array([0.95] + [0.05 / max(len(sides), 1)] * len(sides))
@@ -78,13 +80,13 @@ def _fit(z: np.ndarray, sides: tuple[int, ...], alike: bool) -> tuple[float, np.
         if alike:
             gammas = [_gamma(np.abs(z - mean), posterior[1:].sum(axis=0), sd)] * 2
         else:
-            gammas = [_gamma(side * (z - mean), own, sd) for side, own in zip(sides, posterior[1:], strict=True)]
+            gammas = [_gamma(side * (z - mean), tail, sd) for side, tail in zip(sides, posterior[1:], strict=True)]
     n_parameters = 2 + len(sides) + (2 if alike else 2 * len(sides))
     return n_parameters * np.log(len(z)) - 2 * log_likelihood, posterior[1:].sum(axis=0)
 
 
 def _gamma(size: np.ndarray, weights: np.ndarray, sd: float) -> tuple[float, float]:
-    """Match a Gamma's moments; its middle stays outside of the bulk, where it would otherwise explain the centre."""
+    """Fit a Gamma by its moments; its mean is kept outside the bulk, where it would otherwise explain the centre."""
     total = weights.sum()
     mean = max(float(weights @ size / total), 2 * sd)
     variance = max(float(weights @ (size - mean) ** 2 / total), 1e-6)

@@ -1,4 +1,4 @@
-"""The calibrated threshold: p-values from what the same pipeline finds where nothing is to be found."""
+"""Calibrated thresholds: p-values from applying the same pipeline to surrogate data without co-activation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,22 +17,23 @@ _LARGEST_ALPHA = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SurrogateNull:
-    """Absolute z-scores of all maps of all surrogates, pooled.
+    """Pooled absolute z-scores of all maps of all surrogates.
 
-    The largest values are kept one by one, and of the others enough to give p within 1 %, always on the safe side.
+    The largest values are stored individually. Smaller values are subsampled so that p is accurate within 1 % and
+    never too small.
 
     Parameters
     ----------
     z : ndarray of shape (n,)
-        Absolute z-scores, the largest first.
+        Absolute z-scores in descending order.
     n_at_least : ndarray of int, shape (n,)
-        How many of all values are at least as large.
+        Number of pooled values that are at least as large.
     n_values : int
-        How many there are in all.
+        Number of pooled values.
     n_surrogates : int
-        From how many surrogates.
+        Number of surrogates.
     smallest_q : ndarray of shape (n_surrogate_maps,)
-        The smallest adjusted p-value within every map of every surrogate, the smallest first.
+        Smallest adjusted p-value within every map of every surrogate, in ascending order.
     """
 
     z: np.ndarray
@@ -43,8 +44,8 @@ class SurrogateNull:
 
     @classmethod
     def from_maps(cls, maps: list[np.ndarray]) -> "SurrogateNull":
-        """Pool maps ``(n_maps, n_neurons)``, one array a surrogate."""
-        size = np.concatenate([np.abs(map_scores(one)) for one in maps])  # (n_surrogate_maps, n_neurons)
+        """Pool maps ``(n_maps, n_neurons)``, one array per surrogate."""
+        size = np.concatenate([np.abs(map_scores(surrogate)) for surrogate in maps])  # (n_surrogate_maps, n_neurons)
         pooled = size.ravel().copy()
         pooled[::-1].sort()  # the largest first, in place
         n = len(pooled)
@@ -52,38 +53,38 @@ class SurrogateNull:
         if n > _EXACT:
             steps = np.geomspace(_EXACT, n, 1 + int(np.log(n / _EXACT) / np.log(1.01)))
             ranks = np.unique(np.concatenate([ranks, steps.round().astype(int), [n]]))
-        # A tie counts whole: the rank is that of its last value.
+        # Ties are counted completely: the rank of a value is the rank of its last tie.
         values = pooled[ranks - 1]
         last = n - np.searchsorted(pooled[::-1], values, side="left")
         null = cls(values, last, n, len(maps), np.empty(0))
         return replace(null, smallest_q=np.sort([null.smallest_q_of(row, is_own=True) for row in size]))
 
     def p(self, z: np.ndarray) -> np.ndarray:
-        """Give the share of null values at least as large as each ``|z|``: ``(1 + count) / (1 + n_values)``.
+        """Compute the share of null values at least as large as each ``|z|``: ``(1 + count) / (1 + n_values)``.
 
-        Between two stored values the larger count is taken.
+        Between two stored values the larger count is used.
         """
-        # z descends: the first stored value that is not above |z| has the count of all values at least as large as it.
-        place = np.searchsorted(-self.z, -np.abs(z), side="left")
-        exact = np.append(self.z, -np.inf)[place] == np.abs(z)
-        below = np.append(self.n_at_least, self.n_values)[place]
-        above = np.concatenate([[0], self.n_at_least])[place]
-        # Among values that are stored one by one, those above are counted exactly.
-        one_by_one = (place < len(self.z)) & (below <= min(_EXACT, self.n_values))
-        count = np.where(exact | ~one_by_one, below, above)
+        # z is descending: the first stored value not above |z| has the count of all values at least as large as itself.
+        index = np.searchsorted(-self.z, -np.abs(z), side="left")
+        exact = np.append(self.z, -np.inf)[index] == np.abs(z)
+        count_at_least = np.append(self.n_at_least, self.n_values)[index]
+        count_above = np.concatenate([[0], self.n_at_least])[index]
+        # Among values that are stored individually, larger values are counted exactly.
+        one_by_one = (index < len(self.z)) & (count_at_least <= min(_EXACT, self.n_values))
+        count = np.where(exact | ~one_by_one, count_at_least, count_above)
         return (1 + count) / (1 + self.n_values)
 
     def smallest_q_of(self, z: np.ndarray, is_own: bool = False) -> float:
-        """Give the smallest adjusted p-value within one map: Simes' p-value of the whole map.
+        """Compute the smallest adjusted p-value within one map, which is Simes' p-value of the whole map.
 
-        Above 0.5 it is not worked out, and is 1.
+        Values above 0.5 are not computed, and returned as 1.
 
         Parameters
         ----------
         z : ndarray of shape (n_neurons,)
             Z-scores of the map.
         is_own : bool, default=False
-            Whether the map is one of those that were pooled: then it is compared with the others only, as any other
+            Whether the map is one of the pooled maps; it is then compared with the other pooled maps only, as any other
             map is.
         """
         large = np.abs(z)
@@ -99,31 +100,31 @@ class SurrogateNull:
 
     @cached_property
     def _z_floor(self) -> float:
-        """Value that half of all exceed: no neuron below it has an adjusted p of 0.5 or less."""
-        place = int(np.searchsorted(self.n_at_least, _LARGEST_ALPHA * (1 + self.n_values)))
-        return float(self.z[min(place, len(self.z) - 1)])
+        """Value exceeded by half of the pooled values: no neuron below it has an adjusted p of 0.5 or less."""
+        index = int(np.searchsorted(self.n_at_least, _LARGEST_ALPHA * (1 + self.n_values)))
+        return float(self.z[min(index, len(self.z) - 1)])
 
     def p_of_maps(self, z: np.ndarray) -> np.ndarray:
-        """Give, for each map, the share of surrogate maps with as small a smallest adjusted p as its own.
+        """Compute for each map the share of surrogate maps whose smallest adjusted p is at most as large as its own.
 
         Parameters
         ----------
         z : ndarray of shape (n_maps, n_neurons)
             Z-scores of each map over its neurons.
         """
-        own = np.array([self.smallest_q_of(row) for row in z])
-        count = np.searchsorted(self.smallest_q, own, side="right")
+        smallest = np.array([self.smallest_q_of(row) for row in z])
+        count = np.searchsorted(self.smallest_q, smallest, side="right")
         return (1 + count) / (1 + len(self.smallest_q))
 
     def to_table(self) -> pd.DataFrame:
-        """Give it as a table; `from_table` is the inverse."""
+        """Convert the null distribution to a table; `from_table` is the inverse."""
         return pd.DataFrame({"z": self.z, "n_at_least": self.n_at_least})
 
     @classmethod
     def from_table(
         cls, table: pd.DataFrame, n_values: int, n_surrogates: int, smallest_q: Sequence[float]
     ) -> "SurrogateNull":
-        """Undo `to_table`."""
+        """Build the null distribution from a table of `to_table`."""
         z, n_at_least = table["z"].to_numpy(float), table["n_at_least"].to_numpy(int)
         return cls(z, n_at_least, n_values, n_surrogates, np.asarray(smallest_q, dtype=float))
 
@@ -132,20 +133,20 @@ class SurrogateNull:
 
 
 def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarray:
-    """Keep what Benjamini and Hochberg's procedure finds within each map that stands out, with p from surrogates.
+    """Keep neurons that are significant (Benjamini-Hochberg) within each significant map, with p from surrogates.
 
-    Maps stand out by the same procedure over all of them: p of a map is the share of surrogates' maps with as small a
-    smallest adjusted p. Any other map keeps nothing. Without this step, maps of very different tails would share out
-    the errors unevenly.
+    The significance of maps is determined by the same procedure over all maps: p of a map is the share of surrogate
+    maps whose smallest adjusted p is at most as large. All other maps have no members. Without this step, errors would
+    be distributed unevenly over maps with very different tails.
 
     Parameters
     ----------
     maps : ndarray of shape (n_maps, n_neurons)
-        Any units.
+        Maps in any units.
     null : SurrogateNull
-        Of the same pipeline.
+        Null distribution of the same pipeline.
     alpha : float, default=0.05
-        Two-sided: false discovery rate over maps, and within each map that stands out.
+        False discovery rate over maps, and within each significant map (two-sided).
 
     References
     ----------
@@ -153,14 +154,15 @@ def fdr(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarra
     """
     _check_share("alpha", alpha)
     z = map_scores(maps)
-    found = np.stack([q_values(row) <= alpha for row in null.p(z)])
-    return found & (q_values(null.p_of_maps(z)) <= alpha)[:, None] & (maps != 0)
+    significant = np.stack([q_values(row) <= alpha for row in null.p(z)])
+    return significant & (q_values(null.p_of_maps(z)) <= alpha)[:, None] & (maps != 0)
 
 
 def fdr_set(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.ndarray:
-    """Keep what Benjamini and Hochberg's procedure finds over all maps together, with p from surrogates.
+    """Keep neurons that are significant (Benjamini-Hochberg) over all maps together, with p from surrogates.
 
-    Stricter than `fdr` where few maps hold something: a map of which every surrogate has one like it keeps nothing.
+    This is stricter than `fdr` if few maps contain signal: a map that resembles a map of every surrogate has no
+    members.
     """
     _check_share("alpha", alpha)
     p = null.p(map_scores(maps))

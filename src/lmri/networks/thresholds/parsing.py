@@ -1,4 +1,4 @@
-"""Thresholds as text: ``METHOD`` or ``METHOD:VALUE``."""
+"""Parsing of thresholds: ``METHOD`` or ``METHOD:VALUE``."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from lmri.networks.thresholds.null import SurrogateNull
 from lmri.networks.thresholds.registry import THRESHOLDS
 
 Threshold = tuple[str | None, dict[str, float]]
-"""Method, None for the default of the maps, and its parameters."""
+"""Method (None for the default of the maps) and its parameters."""
 
 
 def parse_threshold(text: str | None) -> Threshold:
@@ -15,12 +15,12 @@ def parse_threshold(text: str | None) -> Threshold:
     Parameters
     ----------
     text : str or None
-        Text; None is the default of the maps.
+        Threshold as text; None for the default of the maps.
 
     Returns
     -------
     tuple of (str or None, dict)
-        Method and parameters, as `NetworkSet.threshold` takes them.
+        Method and parameters of `NetworkSet.threshold`.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def parse_threshold(text: str | None) -> Threshold:
         values = {threshold.parameter: float(value)}
     except ValueError:
         raise ValueError(f"The threshold {text!r} has the value {value!r}, which is not a number.") from None
-    # Fails now on a bad value, rather than after the fit.
+    # An invalid value raises here, rather than after the fit.
     null = [SurrogateNull.from_maps([np.zeros((1, 2))])] if threshold.needs_null else []
     threshold(np.zeros((1, 2)), *null, **values)
     return method, values

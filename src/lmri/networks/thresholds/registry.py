@@ -1,4 +1,4 @@
-"""The thresholds by their names. A new threshold needs its own file and one line in `THRESHOLDS`."""
+"""Registry of thresholds by name. A new threshold needs its own file and one line in `THRESHOLDS`."""
 
 import textwrap
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from lmri.networks.thresholds.mixture import MIXTURE
 from lmri.networks.thresholds.null import FDR, FDR_SET
 
 THRESHOLDS: dict[str, ThresholdMethod] = {
-    one.name: one
-    for one in (
+    threshold.name: threshold
+    for threshold in (
         FDR,
         FDR_SET,
         Z,
@@ -23,7 +23,7 @@ THRESHOLDS: dict[str, ThresholdMethod] = {
         FDR_GAUSSIAN,
     )
 }
-"""All thresholds: help texts, docstrings, error messages and the report are generated from them."""
+"""All thresholds; help texts, docstrings, error messages and the report are generated from this table."""
 
 
 def value_name(method: str) -> str | None:
@@ -49,24 +49,24 @@ def alternatives(names: Iterable[str], last: str = "or") -> str:
 
 
 def usage() -> str:
-    """Describe how a threshold is chosen on the command line."""
-    calibrated = [one.name for one in THRESHOLDS.values() if one.calibrated]
+    """Return the help text of the option that selects a threshold."""
+    calibrated = [threshold.name for threshold in THRESHOLDS.values() if threshold.calibrated]
     return (
-        f"METHOD or METHOD:VALUE: {alternatives(one.usage for one in THRESHOLDS.values())}. "
+        f"METHOD or METHOD:VALUE: {alternatives(threshold.usage for threshold in THRESHOLDS.values())}. "
         f"Only {alternatives(calibrated, 'and')} are calibrated."
     )
 
 
 def names_in_docstring() -> str:
-    """List all names as a docstring of numpydoc does."""
+    """Format all names as a numpydoc set of choices."""
     return "{" + ", ".join(f'"{name}"' for name in THRESHOLDS) + "}"
 
 
 def parameters_in_docstring() -> str:
-    """List the parameters of all thresholds with their defaults: ``alpha=0.05`` of `fdr` and so on."""
+    """Format the parameters of all thresholds with their defaults: ``alpha=0.05`` of `fdr` and so on."""
     users: dict[str, list[str]] = {}
-    for one in THRESHOLDS.values():
-        for name, default in one.defaults.items():
-            users.setdefault(f"``{name}={default}``", []).append(f"`{one.name}`")
+    for threshold in THRESHOLDS.values():
+        for name, default in threshold.defaults.items():
+            users.setdefault(f"``{name}={default}``", []).append(f"`{threshold.name}`")
     text = ", ".join(f"{value} of {alternatives(names, 'and')}" for value, names in users.items())
     return textwrap.fill(text, 108).replace("\n", f"\n{' ' * 12}")
