@@ -102,7 +102,7 @@ def test_every_network_recording_and_score_is_there(page, walked):
     for corpus in ("code", "news"):
         assert corpus in page.text
     assert "random-15%" in page.text
-    assert "What this does not show" in page.text
+    assert "Limitations" in page.text
 
 
 def test_numbers_are_those_of_the_tables(page, walked):
@@ -280,10 +280,10 @@ def test_the_summary_says_what_was_found_and_what_was_not_done(page, walked, rec
     assert f"canica and fastica-temporal at mlp_hidden: {above} of 4 matched pairs exceed their null" in page.text
     assert "nothing at mlp_hidden: 4 maps explain" in page.text
     assert "none has neurons beyond z (z = " in page.text
-    assert "with 3 controls nothing can be significant (the smallest possible p is 0.250)" in page.text
-    assert "What was not done" not in page.text
+    assert "with 3 controls no test can be significant (the smallest possible p is 0.250)" in page.text
+    assert "Analyses not run" not in page.text
     bare = Page(recorded.report(tmp_path / "r.html").read_text()).text
-    for words in ("There are no networks", "No methods were compared", "Nothing was lesioned"):
+    for words in ("There are no networks", "Methods were not compared", "No network was lesioned"):
         assert words in bare
 
 
@@ -325,7 +325,7 @@ def test_quality_of_another_recording_is_not_shown(recorded, tmp_path):
 def test_large_recordings_are_not_inspected_for_the_report_and_it_says_so(recorded, tmp_path, monkeypatch):
     monkeypatch.setattr("lmri.report.sections.recorded.MOST_VALUES", 10)
     text = Page(recorded.report(tmp_path / "r.html").read_text()).text
-    assert "Not looked at, as it would take longer than the rest of this report: words at mlp_hidden, words at" in text
+    assert "Not computed, because it would take longer than the rest of this report: words at mlp_hidden, words at" in text
     assert "Computed for this report" not in text
 
 
@@ -346,7 +346,7 @@ def test_order_and_stability_are_shown_where_they_were_asked_for(recorded, tmp_p
     beyond = int((halves > found.metrics["split_half_null"]).sum())
     assert f"{beyond} of {len(halves)} maps come back from halves of the texts" in page.text
     assert "All runs together" in page.text  # in the figure of the order
-    assert page.text.count("What other texts would give was not asked") == 1
+    assert page.text.count("Stability across texts was not assessed") == 1
     assert page.text.count("The number of maps was given, not estimated") == 1
 
 
@@ -423,7 +423,7 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_shown(walked, tmp_p
     assert lost in text
     assert "Networks: fastica-temporal at mlp_hidden" in text
     assert ("Networks: canica at mlp_hidden" in text) == (kind == "scores")
-    assert "What this does not show" in text
+    assert "Limitations" in text
 
 
 def test_a_table_of_a_decomposition_that_was_changed_is_named(walked, tmp_path):
@@ -451,7 +451,7 @@ def test_a_study_without_a_whole_recording_says_so(walked, tmp_path, what):
 
     text = damaged(walked, tmp_path, damage)
     assert "could not be read" in text
-    assert "What this does not show" in text
+    assert "Limitations" in text
 
 
 def test_a_recording_that_was_begun_is_named(recorded, tmp_path):
@@ -464,9 +464,9 @@ def test_an_empty_study_has_a_page_that_says_so(tmp_path):
     with writing_to(tmp_path / "study", ModelInfo("<b>m</b>", None, "00", "gpt2", "float32")):
         pass
     page = Page(open_study(tmp_path / "study").report().read_text())
-    assert "Nothing is recorded" in page.text
+    assert "There are no recordings" in page.text
     assert "Functional networks of <b>m</b>" in page.text
-    assert "What this does not show" in page.text
+    assert "Limitations" in page.text
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
