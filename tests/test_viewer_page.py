@@ -1045,7 +1045,7 @@ def test_a_link_on_another_site_leads_here_and_the_page_loads_anew(browser, addr
         page = context.new_page()
         page.goto("http://elsewhere.example/")
         page.click("#again")
-        says(page, "body", "This browser has not been let in")  # not yet
+        says(page, "body", "This browser is not authorized")  # not yet
         for link, network in (("#first", "ica-00"), ("#again", "ica-01")):
             page.goto("http://elsewhere.example/")
             page.click(link)

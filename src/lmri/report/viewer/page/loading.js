@@ -6,7 +6,7 @@ import { Chart, standardized } from "./course.js";
 import { attempt, current, data, fail, names, nVolumes, of, partnerNames, patiently, run, statOf, volume } from "./data.js";
 import { bothEnds, showNetwork, showNeuron, slot } from "./details.js";
 import { $, command, el, number, say } from "./dom.js";
-import { goTo, toToken } from "./going.js";
+import { goTo, toToken } from "./navigation.js";
 import { showScores } from "./lesions.js";
 import { mark, mosaics, render } from "./scene.js";
 import { state, update } from "./state.js";

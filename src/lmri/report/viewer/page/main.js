@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { onTheme, theme, toggleTheme } from "./color.js";
 import { attempt, current, data, nVolumes, run } from "./data.js";
 import { $, command, count, el, hideTip, nameFolder, say, showTip } from "./dom.js";
-import { choose, toToken } from "./going.js";
+import { choose, toToken } from "./navigation.js";
 import { listen } from "./keys.js";
 import * as load from "./loading.js";
 import { describe, mosaics, render, roi, showHovered, showOverlay } from "./scene.js";
