@@ -282,7 +282,7 @@ def test_a_second_export_keeps_what_a_person_saved_there(study, tmp_path):
         export(study, "ica", out=elsewhere)
     with pytest.raises(ValueError, match=r"Use .*folder\.ica"):
         export(study, "ica", out=tmp_path / "folder")
-    with pytest.raises(ValueError, match="'one' has one network; FSLeyes opens an .ica folder only with two or more"):
+    with pytest.raises(ValueError, match=r"'one' has one network; FSLeyes opens an \.ica folder only with two or more"):
         export(study, "one")
     with pytest.raises(ValueError, match="to is 'fsl'; accepted are 'melodic', 'workbench', 'strip'"):
         export(study, "ica", "fsl")
@@ -330,7 +330,7 @@ def test_other_programs_ways_to_write_it_are_taken(tmp_path):
     ("lines", "says"),
     [
         ([], "it is empty"),
-        (["x.ica", "1, Signal, False", "[]"], "it labels 1 components, and there are 2"),
+        (["x.ica", "1, Signal, False", "[]"], "it labels 1 components, but there are 2"),
         (["x.ica", "1, Signal, False", "2, Signal, False", "3, Signal, False", "[]"], "labels 3 components"),
         (["x.ica", "1, Signal, False", "3, Signal, False", "[]"], "is in the place of component 2"),
         (["x.ica", "1, Signal, False", "1, Signal, False", "[]"], "is in the place of component 2"),

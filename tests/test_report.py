@@ -349,7 +349,7 @@ def test_order_and_stability_are_shown_where_they_were_asked_for(recorded, tmp_p
     assert f"{beyond} of {len(halves)} maps have a split-half |r| above" in page.text
     assert "All runs together" in page.text  # in the figure of the order
     assert page.text.count("Stability across texts was not assessed") == 1
-    assert page.text.count("The number of maps was given, not estimated") == 1
+    assert page.text.count("The number of maps was set by the user, not estimated") == 1
 
 
 def test_methods_cite_what_was_used_and_nothing_else(walked, page):

@@ -376,7 +376,7 @@ def test_where_neurons_share_a_pixel_the_strongest_is_painted_and_named(browser,
         viewport={"width": 900, "height": 520},
     ) as page:  # fmt: skip
         drawn(page, None)
-        says(page, "#coarse", "several neurons a pixel: enlarge a layer")
+        says(page, "#coarse", "several neurons per pixel: enlarge a layer")
         page.evaluate("""import('/page/scene.js').then(({mosaics: [one]}) => new Promise(done => {
           const look = () => (one.painter === one.flat ? requestAnimationFrame(look) : done()); look(); }))""")
         page.keyboard.press("z")  # enlarged, every neuron has its pixels, and NiiVue draws
@@ -517,7 +517,7 @@ def test_no_number_is_of_what_was_looked_at_before(browser, address, study):
         assert "ica-01" not in page.inner_text("#course-legend")  # the line is still the last one's, and called so
         page.keyboard.press("3")
         page.click("#roi-members")
-        assert page.inner_text("#roi-count") == "No neuron is in yet."
+        assert page.inner_text("#roi-count") == "The ROI is empty."
         page.hover("#token-9")
         assert page.inner_text("#tip").splitlines()[-1] == "volume 9 · …"
         page.mouse.move(*voxel(page, space, 2, 23))
@@ -653,7 +653,7 @@ def test_a_volume_as_overlay_has_the_colours_of_its_signs(page, study):
 
 def test_a_corpus_that_was_not_decomposed_says_so(browser, address):
     with opened(browser, f"{address}#corpus=odd", allowed=("404",), script=NO_WEBGL) as page:
-        says(page, "#course-note", "was not decomposed")
+        says(page, "#course-note", "was computed from")
         assert page.locator(".token.positive").count() == 0
         assert page.locator(".token").count() == 75
 
@@ -667,7 +667,7 @@ def test_both_ends_of_a_time_course_are_called_what_they_are(own, study):
         own.click(f"#tab-{panel}")
         own.wait_for_selector(f"#panel-{panel} .tops")
         heads = own.locator(f"#panel-{panel} h3").all_inner_texts()[-2:]
-        assert heads == ["Highest at", "Lowest at"]
+        assert heads == ["Highest values", "Lowest values"]
         for place, end in enumerate(("highest", "lowest")):
             shown = own.locator(f"#panel-{panel} .tops").nth(place).locator(".value").all_inner_texts()
             digits = 3 if panel == "neuron" else 1  # activations may be small, standard deviations are not
@@ -1018,7 +1018,7 @@ def test_a_page_that_was_left_open_never_mixes_two_studies(browser, study, tmp_p
             server.close()
             found = server.enter_context(serving(root, port))
             page.evaluate("window.dispatchEvent(new Event('focus'))")
-            says(page, "#lost", "open the address that it printed")
+            says(page, "#lost", "open the complete address that it printed")
             with opened_beside(page, found) as second:
                 says(second, "#study-name", root.name)
 
@@ -1030,7 +1030,7 @@ def test_a_page_that_was_left_open_never_mixes_two_studies(browser, study, tmp_p
         says(page, "#study-name", "another")
         page.wait_for_selector("#panel-network .command")
         assert page.evaluate("window.marker") is None
-        assert page.inner_text("#roi-count") == "No neuron is in yet."
+        assert page.inner_text("#roi-count") == "The ROI is empty."
 
 
 def test_a_link_on_another_site_leads_here_and_the_page_loads_anew(browser, address):

@@ -1,11 +1,11 @@
 "use strict";
-// What the page gains where scripts run: sorting, keys, a navigation that follows, and the text under a time course.
-// Words of a study enter the page by textContent alone.
+// Interactive functions of the page: sorting, keys, synchronized navigation, and the text under a time course.
+// Text of a study is inserted only by textContent.
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const data = JSON.parse(document.getElementById("data").textContent);
 
-  // -- tables that sort ----------------------------------------------------------------------------------------------
+  // -- sortable tables -----------------------------------------------------------------------------------------------
 
   const collator = new Intl.Collator("en", { numeric: true });
   const value = (cell) => {
@@ -14,7 +14,7 @@
     return { number, text: cell.dataset.v === undefined ? cell.textContent.trim() : "", known: text !== "–" && text !== "nan" };
   };
   const compare = (a, b, sign) => {
-    if (a.known !== b.known) return a.known ? -1 : 1; // what is missing comes last either way
+    if (a.known !== b.known) return a.known ? -1 : 1; // missing values are last in both directions
     if (!Number.isNaN(a.number) && !Number.isNaN(b.number)) return sign * (a.number - b.number);
     return sign * collator.compare(a.text, b.text);
   };
@@ -27,7 +27,7 @@
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
-        // Numbers from the largest first, words from the first letter.
+        // Numbers are sorted in descending order first, text in ascending order.
         const first = head.classList.contains("t") ? "ascending" : "descending";
         const other = first === "ascending" ? "descending" : "ascending";
         const order = head.getAttribute("aria-sort") === first ? other : first;
@@ -74,10 +74,10 @@
   window.addEventListener("hashchange", opened);
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='#']");
-    if (link && link.hash === location.hash) setTimeout(opened); // no change of the address, but asked for again
+    if (link && link.hash === location.hash) setTimeout(opened); // the same address was clicked again
   });
   networks.forEach((own, number) => own.querySelector("summary").addEventListener("click", () => { current = number; }));
-  // Where a reader has scrolled to decides which network is the next.
+  // The next network depends on the scroll position.
   const nearest = () => {
     if (current >= 0 && networks[current].open) {
       const box = networks[current].getBoundingClientRect();
@@ -99,7 +99,7 @@
   });
   for (const one of all(".keys, .live")) one.hidden = false;
 
-  // -- the navigation follows ----------------------------------------------------------------------------------------
+  // -- synchronized navigation ---------------------------------------------------------------------------------------
 
   const links = new Map(all("nav li > a").map((link) => [link.hash.slice(1), link]));
   const sections = all("main section").filter((own) => links.has(own.id));
@@ -161,7 +161,7 @@
 
     scaled(byte) { return this.low + (byte / 255) * (this.high - this.low); }
 
-    // The value at a volume; where the page carries ranges, the end of the range that is further from 0.
+    // The value at a volume; if the page contains ranges, the end of the range that is further from 0.
     at(volume) {
       const bin = Math.floor(volume / this.about.step);
       const low = this.scaled(this.bytes[bin]);
@@ -170,7 +170,7 @@
       return Math.abs(low) > Math.abs(high) ? low : high;
     }
 
-    // Of the volumes under one pixel the one that is furthest from 0, so that peaks can be pointed at.
+    // The volume furthest from 0 of all volumes under one pixel, so that peaks can be selected.
     extreme(first, last) {
       let best = first;
       for (let volume = first; volume < last; volume += this.about.step) {
@@ -243,7 +243,7 @@
       return line;
     }
   }
-  // A course is unpacked when its network is first opened: of hundreds most never are.
+  // A time course is unpacked when its network is first opened, because most networks are never opened.
   const unpack = (within) => all(".plot.time:not([role])", within).forEach((plot) => new Course(plot));
   for (const own of networks) {
     if (own.open) unpack(own);
@@ -265,7 +265,7 @@
         await navigator.clipboard.writeText(text.textContent);
         done = true;
       } catch {
-        done = document.execCommand("copy"); // where pages from disk have no clipboard
+        done = document.execCommand("copy"); // pages from disk may have no clipboard
       }
       button.textContent = done ? "Copied" : "Selected: press Ctrl+C";
     });

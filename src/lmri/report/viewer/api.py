@@ -179,7 +179,7 @@ def course(reader: CachedReader, query: Query) -> dict[str, Any]:
     if recording.corpus not in corpora:
         raise HTTPException(
             404,
-            f"{entry.name!r} was decomposed from {', '.join(corpora)}, which does not include {recording.corpus!r}.",
+            f"{entry.name!r} was computed from {', '.join(corpora)}, not from {recording.corpus!r}.",
         )
     run = top_tokens.Run(recording.corpus, run_of(recording, query))
     return {

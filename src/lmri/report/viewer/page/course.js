@@ -1,11 +1,11 @@
-/** The time course: one line for the network, one for a neuron, and a cursor at the token being looked at. */
+/** Time course: one line for the network, one for a neuron, and a cursor at the current token. */
 
 import { css, onTheme } from "./color.js";
 import { el, hideTip, number, showTip, spell } from "./dom.js";
 
 const COLORS = ["--accent", "--cool"];
 
-/** A chart on a canvas. */
+/** Chart on a canvas. */
 export class Chart {
   constructor(canvas, { select }) {
     this.canvas = canvas;
@@ -55,7 +55,7 @@ export class Chart {
     return Math.min(n - 1, Math.max(0, Math.round(place * (n - 1))));
   }
 
-  /** Paint once, however much changes until the next picture of the screen. */
+  /** Paint once per animation frame, after all changes. */
   paint() {
     if (this.waiting) return;
     this.waiting = true;
@@ -151,10 +151,10 @@ function line(context, x0, y0, x1, y1) {
 
 function niceStep(rough) {
   const power = 10 ** Math.floor(Math.log10(rough || 1));
-  return [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough) ?? power;
+  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough) ?? power;
 }
 
-/** Bring values to standard deviations from their mean, as the network's course is; constant values stay at 0. */
+/** Convert values to standard deviations from their mean, as for the network; constant values become 0. */
 export function standardized(values, mean, sd) {
   return values.map((value) => (value === null ? NaN : sd > 0 ? (value - mean) / sd : 0));
 }

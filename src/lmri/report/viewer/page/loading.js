@@ -1,4 +1,4 @@
-/** Which answers are asked for when something else is looked at, and where they go. */
+/** Requests that follow a change of the selection, and the panels that show the answers. */
 
 import * as api from "./api.js";
 import { Comparison } from "./compare.js";
@@ -21,21 +21,21 @@ const COLUMNS = [
   { key: "n_neurons", label: "n", title: "neurons", digits: 0 },
   { key: "mean_layer", label: "layer", title: "mean layer of its neurons", digits: 1 },
   { key: "variance", label: "var", title: "share of the variance", digits: 3 },
-  { key: "iq", label: "Iq", title: "stability over starts: 1 is perfect", digits: 2 },
+  { key: "iq", label: "Iq", title: "stability over initializations (Iq, at most 1)", digits: 2 },
   { key: "max", label: "max", title: "largest |z| (|t| of a localizer)", digits: 1 },
 ];
 export const table = new Grid($("table-pane"), {
   name: "Networks", noun: "network", columns: COLUMNS, key: (row) => row.name, words: (row) => `${row.name} ${row.label ?? ""}`,
   quiet: (row) => !row.n_neurons,
   select(row) {
-    if (!data.rows.includes(row)) return; // of the set before: the next one is on its way
+    if (!data.rows.includes(row)) return; // row of the previous set; the next set is loading
     update({ network: row.name, panel: state.panel === "neuron" ? "network" : state.panel });
   },
 });
 export const comparison = new Comparison($("compare-pane"), {
   choose: (second) => update({ second, partner: null }), select: (pair) => update({ network: pair.first, partner: pair.second }),
 });
-const select = (place) => current(data.tokens, run()) && toToken(place); // what is clicked may be of the run before
+const select = (place) => current(data.tokens, run()) && toToken(place); // the click may belong to the previous run
 const strip = new Strip($("tokens"), { select });
 const chart = new Chart($("course"), { select });
 const lesions = slot("lesions", "…");
@@ -45,7 +45,7 @@ export function loadNetworks() {
   Object.assign(data, { rows: [], info: {}, map: null, members: null });
   if (!state.set) {
     table.setRows([]);
-    say($("panel-network"), "There are no networks at this site yet. Find some:", "note");
+    say($("panel-network"), "There are no networks at this site yet. Run:", "note");
     $("panel-network").append(command("lmri decompose STUDY"));
     return render();
   }
@@ -58,11 +58,11 @@ export function loadNetworks() {
 }
 
 export function loadNetwork() {
-  const row = data.rows.find((one) => one.name === state.network);
+  const row = data.rows.find((entry) => entry.name === state.network);
   table.select(state.network);
   if (!row) {
-    // Of another set, or of none: the first that is not empty.
-    const first = data.rows.find((one) => one.n_neurons) ?? data.rows[0];
+    // No network of this set is selected: select the first non-empty network.
+    const first = data.rows.find((entry) => entry.n_neurons) ?? data.rows[0];
     return first && update({ network: first.name });
   }
   showNetwork($("panel-network"), row, data.site, statOf(state.set), { lesions, tops });
@@ -88,7 +88,7 @@ export function loadNetwork() {
 export function loadCourse() {
   if (!state.network || !state.corpus) return showCourse(null, state.set ? "" : "There are no networks yet, so there is no time course.");
   const what = { ...names(), ...run() };
-  strip.wait(); // the colours may stay until the next ones come, but no number of theirs
+  strip.wait(); // colours may stay until the next values arrive, but not the numbers
   showVolume();
   return attempt(async () => {
     const answer = api.course(state.site, state.set, state.network, state.corpus, state.run);
@@ -116,14 +116,14 @@ function showLines() {
   const tokens = current(data.tokens, run());
   const course = tokens && currentCourse();
   strip.setValues(course);
-  if (course) add(state.network, course.map((one) => one ?? NaN), "first");
+  if (course) add(state.network, course.map((value) => value ?? NaN), "first");
   const neuron = tokens && currentNeuron();
   if (neuron) {
     if (!lines.length) lines.push({ name: "no network", values: [] });
     add(`${neuron.layer_name} · ${neuron.neuron}`, standardized(neuron.values, neuron.baseline.mean, neuron.baseline.sd), "second");
   }
-  // Both lines are scaled by the same corpora: those that the networks were found in, if this one is among them.
-  const corpora = neuron?.baseline.corpora ?? data.site.sets.find((one) => one.name === state.set)?.corpora ?? [];
+  // Both lines are scaled by the same corpora: the corpora of the decomposition, if it includes the current corpus.
+  const corpora = neuron?.baseline.corpora ?? data.site.sets.find((entry) => entry.name === state.set)?.corpora ?? [];
   const unit = legend.length ? `in sd over ${corpora.join(", ")}` : "";
   $("course-legend").replaceChildren(...legend, el("span", { class: "soft", text: unit }));
   chart.setLines(lines);
@@ -200,7 +200,7 @@ export function neuronPanel() {
   const z = current(data.map, names())?.values[place];
   const member = current(data.members, names())?.values[place];
   const facts = [
-    [`${statOf(state.set)} in ${state.network ?? "–"}`, `${number(z)}${member === undefined ? "" : member ? ", a member" : ", no member"}`],
+    [`${statOf(state.set)} in ${state.network ?? "–"}`, `${number(z)}${member === undefined ? "" : member ? ", member" : ", not a member"}`],
     [`at volume ${state.volume}`, number(neuron?.values[state.volume], 3)],
     ["mean over the corpus", number(neuron?.mean, 3)], ["sd over the corpus", number(neuron?.sd, 3)],
   ];
@@ -222,7 +222,7 @@ export function loadComparison() {
     const pairs = await comparison.load(state.site, state.set, second);
     const lacking = comparison.stored ? `${state.network} has no match in ${second}.` : `${state.set} and ${second} were not compared yet.`;
     data.unmatched = second ? lacking : "There is no second set at this site.";
-    const pair = pairs.find((one) => one.first === state.network) ?? null;
+    const pair = pairs.find((entry) => entry.first === state.network) ?? null;
     if (pair && pair.second !== state.partner) update({ partner: pair.second });
     else if (!pair && state.partner) update({ partner: null });
     else loadPartner();
