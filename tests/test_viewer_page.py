@@ -961,7 +961,7 @@ def test_a_study_without_networks_and_one_without_recordings(browser, tmp_path):
     with writing_to(tmp_path / "empty", ModelInfo("planted", None, "00ff00ff", "gpt2", "float32")) as empty:
         pass
     with serving(empty.root) as url, opened(browser, url, ready="#panel-network .command", script=NO_WEBGL) as page:
-        assert "no recording" in page.inner_text(".over")
+        assert "no readable recording" in page.inner_text(".over")
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(browser, study, tmp_path):

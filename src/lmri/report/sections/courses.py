@@ -151,11 +151,10 @@ def _inked(token: str) -> str:
     """Spell out invisible characters, except blanks at the ends, which separate words."""
     shown = visible(token)
     inner = shown.strip("␣")
-    return (
-        " " * (len(shown) - len(shown.lstrip("␣"))) + inner + " " * (len(shown) - len(shown.rstrip("␣")))
-        if inner
-        else shown
-    )
+    if not inner:
+        return shown
+    n_before, n_after = len(shown) - len(shown.lstrip("␣")), len(shown) - len(shown.rstrip("␣"))
+    return " " * n_before + inner + " " * n_after
 
 
 def top_tokens(
