@@ -53,7 +53,8 @@ def methods(reader: ReportReader, quality: Sequence[Mapping[str, Any]]) -> Metho
             "Welch's method [@welch1967] with Hann windows that overlap by half, separately for each text, and "
             "averaged over texts; texts shorter than a window (a power of two that half of the texts reach, 16 to 256 "
             "volumes) were excluded. Peaks were tested against red noise, an autoregressive process of order 1 fitted "
-            "by Whittle's likelihood [@gilman1963] (chi-squared test, Bonferroni-corrected over networks, 5 %).",
+            "by Whittle's likelihood [@gilman1963] (chi-squared test at 5 %, Bonferroni-corrected over networks and "
+            "frequencies).",
         )
     if reader.entries["comparisons"]:
         _comparisons(section, reader.entries["comparisons"])
@@ -178,7 +179,7 @@ def _decomposition(section: Methods, entry: Entry, sets: Sequence[Entry]) -> Non
     method = parameters["method"]
     starts, n_runs = results["convergence"], results["n_runs"]
     text = (
-        f"At {entry.site}, {', '.join(entry.inputs['corpora'])} ({results['n_volumes']:,} volumes in "
+        f"At {entry.site}, the recordings of {', '.join(entry.inputs['corpora'])} ({results['n_volumes']:,} volumes in "
         f"{plural(n_runs, 'run')}) were decomposed into the maps of {entry.name} by {method_words(method)} "
         f"({_n_maps(parameters)}; "
         f"{standardized_words(str(parameters.get('standardize')), str(parameters.get('scope')))}; "

@@ -28,7 +28,7 @@ _METRICS = {
     "split_half_r": "split-half |r|",
     "split_half_null": "split-half null (95 %)",
     "spectral_peak": "spectral peak",
-    "converged": "starts converged",
+    "converged": "share converged",
     "max_abs_t": "largest |t|",
     "p_min": "smallest p",
     **{f"r_{name}": confound.heading for name, confound in CONFOUNDS.items()},

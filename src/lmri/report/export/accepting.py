@@ -65,7 +65,7 @@ def accept(
     networks : str
         Name of a network set.
     labels : str or Path
-        File of labels, see `read_labels`; if it names an exported folder, its origin is checked.
+        File of labels, see `read_labels`; its origin is checked if it is in, or names, an exported folder.
     name : str
         Name of the new set.
     site : str, optional
