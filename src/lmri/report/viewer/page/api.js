@@ -8,8 +8,8 @@ export class ApiError extends Error {
   }
 }
 
-const KEPT = 96;
-const kept = new Map();
+const CACHE_SIZE = 96;
+const cache = new Map();
 const slots = new Map();
 const watchers = [];
 let lost = null;
@@ -57,23 +57,23 @@ async function ask(url, options) {
 }
 
 /** Clear the cache of images, because the study has changed. */
-export const forget = () => kept.clear();
+export const forget = () => cache.clear();
 
 async function remember(url, signal, read) {
-  if (!kept.has(url)) {
-    const found = await read(await ask(url, { signal }));
-    kept.set(url, found);
-    if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+  if (!cache.has(url)) {
+    const content = await read(await ask(url, { signal }));
+    cache.set(url, content);
+    if (cache.size > CACHE_SIZE) cache.delete(cache.keys().next().value);
   }
   if (signal?.aborted) throw new DOMException("dropped", "AbortError");
-  return kept.get(url);
+  return cache.get(url);
 }
 
 async function json(path, names, slot) {
   const signal = newest(slot);
-  const found = await (await ask(address(path, names), { signal })).json();
+  const content = await (await ask(address(path, names), { signal })).json();
   if (signal.aborted) throw new DOMException("dropped", "AbortError");
-  return found;
+  return content;
 }
 
 /** Fetch the overview of the study; after `patience` milliseconds without an answer the server counts as gone. */
@@ -126,9 +126,9 @@ export function image(kind, names, slot) {
 
 function fromSlices({ shape, values }) {
   const [nx, ny, nz] = shape;
-  const found = new Float32Array(nx * ny * nz);
-  values.forEach((layer, z) => layer.forEach((value, place) => { found[z * nx * ny + place] = value ?? 0; }));
-  return { shape, values: found };
+  const flat = new Float32Array(nx * ny * nz);
+  values.forEach((layer, z) => layer.forEach((value, index) => { flat[z * nx * ny + index] = value ?? 0; }));
+  return { shape, values: flat };
 }
 
 const TYPES = { 2: ["getUint8", 1], 4: ["getInt16", 2], 8: ["getInt32", 4], 16: ["getFloat32", 4], 64: ["getFloat64", 8] };
@@ -148,9 +148,9 @@ export async function decode(buffer) {
   const n = shape[0] * shape[1] * shape[2];
   if (buffer.byteLength < first + n * type[1]) throw new ApiError(0, "The server sent a truncated image.");
   const values = new Float32Array(n);
-  for (let place = 0; place < n; place++) {
-    const value = view[type[0]](first + place * type[1], true);
-    values[place] = slope && Number.isFinite(slope) ? value * slope + intercept : value;
+  for (let index = 0; index < n; index++) {
+    const value = view[type[0]](first + index * type[1], true);
+    values[index] = slope && Number.isFinite(slope) ? value * slope + intercept : value;
   }
   return { shape, values };
 }

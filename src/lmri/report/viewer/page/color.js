@@ -41,17 +41,17 @@ const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 
 
 function table(stops) {
   const points = stops.map(channels);
-  const found = new Uint8ClampedArray(256 * 3);
-  for (let place = 0; place < 256; place++) {
-    const at = (place / 255) * (points.length - 1);
+  const colors = new Uint8ClampedArray(256 * 3);
+  for (let index = 0; index < 256; index++) {
+    const at = (index / 255) * (points.length - 1);
     const low = Math.min(Math.floor(at), points.length - 2);
-    for (let c = 0; c < 3; c++) found[place * 3 + c] = points[low][c] + (at - low) * (points[low + 1][c] - points[low][c]);
+    for (let c = 0; c < 3; c++) colors[index * 3 + c] = points[low][c] + (at - low) * (points[low + 1][c] - points[low][c]);
   }
-  return found;
+  return colors;
 }
 
 const tables = Object.fromEntries(
-  Object.entries(STOPS).map(([name, own]) => [name, Object.fromEntries(Object.entries(own).map(([k, v]) => [k, table(v)]))]),
+  Object.entries(STOPS).map(([name, scale]) => [name, Object.fromEntries(Object.entries(scale).map(([k, v]) => [k, table(v)]))]),
 );
 
 /** Colour tables of "positive", "negative" and "grey", each with 256 colours as red, green, blue. */
@@ -69,8 +69,8 @@ export function css(name) {
   const probe = document.createElement("i");
   probe.style.color = `var(${name})`;
   document.body.append(probe);
-  const found = getComputedStyle(probe).color;
+  const color = getComputedStyle(probe).color;
   probe.remove();
-  resolved.set(name, found);
-  return found;
+  resolved.set(name, color);
+  return color;
 }

@@ -34,8 +34,8 @@ export class Comparison {
   /** List the other sets of a site, sets with a stored comparison first. */
   offer(site, set, second) {
     document.getElementById("first-name").textContent = set;
-    const stored = new Set(site.comparisons.flatMap((one) => (one.first === set ? [one.second] : one.second === set ? [one.first] : [])));
-    const others = site.sets.map((one) => one.name).filter((name) => name !== set);
+    const stored = new Set(site.comparisons.flatMap((entry) => (entry.first === set ? [entry.second] : entry.second === set ? [entry.first] : [])));
+    const others = site.sets.map((entry) => entry.name).filter((name) => name !== set);
     others.sort((a, b) => stored.has(b) - stored.has(a));
     const option = (name) => el("option", { value: name, text: stored.has(name) ? name : `${name} (not compared yet)` });
     this.choice.replaceChildren(...others.map(option));
@@ -56,14 +56,14 @@ export class Comparison {
     if (key !== this.key) this.#clear(el("p", { class: "soft", text: "…" })); // pairs of other sets cannot be selected
     this.key = key;
     try {
-      const found = await matches(site, first, second);
+      const comparison = await matches(site, first, second);
       this.stored = true;
       this.grid.hidden = false;
-      this.pairs.setRows(found.pairs);
-      this.summary.replaceChildren(el("p", {}, "Mean |r| ", el("b", { text: number(found.mean_r) }),
-        `; arbitrary unmixings of the same data have ${number(found.null_mean)} (95th percentile: ${number(found.null_95)}).`),
-      el("p", { class: "soft", text: `${found.pairs.filter((pair) => pair.above_null).length} of ${found.pairs.length} pairs exceed the null of their rank. Stored as ${found.source}.` }));
-      return found.pairs;
+      this.pairs.setRows(comparison.pairs);
+      this.summary.replaceChildren(el("p", {}, "Mean |r| ", el("b", { text: number(comparison.mean_r) }),
+        `; arbitrary unmixings of the same data have ${number(comparison.null_mean)} (95th percentile: ${number(comparison.null_95)}).`),
+      el("p", { class: "soft", text: `${comparison.pairs.filter((pair) => pair.above_null).length} of ${comparison.pairs.length} pairs exceed the null of their rank. Stored as ${comparison.source}.` }));
+      return comparison.pairs;
     } catch (error) {
       if (error.status !== 404) throw error;
       const [words, run] = error.message.split(/(?:Run|run): (?=lmri )/);

@@ -50,9 +50,9 @@ export class Chart {
     const n = this.tokens.length;
     if (!n || !this.area) return null;
     const { left, width } = this.area;
-    const place = (event.clientX - this.canvas.getBoundingClientRect().left - left) / width;
-    if (place < -0.02 || place > 1.02) return null;
-    return Math.min(n - 1, Math.max(0, Math.round(place * (n - 1))));
+    const share = (event.clientX - this.canvas.getBoundingClientRect().left - left) / width;
+    if (share < -0.02 || share > 1.02) return null;
+    return Math.min(n - 1, Math.max(0, Math.round(share * (n - 1))));
   }
 
   /** Paint once per animation frame, after all changes. */
@@ -82,7 +82,7 @@ export class Chart {
     const x = (volume) => area.left + (n > 1 ? volume / (n - 1) : 0.5) * area.width;
     const y = (value) => area.top + ((high - value) / (high - low)) * area.height;
     this.#axes(context, area, { low, high, n, x, y, rem });
-    this.lines.forEach(({ values }, place) => {
+    this.lines.forEach(({ values }, index) => {
       context.beginPath();
       let pen = false;
       values.forEach((value, volume) => {
@@ -90,8 +90,8 @@ export class Chart {
         else if (pen) context.lineTo(x(volume), y(value));
         else { context.moveTo(x(volume), y(value)); pen = true; }
       });
-      context.strokeStyle = css(COLORS[place]);
-      context.lineWidth = (place ? 0.08 : 0.11) * rem;
+      context.strokeStyle = css(COLORS[index]);
+      context.lineWidth = (index ? 0.08 : 0.11) * rem;
       context.lineJoin = "round";
       context.stroke();
     });
@@ -120,20 +120,20 @@ export class Chart {
       context.fillText(String(volume), x(volume), area.top + area.height + 0.45 * rem);
     }
     for (const start of this.starts) {
-      const place = Math.round(x(start)) + 0.5;
-      line(context, place, area.top + area.height, place, area.top + area.height + 0.35 * rem);
+      const left = Math.round(x(start)) + 0.5;
+      line(context, left, area.top + area.height, left, area.top + area.height + 0.35 * rem);
     }
   }
 
   #cursor(context, area, x, y, rem) {
-    const place = x(this.volume);
+    const left = x(this.volume);
     context.strokeStyle = css("--ink");
     context.lineWidth = 1;
-    line(context, Math.round(place) + 0.5, area.top, Math.round(place) + 0.5, area.top + area.height);
+    line(context, Math.round(left) + 0.5, area.top, Math.round(left) + 0.5, area.top + area.height);
     this.lines.forEach(({ values }, index) => {
       if (!Number.isFinite(values[this.volume])) return;
       context.beginPath();
-      context.arc(place, y(values[this.volume]), 0.24 * rem, 0, 2 * Math.PI);
+      context.arc(left, y(values[this.volume]), 0.24 * rem, 0, 2 * Math.PI);
       context.fillStyle = css(COLORS[index]);
       context.fill();
       context.strokeStyle = css("--paper");

@@ -96,11 +96,11 @@ export function at(tiles, [nx, ny], widths, px, py, dpr = 1, coarse = null) {
   [px, py] = [px, py].map((length) => (Math.floor(length * dpr) + 0.5) / dpr);
   const tile = tiles.find(({ x, y, w, h }) => px >= x && px < x + w && py >= y && py < y + h);
   if (!tile) return null;
-  const own = coarse?.get(tile.layer);
-  if (own) {
+  const assigned = coarse?.get(tile.layer);
+  if (assigned) {
     const [left, top] = pixels(tile, dpr);
     const [column, row] = [Math.floor(px * dpr) - left, Math.floor(py * dpr) - top];
-    const neuron = own.winners[row * own.wide + column] ?? -1;
+    const neuron = assigned.winners[row * assigned.wide + column] ?? -1;
     return neuron < 0 ? null : { layer: tile.layer, neuron, x: neuron % nx, y: Math.floor(neuron / nx) };
   }
   const x = Math.min(nx - 1, Math.floor(((px - tile.x) / tile.w) * nx));

@@ -16,9 +16,9 @@ export function showScores(host, rows, { set, network }) {
   const scales = new Map();
   for (const row of rows) {
     const key = `${row.task}\n${row.metric}`;
-    const own = [0, row.diff, row.ci_low, row.ci_high, row.control_mean].filter(Number.isFinite);
+    const values = [0, row.diff, row.ci_low, row.ci_high, row.control_mean].filter(Number.isFinite);
     const [low, high] = scales.get(key) ?? [0, 0];
-    scales.set(key, [Math.min(low, ...own), Math.max(high, ...own)]);
+    scales.set(key, [Math.min(low, ...values), Math.max(high, ...values)]);
   }
   // Doses of one network differ only in the name of the condition or of the split.
   const heading = (row) => [row.task, row.metric, row.intervention, row.name].join("\n");

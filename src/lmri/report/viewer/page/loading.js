@@ -50,9 +50,9 @@ export function loadNetworks() {
     return render();
   }
   return attempt(async () => {
-    const found = await patiently(api.networks(state.site, state.set), () => { table.setRows([]); render(); });
-    Object.assign(data, { rows: found.networks, info: found });
-    table.setRows(found.networks);
+    const answer = await patiently(api.networks(state.site, state.set), () => { table.setRows([]); render(); });
+    Object.assign(data, { rows: answer.networks, info: answer });
+    table.setRows(answer.networks);
     loadNetwork();
   });
 }
@@ -66,22 +66,22 @@ export function loadNetwork() {
     return first && update({ network: first.name });
   }
   showNetwork($("panel-network"), row, data.site, statOf(state.set), { lesions, tops });
-  const own = names();
+  const request = names();
   const drawn = (map, members) => {
     Object.assign(data, { map, members });
     render();
     if (state.layer !== null) neuronPanel();
   };
   attempt(async () => {
-    const both = Promise.all([api.image("map", own, "map"), api.image("members", own, "members")]);
+    const both = Promise.all([api.image("map", request, "map"), api.image("members", request, "members")]);
     const [map, members] = await patiently(both, render);
-    drawn(of(own, map), of(own, members));
+    drawn(of(request, map), of(request, members));
   }, (error) => { drawn(null, null); fail(error); });
   for (const node of [lesions, tops]) say(node, "…");
-  attempt(async () => showScores(lesions, await api.scores(...Object.values(own)), own), (error) => say(lesions, error.message, "bad"));
+  attempt(async () => showScores(lesions, await api.scores(...Object.values(request)), request), (error) => say(lesions, error.message, "bad"));
   attempt(async () => {
-    const found = await api.tops(...Object.values(own));
-    tops.replaceChildren(...bothEnds(found, "sd", goTo));
+    const answer = await api.tops(...Object.values(request));
+    tops.replaceChildren(...bothEnds(answer, "sd", goTo));
   }, (error) => say(tops, error.message, "bad"));
 }
 
@@ -132,16 +132,16 @@ function showLines() {
 
 export function loadTokens() {
   if (!state.corpus) return undefined;
-  const own = run();
-  const show = (found) => {
-    data.tokens = found;
-    strip.setTokens(found);
-    chart.setRun(found.tokens, found.text_starts);
+  const request = run();
+  const show = (answer) => {
+    data.tokens = answer;
+    strip.setTokens(answer);
+    chart.setRun(answer.tokens, answer.text_starts);
     showLines();
     showVolume();
   };
   const none = () => show({ tokens: [], text_ids: [], text_starts: [] });
-  return attempt(async () => show(of(own, await patiently(api.tokens(state.site, state.corpus, state.run), none))),
+  return attempt(async () => show(of(request, await patiently(api.tokens(state.site, state.corpus, state.run), none))),
     (error) => { none(); fail(error); });
 }
 
@@ -167,8 +167,8 @@ export function loadMean() {
 export function loadVolume() {
   if (!state.corpus || (state.underlay !== "volume" && state.overlay !== "volume")) return undefined;
   return attempt(async () => {
-    const own = volume();
-    data.volume = of(own, await patiently(api.image("volume", own, "volume"), render));
+    const request = volume();
+    data.volume = of(request, await patiently(api.image("volume", request, "volume"), render));
     render();
   }, (error) => { data.volume = null; render(); fail(error); });
 }
@@ -182,9 +182,9 @@ export function loadNeuron() {
     return showLines();
   }
   return attempt(async () => {
-    const own = neuronNames();
+    const request = neuronNames();
     neuronPanel();
-    data.neuron = of(own, await api.neuron(state.site, state.set, state.layer, state.neuron, state.corpus, state.run));
+    data.neuron = of(request, await api.neuron(state.site, state.set, state.layer, state.neuron, state.corpus, state.run));
     neuronPanel();
     showLines();
   }, (error) => { data.neuron = null; showLines(); fail(error); });
@@ -205,7 +205,7 @@ export function neuronPanel() {
     ["mean over the corpus", number(neuron?.mean, 3)], ["sd over the corpus", number(neuron?.sd, 3)],
   ];
   const list = neuron ? bothEnds(neuron, "activation", goTo) : el("p", { class: "soft", text: "…" });
-  showNeuron($("panel-neuron"), { layer: state.layer, neuron: state.neuron, space: data.site, facts, tops: list, pick: (layer, own) => update({ layer, neuron: own }) });
+  showNeuron($("panel-neuron"), { layer: state.layer, neuron: state.neuron, space: data.site, facts, tops: list, pick: (layer, number) => update({ layer, neuron: number }) });
 }
 
 export function loadComparison() {
@@ -234,10 +234,10 @@ export function loadPartner() {
   comparison.pairs.select(`${state.network}\n${state.partner}`);
   if (state.view !== "compare" || !state.partner) return render();
   return attempt(async () => {
-    const own = partnerNames();
-    const both = Promise.all([api.image("map", own, "map2"), api.image("members", own, "members2")]);
+    const request = partnerNames();
+    const both = Promise.all([api.image("map", request, "map2"), api.image("members", request, "members2")]);
     const [map, members] = await patiently(both, render);
-    data.partner = { map: of(own, map), members: of(own, members) };
+    data.partner = { map: of(request, map), members: of(request, members) };
     render();
   });
 }

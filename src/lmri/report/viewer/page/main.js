@@ -23,7 +23,7 @@ function fill() {
   if (!data.site.sets.length) options($("set"), [["", "none"]], "");
   options($("corpus"), data.site.corpora.map((entry) => [entry.corpus, entry.corpus]), state.corpus);
   const { runs, unit } = data.site.corpora.find((entry) => entry.corpus === state.corpus) ?? { runs: [], unit: "volume" };
-  options($("run"), runs.map((n, place) => [place + 1, `${place + 1} of ${runs.length} · ${count(n, unit)}`]), state.run);
+  options($("run"), runs.map((n, index) => [index + 1, `${index + 1} of ${runs.length} · ${count(n, unit)}`]), state.run);
   // The unit of a volume may be a word or a sentence.
   for (const name of ["underlay", "overlay"]) $(name).querySelector('[value="volume"]').textContent = unit;
   $("tokens").setAttribute("aria-label", `Text, ${unit} by ${unit}, coloured by the time course of the network`);
@@ -32,10 +32,10 @@ function fill() {
 
 function showPanel() {
   for (const name of ["network", "neuron", "roi"]) {
-    const own = state.panel === name;
-    $(`tab-${name}`).setAttribute("aria-selected", String(own));
-    $(`tab-${name}`).tabIndex = own ? 0 : -1;
-    $(`panel-${name}`).hidden = !own;
+    const selected = state.panel === name;
+    $(`tab-${name}`).setAttribute("aria-selected", String(selected));
+    $(`tab-${name}`).tabIndex = selected ? 0 : -1;
+    $(`panel-${name}`).hidden = !selected;
   }
 }
 

@@ -10,9 +10,9 @@ import { isCoarse, pixels, shared } from "./layout.js";
 /** Whether this browser can draw with WebGL2. */
 export function hasWebGL2() {
   try {
-    const found = document.createElement("canvas").getContext("webgl2");
-    found?.getExtension("WEBGL_lose_context")?.loseContext();
-    return Boolean(found);
+    const context = document.createElement("canvas").getContext("webgl2");
+    context?.getExtension("WEBGL_lose_context")?.loseContext();
+    return Boolean(context);
   } catch {
     return false;
   }
@@ -47,9 +47,9 @@ export class CanvasPainter {
       if (layer >= nz) continue;
       const [left, up, wide, high] = pixels({ x, y, w, h }, scene.dpr);
       if (scene.coarse) {
-        const own = shared(scene.shape, layer, wide, high, scene.underlay, scene.overlay);
-        scene.coarse.set(layer, own);
-        context.putImageData(strongest(own, top, layer * nx * ny), left, up);
+        const assigned = shared(scene.shape, layer, wide, high, scene.underlay, scene.overlay);
+        scene.coarse.set(layer, assigned);
+        context.putImageData(strongest(assigned, top, layer * nx * ny), left, up);
         continue;
       }
       this.sheet.getContext("2d").putImageData(colors(scene, top, layer), 0, 0);
@@ -59,19 +59,19 @@ export class CanvasPainter {
 }
 
 function strongest({ wide, high, winners, under }, top, first) {
-  const found = new ImageData(wide, high);
+  const image = new ImageData(wide, high);
   const tables = scales();
   winners.forEach((winner, pixel) => {
-    if (winner >= 0) tint(found.data, 4 * pixel, tables, top[first + winner], under[pixel]);
+    if (winner >= 0) tint(image.data, 4 * pixel, tables, top[first + winner], under[pixel]);
   });
-  return found;
+  return image;
 }
 
 /** Write the colour of a pixel: of the overlay if it is shown there, else the grey of the underlay. */
 function tint(data, to, { positive, negative, grey }, index, grey_) {
   const table = index ? (index > 0 ? positive : negative) : grey;
-  const place = 3 * (Math.abs(index) || Math.round(grey_));
-  for (let channel = 0; channel < 3; channel++) data[to + channel] = table[place + channel];
+  const entry = 3 * (Math.abs(index) || Math.round(grey_));
+  for (let channel = 0; channel < 3; channel++) data[to + channel] = table[entry + channel];
   data[to + 3] = 255;
 }
 
@@ -80,30 +80,30 @@ function tint(data, to, { positive, negative, grey }, index, grey_) {
  * painters use these indices, so that values at the threshold are treated identically.
  */
 function indices({ overlay, underlay, low, high }) {
-  const found = new Float32Array(underlay.length);
-  if (!overlay) return found;
+  const indexed = new Float32Array(underlay.length);
+  if (!overlay) return indexed;
   const floor = Math.max(low, 1e-9);
   const span = Math.max(high - floor, 1e-9);
-  for (let place = 0; place < found.length; place++) {
-    const size = Math.abs(overlay[place]);
-    if (size < floor || !underlay[place]) continue;
-    found[place] = Math.sign(overlay[place]) * (1 + Math.round(254 * Math.min(1, (size - floor) / span)));
+  for (let voxel = 0; voxel < indexed.length; voxel++) {
+    const size = Math.abs(overlay[voxel]);
+    if (size < floor || !underlay[voxel]) continue;
+    indexed[voxel] = Math.sign(overlay[voxel]) * (1 + Math.round(254 * Math.min(1, (size - floor) / span)));
   }
-  return found;
+  return indexed;
 }
 
 function colors({ shape: [nx, ny], underlay }, top, layer) {
-  const found = new ImageData(nx, ny);
+  const image = new ImageData(nx, ny);
   const tables = scales(); // once, because querying the theme is slow
   for (let y = 0; y < ny; y++) {
     for (let x = 0; x < nx; x++) {
       const from = layer * nx * ny + y * nx + x;
       const to = 4 * ((ny - 1 - y) * nx + x);
       if (underlay[from] < 1) continue;
-      tint(found.data, to, tables, top[from], underlay[from]);
+      tint(image.data, to, tables, top[from], underlay[from]);
     }
   }
-  return found;
+  return image;
 }
 
 let loading = null;

@@ -132,10 +132,10 @@ export class Roi {
     }
     this.button.disabled = true;
     try {
-      const found = await saveRoi(this.site, name, this.neurons(), this.acts.shown());
+      const saved = await saveRoi(this.site, name, this.neurons(), this.acts.shown());
       this.result.replaceChildren(
-        el("p", {}, `Saved ${count(found.n_neurons, "neuron")} as `, el("code", { id: "roi-path", text: found.path })),
-        el("p", { class: "soft", text: "To lesion the ROI and test its effect, run:" }), command(found.command));
+        el("p", {}, `Saved ${count(saved.n_neurons, "neuron")} as `, el("code", { id: "roi-path", text: saved.path })),
+        el("p", { class: "soft", text: "To lesion the ROI and test its effect, run:" }), command(saved.command));
       await this.refresh();
     } catch (error) {
       say(this.result, error.message, "bad");

@@ -73,8 +73,8 @@ function layerOf({ map, members }) {
     return { values, start: values ? quantile(Float32Array.from(values, Math.abs), 0.9) : 0 };
   }
   const values = state.overlay === "none" ? null : (state.overlay === "map" ? map : members)?.values ?? null;
-  const own = members ? reach(members.values) : { low: 0, high: 0 };
-  const start = own.high ? own.low : Math.min(data.info.z ?? 3, map ? reach(map.values).high : 3);
+  const range = members ? reach(members.values) : { low: 0, high: 0 };
+  const start = range.high ? range.low : Math.min(data.info.z ?? 3, map ? reach(map.values).high : 3);
   return { values, start };
 }
 
@@ -90,12 +90,12 @@ function paint() {
   const unit = unitOf(state.overlay);
   slider({ ...scale, unit, on: Boolean(sides[0].values) });
   legend(sides.some((side) => side.values) ? { ...scale, unit } : null);
-  const own = { space: data.site, underlay: underlay(), low, high };
+  const content = { space: data.site, underlay: underlay(), low, high };
   const shown = sides[0].values;
-  show(mosaics[0], { ...own, overlay: shown }, comparing && state.network ? titled(state.set, state.network) : null);
+  show(mosaics[0], { ...content, overlay: shown }, comparing && state.network ? titled(state.set, state.network) : null);
   mosaics[1].stage.parentElement.hidden = !comparing;
   if (comparing) {
-    show(mosaics[1], { ...own, overlay: sides[1].values }, state.partner ? titled(state.second, state.partner) : "\u00a0");
+    show(mosaics[1], { ...content, overlay: sides[1].values }, state.partner ? titled(state.second, state.partner) : "\u00a0");
   }
   const other = state.partner ? emptyWords(sides[1].values, low, state.partner) : data.unmatched;
   const words = [emptyWords(shown, low, state.network), comparing ? other : null];
@@ -263,11 +263,11 @@ function shownMembers() {
   const values = current(data.members, names())?.values;
   if (!values) return [];
   const low = ["members", "map"].includes(state.overlay) ? state.threshold ?? 0 : 0;
-  const found = [];
-  values.forEach((value, place) => {
-    if (value !== 0 && Math.abs(value) >= low && data.mask[place]) found.push(place);
+  const keys = [];
+  values.forEach((value, voxel) => {
+    if (value !== 0 && Math.abs(value) >= low && data.mask[voxel]) keys.push(voxel);
   });
-  return found;
+  return keys;
 }
 
 function noNiivue(error) {

@@ -2,9 +2,9 @@
 
 /** Return the mask of voxels with a neuron: 1 inside and 0 outside, x fastest and z slowest. */
 export function inside({ shape: [nx, ny, nz], layers }) {
-  const found = new Uint8Array(nx * ny * nz);
-  for (let z = 0; z < nz; z++) found.fill(1, z * nx * ny, z * nx * ny + layers[z].width);
-  return found;
+  const mask = new Uint8Array(nx * ny * nz);
+  for (let z = 0; z < nz; z++) mask.fill(1, z * nx * ny, z * nx * ny + layers[z].width);
+  return mask;
 }
 
 /** Compute a quantile; for large arrays, from a sample of their values. */
@@ -12,25 +12,25 @@ export function quantile(values, share) {
   if (!values.length) return NaN;
   const step = Math.max(1, Math.floor(values.length / 20000));
   const sample = [];
-  for (let place = 0; place < values.length; place += step) sample.push(values[place]);
+  for (let index = 0; index < values.length; index += step) sample.push(values[index]);
   sample.sort((a, b) => a - b);
   return sample[Math.min(sample.length - 1, Math.floor(share * sample.length))];
 }
 
 /** Scale an underlay to 1 to 255 between its 2nd and 98th percentiles, and to 0 outside the mask; null shows the mask. */
 export function grey(values, mask) {
-  const found = new Float32Array(mask.length);
+  const greys = new Float32Array(mask.length);
   if (!values) {
-    for (let place = 0; place < mask.length; place++) found[place] = mask[place] ? 40 : 0;
-    return found;
+    for (let voxel = 0; voxel < mask.length; voxel++) greys[voxel] = mask[voxel] ? 40 : 0;
+    return greys;
   }
-  const own = values.filter((_, place) => mask[place]);
-  const [low, high] = [quantile(own, 0.02), quantile(own, 0.98)];
+  const masked = values.filter((_, voxel) => mask[voxel]);
+  const [low, high] = [quantile(masked, 0.02), quantile(masked, 0.98)];
   const span = high > low ? high - low : 1;
-  for (let place = 0; place < mask.length; place++) {
-    if (mask[place]) found[place] = 1 + 254 * Math.min(1, Math.max(0, (values[place] - low) / span));
+  for (let voxel = 0; voxel < mask.length; voxel++) {
+    if (mask[voxel]) greys[voxel] = 1 + 254 * Math.min(1, Math.max(0, (values[voxel] - low) / span));
   }
-  return found;
+  return greys;
 }
 
 /** Return the smallest and the largest nonzero |value|. */

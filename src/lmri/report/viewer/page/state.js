@@ -54,13 +54,13 @@ function writeAddress() {
 
 /** Read the selection from the address; missing and invalid values are replaced by the defaults. */
 export function fromAddress() {
-  const found = { ...START };
+  const selection = { ...START };
   for (const [name, text] of new URLSearchParams(location.hash.slice(1))) {
     if (!IN_ADDRESS.includes(name)) continue;
     const value = NUMBERS.has(name) ? Number(text) : text;
     if (NUMBERS.has(name) && (text === "" || !Number.isFinite(value) || value < 0)) continue;
     if (ALLOWED[name] && !ALLOWED[name].includes(value)) continue;
-    found[name] = value;
+    selection[name] = value;
   }
-  return found;
+  return selection;
 }

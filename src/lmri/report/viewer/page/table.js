@@ -76,10 +76,10 @@ export class Grid {
   #mark(focus) {
     this.shown.forEach((row, place) => {
       const node = this.body.rows[place];
-      const own = this.options.key(row) === this.selected;
-      node.setAttribute("aria-selected", String(own));
-      node.tabIndex = own ? 0 : -1;
-      if (!own) return;
+      const isSelected = this.options.key(row) === this.selected;
+      node.setAttribute("aria-selected", String(isSelected));
+      node.tabIndex = isSelected ? 0 : -1;
+      if (!isSelected) return;
       if (focus) node.focus({ preventScroll: true });
       const [box, view] = [node.getBoundingClientRect(), this.scroll.getBoundingClientRect()];
       const head = this.table.tHead.getBoundingClientRect().height;
@@ -94,8 +94,8 @@ export class Grid {
     this.shown = this.rows.filter((row) => this.options.words(row).toLowerCase().includes(wanted));
     if (this.sort) this.shown.sort((a, b) => compare(this.sort, a, b));
     for (const head of this.heads) {
-      const own = this.sort?.column.key === head.dataset.key;
-      head.setAttribute("aria-sort", own ? (this.sort.down ? "descending" : "ascending") : "none");
+      const isSorted = this.sort?.column.key === head.dataset.key;
+      head.setAttribute("aria-sort", isSorted ? (this.sort.down ? "descending" : "ascending") : "none");
     }
     const cell = (column, row) => {
       const content = column.cell ? column.cell(row) : column.text ? String(row[column.key] ?? "") : number(row[column.key], column.digits ?? 2);

@@ -15,12 +15,12 @@ export class Strip {
     this.volume = null;
     const cell = (event) => event.target.closest?.("[data-volume]");
     host.addEventListener("click", (event) => {
-      const found = cell(event);
-      if (found) select(Number(found.dataset.volume));
+      const target = cell(event);
+      if (target) select(Number(target.dataset.volume));
     });
     host.addEventListener("pointermove", (event) => {
-      const found = cell(event);
-      if (found) this.#tip(Number(found.dataset.volume), event.clientX, event.clientY);
+      const target = cell(event);
+      if (target) this.#tip(Number(target.dataset.volume), event.clientX, event.clientY);
       else hideTip();
     });
     host.addEventListener("pointerleave", hideTip);

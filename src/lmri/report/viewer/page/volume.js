@@ -103,19 +103,19 @@ export class Mosaic {
     const all = space.layers.map((_, layer) => layer);
     const layers = this.zoom !== null && this.zoom < all.length ? [this.zoom] : all;
     const room = { label: Math.round(1.25 * rem), gap: Math.round(0.5 * rem), dpr };
-    let found = place(space.shape, layers, width, height, room);
-    const scrolls = found.height > height + 1;
+    let layout = place(space.shape, layers, width, height, room);
+    const scrolls = layout.height > height + 1;
     this.stage.classList.toggle("scrolls", scrolls);
     if (scrolls) {
       width = this.stage.clientWidth; // without the scroll bar
-      found = place(space.shape, layers, width, height, room);
+      layout = place(space.shape, layers, width, height, room);
     }
-    this.room.style.height = `${scrolls ? found.height - height : 0}px`;
+    this.room.style.height = `${scrolls ? layout.height - height : 0}px`;
     this.frame.style.height = scrolls ? `${height}px` : "";
-    this.places = found.tiles.map((tile) => ({ ...tile, label: room.label }));
+    this.places = layout.tiles.map((tile) => ({ ...tile, label: room.label }));
     if (Number.isInteger(this.wanted)) this.reveal(this.wanted);
     const past = scrolls ? Math.round(this.stage.scrollTop * dpr) / dpr : 0;
-    const tiles = found.tiles.map((tile) => ({ ...tile, y: tile.y - past }))
+    const tiles = layout.tiles.map((tile) => ({ ...tile, y: tile.y - past }))
       .filter((tile) => !scrolls || (tile.y + tile.h > 0 && tile.y - room.label < height));
     return { shape: space.shape, tiles, width, height, dpr, underlay, overlay, low, high, scrolls };
   }
@@ -150,13 +150,13 @@ export class Mosaic {
 
   #label() {
     const { layers } = this.content.space;
-    const made = this.labels.children;
-    while (made.length > this.tiles.length) made[made.length - 1].remove();
-    while (made.length < this.tiles.length) this.labels.append(el("div", { class: "tile" }, el("span", { class: "label" })));
-    this.tiles.forEach(({ layer, x, y, w, h }, place) => {
-      Object.assign(made[place].style, { left: `${x}px`, top: `${y}px`, width: `${w}px`, height: `${h}px` });
-      made[place].dataset.layer = layer;
-      made[place].firstChild.textContent = layers[layer].name;
+    const labels = this.labels.children;
+    while (labels.length > this.tiles.length) labels[labels.length - 1].remove();
+    while (labels.length < this.tiles.length) this.labels.append(el("div", { class: "tile" }, el("span", { class: "label" })));
+    this.tiles.forEach(({ layer, x, y, w, h }, index) => {
+      Object.assign(labels[index].style, { left: `${x}px`, top: `${y}px`, width: `${w}px`, height: `${h}px` });
+      labels[index].dataset.layer = layer;
+      labels[index].firstChild.textContent = layers[layer].name;
     });
   }
 
