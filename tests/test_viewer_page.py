@@ -349,7 +349,7 @@ def test_the_colour_bar_has_numbers_and_ends_at_the_largest_value(page, study):
 def test_an_empty_network_says_so(browser, address):
     with opened(browser, f"{address}#set=nothing", script=NO_WEBGL) as page:
         says(page, ".over", "is empty")
-        assert "An empty network is a result" in page.inner_text("#panel-network")
+        assert "An empty network is a valid result" in page.inner_text("#panel-network")
         page.keyboard.press("m")
         page.wait_for_selector(".over >> nth=0", state="hidden")
 
@@ -830,7 +830,7 @@ def test_a_region_has_exactly_the_neurons_that_were_drawn(browser, address, stud
         page.mouse.up()
         wanted |= {(0, neuron) for neuron in range(1, 7)}
         page.click("#roi-clear")
-        assert "No neuron" in page.inner_text("#roi-count")
+        assert "The ROI is empty" in page.inner_text("#roi-count")
         page.click("#roi-undo")
         assert page.inner_text("#roi-count") == f"{len(wanted)} neurons in 3 layers"
         page.fill("#roi-name", "mine")
@@ -863,7 +863,7 @@ def test_a_region_can_be_the_members_of_a_network(own, study):
 def test_a_region_needs_neurons_and_a_name(own):
     own.keyboard.press("3")
     own.click("#panel-roi .strong")
-    assert "no neuron" in own.inner_text("#roi-result")
+    assert "The ROI is empty" in own.inner_text("#roi-result")
     own.click("#roi-members")
     own.click("#panel-roi .strong")
     assert "name" in own.inner_text("#roi-result")
