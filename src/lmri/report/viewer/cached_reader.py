@@ -26,7 +26,7 @@ from lmri.storage.store import Store
 from lmri.storage.tolerant import Inventory, Read, StudyReader
 
 FRESH = 1.0
-"""Lifetime of the inventory in seconds: one click sends about six requests, and an inventory reads every file."""
+"""Lifetime of the inventory in seconds: one click sends about six requests, and an inventory accesses every file."""
 
 
 class CachedReader(StudyReader):

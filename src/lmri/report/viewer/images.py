@@ -39,7 +39,7 @@ def _on_grid(space: NeuronSpace, path: Path, n_volumes: int) -> nib.Nifti1Image:
     img = space.check_img(path)
     if img.ndim != 4 or img.shape[3] < n_volumes:
         raise StudyError(
-            f"{path} has the shape {img.shape}; but its index lists {n_volumes} volumes or more. Record again."
+            f"{path} has the shape {img.shape}, but its index lists {n_volumes} volumes or more. Record again."
         )
     return img
 

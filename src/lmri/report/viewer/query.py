@@ -53,9 +53,7 @@ def one_of(what: str, wanted: str, existing: Any) -> str:
     if wanted not in existing:
         names = [repr(name) for name in existing]
         listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-        raise HTTPException(
-            404, f"There is no {what} {wanted!r}; accepted are {listed or 'none, because there are none'}."
-        )
+        raise HTTPException(404, f"There is no {what} {wanted!r}. Accepted: {listed or 'none exist yet'}.")
     return wanted
 
 
