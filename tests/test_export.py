@@ -278,11 +278,11 @@ def test_a_second_export_keeps_what_a_person_saved_there(study, tmp_path):
     assert (folder / "labels.txt").read_text() == "mine"
     assert {path: path.read_bytes() for path in folder.rglob("*.nii.gz")} == before
     elsewhere = export(study, "other", out=tmp_path / "a.ica")
-    with pytest.raises(EntryExistsError, match=r"is not 'ica' at mlp_hidden as melodic.*another --out"):
+    with pytest.raises(EntryExistsError, match=r"is not 'ica' at mlp_hidden in the format melodic.*another --out"):
         export(study, "ica", out=elsewhere)
-    with pytest.raises(ValueError, match=r"Give .*folder\.ica"):
+    with pytest.raises(ValueError, match=r"Use .*folder\.ica"):
         export(study, "ica", out=tmp_path / "folder")
-    with pytest.raises(ValueError, match="'one' has one network; FSLeyes opens such a folder from two on"):
+    with pytest.raises(ValueError, match=r"'one' has one network; FSLeyes opens an \.ica folder only with two or more"):
         export(study, "one")
     with pytest.raises(ValueError, match="to is 'fsl'; accepted are 'melodic', 'workbench', 'strip'"):
         export(study, "ica", "fsl")
@@ -330,18 +330,18 @@ def test_other_programs_ways_to_write_it_are_taken(tmp_path):
     ("lines", "says"),
     [
         ([], "it is empty"),
-        (["x.ica", "1, Signal, False", "[]"], "it labels 1 components, and there are 2"),
+        (["x.ica", "1, Signal, False", "[]"], "it labels 1 components, but there are 2"),
         (["x.ica", "1, Signal, False", "2, Signal, False", "3, Signal, False", "[]"], "labels 3 components"),
-        (["x.ica", "1, Signal, False", "3, Signal, False", "[]"], "stands where component 2 is expected"),
-        (["x.ica", "1, Signal, False", "1, Signal, False", "[]"], "stands where component 2 is expected"),
-        (["x.ica", "1, Signal, False", "2, Movement, True", "[1]"], "do not agree on which components are noise"),
-        (["x.ica", "1, Signal, False", "2, Movement, True", "[]"], "do not agree on which components are noise"),
+        (["x.ica", "1, Signal, False", "3, Signal, False", "[]"], "is in the place of component 2"),
+        (["x.ica", "1, Signal, False", "1, Signal, False", "[]"], "is in the place of component 2"),
+        (["x.ica", "1, Signal, False", "2, Movement, True", "[1]"], "disagree on the noise components"),
+        (["x.ica", "1, Signal, False", "2, Movement, True", "[]"], "disagree on the noise components"),
         (["x.ica", "1, Signal, True", "2, Signal, False", "[1]"], "contradicts itself"),
         (["x.ica", "1, Movement, False", "2, Signal, False", "[]"], "contradicts itself"),
-        (["x.ica", "1, False", "2, Signal, False", "[]"], "does not say a label"),
-        (["x.ica", "1, Signal, maybe", "2, Signal, False", "[]"], "does not say a label"),
+        (["x.ica", "1, False", "2, Signal, False", "[]"], "does not end with a label"),
+        (["x.ica", "1, Signal, maybe", "2, Signal, False", "[]"], "does not end with a label"),
         (["x.ica", "1, Signal, False", "and so on", "[]"], "is not the line of a component"),
-        (["[3]"], "it names component 3, and there are 2, counted from 1"),
+        (["[3]"], "it names component 3, but components are numbered 1 to 2"),
         (["[0]"], "it names component 0"),
         (["[1 2]"], "is not a list of numbers"),
         (["[1,,2]"], "is not a list of numbers"),
@@ -381,8 +381,8 @@ def test_what_a_person_rejected_is_empty_and_the_rest_can_be_lesioned(study):
     assert kept.info["threshold"]["z"] == 1.5
     assert "ica-01" in kept.info["threshold"]["description"]
     page = study.report().read_text(encoding="utf-8")
-    assert "1 of 3 networks were rejected by a person" in page
-    assert page.count("Rejected by a person.") == 1
+    assert "1 of 3 networks were rejected manually" in page
+    assert page.count("Rejected manually.") == 1
     assert "were thresholded by z (z = 1.5, )" not in page
     assert "Networks accepted were thresholded by z (z = 1.5)" in page
     conditions = lmri.conditions_of(kept, lmri.lesion)
@@ -418,10 +418,10 @@ def test_labels_of_other_maps_are_refused_and_of_unknown_ones_said(study, tmp_pa
     folder = export(study, "other", site=SITE)
     labels = decide(folder, "Signal", "MRI", "Signal")
     for path in (labels, shutil.copy(labels, tmp_path / "labels.txt")):  # also when the file was moved
-        with pytest.raises(StudyError, match="is of 'other' at mlp_hidden: other maps than those of 'ica'"):
+        with pytest.raises(StudyError, match="labels 'other' at mlp_hidden: different maps from 'ica'"):
             accept(study, "ica", path, "mine")
     shutil.rmtree(folder)
-    with pytest.warns(DataWarning, match="does not say which maps it is of"):
+    with pytest.warns(DataWarning, match="does not identify its maps"):
         accept(study, "ica", tmp_path / "labels.txt", "mine")
     # A set of the same maps, thresholded otherwise, is theirs.
     study.save_networks(study.decomposition("ica", SITE).threshold("z", z=2.0), "ica", "ica-z2")

@@ -520,7 +520,7 @@ def test_degenerate_recordings_neither_crash_nor_divide_by_zero(tmp_path, arrays
     for name, table in quality.tables.items():
         assert not np.isinf(table.select_dtypes("number").to_numpy(dtype=float)).any(), name
     assert quality.texts["outlier"].sum() == quality.volumes["sink"].sum() == 0
-    assert "None: every token is in an image" in page
+    assert "None: the images contain every token" in page
 
 
 def test_broken_recordings_are_refused(tmp_path):

@@ -102,7 +102,7 @@ def test_every_network_recording_and_score_is_there(page, walked):
     for corpus in ("code", "news"):
         assert corpus in page.text
     assert "random-15%" in page.text
-    assert "What this does not show" in page.text
+    assert "Limitations" in page.text
 
 
 def test_numbers_are_those_of_the_tables(page, walked):
@@ -244,7 +244,7 @@ def test_experiments_are_shown_whole_and_nothing_in_them_runs(walked, tmp_path):
     test_nothing_is_loaded_from_elsewhere(page)
     for text in (f"Title {close}", f"One {NASTY}.", f"Two {close}.", f"Caption {close}", f"what = {close}"):
         assert text in page.text
-    for cell in ("1,234", "0.123", "0.8538", "paper: accuracy", "further rows", "100 more rows are in the file"):
+    for cell in ("1,234", "0.123", "0.8538", "paper: accuracy", "further rows", "100 more rows in the file"):
         assert cell in page.text
     assert "lmri/experiments/mlphidden/kept" in page.text
     assert "1 experiment." in page.text
@@ -279,11 +279,11 @@ def test_the_summary_says_what_was_found_and_what_was_not_done(page, walked, rec
     above = int(comparison.table["above_null"].sum())
     assert f"canica and fastica-temporal at mlp_hidden: {above} of 4 matched pairs exceed their null" in page.text
     assert "nothing at mlp_hidden: 4 maps explain" in page.text
-    assert "none has neurons beyond z (z = " in page.text
-    assert "with 3 controls nothing can be significant (the smallest possible p is 0.250)" in page.text
-    assert "What was not done" not in page.text
+    assert "0 of 4 networks non-empty at |z| > " in page.text
+    assert "with 3 controls no test can be significant (the smallest possible p is 0.250)" in page.text
+    assert "Analyses not run" not in page.text
     bare = Page(recorded.report(tmp_path / "r.html").read_text()).text
-    for words in ("There are no networks", "No methods were compared", "Nothing was lesioned"):
+    for words in ("There are no networks", "Methods were not compared", "No network was lesioned"):
         assert words in bare
 
 
@@ -301,7 +301,7 @@ def test_quality_is_computed_or_as_it_was_stored_and_linked_where_there_is_a_pag
     assert links == ["lmri/qc/mlpout/words/qc.html"]
     assert (copy.root / links[0]).is_file()
     # The same numbers, whether they were stored or not: the pages differ in where they come from alone.
-    source = re.compile(r"Computed for this report.*STUDY\.|Carpets, neurons.*in the study\.")
+    source = re.compile(r"Computed for this report.*and texts\.|Carpets, neurons.*(?:in the study|with this report)\.")
     assert len(source.findall(stored.text)) == len(source.findall(computed.text)) == 2
     assert source.sub("", stored.text) == source.sub("", computed.text)
     # Elsewhere a link would lead nowhere.
@@ -317,7 +317,7 @@ def test_quality_of_another_recording_is_not_shown(recorded, tmp_path):
     info = {**quality.info, "n_volumes": 7}
     folder = dataclasses.replace(quality, findings=findings, info=info).write(copy.layout.quality("mlp_out", "words"))
     text = Page(copy.report().read_text()).text
-    assert f"{folder} holds is of another recording" in text
+    assert f"{folder} describes another recording" in text
     assert "made up" not in text
     assert text.count("Computed for this report") == 2
 
@@ -325,7 +325,9 @@ def test_quality_of_another_recording_is_not_shown(recorded, tmp_path):
 def test_large_recordings_are_not_inspected_for_the_report_and_it_says_so(recorded, tmp_path, monkeypatch):
     monkeypatch.setattr("lmri.report.sections.recorded.MOST_VALUES", 10)
     text = Page(recorded.report(tmp_path / "r.html").read_text()).text
-    assert "Not looked at, as it would take longer than the rest of this report: words at mlp_hidden, words at" in text
+    assert (
+        "Not computed, because it would take longer than the rest of this report: words at mlp_hidden, words at" in text
+    )
     assert "Computed for this report" not in text
 
 
@@ -340,14 +342,14 @@ def test_order_and_stability_are_shown_where_they_were_asked_for(recorded, tmp_p
         plain = lmri.FastICA(one.space, 2).fit(one.imgs)
     copy.save_decomposition(plain, [one], "plain")
     page = Page(copy.report().read_text())
-    assert f"The number of maps was estimated: {fitted.order_.recommended} by parallel analysis" in page.text
+    assert f"The number of maps was estimated as {fitted.order_.recommended} by parallel analysis" in page.text
     halves = found.metrics["split_half_r"]
     assert f"halves of the texts: median {halves.median():.2f}" in page.text
     beyond = int((halves > found.metrics["split_half_null"]).sum())
-    assert f"{beyond} of {len(halves)} maps come back from halves of the texts" in page.text
+    assert f"{beyond} of {len(halves)} maps have a split-half |r| above" in page.text
     assert "All runs together" in page.text  # in the figure of the order
-    assert page.text.count("What other texts would give was not asked") == 1
-    assert page.text.count("The number of maps was given, not estimated") == 1
+    assert page.text.count("Stability across texts was not assessed") == 1
+    assert page.text.count("The number of maps was set by the user, not estimated") == 1
 
 
 def test_methods_cite_what_was_used_and_nothing_else(walked, page):
@@ -423,7 +425,7 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_shown(walked, tmp_p
     assert lost in text
     assert "Networks: fastica-temporal at mlp_hidden" in text
     assert ("Networks: canica at mlp_hidden" in text) == (kind == "scores")
-    assert "What this does not show" in text
+    assert "Limitations" in text
 
 
 def test_a_table_of_a_decomposition_that_was_changed_is_named(walked, tmp_path):
@@ -451,22 +453,22 @@ def test_a_study_without_a_whole_recording_says_so(walked, tmp_path, what):
 
     text = damaged(walked, tmp_path, damage)
     assert "could not be read" in text
-    assert "What this does not show" in text
+    assert "Limitations" in text
 
 
 def test_a_recording_that_was_begun_is_named(recorded, tmp_path):
     copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
     (copy.layout.unfinished / "more_mlpout").mkdir(parents=True)
-    assert "is not finished (more_mlpout)" in Page(copy.report().read_text()).text
+    assert "Unfinished recordings are not included in this report: more_mlpout" in Page(copy.report().read_text()).text
 
 
 def test_an_empty_study_has_a_page_that_says_so(tmp_path):
     with writing_to(tmp_path / "study", ModelInfo("<b>m</b>", None, "00", "gpt2", "float32")):
         pass
     page = Page(open_study(tmp_path / "study").report().read_text())
-    assert "Nothing is recorded" in page.text
+    assert "There are no recordings" in page.text
     assert "Functional networks of <b>m</b>" in page.text
-    assert "What this does not show" in page.text
+    assert "Limitations" in page.text
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
@@ -505,10 +507,10 @@ def test_names_of_settings_stand_in_code_alone(walked):
     assert "<code>n_components = 4</code>" in html
     text = Page(re.sub(r"<code>.*?</code>|<pre.*?</pre>|<svg.*?</svg>", "", html, flags=re.DOTALL)).text
     assert re.findall(r"\b(?:n_[a-z]+|standardize|scope|max_iter|random_state|nats_per_token)\b", text) == []
-    assert "nats per token, less is better" in text
+    assert "nats per token, lower is better" in text
 
 
 def test_a_caption_says_of_how_many_items_a_score_is(page, walked):
     summary = walked.scores("lesion-canica").summary()
     few, most = summary["n_items"].min(), summary["n_items"].max()
-    assert f"({most} items a task)" in page.text if few == most else f"({few} to {most} items a task)" in page.text
+    assert f"({most} items per task)" in page.text if few == most else f"({few} to {most} items per task)" in page.text

@@ -175,7 +175,7 @@ def test_fifty_networks_of_a_gpt2_with_thousands_of_tokens_stay_far_below_15_meg
 def test_five_hundred_networks_are_all_in_the_table_and_the_page_says_whose_pictures_are_not(tmp_path):
     html = planted(tmp_path / "study", (40, 40), 500, (60,)).report().read_text(encoding="utf-8")
     assert html.count('<details class="network"') == MOST_CARDS
-    assert f"<b>{MOST_CARDS} of 500 networks have a picture here</b>" in html
+    assert f"<b>{MOST_CARDS} of 500 networks are shown in detail</b>" in html
     assert len(set(re.findall(r"\bica-\d\d+\b", html))) == 500
     assert len(html.encode()) < 15e6
 
@@ -210,7 +210,7 @@ def test_a_long_time_course_is_carried_as_ranges_that_hold_every_value(tmp_path,
 def test_with_too_many_tokens_the_page_says_that_it_has_no_text(tmp_path, monkeypatch):
     monkeypatch.setattr(course_section, "MOST_TOKENS", 200)
     html = planted(tmp_path / "study").report().read_text(encoding="utf-8")
-    assert "too many volumes for the page" in html
+    assert "too many volumes to include their text" in html
     assert '"tokens":{}' in html
 
 
@@ -229,7 +229,7 @@ def test_volumes_are_called_what_they_are(tmp_path, axis, unit, meaning):
     assert f"Variance per cycle per {unit}, over cycles per {unit}, in windows of 32 {unit}s of" in own
     assert f"<h3>Top {unit}s of the whole map</h3>" in own
     assert "<h3>Power spectrum of the whole map</h3>" in own
-    assert f"<dd>cycles per {unit} at which" in own
+    assert f"<dd>frequency (cycles per {unit}) at which" in own
     noun = "token" if unit == "volume" else unit
     assert f"the logarithm of the position of the {noun} in its text: log(1 + position)" in own
     assert ("summed over its tokens" in own) == (unit in ("word", "sentence"))
@@ -268,7 +268,7 @@ def test_a_localizer_is_shown_by_its_t_and_a_map_by_its_z(tmp_path, is_t):
     html = study.report().read_text(encoding="utf-8")
     own = html[html.index('id="set-mlp_hidden-ica"') :]
     name = "t" if is_t else "z"
-    assert f"strength as |{name}| up to {np.abs(strength[members]).max():.1f}." in own
+    assert f"opacity shows |{name}|, up to {np.abs(strength[members]).max():.1f}." in own
     table = own[own.index("<h3>Top neurons</h3>") :].split("</table>")[0]
     assert f"<th>{name}</th>" in table
     rows = re.findall(r"<tr><td>(\d+)</td><td>(\d+)</td><td>([−\d.]+)</td></tr>", table)
@@ -283,7 +283,7 @@ def test_a_localizer_is_shown_by_its_t_and_a_map_by_its_z(tmp_path, is_t):
     assert ((pixels[:, 0] > pixels[:, 2]) == (strength > 0))[members].all()
     # p is small, and not 0.
     assert '<td class="v-main" data-v="0.0001">&lt; 0.001</td>' in own
-    assert ("signs are those of the contrast" in own) == is_t
+    assert ("the contrast determines the sign" in own) == is_t
     assert ("signed so that the heavier tail is positive" in own.split('id="methods"')[0]) == (not is_t)
 
 
@@ -292,7 +292,7 @@ def test_columns_say_whose_signs_the_maps_have(tmp_path):
     more = {"skewness": [0.2], **{f"r_{name}": [0.1] for name in MORE_CONFOUNDS}}
     html = planted(tmp_path / "study", n_networks=1, found=found, more=more).report().read_text(encoding="utf-8")
     own = html[html.index('id="set-mlp_hidden-ica"') : html.index('id="methods"')]
-    assert "signs do not follow it" in own
+    assert "signs do not depend on it" in own
     assert "heavier tail is positive" not in own
     # All correlations with confounds that a decomposition may have are explained.
     for name in more:

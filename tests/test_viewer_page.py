@@ -349,7 +349,7 @@ def test_the_colour_bar_has_numbers_and_ends_at_the_largest_value(page, study):
 def test_an_empty_network_says_so(browser, address):
     with opened(browser, f"{address}#set=nothing", script=NO_WEBGL) as page:
         says(page, ".over", "is empty")
-        assert "An empty network is a result" in page.inner_text("#panel-network")
+        assert "An empty network is a valid result" in page.inner_text("#panel-network")
         page.keyboard.press("m")
         page.wait_for_selector(".over >> nth=0", state="hidden")
 
@@ -376,7 +376,7 @@ def test_where_neurons_share_a_pixel_the_strongest_is_painted_and_named(browser,
         viewport={"width": 900, "height": 520},
     ) as page:  # fmt: skip
         drawn(page, None)
-        says(page, "#coarse", "several neurons a pixel: enlarge a layer")
+        says(page, "#coarse", "several neurons per pixel: enlarge a layer")
         page.evaluate("""import('/page/scene.js').then(({mosaics: [one]}) => new Promise(done => {
           const look = () => (one.painter === one.flat ? requestAnimationFrame(look) : done()); look(); }))""")
         page.keyboard.press("z")  # enlarged, every neuron has its pixels, and NiiVue draws
@@ -517,7 +517,7 @@ def test_no_value_of_the_previous_selection_remains(browser, address, study):
         assert "ica-01" not in page.inner_text("#course-legend")  # the line is still the last one's, and called so
         page.keyboard.press("3")
         page.click("#roi-members")
-        assert page.inner_text("#roi-count") == "No neuron is in yet."
+        assert page.inner_text("#roi-count") == "The ROI is empty."
         page.hover("#token-9")
         assert page.inner_text("#tip").splitlines()[-1] == "volume 9 · …"
         page.mouse.move(*voxel(page, space, 2, 23))
@@ -653,7 +653,7 @@ def test_a_volume_as_overlay_has_the_colours_of_its_signs(page, study):
 
 def test_a_corpus_that_was_not_decomposed_says_so(browser, address):
     with opened(browser, f"{address}#corpus=odd", allowed=("404",), script=NO_WEBGL) as page:
-        says(page, "#course-note", "was not decomposed")
+        says(page, "#course-note", "was computed from")
         assert page.locator(".token.positive").count() == 0
         assert page.locator(".token").count() == 75
 
@@ -667,7 +667,7 @@ def test_both_ends_of_a_time_course_are_called_what_they_are(own, study):
         own.click(f"#tab-{panel}")
         own.wait_for_selector(f"#panel-{panel} .tops")
         heads = own.locator(f"#panel-{panel} h3").all_inner_texts()[-2:]
-        assert heads == ["Highest at", "Lowest at"]
+        assert heads == ["Highest values", "Lowest values"]
         for place, end in enumerate(("highest", "lowest")):
             shown = own.locator(f"#panel-{panel} .tops").nth(place).locator(".value").all_inner_texts()
             digits = 3 if panel == "neuron" else 1  # activations may be small, standard deviations are not
@@ -830,7 +830,7 @@ def test_a_region_has_exactly_the_neurons_that_were_drawn(browser, address, stud
         page.mouse.up()
         wanted |= {(0, neuron) for neuron in range(1, 7)}
         page.click("#roi-clear")
-        assert "No neuron" in page.inner_text("#roi-count")
+        assert "The ROI is empty" in page.inner_text("#roi-count")
         page.click("#roi-undo")
         assert page.inner_text("#roi-count") == f"{len(wanted)} neurons in 3 layers"
         page.fill("#roi-name", "mine")
@@ -863,7 +863,7 @@ def test_a_region_can_be_the_members_of_a_network(own, study):
 def test_a_region_needs_neurons_and_a_name(own):
     own.keyboard.press("3")
     own.click("#panel-roi .strong")
-    assert "no neuron" in own.inner_text("#roi-result")
+    assert "The ROI is empty" in own.inner_text("#roi-result")
     own.click("#roi-members")
     own.click("#panel-roi .strong")
     assert "name" in own.inner_text("#roi-result")
@@ -961,7 +961,7 @@ def test_a_study_without_networks_and_one_without_recordings(browser, tmp_path):
     with writing_to(tmp_path / "empty", ModelInfo("planted", None, "00ff00ff", "gpt2", "float32")) as empty:
         pass
     with serving(empty.root) as url, opened(browser, url, ready="#panel-network .command", script=NO_WEBGL) as page:
-        assert "no recording" in page.inner_text(".over")
+        assert "no readable recording" in page.inner_text(".over")
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(browser, study, tmp_path):
@@ -1018,7 +1018,7 @@ def test_a_page_that_was_left_open_never_mixes_two_studies(browser, study, tmp_p
             server.close()
             found = server.enter_context(serving(root, port))
             page.evaluate("window.dispatchEvent(new Event('focus'))")
-            says(page, "#lost", "open the address that it printed")
+            says(page, "#lost", "open the complete address that it printed")
             with opened_beside(page, found) as second:
                 says(second, "#study-name", root.name)
 
@@ -1030,7 +1030,7 @@ def test_a_page_that_was_left_open_never_mixes_two_studies(browser, study, tmp_p
         says(page, "#study-name", "another")
         page.wait_for_selector("#panel-network .command")
         assert page.evaluate("window.marker") is None
-        assert page.inner_text("#roi-count") == "No neuron is in yet."
+        assert page.inner_text("#roi-count") == "The ROI is empty."
 
 
 def test_a_link_on_another_site_leads_here_and_the_page_loads_anew(browser, address):
@@ -1045,7 +1045,7 @@ def test_a_link_on_another_site_leads_here_and_the_page_loads_anew(browser, addr
         page = context.new_page()
         page.goto("http://elsewhere.example/")
         page.click("#again")
-        says(page, "body", "This browser has not been let in")  # not yet
+        says(page, "body", "This browser is not authorized")  # not yet
         for link, network in (("#first", "ica-00"), ("#again", "ica-01")):
             page.goto("http://elsewhere.example/")
             page.click(link)

@@ -1,6 +1,6 @@
-"""Small charts, written as SVG by hand: there are several for each network, and they take the colours of the page.
+"""Small charts, written directly as SVG: every network has several, and they use the colours of the page.
 
-What stands in them are numbers of ours, never text of a study.
+They contain only computed numbers, never text of a study.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 MOST_BINS = 500
-"""A time course of more volumes is drawn as the range of its values in so many stretches."""
+"""Number of bins of a longer time course, of which each is drawn as the range of its values."""
 
 WIDTH, HEIGHT = 1000, 200
-"""Units of a chart that is stretched to where it stands."""
+"""Size of a chart in SVG units; the page stretches it to its container."""
 
 
 def course_chart(values: np.ndarray, bounds: Sequence[int] = ()) -> Markup:
@@ -21,9 +21,9 @@ def course_chart(values: np.ndarray, bounds: Sequence[int] = ()) -> Markup:
     Parameters
     ----------
     values : ndarray of shape (n_volumes,)
-        Not empty.
+        Time course; not empty.
     bounds : sequence of int
-        Volumes at which a run begins, marked by a line.
+        First volumes of runs, each marked by a line.
     """
     n = len(values)
     low, high = course_range(values)
@@ -41,7 +41,7 @@ def course_chart(values: np.ndarray, bounds: Sequence[int] = ()) -> Markup:
 
 
 def course_range(values: np.ndarray) -> tuple[float, float]:
-    """Give the lowest and the highest value, and 0 between them; never the same twice."""
+    """Return a range that includes all values and 0, with two different limits."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     return (low, high) if high > low else (-1.0, 1.0)
 
@@ -67,33 +67,33 @@ def spectrum_chart(frequencies: np.ndarray, power: np.ndarray, peak: float, unit
     Parameters
     ----------
     frequencies, power : ndarray of shape (n_frequencies,)
-        As `lmri.connectivity.Spectra` has them; frequency 0 is left out, because means are.
+        Values of a `lmri.connectivity.Spectra`; frequency 0 is not drawn, because means were removed.
     peak : float
         Frequency to mark; NaN if there is none.
     unit : {"token", "word", "sentence", "volume"}
-        What a volume is, as `lmri.recording.volume_unit` says it.
+        Unit of a volume, from `lmri.recording.volume_unit`.
     """
     left, right, top, bottom = 40, 392, 8, 118
     shown = (frequencies > 0) & (power > 0)
     if not shown.any():
         return Markup("")
-    own = np.log10(power[shown])
-    # White noise is in the picture, so that what is more or less than it can be seen.
-    low, high = min(float(own.min()), np.log10(1.0)), max(float(own.max()), np.log10(5.0))
+    log_power = np.log10(power[shown])
+    # The range includes white noise as a reference.
+    low, high = min(float(log_power.min()), np.log10(1.0)), max(float(log_power.max()), np.log10(5.0))
 
-    def place(values: np.ndarray) -> np.ndarray:
+    def to_y(values: np.ndarray) -> np.ndarray:
         return np.round(bottom - (values - low) / (high - low) * (bottom - top)).astype(int)
 
     x = np.round(left + frequencies[shown] / 0.5 * (right - left)).astype(int)
     parts = [f'<path class="axis" d="M{left},{top}V{bottom}H{right}"/>']
     for tick in _log_ticks(low, high):
-        y = place(np.log10([tick]))[0]
+        y = to_y(np.log10([tick]))[0]
         parts.append(f'<path class="grid" d="M{left},{y}H{right}"/><text x="{left - 5}" y="{y + 4}" class="end">')
         parts.append(f"{tick:g}</text>")
     for share in range(6):
         at = left + round(share / 5 * (right - left))
         parts.append(f'<text x="{at}" y="{bottom + 15}" class="mid">{share / 10:g}</text>')
-    parts.append(f'<path class="line" d="{_path(x, place(own))}"/>')
+    parts.append(f'<path class="line" d="{_path(x, to_y(log_power))}"/>')
     if np.isfinite(peak):
         at = round(left + peak / 0.5 * (right - left))
         parts.append(f'<path class="peak" d="M{at},{top}V{bottom}"/>')
@@ -102,7 +102,7 @@ def spectrum_chart(frequencies: np.ndarray, power: np.ndarray, peak: float, unit
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Choose round numbers between two powers of ten: 1, 2 and 5 of each decade, or 1 of fewer where these are many."""
+    """Choose round ticks between two powers of ten: 1, 2 and 5 per decade, or only 1 in wide ranges."""
     steps, stride = ((1, 2, 5), 1) if high - low < 2 else ((1,), max(1, int((high - low) // 4)))
     powers = range(int(np.floor(low)), int(np.ceil(high)) + 1, stride)
     every = [step * 10.0**power for power in powers for step in steps]
@@ -110,14 +110,14 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def profile_chart(positive: np.ndarray, negative: np.ndarray, what: str = "layer") -> Markup:
-    """Draw how many members every layer has, positive ones above negative ones.
+    """Draw the number of members of every layer, positive members stacked on negative members.
 
     Parameters
     ----------
     positive, negative : ndarray of int, shape (n_layers,)
-        Counts.
+        Numbers of members.
     what : str
-        What a slice is called.
+        Noun for a slice.
     """
     n, most = len(positive), int((positive + negative).max())
     left, right, top, bottom = 40, 392, 8, 118
@@ -148,7 +148,7 @@ def _both(positive: np.ndarray, negative: np.ndarray) -> list[tuple[int, tuple[i
 
 
 def sparkline(profile: np.ndarray) -> Markup:
-    """Draw a layer profile as small as a word; nothing if it is empty."""
+    """Draw a layer profile as a sparkline; empty markup for an empty profile."""
     most = int(profile.max(initial=0))
     if not most:
         return Markup("")
@@ -159,36 +159,36 @@ def sparkline(profile: np.ndarray) -> Markup:
 
 
 def stability_chart(series: Sequence[tuple[str, np.ndarray]], null: np.ndarray | None) -> Markup:
-    """Draw measures of stability, each from 0 to 1, of every map.
+    """Draw stability measures, from 0 to 1, for every map.
 
     Parameters
     ----------
     series : sequence of (str, ndarray of shape (n_maps,))
-        Class of the marks, and values; NaN is left out.
+        CSS class of the marks, and values; NaN is not drawn.
     null : ndarray of shape (n_maps,), optional
-        What each has to exceed, drawn as a bar.
+        Null of each map, drawn as a bar.
     """
     n = len(series[0][1])
     left, right, top, bottom = 40, 992, 8, 148
     step = (right - left) / n
 
-    def place(value: float) -> float:
+    def to_y(value: float) -> float:
         return float(bottom - np.clip(value, 0, 1) * (bottom - top))
 
     parts = []
     for tick in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<path class="grid" d="M{left},{place(tick):g}H{right}"/>')
-        parts.append(f'<text x="{left - 5}" y="{place(tick) + 4:g}" class="end">{tick:g}</text>')
+        parts.append(f'<path class="grid" d="M{left},{to_y(tick):g}H{right}"/>')
+        parts.append(f'<text x="{left - 5}" y="{to_y(tick) + 4:g}" class="end">{tick:g}</text>')
     for number in range(0, n, -(-n // 25)):
         parts.append(f'<text x="{left + step * (number + 0.5):.0f}" y="{bottom + 16}" class="mid">{number:02d}</text>')
     if null is not None:
         for number, value in enumerate(null):
             if np.isfinite(value):
-                x, y = left + step * (number + 0.15), place(value)
+                x, y = left + step * (number + 0.15), to_y(value)
                 parts.append(f'<path class="null" d="M{x:.1f},{y:.1f}h{step * 0.7:.1f}"/>')
     for kind, values in series:
         for number, value in enumerate(values):
             if np.isfinite(value):
-                x, y = left + step * (number + 0.5), place(value)
+                x, y = left + step * (number + 0.5), to_y(value)
                 parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
     return _svg("".join(parts), 1000, 170, label="Stability of every map, from 0 to 1")

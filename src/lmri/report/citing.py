@@ -1,4 +1,4 @@
-"""Paragraphs that cite: text of anybody, escaped, with numbered references in the order in which they come."""
+"""Paragraphs with citations: escaped text, with references numbered in order of citation."""
 
 import re
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ _CITED = re.compile(r"\[@([a-z0-9,]+)\]")
 
 
 def as_code(settings: Sequence[str]) -> Markup:
-    """Set every setting as code."""
-    return Markup(", ").join(Markup("<code>{}</code>").format(one) for one in settings)
+    """Format settings as code, separated by commas."""
+    return Markup(", ").join(Markup("<code>{}</code>").format(setting) for setting in settings)
 
 
 @dataclass
 class Methods:
-    """Paragraphs of the methods, and the references in the order in which they cite them."""
+    """Paragraphs of the methods, and their references in order of citation."""
 
     paragraphs: list[tuple[str, Markup]] = field(default_factory=list)
     cited: list[str] = field(default_factory=list)
@@ -29,30 +29,33 @@ class Methods:
         Parameters
         ----------
         heading, text : str
-            What it is of, and the paragraph.
+            Heading and text of the paragraph.
         settings : sequence of (str, sequence of str), optional
-            Whose they are, if that has to be said, and settings by their names, which are set as code.
+            Name of each group of settings (may be empty), and its settings, which are formatted as code.
         """
-        own = Markup(_CITED.sub(self._cite, str(escape(text))))
+        paragraph = Markup(_CITED.sub(self._cite, str(escape(text))))
         if settings:
-            groups = (Markup("{}{}").format(f"{whose}: " if whose else "", as_code(each)) for whose, each in settings)
-            own += Markup(" Settings: {}.").format(Markup("; ").join(groups))
-        self.paragraphs.append((heading, own))
+            groups = (
+                Markup("{}{}").format(f"{group}: " if group else "", as_code(group_settings))
+                for group, group_settings in settings
+            )
+            paragraph += Markup(" Settings: {}.").format(Markup("; ").join(groups))
+        self.paragraphs.append((heading, paragraph))
 
     def _cite(self, match: re.Match[str]) -> str:
         keys = match[1].split(",")
         if not all(key in REFERENCES for key in keys):
-            return match[0]  # somebody's own words
+            return match[0]  # not a citation, but text of a study
         self.cited += [key for key in keys if key not in self.cited]
         links = (f'<a href="#ref-{key}">{self.cited.index(key) + 1}</a>' for key in keys)
         return f"[{', '.join(links)}]"
 
     @property
     def references(self) -> list[tuple[str, str]]:
-        """Key and text of every reference, in order."""
+        """Key and text of every reference, in order of citation."""
         return [(key, REFERENCES[key].text()) for key in self.cited]
 
     @property
     def bibtex(self) -> str:
-        """The same as BibTeX."""
+        """BibTeX entries of the references."""
         return bibtex(self.cited)

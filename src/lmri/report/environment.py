@@ -1,4 +1,4 @@
-"""How pages are made of templates: one environment for all of them, and numbers as tables show them."""
+"""Template environment of all pages, and number formats for tables."""
 
 from importlib.resources import files
 from typing import Any
@@ -12,27 +12,27 @@ from lmri.report.wording import cell, heading, method_words, standardized_words,
 
 
 def environment() -> jinja2.Environment:
-    """Make the environment of all pages: whatever is put into a template is escaped, and nothing may be missing."""
-    made = jinja2.Environment(
+    """Return the template environment of all pages: values are escaped, and undefined values raise an error."""
+    jinja = jinja2.Environment(
         loader=jinja2.PackageLoader("lmri.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": number, "token": visible, "plural": plural, "p_value": p_value}
-    made.filters |= {"typeset": typeset, "heading": heading, "method_words": method_words}
-    made.globals |= {"cell": cell, "standardized_words": standardized_words}
-    return made
+    jinja.filters |= {"number": number, "token": visible, "plural": plural, "p_value": p_value}
+    jinja.filters |= {"typeset": typeset, "heading": heading, "method_words": method_words}
+    jinja.globals |= {"cell": cell, "standardized_words": standardized_words}
+    return jinja
 
 
 def asset(name: str) -> Markup:
-    """Read a style sheet or script of ours, which goes into a page as it is."""
+    """Read a style sheet or script of the package, which is inserted into a page without escaping."""
     return Markup(files("lmri.report").joinpath("templates", name).read_text(encoding="utf-8"))
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Show a number as tables do: a dash where there is none.
+    """Format a number for tables; a dash if it is missing or not finite.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def p_value(value: Any) -> str:
-    """Show a p or a q: one that is no 0 is never shown as one.
+    """Format a p or q value; values above 0 are never shown as 0.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def p_value(value: Any) -> str:
 
 
 def plural(n: int, noun: str) -> str:
-    """Write a number with its noun.
+    """Format a number with its noun.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def plural(n: int, noun: str) -> str:
 
 
 def encodable(html: str) -> str:
-    r"""Write lone surrogates, which no file can hold, as escapes.
+    r"""Escape lone surrogates, which cannot be encoded in UTF-8.
 
     Examples
     --------

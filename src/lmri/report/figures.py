@@ -17,19 +17,19 @@ from lmri.space.drawing import BAND, NEGATIVE, NEUTRAL, POSITIVE, SOFT, STYLE, s
 
 
 def lightbox(space: NeuronSpace, values: np.ndarray) -> list[str]:
-    """Draw every layer as it lies in the image: one pixel a neuron, ``y`` upwards as viewers show it.
+    """Draw every layer as in the image: one pixel per neuron, ``y`` upwards as in viewers.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Space of the neurons.
     values : ndarray of shape (n_neurons,)
-        0 where nothing is to be drawn.
+        Values to draw; 0 is transparent.
 
     Returns
     -------
     list of str
-        A ``data:`` address of a PNG for each layer.
+        ``data:`` URL of a PNG per layer.
     """
     nx, ny, nz = space.shape
     volume = np.zeros((nz, ny * nx))
@@ -39,18 +39,18 @@ def lightbox(space: NeuronSpace, values: np.ndarray) -> list[str]:
 
 
 def strip(space: NeuronSpace, values: np.ndarray) -> str:
-    """Draw values as the paper's Figure 2 does: a row a layer, the first at the top, a column a neuron."""
+    """Draw values as in Figure 2 of the paper: one row per layer, the first at the top, and one column per neuron."""
     image = np.zeros((space.n_layers, max(space.widths)))
     image[space.layer_of, space.neuron_of] = values
     return png(image / (np.abs(image).max() or 1.0))
 
 
 def png(values: np.ndarray) -> str:
-    """Draw values from -1 to 1 as a PNG: red above 0, blue below, and nothing at 0."""
+    """Draw values from -1 to 1 as a PNG: red above 0, blue below 0, transparent at 0."""
     rgba = np.zeros((*values.shape, 4))
     rgba[values > 0, :3] = POSITIVE
     rgba[values < 0, :3] = NEGATIVE
-    # Members are never fainter than this, however far the strongest is ahead of them.
+    # A minimum opacity keeps weak members visible.
     rgba[..., 3] = np.where(values != 0, 0.45 + 0.55 * np.abs(values), 0)
     stream = io.BytesIO()
     Image.fromarray((255 * rgba + 0.5).astype(np.uint8)).save(stream, "png")
@@ -58,7 +58,7 @@ def png(values: np.ndarray) -> str:
 
 
 def comparison_figure(comparison: AnyComparison) -> str:
-    """Draw a comparison of two sets, by maps or by time courses, or of more."""
+    """Draw a comparison of two sets (maps or time courses), or a consensus of several sets."""
     with mpl.rc_context(STYLE):
         if isinstance(comparison, Consensus):
             return svg(_consensus_figure(comparison))
@@ -66,7 +66,7 @@ def comparison_figure(comparison: AnyComparison) -> str:
 
 
 def _pair_figure(comparison: Comparison | CourseComparison) -> Figure:
-    """Draw the correlations of all pairs, matched pairs first, and the matched ones beside their nulls."""
+    """Draw the correlations of all pairs, matched pairs first, and the matched pairs with their nulls."""
     table = comparison.table
     first, second = comparison.first.names, comparison.second.names
     rows = [first.index(name) for name in table["first"]]
@@ -77,8 +77,10 @@ def _pair_figure(comparison: Comparison | CourseComparison) -> Figure:
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
     image = left.imshow(np.abs(comparison.correlation)[np.ix_(rows, columns)], vmin=0, vmax=1, cmap="magma_r")
-    for axis, names, own in ((left.xaxis, second, columns), (left.yaxis, first, rows)):
-        axis.set_ticks(range(len(own)), [names[place].rsplit("-", 1)[-1] for place in own], fontsize=_small(len(own)))
+    for axis, names, order in ((left.xaxis, second, columns), (left.yaxis, first, rows)):
+        axis.set_ticks(
+            range(len(order)), [names[index].rsplit("-", 1)[-1] for index in order], fontsize=_small(len(order))
+        )
     left.set(xlabel=comparison.second.method, ylabel=comparison.first.method, title=f"|r| over {over}, matched first")
     figure.colorbar(image, ax=left, shrink=0.8)
     _draw_pairs(right, table)
@@ -91,38 +93,45 @@ def _small(n: int) -> float:
 
 
 def _draw_pairs(axis: Any, table: pd.DataFrame) -> None:
-    """Draw every matched pair as a dot beside the band that random unmixings stay within, filled if it is beyond."""
-    place = np.arange(1, len(table) + 1)
-    edges = np.append(place - 0.5, len(table) + 0.5)
-    axis.stairs(table["r_null_95"], edges, fill=True, color=BAND, label="|r|: within 95 % of arbitrary unmixings")
-    axis.plot(place, table["r"].abs(), "-", color=POSITIVE, lw=0.8, alpha=0.5)
+    """Draw every matched pair as a dot over the 95 % band of arbitrary unmixings, filled if it exceeds the band."""
+    rank = np.arange(1, len(table) + 1)
+    edges = np.append(rank - 0.5, len(table) + 0.5)
+    axis.stairs(table["r_null_95"], edges, fill=True, color=BAND, label="|r|: null (95 % of arbitrary unmixings)")
+    axis.plot(rank, table["r"].abs(), "-", color=POSITIVE, lw=0.8, alpha=0.5)
     beyond = table["above_null"].to_numpy(dtype=bool)
-    for own, face, label in ((beyond, POSITIVE, "|r|, beyond"), (~beyond, "white", "|r|, not beyond")):
-        if own.any():
-            axis.plot(place[own], table["r"].abs()[own], "o", color=POSITIVE, mfc=face, ms=5, label=label)
+    for selected, face, label in ((beyond, POSITIVE, "|r|, above null"), (~beyond, "white", "|r|, within null")):
+        if selected.any():
+            axis.plot(rank[selected], table["r"].abs()[selected], "o", color=POSITIVE, mfc=face, ms=5, label=label)
     has_overlap = "iou" in table and bool(table["iou"].notna().any())
     if has_overlap:
-        axis.plot(place, table["iou"], "s", color=NEGATIVE, ms=3.5, label="IoU of members")
-        axis.plot(place, table["iou_null_95"], "_", color=NEGATIVE, ms=8, mew=1, label="IoU: 95 % of random members")
+        axis.plot(rank, table["iou"], "s", color=NEGATIVE, ms=3.5, label="IoU of members")
+        axis.plot(
+            rank, table["iou_null_95"], "_", color=NEGATIVE, ms=8, mew=1, label="IoU: null (95 % of random networks)"
+        )
     axis.set(ylim=(0, 1.03), xlim=(0.5, max(len(table), 1) + 0.5), xlabel="matched pair, best first")
     axis.set_ylabel("|r| or IoU" if has_overlap else "|r|")
-    axis.set_title("Matched pairs beside their nulls" if "iou" in table else "Matched pairs beside their null")
+    axis.set_title("Matched pairs and their nulls" if "iou" in table else "Matched pairs and their null")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=7.5, ncols=2)
 
 
 def _consensus_figure(consensus: Consensus) -> Figure:
-    """Draw which set found which network, by how many each was found, and how every two sets match."""
+    """Draw which sets contain each network, the number of sets per network, and the match of every pair of sets."""
     table, names, n = consensus.table, consensus.names, len(consensus.sets)
     n_shown = max(len(table), 8)
     figure = Figure(figsize=(min(5.2 + 0.26 * n_shown + 0.34 * n, 16), 1.9 + 0.36 * n), layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=[n_shown, max(n, 3) * 1.25], height_ratios=[1, max(n, 3) * 0.75])
     count, main = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
     pairs = figure.add_subplot(grid[:, 1])
-    place = np.arange(len(table))
-    count.bar(place, table["found_by"], color=[POSITIVE if one == n else SOFT for one in table["found_by"]], width=0.72)
-    for x, one in enumerate(table["found_by"]):
-        count.text(x, one, str(one), ha="center", va="bottom", fontsize=7)
+    positions = np.arange(len(table))
+    count.bar(
+        positions,
+        table["found_by"],
+        color=[POSITIVE if n_sets == n else SOFT for n_sets in table["found_by"]],
+        width=0.72,
+    )
+    for x, n_sets in enumerate(table["found_by"]):
+        count.text(x, n_sets, str(n_sets), ha="center", va="bottom", fontsize=7)
     count.set(xlim=(-0.5, max(len(table), 1) - 0.5), ylim=(0, n * 1.25), xticks=[], yticks=[])
     count.spines[["left", "bottom"]].set_visible(False)
     everyone = f" ({consensus.n_found_by_all} by all)" if len(table) else ""
@@ -130,15 +139,15 @@ def _consensus_figure(consensus: Consensus) -> Figure:
     if len(table):
         image = main.imshow(consensus.strength, vmin=0, vmax=1, cmap="magma_r", aspect="auto")
         main.set_facecolor(BAND)
-        figure.colorbar(image, ax=main, shrink=0.9, label="|r| with the others", pad=0.01)
-        main.set_xticks(place, [name.rsplit("-", 1)[1] for name in table["network"]], fontsize=_small(len(table)))
+        figure.colorbar(image, ax=main, shrink=0.9, label="|r| with the other maps", pad=0.01)
+        main.set_xticks(positions, [name.rsplit("-", 1)[1] for name in table["network"]], fontsize=_small(len(table)))
     else:
         main.set(xlim=(-0.5, 0.5), ylim=(n - 0.5, -0.5), xticks=[])
-        main.text(0, (n - 1) / 2, "nothing was found twice", ha="center", va="center", color=NEUTRAL)
-    found = consensus.overview
-    labels = [f"{own}  {a}/{b}" for own, a, b in zip(names, found["n_found"], found["n_networks"], strict=True)]
+        main.text(0, (n - 1) / 2, "no network was found by two sets", ha="center", va="center", color=NEUTRAL)
+    overview = consensus.overview
+    labels = [f"{name}  {a}/{b}" for name, a, b in zip(names, overview["n_found"], overview["n_networks"], strict=True)]
     main.set_yticks(range(n), labels, fontsize=8)
-    main.set_xlabel("network, found by most first (grey: not found)")
+    main.set_xlabel("network, sorted by number of sets (grey: not found)")
     for axis in (main, pairs):
         for spine in axis.spines.values():
             spine.set_visible(False)
@@ -152,36 +161,45 @@ def _consensus_figure(consensus: Consensus) -> Figure:
 
 
 def _draw_means(axis: Any, consensus: Consensus) -> None:
-    """Draw the mean matched ``|r|`` of every two sets, with the limit of its null in brackets."""
+    """Draw the mean matched ``|r|`` of every pair of sets, with the 95th percentile of its null in brackets."""
     n = len(consensus.sets)
     values = np.full((n, n), np.nan)
-    for (first, second), found in consensus.comparisons.items():
-        values[second, first] = found.mean_r
-        # A mean within the null is not worth a bold number.
-        bold = "bold" if found.mean_r > found.null_95 else "normal"
-        ink = "white" if found.mean_r > 0.55 else "black"
+    for (first, second), comparison in consensus.comparisons.items():
+        values[second, first] = comparison.mean_r
+        # Only means above the null are bold.
+        bold = "bold" if comparison.mean_r > comparison.null_95 else "normal"
+        ink = "white" if comparison.mean_r > 0.55 else "black"
         size = float(np.clip(30 / n, 4, 7.5))
         axis.text(
-            first, second - 0.12, f"{found.mean_r:.2f}", ha="center", va="center", color=ink, weight=bold, size=size
+            first,
+            second - 0.12,
+            f"{comparison.mean_r:.2f}",
+            ha="center",
+            va="center",
+            color=ink,
+            weight=bold,
+            size=size,
         )
-        axis.text(first, second + 0.2, f"({found.null_95:.2f})", ha="center", va="center", color=ink, size=0.8 * size)
+        axis.text(
+            first, second + 0.2, f"({comparison.null_95:.2f})", ha="center", va="center", color=ink, size=0.8 * size
+        )
     axis.imshow(values, vmin=0, vmax=1, cmap="magma_r")
     axis.set_xticks(range(n - 1), consensus.names[:-1], fontsize=7, rotation=35, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(1, n), consensus.names[1:], fontsize=7)
     axis.set(xlim=(-0.5, n - 1.5), ylim=(n - 0.5, 0.5))
     axis.set_title("Mean matched |r|")
-    axis.set_xlabel("in brackets: 95 % of the null", fontsize=7)
+    axis.set_xlabel("in brackets: null, 95th percentile", fontsize=7)
 
 
 def order_figure(curves: pd.DataFrame) -> str:
-    """Draw eigenvalues beside those of neurons shifted on their own: of all runs together, and run by run.
+    """Draw eigenvalues with the null of independently shifted neurons, for all runs together and for each run.
 
     Parameters
     ----------
     curves : DataFrame
-        As `lmri.decomposition.order.OrderEstimate` has them.
+        Curves of a `lmri.decomposition.order.OrderEstimate`.
     """
-    runs = [own for run, own in curves.groupby("run") if run > 0]
+    runs = [curve for run, curve in curves.groupby("run") if run > 0]
     together = curves[curves["run"] == 0]
     panels = [bool(len(together)), len(runs) > 1 or not len(together)]
     with mpl.rc_context(STYLE):
@@ -202,40 +220,42 @@ def _n_above(curve: pd.DataFrame) -> int:
 def _draw_scree(axis: Any, curve: pd.DataFrame) -> None:
     """Draw the eigenvalues of all runs together, filled if they are counted."""
     n = _n_above(curve)
-    # The tail of hundreds of ranks says nothing, and would hide where the curves part.
+    # A tail of hundreds of ranks would hide the rank at which the curves separate.
     shown = curve.head(max(2 * n, 20))
     rank, values = shown["rank"].to_numpy(), shown["eigenvalue"].to_numpy()
-    axis.fill_between(rank, shown["limit"], color=BAND, lw=0, label="of shifted neurons: 95 % at each rank")
-    axis.axhline(curve["limit"].iloc[0], color=NEUTRAL, lw=1, ls="--", label="limit: 95 % of their largest")
+    axis.fill_between(rank, shown["limit"], color=BAND, lw=0, label="null (shifted neurons): 95 % per rank")
+    axis.axhline(
+        curve["limit"].iloc[0], color=NEUTRAL, lw=1, ls="--", label="limit: 95 % of the largest null eigenvalue"
+    )
     axis.plot(rank, values, "-", color=POSITIVE, lw=0.8, alpha=0.5)
     size = float(np.clip(150 / len(rank), 2, 4))
-    for own, face, label in ((rank <= n, POSITIVE, "counted"), (rank > n, "white", "not counted")):
-        if own.any():
-            axis.plot(rank[own], values[own], "o", color=POSITIVE, mfc=face, ms=size, mew=0.8, label=label)
+    for selected, face, label in ((rank <= n, POSITIVE, "counted"), (rank > n, "white", "not counted")):
+        if selected.any():
+            axis.plot(rank[selected], values[selected], "o", color=POSITIVE, mfc=face, ms=size, mew=0.8, label=label)
     lowest = min(values[-1], shown["limit"].iloc[-1])
     _scree_axes(axis, len(rank), max(0.8 * lowest, 1e-6 * values[0]), "eigenvalue")
     axis.set_title(f"All runs together: {n} component{'' if n == 1 else 's'}")
 
 
 def _draw_runs(axis: Any, runs: list[pd.DataFrame]) -> None:
-    """Draw the eigenvalues of every run over its own limit: runs differ in length, and so do their limits."""
-    counts = np.array([_n_above(own) for own in runs])
-    shown = [own.head(max(2 * int(counts.max()), 20)) for own in runs]
-    ratios = [own["eigenvalue"].to_numpy() / own["limit"].iloc[0] for own in shown]
+    """Draw the eigenvalues of every run divided by its own limit, because limits depend on the length of a run."""
+    counts = np.array([_n_above(curve) for curve in runs])
+    shown = [curve.head(max(2 * int(counts.max()), 20)) for curve in runs]
+    ratios = [curve["eigenvalue"].to_numpy() / curve["limit"].iloc[0] for curve in shown]
     alpha = float(np.clip(4 / len(runs), 0.15, 0.8))
     axis.axhline(1, color=NEUTRAL, lw=1, ls="--", label="limit")
-    for number, (own, ratio) in enumerate(zip(shown, ratios, strict=True)):
-        axis.plot(own["rank"], ratio, color=POSITIVE, lw=1, alpha=alpha, label=None if number else "a run")
+    for number, (curve, ratio) in enumerate(zip(shown, ratios, strict=True)):
+        axis.plot(curve["rank"], ratio, color=POSITIVE, lw=1, alpha=alpha, label=None if number else "one run")
     _scree_axes(axis, max(map(len, shown)), max(0.8 * min(ratio[-1] for ratio in ratios), 0.02), "eigenvalue / limit")
     spread = "" if counts.min() == counts.max() else f", {counts.min()} to {counts.max()}"
-    axis.set_title(f"Run by run: median {int(np.median(counts))}{spread}")
+    axis.set_title(f"Separate runs: median {int(np.median(counts))}{spread}")
 
 
 def _scree_axes(axis: Any, n_ranks: int, bottom: float, label: str) -> None:
     axis.set_yscale("log")
     axis.set(ylim=(bottom, None), xlim=(0, n_ranks + 1), xlabel="rank", ylabel=label)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    # Plain numbers: powers would be formulas, which are not drawn.
+    # Plain numbers, because formulas such as powers are not drawn.
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -243,7 +263,7 @@ def _scree_axes(axis: Any, n_ranks: int, bottom: float, label: str) -> None:
 
 
 def reliability_figure(curve: pd.DataFrame) -> str:
-    """Draw agreement between samples of texts over the number of texts in each, beside arbitrary unmixings."""
+    """Draw agreement between samples of texts by the number of texts per sample, with arbitrary unmixings as null."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3), layout="constrained")
         axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""The page: what a study holds, put into words and tables, and through the template."""
+"""Report page: the content of a study, formatted and rendered with the template."""
 
 import base64
 import hashlib
@@ -27,26 +27,26 @@ _GENERATOR = '<meta name="generator" content="lmri">'
 
 
 def write_report(study: Store, path: Path) -> Path:
-    """Write the report of a study: one file, nothing outside it is loaded, all text in it escaped.
+    """Write the report of a study as one self-contained file; all text in it is escaped.
 
-    What is missing or damaged, as in a study that is half written, is left out, and the page says so.
+    Missing or damaged parts, as in an incomplete study, are left out, and the page lists them.
 
     Parameters
     ----------
     study : Store
-        What is shown: everything that is in it.
+        Study to report.
     path : Path
-        A new file, or an older report.
+        Path of the report; an existing report is replaced.
 
     Returns
     -------
     Path
-        The same.
+        Path of the report.
 
     Raises
     ------
     StudyError
-        If `path` is another file, or an entry of a whole study does not belong to what it was made from.
+        If `path` exists and is not a report, or an entry of a complete study is out of date relative to its inputs.
     """
     if path.exists() and not is_report(path):
         raise StudyError(f"{path} exists and is not a report. Nothing was overwritten: choose another --out.")
@@ -62,7 +62,7 @@ def write_report(study: Store, path: Path) -> Path:
 def _volume_is(reader: ReportReader) -> str:
     if not reader.recordings:
         return "a token"
-    meaning = volume_meaning(reader.recordings) or "token, word or sentence, as its recording says"
+    meaning = volume_meaning(reader.recordings) or "token, word or sentence, depending on the recording"
     return meaning if meaning.startswith("every") else f"a {meaning}"
 
 
@@ -73,11 +73,11 @@ def _content(reader: ReportReader, path: Path) -> dict[str, Any]:
         "recordings": recorded.recordings(reader),
         "quality": recorded.quality(reader, path),
         "stability": stability(reader),
-        "sets": [one for one in laid_out if one["method"] != LOCALIZER],
+        "sets": [item for item in laid_out if item["method"] != LOCALIZER],
         "comparisons": results.comparisons(reader),
         "evaluations": results.evaluations(reader),
         "experiments": results.experiments(reader),
-        "localizers": [one for one in laid_out if one["method"] == LOCALIZER],
+        "localizers": [item for item in laid_out if item["method"] == LOCALIZER],
     }
     tokens = token_data(reader.recordings) if laid_out else {}
     script = asset("report.js")
@@ -87,14 +87,14 @@ def _content(reader: ReportReader, path: Path) -> dict[str, Any]:
         "volume_is": _volume_is(reader),
         "summary": summary(reader, parts),
         "n_evaluations": len(parts["evaluations"]),
-        "scores": [one for one in parts["evaluations"] if not one["is_written_up"]],
-        "has_slices": any(one["slice"] == "slice" for one in parts["recordings"]),
-        "sites": {one.space.site: site_words(one.space.site) for one in reader.recordings},
+        "scores": [item for item in parts["evaluations"] if not item["is_written_up"]],
+        "has_slices": any(item["slice"] == "slice" for item in parts["recordings"]),
+        "sites": {item.space.site: site_words(item.space.site) for item in reader.recordings},
         "methods": methods(reader, parts["quality"]),
         "version": storage.versions()["lmri"],
         "version_groups": _by_versions([entry for kind in storage.ENTRY_KINDS for entry in reader.entries[kind]]),
         "has_tokens": tokens is not None,
-        "data": embedded({"tokens": tokens or {}, "sets": {one["anchor"]: one["courses"] for one in laid_out}}),
+        "data": embedded({"tokens": tokens or {}, "sets": {item["anchor"]: item["courses"] for item in laid_out}}),
         "style": asset("report.css"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -102,7 +102,7 @@ def _content(reader: ReportReader, path: Path) -> dict[str, Any]:
 
 
 def embedded(content: Any) -> Markup:
-    r"""Write JSON that may stand in a page: nothing in it ends a script or begins a tag, and all of it is ASCII.
+    r"""Return ASCII JSON that is safe to embed in a page: it cannot close a script or open a tag.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def embedded(content: Any) -> Markup:
 
 
 def _by_versions(entries: Sequence[Entry]) -> list[tuple[list[tuple[str, str]], str]]:
-    """Group entries by the versions that they were made with."""
+    """Group entries by the software versions that computed them."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for entry in entries:
         names = groups.setdefault(tuple(entry.versions.items()), [])
@@ -127,7 +127,7 @@ def _by_versions(entries: Sequence[Entry]) -> list[tuple[list[tuple[str, str]], 
 
 
 def is_report(path: Path) -> bool:
-    """Say whether a file is a report, which may be written again."""
+    """Return whether a file is a report, which may be replaced."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""References of the methods: as a reader sees them, and as BibTeX."""
+"""References of the methods, as formatted text and as BibTeX."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ class Reference:
     Parameters
     ----------
     kind : str
-        BibTeX's type of entry.
+        BibTeX entry type.
     short : str
-        Authors as a reader sees them.
+        Authors as displayed.
     title, year : str
-        Of the publication.
+        Title and year of the publication.
     where : str
-        Journal or book with volume and pages, as a reader sees it.
+        Journal or book with volume and pages, as displayed.
     fields : dict of str to str
         Further fields of the BibTeX entry, with all authors.
     """
@@ -30,11 +30,11 @@ class Reference:
     fields: dict[str, str]
 
     def text(self) -> str:
-        """Write it as a line of a list."""
+        """Format the reference as an entry of a list."""
         return f"{self.short} ({self.year}). {self.title}. {self.where}."
 
     def bibtex(self, key: str) -> str:
-        """Write it as a BibTeX entry."""
+        """Format the reference as a BibTeX entry."""
         rows = {"author": self.fields["author"], "title": f"{{{self.title}}}", "year": self.year}
         rows |= {name: value for name, value in self.fields.items() if name != "author"}
         body = ",\n".join(f"  {name} = {{{value}}}" for name, value in rows.items())
@@ -293,9 +293,9 @@ REFERENCES: dict[str, Reference] = {
         pages="182--184",
     ),
 }
-"""By the key that methods cite."""
+"""References by citation key."""
 
 
 def bibtex(keys: Sequence[str]) -> str:
-    """Write the BibTeX entries of some references."""
+    """Return the BibTeX entries of references."""
     return "\n\n".join(REFERENCES[key].bibtex(key) for key in keys)

@@ -1,4 +1,4 @@
-"""Words: what settings, thresholds and columns are called where a person reads; names are left to code and files."""
+"""Labels: readable names of settings, thresholds and columns for pages; code and files keep the stored names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,31 +19,31 @@ _SCOPES = {"run": "within each run", "study": "over all runs together"}
 
 _METRICS = {
     "variance": "variance explained",
-    "sign_determined": "sign known",
+    "sign_determined": "sign determined",
     "layer_centre": "mean {slice}, whole map",
     "layer_entropy": "{slice} entropy",
     "top_token_share": "top {unit} share",
     "iq": "Iq",
     "iq_texts": "Iq over texts",
     "split_half_r": "split-half |r|",
-    "split_half_null": "its null (95 %)",
+    "split_half_null": "split-half null (95 %)",
     "spectral_peak": "spectral peak",
-    "converged": "starts converged",
+    "converged": "share converged",
     "max_abs_t": "largest |t|",
     "p_min": "smallest p",
-    **{f"r_{name}": one.heading for name, one in CONFOUNDS.items()},
+    **{f"r_{name}": confound.heading for name, confound in CONFOUNDS.items()},
 }
-"""Metrics of a network that are not called by their own names."""
+"""Labels of network metrics that differ from the stored names."""
 
 _SHAPE = ("skewness", "sign_determined", "kurtosis", "sparsity", "layer_centre", "layer_entropy")
 
 VIEWS = {"main": "overview", "shape": "shape of the map", "confounds": "confounds"}
-"""Parts of the table of networks, of which each fits a page."""
+"""Groups of columns of the table of networks, each narrow enough for a page."""
 
 _COLUMNS = {
     "ci_low": "95 % from",
     "ci_high": "95 % to",
-    "control_family": "controls share",
+    "control_family": "controls matched for",
     "control_mean": "controls, mean",
     "control_sd": "controls, sd",
     "control_low": "controls from",
@@ -53,11 +53,11 @@ _COLUMNS = {
     "effect_high": "effect to",
     "sd_repeats": "sd of repeats",
     "r_null_95": "r, null 95 %",
-    "chance_95": "95 % of chance",
-    "p_better": "p of better",
-    "q_better": "q of better",
+    "chance_95": "chance, 95 %",
+    "p_better": "p of improvement",
+    "q_better": "q of improvement",
     "p_min": "smallest p",
-    "p_max": "largest p",
+    "p_max": "p, FWE-corrected",
     "p_uncorrected": "p, uncorrected",
     "p_corrected": "p, corrected",
     "p_floor": "smallest possible p",
@@ -71,7 +71,7 @@ _HYPHENS = re.compile(r"(?:(?<=^)|(?<=[\s(\[]))-(?=\d)")
 
 
 def metric_heading(name: str, slice_: str = "layer", unit: str = "token") -> str:
-    """Say what a metric of a network is called.
+    """Return the label of a network metric.
 
     Examples
     --------
@@ -84,12 +84,12 @@ def metric_heading(name: str, slice_: str = "layer", unit: str = "token") -> str
 
 
 def view_of(name: str) -> str:
-    """Say in which part of the table of networks a metric stands."""
+    """Return the group of columns that a metric belongs to."""
     return "shape" if name in _SHAPE else "confounds" if name.startswith("r_") else "main"
 
 
 def heading(column: str) -> str:
-    """Say what a column of a stored table is called: its own name where it has no words.
+    """Return the label of a column of a stored table; by default its name with spaces.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def heading(column: str) -> str:
 
 
 def cell(column: str, value: Any) -> Any:
-    """Put names of metrics and families in a stored table into words.
+    """Format the name of a metric or control family for display.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def cell(column: str, value: Any) -> Any:
 
 
 def typeset(text: Any) -> Markup:
-    """Set stored words as print does: p and q with a subscript, settings as code, a minus as such; all else escaped.
+    """Typeset stored text: subscripts of p and q, settings as code, true minus signs; everything else is escaped.
 
     Examples
     --------
@@ -127,12 +127,12 @@ def typeset(text: Any) -> Markup:
 
 
 def method_words(method: str) -> str:
-    """Return the name of a decomposition method in a text."""
+    """Return the label of a decomposition method."""
     return METHODS[method].words if method in METHODS else method
 
 
 def standardized_words(standardize: str, scope: str) -> str:
-    """Say how neurons were standardized.
+    """Describe the standardization of neurons.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def standardized_words(standardize: str, scope: str) -> str:
 
 
 def threshold_words(method: str, values: Mapping[str, Any]) -> tuple[str, str]:
-    """Say by or at which limit neurons were chosen: a preposition, and the limit.
+    """Describe the threshold that selected the neurons: a preposition, and the limit.
 
     Examples
     --------

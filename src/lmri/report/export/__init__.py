@@ -1,4 +1,4 @@
-"""Networks as other programs take them, and what people decided there taken back."""
+"""Export of networks to other programs, and import of labels assigned there."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""Networks that a person accepted, of those that were found."""
+"""Import of manually accepted networks."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -23,20 +23,20 @@ from lmri.report.export.writing import ABOUT
 from lmri.storage.store import Store
 
 ACCEPTED = "accepted"
-"""The threshold of such a set, by name: another one was applied first, and then a person decided."""
+"""Name of the threshold of such a set: manual selection after another threshold."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What became of a person's labels.
+    """Result of applying manual labels.
 
     Parameters
     ----------
     networks : NetworkSet
-        As stored: rejected ones keep their number, and are empty.
+        Stored networks; rejected networks keep their number and are empty.
     rejected, unknown, labelled : list of str
-        Names in the decomposition: of those that were rejected, of those that nobody decided on, and of those that
-        are called something since.
+        Names in the decomposition of networks that were rejected, that are labelled Unknown, and whose label was
+        changed.
     """
 
     networks: NetworkSet
@@ -53,80 +53,87 @@ def accept(
     site: str | None = None,
     reject_unknown: bool = False,
 ) -> Accepted:
-    """Store the networks of a set that a person accepted, as a set that can be lesioned.
+    """Store the manually accepted networks of a set as a new set, which can be lesioned.
 
-    Component 1 of the file is network 0. Networks keep their number, so ``accepted-03`` is ``ica-03``, and those that
-    were rejected are empty. Labels beside Signal and Unknown become labels of the networks.
+    Component 1 of the file is network 0. Networks keep their number, so ``accepted-03`` is ``ica-03``, and rejected
+    networks are empty. Labels other than Signal and Unknown become labels of the networks.
 
     Parameters
     ----------
     study : Store
-        Opened.
+        Study with the networks.
     networks : str
         Name of a network set.
     labels : str or Path
-        As `read_labels` takes it; of an exported folder if the file says so.
+        File of labels, see `read_labels`; its origin is checked if it is in, or names, an exported folder.
     name : str
-        Of the set that is made.
+        Name of the new set.
     site : str, optional
-        Needed as far as there is a choice.
+        Site; required if there are several.
     reject_unknown : bool, default=False
-        Whether to reject components that nobody decided on.
+        Whether to reject components labelled Unknown.
+
+    Returns
+    -------
+    Accepted
+        The stored set, and the names of rejected, unknown and labelled networks.
 
     Raises
     ------
     ValueError
-        If the file cannot be taken, see `read_labels`.
+        If the file is not valid, see `read_labels`.
     StudyError
-        If the file is of other maps than those of `networks`.
+        If the file labels maps other than the maps of `networks`.
     """
-    found = study.open(NETWORKS_CODEC, networks, site)
-    read = read_labels(labels, len(found))
-    made_of = NetworksInputs.of(study.find(NETWORKS, found.method, found.space.site))
-    _check_origin(found, made_of.decomposition_sha256, read, Path(labels))
-    source = made_of.decomposition
-    rejected = read.rejected | (read.unknown & reject_unknown)
-    own = names(source, len(found))
-    before = found.info["threshold"]
-    out = [own[number] for number in np.flatnonzero(rejected)]
+    original = study.open(NETWORKS_CODEC, networks, site)
+    component_labels = read_labels(labels, len(original))
+    inputs = NetworksInputs.of(study.find(NETWORKS, original.method, original.space.site))
+    _check_origin(original, inputs.decomposition_sha256, component_labels, Path(labels))
+    source = inputs.decomposition
+    rejected = component_labels.rejected | (component_labels.unknown & reject_unknown)
+    component_names = names(source, len(original))
+    previous = original.info["threshold"]
+    rejected_names = [component_names[number] for number in np.flatnonzero(rejected)]
     threshold = {
-        **{key: value for key, value in before.items() if key != "label"},
+        **{key: value for key, value in previous.items() if key != "label"},
         "method": ACCEPTED,
-        "by": before["method"],
+        "by": previous["method"],
         "rejected": [int(number) for number in np.flatnonzero(rejected)],
-        "description": f"{before['description']} ({before['method']}); of {found.method}, a person rejected "
-        + (", ".join(out) or "none"),
+        "description": f"{previous['description']} ({previous['method']}); of {original.method}, a person rejected "
+        + (", ".join(rejected_names) or "none"),
     }
-    kept = replace(found, mask=found.members & ~rejected[:, None], info={**found.info, "threshold": threshold})
-    save_networks(study, kept, source, name)
+    accepted = replace(
+        original, mask=original.members & ~rejected[:, None], info={**original.info, "threshold": threshold}
+    )
+    save_networks(study, accepted, source, name)
     known = dict(
-        networks_labels.of(study.layout, study.fresh(DECOMPOSITIONS, source, found.space.site))[
+        networks_labels.of(study.layout, study.fresh(DECOMPOSITIONS, source, original.space.site))[
             ["network", "label"]
         ].to_numpy()
     )
     changed = {
         network: words
-        for network, words in zip(own, read.words, strict=True)
+        for network, words in zip(component_names, component_labels.words, strict=True)
         if words and words != _plain(known.get(network, ""))
     }
     for network, words in changed.items():
-        networks_labels.edit(study, network, words, found.space.site)
-    unknown = [own[number] for number in np.flatnonzero(read.unknown)]
-    return Accepted(study.open(NETWORKS_CODEC, name, found.space.site), out, unknown, list(changed))
+        networks_labels.edit(study, network, words, original.space.site)
+    unknown = [component_names[number] for number in np.flatnonzero(component_labels.unknown)]
+    return Accepted(study.open(NETWORKS_CODEC, name, original.space.site), rejected_names, unknown, list(changed))
 
 
 def _plain(label: str) -> str:
-    """Say a label as the file has it."""
+    """Return a label as it is written in the file."""
     return " ".join(label.replace(",", ";").split())
 
 
-def _check_origin(found: NetworkSet, decomposition: str, read: ComponentLabels, path: Path) -> None:
-    """Refuse labels of other maps, where they say what they are of; warn where they do not."""
+def _check_origin(networks: NetworkSet, decomposition: str, read: ComponentLabels, path: Path) -> None:
+    """Raise StudyError if the labels belong to other maps; warn if their origin is unknown."""
     folders = [folder for folder in (read.folder, path.parent) if folder is not None and (folder / ABOUT).is_file()]
     if not folders:
         warnings.warn(
-            f"{path} does not say which maps it is of (there is no {ABOUT} in the folder that it names). It is taken "
-            f"to be of {found.method!r}, whose network 0 is its component 1.",
+            f"{path} does not identify its maps (there is no {ABOUT} in the folder that it names). It is assumed to "
+            f"label {networks.method!r}: network 0 is component 1.",
             DataWarning,
             stacklevel=3,
         )
@@ -134,6 +141,7 @@ def _check_origin(found: NetworkSet, decomposition: str, read: ComponentLabels, 
     about = storage.read_json(folders[0] / ABOUT)
     if about.get("decomposition_sha256") != decomposition:
         raise StudyError(
-            f"{path} is of {about.get('name')!r} at {about.get('site')}: other maps than those of {found.method!r} at "
-            f"{found.space.site}, or older ones. Nothing was changed: export {found.method!r}, and label that."
+            f"{path} labels {about.get('name')!r} at {about.get('site')}: different maps from {networks.method!r} at "
+            f"{networks.space.site}, or an older version. Nothing was changed. Export {networks.method!r} and label it "
+            "again."
         )

@@ -1,4 +1,4 @@
-"""Networks of a study that are to be written for another program."""
+"""Networks of a study that are exported to another program."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from lmri.storage.store import Store
 
 @dataclass(frozen=True)
 class Exported:
-    """Networks that are to be written.
+    """Networks to export.
 
     Parameters
     ----------
     study : Store
-        They are of.
+        Study with the networks.
     networks : NetworkSet
-        Thresholded or not.
+        Networks, thresholded or not.
     entry : Entry
-        They are stored as.
+        Stored entry of the networks.
     decomposition : str
-        That they come from.
+        Name of their decomposition.
     """
 
     study: Store
@@ -35,17 +35,17 @@ class Exported:
 
     @property
     def space(self) -> NeuronSpace:
-        """Their neurons."""
+        """Space of the neurons."""
         return self.networks.space
 
     @property
     def source(self) -> Entry:
-        """The decomposition, whose order of components is theirs."""
+        """Entry of the decomposition, whose components are in the same order as the networks."""
         return self.study.entries.find("decompositions", self.decomposition, self.entry.site)
 
     @property
     def corpora(self) -> list[str]:
-        """What they were found in."""
+        """Corpora of the decomposition."""
         return list(DecompositionInputs.of(self.source).corpora)
 
     @property
@@ -55,13 +55,13 @@ class Exported:
 
     @property
     def labels(self) -> list[str]:
-        """What people call them; empty where nobody has said."""
+        """Labels of the networks; empty for networks without a label."""
         metrics = self.networks.metrics
         return [str(label) for label in metrics["label"]] if "label" in metrics else [""] * len(self.networks)
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a component, counted from 1 as FSL does and, as a network, from 0."""
-        own = self.networks.table if self.networks.is_thresholded else self.networks.metrics.reset_index(drop=True)
+        """Table with one row per component, numbered from 1 as in FSL, and as a network from 0."""
+        columns = self.networks.table if self.networks.is_thresholded else self.networks.metrics.reset_index(drop=True)
         names = pd.DataFrame({"component": np.arange(1, len(self.networks) + 1), "network": self.networks.names})
-        return pd.concat([names, own.drop(columns=["network"], errors="ignore")], axis=1)
+        return pd.concat([names, columns.drop(columns=["network"], errors="ignore")], axis=1)

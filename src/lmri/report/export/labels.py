@@ -1,7 +1,7 @@
-"""Labels of components as FSLeyes, Melview and FIX write them: which are signal, and which are to be rejected.
+"""Labels of components in the format of FSLeyes, Melview and FIX, which mark components as signal or noise.
 
-The format counts components from 1. A component is noise, and is rejected, unless one of its labels is *Signal* or
-*Unknown*, whatever other labels it has.
+The format numbers components from 1. A component is noise, and is rejected, unless one of its labels is *Signal* or
+*Unknown*; its other labels do not matter.
 """
 
 import re
@@ -14,7 +14,7 @@ import numpy as np
 SIGNAL, UNKNOWN, NOISE = "Signal", "Unknown", "Unclassified noise"
 
 RESERVED = {SIGNAL.lower(), UNKNOWN.lower(), NOISE.lower()}
-"""Labels that say what becomes of a component, and not what it is."""
+"""Labels that classify a component, rather than describe it."""
 
 _LIST = re.compile(r"(?:\[([\d\s,]*)\]|([\d\s,]+))")
 _ROW = re.compile(r"(\d+)\s*,(.+)", re.DOTALL)
@@ -22,14 +22,14 @@ _ROW = re.compile(r"(\d+)\s*,(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class ComponentLabels:
-    """What people called the components of a decomposition.
+    """Manual labels of the components of a decomposition.
 
     Parameters
     ----------
     labels : tuple of tuple of str
-        Of every component, at least one each.
+        Labels of every component, at least one each.
     folder : Path, optional
-        The ``.ica`` folder that the file says they are of.
+        ``.ica`` folder named in the file.
     """
 
     labels: tuple[tuple[str, ...], ...]
@@ -37,44 +37,46 @@ class ComponentLabels:
 
     @property
     def rejected(self) -> np.ndarray:
-        """Which components are noise: bool, ``(n_components,)``."""
-        return np.array([is_noise(one) for one in self.labels], dtype=bool)
+        """Mask of noise components, bool, ``(n_components,)``."""
+        return np.array([is_noise(component) for component in self.labels], dtype=bool)
 
     @property
     def unknown(self) -> np.ndarray:
-        """Which components nobody decided on: bool, ``(n_components,)``."""
-        plain = [{label.lower() for label in one} for one in self.labels]
-        return np.array([UNKNOWN.lower() in one and SIGNAL.lower() not in one for one in plain], dtype=bool)
+        """Mask of components labelled Unknown and not Signal, bool, ``(n_components,)``."""
+        plain = [{label.lower() for label in component} for component in self.labels]
+        return np.array(
+            [UNKNOWN.lower() in component and SIGNAL.lower() not in component for component in plain], dtype=bool
+        )
 
     @property
     def words(self) -> list[str]:
-        """What every component is called beside signal, unknown and noise; empty where nothing else is said."""
-        return [", ".join(label for label in one if label.lower() not in RESERVED) for one in self.labels]
+        """Descriptive labels of every component, without signal, unknown and noise; empty if there are no others."""
+        return [", ".join(label for label in component if label.lower() not in RESERVED) for component in self.labels]
 
 
 def is_noise(labels: Sequence[str]) -> bool:
-    """Say whether a component of these labels is rejected."""
+    """Return whether a component with these labels is noise."""
     return not {SIGNAL.lower(), UNKNOWN.lower()} & {label.lower() for label in labels}
 
 
 def format_labels(labels: Sequence[Sequence[str]], folder: str = ".") -> str:
-    """Write labels as FSLeyes loads them.
+    """Format labels for FSLeyes.
 
     Parameters
     ----------
     labels : sequence of sequence of str
-        Of every component; commas become semicolons, because the format has no other sign between fields.
+        Labels of every component; commas become semicolons, because commas separate the fields of the format.
     folder : str, default="."
-        The ``.ica`` folder, seen from that of the file.
+        ``.ica`` folder, relative to the folder of the file.
 
     Returns
     -------
     str
-        The content of a file.
+        Content of the file.
     """
     lines, rejected = [folder], []
-    for number, own in enumerate(labels, start=1):
-        plain = [" ".join(label.replace(",", ";").split()) for label in own]
+    for number, component in enumerate(labels, start=1):
+        plain = [" ".join(label.replace(",", ";").split()) for label in component]
         lines.append(", ".join([str(number), *plain, str(is_noise(plain))]))
         if is_noise(plain):
             rejected.append(number)
@@ -87,23 +89,23 @@ def read_labels(path: str | Path, n_components: int) -> ComponentLabels:
     Parameters
     ----------
     path : str or Path
-        Either folder, a line ``number, label, ..., True or False`` for every component (True if it is noise) and the
-        list of noise components, as FSLeyes, Melview and FIX write it; or that list alone, as for FIX's training and
-        as ICA-AROMA writes it, without brackets.
+        File in the format of FSLeyes, Melview and FIX: folder, one line ``number, label, ..., True or False`` per
+        component (True for noise), and the list of noise components; or only this list, as for the training of FIX,
+        or without brackets, as in ICA-AROMA.
     n_components : int
-        How many there are.
+        Number of components.
 
     Returns
     -------
     ComponentLabels
-        Of all components. Where only noise is listed, the others are signal or, without brackets, unknown.
+        Labels of all components. If only noise is listed, the others are signal or, without brackets, unknown.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is no such file, has another number of components, or contradicts itself.
+        If the file has another format or another number of components, or contradicts itself.
     """
     path = Path(path)
     if not path.is_file():
@@ -123,13 +125,13 @@ def read_labels(path: str | Path, n_components: int) -> ComponentLabels:
     folder = None if not lines or _ROW.fullmatch(lines[0]) else Path(lines.pop(0))
     labels = tuple(_row(path, line, number) for number, line in enumerate(lines, start=1))
     if len(labels) != n_components:
-        raise _malformed(path, f"it labels {len(labels)} components, and there are {n_components}")
-    made = ComponentLabels(labels, None if folder is None else path.parent / folder)
-    noise = set((np.flatnonzero(made.rejected) + 1).tolist())
+        raise _malformed(path, f"it labels {len(labels)} components, but there are {n_components}")
+    component_labels = ComponentLabels(labels, None if folder is None else path.parent / folder)
+    noise = set((np.flatnonzero(component_labels.rejected) + 1).tolist())
     if listed is not None and listed != noise:
         differ = ", ".join(map(str, sorted(listed ^ noise)))
-        raise _malformed(path, f"its last line and its labels do not agree on which components are noise ({differ})")
-    return made
+        raise _malformed(path, f"its last line and its labels disagree on the noise components ({differ})")
+    return component_labels
 
 
 def _of_list(path: Path, line: str, n_components: int) -> ComponentLabels:
@@ -147,27 +149,27 @@ def _numbers(path: Path, line: str, n_components: int) -> set[int]:
     numbers = {int(field) for field in fields}
     if unknown := sorted(number for number in numbers if not 1 <= number <= n_components):
         raise _malformed(
-            path, f"it names component {', '.join(map(str, unknown))}, and there are {n_components}, counted from 1"
+            path, f"it names component {', '.join(map(str, unknown))}, but components are numbered 1 to {n_components}"
         )
     return numbers
 
 
 def _row(path: Path, line: str, number: int) -> tuple[str, ...]:
-    """Read one component's line: ``2, Movement, True``, perhaps with a probability behind."""
-    found = _ROW.fullmatch(line)
-    if found is None:
+    """Parse the line of a component: ``2, Movement, True``, optionally followed by a probability."""
+    match = _ROW.fullmatch(line)
+    if match is None:
         raise _malformed(path, f"{line[:80]!r} is not the line of a component")
-    if int(found[1]) != number:
-        raise _malformed(path, f"{line[:80]!r} stands where component {number} is expected")
-    fields = [field.strip() for field in found[2].split(",")]
+    if int(match[1]) != number:
+        raise _malformed(path, f"{line[:80]!r} is in the place of component {number}")
+    fields = [field.strip() for field in match[2].split(",")]
     if len(fields) > 2 and fields[-2].lower() in ("true", "false") and _is_number(fields[-1]):
         fields.pop()
     *labels, flag = fields
     if flag.lower() not in ("true", "false") or not labels or not all(labels):
-        raise _malformed(path, f"{line[:80]!r} does not say a label, and then True or False")
+        raise _malformed(path, f"{line[:80]!r} does not end with a label and True or False")
     if (flag.lower() == "true") != is_noise(labels):
         raise _malformed(
-            path, f"{line[:80]!r} contradicts itself: only components called Signal or Unknown are False, not noise"
+            path, f"{line[:80]!r} contradicts itself: only components labelled Signal or Unknown are False (not noise)"
         )
     return tuple(labels)
 
@@ -178,7 +180,7 @@ def _is_number(field: str) -> bool:
 
 def _malformed(path: Path, why: str) -> ValueError:
     return ValueError(
-        f"{path} cannot be taken as labels of components: {why}. Nothing was changed. Such a file has a folder, a line "
-        "'1, Signal, False' for every component, and a last line '[2, 5]' of those that are noise: save it in FSLeyes "
-        "once more."
+        f"{path} is not a valid file of component labels: {why}. Nothing was changed. The file needs a folder, one "
+        "line such as '1, Signal, False' per component, and a last line such as '[2, 5]' with the noise components. "
+        "Save it again in FSLeyes."
     )

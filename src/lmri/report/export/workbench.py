@@ -1,4 +1,4 @@
-"""CIFTI files for Connectome Workbench: named maps and named layers on one grid of voxels."""
+"""Export as CIFTI files for Connectome Workbench: named maps and named layers on one grid of voxels."""
 
 from pathlib import Path
 
@@ -10,36 +10,36 @@ from lmri import storage
 from lmri.report.export.exported import Exported
 
 STRUCTURE = "CIFTI_STRUCTURE_OTHER"
-"""CIFTI wants every voxel to be in a structure of the brain; this is the one that is none."""
+"""CIFTI requires a brain structure for every voxel; this one is unspecific."""
 
 
-def write_workbench(found: Exported, folder: Path) -> None:
-    """Write the maps as ``dscalar``, thresholded ones too if there are members, and the layers as ``dlabel``.
+def write_workbench(exported: Exported, folder: Path) -> None:
+    """Write maps (and thresholded maps, if available) as ``dscalar``, and layers as ``dlabel``.
 
     Parameters
     ----------
     found : Exported
-        The networks.
+        Networks to export.
     folder : Path
-        An empty folder.
+        Empty folder.
     """
-    space, names = found.space, found.networks.names
-    labelled = [f"{name} {label}".strip() for name, label in zip(names, found.labels, strict=True)]
+    space, names = exported.space, exported.networks.names
+    labelled = [f"{name} {label}".strip() for name, label in zip(names, exported.labels, strict=True)]
     inside = np.asarray(space.mask_img.dataobj) != 0
     voxels = cifti2.BrainModelAxis.from_mask(inside, name=STRUCTURE, affine=space.affine)
 
     def save(values: np.ndarray, axis: cifti2.cifti2_axes.Axis, name: str) -> None:
-        # Voxels in the order of CIFTI's own axis, which is not that of our arrays.
+        # Voxels are in the order of the CIFTI axis, which differs from the order of the arrays.
         volumes = np.asarray(space.to_img(values).dataobj)[tuple(voxels.voxel.T)].T  # (n_maps, n_voxels)
         img = cifti2.Cifti2Image(volumes.astype(np.float32), (axis, voxels))
         img.nifti_header.set_intent(f"ConnDense{'Label' if name.endswith('dlabel.nii') else 'Scalar'}")
         with storage.whole(folder / name) as partial:
             nib.save(img, partial)
 
-    stat = found.networks.stat
-    save(found.strength, cifti2.ScalarAxis(labelled), f"maps_stat-{stat}.dscalar.nii")
-    if found.networks.is_thresholded:
-        members = np.where(found.networks.members, found.strength, 0)
+    stat = exported.networks.stat
+    save(exported.strength, cifti2.ScalarAxis(labelled), f"maps_stat-{stat}.dscalar.nii")
+    if exported.networks.is_thresholded:
+        members = np.where(exported.networks.members, exported.strength, 0)
         save(members, cifti2.ScalarAxis(labelled), f"networks_stat-{stat}.dscalar.nii")
     table = space.labels_table
     key = {0: ("???", (0.0, 0.0, 0.0, 0.0))}
@@ -48,4 +48,4 @@ def write_workbench(found: Exported, folder: Path) -> None:
         key[int(number)] = (str(name), (r, g, b, 1.0))
     save((space.layer_of + 1)[None], cifti2.LabelAxis(["layers"], [key]), "layers.dlabel.nii")
     storage.save_img(space.mask_img, folder / "mask.nii.gz")
-    storage.write_table(folder / "components.tsv", found.table)
+    storage.write_table(folder / "components.tsv", exported.table)

@@ -1,4 +1,4 @@
-"""Networks of a study written as one program or another takes them."""
+"""Export of networks in the formats of other programs."""
 
 import contextlib
 from collections.abc import Callable
@@ -17,15 +17,16 @@ from lmri.space.headers import stamp
 from lmri.storage.store import Store
 
 ABOUT = "lmri.json"
-"""What an exported folder says of where it came from."""
+"""File with the provenance of an exported folder."""
 
 
 def opened(study: Store, name: str | None, site: str | None) -> Exported:
-    """Open stored networks or, if there are none of that name, a decomposition."""
-    places = [(one.name, one.site) for one in study.entries.list("networks")]
+    """Open stored networks or, if no set has this name, a decomposition."""
+    stored = [(entry.name, entry.site) for entry in study.entries.list("networks")]
     kind = (
         "networks"
-        if name is None or any(name == own and site in (None, at) for own, at in places)
+        if name is None
+        or any(name == stored_name and site in (None, stored_site) for stored_name, stored_site in stored)
         else "decompositions"
     )
     networks = (
@@ -39,61 +40,61 @@ def opened(study: Store, name: str | None, site: str | None) -> Exported:
 def export(
     study: Store, name: str | None = None, to: str = "melodic", site: str | None = None, out: str | Path | None = None
 ) -> Path:
-    """Write networks as another program takes them.
+    """Export networks in the format of another program.
 
     Parameters
     ----------
     study : Store
-        Opened.
+        Study with the networks.
     name : str, optional
-        Of a network set, or of a decomposition; needed as far as there is a choice.
+        Name of a network set or of a decomposition; required if there are several.
     to : {"melodic", "workbench", "strip"}
-        An ``.ica`` folder, which FSLeyes opens with time courses and spectra and where a person can accept and reject
-        components; CIFTI files for Connectome Workbench; or one image a network with a row a layer.
+        Format: an ``.ica`` folder, which FSLeyes opens with time courses and spectra for manual classification of
+        components; CIFTI files for Connectome Workbench; or one image per network with one row per layer.
     site : str, optional
-        Needed as far as there is a choice.
+        Site; required if there are several.
     out : str or Path, optional
-        New folder to write. By default one in the study, ``lmri/export/SITE/NAME`` with an ending for the format.
+        New folder; by default ``lmri/export/SITE/NAME`` in the study, with a suffix for the format.
 
     Returns
     -------
     Path
-        The folder. If it was there, made of the same networks, it was left as it is, with labels that people put there.
+        Path of the folder. An existing folder of the same networks is not changed, so that manual labels are kept.
 
     Raises
     ------
     EntryExistsError
-        If something else is there.
+        If the folder exists with other content.
     """
     if to not in FORMATS:
         raise ValueError(f"to is {to!r}; accepted are {', '.join(map(repr, FORMATS))}.")
     ending, write = FORMATS[to]
-    found = opened(study, name, site)
-    folder = study.layout.export(found.entry.site, found.entry.name + ending) if out is None else Path(out)
-    if to == "melodic" and len(found.networks) < 2:
+    exported = opened(study, name, site)
+    folder = study.layout.export(exported.entry.site, exported.entry.name + ending) if out is None else Path(out)
+    if to == "melodic" and len(exported.networks) < 2:
         raise ValueError(
-            f"{found.entry.name!r} has one network; FSLeyes opens such a folder from two on. Open its map instead, "
-            f"a *_statmap.nii.gz in {found.entry.folder}."
+            f"{exported.entry.name!r} has one network; FSLeyes opens an .ica folder only with two or more. Open its "
+            f"map instead: *_statmap.nii.gz in {exported.entry.folder}."
         )
     if to == "melodic" and folder.suffix != ".ica":
-        raise ValueError(f"out is {str(folder)!r}; FSLeyes knows such a folder by its ending. Give {folder}.ica.")
+        raise ValueError(f"out is {str(folder)!r}; FSLeyes requires the suffix .ica. Use {folder}.ica.")
     about = {
         "format": to,
-        "name": found.entry.name,
-        "site": found.entry.site,
-        "kind": found.entry.kind,
-        "made_of": found.entry.digest,
-        "decomposition": found.decomposition,
-        "decomposition_sha256": found.source.digest,
+        "name": exported.entry.name,
+        "site": exported.entry.site,
+        "kind": exported.entry.kind,
+        "made_of": exported.entry.digest,
+        "decomposition": exported.decomposition,
+        "decomposition_sha256": exported.source.digest,
         "versions": storage.versions(),
     }
     if folder.exists():
         _check_same(folder, about)
         return folder
-    held = storage.writing(study.root) if out is None else contextlib.nullcontext()
-    with held, storage.whole(folder) as partial:
+    lock = storage.writing(study.root) if out is None else contextlib.nullcontext()
+    with lock, storage.whole(folder) as partial:
         partial.mkdir(parents=True)
-        write(found, partial)
+        write(exported, partial)
         storage.write_json(partial / ABOUT, about)
     return folder
 
@@ -102,16 +103,16 @@ def _check_same(folder: Path, about: dict) -> None:
     known = storage.read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
     if any(known.get(key) != about[key] for key in ("format", "name", "site", "kind", "made_of")):
         raise EntryExistsError(
-            f"{folder} exists, and is not {about['name']!r} at {about['site']} as {about['format']}. Nothing was "
-            "overwritten: choose another --out, or delete it (labels that people saved in it would go with it)."
+            f"{folder} exists and is not {about['name']!r} at {about['site']} in the format {about['format']}. Nothing "
+            "was overwritten. Choose another --out, or delete the folder (including any labels saved in it)."
         )
 
 
-def write_strips(found: Exported, folder: Path) -> None:
-    """Write an image a network, ``x`` its neurons and ``y`` its layers: of members or, without, of all neurons."""
-    for network, strength in zip(found.networks, found.strength, strict=True):
+def write_strips(exported: Exported, folder: Path) -> None:
+    """Write one image per network (``x`` neurons, ``y`` layers) of its members or, if unthresholded, of all neurons."""
+    for network, strength in zip(exported.networks, exported.strength, strict=True):
         shown = strength if network.mask is None else np.where(network.mask, strength, 0)
-        img = found.space.to_strip_img(shown)
+        img = exported.space.to_strip_img(shown)
         storage.save_img(stamp(img, img.affine, network.stat), folder / f"{network.name}_strip.nii.gz")
 
 
@@ -120,4 +121,4 @@ FORMATS: dict[str, tuple[str, Callable[[Exported, Path], None]]] = {
     "workbench": ("_workbench", write_workbench),
     "strip": ("_strips", write_strips),
 }
-"""How the default name ends, and what writes."""
+"""Suffix of the default name, and function that writes the format."""

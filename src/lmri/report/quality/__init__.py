@@ -1,1 +1,1 @@
-"""The page of quality control and its figures."""
+"""Page of quality control, and its figures."""

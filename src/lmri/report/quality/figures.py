@@ -1,4 +1,4 @@
-"""Figures of quality control: carpets, neurons by layer, norms by position, texts beside each other."""
+"""Figures of quality control: carpet plots, neurons by layer, norms by position, and outlier texts."""
 
 from typing import Any
 
@@ -22,30 +22,30 @@ _Z_TICKS = (-1000, -300, -100, -30, -10, -OUTLYING, 0, OUTLYING, 10, 30, 100, 30
 
 
 def _adaptive(figure: Figure) -> str:
-    """Write an SVG element that has no background and takes the colours of the page, light or dark."""
+    """Return an SVG element without background that uses the light or dark colours of the page."""
     figure.patch.set_alpha(0)
     for axis in figure.axes:
         axis.patch.set_alpha(0)
     text = svg(figure)
-    for own, pages in (("#000000", "currentColor"), (POSITIVE, "var(--accent)"), (NEGATIVE, "var(--cool)")):
-        text = text.replace(to_hex(own), pages)
+    for color, page_color in (("#000000", "currentColor"), (POSITIVE, "var(--accent)"), (NEGATIVE, "var(--cool)")):
+        text = text.replace(to_hex(color), page_color)
     return text
 
 
 def carpet_figure(carpet: Carpet, quality: Quality) -> str:
-    """Draw a run: global signal and DVARS above, neurons by layer × tokens below, with the limits of the texts."""
-    own = quality.volumes[quality.volumes["run"] == carpet.run]
-    n = len(own)
+    """Draw the carpet plot of a run, neurons by layer × tokens with text boundaries, below global signal and DVARS."""
+    volumes = quality.volumes[quality.volumes["run"] == carpet.run]
+    n = len(volumes)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 4.8), layout="constrained")
         signal, change, main = figure.subplots(3, 1, height_ratios=[1, 1, 5.2])
         bar = main.inset_axes((-0.016, 0, 0.011, 1))
-        place = np.arange(n) + 0.5
-        signal.plot(place, own["global_signal"], color=NEGATIVE, lw=0.7)
+        x = np.arange(n) + 0.5
+        signal.plot(x, volumes["global_signal"], color=NEGATIVE, lw=0.7)
         signal.set_ylabel("global\nsignal", fontsize=8, rotation=0, ha="right", va="center")
-        change.plot(place, own["dvars"], color=NEUTRAL, lw=0.7)
-        spikes = own["spike"].to_numpy() == 1
-        change.plot(place[spikes], own["dvars"].to_numpy()[spikes], "o", color=POSITIVE, ms=2.6, mew=0)
+        change.plot(x, volumes["dvars"], color=NEUTRAL, lw=0.7)
+        spikes = volumes["spike"].to_numpy() == 1
+        change.plot(x[spikes], volumes["dvars"].to_numpy()[spikes], "o", color=POSITIVE, ms=2.6, mew=0)
         change.set_ylabel("DVARS", fontsize=8, rotation=0, ha="right", va="center")
         for axis in (signal, change):
             axis.set(xlim=(0, n), xticks=[])
@@ -58,7 +58,7 @@ def carpet_figure(carpet: Carpet, quality: Quality) -> str:
             extent=(0, n, n_rows, 0), interpolation="none",
         )  # fmt: skip
         main.vlines(carpet.bounds[1:-1], 0, n_rows, color=POSITIVE, lw=0.55, alpha=0.8)
-        main.set(xlim=(0, n), yticks=[], xlabel="token (red lines: a new text begins)")
+        main.set(xlim=(0, n), yticks=[], xlabel="token (red lines: start of a new text)")
         main.spines["left"].set_visible(False)
         _draw_layers(bar, carpet.layers)
         signal.set_title(_carpet_title(quality.runs, carpet.run), fontsize=9)
@@ -75,7 +75,7 @@ def _carpet_title(runs: pd.DataFrame, number: int) -> str:
 
 
 def _draw_layers(axis: Any, layers: np.ndarray) -> None:
-    """Draw which rows belong to which layer, in two tones, numbered as far as there is room."""
+    """Draw the layer of each row in two alternating tones; at most 24 layers are numbered."""
     numbers, starts = np.unique(layers, return_index=True)
     ends = np.r_[starts[1:], len(layers)]
     for layer, first, last in zip(numbers, starts, ends, strict=True):
@@ -90,7 +90,7 @@ def _draw_layers(axis: Any, layers: np.ndarray) -> None:
 
 
 def neurons_figure(quality: Quality) -> str:
-    """Draw every neuron's peak as a map, layer by layer, and beside it how sd is spread in each layer."""
+    """Draw the peak of every neuron as a map by layer, and the distribution of sd in each layer."""
     layers = quality.layers
     n_layers = len(layers)
     with mpl.rc_context(STYLE):
@@ -103,13 +103,15 @@ def neurons_figure(quality: Quality) -> str:
         )  # fmt: skip
         flagged = quality.neurons[(quality.neurons["extreme"] == 1) | (quality.neurons["massive"] == 1)]
         left.plot(flagged["neuron"] + 0.5, flagged["layer"], "o", color=NEGATIVE, mfc="none", ms=7, mew=1.1)
-        marked = "none is massive or extreme" if flagged.empty else f"{len(flagged):,} massive or extreme (circles)"
+        marked = (
+            "no neuron is massive or extreme" if flagged.empty else f"{len(flagged):,} massive or extreme (circles)"
+        )
         left.set_title(f"Largest |value| of every neuron: {marked}", fontsize=9)
         left.set(xlabel="neuron", ylabel="layer")
         bar = figure.colorbar(image, ax=left, pad=0.01, shrink=0.95)
         powers = np.arange(0, int(np.ceil(image.norm.vmax)) + 1)
-        bar.set_ticks([float(one) for one in powers if one <= image.norm.vmax])
-        bar.set_ticklabels([f"{10**one:,}" for one in powers if one <= image.norm.vmax])
+        bar.set_ticks([float(power) for power in powers if power <= image.norm.vmax])
+        bar.set_ticklabels([f"{10**power:,}" for power in powers if power <= image.norm.vmax])
         bar.ax.tick_params(labelsize=7)
         bar.set_label("times the layer's median |value|", fontsize=7.5)
         bar.outline.set_visible(False)
@@ -123,27 +125,27 @@ def neurons_figure(quality: Quality) -> str:
 
 
 def _map(quality: Quality) -> tuple[np.ndarray, int]:
-    """Give the log of peaks, a row a layer; where neurons are too many for pixels, the largest of neighbours."""
+    """Return log10 peaks, one row per layer, and the width; neurons that share a pixel are reduced to their maximum."""
     width = int(quality.layers["n_neurons"].max())
     step = -(-width // _MOST_COLUMNS)
     values = np.full((len(quality.layers), -(-width // step)), np.nan)
-    own = quality.neurons
-    logs = np.log10(np.maximum(own["peak"].to_numpy(), 1.0))
-    np.fmax.at(values, (own["layer"].to_numpy(), own["neuron"].to_numpy() // step), logs)
+    neurons = quality.neurons
+    logs = np.log10(np.maximum(neurons["peak"].to_numpy(), 1.0))
+    np.fmax.at(values, (neurons["layer"].to_numpy(), neurons["neuron"].to_numpy() // step), logs)
     return values, values.shape[1] * step
 
 
 def _draw_sd(axis: Any, layers: pd.DataFrame) -> None:
-    """Draw quantiles of sd over the neurons of each layer; dead neurons have none on a log axis."""
-    place = layers["layer"].to_numpy()
+    """Draw quantiles of sd over the neurons of each layer, on a log axis; zeros are raised to the next value."""
+    layer = layers["layer"].to_numpy()
     names = ["sd_01", "sd_25", "sd_median", "sd_75", "sd_99", "sd_max"]
     values = layers[names].to_numpy()
     floor = float(values[values > 0].min()) if (values > 0).any() else 1.0
     get = dict(zip(names, np.maximum(values, floor).T, strict=True))
-    axis.hlines(place, get["sd_01"], get["sd_99"], color=NEUTRAL, lw=1.2, label="98 % of the neurons")
-    axis.hlines(place, get["sd_25"], get["sd_75"], color=NEGATIVE, lw=5, alpha=0.55, label="half")
-    axis.plot(get["sd_median"], place, "|", color=NEGATIVE, ms=8, mew=1.6, label="median")
-    axis.plot(get["sd_max"], place, "o", color=POSITIVE, ms=3, mew=0, label="largest")
+    axis.hlines(layer, get["sd_01"], get["sd_99"], color=NEUTRAL, lw=1.2, label="98 % of the neurons")
+    axis.hlines(layer, get["sd_25"], get["sd_75"], color=NEGATIVE, lw=5, alpha=0.55, label="half")
+    axis.plot(get["sd_median"], layer, "|", color=NEGATIVE, ms=8, mew=1.6, label="median")
+    axis.plot(get["sd_max"], layer, "o", color=POSITIVE, ms=3, mew=0, label="largest")
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axis.xaxis.set_major_formatter("{x:g}")
@@ -154,25 +156,27 @@ def _draw_sd(axis: Any, layers: pd.DataFrame) -> None:
 
 
 def positions_figure(quality: Quality) -> str:
-    """Draw how large the norm is at each position of the texts, with the positions that are left out."""
+    """Draw the relative norm at each position of the texts, with the positions excluded from the images."""
     table = quality.positions[quality.positions["n_volumes"] >= FEWEST_SEEN]
     table = quality.positions if table.empty else table
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 2.5), layout="constrained")
         axis = figure.subplots()
-        place = table["position"].to_numpy()
+        position = table["position"].to_numpy()
         axis.fill_between(
-            place, table["relative_norm_25"], table["relative_norm_75"], color=NEUTRAL, alpha=0.3, lw=0,
+            position, table["relative_norm_25"], table["relative_norm_75"], color=NEUTRAL, alpha=0.3, lw=0,
             label="half of the texts",
         )  # fmt: skip
-        axis.plot(place, table["relative_norm"], color=NEGATIVE, lw=1.1, label="median")
-        axis.axhline(SINK_RATIO, color=POSITIVE, lw=0.8, ls="--", label=f"{SINK_RATIO:g} times the usual norm")
+        axis.plot(position, table["relative_norm"], color=NEGATIVE, lw=1.1, label="median")
+        axis.axhline(SINK_RATIO, color=POSITIVE, lw=0.8, ls="--", label=f"{SINK_RATIO:g} times the median norm")
         sinks = table[table["sink"] == 1]
         axis.plot(sinks["position"], sinks["relative_norm"], "o", color=POSITIVE, ms=4, label=f"sinks: {len(sinks)}")
         dropped = quality.left_out["position"].unique()
-        dropped = dropped[dropped <= place.max()]
-        for number, one in enumerate(dropped[:_MOST_DROPPED]):
-            axis.axvspan(one - 0.5, one + 0.5, color=POSITIVE, alpha=0.18, lw=0, label=None if number else "left out")
+        dropped = dropped[dropped <= position.max()]
+        for number, excluded in enumerate(dropped[:_MOST_DROPPED]):
+            axis.axvspan(
+                excluded - 0.5, excluded + 0.5, color=POSITIVE, alpha=0.18, lw=0, label=None if number else "excluded"
+            )
         top = float(table["relative_norm_75"].max())
         if top > 10:
             axis.set_yscale("log")
@@ -180,14 +184,14 @@ def positions_figure(quality: Quality) -> str:
             axis.yaxis.set_minor_formatter(NullFormatter())
         else:
             axis.set_ylim(0, max(SINK_RATIO * 1.15, top * 1.1))
-        axis.set(xlim=(-0.5, max(place.max(), 1) + 0.5), xlabel="position in the text", ylabel="norm, relative")
+        axis.set(xlim=(-0.5, max(position.max(), 1) + 0.5), xlabel="position in the text", ylabel="norm, relative")
         axis.legend(frameon=False, fontsize=7.5, ncols=5, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2)
         axis.tick_params(labelsize=7.5)
         return _adaptive(figure)
 
 
 def texts_figure(quality: Quality) -> str:
-    """Draw every text by the robust z of its norm and of its distance; outliers are filled and named."""
+    """Draw every text by the robust z of its norm and of its distance; outliers are coloured and labelled."""
     table = quality.texts
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
@@ -201,19 +205,19 @@ def texts_figure(quality: Quality) -> str:
         axis.plot(table["norm_z"][out], table["distance_z"][out], "o", color=POSITIVE, ms=5.5, mew=0)
         for row in table[out].head(12).itertuples():
             axis.annotate(row.text_id, (row.norm_z, row.distance_z), (5, 3), textcoords="offset points", fontsize=7)
-        for own, values in ((axis.xaxis, table["norm_z"]), (axis.yaxis, table["distance_z"])):
-            _asinh(axis, own, values)
+        for side, values in ((axis.xaxis, table["norm_z"]), (axis.yaxis, table["distance_z"])):
+            _asinh(axis, side, values)
         axis.set(xlabel="norm, robust z", ylabel="distance from the mean pattern, robust z")
         axis.set_title(f"{len(table):,} texts: {int(out.sum()) or 'no'} outlier{'' if out.sum() == 1 else 's'}")
         return _adaptive(figure)
 
 
-def _asinh(axis: Any, own: Any, values: pd.Series) -> None:
-    """Scale an axis so that both the crowd and one far text can be seen."""
+def _asinh(axis: Any, side: Any, values: pd.Series) -> None:
+    """Set an asinh scale, so that typical texts and distant outliers are both visible."""
     low, high = min(-OUTLYING, float(values.min())) * 1.25, max(OUTLYING, float(values.max())) * 1.25
-    name = "x" if own is axis.xaxis else "y"
+    name = "x" if side is axis.xaxis else "y"
     getattr(axis, f"set_{name}scale")("asinh", linear_width=OUTLYING)
-    own.set_major_locator(FixedLocator([one for one in _Z_TICKS if low <= one <= high]))
-    own.set_minor_locator(NullLocator())
-    own.set_major_formatter("{x:g}")
+    side.set_major_locator(FixedLocator([tick for tick in _Z_TICKS if low <= tick <= high]))
+    side.set_minor_locator(NullLocator())
+    side.set_major_formatter("{x:g}")
     getattr(axis, f"set_{name}lim")(low, high)

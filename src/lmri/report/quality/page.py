@@ -1,4 +1,4 @@
-"""The page of quality control: what was found in a recording, and what to do, as one self-contained HTML file."""
+"""Page of quality control: findings and recommendations for a recording, as one self-contained HTML file."""
 
 import logging
 from collections.abc import Callable
@@ -19,30 +19,30 @@ logger = logging.getLogger(__name__)
 
 _GENERATOR = '<meta name="generator" content="lmri qc">'
 N_ROWS = 12
-"""More rows of a table are left to its file."""
+"""Maximum number of rows per table; the file has all rows."""
 
 _MOST_OUTLIERS = 60
 
 
 def write_page(quality: Quality, path: str | Path) -> Path:
-    """Write the page of a quality control: one file, no scripts, nothing outside it is loaded, all text in it escaped.
+    """Write the page of quality control as one self-contained file without scripts; all text in it is escaped.
 
     Parameters
     ----------
     quality : Quality
-        What is shown.
+        Quality metrics to show.
     path : str or Path
-        A new file, or an older page of quality control.
+        Path of the page; an existing page of quality control is replaced.
 
     Returns
     -------
     Path
-        The same.
+        Path of the page.
 
     Raises
     ------
     StudyError
-        If `path` is another file.
+        If `path` exists and is not a page of quality control.
     """
     path = Path(path)
     check_page(path)
@@ -58,51 +58,55 @@ def check_quality(
     out: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Quality]:
-    """Compute quality metrics of recordings, and store tables and a page of each.
+    """Compute quality metrics of recordings, and store the tables and a page of each.
 
     Parameters
     ----------
     store : Store
-        The study.
+        Study with the recordings.
     corpus, site : str, optional
         Corpus and site; all by default.
     out : str or Path, optional
         File of the page, for one recording; by default ``lmri/qc/SITE/CORPUS/qc.html`` in the study.
     progress : callable, optional
-        Called with runs done and runs in all, per recording.
+        Function called with the number of finished runs and of all runs of a recording.
 
     Returns
     -------
     list of Quality
-        One per recording.
+        Quality metrics, one object per recording.
 
     Raises
     ------
     AmbiguousChoiceError
         If there is no such recording.
     ValueError
-        If there is one page for several recordings.
+        If `out` is given for several recordings.
     StudyError
-        If the page would replace another file.
+        If `out` exists and is not a page of quality control.
     """
-    found = [one for one in store.recordings(site) if corpus is None or one.corpus == corpus]
-    # A recording that is asked for by name has to exist; each is checked.
-    recordings = [store.recording(one.corpus, one.space.site) for one in found] or [store.recording(corpus, site)]
+    matching = [recording for recording in store.recordings(site) if corpus is None or recording.corpus == corpus]
+    # Raises an error if no such recording exists; every recording is checked.
+    recordings = [store.recording(recording.corpus, recording.space.site) for recording in matching] or [
+        store.recording(corpus, site)
+    ]
     if out is not None and len(recordings) > 1:
-        names = ", ".join(f"{one.corpus} at {one.space.site}" for one in recordings)
-        raise ValueError(f"--out is one file, but there are {names}. Choose with --corpus and --site.")
-    made = []
+        names = ", ".join(f"{recording.corpus} at {recording.space.site}" for recording in recordings)
+        raise ValueError(
+            f"--out is a single file, but there are several recordings: {names}. Choose one with --corpus and --site."
+        )
+    qualities = []
     for recording in recordings:
         folder = store.layout.quality(recording.space.site, recording.corpus)
         page = page_of(store, recording.corpus, recording.space.site) if out is None else Path(out)
         check_page(page)
-        logger.info("Looking at %s at %s", recording.corpus, recording.space.site)
+        logger.info("Quality control of %s at %s", recording.corpus, recording.space.site)
         quality = inspect(recording, progress)
         with writing(store.root):
             quality.write(folder)
             write_page(quality, page)
-        made.append(quality)
-    return made
+        qualities.append(quality)
+    return qualities
 
 
 def page_of(store: Store, corpus: str, site: str) -> Path:
@@ -111,7 +115,7 @@ def page_of(store: Store, corpus: str, site: str) -> Path:
 
 
 def check_page(path: Path) -> None:
-    """Refuse to write over anything but an older page of quality control."""
+    """Raise StudyError if a path exists and is not a page of quality control."""
     if path.is_dir():
         raise StudyError(f"{path} is a folder. Nothing was written: choose a file for --out.")
     if path.exists():
@@ -135,7 +139,7 @@ def _content(quality: Quality) -> dict[str, Any]:
         "n_texts": len(texts),
         "n_neurons": len(neurons),
         "runs": quality.runs.to_dict("records"),
-        "carpets": [(one.run, figures.carpet_figure(one, quality)) for one in quality.carpets],
+        "carpets": [(carpet.run, figures.carpet_figure(carpet, quality)) for carpet in quality.carpets],
         "neurons_figure": figures.neurons_figure(quality),
         "flags": {name: int(value) for name, value in flags.items()},
         "top_neurons": _top_neurons(neurons),
@@ -154,7 +158,7 @@ def _content(quality: Quality) -> dict[str, Any]:
 
 
 def _top_neurons(neurons: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give the neurons that carry most of the variance, after those that are flagged."""
+    """List flagged neurons, followed by neurons with the largest share of the variance."""
     order = neurons.sort_values(
         ["massive", "extreme", "dominant", "share_variance", "layer", "neuron"],
         ascending=[False, False, False, False, True, True],

@@ -1,1 +1,1 @@
-"""Sections of the report: each puts a part of a study into words, numbers and pictures for the template."""
+"""Sections of the report: each formats one part of a study as text, numbers and figures for the template."""

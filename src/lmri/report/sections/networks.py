@@ -1,4 +1,4 @@
-"""Networks: a table of each set, and for every network its picture, time course, spectrum, layers and neurons."""
+"""Networks section: a table per set, and per network its map, time course, spectrum, layer profile and neurons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,35 +23,38 @@ N_NEURONS = 8
 
 MOST_CARDS = 240
 FEWEST_CARDS = 12
-"""Of more networks than `MOST_CARDS` on the page, each set shows its part of these, but so many at least."""
+"""Maximum number of networks shown in detail on a page (shared between sets), and minimum number per set."""
 
 METRICS = {
-    "variance": "share of the variance of the standardized data that the map alone explains; maps that overlap share",
-    "skewness": "size of the skewness of the map over neurons: around 0 if both tails are alike; {signs}",
+    "variance": "share of the variance of the standardized data that the map alone explains; overlapping maps share "
+    "variance",
+    "skewness": "absolute skewness of the map over neurons: about 0 if both tails are equally heavy; {signs}",
     "sign_determined": "{determined}",
-    "kurtosis": "of the map over neurons, in excess of a Gaussian's",
-    "sparsity": "of the map: 0 if all weights are equal, 1 if one neuron has all (Hoyer)",
-    "layer_centre": "mean layer, by squared weight, of the whole map",
-    "layer_entropy": "0 if one layer has all of the squared weight, 1 if all have the same",
-    "top_token_share": "share of the time course's energy in its largest token; near 1, a map is one token",
-    "iq": "cluster index over the starts of the decomposition (ICASSO), at most 1",
-    "iq_texts": "the same over bootstraps of the texts",
+    "kurtosis": "excess kurtosis of the map over neurons (0 for a Gaussian)",
+    "sparsity": "Hoyer sparsity of the map: 0 if all weights are equal, 1 if only one is nonzero",
+    "layer_centre": "mean layer of the whole map, weighted by squared weight",
+    "layer_entropy": "normalized entropy of squared weight over layers: 0 if one layer has all of it, 1 if all layers "
+    "have the same",
+    "top_token_share": "share of the energy of the time course in its largest token; near 1 if the map reflects a "
+    "single token",
+    "iq": "cluster index over the initializations of the decomposition (ICASSO), at most 1",
+    "iq_texts": "cluster index over bootstraps of the texts, at most 1",
     "split_half_r": "median |r| between maps from halves of the texts",
-    "split_half_null": "95th percentile of the same for arbitrary unmixings of both halves",
-    "spectral_peak": "cycles per {unit} at which the spectrum most exceeds red noise; none if nothing does",
-    "converged": "share of the starts that converged",
+    "split_half_null": "95th percentile of the split-half |r| for arbitrary unmixings of both halves",
+    "spectral_peak": "frequency (cycles per {unit}) at which the spectrum most exceeds red noise; none if it does not",
+    "converged": "share of initializations that converged",
     "max_abs_t": "the largest |t| over neurons",
     "p_min": "the smallest p over neurons",
-    **{f"r_{name}": one.meaning for name, one in CONFOUNDS.items()},
+    **{f"r_{name}": confound.meaning for name, confound in CONFOUNDS.items()},
 }
-"""What the columns of the tables say, where braces are filled as `_meanings` does."""
+"""Definitions of the columns of the tables; `_meanings` fills the braces."""
 
 P_VALUES = ("p_min",)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A set of networks that could be read, with what it was made from."""
+    """A readable set of networks, its decomposition and its time courses."""
 
     entry: Entry
     source: Entry
@@ -60,14 +63,14 @@ class Opened:
 
 
 def opened(reader: ReportReader) -> list[Opened]:
-    """Open every set of networks that is whole; sets of one decomposition share its time courses."""
-    n_cards = sum(int(one.results.get("n_networks", 0)) for one in reader.entries["networks"])
+    """Open every complete set of networks; sets of the same decomposition share its time courses."""
+    n_cards = sum(int(entry.results.get("n_networks", 0)) for entry in reader.entries["networks"])
     most = min(MOST_VALUES, MOST_VALUES_TOGETHER // max(1, min(n_cards, MOST_CARDS)))
     courses: dict[tuple[str, str], Courses | None] = {}
-    found = []
+    sets = []
     for entry in reader.entries["networks"]:
-        what = f"Networks {entry.name!r} at {entry.site}"
-        networks = reader.attempt(what, partial(reader.study.open, NETWORKS_CODEC, entry.name, entry.site))
+        description = f"Networks {entry.name!r} at {entry.site}"
+        networks = reader.attempt(description, partial(reader.study.open, NETWORKS_CODEC, entry.name, entry.site))
         if networks is None:
             continue
         source = source_of(reader.study, entry)
@@ -76,10 +79,10 @@ def opened(reader: ReportReader) -> list[Opened]:
             courses[key] = reader.attempt(
                 f"Time courses of {key[0]!r} at {key[1]}", partial(_courses, reader, *key, most)
             )
-        own = courses[key]
-        if own is not None:
-            found.append(Opened(entry, source, networks, own))
-    return found
+        set_courses = courses[key]
+        if set_courses is not None:
+            sets.append(Opened(entry, source, networks, set_courses))
+    return sets
 
 
 def _courses(reader: ReportReader, name: str, site: str, most: int) -> Courses:
@@ -87,14 +90,14 @@ def _courses(reader: ReportReader, name: str, site: str, most: int) -> Courses:
 
 
 def network_sets(sets: Sequence[Opened]) -> list[dict[str, Any]]:
-    """Lay out all sets for the template."""
-    total = sum(len(one.networks) for one in sets)
+    """Format all sets for the template."""
+    total = sum(len(opened_set.networks) for opened_set in sets)
     most = total if total <= MOST_CARDS else max(FEWEST_CARDS, MOST_CARDS // len(sets))
-    return [_network_set(one, most) for one in sets]
+    return [_network_set(opened_set, most) for opened_set in sets]
 
 
-def _network_set(one: Opened, most: int) -> dict[str, Any]:
-    entry, networks, courses = one.entry, one.networks, one.courses
+def _network_set(opened_set: Opened, most: int) -> dict[str, Any]:
+    entry, networks, courses = opened_set.entry, opened_set.networks, opened_set.courses
     anchor = f"set-{entry.site}-{entry.name}"
     threshold = dict(entry.parameters)
     table = networks.table
@@ -121,6 +124,7 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
         "label": threshold.pop("label", ""),
         "description": threshold.pop("description"),
         "limit": threshold_words(by or method, threshold),
+        "cutoff": threshold.get("z"),
         "results": networks.info,
         "parameters": networks.info["parameters"],
         "corpora": courses.corpora(),
@@ -152,22 +156,22 @@ def _network_set(one: Opened, most: int) -> dict[str, Any]:
 
 
 def slice_word(space: NeuronSpace) -> str:
-    """Say what a slice is: a layer, unless a layer has several, one for each expert."""
+    """Return the noun for a slice: "layer", or "slice" if layers have several, one per expert."""
     return "slice" if any(layer.block is not None for layer in space.layers) else "layer"
 
 
 def _meanings(networks: NetworkSet, courses: Courses, columns: Sequence[str]) -> dict[str, str]:
-    """Say what the columns of this set mean: they follow its signs, and what its volumes are."""
+    """Return the definitions of the columns of a set, which depend on its signs and on the unit of its volumes."""
     unit, is_t = courses.unit[0], networks.stat == "t"
     by_skewness = networks.info["parameters"].get("signs", "skewness") == "skewness"
-    signs = "the map is signed so that the heavier tail is positive" if by_skewness else "signs do not follow it"
-    determined = "yes if the data decide which tail is the heavier one"
+    signs = "the map is signed so that the heavier tail is positive" if by_skewness else "signs do not depend on it"
+    determined = "yes if the data determine which tail is heavier"
     means = unit in ("word", "sentence")
     words = {
         "unit": unit,
         "noun": "token" if courses.meaning.startswith("every ") else unit,
-        "signs": "signs are those of the contrast" if is_t else signs,
-        "determined": "yes: the contrast decides the sign" if is_t else determined,
+        "signs": "the contrast determines the sign" if is_t else signs,
+        "determined": "yes: the contrast determines the sign" if is_t else determined,
         "summed": ", summed over its tokens" if means else "",
         "first": f" of the first token of the {unit}" if means else "",
     }
@@ -180,7 +184,7 @@ def _median(metrics: pd.DataFrame, name: str) -> float | None:
 
 
 def _shown(networks: NetworkSet, most: int) -> list[int]:
-    """Choose the networks that get a picture: of too many, the first that are not empty, and then the first others."""
+    """Choose the networks shown in detail: if there are too many, the first non-empty ones, then the first others."""
     numbers = list(range(len(networks)))
     if len(numbers) <= most:
         return numbers
@@ -191,7 +195,7 @@ def _shown(networks: NetworkSet, most: int) -> list[int]:
 def _rows(
     networks: NetworkSet, records: Sequence[Mapping[str, Any]], metrics: pd.DataFrame, anchor: str, shown: set[int]
 ) -> list[dict[str, Any]]:
-    """Lay out the table: a row a network, its metrics with their exact values to sort by."""
+    """Format the table: one row per network, with exact values of the metrics for sorting."""
     profiles = networks.space.count_per_layer(networks.members)
     # Column by column, so that whole numbers stay whole.
     values = list(zip(*(metrics[column].tolist() for column in metrics), strict=True)) or [()] * len(networks)

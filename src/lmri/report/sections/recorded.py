@@ -1,4 +1,4 @@
-"""What was recorded, and what quality control found in it: stored, or computed where that is quick."""
+"""Recordings section, and their quality control: read from the study, or computed if that is fast."""
 
 import os
 from functools import partial
@@ -18,7 +18,8 @@ from lmri.storage.recording import Recording
 from lmri.storage.tolerant import ReportReader
 
 MOST_VALUES, MOST_VALUES_TOGETHER = 2_000_000, 8_000_000
-"""Recordings with more values than this are not inspected for the report: it would take longer than all else in it."""
+"""Maximum number of values of a recording, and of all recordings, for which the report computes quality metrics;
+more would take longer than the rest of the report."""
 
 FLAGS = ("dead", "massive", "extreme", "dominant")
 _TEXT = {
@@ -28,14 +29,14 @@ _TEXT = {
     "texts": ("text_id", "why", "begins"),
     "volumes": ("text_id", "token"),
 }
-"""Columns of text in the tables of quality control that the report reads."""
+"""Text columns of the quality control tables that the report reads."""
 
 Tables = dict[str, pd.DataFrame]
 
 
 def recordings(reader: ReportReader) -> list[dict[str, Any]]:
-    """Lay out a row for every recording."""
-    return [_recording(one) for one in reader.recordings]
+    """Format one row per recording."""
+    return [_recording(recording) for recording in reader.recordings]
 
 
 def _recording(recording: Recording) -> dict[str, Any]:
@@ -64,42 +65,42 @@ def _widths(space: NeuronSpace) -> str:
 
 
 def quality(reader: ReportReader, out: Path) -> list[dict[str, Any]]:
-    """Lay out what quality control found of every recording: as `lmri qc` stored it, or computed now.
+    """Format the quality control of every recording: as stored by `lmri qc`, or computed now.
 
     Parameters
     ----------
     reader : ReportReader
         The study.
     out : Path
-        Where the report will lie; pages of quality control are linked from there.
+        Path of the report, to which links to pages of quality control are relative.
     """
-    left, found = MOST_VALUES_TOGETHER, []
-    for one in reader.recordings:
-        n_values = one.n_volumes * one.space.n_neurons
-        found.append(_quality(reader, one, out, may_compute=n_values <= min(MOST_VALUES, left)))
-        left -= n_values if found[-1]["made"] == "computed" else 0
-    return found
+    budget, rows = MOST_VALUES_TOGETHER, []
+    for recording in reader.recordings:
+        n_values = recording.n_volumes * recording.space.n_neurons
+        rows.append(_quality(reader, recording, out, may_compute=n_values <= min(MOST_VALUES, budget)))
+        budget -= n_values if rows[-1]["made"] == "computed" else 0
+    return rows
 
 
 def _quality(reader: ReportReader, recording: Recording, out: Path, may_compute: bool) -> dict[str, Any]:
     site, corpus = recording.space.site, recording.corpus
     folder = reader.study.layout.quality(site, corpus)
-    what = f"Quality control of {corpus} at {site}"
-    made = {"corpus": corpus, "site": site, "page": "", "link": "", "made": "", "tables": False}
+    description = f"Quality control of {corpus} at {site}"
+    row = {"corpus": corpus, "site": site, "page": "", "link": "", "made": "", "tables": False}
     tables: Tables | None = None
     if (folder / "qc.json").is_file():
-        tables = reader.attempt(what, partial(_stored, folder, recording), may_refuse=False)
+        tables = reader.attempt(description, partial(_stored, folder, recording), may_refuse=False)
         if tables is not None:
-            made["made"] = "stored"
-            made |= _page(folder / "qc.html", reader.study.root, out)
+            row["made"] = "stored"
+            row |= _page(folder / "qc.html", reader.study.root, out)
     if tables is None and may_compute:
-        tables = reader.attempt(what, partial(_computed, recording), may_refuse=False)
-        made["made"] = "computed"
-    return made if tables is None else made | {"tables": True} | _laid_out(tables)
+        tables = reader.attempt(description, partial(_computed, recording), may_refuse=False)
+        row["made"] = "computed"
+    return row if tables is None else row | {"tables": True} | _laid_out(tables)
 
 
 def _page(page: Path, root: Path, out: Path) -> dict[str, str]:
-    """Say where the page of quality control lies; a link is relative, so that it holds where the study is moved to."""
+    """Return path and link of the page of quality control; links are relative and survive moving the study."""
     if not page.is_file():
         return {}
     inside = out.resolve().is_relative_to(root.resolve())
@@ -108,13 +109,13 @@ def _page(page: Path, root: Path, out: Path) -> dict[str, str]:
 
 
 def _stored(folder: Path, recording: Recording) -> Tables:
-    """Read the tables that were stored, if they are of this recording as it is now."""
+    """Read the stored tables; raise ValueError if the recording has changed since."""
     info = storage.read_json(folder / "qc.json")
-    kept = {name: recording.info[name] for name in RECORDED if name in recording.info}
-    own = {"n_volumes": recording.n_volumes, "n_runs": len(recording.runs), "recording": kept}
-    if {name: info.get(name) for name in own} != own:
+    recorded = {name: recording.info[name] for name in RECORDED if name in recording.info}
+    expected = {"n_volumes": recording.n_volumes, "n_runs": len(recording.runs), "recording": recorded}
+    if {name: info.get(name) for name in expected} != expected:
         raise ValueError(
-            f"what {folder} holds is of another recording, which has been replaced since. Look again: lmri qc STUDY."
+            f"{folder} describes another recording, which has been replaced since. Run lmri qc STUDY again."
         )
     files = {name: folder / f"{name}.tsv{'.gz' if name == 'volumes' else ''}" for name in _TEXT}
     return {name: storage.read_table(files[name], text) for name, text in _TEXT.items()}
@@ -147,7 +148,7 @@ def _laid_out(tables: Tables) -> dict[str, Any]:
     }
 
 
-def _marks(places: np.ndarray, n_volumes: int) -> list[float]:
-    """Place marks over a time course, in per cent of its width: at most 500, over all of it."""
-    columns = np.unique(500 * places // n_volumes)
+def _marks(volumes: np.ndarray, n_volumes: int) -> list[float]:
+    """Compute positions of at most 500 marks over a time course, in percent of its width."""
+    columns = np.unique(500 * volumes // n_volumes)
     return [round(float(column + 0.5) / 5, 2) for column in columns]

@@ -1,4 +1,4 @@
-"""Comparisons, evaluations and experiments."""
+"""Sections on comparisons, evaluations and experiments."""
 
 import base64
 import re
@@ -28,13 +28,13 @@ from lmri.storage.outcome import Outcome
 from lmri.storage.tolerant import ReportReader
 
 N_ROWS = 200
-"""More rows of a table are left to its file."""
+"""Maximum number of rows per table; the file has all rows."""
 
 _ID = re.compile(r'(\bid="|url\(#|xlink:href="#)')
 
 
-def apart(svg: str, prefix: str) -> str:
-    """Give the names within a figure a prefix of its own: figures of one page share them otherwise.
+def prefix_ids(svg: str, prefix: str) -> str:
+    """Prefix the ids in a figure, so that figures of one page do not share ids.
 
     Examples
     --------
@@ -45,25 +45,25 @@ def apart(svg: str, prefix: str) -> str:
 
 
 def comparisons(reader: ReportReader) -> list[dict[str, Any]]:
-    """Lay out every comparison."""
-    found = []
+    """Format every comparison."""
+    rows = []
     for entry in reader.entries["comparisons"]:
-        what = f"Comparison {entry.name!r} at {entry.site}"
-        comparison = reader.attempt(what, partial(reader.study.open, COMPARISON_CODEC, entry.name, entry.site))
+        description = f"Comparison {entry.name!r} at {entry.site}"
+        comparison = reader.attempt(description, partial(reader.study.open, COMPARISON_CODEC, entry.name, entry.site))
         if comparison is not None:
-            found.append(_comparison(entry, comparison))
-    return found
+            rows.append(_comparison(entry, comparison))
+    return rows
 
 
 def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
-    own = {
+    common = {
         "anchor": f"cmp-{entry.site}-{entry.name}",
         "name": entry.name,
         "site": entry.site,
-        "figure": apart(figures.comparison_figure(comparison), f"cmp-{entry.site}-{entry.name}-"),
+        "figure": prefix_ids(figures.comparison_figure(comparison), f"cmp-{entry.site}-{entry.name}-"),
     }
     if isinstance(comparison, Consensus):
-        return own | {
+        return common | {
             "kind": "consensus",
             "names": comparison.names,
             "n_networks": len(comparison.table),
@@ -73,7 +73,7 @@ def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
             ],
             "sets": comparison.overview.to_dict("records"),
         }
-    return own | {
+    return common | {
         "kind": "time courses" if isinstance(comparison, CourseComparison) else "maps",
         "first": comparison.first.method,
         "second": comparison.second.method,
@@ -91,22 +91,26 @@ def _comparison(entry: Entry, comparison: AnyComparison) -> dict[str, Any]:
 
 
 def evaluations(reader: ReportReader) -> list[dict[str, Any]]:
-    """Lay out every evaluation; those that an experiment of the same name shows whole say so."""
+    """Format every evaluation; `is_written_up` marks evaluations that an experiment of the same name shows in full."""
     experiments_ = reader.entries["experiments"]
-    written_up = {(one.site, one.name) for one in experiments_ if one.inputs.get("scores") == one.name}
-    found = []
+    written_up = {
+        (experiment.site, experiment.name)
+        for experiment in experiments_
+        if experiment.inputs.get("scores") == experiment.name
+    }
+    rows = []
     for entry in reader.entries["scores"]:
-        what = f"Scores {entry.name!r} at {entry.site}"
-        scores = reader.attempt(what, partial(reader.study.open, SCORES_CODEC, entry.name, entry.site))
+        description = f"Scores {entry.name!r} at {entry.site}"
+        scores = reader.attempt(description, partial(reader.study.open, SCORES_CODEC, entry.name, entry.site))
         if scores is not None:
-            of = scored_neurons(entry, experiments_)
-            found.append(_scores(entry, scores, of, (entry.site, entry.name) in written_up))
-    return found
+            neurons = scored_neurons(entry, experiments_)
+            rows.append(_scores(entry, scores, neurons, (entry.site, entry.name) in written_up))
+    return rows
 
 
 def scored_neurons(entry: Entry, experiments: Sequence[Entry]) -> str:
-    """Say which neurons scores are of: sets of networks, or regions of interest."""
-    regions = [str(one["name"]) for one in entry.parameters.get("rois", [])]
+    """Return the names of the evaluated neurons: sets of networks, or regions of interest."""
+    regions = [str(roi["name"]) for roi in entry.parameters.get("rois", [])]
     names = scored_sets(entry, experiments) or regions
     return ", ".join(names) or "other neurons"
 
@@ -126,7 +130,7 @@ def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[
         "intervention": kind,
         "what": INTERVENTIONS.get(kind, kind),
         "networks": of,
-        "figure": apart(scores_figure(scores), anchor + "-") if draws else "",
+        "figure": prefix_ids(scores_figure(scores), anchor + "-") if draws else "",
         "by_task": _by_task(scores, summary),
         "of_items": _items(summary),
         "labels": scores.label_counts().to_dict("records"),
@@ -140,29 +144,29 @@ def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[
         "n_tested": len(tested),
         "n_q": int((tested["q"] <= ALPHA).sum()),
         "n_controls": int(tested["n_controls"].max()) if len(tested) else 0,
-        "tasks": [one.name for one in scores.tasks],
+        "tasks": [task.name for task in scores.tasks],
         "n_conditions": int(lesioned["condition"].nunique()),
         "seed": scores.seed,
     }
 
 
 def _by_task(scores: Scores, summary: pd.DataFrame) -> list[tuple[str, list[dict[Any, Any]]]]:
-    """Part the rows by what was scored, and say it in words; the order stays."""
-    better = {(one.name, one.metric): "more" if one.higher_is_better else "less" for one in scores.tasks}
-    found = []
+    """Group the rows by task and metric, with a heading each; the order stays."""
+    better = {(task.name, task.metric): "higher" if task.higher_is_better else "lower" for task in scores.tasks}
+    groups = []
     for key, rows in groupby(summary.to_dict("records"), lambda row: (row["task"], row["metric"])):
         side = f", {better[key]} is better" if key in better else ""
-        found.append((f"{key[0]}: {key[1].replace('_', ' ')}{side}", list(rows)))
-    return found
+        groups.append((f"{key[0]}: {key[1].replace('_', ' ')}{side}", list(rows)))
+    return groups
 
 
 def _items(summary: pd.DataFrame) -> str:
-    few, most = (int(one) for one in (summary["n_items"].min(), summary["n_items"].max()))
+    few, most = (int(count) for count in (summary["n_items"].min(), summary["n_items"].max()))
     return plural(most, "item") if few == most else f"{few:,} to {most:,} items"
 
 
 def _n_together(tested: pd.DataFrame) -> int:
-    """Count the tests among which a single one has to stand out: q is over those of a task, metric and family."""
+    """Return the largest number of tests that share one q correction: all tests of a task, metric and family."""
     return int(tested.groupby(["task", "metric", "control_family"], dropna=False).size().max())
 
 
@@ -170,31 +174,32 @@ def _n_together(tested: pd.DataFrame) -> int:
 
 
 def experiments(reader: ReportReader) -> list[dict[str, Any]]:
-    """Lay out every experiment."""
-    found = []
+    """Format every experiment."""
+    rows = []
     for entry in reader.entries["experiments"]:
-        what = f"Experiment {entry.name!r} at {entry.site}"
-        outcome = reader.attempt(what, partial(reader.study.open, EXPERIMENT_CODEC, entry.name, entry.site))
+        description = f"Experiment {entry.name!r} at {entry.site}"
+        outcome = reader.attempt(description, partial(reader.study.open, EXPERIMENT_CODEC, entry.name, entry.site))
         if outcome is not None:
             other = _other_weights(entry, reader.entries["scores"], reader.study.model)
-            found.append(_experiment(entry, outcome, other))
-    return found
+            rows.append(_experiment(entry, outcome, other))
+    return rows
 
 
 def _other_weights(experiment: Entry, scores: Sequence[Entry], recorded: ModelInfo) -> str:
-    """Say which other weights than the recorded ones an experiment scored, if it did."""
-    for one in scores:
-        scored = one.results.get("model")
-        is_own = (one.site, one.name) == (experiment.site, experiment.inputs.get("scores"))
+    """Return a sentence on the evaluated model if its weights differ from the recorded model, else an empty string."""
+    for entry in scores:
+        scored = entry.results.get("model")
+        is_own = (entry.site, entry.name) == (experiment.site, experiment.inputs.get("scores"))
         if is_own and scored and scored["fingerprint"] != recorded.fingerprint:
             return (
-                f"Scored was {scored['id']}, whose weights ({scored['fingerprint']}) are not those that were recorded."
+                f"The evaluated model was {scored['id']}; its weights ({scored['fingerprint']}) differ from the "
+                "recorded model."
             )
     return ""
 
 
 def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str, Any]:
-    """Show an outcome: words, figures and layouts at once, its main table as well, further tables folded."""
+    """Format an outcome: text, figures, layouts and main table are shown directly, further tables are collapsed."""
     tables = [_table(stem, table) for stem, table in outcome.tables.items()]
     return {
         "anchor": f"exp-{entry.site}-{entry.name}",
@@ -204,7 +209,7 @@ def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str,
         "title": outcome.title,
         "paragraphs": [part for part in [other_weights, *outcome.text.split("\n\n")] if part.strip()],
         "parameters": [f"{key} = {value}" for key, value in entry.parameters.items() if value != ""],
-        "figures": [_figure(one) for one in outcome.figures.values()],
+        "figures": [_figure(figure) for figure in outcome.figures.values()],
         "layouts": [_table(stem, table) for stem, table in outcome.layouts.items()],
         "main": tables[0] if tables else None,
         "others": tables[1:],
@@ -213,13 +218,13 @@ def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str,
 
 
 def _figure(figure: Drawing) -> dict[str, str]:
-    # As an image: whatever a stored file may hold, a browser runs nothing in it and loads nothing for it.
+    # Embedded as an image: browsers neither run scripts in it nor load resources for it.
     address = "data:image/svg+xml;base64," + base64.b64encode(figure.svg.encode()).decode()
     return {"address": address, "caption": figure.caption}
 
 
 def _table(stem: str, table: pd.DataFrame) -> dict[str, Any]:
-    """Lay a table out for the page; columns of text are set flush left."""
+    """Format a table for the page; text columns are left-aligned."""
     text = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
     return {
         "stem": stem,

@@ -1,4 +1,4 @@
-"""Order selection and stability: how many maps, why so many, and how much of them comes back."""
+"""Order selection and stability section: number of maps, its estimation, and reproducibility of the maps."""
 
 from functools import partial
 from typing import Any
@@ -15,23 +15,23 @@ from lmri.storage.entries import Entry
 from lmri.storage.tolerant import ReportReader
 
 MEASURES = {
-    "iq": "Iq over starts",
+    "iq": "Iq over initializations",
     "iq_texts": "Iq over bootstraps of the texts",
     "split_half_r": "|r| between halves of the texts",
 }
 
 
 def stability(reader: ReportReader) -> list[dict[str, Any]]:
-    """Lay out every decomposition: its order, its starts, and what other texts give."""
-    found = []
+    """Format every decomposition: its order, convergence, and stability across initializations and texts."""
+    rows = []
     for entry in reader.entries["decompositions"]:
         if entry.parameters.get("method") == LOCALIZER:
             continue
-        what = f"Decomposition {entry.name!r} at {entry.site}"
-        maps = reader.attempt(what, partial(reader.study.open, DECOMPOSITION_CODEC, entry.name, entry.site))
+        description = f"Decomposition {entry.name!r} at {entry.site}"
+        maps = reader.attempt(description, partial(reader.study.open, DECOMPOSITION_CODEC, entry.name, entry.site))
         if maps is not None:
-            found.append(_laid_out(reader, entry, maps))
-    return found
+            rows.append(_laid_out(reader, entry, maps))
+    return rows
 
 
 def _laid_out(reader: ReportReader, entry: Entry, maps: NetworkSet) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _laid_out(reader: ReportReader, entry: Entry, maps: NetworkSet) -> dict[str,
 
 
 def _order(reader: ReportReader, entry: Entry) -> pd.DataFrame | None:
-    """Read the curves of the order's estimate, if the number of maps was estimated."""
+    """Read the eigenvalue curves of the order estimate, if the number of maps was estimated."""
     layout, subject = reader.study.layout, reader.study.subject
     path = layout.in_entry(entry.folder, subject, entry.site, entry.name, "order.tsv")
     return storage.read_table(path) if path.is_file() else None

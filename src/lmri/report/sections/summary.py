@@ -1,4 +1,4 @@
-"""The summary: what was recorded and what was found, in plain sentences and a few numbers."""
+"""Summary section: recordings and results in short sentences and a few numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,67 +11,70 @@ from lmri.storage.tolerant import ReportReader
 Section = Sequence[Mapping[str, Any]]
 
 MOST_SENTENCES = 12
-"""More sets, comparisons or evaluations than this are counted, and told where they stand."""
+"""Maximum number of sentences per section; the remaining entries are only counted."""
 
 
 def summary(reader: ReportReader, parts: Mapping[str, Section]) -> dict[str, Any]:
-    """Sum up the report.
+    """Summarize the report.
 
     Parameters
     ----------
     reader : ReportReader
         The study.
     parts : mapping of str to sequence of mapping
-        What the sections show: ``recordings, quality, sets, localizers, comparisons, evaluations, experiments``.
+        Content of the sections: ``recordings, quality, sets, localizers, comparisons, evaluations, experiments``.
 
     Returns
     -------
     dict
-        ``tiles`` (a number and what it is), ``found`` (sentences, with the anchor of what they sum up), ``missing``
-        (what was not done).
+        ``tiles`` (number and caption), ``found`` (anchor, name and sentence of each result), ``missing`` (sentences on
+        analyses that were not run).
     """
-    found = [
+    results = [
         *_of(parts["quality"], _quality, "quality"),
         *_of(parts["sets"], _networks, "sets of networks"),
         *_of(parts["comparisons"], _comparison, "comparisons"),
         *_of(parts["evaluations"], _evaluation, "evaluations"),
-        *_of(parts["experiments"], lambda one: f"{one['title']}.", "experiments"),
+        *_of(parts["experiments"], lambda experiment: f"{experiment['title']}.", "experiments"),
         *_of(parts["localizers"], _networks, "localizers"),
     ]
-    return {"tiles": _tiles(reader, parts), "found": found, "missing": _missing(reader, parts)}
+    return {"tiles": _tiles(reader, parts), "found": results, "missing": _missing(reader, parts)}
 
 
 def _of(section: Section, sentence: Any, what: str) -> list[tuple[str, str, str]]:
-    """Make a sentence of each, and one of all that are too many: anchor, name and words."""
-    found = [(one.get("anchor", "quality"), one.get("name", ""), sentence(one)) for one in section]
-    found = [one for one in found if one[2]]
-    if len(found) > MOST_SENTENCES:
-        rest = f"{len(found) - MOST_SENTENCES:,} more {what} stand below."
-        found = [*found[:MOST_SENTENCES], ("", "", rest)]
-    return found
+    """List anchor, name and sentence of each entry; entries beyond the maximum are only counted."""
+    sentences = [(entry.get("anchor", "quality"), entry.get("name", ""), sentence(entry)) for entry in section]
+    sentences = [entry for entry in sentences if entry[2]]
+    if len(sentences) > MOST_SENTENCES:
+        rest = f"{len(sentences) - MOST_SENTENCES:,} more {what} below."
+        sentences = [*sentences[:MOST_SENTENCES], ("", "", rest)]
+    return sentences
 
 
 def _tiles(reader: ReportReader, parts: Mapping[str, Section]) -> list[tuple[str, str]]:
-    """Give the numbers of the heading."""
+    """List the headline numbers with their captions."""
     recordings, sets = parts["recordings"], parts["sets"]
-    corpora = {one["corpus"]: one for one in recordings}
-    sites = {one["site"]: one for one in recordings}
+    corpora = {recording["corpus"]: recording for recording in recordings}
+    sites = {recording["site"]: recording for recording in recordings}
     tiles = [
-        (number(sum(one["n_fit"] for one in corpora.values())), "texts in the images"),
-        (number(sum(one["n_volumes"] for one in corpora.values())), _volumes(reader)),
+        (number(sum(recording["n_fit"] for recording in corpora.values())), "texts in the images"),
+        (number(sum(recording["n_volumes"] for recording in corpora.values())), _volumes(reader)),
     ]
-    tiles += [(number(one["n_neurons"]), f"neurons at {site}") for site, one in list(sites.items())[:3]]
+    tiles += [(number(recording["n_neurons"]), f"neurons at {site}") for site, recording in list(sites.items())[:3]]
     if sets:
-        n, n_empty = (sum(one[key] for one in sets) for key in ("n_networks", "n_empty"))
-        tiles.append((f"{n - n_empty:,} of {n:,}", "networks are not empty"))
-    tested = sum(one["n_tested"] for one in parts["evaluations"])
+        n, n_empty = (sum(networks[key] for networks in sets) for key in ("n_networks", "n_empty"))
+        tiles.append((f"{n - n_empty:,} of {n:,}", "networks non-empty"))
+    tested = sum(evaluation["n_tested"] for evaluation in parts["evaluations"])
     if tested:
-        able = [one for one in parts["evaluations"] if one["n_tested"] and not one["too_few"]]
-        n_able = sum(one["n_tested"] for one in able)
+        able = [
+            evaluation for evaluation in parts["evaluations"] if evaluation["n_tested"] and not evaluation["too_few"]
+        ]
+        n_able = sum(evaluation["n_tested"] for evaluation in able)
         if n_able:
-            tiles.append((f"{sum(one['n_q'] for one in able):,} of {n_able:,}", "tests have q ≤ 0.05"))
+            n_reached = sum(evaluation["n_q"] for evaluation in able)
+            tiles.append((f"{n_reached:,} of {n_able:,}", "tests with q ≤ 0.05"))
         if n_able < tested:
-            tiles.append((f"{tested - n_able:,}", "tests have too few controls for a q ≤ 0.05 of one alone"))
+            tiles.append((f"{tested - n_able:,}", "tests with too few controls for a single q ≤ 0.05"))
     return tiles
 
 
@@ -80,78 +83,81 @@ def _volumes(reader: ReportReader) -> str:
     return "volumes" if units == "volumes" else f"volumes ({units})"
 
 
-def _quality(one: Mapping[str, Any]) -> str:
-    if not one["tables"]:
+def _quality(recording: Mapping[str, Any]) -> str:
+    if not recording["tables"]:
         return ""
-    looks = [row["topic"] for row in one["findings"] if row["status"] == "look"]
-    asks = f"look at {', '.join(looks)}" if looks else "nothing asks you to look"
-    return f"Quality of {one['corpus']} at {one['site']}: {asks}."
+    looks = [row["topic"] for row in recording["findings"] if row["status"] == "look"]
+    flags = f"inspect {', '.join(looks)}" if looks else "no flags"
+    return f"Quality control, {recording['corpus']} ({recording['site']}): {flags}."
 
 
-def _networks(one: Mapping[str, Any]) -> str:
-    n, filled = one["n_networks"], one["n_networks"] - one["n_empty"]
-    start = f"{one['name']} at {one['site']}: "
-    limit = _limit(one)
-    if one["method"] == "localizer":
-        size = f"{one['median_size']:,.0f} neurons" if filled else "no neuron"
-        return f"{start}{size} of the contrast {one['parameters']['contrast']} {limit}."
-    share = one["results"].get("variance_explained_together")
+def _networks(networks: Mapping[str, Any]) -> str:
+    n, filled = networks["n_networks"], networks["n_networks"] - networks["n_empty"]
+    start = f"{networks['name']} at {networks['site']}: "
+    limit = _limit(networks)
+    if networks["method"] == "localizer":
+        size = f"{networks['median_size']:,.0f} neurons" if filled else "no neuron"
+        return f"{start}contrast {networks['parameters']['contrast']}, {size} {limit}."
+    share = networks["results"].get("variance_explained_together")
     explained = "" if share is None else f" explain{'s' if n == 1 else ''} {100 * share:.1f} % of the variance"
-    found = "none has neurons" if not filled else f"{filled} {'has' if filled == 1 else 'have'} neurons"
-    median = f", {one['median_size']:,.0f} in the median" if filled else ""
-    iq = "" if one["iq"] is None or number(one["iq"]) == "–" else f"; median Iq {one['iq']:.2f}"
-    return f"{start}{plural(n, 'map')}{explained}; {found} {limit}{median}{iq}."
+    median = f" (median {networks['median_size']:,.0f} neurons)" if filled else ""
+    iq = "" if networks["iq"] is None or number(networks["iq"]) == "–" else f"; median Iq {networks['iq']:.2f}"
+    return f"{start}{plural(n, 'map')}{explained}; {filled} of {plural(n, 'network')} non-empty{median} {limit}{iq}."
 
 
-def _limit(one: Mapping[str, Any]) -> str:
-    """Say beyond or at which threshold neurons were found."""
-    at, limit = one["limit"]
-    side = " on either side" if one["threshold"] in ("z", "robust_z") else ""
-    return f"{'beyond' if at == 'by' else at} {limit}{side}"
+def _limit(networks: Mapping[str, Any]) -> str:
+    """Describe the threshold of a set of networks."""
+    statistic = {"z": "|z|", "z_positive": "z", "robust_z": "robust |z|"}.get(networks["threshold"])
+    if statistic and networks["cutoff"] is not None:
+        return f"at {statistic} > {networks['cutoff']:g}"
+    at, limit = networks["limit"]
+    return f"{'thresholded by' if at == 'by' else at} {limit}"
 
 
-def _comparison(one: Mapping[str, Any]) -> str:
-    if one["kind"] == "consensus":
+def _comparison(comparison: Mapping[str, Any]) -> str:
+    if comparison["kind"] == "consensus":
         return (
-            f"{', '.join(one['names'])} at {one['site']}: {plural(one['n_networks'], 'network')} found by two or more, "
-            f"{one['n_found_by_all']} by all."
+            f"{', '.join(comparison['names'])} at {comparison['site']}: {plural(comparison['n_networks'], 'network')} "
+            f"found by two or more, {comparison['n_found_by_all']} by all."
         )
-    at = f" at {one['site']}" if one["kind"] == "maps" else ""
+    at = f" at {comparison['site']}" if comparison["kind"] == "maps" else ""
     return (
-        f"{one['first']} and {one['second']}{at}: {one['n_above']} of {len(one['rows'])} matched pairs exceed their "
-        f"null; mean |r| {number(one['mean_r'], 2)}, null {number(one['null_95'], 2)} at most in 95 %."
+        f"{comparison['first']} and {comparison['second']}{at}: "
+        f"{comparison['n_above']} of {len(comparison['rows'])} matched pairs exceed their null; "
+        f"mean |r| = {number(comparison['mean_r'], 2)} (null, 95th percentile: {number(comparison['null_95'], 2)})."
     )
 
 
-def _evaluation(one: Mapping[str, Any]) -> str:
-    what = INTERVENTIONS.get(one["intervention"], one["intervention"])
-    start = f"{one['name']} at {one['site']}: {what} of {one['networks']}, "
-    conditions = plural(one["n_conditions"], "condition")
-    if not one["n_tested"]:
+def _evaluation(evaluation: Mapping[str, Any]) -> str:
+    action = INTERVENTIONS.get(evaluation["intervention"], evaluation["intervention"])
+    start = f"{evaluation['name']} at {evaluation['site']}: {action} of {evaluation['networks']}, "
+    conditions = plural(evaluation["n_conditions"], "condition")
+    if not evaluation["n_tested"]:
         return f"{start}{conditions}, without matched controls."
-    if one["floor_too_high"]:
+    if evaluation["floor_too_high"]:
         return (
-            f"{start}{conditions}; with {plural(one['n_controls'], 'control')} nothing can be significant "
-            f"(the smallest possible p is {number(one['p_floor'])})."
+            f"{start}{conditions}; with {plural(evaluation['n_controls'], 'control')} no test can be significant "
+            f"(the smallest possible p is {number(evaluation['p_floor'])})."
         )
-    if one["too_few"]:
+    reached = f"{evaluation['n_q']} of {evaluation['n_tested']} tests reached q ≤ 0.05"
+    if evaluation["too_few"]:
         return (
-            f"{start}{conditions}; {one['n_q']} of {one['n_tested']} tests have q ≤ 0.05, which with so few controls "
-            f"no single one could have (that takes {number(one['controls_needed'])})."
+            f"{start}{conditions}; {reached}. With this number of controls a single test cannot; at least "
+            f"{number(evaluation['controls_needed'])} are needed."
         )
-    return f"{start}{conditions}; {one['n_q']} of {one['n_tested']} tests beside matched controls have q ≤ 0.05."
+    return f"{start}{conditions}; {reached} relative to matched controls."
 
 
 def _missing(reader: ReportReader, parts: Mapping[str, Section]) -> list[str]:
-    """Say what a reader could miss, and how it is made."""
-    found = []
+    """List the analyses that were not run, each with the command that runs it."""
+    sentences = []
     if reader.unfinished:
         names = ", ".join(reader.unfinished)
-        found.append(f"A recording was begun and is not finished ({names}): it is in no part of this report.")
+        sentences.append(f"Unfinished recordings are not included in this report: {names}.")
     steps = {
-        "recordings": "Nothing is recorded: lmri record MODEL TEXTS --out STUDY.",
+        "recordings": "There are no recordings: lmri record MODEL TEXTS --out STUDY.",
         "sets": "There are no networks: lmri decompose STUDY.",
-        "comparisons": "No methods were compared: lmri compare STUDY FIRST SECOND.",
-        "evaluations": "Nothing was lesioned, so nothing is known of what networks do: lmri lesion STUDY.",
+        "comparisons": "Methods were not compared: lmri compare STUDY FIRST SECOND.",
+        "evaluations": "No network was lesioned, so the function of the networks is unknown: lmri lesion STUDY.",
     }
-    return found + [words for part, words in steps.items() if not parts[part]]
+    return sentences + [words for part, words in steps.items() if not parts[part]]

@@ -1,11 +1,11 @@
 "use strict";
-// What the page gains where scripts run: sorting, keys, a navigation that follows, and the text under a time course.
-// Words of a study enter the page by textContent alone.
+// Interactive functions of the page: sorting, keys, synchronized navigation, and the text under a time course.
+// Text of a study is inserted only by textContent.
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const data = JSON.parse(document.getElementById("data").textContent);
 
-  // -- tables that sort ----------------------------------------------------------------------------------------------
+  // -- sortable tables -----------------------------------------------------------------------------------------------
 
   const collator = new Intl.Collator("en", { numeric: true });
   const value = (cell) => {
@@ -14,7 +14,7 @@
     return { number, text: cell.dataset.v === undefined ? cell.textContent.trim() : "", known: text !== "–" && text !== "nan" };
   };
   const compare = (a, b, sign) => {
-    if (a.known !== b.known) return a.known ? -1 : 1; // what is missing comes last either way
+    if (a.known !== b.known) return a.known ? -1 : 1; // missing values are last in both directions
     if (!Number.isNaN(a.number) && !Number.isNaN(b.number)) return sign * (a.number - b.number);
     return sign * collator.compare(a.text, b.text);
   };
@@ -27,17 +27,17 @@
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
-        // Numbers from the largest first, words from the first letter.
+        // Numbers are sorted in descending order first, text in ascending order.
         const first = head.classList.contains("t") ? "ascending" : "descending";
         const other = first === "ascending" ? "descending" : "ascending";
         const order = head.getAttribute("aria-sort") === first ? other : first;
-        heads.forEach((one) => one.removeAttribute("aria-sort"));
+        heads.forEach((head) => head.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", order);
         const sign = order === "ascending" ? 1 : -1;
         const body = table.tBodies[0];
         const rows = [...body.rows].map((row) => [value(row.cells[column]), row]);
         rows.sort((a, b) => compare(a[0], b[0], sign));
-        body.append(...rows.map((one) => one[1]));
+        body.append(...rows.map((entry) => entry[1]));
       });
     });
   }
@@ -47,43 +47,43 @@
   const networks = all("details.network");
   let current = -1;
   const show = (number, focus) => {
-    const own = networks[number];
-    if (!own) return;
+    const network = networks[number];
+    if (!network) return;
     if (current >= 0 && current !== number) networks[current].open = false;
     current = number;
-    own.open = true;
+    network.open = true;
     for (const link of all(".chips a")) {
-      if (link.hash === "#" + own.id) link.setAttribute("aria-current", "true");
+      if (link.hash === "#" + network.id) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     }
     if (focus) {
-      own.querySelector("summary").focus({ preventScroll: true });
-      own.scrollIntoView({ block: "start" });
-      history.replaceState(null, "", "#" + own.id);
+      network.querySelector("summary").focus({ preventScroll: true });
+      network.scrollIntoView({ block: "start" });
+      history.replaceState(null, "", "#" + network.id);
     }
   };
   const opened = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const own = target?.closest("details");
-    if (!own) return;
-    const number = networks.indexOf(own);
+    const network = target?.closest("details");
+    if (!network) return;
+    const number = networks.indexOf(network);
     if (number >= 0) show(number, false);
-    own.open = true;
+    network.open = true;
     target.scrollIntoView({ block: "start" });
   };
   window.addEventListener("hashchange", opened);
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href^='#']");
-    if (link && link.hash === location.hash) setTimeout(opened); // no change of the address, but asked for again
+    if (link && link.hash === location.hash) setTimeout(opened); // the same address was clicked again
   });
-  networks.forEach((own, number) => own.querySelector("summary").addEventListener("click", () => { current = number; }));
-  // Where a reader has scrolled to decides which network is the next.
+  networks.forEach((network, number) => network.querySelector("summary").addEventListener("click", () => { current = number; }));
+  // The next network depends on the scroll position.
   const nearest = () => {
     if (current >= 0 && networks[current].open) {
       const box = networks[current].getBoundingClientRect();
       if (box.bottom > 0 && box.top < innerHeight) return current;
     }
-    const below = networks.findIndex((own) => own.getBoundingClientRect().bottom > 60);
+    const below = networks.findIndex((network) => network.getBoundingClientRect().bottom > 60);
     if (below < 0) return networks.length;
     return networks[below].getBoundingClientRect().top < 100 ? below : below - 0.5;
   };
@@ -97,25 +97,25 @@
     const to = step > 0 ? Math.floor(from + 1) : Math.ceil(from - 1);
     show(Math.min(Math.max(to, 0), networks.length - 1), true);
   });
-  for (const one of all(".keys, .live")) one.hidden = false;
+  for (const element of all(".keys, .live")) element.hidden = false;
 
-  // -- the navigation follows ----------------------------------------------------------------------------------------
+  // -- synchronized navigation ---------------------------------------------------------------------------------------
 
   const links = new Map(all("nav li > a").map((link) => [link.hash.slice(1), link]));
-  const sections = all("main section").filter((own) => links.has(own.id));
+  const sections = all("main section").filter((section) => links.has(section.id));
   const nav = document.querySelector(".nav");
   let shown = null;
   const follow = () => {
-    const passed = sections.filter((own) => own.getBoundingClientRect().top <= innerHeight * 0.3);
+    const passed = sections.filter((section) => section.getBoundingClientRect().top <= innerHeight * 0.3);
     const end = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
-    const own = end ? sections.at(-1) : passed.at(-1) ?? sections[0];
-    if (!own || own === shown) return;
-    shown = own;
+    const section = end ? sections.at(-1) : passed.at(-1) ?? sections[0];
+    if (!section || section === shown) return;
+    shown = section;
     for (const link of links.values()) {
       link.removeAttribute("aria-current");
       link.parentElement.classList.remove("current");
     }
-    const link = links.get(own.id);
+    const link = links.get(section.id);
     link.setAttribute("aria-current", "true");
     link.parentElement.classList.add("current");
     const top = link.offsetTop - nav.clientHeight / 3;
@@ -161,7 +161,7 @@
 
     scaled(byte) { return this.low + (byte / 255) * (this.high - this.low); }
 
-    // The value at a volume; where the page carries ranges, the end of the range that is further from 0.
+    // The value at a volume; if the page contains ranges, the end of the range that is further from 0.
     at(volume) {
       const bin = Math.floor(volume / this.about.step);
       const low = this.scaled(this.bytes[bin]);
@@ -170,7 +170,7 @@
       return Math.abs(low) > Math.abs(high) ? low : high;
     }
 
-    // Of the volumes under one pixel the one that is furthest from 0, so that peaks can be pointed at.
+    // The volume furthest from 0 of all volumes under one pixel, so that peaks can be selected.
     extreme(first, last) {
       let best = first;
       for (let volume = first; volume < last; volume += this.about.step) {
@@ -206,31 +206,31 @@
       let within = place, index = 0;
       while (within >= this.about.runs[index][2]) within -= this.about.runs[index++][2];
       const [corpus, run, length] = this.about.runs[index];
-      const own = data.tokens[corpus]?.[run - 1];
+      const runText = data.tokens[corpus]?.[run - 1];
       const amount = this.at(place).toFixed(1).replace("-", "−");
       const where = `${corpus}, run ${run}, volume ${within}`;
       const what = this.about.step > 1 ? `${amount} sd at most in ${this.about.step} ${this.about.units}` : `${amount} sd`;
       this.cursor.hidden = false;
       this.cursor.style.left = `${((place + 0.5) / this.n) * 100}%`;
       this.plot.setAttribute("aria-valuenow", String(place));
-      const token = own ? own.tokens[within] : "";
-      this.plot.setAttribute("aria-valuetext", `${own ? `“${token.trim()}”, ` : ""}${what}, ${where}`);
+      const token = runText ? runText.tokens[within] : "";
+      this.plot.setAttribute("aria-valuetext", `${runText ? `“${token.trim()}”, ` : ""}${what}, ${where}`);
       this.reading.hidden = false;
       const head = document.createElement("div");
       head.className = "at";
       head.textContent = `${what} · ${where}`;
       this.reading.replaceChildren(head);
-      if (own) this.reading.append(this.text(own, place - within, within, length));
+      if (runText) this.reading.append(this.text(runText, place - within, within, length));
     }
 
-    text(own, start, within, length) {
+    text(runText, start, within, length) {
       const line = document.createElement("p");
       line.className = "text";
-      const starts = new Set(own.starts);
+      const starts = new Set(runText.starts);
       const most = Math.max(Math.abs(this.low), Math.abs(this.high));
       for (let at = Math.max(0, within - NEAR); at < Math.min(length, within + NEAR + 1); at += 1) {
         const span = document.createElement("span");
-        span.textContent = own.tokens[at];
+        span.textContent = runText.tokens[at];
         if (this.about.step === 1) {
           const amount = this.at(start + at);
           const colour = amount > 0 ? "204,56,33" : "33,102,189";
@@ -243,11 +243,11 @@
       return line;
     }
   }
-  // A course is unpacked when its network is first opened: of hundreds most never are.
+  // A time course is unpacked when its network is first opened, because most networks are never opened.
   const unpack = (within) => all(".plot.time:not([role])", within).forEach((plot) => new Course(plot));
-  for (const own of networks) {
-    if (own.open) unpack(own);
-    own.addEventListener("toggle", () => { if (own.open) unpack(own); });
+  for (const network of networks) {
+    if (network.open) unpack(network);
+    network.addEventListener("toggle", () => { if (network.open) unpack(network); });
   }
 
   // -- copying and printing ------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@
         await navigator.clipboard.writeText(text.textContent);
         done = true;
       } catch {
-        done = document.execCommand("copy"); // where pages from disk have no clipboard
+        done = document.execCommand("copy"); // pages from disk may have no clipboard
       }
       button.textContent = done ? "Copied" : "Selected: press Ctrl+C";
     });
@@ -273,9 +273,9 @@
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = all("details:not([open])");
-    closed.forEach((own) => { own.open = true; });
+    closed.forEach((details) => { details.open = true; });
   });
-  addEventListener("afterprint", () => closed.forEach((own) => { own.open = false; }));
+  addEventListener("afterprint", () => closed.forEach((details) => { details.open = false; }));
 
   follow();
   if (location.hash) opened();

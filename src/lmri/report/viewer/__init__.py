@@ -1,7 +1,8 @@
-"""The viewer: a local page on which a study is looked at, and what serves it. Nothing here loads a model.
+"""Viewer: a local web page for exploring a study, and its server. No model is loaded.
 
-`server` speaks HTTP, `guard` decides who may ask, `api` says what is answered at which address, `reader` reads the
-study piece by piece, `words` finds tokens in their text, and `page/` is what the browser runs.
+`server` handles HTTP, `guard` authorizes requests, `api` and `results_api` answer them, `query` validates their
+parameters, `cached_reader` reads the study piece by piece, `top_tokens` finds tokens in their text, and `page/` runs in
+the browser.
 """
 
 import lazy_loader as _lazy

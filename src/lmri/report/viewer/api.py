@@ -1,4 +1,4 @@
-"""What is answered at which address, as plain data or as the bytes of an image; every number is one of the study's."""
+"""API of the viewer: each address returns data or the bytes of an image; all numbers are read from the study."""
 
 import importlib.metadata
 import math
@@ -13,10 +13,10 @@ from lmri import storage
 from lmri.networks import LOCALIZER
 from lmri.networks import rois as regions
 from lmri.networks.thresholds import value_name
-from lmri.report.viewer import images, words
-from lmri.report.viewer.asking import Answer, Query, network_of, networks_of, recording_of, run_of, set_of, space_of
+from lmri.report.viewer import images, top_tokens
 from lmri.report.viewer.cached_reader import CachedReader, source_of
-from lmri.report.viewer.outcomes import is_of_maps, matches, roi_img, rois, scores
+from lmri.report.viewer.query import Answer, Query, network_of, networks_of, recording_of, run_of, set_of, space_of
+from lmri.report.viewer.results_api import is_of_maps, matches, roi_img, rois, scores
 from lmri.space import NeuronSpace
 from lmri.storage.entries import Entry
 from lmri.storage.recording import Recording, volume_unit
@@ -24,7 +24,7 @@ from lmri.storage.tolerant import Inventory
 
 
 def plain(content: Any) -> Any:
-    """Make data ready for strict JSON: numbers of numpy become numbers, and what is not finite becomes null."""
+    """Convert data for strict JSON: NumPy numbers become Python numbers, and non-finite numbers become None."""
     if isinstance(content, dict):
         return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, np.ndarray):
@@ -42,25 +42,25 @@ def plain(content: Any) -> Any:
 
 
 def study(reader: CachedReader, query: Query) -> dict[str, Any]:
-    """Say what is in the study."""
-    found = reader.contents(now=True)  # the page compares it with what it shows
+    """Return an overview of the study."""
+    inventory = reader.contents(now=True)  # the page compares it with its own state
     rois = regions.stored(reader.layout)
-    problems = [*found.problems, *(one.problem for one in rois if one.problem)]
+    problems = [*inventory.problems, *(roi.problem for roi in rois if roi.problem)]
     return {
         "name": reader.layout.root.resolve().name,
         "folder": shlex.quote(str(reader.layout.root)),
         "root": str(reader.layout.root.resolve()),
-        "state": reader.state(found),
+        "state": reader.state(inventory),
         "model": reader.study.model.id,
         "fingerprint": reader.study.model.fingerprint,
         "version": importlib.metadata.version("lmri"),
         "problems": problems,
-        "sites": [_site(found, site) for site in sorted(found.spaces)],
+        "sites": [_site(inventory, site) for site in sorted(inventory.spaces)],
     }
 
 
-def _site(found: Inventory, site: str) -> dict[str, Any]:
-    space = found.spaces[site]
+def _site(inventory: Inventory, site: str) -> dict[str, Any]:
+    space = inventory.spaces[site]
     return {
         "site": site,
         "geometry": storage.digest(space.to_dict()),
@@ -73,20 +73,24 @@ def _site(found: Inventory, site: str) -> dict[str, Any]:
                 "runs": [run.n_volumes for run in recording.runs],
                 "unit": volume_unit([recording])[0],
             }
-            for (at, corpus), recording in found.recordings.items()
-            if at == site
+            for (entry_site, corpus), recording in inventory.recordings.items()
+            if entry_site == site
         ],
-        "sets": [_stored_set(found, entry) for (at, _), entry in found.entries["networks"].items() if at == site],
+        "sets": [
+            _stored_set(inventory, entry)
+            for (entry_site, _), entry in inventory.entries["networks"].items()
+            if entry_site == site
+        ],
         "comparisons": [
             {"name": entry.name, "first": entry.inputs["first"], "second": entry.inputs["second"]}
-            for (at, _), entry in found.entries["comparisons"].items()
-            if at == site and is_of_maps(entry)
+            for (entry_site, _), entry in inventory.entries["comparisons"].items()
+            if entry_site == site and is_of_maps(entry)
         ],
     }
 
 
-def _stored_set(found: Inventory, entry: Entry) -> dict[str, Any]:
-    source = source_of(found, entry)
+def _stored_set(inventory: Inventory, entry: Entry) -> dict[str, Any]:
+    source = source_of(inventory, entry)
     return {
         "name": entry.name,
         "decomposition": source.name,
@@ -101,7 +105,7 @@ def _stored_set(found: Inventory, entry: Entry) -> dict[str, Any]:
 
 
 def threshold_of(entry: Entry) -> str:
-    """Name the threshold of a set as the command line does, such as ``"z:3"``."""
+    """Return the threshold of a set as on the command line, such as ``"z:3"``."""
     parameters = entry.parameters
     method = str(parameters.get("method", "unknown"))
     try:
@@ -117,16 +121,16 @@ def threshold_of(entry: Entry) -> str:
 
 def networks(reader: CachedReader, query: Query) -> dict[str, Any]:
     """List the networks of a set with their metrics."""
-    entry, found = networks_of(reader, reader.contents(), query)
-    profiles = found.space.count_per_layer(found.members)
-    largest = np.abs(found.strength).max(axis=1, initial=0)
+    entry, network_set = networks_of(reader, reader.contents(), query)
+    profiles = network_set.space.count_per_layer(network_set.members)
+    largest = np.abs(network_set.strength).max(axis=1, initial=0)
     parameters = entry.parameters
     rejected = parameters.get("rejected", [])
     rows = [
-        {"label": "", "variance": None, "iq": None, **_numbers(row), "max": one, "profile": profile}
+        {"label": "", "variance": None, "iq": None, **_numbers(row), "max": peak, "profile": profile}
         | {"rejected": number in rejected}
-        for number, (row, one, profile) in enumerate(
-            zip(found.table.to_dict("records"), largest, profiles, strict=True)
+        for number, (row, peak, profile) in enumerate(
+            zip(network_set.table.to_dict("records"), largest, profiles, strict=True)
         )
     ]
     return {
@@ -143,137 +147,148 @@ def _numbers(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _map_values(
-    reader: CachedReader, found: Inventory, query: Query, members: bool
+    reader: CachedReader, inventory: Inventory, query: Query, members: bool
 ) -> tuple[NeuronSpace, np.ndarray, str]:
-    _, one, number = network_of(reader, found, query)
-    strength = one[number].strength
-    return one.space, np.where(one.members[number], strength, 0) if members else strength, one.stat
+    _, network_set, number = network_of(reader, inventory, query)
+    strength = network_set[number].strength
+    return (
+        network_set.space,
+        np.where(network_set.members[number], strength, 0) if members else strength,
+        network_set.stat,
+    )
 
 
 def map_img(reader: CachedReader, query: Query) -> bytes:
-    """Give the map of a network, unthresholded: z, or t of a localizer."""
+    """Return the unthresholded map of a network: z, or t of a localizer."""
     space, values, stat = _map_values(reader, reader.contents(), query, members=False)
     return images.packed(space.to_img(values, stat))
 
 
 def members_img(reader: CachedReader, query: Query) -> bytes:
-    """Give the map of a network's members, 0 elsewhere: z, or t of a localizer."""
+    """Return the map of a network, z or t of a localizer, with 0 for neurons that are not members."""
     space, values, stat = _map_values(reader, reader.contents(), query, members=True)
     return images.packed(space.to_img(values, stat))
 
 
 def course(reader: CachedReader, query: Query) -> dict[str, Any]:
-    """Give the time course of a network in one run, in standard deviations of its whole time course."""
-    found = reader.contents()
-    entry, own, number = network_of(reader, found, query)
-    recording = recording_of(found, query)
-    corpora = source_of(found, entry).inputs["corpora"]
+    """Return the time course of a network in one run, in standard deviations of its time course over all runs."""
+    inventory = reader.contents()
+    entry, network_set, number = network_of(reader, inventory, query)
+    recording = recording_of(inventory, query)
+    corpora = source_of(inventory, entry).inputs["corpora"]
     if recording.corpus not in corpora:
         raise HTTPException(
-            404, f"{recording.corpus!r} was not decomposed for {entry.name!r}, which was found in {', '.join(corpora)}."
+            404,
+            f"{entry.name!r} was computed from {', '.join(corpora)}, not from {recording.corpus!r}.",
         )
-    run = words.Run(recording.corpus, run_of(recording, query))
-    return {"values": reader.courses(found, entry)[run][:, number], "unit": "sd", "network": own.names[number]}
+    run = top_tokens.Run(recording.corpus, run_of(recording, query))
+    return {
+        "values": reader.courses(inventory, entry)[run][:, number],
+        "unit": "sd",
+        "network": network_set.names[number],
+    }
 
 
 def tops(reader: CachedReader, query: Query) -> dict[str, list[dict[str, Any]]]:
-    """Give the tokens at which the time course of a network is highest, and lowest, over all runs, in their text."""
-    found = reader.contents()
-    entry, own, number = network_of(reader, found, query)
-    courses = [(run, values[:, number]) for run, values in reader.courses(found, entry).items()]
-    return words.tops(courses, reader.around(found, own.space.site))
+    """Return the tokens with the highest and lowest values of a network's time course, with their context."""
+    inventory = reader.contents()
+    entry, network_set, number = network_of(reader, inventory, query)
+    courses = [(run, values[:, number]) for run, values in reader.courses(inventory, entry).items()]
+    return top_tokens.tops(courses, reader.around(inventory, network_set.space.site))
 
 
 # -- recordings -------------------------------------------------------------------------------------------------------
 
 
 def mask_img(reader: CachedReader, query: Query) -> bytes:
-    """Give the mask: which voxels hold a neuron."""
+    """Return the mask of voxels that contain a neuron."""
     return images.packed(space_of(reader.contents(), query).mask_img)
 
 
 def mean_img(reader: CachedReader, query: Query) -> bytes:
-    """Give the mean of every neuron over all runs of a corpus."""
+    """Return the mean of every neuron over all runs of a corpus."""
     recording = recording_of(reader.contents(), query)
     return images.packed(recording.space.to_img(reader.mean(recording)))
 
 
-def _volume_values(found: Inventory, query: Query) -> tuple[NeuronSpace, np.ndarray]:
-    recording = recording_of(found, query)
+def _volume_values(inventory: Inventory, query: Query) -> tuple[NeuronSpace, np.ndarray]:
+    recording = recording_of(inventory, query)
     run = recording.runs[run_of(recording, query) - 1]
     volume = query.number("volume", 0, run.n_volumes - 1)
     return recording.space, images.values_of(recording.space, run.img, volume)
 
 
 def volume_img(reader: CachedReader, query: Query) -> bytes:
-    """Give one volume of a run."""
+    """Return one volume of a run."""
     space, values = _volume_values(reader.contents(), query)
     return bytes(space.to_img(values).to_bytes())
 
 
 def slices(reader: CachedReader, query: Query) -> dict[str, Any]:
-    """Give the numbers of an image, slice by slice."""
-    kind, found = query.text("kind"), reader.contents()
+    """Return the values of an image by slice."""
+    kind, inventory = query.text("kind"), reader.contents()
     if kind in ("map", "members"):
-        space, values, _ = _map_values(reader, found, query, kind == "members")
+        space, values, _ = _map_values(reader, inventory, query, kind == "members")
     elif kind == "mean":
-        recording = recording_of(found, query)
+        recording = recording_of(inventory, query)
         space, values = recording.space, reader.mean(recording)
     elif kind == "volume":
-        space, values = _volume_values(found, query)
+        space, values = _volume_values(inventory, query)
     else:
         raise HTTPException(400, f"kind is {kind!r}; accepted are map, members, mean and volume.")
     return {"shape": list(space.shape), "values": images.slices(space, np.asarray(values, dtype=np.float32))}
 
 
 def tokens(reader: CachedReader, query: Query) -> dict[str, Any]:
-    """Give the token of every volume of a run, and where texts begin."""
+    """Return the token of every volume of a run, and the first volume of each text."""
     recording = recording_of(reader.contents(), query)
     events = reader.events(recording, run_of(recording, query))
-    text_ids, starts = words.text_starts(list(events["text_id"]))
+    text_ids, starts = top_tokens.text_starts(list(events["text_id"]))
     return {"tokens": list(events["token"]), "text_ids": text_ids, "text_starts": starts}
 
 
 def neuron(reader: CachedReader, query: Query) -> dict[str, Any]:
-    """Give the time course of one neuron in one run; mean, sd and top tokens are over all runs of the corpus.
+    """Return the time course of one neuron in one run; mean, sd and top tokens are over all runs of the corpus.
 
-    ``baseline`` is what its course is to be scaled by: if a set is named, over the corpora that the courses of its
-    networks are scaled by.
+    ``baseline`` has the mean and sd for scaling the time course: if a set is named, over the same corpora as the time
+    courses of its networks.
     """
-    found = reader.contents()
-    recording = recording_of(found, query)
+    inventory = reader.contents()
+    recording = recording_of(inventory, query)
     space, number = recording.space, run_of(recording, query)
     layer = query.number("layer", 0, space.n_layers - 1)
-    place = query.number("neuron", 0, space.widths[layer] - 1)
+    neuron_number = query.number("neuron", 0, space.widths[layer] - 1)
 
     def read(recording: Recording) -> list[np.ndarray]:
-        return [images.course_of(space, run.img, layer, place, run.n_volumes) for run in recording.runs]
+        return [images.course_of(space, run.img, layer, neuron_number, run.n_volumes) for run in recording.runs]
 
     values = read(recording)
-    courses = [(words.Run(recording.corpus, one), own) for one, own in enumerate(values, start=1)]
+    courses = [
+        (top_tokens.Run(recording.corpus, run_number), course) for run_number, course in enumerate(values, start=1)
+    ]
     stacked = np.concatenate(values).astype(np.float64)
-    corpora = _scaled_by(found, query, recording)
-    others = [read(found.recordings[space.site, corpus]) for corpus in corpora if corpus != recording.corpus]
-    base = np.concatenate([stacked, *(own for runs in others for own in runs)])
+    corpora = _scaled_by(inventory, query, recording)
+    others = [read(inventory.recordings[space.site, corpus]) for corpus in corpora if corpus != recording.corpus]
+    base = np.concatenate([stacked, *(course for runs in others for course in runs)])
     return {
         "layer": layer,
         "layer_name": space.layers[layer].name,
-        "neuron": place,
+        "neuron": neuron_number,
         "values": courses[number - 1][1],
         "mean": stacked.mean(),
         "sd": stacked.std(),
         "baseline": {"corpora": corpora, "mean": base.mean(), "sd": base.std()},
-        **words.tops(courses, reader.around(found, space.site)),
+        **top_tokens.tops(courses, reader.around(inventory, space.site)),
     }
 
 
-def _scaled_by(found: Inventory, query: Query, recording: Recording) -> list[str]:
-    """List the corpora that time courses are scaled by; the one shown alone, where the set has no course there."""
+def _scaled_by(inventory: Inventory, query: Query, recording: Recording) -> list[str]:
+    """List the corpora that scale the time courses; only the corpus shown, if the set has no time course in it."""
     if not query.has("set"):
         return [recording.corpus]
-    corpora = list(source_of(found, set_of(found, query)).inputs["corpora"])
-    whole = all((recording.space.site, corpus) in found.recordings for corpus in corpora)
-    return corpora if recording.corpus in corpora and whole else [recording.corpus]
+    corpora = list(source_of(inventory, set_of(inventory, query)).inputs["corpora"])
+    complete = all((recording.space.site, corpus) in inventory.recordings for corpus in corpora)
+    return corpora if recording.corpus in corpora and complete else [recording.corpus]
 
 
 ANSWERS: dict[str, Answer] = {
@@ -294,4 +309,4 @@ ANSWERS: dict[str, Answer] = {
     "rois": rois,
     "roi.nii.gz": roi_img,
 }
-"""By the address below ``/api/``."""
+"""Functions by address below ``/api/``."""

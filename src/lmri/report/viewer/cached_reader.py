@@ -1,4 +1,4 @@
-"""What a study holds, read piece by piece: what cannot be read is named, and keeps nothing else from being shown."""
+"""Cached reader of a study, piece by piece: unreadable parts are listed as problems, and the rest is shown."""
 
 import io
 import threading
@@ -16,7 +16,7 @@ from lmri.lesions.codecs import CODECS
 from lmri.networks import NetworkSet
 from lmri.networks.stored import DECOMPOSITIONS, DecompositionInputs, NetworksInputs, labelled, read_networks
 from lmri.networks.time_courses import RunText, scaled
-from lmri.report.viewer import words
+from lmri.report.viewer import top_tokens
 from lmri.report.viewer.kept import Kept, stamp
 from lmri.space import NeuronSpace
 from lmri.storage.bids import TEXT_COLUMNS
@@ -26,18 +26,18 @@ from lmri.storage.store import Store
 from lmri.storage.tolerant import Inventory, Read, StudyReader
 
 FRESH = 1.0
-"""Seconds: one click asks for half a dozen things, and to look what there is touches every file of the study."""
+"""Lifetime of the inventory in seconds: one click sends about six requests, and an inventory accesses every file."""
 
 
 class CachedReader(StudyReader):
-    """A study that is looked at while it may change.
+    """Reader of a study that may change while it is viewed.
 
     Parameters
     ----------
     root : str or Path
         Folder of the study.
     fresh : float, default 1
-        Seconds for which the list of contents is remembered. Inventory are read anew as soon as their files change.
+        Seconds for which the inventory is cached. Contents are read again as soon as their files change.
 
     Raises
     ------
@@ -52,42 +52,43 @@ class CachedReader(StudyReader):
         self._root = self.layout.root.resolve()
         self._small, self._large, self._sets = Kept(5000), Kept(64), Kept(4)
 
-    # -- what there is ------------------------------------------------------------------------------------------------
+    # -- inventory ----------------------------------------------------------------------------------------------------
 
     def contents(self, now: bool = False) -> Inventory:
-        """Return the list of contents or, with `now`, look at this moment."""
-        with self._looking:  # who asks meanwhile waits for the same look
+        """Return the inventory, from the cache or, with `now`, updated."""
+        with self._looking:  # concurrent requests wait for the same inventory
             if now or monotonic() - self._seen[0] >= self.fresh:
-                found = self.look()
-                self._seen = monotonic(), found
+                inventory = self.look()
+                self._seen = monotonic(), inventory
             return self._seen[1]
 
     def look(self) -> Inventory:
-        """List the contents of the study, and unfinished recordings among the problems."""
-        found = super().look()
+        """Take the inventory of the study; unfinished recordings are listed as problems."""
+        inventory = super().look()
         for path in self.study.unfinished():
-            found.problems.append(
-                f"{path.name} is a recording that is being made, or was interrupted: lmri record --resume goes on."
+            inventory.problems.append(
+                f"{path.name} is a recording in progress, or was interrupted. Continue it with lmri record --resume."
             )
-        return found
+        return inventory
 
-    def state(self, found: Inventory) -> str:
-        """Hash which recordings, entries and labels there are, and when each was written."""
-        files = [self.layout.recording(*key) for key in found.recordings]
-        files += [entry.folder / "entry.json" for entries in found.entries.values() for entry in entries.values()]
+    def state(self, inventory: Inventory) -> str:
+        """Hash the recordings, entries and labels, with the state of their files."""
+        files = [self.layout.recording(*key) for key in inventory.recordings]
+        files += [entry.folder / "entry.json" for entries in inventory.entries.values() for entry in entries.values()]
         files.append(self.layout.network_labels)
         return storage.digest([[self.layout.relative(path), stamp(path)] for path in files])
 
     def inside(self, path: Path) -> Path:
-        """Return `path` if it lies in the study, where links lead to as well, else raise `StudyError`."""
+        """Return `path` if it is in the study after resolving links, else raise `StudyError`."""
         if not path.resolve().is_relative_to(self._root):
             raise StudyError(
-                f"{path} leads out of the study, and the viewer reads nothing there. Put the file itself in its place."
+                f"{path} links to a file outside the study, which the viewer does not read. Replace the link with the "
+                "file."
             )
         return path
 
     def remember(self, key: Hashable, files: Iterable[Path], read: Callable[[], Read]) -> Read:
-        """Read something anew only when its files have changed."""
+        """Return a cached value, which is read again only if its files have changed."""
         return self._small.get(key, files, read)
 
     def read_recording(self, path: Path) -> Recording:
@@ -103,16 +104,16 @@ class CachedReader(StudyReader):
     # -- opening one thing --------------------------------------------------------------------------------------------
 
     def _file(self, entry: Entry) -> File:
-        made = self.study.file_of(entry)
-        return lambda suffix: self.inside(made(suffix))
+        path_of = self.study.file_of(entry)
+        return lambda suffix: self.inside(path_of(suffix))
 
-    def networks(self, found: Inventory, entry: Entry) -> NetworkSet:
-        """Open a set of networks, with their labels as they are now."""
-        source = source_of(found, entry)
+    def networks(self, inventory: Inventory, entry: Entry) -> NetworkSet:
+        """Open a set of networks with its current labels."""
+        source = source_of(inventory, entry)
 
         def read() -> NetworkSet:
             info = {"method": source.parameters.get("method")}
-            return read_networks(self._file(entry), found.spaces[entry.site], entry.name, info, frozenset())
+            return read_networks(self._file(entry), inventory.spaces[entry.site], entry.name, info, frozenset())
 
         files = [entry.folder / "entry.json", source.folder / "entry.json"]
         networks = self._sets.get(("networks", entry.folder), files, read)
@@ -120,24 +121,24 @@ class CachedReader(StudyReader):
             self.inside(self.layout.network_labels)
         return labelled(self.layout, networks, source)
 
-    def courses(self, found: Inventory, entry: Entry) -> dict[words.Run, np.ndarray]:
-        """Open the time courses of the decomposition that a set of networks comes from: z, ``(n_volumes, n_networks)``.
+    def courses(self, inventory: Inventory, entry: Entry) -> dict[top_tokens.Run, np.ndarray]:
+        """Open the time courses of the decomposition of a set of networks, ``(n_volumes, n_networks)`` per run.
 
         They are z-scored over all runs together.
         """
-        source = source_of(found, entry)
+        source = source_of(inventory, entry)
         runs = [
-            words.Run(corpus, number)
+            top_tokens.Run(corpus, number)
             for corpus in DecompositionInputs.of(source).corpora
-            for number in range(1, n_runs(found, entry.site, corpus) + 1)
+            for number in range(1, n_runs(inventory, entry.site, corpus) + 1)
         ]
 
-        def read() -> dict[words.Run, np.ndarray]:
+        def read() -> dict[top_tokens.Run, np.ndarray]:
             file, tables = self._file(source), []
             for run in runs:
                 path = file(f"task-{run.corpus}_run-{run.number:03d}_mixing.tsv")
                 tables.append(read_numbers(path))
-                n = found.recordings[entry.site, run.corpus].runs[run.number - 1].n_volumes
+                n = inventory.recordings[entry.site, run.corpus].runs[run.number - 1].n_volumes
                 if len(tables[-1]) != n:
                     raise StudyError(f"{path} has {len(tables[-1])} rows for {n} volumes. Decompose again.")
             borders = np.cumsum([len(table) for table in tables])
@@ -146,7 +147,7 @@ class CachedReader(StudyReader):
         return self._large.get(("courses", source.folder, *runs), [source.folder / "entry.json"], read)
 
     def events(self, recording: Recording, number: int) -> pd.DataFrame:
-        """Open the events of one run, counted from 1."""
+        """Open the events of one run, numbered from 1."""
         run = recording.runs[number - 1]
 
         def read() -> pd.DataFrame:
@@ -167,11 +168,11 @@ class CachedReader(StudyReader):
 
         return self._large.get(("texts", corpus), [path], read)
 
-    def around(self, found: Inventory, site: str) -> Callable[[words.Run, int], tuple[str, str, str]]:
-        """Give the function that finds a volume in its text; all of it empty where the recording cannot be read."""
+    def around(self, inventory: Inventory, site: str) -> Callable[[top_tokens.Run, int], tuple[str, str, str]]:
+        """Return a function that gives the context of a volume; empty strings if the recording cannot be read."""
 
-        def look(run: words.Run, volume: int) -> tuple[str, str, str]:
-            recording = found.recordings.get((site, run.corpus))
+        def look(run: top_tokens.Run, volume: int) -> tuple[str, str, str]:
+            recording = inventory.recordings.get((site, run.corpus))
             if recording is None:
                 return "", "", ""
             return RunText(self.events(recording, run.number), self.texts(run.corpus)).around(volume)
@@ -179,9 +180,9 @@ class CachedReader(StudyReader):
         return look
 
     def mean(self, recording: Recording) -> np.ndarray:
-        """Compute the mean of every neuron over a recording, once."""
+        """Compute the mean of every neuron over a recording, with caching."""
         files = [run.img for run in recording.runs]
-        # A copy, because a recording remembers its mean for good, whatever becomes of its files.
+        # A copy, because a recording caches its mean permanently, even if its files change.
         return self._large.get(("mean", *files), files, lambda: replace(recording).mean)
 
     def table(self, entry: Entry, suffix: str, text: tuple[str, ...]) -> pd.DataFrame:
@@ -191,39 +192,39 @@ class CachedReader(StudyReader):
 
 
 def read_numbers(path: Path) -> np.ndarray:
-    """Read a table of nothing but numbers, as `storage.read_table` does, ten times as fast: ``(n_rows, n_columns)``.
+    """Read a numeric table ten times as fast as `storage.read_table`: ``(n_rows, n_columns)``.
 
     Raises
     ------
     StudyError
-        If the file is missing, or not whole.
+        If the file is missing or incomplete.
     """
     try:
         header, _, body = path.read_bytes().decode().partition("\n")
-        if not body.endswith("\n"):  # a number in the last line may have been cut
-            raise ValueError("its last line does not end")
+        if not body.endswith("\n"):  # the last number may be truncated
+            raise ValueError("its last line is incomplete")
         table = np.loadtxt(io.StringIO(body.replace("n/a", "nan")), delimiter="\t", ndmin=2, comments=None)
         if table.shape[1] != header.count("\t") + 1:
-            raise ValueError("its rows have another length than its header")
+            raise ValueError("its rows and its header differ in length")
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path} is not a whole table ({error}). Decompose again.") from error
+        raise StudyError(f"{path} is not a complete table ({error}). Decompose again.") from error
     return np.asarray(table)
 
 
-def n_runs(found: Inventory, site: str, corpus: str) -> int:
+def n_runs(inventory: Inventory, site: str, corpus: str) -> int:
     """Count the runs of a corpus.
 
     Raises
     ------
     StudyError
-        If it is not there whole, so that time courses of all runs cannot be put together.
+        If the recording is missing or incomplete, so that the time courses of all runs cannot be concatenated.
     """
-    recording = found.recordings.get((site, corpus))
+    recording = inventory.recordings.get((site, corpus))
     if recording is None:
-        raise StudyError(f"The recording of {corpus!r} at {site} is not whole, so there are no time courses.")
+        raise StudyError(f"The recording of {corpus!r} at {site} is incomplete, so there are no time courses.")
     return len(recording.runs)
 
 
-def source_of(found: Inventory, entry: Entry) -> Entry:
-    """Return the decomposition that a network set comes from."""
-    return found.entries[DECOMPOSITIONS][entry.site, NetworksInputs.of(entry).decomposition]
+def source_of(inventory: Inventory, entry: Entry) -> Entry:
+    """Return the entry of the decomposition of a network set."""
+    return inventory.entries[DECOMPOSITIONS][entry.site, NetworksInputs.of(entry).decomposition]

@@ -1,4 +1,4 @@
-"""Who may ask: the viewer's own page, in a browser that was given the address with the token."""
+"""Authorization of requests: only the viewer's own page, in a browser that has opened the address with the token."""
 
 import json
 import os
@@ -31,27 +31,28 @@ ASGIApp = Callable[[Scope, Any, Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 CLOSED = (
-    "This browser has not been let in, or lmri view was started again since. Open the address that lmri view printed "
-    "when it was started, all of it, with the token."
+    "This browser is not authorized, or lmri view was restarted since. Open the complete address that lmri view "
+    "printed, including the token."
 )
 
 
 CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-"""Where Linux says whose a connection is."""
+"""Files in which Linux lists the owners of connections."""
 
 
 def guarded(app: ASGIApp, token: str | None = None, ticket: str | None = None) -> ASGIApp:
-    """Refuse who may not ask, and give every answer the headers that bind the page.
+    """Wrap an application: reject unauthorized requests, and add security headers to every response.
 
     Parameters
     ----------
     app : ASGI application
+        Application to protect.
     token : str, optional
-        Other accounts of this machine reach the port as well, and do not know it. The first page is given to whoever
-        names it in the address, with a cookie; everything else to whoever brings that cookie.
+        Secret that other accounts of this machine do not know, although they can reach the port. The start page
+        requires it in the address and sets a cookie; all other addresses require the cookie.
     ticket : str, optional
-        Does the same once, and only for the account that runs this: other accounts may read it, as they read with
-        which address a browser was started.
+        Secret that replaces the token once, and only for the account that runs the server: other accounts can read
+        the address with which a browser was started.
     """
     unused = ticket is not None
 
@@ -72,20 +73,20 @@ def guarded(app: ASGIApp, token: str | None = None, ticket: str | None = None) -
         if scope["type"] != "http":
             return
         problem = refusal(scope["method"], scope["headers"], scope["path"])
-        own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+        security_headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
         closed = False
         if problem is None and token is not None:
             if admitted(scope):
-                # Lax, so that a link in a mail or in another page leads here as well; what such a page asks for by
-                # itself still comes without the cookie.
+                # Lax, so that links in mails and other pages work; requests that such a page sends itself still come
+                # without the cookie.
                 words = f"{_cookie_name(scope['headers'])}={token}; Path=/; HttpOnly; SameSite=Lax"
-                own.append((b"set-cookie", words.encode()))
+                security_headers.append((b"set-cookie", words.encode()))
             elif not _same(_cookie_of(scope["headers"]), token):
                 problem, closed = (403, CLOSED), True
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *own]}
+                message = {**message, "headers": [*message["headers"], *security_headers]}
             await send(message)
 
         answer = app if problem is None else _refusing(*problem, closed, as_words=scope["path"] == "/")
@@ -95,17 +96,17 @@ def guarded(app: ASGIApp, token: str | None = None, ticket: str | None = None) -
 
 
 def _refusing(status: int, words: str, closed: bool, as_words: bool) -> ASGIApp:
-    if as_words:  # a person reads it
+    if as_words:  # shown to the user as text
         return Response(words + "\n", status, media_type="text/plain; charset=utf-8")
     return Response(json.dumps({"error": words, "closed": closed}), status, media_type="application/json")
 
 
 def refusal(method: str, headers: Headers, path: str = "/") -> tuple[int, str] | None:
-    """Say with which status and words a request is refused; None if it is welcome.
+    """Return status and message with which a request is refused; None if it is accepted.
 
-    A page elsewhere may send requests here through the browser of whoever looks at the study. Its own name stands in
-    ``Origin``; if it has its name resolved to this machine, that name stands in ``Host``; and where it may leave out
-    its name, browsers say in ``Sec-Fetch-Site`` that it is another one.
+    Another web page may send requests through the browser of the user. Its name is then in ``Origin``; if its name
+    resolves to this machine, it is in ``Host``; and if it may omit its name, browsers mark the request in
+    ``Sec-Fetch-Site`` as coming from another page.
     """
     hosts, origins = _all(headers, b"host"), _all(headers, b"origin")
     if len(hosts) != 1 or len(origins) > 1:
@@ -119,7 +120,10 @@ def refusal(method: str, headers: Headers, path: str = "/") -> tuple[int, str] |
     if origins and origins[0].strip().lower() != f"http://{host}":
         return 403, f"The origin is {origins[0]!r}; accepted is the viewer's own page, http://{host}."
     if method not in ("GET", "HEAD") and not origins:
-        return 403, "The request has no origin; the viewer's own page names itself when it saves."
+        return (
+            403,
+            "The request has no origin; accepted is the viewer's own page, which sends its origin when it saves.",
+        )
     others = {value.strip().lower() for value in _all(headers, b"sec-fetch-site")} & {"cross-site", "same-site"}
     if others and (path == "/api" or path.startswith("/api/")):
         return 403, f"The request comes from another page ({others.pop()}); accepted is the viewer's own."
@@ -127,20 +131,20 @@ def refusal(method: str, headers: Headers, path: str = "/") -> tuple[int, str] |
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a ``Host`` header names this machine to itself, with a port or without.
+    """Return whether a ``Host`` header is a loopback address, with or without a port.
 
-    Any port: behind a tunnel (``ssh -L``) the browser knows another one than the server.
+    Any port is accepted, because a tunnel (``ssh -L``) may use a different port from the server.
     """
     return re.fullmatch(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", host) is not None
 
 
 def is_own(client: tuple[str, int] | None, server: tuple[str, int] | None) -> bool:
-    """Say whether a connection comes from the account that runs this; taken for granted where no system tells.
+    """Return whether a connection comes from the account that runs the server; True if the system does not tell.
 
     Parameters
     ----------
     client, server : tuple of (str, int), or None
-        Address and port of either end.
+        Address and port of both ends.
     """
     if client is None or server is None or not CONNECTIONS[0].is_file():
         return True
@@ -148,14 +152,14 @@ def is_own(client: tuple[str, int] | None, server: tuple[str, int] | None) -> bo
     for path in CONNECTIONS:
         for line in path.read_text().splitlines()[1:] if path.is_file() else ():
             _, local, remote, state, *_, account = line.split()[:8]
-            # Those of IPv6 end as those of IPv4 do. 01 is established: what was closed counts as the root's.
+            # IPv6 entries end like IPv4 entries. 01 is established; closed connections are listed as owned by root.
             if local.endswith(far) and remote.endswith(near) and state == "01":
                 return int(account) == os.geteuid()
     return False
 
 
 def _in_hex(end: tuple[str, int]) -> str:
-    number = int.from_bytes(socket.inet_aton(end[0]), sys.byteorder)  # as the kernel has it in memory
+    number = int.from_bytes(socket.inet_aton(end[0]), sys.byteorder)  # byte order of the kernel
     return f"{number:08X}:{end[1]:04X}"
 
 
@@ -172,7 +176,7 @@ def _named(query: bytes, name: str) -> str:
 
 
 def _cookie_name(headers: Headers) -> str:
-    # Browsers tell hosts apart, not ports: several viewers on one machine each need a cookie of their own.
+    # Cookies do not depend on the port, so several viewers on one machine need different cookie names.
     port = _all(headers, b"host")[0].rpartition(":")[2]
     return f"lmri-view-{port if port.isdecimal() else 80}"
 

@@ -1,4 +1,4 @@
-"""What was read, for as long as the files that it was read from stay as they are."""
+"""Cache of values that were read from files, valid until the files change."""
 
 import threading
 from collections import OrderedDict
@@ -12,49 +12,49 @@ Stamp = tuple[int, int, int] | None
 
 
 def stamp(path: Path) -> Stamp:
-    """Say in which state a file is: when it was written, how long it is and which it is; None if it is not there."""
+    """Return the state of a file (modification time, size, inode); None if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class Kept:
-    """A memory of the last things that were read, for threads that ask at the same time.
+    """Thread-safe cache of the values that were read last.
 
     Parameters
     ----------
     most : int
-        How many are kept; the one that was not asked for longest goes first.
+        Maximum number of values; the least recently used value is dropped first.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._found: OrderedDict[Hashable, tuple[list[Stamp], Any]] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[list[Stamp], Any]] = OrderedDict()
         self._locks: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, files: Iterable[Path], read: Callable[[], Read]) -> Read:
-        """Give what was read before if none of `files` has changed since, else read.
+        """Return the cached value if none of `files` has changed since, else read it.
 
-        Who asks for the same thing meanwhile waits for it; who asks for another does not.
+        Concurrent requests for the same key wait for one read; requests for other keys do not wait.
         """
         with self._lock:
-            own = self._locks.setdefault(key, threading.Lock())
-        with own:
-            # Before reading: what is changed while it is read is read once more next time.
+            key_lock = self._locks.setdefault(key, threading.Lock())
+        with key_lock:
+            # Taken before reading, so that a file that changes meanwhile is read again next time.
             stamps = [stamp(path) for path in files]
             with self._lock:
-                if key in self._found and self._found[key][0] == stamps:
-                    self._found.move_to_end(key)
-                    known: Read = self._found[key][1]
+                if key in self._values and self._values[key][0] == stamps:
+                    self._values.move_to_end(key)
+                    known: Read = self._values[key][1]
                     return known
-            found = read()
+            value = read()
             with self._lock:
-                self._found[key] = (stamps, found)
-                self._found.move_to_end(key)
-                while len(self._found) > self.most:
-                    dropped, _ = self._found.popitem(last=False)
+                self._values[key] = (stamps, value)
+                self._values.move_to_end(key)
+                while len(self._values) > self.most:
+                    dropped, _ = self._values.popitem(last=False)
                     self._locks.pop(dropped, None)
-            return found
+            return value

@@ -1,4 +1,4 @@
-"""The server: on the loopback address only, for pages of its own only, and for nothing outside the study."""
+"""Server of the viewer: it listens on the loopback address, answers only its own page, and reads only the study."""
 
 import contextlib
 import importlib.metadata
@@ -22,14 +22,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lmri.exceptions import LMRIError, StudyError
-from lmri.report.viewer import api, outcomes
-from lmri.report.viewer.asking import Answer, Query
+from lmri.report.viewer import api, results_api
 from lmri.report.viewer.cached_reader import FRESH, CachedReader
 from lmri.report.viewer.guard import ASGIApp, guarded
+from lmri.report.viewer.query import Answer, Query
 
 HOST = "127.0.0.1"
 PORT = 8765
-"""Tried first if no port is asked for, so that the address stays the same from day to day."""
+"""Default port, tried first so that the address stays the same between sessions."""
 
 LARGEST_BODY = 64 * 2**20
 PAGE = Path(__file__).with_name("page")
@@ -44,18 +44,18 @@ TYPES = {
 
 
 def niivue_path() -> Path:
-    """Find the NiiVue bundle that nilearn brings along.
+    """Return the path of the NiiVue bundle of nilearn.
 
     Raises
     ------
     StudyError
-        If this version of nilearn has none there.
+        If this version of nilearn does not include it.
     """
     path = Path(str(importlib.resources.files("nilearn"))) / "_assets" / "js" / "niivue.umd.js"
     if not path.is_file():
         raise StudyError(
             f"nilearn {importlib.metadata.version('nilearn')} has no NiiVue bundle ({path} is missing), which draws "
-            "the images of the viewer. Install one that has: pip install 'nilearn>=0.14.1'."
+            "the images of the viewer. Install a newer version: pip install 'nilearn>=0.14.1'."
         )
     return path
 
@@ -64,18 +64,18 @@ def niivue_path() -> Path:
 
 
 def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, ticket: str | None = None) -> ASGIApp:
-    """Make the application that shows a study.
+    """Create the application that serves a study.
 
     Parameters
     ----------
     study : str or Path
-        Its folder.
+        Folder of the study.
     token : str, optional
-        Who does not know it is refused; by default whoever asks from this machine is answered.
+        Secret without which requests are refused; by default all requests from this machine are answered.
     fresh : float, default 1
-        As for `CachedReader`.
+        Lifetime of the inventory, see `CachedReader`.
     ticket : str, optional
-        As for `guarded`.
+        One-time secret, see `guarded`.
 
     Raises
     ------
@@ -99,17 +99,17 @@ def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, 
         Exception: _fault,
     }
     app = Starlette(routes=routes, exception_handlers=handlers)
-    app.router.redirect_slashes = False  # an address is one that there is, or none
+    app.router.redirect_slashes = False  # addresses with a slash added are not found
     return guarded(app, token, ticket)
 
 
 def _page(request: Request) -> Response:
     name = request.path_params["name"]
-    # Names are looked up among those that are there: nothing that a name says is taken for a path.
-    found = {path.name: path for path in PAGE.iterdir() if path.is_file() and path.suffix in TYPES}
-    if name not in found:
+    # Names are looked up in the list of files and never used as paths.
+    page_files = {path.name: path for path in PAGE.iterdir() if path.is_file() and path.suffix in TYPES}
+    if name not in page_files:
         raise HTTPException(404, f"The viewer has no file {name!r}.")
-    return _file(found[name])
+    return _file(page_files[name])
 
 
 def _file(path: Path) -> Response:
@@ -120,10 +120,10 @@ def _file(path: Path) -> Response:
 
 def _answering(reader: CachedReader, answer: Answer) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
-        found = answer(reader, Query(request.query_params))
-        if isinstance(found, bytes):
-            return Response(found, media_type="application/octet-stream")
-        return _json(found)
+        content = answer(reader, Query(request.query_params))
+        if isinstance(content, bytes):
+            return Response(content, media_type="application/octet-stream")
+        return _json(content)
 
     return endpoint
 
@@ -138,13 +138,13 @@ def _saving(reader: CachedReader) -> Callable[[Request], Awaitable[Response]]:
             body += part
             if len(body) > LARGEST_BODY:
                 raise HTTPException(413, f"The content is larger than {LARGEST_BODY // 2**20} MB.")
-        return _json(await run_in_threadpool(outcomes.save_roi, reader, bytes(body)), 201)
+        return _json(await run_in_threadpool(results_api.save_roi, reader, bytes(body)), 201)
 
     return endpoint
 
 
 def _json(content: Any, status: int = 200) -> Response:
-    # ASCII, because text may hold lone surrogates, which UTF-8 does not; a browser gets them back as they were.
+    # ASCII, because text may contain lone surrogates, which UTF-8 cannot encode; browsers restore them.
     text = json.dumps(api.plain(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Response(text.encode("ascii"), status, media_type="application/json")
 
@@ -152,8 +152,8 @@ def _json(content: Any, status: int = 200) -> Response:
 def _refused(request: Request, error: HTTPException) -> Response:
     words = error.detail
     if error.status_code == 405:
-        words = f"{request.url.path} does not take {request.method}."
-    elif words == "Not Found":  # Starlette's own, for an address that is none
+        words = f"{request.url.path} does not accept {request.method}."
+    elif words == "Not Found":  # message of Starlette for an unknown address
         words = f"There is nothing at {request.url.path}."
     return _json({"error": words}, error.status_code)
 
@@ -167,24 +167,24 @@ def _damaged(request: Request, error: Exception) -> Response:
 
 
 def _fault(request: Request, error: Exception) -> Response:
-    return _json({"error": f"{type(error).__name__}: {error}. This is a fault of lmri, or the study is damaged."}, 500)
+    return _json({"error": f"{type(error).__name__}: {error}. This is a bug in lmri, or the study is damaged."}, 500)
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
 def bound(port: int | None = None) -> socket.socket:
-    """Give a listening socket on the loopback address.
+    """Return a listening socket on the loopback address.
 
     Parameters
     ----------
     port : int, optional
-        0 lets the system choose. By default `PORT`, or one that the system chooses if that is in use.
+        Port; 0 for any free port. By default `PORT`, or any free port if that is in use.
 
     Raises
     ------
     OSError
-        If the port is in use, or not to be had, naming one that is free.
+        If the port is in use or not available; the message names a free port.
     """
     if port is not None and not 0 <= port < 2**16:
         raise ValueError(f"The port is {port}; accepted are 1 to 65535, and 0 for any that is free.")
@@ -197,24 +197,24 @@ def bound(port: int | None = None) -> socket.socket:
         number = free.getsockname()[1]
         free.close()
         reason = error.strerror or str(error)
-        raise OSError(f"Port {port} cannot be had ({reason}). Choose another: --port {number} is free.") from error
+        raise OSError(f"Port {port} is not available ({reason}). Choose another: --port {number} is free.") from error
 
 
 def _listening(port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name != "nt":  # there it would let two servers share a port
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((HOST, port))
-        made.listen()  # from now on a browser may knock, before the server runs
+        if os.name != "nt":  # Windows would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen()  # browsers can connect before the server runs
     except OSError:
-        made.close()
+        listener.close()
         raise
-    return made
+    return listener
 
 
 def address(listening: socket.socket, secret: str, kind: str = "token") -> str:
-    """Give the address of a server's page, with the token (or the ticket) that lets a browser in."""
+    """Return the address of the page, with the token (or ticket) that authorizes a browser."""
     return f"http://{HOST}:{listening.getsockname()[1]}/?{kind}={secret}"
 
 
@@ -237,19 +237,19 @@ def _server(app: ASGIApp) -> uvicorn.Server:
 
 @contextlib.contextmanager
 def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
-    """Serve a study from a thread while the body runs.
+    """Serve a study in a thread while the body of the context runs.
 
     Parameters
     ----------
     study : str or Path
-        Its folder.
+        Folder of the study.
     port : int, optional
-        As for `bound`; by default the system chooses.
+        Port, see `bound`; any free port by default.
 
     Yields
     ------
     str
-        The address of the page, such as ``"http://127.0.0.1:40123/?token=..."``; it answers from now on.
+        Address of the page, such as ``"http://127.0.0.1:40123/?token=..."``; it already accepts requests.
 
     Raises
     ------
@@ -283,14 +283,14 @@ def serve(
     Parameters
     ----------
     study : str or Path
-        Its folder.
+        Folder of the study.
     port : int, optional
-        As for `bound`.
+        Port, see `bound`.
     ready : callable, optional
-        Called with the address as soon as it answers.
+        Function called with the address as soon as it accepts requests.
     browser : bool, default False
-        Whether to open the page in a browser. That one is started with a ticket, which is good once, as the list of
-        processes shows it to all accounts of this machine.
+        Whether to open the page in a browser. The browser is started with a ticket that is valid once, because the
+        list of processes shows it to all accounts of this machine.
     """
     niivue_path()  # fails now if it is missing, rather than in the browser
     token, ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24) if browser else None
@@ -300,11 +300,11 @@ def serve(
             ready(address(listening, token))
         if ticket is not None:
             open_browser(address(listening, ticket, "ticket"))
-        # uvicorn ends in order, and then raises the signal once more.
+        # uvicorn shuts down, and then raises the signal again.
         with contextlib.suppress(KeyboardInterrupt):
             _server(app).run(sockets=[listening])
 
 
 def open_browser(url: str) -> None:
-    """Open a page in the browser of whoever is there; a browser that runs in the terminal does not stop the server."""
+    """Open a page in the default browser; a browser that runs in the terminal does not block the server."""
     threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

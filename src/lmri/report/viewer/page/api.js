@@ -1,6 +1,6 @@
-/** What the server says: one function an address. Images are kept for another look; results may change, and are not. */
+/** Client of the server: one function per address. Images are cached; results may change and are not cached. */
 
-/** An answer that is no answer: the words are the server's, for a person. */
+/** Error response; its message comes from the server and is shown to the user. */
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
@@ -8,13 +8,13 @@ export class ApiError extends Error {
   }
 }
 
-const KEPT = 96;
-const kept = new Map();
+const CACHE_SIZE = 96;
+const cache = new Map();
 const slots = new Map();
 const watchers = [];
 let lost = null;
 
-/** Be told when the server is "gone" or "closed" to this browser, and when it is found again (null). */
+/** Register a function that is called when the server is "gone" or "closed" to this browser, and when it is back (null). */
 export const onConnection = (watch) => watchers.push(watch);
 
 function setLost(now) {
@@ -23,7 +23,7 @@ function setLost(now) {
   for (const watch of watchers) watch(lost);
 }
 
-/** Give the signal of the newest request of its kind; whatever was under way in this slot is dropped. */
+/** Return the abort signal of a new request in a slot; an earlier request of the slot is aborted. */
 export function newest(slot) {
   slots.get(slot)?.abort();
   const control = new AbortController();
@@ -31,7 +31,7 @@ export function newest(slot) {
   return control.signal;
 }
 
-/** Whether an error only says that somebody went on before the answer came. */
+/** Whether an error only means that a request was replaced by a newer one. */
 export const isStale = (error) => error?.name === "AbortError";
 
 function address(path, names) {
@@ -51,32 +51,32 @@ async function ask(url, options) {
     setLost(null);
     return response;
   }
-  const said = await response.json().catch(() => null);
-  setLost(said?.closed ? "closed" : null);
-  throw new ApiError(said?.closed ? 0 : response.status, said?.error || `The server answered ${response.status} to ${url}.`);
+  const body = await response.json().catch(() => null);
+  setLost(body?.closed ? "closed" : null);
+  throw new ApiError(body?.closed ? 0 : response.status, body?.error || `The server answered ${response.status} to ${url}.`);
 }
 
-/** Drop the images that are kept: the study has changed. */
-export const forget = () => kept.clear();
+/** Clear the cache of images, because the study has changed. */
+export const forget = () => cache.clear();
 
 async function remember(url, signal, read) {
-  if (!kept.has(url)) {
-    const found = await read(await ask(url, { signal }));
-    kept.set(url, found);
-    if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+  if (!cache.has(url)) {
+    const content = await read(await ask(url, { signal }));
+    cache.set(url, content);
+    if (cache.size > CACHE_SIZE) cache.delete(cache.keys().next().value);
   }
   if (signal?.aborted) throw new DOMException("dropped", "AbortError");
-  return kept.get(url);
+  return cache.get(url);
 }
 
 async function json(path, names, slot) {
   const signal = newest(slot);
-  const found = await (await ask(address(path, names), { signal })).json();
+  const content = await (await ask(address(path, names), { signal })).json();
   if (signal.aborted) throw new DOMException("dropped", "AbortError");
-  return found;
+  return content;
 }
 
-/** What the study holds; after `patience` milliseconds without an answer the server counts as gone. */
+/** Fetch the overview of the study; after `patience` milliseconds without an answer the server counts as gone. */
 export const study = (patience = null) =>
   ask("/api/study", patience ? { signal: AbortSignal.timeout(patience) } : {}).then((response) => response.json());
 export const networks = (site, set, slot = "networks") => json("networks", { site, set }, slot);
@@ -91,10 +91,10 @@ export const matches = (site, first, second) => json("matches", { site, first, s
 export const rois = () => ask("/api/rois", {}).then((response) => response.json());
 
 /**
- * Store a set of neurons, given as [layer, neuron] pairs.
+ * Save a region of interest, given as [layer, neuron] pairs.
  *
- * @param {{root: string, fingerprint: string, geometry: string}} shown what they were drawn on; the server refuses it
- *   if it is another study by now
+ * @param {{root: string, fingerprint: string, geometry: string}} shown study on which it was drawn; the server
+ *   refuses it if it now serves a different study
  */
 export async function saveRoi(site, name, neurons, { root, fingerprint, geometry }) {
   const body = JSON.stringify({ site, name, neurons, root, fingerprint, geometry });
@@ -105,7 +105,7 @@ export async function saveRoi(site, name, neurons, { root, fingerprint, geometry
 const FILES = { map: "map.nii.gz", members: "members.nii.gz", mean: "mean.nii.gz", volume: "volume.nii" };
 let asSlices = false;
 
-/** Ask for plain lists of numbers instead of images from now on. */
+/** Request plain lists of numbers instead of images from now on. */
 export function useSlices() {
   asSlices = true;
 }
@@ -114,8 +114,8 @@ export function useSlices() {
  * Fetch one image: its shape, and its values with x fastest and z slowest.
  *
  * @param {"map"|"members"|"mean"|"volume"} kind
- * @param {object} names what the image is of: site, set, network, corpus, run, volume
- * @param {string} slot drop an older request of this slot
+ * @param {object} names site, set, network, corpus, run and volume of the image
+ * @param {string} slot slot of the request; an older request of the slot is aborted
  * @returns {Promise<{shape: number[], values: Float32Array}>}
  */
 export function image(kind, names, slot) {
@@ -126,9 +126,9 @@ export function image(kind, names, slot) {
 
 function fromSlices({ shape, values }) {
   const [nx, ny, nz] = shape;
-  const found = new Float32Array(nx * ny * nz);
-  values.forEach((layer, z) => layer.forEach((value, place) => { found[z * nx * ny + place] = value ?? 0; }));
-  return { shape, values: found };
+  const flat = new Float32Array(nx * ny * nz);
+  values.forEach((layer, z) => layer.forEach((value, index) => { flat[z * nx * ny + index] = value ?? 0; }));
+  return { shape, values: flat };
 }
 
 const TYPES = { 2: ["getUint8", 1], 4: ["getInt16", 2], 8: ["getInt32", 4], 16: ["getFloat32", 4], 64: ["getFloat64", 8] };
@@ -142,15 +142,15 @@ export async function decode(buffer) {
   }
   const view = new DataView(buffer);
   const type = buffer.byteLength > 348 && view.getInt32(0, true) === 348 ? TYPES[view.getInt16(70, true)] : null;
-  if (!type) throw new ApiError(0, "The server sent an image that is no NIfTI-1 file of numbers.");
+  if (!type) throw new ApiError(0, "The server sent an image that is not a numeric NIfTI-1 file.");
   const shape = [42, 44, 46].map((at) => Math.max(1, view.getInt16(at, true)));
   const [first, slope, intercept] = [108, 112, 116].map((at) => view.getFloat32(at, true));
   const n = shape[0] * shape[1] * shape[2];
-  if (buffer.byteLength < first + n * type[1]) throw new ApiError(0, "The server sent an image that is cut short.");
+  if (buffer.byteLength < first + n * type[1]) throw new ApiError(0, "The server sent a truncated image.");
   const values = new Float32Array(n);
-  for (let place = 0; place < n; place++) {
-    const value = view[type[0]](first + place * type[1], true);
-    values[place] = slope && Number.isFinite(slope) ? value * slope + intercept : value;
+  for (let index = 0; index < n; index++) {
+    const value = view[type[0]](first + index * type[1], true);
+    values[index] = slope && Number.isFinite(slope) ? value * slope + intercept : value;
   }
   return { shape, values };
 }

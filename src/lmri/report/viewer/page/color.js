@@ -1,4 +1,4 @@
-/** Colours: red above 0 and blue below it, as in the report, on paper or on black. */
+/** Colours: red above 0 and blue below 0, as in the report, in a light and a dark theme. */
 
 const STOPS = {
   light: { positive: ["#efb3a3", "#cc3821", "#7d1407"], negative: ["#aecaea", "#2166bd", "#0a2f68"], grey: ["#f1f3f5", "#a3adb7"] },
@@ -8,10 +8,10 @@ const media = matchMedia("(prefers-color-scheme: dark)");
 const watchers = [];
 const root = document.documentElement;
 
-/** "light" or "dark", as it is shown now. */
+/** Current theme: "light" or "dark". */
 export const theme = () => root.dataset.theme || (media.matches ? "dark" : "light");
 
-/** Be told when light turns into dark, or back. */
+/** Register a function that is called when the theme changes. */
 export const onTheme = (act) => watchers.push(act);
 
 const resolved = new Map();
@@ -21,13 +21,13 @@ function tell() {
   for (const act of watchers) act();
 }
 
-/** Change between light and dark, and remember it in this browser. */
+/** Switch between the light and dark themes, and store the choice in this browser. */
 export function toggleTheme() {
   const next = theme() === "dark" ? "light" : "dark";
   root.dataset.theme = next;
   try {
     localStorage.setItem("lmri-theme", next);
-  } catch { /* a browser that keeps nothing forgets it */ }
+  } catch { /* no storage: the choice is not kept */ }
   tell();
 }
 
@@ -41,23 +41,23 @@ const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 
 
 function table(stops) {
   const points = stops.map(channels);
-  const found = new Uint8ClampedArray(256 * 3);
-  for (let place = 0; place < 256; place++) {
-    const at = (place / 255) * (points.length - 1);
+  const colors = new Uint8ClampedArray(256 * 3);
+  for (let index = 0; index < 256; index++) {
+    const at = (index / 255) * (points.length - 1);
     const low = Math.min(Math.floor(at), points.length - 2);
-    for (let c = 0; c < 3; c++) found[place * 3 + c] = points[low][c] + (at - low) * (points[low + 1][c] - points[low][c]);
+    for (let c = 0; c < 3; c++) colors[index * 3 + c] = points[low][c] + (at - low) * (points[low + 1][c] - points[low][c]);
   }
-  return found;
+  return colors;
 }
 
 const tables = Object.fromEntries(
-  Object.entries(STOPS).map(([name, own]) => [name, Object.fromEntries(Object.entries(own).map(([k, v]) => [k, table(v)]))]),
+  Object.entries(STOPS).map(([name, scale]) => [name, Object.fromEntries(Object.entries(scale).map(([k, v]) => [k, table(v)]))]),
 );
 
-/** 256 colours each for "positive", "negative" and "grey", as red, green, blue. */
+/** Colour tables of "positive", "negative" and "grey", each with 256 colours as red, green, blue. */
 export const scales = () => tables[theme()];
 
-/** The same as a CSS gradient; "negative" runs from the strongest to the weakest. */
+/** Return a colour table as a CSS gradient; "negative" runs from the strongest to the weakest colour. */
 export function gradient(name) {
   const stops = [...STOPS[theme()][name]];
   return `linear-gradient(to right, ${(name === "negative" ? stops.reverse() : stops).join(", ")})`;
@@ -69,8 +69,8 @@ export function css(name) {
   const probe = document.createElement("i");
   probe.style.color = `var(${name})`;
   document.body.append(probe);
-  const found = getComputedStyle(probe).color;
+  const color = getComputedStyle(probe).color;
   probe.remove();
-  resolved.set(name, found);
-  return found;
+  resolved.set(name, color);
+  return color;
 }

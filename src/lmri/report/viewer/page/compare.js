@@ -1,4 +1,4 @@
-/** Two sets side by side: which network of one is which of the other, and how sure that is. */
+/** Comparison of two sets: matched networks, with their null. */
 
 import { matches } from "./api.js";
 import { command, el, number } from "./dom.js";
@@ -8,22 +8,22 @@ const COLUMNS = [
   { key: "first", label: "First", text: true, cell: (row) => el("bdi", { text: row.first }) },
   { key: "second", label: "Second", text: true, cell: (row) => el("bdi", { text: row.second }) },
   { key: "r", label: "r", title: "correlation of the two maps over neurons", order: (row) => Math.abs(row.r) },
-  { key: "r_null_95", label: "null", title: "|r| that 95 % of arbitrary unmixings stay below, at this rank" },
+  { key: "r_null_95", label: "null", title: "95th percentile of |r| for arbitrary unmixings, at this rank" },
   {
-    key: "above_null", label: "●", title: "whether |r| is beyond its null", order: (row) => Number(row.above_null),
-    cell: (row) => el("span", { class: row.above_null ? "yes" : "no", text: row.above_null ? "●" : "○", title: row.above_null ? "beyond its null" : "within its null", "aria-label": row.above_null ? "yes" : "no" }),
+    key: "above_null", label: "●", title: "whether |r| exceeds its null", order: (row) => Number(row.above_null),
+    cell: (row) => el("span", { class: row.above_null ? "yes" : "no", text: row.above_null ? "●" : "○", title: row.above_null ? "exceeds its null" : "within its null", "aria-label": row.above_null ? "yes" : "no" }),
   },
-  { key: "iou", label: "IoU", title: "members shared, of all members of either" },
+  { key: "iou", label: "IoU", title: "intersection over union of the members" },
 ];
 
-/** The pane on the left while two sets are compared. */
+/** Left pane of the comparison view. */
 export class Comparison {
   constructor(host, { choose, select }) {
     this.select = select;
     this.choice = el("select", { id: "second", on: { change: () => choose(this.choice.value) } });
     this.summary = el("div", { class: "pad summary", id: "compare-summary", role: "status" });
     this.grid = el("div", { class: "fill" });
-    host.append(el("p", { class: "pad versus" }, el("label", {}, el("b", { id: "first-name" }), " against ", this.choice)), this.summary, this.grid);
+    host.append(el("p", { class: "pad versus" }, el("label", {}, el("b", { id: "first-name" }), " compared with ", this.choice)), this.summary, this.grid);
     this.pairs = new Grid(this.grid, {
       name: "Matched networks", noun: "pair", columns: COLUMNS, select,
       key: (row) => `${row.first}\n${row.second}`, words: (row) => `${row.first} ${row.second}`,
@@ -31,11 +31,11 @@ export class Comparison {
     });
   }
 
-  /** Offer the other sets of a site, those that were compared first. */
+  /** List the other sets of a site, sets with a stored comparison first. */
   offer(site, set, second) {
     document.getElementById("first-name").textContent = set;
-    const stored = new Set(site.comparisons.flatMap((one) => (one.first === set ? [one.second] : one.second === set ? [one.first] : [])));
-    const others = site.sets.map((one) => one.name).filter((name) => name !== set);
+    const stored = new Set(site.comparisons.flatMap((entry) => (entry.first === set ? [entry.second] : entry.second === set ? [entry.first] : [])));
+    const others = site.sets.map((entry) => entry.name).filter((name) => name !== set);
     others.sort((a, b) => stored.has(b) - stored.has(a));
     const option = (name) => el("option", { value: name, text: stored.has(name) ? name : `${name} (not compared yet)` });
     this.choice.replaceChildren(...others.map(option));
@@ -45,29 +45,29 @@ export class Comparison {
     return chosen;
   }
 
-  /** Fetch and show the pairs of two sets; without a stored comparison, say which command makes one. */
+  /** Fetch and show the pairs of two sets; without a stored comparison, show the command that computes it. */
   async load(site, first, second) {
     if (!second) {
-      this.#clear(el("p", { class: "soft", text: "There is one set of networks here; a comparison needs two. Make another:" }),
+      this.#clear(el("p", { class: "soft", text: "There is only one set of networks at this site; a comparison needs two. Compute another:" }),
         command("lmri decompose STUDY --method fastica-temporal"));
       return [];
     }
     const key = [site, first, second].join("\n");
-    if (key !== this.key) this.#clear(el("p", { class: "soft", text: "…" })); // no pair of other sets can be chosen
+    if (key !== this.key) this.#clear(el("p", { class: "soft", text: "…" })); // pairs of other sets cannot be selected
     this.key = key;
     try {
-      const found = await matches(site, first, second);
+      const comparison = await matches(site, first, second);
       this.stored = true;
       this.grid.hidden = false;
-      this.pairs.setRows(found.pairs);
-      this.summary.replaceChildren(el("p", {}, "Mean |r| ", el("b", { text: number(found.mean_r) }),
-        `; arbitrary unmixings of the same data give ${number(found.null_mean)} (95 %: ${number(found.null_95)}).`),
-      el("p", { class: "soft", text: `${found.pairs.filter((pair) => pair.above_null).length} of ${found.pairs.length} pairs are beyond the null of their rank. Stored as ${found.source}.` }));
-      return found.pairs;
+      this.pairs.setRows(comparison.pairs);
+      this.summary.replaceChildren(el("p", {}, "Mean |r| ", el("b", { text: number(comparison.mean_r) }),
+        `; arbitrary unmixings of the same data have ${number(comparison.null_mean)} (95th percentile: ${number(comparison.null_95)}).`),
+      el("p", { class: "soft", text: `${comparison.pairs.filter((pair) => pair.above_null).length} of ${comparison.pairs.length} pairs exceed the null of their rank. Stored as ${comparison.source}.` }));
+      return comparison.pairs;
     } catch (error) {
       if (error.status !== 404) throw error;
       const [words, run] = error.message.split(/(?:Run|run): (?=lmri )/);
-      this.#clear(el("p", { class: "soft", text: run ? `${words.trim()} This does it:` : error.message }), run ? command(run.trim()) : null);
+      this.#clear(el("p", { class: "soft", text: run ? `${words.trim()} Run:` : error.message }), run ? command(run.trim()) : null);
       return [];
     }
   }

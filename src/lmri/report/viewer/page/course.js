@@ -1,11 +1,11 @@
-/** The time course: one line for the network, one for a neuron, and a cursor at the token being looked at. */
+/** Time course: one line for the network, one for a neuron, and a cursor at the current token. */
 
 import { css, onTheme } from "./color.js";
 import { el, hideTip, number, showTip, spell } from "./dom.js";
 
 const COLORS = ["--accent", "--cool"];
 
-/** A chart on a canvas. */
+/** Chart on a canvas. */
 export class Chart {
   constructor(canvas, { select }) {
     this.canvas = canvas;
@@ -50,12 +50,12 @@ export class Chart {
     const n = this.tokens.length;
     if (!n || !this.area) return null;
     const { left, width } = this.area;
-    const place = (event.clientX - this.canvas.getBoundingClientRect().left - left) / width;
-    if (place < -0.02 || place > 1.02) return null;
-    return Math.min(n - 1, Math.max(0, Math.round(place * (n - 1))));
+    const share = (event.clientX - this.canvas.getBoundingClientRect().left - left) / width;
+    if (share < -0.02 || share > 1.02) return null;
+    return Math.min(n - 1, Math.max(0, Math.round(share * (n - 1))));
   }
 
-  /** Paint once, however much changes until the next picture of the screen. */
+  /** Paint once per animation frame, after all changes. */
   paint() {
     if (this.waiting) return;
     this.waiting = true;
@@ -82,7 +82,7 @@ export class Chart {
     const x = (volume) => area.left + (n > 1 ? volume / (n - 1) : 0.5) * area.width;
     const y = (value) => area.top + ((high - value) / (high - low)) * area.height;
     this.#axes(context, area, { low, high, n, x, y, rem });
-    this.lines.forEach(({ values }, place) => {
+    this.lines.forEach(({ values }, index) => {
       context.beginPath();
       let pen = false;
       values.forEach((value, volume) => {
@@ -90,8 +90,8 @@ export class Chart {
         else if (pen) context.lineTo(x(volume), y(value));
         else { context.moveTo(x(volume), y(value)); pen = true; }
       });
-      context.strokeStyle = css(COLORS[place]);
-      context.lineWidth = (place ? 0.08 : 0.11) * rem;
+      context.strokeStyle = css(COLORS[index]);
+      context.lineWidth = (index ? 0.08 : 0.11) * rem;
       context.lineJoin = "round";
       context.stroke();
     });
@@ -120,20 +120,20 @@ export class Chart {
       context.fillText(String(volume), x(volume), area.top + area.height + 0.45 * rem);
     }
     for (const start of this.starts) {
-      const place = Math.round(x(start)) + 0.5;
-      line(context, place, area.top + area.height, place, area.top + area.height + 0.35 * rem);
+      const left = Math.round(x(start)) + 0.5;
+      line(context, left, area.top + area.height, left, area.top + area.height + 0.35 * rem);
     }
   }
 
   #cursor(context, area, x, y, rem) {
-    const place = x(this.volume);
+    const left = x(this.volume);
     context.strokeStyle = css("--ink");
     context.lineWidth = 1;
-    line(context, Math.round(place) + 0.5, area.top, Math.round(place) + 0.5, area.top + area.height);
+    line(context, Math.round(left) + 0.5, area.top, Math.round(left) + 0.5, area.top + area.height);
     this.lines.forEach(({ values }, index) => {
       if (!Number.isFinite(values[this.volume])) return;
       context.beginPath();
-      context.arc(place, y(values[this.volume]), 0.24 * rem, 0, 2 * Math.PI);
+      context.arc(left, y(values[this.volume]), 0.24 * rem, 0, 2 * Math.PI);
       context.fillStyle = css(COLORS[index]);
       context.fill();
       context.strokeStyle = css("--paper");
@@ -151,10 +151,10 @@ function line(context, x0, y0, x1, y1) {
 
 function niceStep(rough) {
   const power = 10 ** Math.floor(Math.log10(rough || 1));
-  return [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough) ?? power;
+  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= rough) ?? power;
 }
 
-/** Bring values to standard deviations from their mean, as the network's course is; constant values stay at 0. */
+/** Convert values to standard deviations from their mean, as for the network; constant values become 0. */
 export function standardized(values, mean, sd) {
   return values.map((value) => (value === null ? NaN : sd > 0 ? (value - mean) / sd : 0));
 }

@@ -1,8 +1,8 @@
-/** What is known of the network and of the neuron being looked at. */
+/** Details of the selected network and neuron. */
 
 import { count, el, fill, number, say, spell } from "./dom.js";
 
-/** Write tokens in their context, each a button that leads there. */
+/** List tokens with their context, each as a button that selects the token. */
 export function topTokens(tops, unit, go) {
   if (!tops.length) return el("p", { class: "soft", text: "No volume has a value." });
   return el("ol", { class: "tops" }, ...tops.map((top) => el("li", {}, el("button", {
@@ -13,12 +13,12 @@ export function topTokens(tops, unit, go) {
   el("span", { class: "context" }, spell(top.before ?? ""), el("mark", {}, spell(top.token, true)), spell(top.after ?? ""))))));
 }
 
-/** Write the tokens at which a time course is highest, and those at which it is lowest. */
+/** List the tokens with the highest and lowest values of a time course. */
 export const bothEnds = ({ highest, lowest }, unit, go) => [
-  el("h3", { text: "Highest at" }), topTokens(highest, unit, go), el("h3", { text: "Lowest at" }), topTokens(lowest, unit, go),
+  el("h3", { text: "Highest values" }), topTokens(highest, unit, go), el("h3", { text: "Lowest values" }), topTokens(lowest, unit, go),
 ];
 
-/** Write what the table knows of a network, its layers, and where lesions and tokens are to come. */
+/** Show the metrics of a network, its layer profile, and containers for lesions and tokens. */
 export function showNetwork(host, row, space, stat, overlay) {
   const signs = row.n_neurons ? ` (${row.n_positive} positive, ${row.n_neurons - row.n_positive} negative)` : "";
   const facts = [
@@ -28,9 +28,9 @@ export function showNetwork(host, row, space, stat, overlay) {
   fill(host,
     el("h2", {}, el("bdi", { text: row.name })),
     row.label ? el("p", { class: "label-text" }, spell(row.label)) : null,
-    row.n_neurons ? null : el("p", { class: "note", text: row.rejected ? "Rejected by a person; its whole map is there to look at: press m." : "No neuron passes the threshold. An empty network is a result; its whole map is there to look at: press m." }),
+    row.n_neurons ? null : el("p", { class: "note", text: row.rejected ? "Rejected manually. Press m to see the whole map." : "No neuron passes the threshold. An empty network is a valid result. Press m to see the whole map." }),
     el("dl", {}, ...facts.flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })])),
-    el("h3", { text: "Neurons a layer" }), profile(row.profile ?? [], space),
+    el("h3", { text: "Neurons per layer" }), profile(row.profile ?? [], space),
     el("h3", { text: "Lesions" }), overlay.lesions,
     overlay.tops,
   );
@@ -49,11 +49,11 @@ function profile(counts, { layers }) {
     el("div", { class: "ends soft" }, el("span", { text: layers[0].name }), el("span", { text: layers[layers.length - 1].name })));
 }
 
-/** Write which neuron it is, and how to name another. */
+/** Show the selected neuron, and a form to select another one. */
 export function showNeuron(host, { layer, neuron, space, facts, tops, pick }) {
   const [first, second] = [layer ?? "", neuron ?? ""];
   const field = (name, value, max) => el("input", { type: "number", min: 0, max, value, name, "aria-label": name, required: true });
-  const last = Math.max(...space.layers.map((one) => one.width)) - 1;
+  const last = Math.max(...space.layers.map((entry) => entry.width)) - 1;
   const inputs = [field("layer", first, space.layers.length - 1), field("neuron", second, last)];
   const form = el("form", { class: "go" }, el("label", {}, "Layer ", inputs[0]), el("label", {}, "Neuron ", inputs[1]), el("button", { text: "Go" }));
   form.addEventListener("submit", (event) => {
@@ -65,7 +65,7 @@ export function showNeuron(host, { layer, neuron, space, facts, tops, pick }) {
   });
   inputs[1].addEventListener("input", () => inputs[1].setCustomValidity(""));
   if (layer === null) {
-    host.replaceChildren(form, el("p", { class: "soft", text: "Click a voxel of the mosaic: it is one neuron. Its time course joins the network's below, and the tokens at which it is highest and lowest stand here." }));
+    host.replaceChildren(form, el("p", { class: "soft", text: "Click a voxel of the mosaic to select one neuron. Its time course is added below, and its tokens with the highest and lowest values are listed here." }));
     return;
   }
   host.replaceChildren(
@@ -75,7 +75,7 @@ export function showNeuron(host, { layer, neuron, space, facts, tops, pick }) {
   );
 }
 
-/** Make a place that says what it waits for, and then what came. */
+/** Create a container with a placeholder text. */
 export function slot(id, words) {
   const node = el("div", { id, class: "slot" });
   say(node, words);

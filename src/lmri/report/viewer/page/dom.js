@@ -1,11 +1,11 @@
-/** Elements, numbers and words. Whatever comes from a study becomes text here, never markup. */
+/** Elements, numbers and text. Content of a study is inserted as text, never as markup. */
 
 /** Find an element of the page by its id. */
 export const $ = (id) => document.getElementById(id);
 
 /**
- * Make an element. `class`, `text`, `data` and `on` are what they say; anything else is an attribute, and is left out
- * where it is null or false.
+ * Create an element. `class`, `text`, `data` and `on` set its class, text, data attributes and listeners; all other
+ * options are attributes, which are omitted if they are null or false.
  */
 export function el(name, options = {}, ...children) {
   const node = document.createElement(name);
@@ -21,14 +21,14 @@ export function el(name, options = {}, ...children) {
   return node;
 }
 
-/** Put nodes in the place of an element's content; those that are null are left out. */
+/** Replace the content of an element; null nodes are omitted. */
 export function fill(node, ...children) {
   node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Make an SVG element with attributes and children. */
+/** Create an SVG element with attributes and children. */
 export function svg(name, attributes = {}, ...children) {
   const node = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, String(value));
@@ -36,7 +36,7 @@ export function svg(name, attributes = {}, ...children) {
   return node;
 }
 
-/** Write a number as a person would: a few digits, a true minus, and a dash where there is none. */
+/** Format a number: few digits, a true minus sign, and a dash if it is missing. */
 export function number(value, digits = 2) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -44,12 +44,12 @@ export function number(value, digits = 2) {
   return text.replace("-", "−").replace("e−", "e−");
 }
 
-/** Write a count with its noun: "1 neuron", "3 neurons". */
+/** Format a count with its noun: "1 neuron", "3 neurons". */
 export const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
 const NAMED = { "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\u007f": "␡" };
-// What has no ink of its own, or moves the ink of others: controls, formats (zero-width, bidi), odd spaces, and halves
-// of characters.
+// Invisible characters, and characters that affect others: controls, formats (zero-width, bidi), unusual spaces, and
+// surrogates.
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0\ufe00-\ufe0f]|(?! )\p{Zs}/u;
 
 function sign(character) {
@@ -61,12 +61,11 @@ function sign(character) {
 }
 
 /**
- * Write a token so that nothing in it is out of sight, and nothing outside it is moved: isolated in its direction,
- * with signs for what has no ink.
+ * Show a token with all of its characters visible and its text direction isolated; invisible characters become signs.
  *
  * @param {string} token
- * @param {boolean} exact write every space as ␣; otherwise only those of tokens that have nothing else
- * @param {boolean} breaks end the line where the token does, behind the sign
+ * @param {boolean} exact write every space as ␣; otherwise only in tokens that consist of spaces
+ * @param {boolean} breaks break the line after the sign of a line break
  */
 export function spell(token, exact = false, breaks = false) {
   const parts = el("bdi", { class: "token-text" });
@@ -81,7 +80,7 @@ export function spell(token, exact = false, breaks = false) {
       parts.append(el("span", { class: "sign", text: character === " " ? "␣" : sign(character), title: `U+${code}` }));
       if (breaks && character === "\n") parts.append(el("br"));
     } else {
-      // A mark that would sit on the token before gets something of its own to sit on.
+      // A combining mark gets its own base, so that it is not combined with the previous token.
       plain += plain === "" && !parts.hasChildNodes() && /\p{M}/u.test(character) ? `◌${character}` : character;
     }
   }
@@ -89,28 +88,28 @@ export function spell(token, exact = false, breaks = false) {
   return parts;
 }
 
-/** Write a token in one line of plain words, for labels that are read aloud. */
+/** Format a token as one line of plain text, for screen readers. */
 export function spoken(token) {
-  return Array.from(token === "" ? "∅" : token, (one) => (one === " " ? "␣" : HIDDEN.test(one) ? sign(one) : one)).join("");
+  return Array.from(token === "" ? "∅" : token, (character) => (character === " " ? "␣" : HIDDEN.test(character) ? sign(character) : character)).join("");
 }
 
-/** Put words in the place of a panel's content. */
+/** Replace the content of a panel with a text. */
 export function say(node, words, kind = "soft") {
   node.replaceChildren(el("p", { class: kind, text: words }));
 }
 
 let folder = "STUDY";
 
-/** Say how the study is called on the command line, for commands that are shown. */
+/** Set the path of the study in the commands that are shown. */
 export function nameFolder(text) {
   folder = text;
 }
 
-/** Write words with what stands in backquotes, and a command that ends them, as code that can be copied. */
+/** Show a command as code, with a button to copy it. */
 export function command(words) {
   const text = words.replace(/ STUDY(?= |$)/, () => ` ${folder}`);
   // A line must not end within "--name".
-  const word = (one) => (/^-.{1,30}$/.test(one) ? el("span", { text: one }) : one);
+  const word = (part) => (/^-.{1,30}$/.test(part) ? el("span", { text: part }) : part);
   const code = el("code", {}, ...text.split(/( )/).map(word));
   const button = el("button", { type: "button", class: "plain copy", text: "copy", "aria-label": `Copy ${text}` });
   button.addEventListener("click", async () => {
@@ -118,7 +117,7 @@ export function command(words) {
       await navigator.clipboard.writeText(text);
       button.textContent = "copied";
     } catch {
-      getSelection().selectAllChildren(code); // no permission: selected, it is one key away
+      getSelection().selectAllChildren(code); // no permission: the text is selected for copying
       button.textContent = "selected";
     }
   });
@@ -127,7 +126,7 @@ export function command(words) {
 
 const tip = $("tip");
 
-/** Show a note beside the pointer, or beside a box; `hideTip` takes it away. */
+/** Show a tooltip next to the pointer; `hideTip` removes it. */
 export function showTip(x, y, ...children) {
   tip.replaceChildren(...children);
   tip.hidden = false;

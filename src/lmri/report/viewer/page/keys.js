@@ -1,35 +1,35 @@
-/** Everything by keyboard, and the page that says how. */
+/** Keyboard control, and the list of keys. */
 
 import { $, el } from "./dom.js";
 
 const KEYS = [
-  [["←", "→"], "one volume back, or on: a token, word or sentence"],
-  [["Page Up", "Page Down"], "one text back, or on"],
+  [["←", "→"], "previous or next volume (token, word or sentence)"],
+  [["Page Up", "Page Down"], "previous or next text"],
   [["Home", "End"], "first or last volume of the run"],
-  [["↑", "↓"], "network (or pair) above, or below"],
-  [["Shift", "← ↑ → ↓"], "neuron beside the one selected"],
-  [["Shift", "Page Up/Down"], "same neuron, one layer down or up"],
-  [["Enter", "Space"], "on the mosaic: put the neuron selected into the ROI, or out of it (while picking)"],
-  [["[", "]"], "threshold down, up"],
-  [["0"], "threshold of the stored members"],
+  [["↑", "↓"], "previous or next network (or pair)"],
+  [["Shift", "← ↑ → ↓"], "neighbour of the selected neuron"],
+  [["Shift", "Page Up/Down"], "same neuron, previous or next layer"],
+  [["Enter", "Space"], "on the mosaic: add the selected neuron to the ROI, or remove it (with an ROI tool)"],
+  [["[", "]"], "lower or raise the threshold"],
+  [["0"], "reset the threshold to the stored members"],
   [["m"], "members or whole map"],
   [["u"], "next underlay"],
-  [["z"], "enlarge the layer, or back"],
-  [["c"], "compare two sets, or back"],
-  [["1", "2", "3"], "network, neuron, ROI"],
-  [["r"], "next tool of the ROI"],
-  [["Ctrl", "Z"], "undo in the ROI"],
+  [["z"], "enlarge the layer, or show all layers"],
+  [["c"], "compare two sets, or return to the networks"],
+  [["1", "2", "3"], "panel: network, neuron, ROI"],
+  [["r"], "next ROI tool"],
+  [["Ctrl", "Z"], "undo the last change of the ROI"],
   [["/"], "filter the table"],
-  [["t"], "light or dark"],
-  [["?"], "this list"],
-  [["Esc"], "back: out of a field, of an enlarged layer, of a tool"],
+  [["t"], "switch between light and dark"],
+  [["?"], "show this list"],
+  [["Esc"], "leave a field, an ROI tool or an enlarged layer; deselect the neuron"],
 ];
 
-/** Whether keys typed there belong to the field. */
+/** Whether an element receives typed text. */
 const typing = (node) => node.closest?.("select, textarea, input:not([type=range])");
 
-/** Fill the help, and listen.
- * @param {Object<string, Function>} acts by name */
+/** Fill the list of keys, and register the listeners.
+ * @param {Object<string, Function>} acts actions by name */
 export function listen(acts) {
   const row = ([names, words]) => el("tr", {}, el("th", { scope: "row" }, ...names.map((name) => el("kbd", { text: name }))), el("td", { text: words }));
   $("help-table").append(el("tbody", {}, ...KEYS.map(row)));
@@ -61,7 +61,7 @@ export function listen(acts) {
       acts.nextPanel(event.key === "ArrowRight" ? 1 : -1);
       return event.preventDefault();
     }
-    // A panel that has the focus scrolls by pages.
+    // A focused panel scrolls by pages.
     if (event.target.getAttribute?.("role") === "tabpanel" && /^(Page|Home|End)/.test(event.key)) return;
     if (event.target.type === "range" && /^(Arrow|Home|End|Page)/.test(event.key)) return;
     if (event.target.classList?.contains("stage") && (event.key === "Enter" || event.key === " ")) {

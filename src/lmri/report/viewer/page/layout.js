@@ -1,13 +1,13 @@
-/** Where the slices of a mosaic lie, and which neuron is under a point. */
+/** Layout of the slices of a mosaic, and the neuron at a point. */
 
-/** CSS pixels that the longer side of a slice has at least; where they do not all fit then, the mosaic scrolls. */
+/** Minimum length of the longer side of a slice in CSS pixels; if the slices do not fit, the mosaic scrolls. */
 const LEAST = 36;
 
 /**
- * Place slices of nx × ny voxels, as large as fits, each with room for a label above it.
+ * Arrange slices of nx × ny voxels as large as possible, each with space for a label above it.
  *
  * @returns {{scale: number, height: number, tiles: {layer: number, x: number, y: number, w: number, h: number}[]}} in CSS
- *   pixels; the height is more than there is where slices would be too small to see
+ *   pixels; the height exceeds the available height if slices would be too small
  */
 export function place([nx, ny], layers, width, height, { label, gap, dpr }) {
   let best = { scale: 0, columns: 1 };
@@ -16,7 +16,7 @@ export function place([nx, ny], layers, width, height, { label, gap, dpr }) {
     const scale = Math.min((width - gap * (columns - 1)) / columns / nx, ((height - gap * (rows - 1)) / rows - label) / ny);
     if (scale > best.scale) best = { scale, columns };
   }
-  // Voxels of whole pixels are even; where that costs much size, uneven ones are the lesser evil.
+  // Voxels of whole pixels have equal sizes; fractional sizes are used only if the slices would be much smaller.
   const whole = Math.floor(best.scale * dpr) / dpr;
   let scale = whole > 0.84 * best.scale ? whole : best.scale;
   let { columns } = best;
@@ -39,8 +39,8 @@ export function place([nx, ny], layers, width, height, { label, gap, dpr }) {
   return { scale, tiles, height: rows * (h + label) + (rows - 1) * gap };
 }
 
-/** Give the pixels of the screen that a slice has: left, top, width and height. */
-export const pixels = ({ x, y, w, h }, dpr) => [x, y, w, h].map((one) => Math.round(one * dpr));
+/** Return the screen pixels of a slice: left, top, width and height. */
+export const pixels = ({ x, y, w, h }, dpr) => [x, y, w, h].map((length) => Math.round(length * dpr));
 
 /** Whether any slice has fewer pixels than voxels, so that several neurons share one. */
 export const isCoarse = (tiles, [nx, ny], dpr) => tiles.some((tile) => {
@@ -49,11 +49,11 @@ export const isCoarse = (tiles, [nx, ny], dpr) => tiles.some((tile) => {
 });
 
 /**
- * Share the voxels of a slice out among its pixels, where it has fewer: a pixel shows the strongest of its neurons, on
- * the mean of what lies under them.
+ * Assign the voxels of a slice to pixels if it has fewer pixels: a pixel shows its strongest neuron over the mean of the
+ * underlay.
  *
  * @returns {{wide: number, high: number, winners: Int32Array, under: Float32Array}} by pixel, from the upper left:
- *   the place of the winner in the layer, -1 where there is no neuron, and the mean of the underlay
+ *   the index of the strongest neuron in the layer, -1 without a neuron, and the mean of the underlay
  */
 export function shared([nx, ny], layer, wide, high, underlay, overlay) {
   const winners = new Int32Array(wide * high).fill(-1);
@@ -86,21 +86,21 @@ export function shared([nx, ny], layer, wide, high, underlay, overlay) {
 }
 
 /**
- * Find the neuron that is painted at a point: neuron n of a layer is the voxel x = n % nx, y = n // nx, and y goes up.
+ * Find the neuron painted at a point: neuron n of a layer is the voxel x = n % nx, y = n // nx, and y goes up.
  *
- * @param {Map} coarse by layer, what `shared` found, where it did
+ * @param {Map} coarse results of `shared` by layer, if it was used
  * @returns {{layer: number, neuron: number, x: number, y: number}|null} null between slices and outside the mask
  */
 export function at(tiles, [nx, ny], widths, px, py, dpr = 1, coarse = null) {
-  // What a pixel shows is what lies under its middle.
-  [px, py] = [px, py].map((one) => (Math.floor(one * dpr) + 0.5) / dpr);
-  const tile = tiles.find((one) => px >= one.x && px < one.x + one.w && py >= one.y && py < one.y + one.h);
+  // A pixel shows the neuron under its centre.
+  [px, py] = [px, py].map((length) => (Math.floor(length * dpr) + 0.5) / dpr);
+  const tile = tiles.find(({ x, y, w, h }) => px >= x && px < x + w && py >= y && py < y + h);
   if (!tile) return null;
-  const own = coarse?.get(tile.layer);
-  if (own) {
+  const assigned = coarse?.get(tile.layer);
+  if (assigned) {
     const [left, top] = pixels(tile, dpr);
     const [column, row] = [Math.floor(px * dpr) - left, Math.floor(py * dpr) - top];
-    const neuron = own.winners[row * own.wide + column] ?? -1;
+    const neuron = assigned.winners[row * assigned.wide + column] ?? -1;
     return neuron < 0 ? null : { layer: tile.layer, neuron, x: neuron % nx, y: Math.floor(neuron / nx) };
   }
   const x = Math.min(nx - 1, Math.floor(((px - tile.x) / tile.w) * nx));
@@ -109,7 +109,7 @@ export function at(tiles, [nx, ny], widths, px, py, dpr = 1, coarse = null) {
   return neuron < widths[tile.layer] ? { layer: tile.layer, neuron, x, y } : null;
 }
 
-/** Give the box of a voxel within its slice, in CSS pixels. */
+/** Return the box of a voxel within its slice, in CSS pixels. */
 export function box(tile, [nx, ny], x, y, nWide = 1, nHigh = 1) {
   const [w, h] = [tile.w / nx, tile.h / ny];
   return [tile.x + x * w, tile.y + tile.h - (y + nHigh) * h, w * nWide, h * nHigh];

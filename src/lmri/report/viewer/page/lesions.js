@@ -1,14 +1,14 @@
-/** Stored scores of a network: its effect on every task, beside what matched controls did. */
+/** Stored scores of a network: its effect on every task, compared with matched controls. */
 
 import { command, el, number, svg } from "./dom.js";
 
 const WIDTH = 240;
 
-/** Write the stored scores of one network into an element. */
+/** Show the stored scores of one network in an element. */
 export function showScores(host, rows, { set, network }) {
   if (!rows.length) {
     host.replaceChildren(
-      el("p", { class: "soft", text: `No lesion of ${network} is stored. This page does not run the model; this does:` }),
+      el("p", { class: "soft", text: `No lesion of ${network} is stored. This page does not run the model. Run:` }),
       command(`lmri lesion STUDY --networks ${set}`),
     );
     return;
@@ -16,18 +16,18 @@ export function showScores(host, rows, { set, network }) {
   const scales = new Map();
   for (const row of rows) {
     const key = `${row.task}\n${row.metric}`;
-    const own = [0, row.diff, row.ci_low, row.ci_high, row.control_mean].filter(Number.isFinite);
+    const values = [0, row.diff, row.ci_low, row.ci_high, row.control_mean].filter(Number.isFinite);
     const [low, high] = scales.get(key) ?? [0, 0];
-    scales.set(key, [Math.min(low, ...own), Math.max(high, ...own)]);
+    scales.set(key, [Math.min(low, ...values), Math.max(high, ...values)]);
   }
-  // Doses of one network differ in nothing but what their condition, or the part of the data, is called.
+  // Doses of one network differ only in the name of the condition or of the split.
   const heading = (row) => [row.task, row.metric, row.intervention, row.name].join("\n");
-  const alike = (row) => rows.filter((one) => heading(one) === heading(row));
-  const differs = (row, key) => row[key] && new Set(alike(row).map((one) => one[key])).size > 1;
+  const alike = (row) => rows.filter((other) => heading(other) === heading(row));
+  const differs = (row, key) => row[key] && new Set(alike(row).map((other) => other[key])).size > 1;
   const about = (row) => ["condition", "split"].filter((key) => differs(row, key)).map((key) => row[key]).join(" · ");
   const cards = rows.map((row) => card(row, scales.get(`${row.task}\n${row.metric}`), about(row)));
   const legend = el("p", { class: "key soft" },
-    el("i", { class: "dot" }), "this network, with its 95 % interval", el("i", { class: "tick" }), "mean of its controls");
+    el("i", { class: "dot" }), "this network, with 95 % interval", el("i", { class: "tick" }), "mean of the matched controls");
   host.replaceChildren(legend, ...cards);
 }
 
@@ -41,7 +41,7 @@ function card(row, scale, about) {
     ["difference from intact", `${number(row.diff, 4)}`],
     ["95 % interval", Number.isFinite(row.ci_low) ? `${number(row.ci_low, 4)} to ${number(row.ci_high, 4)}` : "–"],
     ["controls, mean", row.n_controls ? `${number(row.control_mean, 4)}` : "none"],
-    ["effect beyond controls", number(row.effect, 4)],
+    ["effect relative to controls", number(row.effect, 4)],
     ["p · q", `${number(row.p, 3)} · ${number(row.q, 3)}`],
     ["number of controls", `${row.n_controls ?? 0}${row.control_family ? `, ${row.control_family}` : ""}`],
   ];

@@ -1,4 +1,4 @@
-/** Which answers are asked for when something else is looked at, and where they go. */
+/** Requests that follow a change of the selection, and the panels that show the answers. */
 
 import * as api from "./api.js";
 import { Comparison } from "./compare.js";
@@ -6,7 +6,7 @@ import { Chart, standardized } from "./course.js";
 import { attempt, current, data, fail, names, nVolumes, of, partnerNames, patiently, run, statOf, volume } from "./data.js";
 import { bothEnds, showNetwork, showNeuron, slot } from "./details.js";
 import { $, command, el, number, say } from "./dom.js";
-import { goTo, toToken } from "./going.js";
+import { goTo, toToken } from "./navigation.js";
 import { showScores } from "./lesions.js";
 import { mark, mosaics, render } from "./scene.js";
 import { state, update } from "./state.js";
@@ -21,21 +21,21 @@ const COLUMNS = [
   { key: "n_neurons", label: "n", title: "neurons", digits: 0 },
   { key: "mean_layer", label: "layer", title: "mean layer of its neurons", digits: 1 },
   { key: "variance", label: "var", title: "share of the variance", digits: 3 },
-  { key: "iq", label: "Iq", title: "stability over starts: 1 is perfect", digits: 2 },
+  { key: "iq", label: "Iq", title: "stability over initializations (Iq, at most 1)", digits: 2 },
   { key: "max", label: "max", title: "largest |z| (|t| of a localizer)", digits: 1 },
 ];
 export const table = new Grid($("table-pane"), {
   name: "Networks", noun: "network", columns: COLUMNS, key: (row) => row.name, words: (row) => `${row.name} ${row.label ?? ""}`,
   quiet: (row) => !row.n_neurons,
   select(row) {
-    if (!data.rows.includes(row)) return; // of the set before: the next one is on its way
+    if (!data.rows.includes(row)) return; // row of the previous set; the next set is loading
     update({ network: row.name, panel: state.panel === "neuron" ? "network" : state.panel });
   },
 });
 export const comparison = new Comparison($("compare-pane"), {
   choose: (second) => update({ second, partner: null }), select: (pair) => update({ network: pair.first, partner: pair.second }),
 });
-const select = (place) => current(data.tokens, run()) && toToken(place); // what is clicked may be of the run before
+const select = (place) => current(data.tokens, run()) && toToken(place); // the click may belong to the previous run
 const strip = new Strip($("tokens"), { select });
 const chart = new Chart($("course"), { select });
 const lesions = slot("lesions", "…");
@@ -45,50 +45,50 @@ export function loadNetworks() {
   Object.assign(data, { rows: [], info: {}, map: null, members: null });
   if (!state.set) {
     table.setRows([]);
-    say($("panel-network"), "There are no networks at this site yet. Find some:", "note");
+    say($("panel-network"), "There are no networks at this site yet. Run:", "note");
     $("panel-network").append(command("lmri decompose STUDY"));
     return render();
   }
   return attempt(async () => {
-    const found = await patiently(api.networks(state.site, state.set), () => { table.setRows([]); render(); });
-    Object.assign(data, { rows: found.networks, info: found });
-    table.setRows(found.networks);
+    const answer = await patiently(api.networks(state.site, state.set), () => { table.setRows([]); render(); });
+    Object.assign(data, { rows: answer.networks, info: answer });
+    table.setRows(answer.networks);
     loadNetwork();
   });
 }
 
 export function loadNetwork() {
-  const row = data.rows.find((one) => one.name === state.network);
+  const row = data.rows.find((entry) => entry.name === state.network);
   table.select(state.network);
   if (!row) {
-    // Of another set, or of none: the first that is not empty.
-    const first = data.rows.find((one) => one.n_neurons) ?? data.rows[0];
+    // No network of this set is selected: select the first non-empty network.
+    const first = data.rows.find((entry) => entry.n_neurons) ?? data.rows[0];
     return first && update({ network: first.name });
   }
   showNetwork($("panel-network"), row, data.site, statOf(state.set), { lesions, tops });
-  const own = names();
+  const request = names();
   const drawn = (map, members) => {
     Object.assign(data, { map, members });
     render();
     if (state.layer !== null) neuronPanel();
   };
   attempt(async () => {
-    const both = Promise.all([api.image("map", own, "map"), api.image("members", own, "members")]);
+    const both = Promise.all([api.image("map", request, "map"), api.image("members", request, "members")]);
     const [map, members] = await patiently(both, render);
-    drawn(of(own, map), of(own, members));
+    drawn(of(request, map), of(request, members));
   }, (error) => { drawn(null, null); fail(error); });
   for (const node of [lesions, tops]) say(node, "…");
-  attempt(async () => showScores(lesions, await api.scores(...Object.values(own)), own), (error) => say(lesions, error.message, "bad"));
+  attempt(async () => showScores(lesions, await api.scores(...Object.values(request)), request), (error) => say(lesions, error.message, "bad"));
   attempt(async () => {
-    const found = await api.tops(...Object.values(own));
-    tops.replaceChildren(...bothEnds(found, "sd", goTo));
+    const answer = await api.tops(...Object.values(request));
+    tops.replaceChildren(...bothEnds(answer, "sd", goTo));
   }, (error) => say(tops, error.message, "bad"));
 }
 
 export function loadCourse() {
   if (!state.network || !state.corpus) return showCourse(null, state.set ? "" : "There are no networks yet, so there is no time course.");
   const what = { ...names(), ...run() };
-  strip.wait(); // the colours may stay until the next ones come, but no number of theirs
+  strip.wait(); // colours may stay until the next values arrive, but not the numbers
   showVolume();
   return attempt(async () => {
     const answer = api.course(state.site, state.set, state.network, state.corpus, state.run);
@@ -116,14 +116,14 @@ function showLines() {
   const tokens = current(data.tokens, run());
   const course = tokens && currentCourse();
   strip.setValues(course);
-  if (course) add(state.network, course.map((one) => one ?? NaN), "first");
+  if (course) add(state.network, course.map((value) => value ?? NaN), "first");
   const neuron = tokens && currentNeuron();
   if (neuron) {
     if (!lines.length) lines.push({ name: "no network", values: [] });
     add(`${neuron.layer_name} · ${neuron.neuron}`, standardized(neuron.values, neuron.baseline.mean, neuron.baseline.sd), "second");
   }
-  // Both lines are scaled by the same corpora: those that the networks were found in, if this one is among them.
-  const corpora = neuron?.baseline.corpora ?? data.site.sets.find((one) => one.name === state.set)?.corpora ?? [];
+  // Both lines are scaled by the same corpora: the corpora of the decomposition, if it includes the current corpus.
+  const corpora = neuron?.baseline.corpora ?? data.site.sets.find((entry) => entry.name === state.set)?.corpora ?? [];
   const unit = legend.length ? `in sd over ${corpora.join(", ")}` : "";
   $("course-legend").replaceChildren(...legend, el("span", { class: "soft", text: unit }));
   chart.setLines(lines);
@@ -132,16 +132,16 @@ function showLines() {
 
 export function loadTokens() {
   if (!state.corpus) return undefined;
-  const own = run();
-  const show = (found) => {
-    data.tokens = found;
-    strip.setTokens(found);
-    chart.setRun(found.tokens, found.text_starts);
+  const request = run();
+  const show = (answer) => {
+    data.tokens = answer;
+    strip.setTokens(answer);
+    chart.setRun(answer.tokens, answer.text_starts);
     showLines();
     showVolume();
   };
   const none = () => show({ tokens: [], text_ids: [], text_starts: [] });
-  return attempt(async () => show(of(own, await patiently(api.tokens(state.site, state.corpus, state.run), none))),
+  return attempt(async () => show(of(request, await patiently(api.tokens(state.site, state.corpus, state.run), none))),
     (error) => { none(); fail(error); });
 }
 
@@ -167,8 +167,8 @@ export function loadMean() {
 export function loadVolume() {
   if (!state.corpus || (state.underlay !== "volume" && state.overlay !== "volume")) return undefined;
   return attempt(async () => {
-    const own = volume();
-    data.volume = of(own, await patiently(api.image("volume", own, "volume"), render));
+    const request = volume();
+    data.volume = of(request, await patiently(api.image("volume", request, "volume"), render));
     render();
   }, (error) => { data.volume = null; render(); fail(error); });
 }
@@ -182,9 +182,9 @@ export function loadNeuron() {
     return showLines();
   }
   return attempt(async () => {
-    const own = neuronNames();
+    const request = neuronNames();
     neuronPanel();
-    data.neuron = of(own, await api.neuron(state.site, state.set, state.layer, state.neuron, state.corpus, state.run));
+    data.neuron = of(request, await api.neuron(state.site, state.set, state.layer, state.neuron, state.corpus, state.run));
     neuronPanel();
     showLines();
   }, (error) => { data.neuron = null; showLines(); fail(error); });
@@ -200,12 +200,12 @@ export function neuronPanel() {
   const z = current(data.map, names())?.values[place];
   const member = current(data.members, names())?.values[place];
   const facts = [
-    [`${statOf(state.set)} in ${state.network ?? "–"}`, `${number(z)}${member === undefined ? "" : member ? ", a member" : ", no member"}`],
+    [`${statOf(state.set)} in ${state.network ?? "–"}`, `${number(z)}${member === undefined ? "" : member ? ", member" : ", not a member"}`],
     [`at volume ${state.volume}`, number(neuron?.values[state.volume], 3)],
     ["mean over the corpus", number(neuron?.mean, 3)], ["sd over the corpus", number(neuron?.sd, 3)],
   ];
   const list = neuron ? bothEnds(neuron, "activation", goTo) : el("p", { class: "soft", text: "…" });
-  showNeuron($("panel-neuron"), { layer: state.layer, neuron: state.neuron, space: data.site, facts, tops: list, pick: (layer, own) => update({ layer, neuron: own }) });
+  showNeuron($("panel-neuron"), { layer: state.layer, neuron: state.neuron, space: data.site, facts, tops: list, pick: (layer, number) => update({ layer, neuron: number }) });
 }
 
 export function loadComparison() {
@@ -222,7 +222,7 @@ export function loadComparison() {
     const pairs = await comparison.load(state.site, state.set, second);
     const lacking = comparison.stored ? `${state.network} has no match in ${second}.` : `${state.set} and ${second} were not compared yet.`;
     data.unmatched = second ? lacking : "There is no second set at this site.";
-    const pair = pairs.find((one) => one.first === state.network) ?? null;
+    const pair = pairs.find((entry) => entry.first === state.network) ?? null;
     if (pair && pair.second !== state.partner) update({ partner: pair.second });
     else if (!pair && state.partner) update({ partner: null });
     else loadPartner();
@@ -234,10 +234,10 @@ export function loadPartner() {
   comparison.pairs.select(`${state.network}\n${state.partner}`);
   if (state.view !== "compare" || !state.partner) return render();
   return attempt(async () => {
-    const own = partnerNames();
-    const both = Promise.all([api.image("map", own, "map2"), api.image("members", own, "members2")]);
+    const request = partnerNames();
+    const both = Promise.all([api.image("map", request, "map2"), api.image("members", request, "members2")]);
     const [map, members] = await patiently(both, render);
-    data.partner = { map: of(own, map), members: of(own, members) };
+    data.partner = { map: of(request, map), members: of(request, members) };
     render();
   });
 }

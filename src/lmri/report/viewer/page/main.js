@@ -1,10 +1,10 @@
-/** The page: what is on it, what leads where, and how it starts. */
+/** Main module of the page: content, event handlers, and start. */
 
 import * as api from "./api.js";
 import { onTheme, theme, toggleTheme } from "./color.js";
 import { attempt, current, data, nVolumes, run } from "./data.js";
 import { $, command, count, el, hideTip, nameFolder, say, showTip } from "./dom.js";
-import { choose, toToken } from "./going.js";
+import { choose, toToken } from "./navigation.js";
 import { listen } from "./keys.js";
 import * as load from "./loading.js";
 import { describe, mosaics, render, roi, showHovered, showOverlay } from "./scene.js";
@@ -17,25 +17,25 @@ function fill() {
     node.value = value ?? "";
   };
   const { sites } = data.study;
-  options($("site"), sites.map((one) => [one.site, one.site]), state.site);
-  const empty = (one) => (one.n_empty ? `, ${one.n_empty} empty` : "");
-  options($("set"), data.site.sets.map((one) => [one.name, `${one.name} · ${one.n_networks}${empty(one)} · ${one.threshold}`]), state.set);
+  options($("site"), sites.map((entry) => [entry.site, entry.site]), state.site);
+  const empty = (entry) => (entry.n_empty ? `, ${entry.n_empty} empty` : "");
+  options($("set"), data.site.sets.map((entry) => [entry.name, `${entry.name} · ${entry.n_networks}${empty(entry)} · ${entry.threshold}`]), state.set);
   if (!data.site.sets.length) options($("set"), [["", "none"]], "");
-  options($("corpus"), data.site.corpora.map((one) => [one.corpus, one.corpus]), state.corpus);
-  const { runs, unit } = data.site.corpora.find((one) => one.corpus === state.corpus) ?? { runs: [], unit: "volume" };
-  options($("run"), runs.map((n, place) => [place + 1, `${place + 1} of ${runs.length} · ${count(n, unit)}`]), state.run);
-  // A volume may be a word or a sentence.
+  options($("corpus"), data.site.corpora.map((entry) => [entry.corpus, entry.corpus]), state.corpus);
+  const { runs, unit } = data.site.corpora.find((entry) => entry.corpus === state.corpus) ?? { runs: [], unit: "volume" };
+  options($("run"), runs.map((n, index) => [index + 1, `${index + 1} of ${runs.length} · ${count(n, unit)}`]), state.run);
+  // The unit of a volume may be a word or a sentence.
   for (const name of ["underlay", "overlay"]) $(name).querySelector('[value="volume"]').textContent = unit;
   $("tokens").setAttribute("aria-label", `Text, ${unit} by ${unit}, coloured by the time course of the network`);
-  $("set").title = data.site.sets.find((one) => one.name === state.set)?.description ?? "";
+  $("set").title = data.site.sets.find((entry) => entry.name === state.set)?.description ?? "";
 }
 
 function showPanel() {
   for (const name of ["network", "neuron", "roi"]) {
-    const own = state.panel === name;
-    $(`tab-${name}`).setAttribute("aria-selected", String(own));
-    $(`tab-${name}`).tabIndex = own ? 0 : -1;
-    $(`panel-${name}`).hidden = !own;
+    const selected = state.panel === name;
+    $(`tab-${name}`).setAttribute("aria-selected", String(selected));
+    $(`tab-${name}`).tabIndex = selected ? 0 : -1;
+    $(`panel-${name}`).hidden = !selected;
   }
 }
 
@@ -77,7 +77,7 @@ const act = {
   end: (last) => toToken(last ? Math.max(0, nVolumes() - 1) : 0),
   text(step) {
     const starts = current(data.tokens, run())?.text_starts ?? [];
-    const next = step > 0 ? starts.find((one) => one > state.volume) : starts.findLast((one) => one < state.volume);
+    const next = step > 0 ? starts.find((start) => start > state.volume) : starts.findLast((start) => start < state.volume);
     if (next !== undefined) toToken(next);
   },
   network: (step) => (state.view === "compare" ? load.comparison.pairs : load.table).move(step),
@@ -155,25 +155,25 @@ api.onConnection((lost) => {
   if (!lost) return lookAgain(true);
   const name = el("code", { text: "lmri view" });
   $("lost").replaceChildren(...(lost === "closed"
-    ? [name, " was started again since, or this browser was never let in: open the address that it printed, all of it." +
-      " What you drew is still here; this page goes on by itself if it is the same study."]
+    ? [name, " was restarted, or this browser is not authorized: open the complete address that it printed." +
+      " Your ROI is still here; this page continues automatically if it is the same study."]
     : ["Connection lost: the server does not answer. Is ", name,
-      " still running? What you drew is still here; this page tries again by itself."]));
+      " still running? Your ROI is still here; this page reconnects automatically."]));
   clearTimeout(trying);
   trying = setTimeout(retry, 3000);
 });
 
 let trying = null;
-// A connection to a server that is no more may stay open, and what is asked there is never answered.
+// A connection to a stopped server may stay open, and requests on it are never answered.
 const SOON = 5000;
 const retry = () => api.study(SOON).catch(() => { trying = setTimeout(retry, 3000); });
 
-/** Whether what the server shows now is not what this page shows: another study, or other neurons. */
+/** Whether the server now serves something else than this page shows: another study, or other neurons. */
 const isOther = (now, next) => now.root !== next.root || now.fingerprint !== next.fingerprint ||
   now.sites.length === 0 !== (next.sites.length === 0) ||
-  now.sites.some(({ site, geometry }) => next.sites.find((one) => one.site === site)?.geometry !== geometry);
+  now.sites.some(({ site, geometry }) => next.sites.find((entry) => entry.site === site)?.geometry !== geometry);
 
-/** See whether the server still shows this study, and whether anything was made in it meanwhile. */
+/** Check whether the server still serves this study, and whether the study has changed. */
 function lookAgain(reconnected = false) {
   if (!data.study) return reconnected ? start() : undefined;
   return attempt(async () => {
@@ -185,7 +185,7 @@ function lookAgain(reconnected = false) {
     roi.refresh();
     if (same && !reconnected) return;
     api.forget();
-    data.site = next.sites.find((one) => one.site === state.site);
+    data.site = next.sites.find((entry) => entry.site === state.site);
     choose({});
     fill();
     loadAgain();
@@ -228,7 +228,7 @@ async function start() {
     const { study } = data;
     if (!study.sites.length) {
       for (const id of ["site", "set", "corpus", "run", "view-compare", "view-networks"]) $(id).disabled = true;
-      mosaics[0].say("There is no recording in this study that can be read, so there is nothing to look at yet.");
+      mosaics[0].say("This study has no readable recording yet, so there is nothing to show.");
       mosaics[1].stage.parentElement.hidden = true;
       say($("panel-network"), "Record a model first:", "note");
       $("panel-network").append(command("lmri record MODEL TEXTS --out STUDY"));
@@ -244,7 +244,7 @@ async function start() {
   });
 }
 
-// The token has done its work, and is not for links that are passed on: the browser was given a cookie for it.
+// The token is removed from the address, so that it is not passed on with links; the browser has a cookie now.
 if (location.search) history.replaceState(null, "", location.pathname + location.hash);
 wire();
 showTip(0, 0);

@@ -1,24 +1,24 @@
-/** Two ways to paint the same slices at the same places: NiiVue on WebGL2, or a plain canvas without it. */
+/** Two painters of the same slices at the same positions: NiiVue on WebGL2, or a plain canvas. */
 
 import { scales } from "./color.js";
 import { isCoarse, pixels, shared } from "./layout.js";
 
-/** What a painter is given. `underlay` is 0 outside the mask and 1 to 255 inside; `overlay` is shown from low on.
+/** Input of a painter. `underlay` is 0 outside the mask and 1 to 255 inside; `overlay` is shown from `low` upwards.
  * @typedef {{shape: number[], tiles: object[], width: number, height: number, dpr: number, underlay: Float32Array,
- *   overlay: Float32Array|null, low: number, high: number, coarse?: Map}} Scene; `coarse` is noted by the painter */
+ *   overlay: Float32Array|null, low: number, high: number, coarse?: Map}} Scene; `coarse` is set by the painter */
 
 /** Whether this browser can draw with WebGL2. */
 export function hasWebGL2() {
   try {
-    const found = document.createElement("canvas").getContext("webgl2");
-    found?.getExtension("WEBGL_lose_context")?.loseContext();
-    return Boolean(found);
+    const context = document.createElement("canvas").getContext("webgl2");
+    context?.getExtension("WEBGL_lose_context")?.loseContext();
+    return Boolean(context);
   } catch {
     return false;
   }
 }
 
-/** Give a canvas whole pixels, and the size on the screen that they have: stretched by half of one, voxels shift. */
+/** Set a canvas to whole pixels and to their size on the screen, because fractional stretching shifts voxels. */
 export function fit(canvas, { width, height, dpr }) {
   const [w, h] = [Math.max(1, Math.round(width * dpr)), Math.max(1, Math.round(height * dpr))];
   if (canvas.width !== w) canvas.width = w;
@@ -26,7 +26,7 @@ export function fit(canvas, { width, height, dpr }) {
   Object.assign(canvas.style, { width: `${w / dpr}px`, height: `${h / dpr}px` });
 }
 
-/** Paints without WebGL. */
+/** Painter on a plain canvas, without WebGL. */
 export class CanvasPainter {
   constructor(canvas) {
     this.canvas = canvas;
@@ -47,9 +47,9 @@ export class CanvasPainter {
       if (layer >= nz) continue;
       const [left, up, wide, high] = pixels({ x, y, w, h }, scene.dpr);
       if (scene.coarse) {
-        const own = shared(scene.shape, layer, wide, high, scene.underlay, scene.overlay);
-        scene.coarse.set(layer, own);
-        context.putImageData(strongest(own, top, layer * nx * ny), left, up);
+        const assigned = shared(scene.shape, layer, wide, high, scene.underlay, scene.overlay);
+        scene.coarse.set(layer, assigned);
+        context.putImageData(strongest(assigned, top, layer * nx * ny), left, up);
         continue;
       }
       this.sheet.getContext("2d").putImageData(colors(scene, top, layer), 0, 0);
@@ -59,51 +59,51 @@ export class CanvasPainter {
 }
 
 function strongest({ wide, high, winners, under }, top, first) {
-  const found = new ImageData(wide, high);
+  const image = new ImageData(wide, high);
   const tables = scales();
   winners.forEach((winner, pixel) => {
-    if (winner >= 0) tint(found.data, 4 * pixel, tables, top[first + winner], under[pixel]);
+    if (winner >= 0) tint(image.data, 4 * pixel, tables, top[first + winner], under[pixel]);
   });
-  return found;
+  return image;
 }
 
-/** Write one colour where it belongs: by the overlay if it is shown there, else by the grey of the underlay. */
+/** Write the colour of a pixel: of the overlay if it is shown there, else the grey of the underlay. */
 function tint(data, to, { positive, negative, grey }, index, grey_) {
   const table = index ? (index > 0 ? positive : negative) : grey;
-  const place = 3 * (Math.abs(index) || Math.round(grey_));
-  for (let channel = 0; channel < 3; channel++) data[to + channel] = table[place + channel];
+  const entry = 3 * (Math.abs(index) || Math.round(grey_));
+  for (let channel = 0; channel < 3; channel++) data[to + channel] = table[entry + channel];
   data[to + 3] = 255;
 }
 
 /**
- * Turn an overlay into places in the colour scale: 0 is not shown, 1 to 255 is positive, -1 to -255 negative. Both
- * painters take it from here, so that a value just at the threshold is on the same side of it in either.
+ * Convert an overlay to indices of the colour scale: 0 is not shown, 1 to 255 is positive, -1 to -255 negative. Both
+ * painters use these indices, so that values at the threshold are treated identically.
  */
 function indices({ overlay, underlay, low, high }) {
-  const found = new Float32Array(underlay.length);
-  if (!overlay) return found;
+  const indexed = new Float32Array(underlay.length);
+  if (!overlay) return indexed;
   const floor = Math.max(low, 1e-9);
   const span = Math.max(high - floor, 1e-9);
-  for (let place = 0; place < found.length; place++) {
-    const size = Math.abs(overlay[place]);
-    if (size < floor || !underlay[place]) continue;
-    found[place] = Math.sign(overlay[place]) * (1 + Math.round(254 * Math.min(1, (size - floor) / span)));
+  for (let voxel = 0; voxel < indexed.length; voxel++) {
+    const size = Math.abs(overlay[voxel]);
+    if (size < floor || !underlay[voxel]) continue;
+    indexed[voxel] = Math.sign(overlay[voxel]) * (1 + Math.round(254 * Math.min(1, (size - floor) / span)));
   }
-  return found;
+  return indexed;
 }
 
 function colors({ shape: [nx, ny], underlay }, top, layer) {
-  const found = new ImageData(nx, ny);
-  const tables = scales(); // once: to ask a browser for its theme takes a while
+  const image = new ImageData(nx, ny);
+  const tables = scales(); // once, because querying the theme is slow
   for (let y = 0; y < ny; y++) {
     for (let x = 0; x < nx; x++) {
       const from = layer * nx * ny + y * nx + x;
       const to = 4 * ((ny - 1 - y) * nx + x);
       if (underlay[from] < 1) continue;
-      tint(found.data, to, tables, top[from], underlay[from]);
+      tint(image.data, to, tables, top[from], underlay[from]);
     }
   }
-  return found;
+  return image;
 }
 
 let loading = null;
@@ -119,7 +119,7 @@ function loadScript(source) {
   return loading;
 }
 
-/** Paints with NiiVue; made by `NiivuePainter.on(canvas)`. */
+/** Painter with NiiVue, created by `NiivuePainter.on(canvas)`. */
 export class NiivuePainter {
   static async on(canvas, scene) {
     await loadScript("/niivue.umd.js");
@@ -128,7 +128,7 @@ export class NiivuePainter {
       backColor: [0, 0, 0, 0], isNearestInterpolation: true, crosshairWidth: 0, isOrientationTextVisible: false,
       isResizeCanvas: false, interactive: false, dragAndDropEnabled: false, drawingEnabled: false, logLevel: "error",
     });
-    // It is told when to draw: its own start would show a word in the middle of nothing.
+    // Drawing is triggered explicitly; the loading text of NiiVue would appear on an empty canvas.
     nv.opts.loadingText = "";
     const parent = canvas.parentElement;
     const background = parent.style.backgroundColor;
@@ -148,7 +148,7 @@ export class NiivuePainter {
   paint(scene) {
     this.next = scene;
     const turn = this.busy.then(() => this.next === scene && this.#paint(scene));
-    this.busy = turn.catch(() => {}); // whoever asked for it is told; the next picture has its own chance
+    this.busy = turn.catch(() => {}); // the caller gets the error; the next scene is painted independently
     return turn;
   }
 
@@ -174,11 +174,11 @@ export class NiivuePainter {
     nv.updateGLVolume();
   }
 
-  /** Where NiiVue put the slices, in CSS pixels: the truth about what is under the pointer. */
+  /** Positions of the slices in NiiVue, in CSS pixels; they determine the neuron under the pointer. */
   tiles({ tiles, dpr }) {
     const { height } = this.canvas;
     return this.nv.screenSlices.map(({ leftTopWidthHeight: [x, y, w, h] }, place) => {
-      // WebGL cuts what is given to it down to whole pixels, counted from below.
+      // WebGL truncates positions to whole pixels, counted from the bottom.
       const [left, bottom, wide, high] = [x, height - y - h, w, h].map(Math.trunc);
       return { layer: tiles[place].layer, x: left / dpr, y: (height - bottom - high) / dpr, w: wide / dpr, h: high / dpr };
     });
@@ -186,7 +186,7 @@ export class NiivuePainter {
 }
 
 function layout({ tiles, dpr }, { width, height }) {
-  // A little is added, as fractions lose some, and what is cut down to whole pixels then loses a whole one.
+  // A margin is added, because rounding errors would otherwise lose a whole pixel in the truncation.
   const some = 0.25;
   return tiles.map(({ layer, x, y, w, h }) => ({
     sliceType: 0, // axial
@@ -201,7 +201,7 @@ function setColormaps(nv) {
   const places = Array.from({ length: 256 }, (_, place) => place);
   for (const [name, table] of Object.entries(scales())) {
     const [R, G, B] = [0, 1, 2].map((c) => places.map((place) => table[3 * place + c]));
-    // What is outside the mask, or below the threshold, is 0, and not there.
+    // Voxels outside the mask or below the threshold are 0 and transparent.
     const A = places.map((place) => (place === 0 ? 0 : 255));
     nv.addColormap(`lmri-${name}`, { R, G, B, A, I: places });
   }

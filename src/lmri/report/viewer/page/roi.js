@@ -1,23 +1,23 @@
-/** A set of neurons of one's own: picked, painted or taken from a network, and saved for `lmri lesion --roi`. */
+/** Region of interest (ROI): picked, painted or copied from a network, and saved for `lmri lesion --roi`. */
 
 import { rois, saveRoi } from "./api.js";
 import { command, count, el, say } from "./dom.js";
 
 const TOOLS = [
-  ["inspect", "Look", "clicking a voxel shows its neuron"],
-  ["pick", "Pick", "clicking a voxel puts its neuron in, or takes it out"],
-  ["paint", "Paint", "dragging puts neurons in; with Shift it takes them out"],
-  ["box", "Box", "dragging a rectangle puts its neurons in; with Shift it takes them out"],
+  ["inspect", "Inspect", "click a voxel to show its neuron"],
+  ["pick", "Pick", "click a voxel to add or remove its neuron"],
+  ["paint", "Paint", "drag to add neurons; hold Shift to remove them"],
+  ["box", "Box", "drag a rectangle to add its neurons; hold Shift to remove them"],
 ];
 const UNDO = 200;
 
-/** The set being made, and the panel that it is made in. */
+/** ROI that is being edited, and its panel. */
 export class Roi {
   /** @param {{changed: Function, tool: Function, members: Function, shown: Function}} acts */
   constructor(host, acts) {
     this.acts = acts;
     this.site = null;
-    this.sets = new Map(); // one a site, as a voxel means nothing at another
+    this.sets = new Map(); // one per site, because sites have different neurons
     this.past = [];
     this.tools = TOOLS.map(([tool, label, title]) =>
       el("button", { type: "button", text: label, title, "aria-pressed": "false", data: { tool }, on: { click: () => acts.tool(tool) } }));
@@ -29,22 +29,22 @@ export class Roi {
     this.list = el("ul", { id: "roi-list", class: "soft" });
     const act = (id, text, title, click) => el("button", { type: "button", id, text, title, on: { click } });
     host.append(
-      el("div", { class: "switch", role: "group", "aria-label": "What the pointer does" }, ...this.tools), this.hint, this.size,
+      el("div", { class: "switch", role: "group", "aria-label": "ROI tool" }, ...this.tools), this.hint, this.size,
       el("div", { class: "row" },
-        act("roi-members", "Take the members", "of the network that is selected, as far as the threshold shows them", () => this.take(acts.members())),
+        act("roi-members", "Add the members", "members of the selected network that are shown at the threshold", () => this.take(acts.members())),
         act("roi-undo", "Undo", "the last change (Ctrl+Z)", () => this.undo()),
-        act("roi-clear", "Clear", "take out all neurons", () => this.#change(new Set()))),
+        act("roi-clear", "Clear", "remove all neurons", () => this.#change(new Set()))),
       el("form", { class: "row", on: { submit: (event) => { event.preventDefault(); this.save(); } } }, this.name, this.button),
       this.result, el("h3", { text: "Saved in this study" }), this.list,
     );
   }
 
-  /** Neurons that are in, as places in the volume. */
+  /** Neurons of the ROI, as indices in the volume. */
   get keys() {
     return this.sets.get(this.site) ?? new Set();
   }
 
-  /** Go to the neurons of a site. */
+  /** Switch to the neurons of a site. */
   setSpace(site, space) {
     if (this.site !== site) this.past = [];
     this.site = site;
@@ -69,14 +69,14 @@ export class Roi {
     this.#change(next);
   }
 
-  /** Begin a stroke: what is painted until `undo` is one step. */
+  /** Begin a stroke, which `undo` reverts in one step. */
   begin() {
     this.past.push(this.keys);
     if (this.past.length > UNDO) this.past.shift();
     this.sets.set(this.site, new Set(this.keys));
   }
 
-  /** Put the neurons of a rectangle of voxels in, or take them out; within a stroke. */
+  /** Add or remove the neurons of a rectangle of voxels, within a stroke. */
   stroke(layer, x0, y0, x1, y1, out) {
     const [nx] = this.space.shape;
     for (let y = Math.min(y0, y1); y <= Math.max(y0, y1); y++) {
@@ -90,7 +90,7 @@ export class Roi {
     this.#tell();
   }
 
-  /** Add neurons, given by their places in the volume. */
+  /** Add neurons, given by their indices in the volume. */
   take(keys) {
     if (keys.length) this.#change(new Set([...this.keys, ...keys]));
     else say(this.result, "This network shows no members at this threshold.", "note");
@@ -113,11 +113,11 @@ export class Roi {
     const n = this.keys.size;
     const perLayer = this.space ? this.space.shape[0] * this.space.shape[1] : 1;
     const layers = new Set([...this.keys].map((key) => Math.floor(key / perLayer)));
-    this.size.textContent = n ? `${count(n, "neuron")} in ${count(layers.size, "layer")}` : "No neuron is in yet.";
+    this.size.textContent = n ? `${count(n, "neuron")} in ${count(layers.size, "layer")}` : "The ROI is empty.";
     this.acts.changed(this.keys);
   }
 
-  /** The neurons that are in, as [layer, neuron], in order. */
+  /** Neurons of the ROI as [layer, neuron], in order. */
   neurons() {
     const perLayer = this.space.shape[0] * this.space.shape[1];
     return [...this.keys].sort((a, b) => a - b).map((key) => [Math.floor(key / perLayer), key % perLayer]);
@@ -125,17 +125,17 @@ export class Roi {
 
   async save() {
     const name = this.name.value.trim();
-    if (!this.keys.size) return say(this.result, "There is no neuron in the set yet: pick some, or take the members of a network.", "bad");
+    if (!this.keys.size) return say(this.result, "The ROI is empty. Pick neurons, or add the members of a network.", "bad");
     if (!name) {
       this.name.focus();
-      return say(this.result, "Give it a name first.", "bad");
+      return say(this.result, "Enter a name first.", "bad");
     }
     this.button.disabled = true;
     try {
-      const found = await saveRoi(this.site, name, this.neurons(), this.acts.shown());
+      const saved = await saveRoi(this.site, name, this.neurons(), this.acts.shown());
       this.result.replaceChildren(
-        el("p", {}, `Saved ${count(found.n_neurons, "neuron")} as `, el("code", { id: "roi-path", text: found.path })),
-        el("p", { class: "soft", text: "To silence them and see what the model loses:" }), command(found.command));
+        el("p", {}, `Saved ${count(saved.n_neurons, "neuron")} as `, el("code", { id: "roi-path", text: saved.path })),
+        el("p", { class: "soft", text: "To lesion the ROI and test its effect, run:" }), command(saved.command));
       await this.refresh();
     } catch (error) {
       say(this.result, error.message, "bad");
@@ -144,11 +144,11 @@ export class Roi {
     }
   }
 
-  /** List what is saved. */
+  /** List the stored ROIs. */
   async refresh() {
     try {
       const stored = await rois();
-      const line = (one) => el("li", {}, el("bdi", { text: one.name }), ` · ${one.site} · ${count(one.n_neurons, "neuron")}`);
+      const line = (roi) => el("li", {}, el("bdi", { text: roi.name }), ` · ${roi.site} · ${count(roi.n_neurons, "neuron")}`);
       this.list.replaceChildren(...(stored.length ? stored.map(line) : [el("li", { text: "none yet" })]));
     } catch (error) {
       this.list.replaceChildren(el("li", { text: error.message }));

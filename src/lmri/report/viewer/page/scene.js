@@ -1,4 +1,4 @@
-/** What is painted: underlay, overlay and their colours, on one mosaic or on two, and what the pointer does there. */
+/** Scene: underlay, overlay and colours of one or two mosaics, and pointer actions. */
 
 import { useSlices } from "./api.js";
 import { gradient } from "./color.js";
@@ -14,7 +14,7 @@ const crowded = [false, false];
 export const mosaics = [
   new Mosaic($("mosaics"), "Mosaic of layers", pointer(0)), new Mosaic($("mosaics"), "Mosaic of the second set", pointer(1)),
 ];
-/** Draw something on top of the mosaics. */
+/** Draw marks on top of the mosaics. */
 export const mark = (changes) => mosaics.forEach((mosaic) => mosaic.mark(changes));
 export const roi = new Roi($("panel-roi"), {
   changed: (keys) => mark({ roi: keys }), tool: (tool) => update({ tool }), members: shownMembers,
@@ -24,21 +24,21 @@ export const roi = new Roi($("panel-roi"), {
 let webgl = null;
 const later = window.requestIdleCallback?.bind(window) ?? ((act) => setTimeout(act, 60));
 
-/** Go over to NiiVue. Asking for WebGL can take a second, so that it is done when the first picture stands. */
+/** Switch to NiiVue. The test for WebGL can take a second, and is therefore done after the first picture. */
 function startNiivue(mosaic) {
   webgl ??= hasWebGL2();
   if (webgl) return mosaic.promote().catch(noNiivue);
   mosaic.promoted = true;
   useSlices();
   $("no-webgl").textContent =
-    "This browser has no WebGL2, which NiiVue needs: the mosaic is drawn on a plain canvas. Everything else works.";
+    "This browser has no WebGL2, which NiiVue requires. The mosaic is drawn on a plain canvas; all functions work.";
   $("no-webgl").hidden = false;
   return undefined;
 }
 
 let waiting = false;
 
-/** Paint the mosaics, once, however many things have come since. */
+/** Paint the mosaics once per animation frame, after all changes. */
 export function render() {
   if (waiting) return;
   waiting = true;
@@ -55,69 +55,70 @@ function underlay() {
   return data.greys.get(values);
 }
 
-/** The unit of what an overlay shows, which its threshold is in as well. */
+/** Unit of an overlay and of its threshold. */
 const unitOf = (overlay) => {
   if (overlay === "volume") return "activation";
   const stats = [statOf(state.set), ...(state.view === "compare" && state.second ? [statOf(state.second)] : [])];
   return [...new Set(stats)].join(" and ");
 };
 
-/** Change the overlay; a threshold of another unit stays behind. */
+/** Change the overlay; the threshold is reset if the unit changes. */
 export const showOverlay = (overlay) =>
   update({ overlay, threshold: unitOf(overlay) === unitOf(state.overlay) ? state.threshold : null });
 
-/** What the overlay is: its values, where it starts by itself, and the unit it is in. */
+/** Values of the overlay, and its default threshold. */
 function layerOf({ map, members }) {
   if (state.overlay === "volume") {
     const values = current(data.volume, volume())?.values ?? null;
     return { values, start: values ? quantile(Float32Array.from(values, Math.abs), 0.9) : 0 };
   }
   const values = state.overlay === "none" ? null : (state.overlay === "map" ? map : members)?.values ?? null;
-  const own = members ? reach(members.values) : { low: 0, high: 0 };
-  const start = own.high ? own.low : Math.min(data.info.z ?? 3, map ? reach(map.values).high : 3);
+  const range = members ? reach(members.values) : { low: 0, high: 0 };
+  const start = range.high ? range.low : Math.min(data.info.z ?? 3, map ? reach(map.values).high : 3);
   return { values, start };
 }
 
 function paint() {
   const { mask } = data;
   const comparing = state.view === "compare";
-  const fitting = (one) => ({ ...one, values: one?.values?.length === mask.length ? one.values : null });
-  const layer = (one, what) => one && layerOf({ map: current(one.map, what), members: current(one.members, what) });
+  const fitting = (overlay) => ({ ...overlay, values: overlay?.values?.length === mask.length ? overlay.values : null });
+  const layer = (images, request) =>
+    images && layerOf({ map: current(images.map, request), members: current(images.members, request) });
   const sides = [layer(data, names()), comparing ? layer(data.partner, partnerNames()) : null].map(fitting);
-  const scale = commonScale(sides.filter((one) => one.values), sides[0].start);
+  const scale = commonScale(sides.filter((side) => side.values), sides[0].start);
   const { low, high } = scale;
   const unit = unitOf(state.overlay);
   slider({ ...scale, unit, on: Boolean(sides[0].values) });
-  legend(sides.some((one) => one.values) ? { ...scale, unit } : null);
-  const own = { space: data.site, underlay: underlay(), low, high };
+  legend(sides.some((side) => side.values) ? { ...scale, unit } : null);
+  const content = { space: data.site, underlay: underlay(), low, high };
   const shown = sides[0].values;
-  show(mosaics[0], { ...own, overlay: shown }, comparing && state.network ? titled(state.set, state.network) : null);
+  show(mosaics[0], { ...content, overlay: shown }, comparing && state.network ? titled(state.set, state.network) : null);
   mosaics[1].stage.parentElement.hidden = !comparing;
   if (comparing) {
-    show(mosaics[1], { ...own, overlay: sides[1].values }, state.partner ? titled(state.second, state.partner) : "\u00a0");
+    show(mosaics[1], { ...content, overlay: sides[1].values }, state.partner ? titled(state.second, state.partner) : "\u00a0");
   }
   const other = state.partner ? emptyWords(sides[1].values, low, state.partner) : data.unmatched;
   const words = [emptyWords(shown, low, state.network), comparing ? other : null];
-  mosaics.forEach((mosaic, side) => mosaic.say(words[side], words[1 - side])); // both sides stay of one size
+  mosaics.forEach((mosaic, side) => mosaic.say(words[side], words[1 - side])); // both sides keep the same size
   tell(shown ? shownAt(shown, low) : null);
-  showHovered(); // what is under the pointer may have come just now
+  showHovered(); // values under the pointer may have just arrived
 }
 
-/** One scale for all that is shown at once, so that a colour means the same on both sides: where it starts and ends. */
+/** Return one colour scale for both sides, so that colours are comparable: its start and end. */
 function commonScale(shown, otherwise) {
-  const most = Math.max(0, ...shown.map((one) => reach(one.values).high)) || 1;
+  const most = Math.max(0, ...shown.map((side) => reach(side.values).high)) || 1;
   const step = most > 1 ? 0.01 : 10 ** Math.floor(Math.log10(most / 100));
-  // Each set has its own stored members; a set without any has no say.
-  const starts = shown.filter((one) => reach(one.values).high).map((one) => one.start);
+  // Each set has its own stored members; a set without members does not affect the scale.
+  const starts = shown.filter((side) => reach(side.values).high).map((side) => side.start);
   const first = starts.length ? Math.min(...starts) : otherwise;
-  // Rounded down, so that what is just at the threshold stays.
+  // Rounded down, so that values at the threshold are shown.
   const start = Math.floor(first / step + 1e-6) * step;
   const low = state.threshold ?? start;
-  const top = shown.length ? ceiling(shown.map((one) => one.values), low) : { high: 1, clipped: false };
+  const top = shown.length ? ceiling(shown.map((side) => side.values), low) : { high: 1, clipped: false };
   return { low, start, most, step, ...top };
 }
 
-// Most networks are called by their set and a number.
+// Most network names start with the name of their set.
 const titled = (set, network) => (network.startsWith(set) ? network : `${set} · ${network}`);
 
 function show(mosaic, content, title) {
@@ -127,7 +128,7 @@ function show(mosaic, content, title) {
   mosaic.show(content).then(() => {
     if (!content.overlay && state.set) return;
     if (!performance.getEntriesByName("lmri-mosaic").length) performance.mark("lmri-mosaic");
-    // The plain canvas is there at once; NiiVue takes over when it has started.
+    // The plain canvas is available immediately; NiiVue replaces it after it has started.
     if (!mosaic.promoted) later(() => startNiivue(mosaic), { timeout: 2000 });
   });
 }
@@ -136,9 +137,9 @@ function emptyWords(values, low, network) {
   if (!network || !values) return null;
   const { positive, negative } = shownAt(values, low);
   if (positive + negative) return null;
-  if (state.overlay !== "members" || reach(values).high) return "No neuron is beyond this threshold.";
-  if (data.rows.find((row) => row.name === network)?.rejected) return `${network} was rejected by a person. Its whole map: press m.`;
-  return `${network} is empty: no neuron passes the threshold ${data.info.threshold ?? ""}. That is a result. Its whole map: press m.`;
+  if (state.overlay !== "members" || reach(values).high) return "No neuron exceeds this threshold.";
+  if (data.rows.find((row) => row.name === network)?.rejected) return `${network} was rejected manually. Press m to see the whole map.`;
+  return `${network} is empty: no neuron passes the threshold ${data.info.threshold ?? ""}. This is a valid null result. Press m to see the whole map.`;
 }
 
 function slider({ low, most, step, start, unit, on: shown }) {
@@ -188,7 +189,7 @@ function tell(shown) {
 
 const placeOf = ({ layer, neuron }) => layer * data.site.shape[0] * data.site.shape[1] + neuron;
 
-/** Say what is known of a voxel of the first mosaic (0) or of the second (1). */
+/** Describe a voxel of the first (0) or second (1) mosaic. */
 export function describe(under, side) {
   const values = (side ? current(data.partner?.map, partnerNames()) : current(data.map, names()))?.values;
   const base = { mean: data.mean, volume: current(data.volume, volume()) }[state.overlay === "volume" ? "volume" : state.underlay];
@@ -200,17 +201,17 @@ export function describe(under, side) {
 
 let hovered = null;
 
-/** Say anew what is under the pointer: without a number until one has come. */
+/** Update the description of the voxel under the pointer; values appear when they have arrived. */
 export function showHovered() {
   if (!hovered) return;
   const { under, side, x, y } = hovered;
-  if (under.neuron >= (data.site.layers[under.layer]?.width ?? 0)) return; // of another site, until the pointer moves
+  if (under.neuron >= (data.site.layers[under.layer]?.width ?? 0)) return; // voxel of another site, until the pointer moves
   const [name, ...rest] = describe(under, side);
   showTip(x, y, el("b", { text: name }), ...rest.map((text) => el("span", { text })));
   $("readout").textContent = [name, ...rest].join(" · ");
 }
 
-/** What the pointer does on a mosaic: look, or make a set. */
+/** Return the pointer actions of a mosaic: inspect neurons, or edit the ROI. */
 function pointer(side) {
   const box = (from, to) => ({ layer: from.layer, x0: Math.min(from.x, to.x), y0: Math.min(from.y, to.y), x1: Math.max(from.x, to.x), y1: Math.max(from.y, to.y) });
   let last = null;
@@ -234,7 +235,7 @@ function pointer(side) {
     drag(from, under, event) {
       if (state.tool === "box") mark({ band: box(from, under) });
       if (state.tool !== "paint" || under.layer !== from.layer) return;
-      // Fast pointers skip voxels; a line has none left out.
+      // Fast pointers skip voxels, so the line between two positions is filled.
       const steps = Math.max(Math.abs(under.x - last.x), Math.abs(under.y - last.y), 1);
       for (let step = 1; step <= steps; step++) {
         const [x, y] = ["x", "y"].map((axis) => Math.round(last[axis] + ((under[axis] - last[axis]) * step) / steps));
@@ -257,19 +258,19 @@ function pointer(side) {
   };
 }
 
-/** Find the members that are shown now, as places in the volume. */
+/** Return the members that are shown, as indices in the volume. */
 function shownMembers() {
   const values = current(data.members, names())?.values;
   if (!values) return [];
   const low = ["members", "map"].includes(state.overlay) ? state.threshold ?? 0 : 0;
-  const found = [];
-  values.forEach((value, place) => {
-    if (value !== 0 && Math.abs(value) >= low && data.mask[place]) found.push(place);
+  const keys = [];
+  values.forEach((value, voxel) => {
+    if (value !== 0 && Math.abs(value) >= low && data.mask[voxel]) keys.push(voxel);
   });
-  return found;
+  return keys;
 }
 
 function noNiivue(error) {
-  $("no-webgl").textContent = `NiiVue does not draw (${error.message}); the mosaic is drawn on a plain canvas. Everything else works.`;
+  $("no-webgl").textContent = `NiiVue failed (${error.message}). The mosaic is drawn on a plain canvas; all functions work.`;
   $("no-webgl").hidden = false;
 }

@@ -1,39 +1,39 @@
-/** From numbers to what is painted: the mask, the grey of the underlay, and the range of the overlay. */
+/** Conversion of values for painting: mask, grey values of the underlay, and range of the overlay. */
 
-/** Mark the voxels that hold a neuron: 1 inside and 0 outside, x fastest and z slowest. */
+/** Return the mask of voxels with a neuron: 1 inside and 0 outside, x fastest and z slowest. */
 export function inside({ shape: [nx, ny, nz], layers }) {
-  const found = new Uint8Array(nx * ny * nz);
-  for (let z = 0; z < nz; z++) found.fill(1, z * nx * ny, z * nx * ny + layers[z].width);
-  return found;
+  const mask = new Uint8Array(nx * ny * nz);
+  for (let z = 0; z < nz; z++) mask.fill(1, z * nx * ny, z * nx * ny + layers[z].width);
+  return mask;
 }
 
-/** Find the value below which a share of numbers lies; of many numbers, by a sample of them. */
+/** Compute a quantile; for large arrays, from a sample of their values. */
 export function quantile(values, share) {
   if (!values.length) return NaN;
   const step = Math.max(1, Math.floor(values.length / 20000));
   const sample = [];
-  for (let place = 0; place < values.length; place += step) sample.push(values[place]);
+  for (let index = 0; index < values.length; index += step) sample.push(values[index]);
   sample.sort((a, b) => a - b);
   return sample[Math.min(sample.length - 1, Math.floor(share * sample.length))];
 }
 
-/** Scale an underlay to 1 to 255 between its 2nd and 98th percentile, and to 0 outside the mask; null is a plain mask. */
+/** Scale an underlay to 1 to 255 between its 2nd and 98th percentiles, and to 0 outside the mask; null shows the mask. */
 export function grey(values, mask) {
-  const found = new Float32Array(mask.length);
+  const greys = new Float32Array(mask.length);
   if (!values) {
-    for (let place = 0; place < mask.length; place++) found[place] = mask[place] ? 40 : 0;
-    return found;
+    for (let voxel = 0; voxel < mask.length; voxel++) greys[voxel] = mask[voxel] ? 40 : 0;
+    return greys;
   }
-  const own = values.filter((_, place) => mask[place]);
-  const [low, high] = [quantile(own, 0.02), quantile(own, 0.98)];
+  const masked = values.filter((_, voxel) => mask[voxel]);
+  const [low, high] = [quantile(masked, 0.02), quantile(masked, 0.98)];
   const span = high > low ? high - low : 1;
-  for (let place = 0; place < mask.length; place++) {
-    if (mask[place]) found[place] = 1 + 254 * Math.min(1, Math.max(0, (values[place] - low) / span));
+  for (let voxel = 0; voxel < mask.length; voxel++) {
+    if (mask[voxel]) greys[voxel] = 1 + 254 * Math.min(1, Math.max(0, (values[voxel] - low) / span));
   }
-  return found;
+  return greys;
 }
 
-/** Find where members begin and how far they reach: the smallest and the largest |value| that is not 0. */
+/** Return the smallest and the largest nonzero |value|. */
 export function reach(values) {
   let [low, high] = [Infinity, 0];
   for (const value of values) {
@@ -45,7 +45,7 @@ export function reach(values) {
 }
 
 /**
- * Choose where the colour scale of all that is shown ends: at the largest value, unless a few lie far ahead of all others.
+ * Choose the upper end of the colour scale: the largest value, or the 98th percentile if the largest value is an outlier.
  *
  * @param {Float32Array[]} arrays
  * @returns {{high: number, clipped: boolean}}
@@ -61,7 +61,7 @@ export function ceiling(arrays, low) {
   return { high: Math.max(high, low + 1e-3), clipped: high < most };
 }
 
-/** Count neurons that an overlay shows, above and below 0. */
+/** Count the neurons that an overlay shows above and below 0. */
 export function shownAt(values, low) {
   let [positive, negative] = [0, 0];
   const floor = Math.max(low, 1e-9);

@@ -1,4 +1,4 @@
-/** What is being looked at. One object, changed in one place, kept in the address so that a link leads back here. */
+/** Current selection: one object, changed by one function, and stored in the address so that links restore it. */
 
 export const state = {
   site: null, set: null, network: null, corpus: null, run: 1, volume: 0,
@@ -19,17 +19,17 @@ const ALLOWED = {
 const watchers = [];
 let begun = false;
 
-/** From now on there is something to look at; what is pressed before goes nowhere, and the address stays as it came. */
+/** Enable updates; earlier input is ignored, and the address is not changed before. */
 export function begin() {
   begun = true;
 }
 
-/** Call `act` with the names that changed, whenever one of `names` did. */
+/** Call `act` with the changed names after each change of one of `names`. */
 export function on(names, act) {
   watchers.push({ names: new Set(names), act });
 }
 
-/** Change something, write it into the address, and tell whoever watches it. */
+/** Change the selection, write it to the address, and notify the watchers. */
 export function update(changes) {
   if (!begun) return;
   const changed = new Set();
@@ -52,15 +52,15 @@ function writeAddress() {
   history.replaceState(null, "", `#${query}`);
 }
 
-/** Read what an address asks for, where it says nothing as at the start; what is no value of its kind is left out. */
+/** Read the selection from the address; missing and invalid values are replaced by the defaults. */
 export function fromAddress() {
-  const found = { ...START };
+  const selection = { ...START };
   for (const [name, text] of new URLSearchParams(location.hash.slice(1))) {
     if (!IN_ADDRESS.includes(name)) continue;
     const value = NUMBERS.has(name) ? Number(text) : text;
     if (NUMBERS.has(name) && (text === "" || !Number.isFinite(value) || value < 0)) continue;
     if (ALLOWED[name] && !ALLOWED[name].includes(value)) continue;
-    found[name] = value;
+    selection[name] = value;
   }
-  return found;
+  return selection;
 }

@@ -1,4 +1,4 @@
-/** A table to choose a row from: sorted by any column, narrowed by words, walked with the arrow keys. */
+/** Table with selectable rows, sorting, text filter and keyboard navigation. */
 
 import { count, el, number } from "./dom.js";
 
@@ -7,7 +7,7 @@ import { count, el, number } from "./dom.js";
  *   order?: Function}} Column
  */
 
-/** The table in an element of the page. */
+/** Table in an element of the page. */
 export class Grid {
   /**
    * @param {HTMLElement} host
@@ -39,7 +39,7 @@ export class Grid {
   #head(column) {
     const act = () => {
       const same = this.sort?.column === column;
-      // Numbers are asked for from the largest down, words from the first on.
+      // Numbers are sorted in descending order first, text in ascending order.
       this.sort = { column, down: same ? !this.sort.down : !column.text };
       this.#render();
     };
@@ -53,13 +53,13 @@ export class Grid {
     this.#render();
   }
 
-  /** Mark a row as the one looked at, without telling anybody. */
+  /** Mark a row as selected, without notifying listeners. */
   select(key) {
     this.selected = key;
     this.#mark(false);
   }
 
-  /** Go some rows down (or up) from the one selected, in the order on the screen. */
+  /** Move the selection down (or up) by some rows, in the displayed order. */
   move(steps) {
     if (!this.shown.length) return;
     const now = this.shown.findIndex((row) => this.options.key(row) === this.selected);
@@ -76,10 +76,10 @@ export class Grid {
   #mark(focus) {
     this.shown.forEach((row, place) => {
       const node = this.body.rows[place];
-      const own = this.options.key(row) === this.selected;
-      node.setAttribute("aria-selected", String(own));
-      node.tabIndex = own ? 0 : -1;
-      if (!own) return;
+      const isSelected = this.options.key(row) === this.selected;
+      node.setAttribute("aria-selected", String(isSelected));
+      node.tabIndex = isSelected ? 0 : -1;
+      if (!isSelected) return;
       if (focus) node.focus({ preventScroll: true });
       const [box, view] = [node.getBoundingClientRect(), this.scroll.getBoundingClientRect()];
       const head = this.table.tHead.getBoundingClientRect().height;
@@ -94,8 +94,8 @@ export class Grid {
     this.shown = this.rows.filter((row) => this.options.words(row).toLowerCase().includes(wanted));
     if (this.sort) this.shown.sort((a, b) => compare(this.sort, a, b));
     for (const head of this.heads) {
-      const own = this.sort?.column.key === head.dataset.key;
-      head.setAttribute("aria-sort", own ? (this.sort.down ? "descending" : "ascending") : "none");
+      const isSorted = this.sort?.column.key === head.dataset.key;
+      head.setAttribute("aria-sort", isSorted ? (this.sort.down ? "descending" : "ascending") : "none");
     }
     const cell = (column, row) => {
       const content = column.cell ? column.cell(row) : column.text ? String(row[column.key] ?? "") : number(row[column.key], column.digits ?? 2);
@@ -103,7 +103,7 @@ export class Grid {
     };
     this.body.replaceChildren(...this.shown.map((row, place) => {
       const quiet = this.options.quiet?.(row) ? "quiet" : null;
-      return el("tr", { class: quiet, role: "row", data: { place, key: this.options.key(row) } }, ...this.options.columns.map((one) => cell(one, row)));
+      return el("tr", { class: quiet, role: "row", data: { place, key: this.options.key(row) } }, ...this.options.columns.map((column) => cell(column, row)));
     }));
     const { noun } = this.options;
     this.total.textContent = wanted ? `${this.shown.length} of ${this.rows.length}` : count(this.rows.length, noun);
@@ -116,8 +116,8 @@ export class Grid {
 function compare({ column, down }, a, b) {
   const value = (row) => (column.order ? column.order(row) : row[column.key]);
   const [x, y] = [value(a), value(b)];
-  const missing = (one) => one === null || one === undefined || Number.isNaN(one);
-  if (missing(x) || missing(y)) return missing(x) - missing(y); // what has no value is last either way
+  const missing = (entry) => entry === null || entry === undefined || Number.isNaN(entry);
+  if (missing(x) || missing(y)) return missing(x) - missing(y); // missing values are last in both directions
   const order = typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y;
   return down ? -order : order;
 }

@@ -1,12 +1,12 @@
-/** The text that ran along: a strip of tokens, coloured by a time course. */
+/** Text strip: tokens coloured by a time course. */
 
 import { el, hideTip, number, showTip, spell, spoken } from "./dom.js";
 import { quantile } from "./slices.js";
 
-/** Choose the value that has the full colour: what 99 % of the volumes stay below, and never less than 2 sd. */
+/** Return the value with full colour: the 99th percentile of |values|, but at least 2 sd. */
 export const fullColor = (values) => Math.max(2, quantile(Float32Array.from(values, Math.abs), 0.99) || 0);
 
-/** The strip in an element of the page. */
+/** Text strip in an element of the page. */
 export class Strip {
   constructor(host, { select }) {
     this.host = host;
@@ -15,12 +15,12 @@ export class Strip {
     this.volume = null;
     const cell = (event) => event.target.closest?.("[data-volume]");
     host.addEventListener("click", (event) => {
-      const found = cell(event);
-      if (found) select(Number(found.dataset.volume));
+      const target = cell(event);
+      if (target) select(Number(target.dataset.volume));
     });
     host.addEventListener("pointermove", (event) => {
-      const found = cell(event);
-      if (found) this.#tip(Number(found.dataset.volume), event.clientX, event.clientY);
+      const target = cell(event);
+      if (target) this.#tip(Number(target.dataset.volume), event.clientX, event.clientY);
       else hideTip();
     });
     host.addEventListener("pointerleave", hideTip);
@@ -56,13 +56,13 @@ export class Strip {
     }, spell(token, false, true));
   }
 
-  /** Give out no value until the next ones are set. */
+  /** Hide values until the next values are set. */
   wait() {
     this.waiting = true;
     hideTip();
   }
 
-  /** Colour the tokens by one value each; null takes the colours away. */
+  /** Colour the tokens by their values; null removes the colours. */
   setValues(values) {
     this.waiting = false;
     this.values = values;
@@ -75,7 +75,7 @@ export class Strip {
     });
   }
 
-  /** Set the cursor on a token, and bring it into sight. */
+  /** Set the cursor on a token, and scroll to it. */
   select(volume) {
     if (volume === this.volume) return;
     if (this.volume !== null) this.cells[this.volume]?.setAttribute("aria-selected", "false");
@@ -86,7 +86,7 @@ export class Strip {
     this.host.setAttribute("aria-activedescendant", cell.id);
     const { scrollX, scrollY } = window;
     cell.scrollIntoView({ block: "nearest" });
-    window.scrollTo(scrollX, scrollY); // the strip has to scroll, a page that is too small for all of it must not
+    window.scrollTo(scrollX, scrollY); // only the strip scrolls, not the page
   }
 
   #tip(volume, x, y) {

@@ -1,15 +1,15 @@
-/** The mosaic: one slice a layer, with labels and gaps, what lies under the pointer, and what is drawn on it. */
+/** Mosaic: one slice per layer with labels and gaps, the neuron under the pointer, and marks. */
 
 import { css, onTheme } from "./color.js";
 import { el } from "./dom.js";
 import { at, box, isCoarse, place } from "./layout.js";
 import { CanvasPainter, NiivuePainter, fit } from "./painters.js";
 
-/** One mosaic in an element of the page. */
+/** Mosaic in an element of the page. */
 export class Mosaic {
   /**
    * @param {HTMLElement} host
-   * @param {string} name what it is, for those who hear the page
+   * @param {string} name name for screen readers
    * @param {{hover: Function, press: Function, drag: Function, release: Function, open: Function, coarse: Function, failed: Function}} acts
    */
   constructor(host, name, acts) {
@@ -22,7 +22,7 @@ export class Mosaic {
     this.words = el("p", { class: "over", role: "status", hidden: true });
     const layers = [this.plain, el("div", { class: "layer" }, this.gl), this.labels, this.marks];
     this.frame = el("div", { class: "frame" }, ...layers);
-    this.room = el("div"); // what the frame, which stays in sight, scrolls along
+    this.room = el("div"); // scroll height; the frame stays visible
     this.stage = el("div", { class: "stage", tabindex: "0", role: "application", "aria-label": name }, this.frame, this.room);
     host.append(el("div", { class: "mosaic" }, this.title, this.words, this.stage));
     this.flat = new CanvasPainter(this.plain);
@@ -36,7 +36,7 @@ export class Mosaic {
     onTheme(() => this.paint());
   }
 
-  /** Go over to NiiVue, once it has started; until then, and if it cannot, the plain canvas stays. */
+  /** Switch to NiiVue after it has started; until then, or if it fails, the plain canvas is used. */
   async promote() {
     if (this.promoted) return;
     this.promoted = true;
@@ -52,7 +52,7 @@ export class Mosaic {
     return this.paint();
   }
 
-  /** Show what was painted on, and note whether several neurons share a pixel there. */
+  /** Show the canvas of the painter, and report whether several neurons share a pixel. */
   #present(painter, scene) {
     const flat = painter === this.flat;
     this.gl.hidden = flat;
@@ -62,10 +62,10 @@ export class Mosaic {
     this.acts.coarse?.(Boolean(scene.coarse));
   }
 
-  /** Scroll until a layer is in sight, if slices are so many that they scroll. */
+  /** Scroll to a layer, if the mosaic scrolls. */
   reveal(layer) {
-    this.wanted = this.places ? null : layer; // before the first picture nothing has its place
-    const tile = this.places?.find((one) => one.layer === layer);
+    this.wanted = this.places ? null : layer; // positions are unknown before the first picture
+    const tile = this.places?.find((entry) => entry.layer === layer);
     if (!tile || !this.stage.classList.contains("scrolls")) return;
     const { scrollTop, clientHeight } = this.stage;
     const label = tile.label + 2;
@@ -79,16 +79,16 @@ export class Mosaic {
     return this.paint();
   }
 
-  /** Show one layer alone, or with null all of them. */
+  /** Show only one layer, or all layers with null. */
   enlarge(layer) {
     this.zoom = layer;
     return this.paint();
   }
 
-  /** Write words above the mosaic, as where there is nothing to see, or leave the room that those beside it take. */
-  say(words, beside = null) {
-    this.words.textContent = words || beside || "";
-    this.words.hidden = !(words || beside);
+  /** Show a message above the mosaic, or reserve the space of the message of the other mosaic. */
+  say(words, otherWords = null) {
+    this.words.textContent = words || otherWords || "";
+    this.words.hidden = !(words || otherWords);
     this.words.style.visibility = words ? "" : "hidden";
   }
 
@@ -103,24 +103,24 @@ export class Mosaic {
     const all = space.layers.map((_, layer) => layer);
     const layers = this.zoom !== null && this.zoom < all.length ? [this.zoom] : all;
     const room = { label: Math.round(1.25 * rem), gap: Math.round(0.5 * rem), dpr };
-    let found = place(space.shape, layers, width, height, room);
-    const scrolls = found.height > height + 1;
+    let layout = place(space.shape, layers, width, height, room);
+    const scrolls = layout.height > height + 1;
     this.stage.classList.toggle("scrolls", scrolls);
     if (scrolls) {
-      width = this.stage.clientWidth; // the scroll bar takes some
-      found = place(space.shape, layers, width, height, room);
+      width = this.stage.clientWidth; // without the scroll bar
+      layout = place(space.shape, layers, width, height, room);
     }
-    this.room.style.height = `${scrolls ? found.height - height : 0}px`;
+    this.room.style.height = `${scrolls ? layout.height - height : 0}px`;
     this.frame.style.height = scrolls ? `${height}px` : "";
-    this.places = found.tiles.map((tile) => ({ ...tile, label: room.label }));
+    this.places = layout.tiles.map((tile) => ({ ...tile, label: room.label }));
     if (Number.isInteger(this.wanted)) this.reveal(this.wanted);
     const past = scrolls ? Math.round(this.stage.scrollTop * dpr) / dpr : 0;
-    const tiles = found.tiles.map((tile) => ({ ...tile, y: tile.y - past }))
+    const tiles = layout.tiles.map((tile) => ({ ...tile, y: tile.y - past }))
       .filter((tile) => !scrolls || (tile.y + tile.h > 0 && tile.y - room.label < height));
     return { shape: space.shape, tiles, width, height, dpr, underlay, overlay, low, high, scrolls };
   }
 
-  /** Paint everything anew, at the size that there is now. */
+  /** Repaint everything at the current size. */
   async paint() {
     const scene = this.#scene();
     if (!scene) return;
@@ -128,7 +128,7 @@ export class Mosaic {
     this.scene = scene;
     this.#label();
     this.mark({});
-    // NiiVue shows one neuron a pixel, whichever lies under its middle, and would leave out its neighbours.
+    // NiiVue shows one neuron per pixel, the one under its centre, and would hide the others.
     const painter = scene.scrolls || isCoarse(scene.tiles, scene.shape, scene.dpr) ? this.flat : this.painter;
     try {
       await painter.paint(scene);
@@ -150,17 +150,17 @@ export class Mosaic {
 
   #label() {
     const { layers } = this.content.space;
-    const made = this.labels.children;
-    while (made.length > this.tiles.length) made[made.length - 1].remove();
-    while (made.length < this.tiles.length) this.labels.append(el("div", { class: "tile" }, el("span", { class: "label" })));
-    this.tiles.forEach(({ layer, x, y, w, h }, place) => {
-      Object.assign(made[place].style, { left: `${x}px`, top: `${y}px`, width: `${w}px`, height: `${h}px` });
-      made[place].dataset.layer = layer;
-      made[place].firstChild.textContent = layers[layer].name;
+    const labels = this.labels.children;
+    while (labels.length > this.tiles.length) labels[labels.length - 1].remove();
+    while (labels.length < this.tiles.length) this.labels.append(el("div", { class: "tile" }, el("span", { class: "label" })));
+    this.tiles.forEach(({ layer, x, y, w, h }, index) => {
+      Object.assign(labels[index].style, { left: `${x}px`, top: `${y}px`, width: `${w}px`, height: `${h}px` });
+      labels[index].dataset.layer = layer;
+      labels[index].firstChild.textContent = layers[layer].name;
     });
   }
 
-  /** Draw on top: the set of neurons being made, the neuron selected, the voxel under the pointer, a rubber band. */
+  /** Draw marks: the ROI, the selected neuron, the voxel under the pointer, and the selection rectangle. */
   mark(changes) {
     Object.assign(this.drawn, changes);
     if (!this.scene) return;
@@ -195,7 +195,7 @@ export class Mosaic {
   }
 
   #frame(context, layer, x, y, nWide, nHigh, color, line, margin = 0) {
-    const tile = this.tiles.find((one) => one.layer === layer);
+    const tile = this.tiles.find((entry) => entry.layer === layer);
     if (!tile) return;
     const [left, top, w, h] = box(tile, this.scene.shape, x, y, nWide, nHigh);
     const outline = [left - margin, top - margin, w + 2 * margin, h + 2 * margin];
@@ -207,17 +207,17 @@ export class Mosaic {
     context.strokeRect(...outline);
   }
 
-  /** Find the neuron under a pointer event; with `clamp`, the nearest voxel of that slice. */
+  /** Return the neuron under the pointer; with `clamp`, the nearest voxel of that slice. */
   #at(event, clamp = null) {
     if (!this.scene) return null;
     const { dpr } = this.scene;
     const stage = this.stage.getBoundingClientRect();
-    // A stage that begins between two pixels is painted from the nearest one on.
-    const [left, top] = [stage.left, stage.top].map((one) => Math.round(one * dpr) / dpr);
+    // A stage with a fractional position is painted from the nearest pixel.
+    const [left, top] = [stage.left, stage.top].map((length) => Math.round(length * dpr) / dpr);
     let [x, y] = [event.clientX - left, event.clientY - top];
     const { shape, layers } = this.content.space;
     const widths = layers.map((layer) => layer.width);
-    const tile = clamp !== null && this.tiles.find((one) => one.layer === clamp);
+    const tile = clamp !== null && this.tiles.find((entry) => entry.layer === clamp);
     if (tile) {
       x = Math.min(Math.max(x, tile.x), tile.x + tile.w - 0.01);
       y = Math.min(Math.max(y, tile.y), tile.y + tile.h - 0.01);

@@ -1,4 +1,4 @@
-"""Tokens in their text: at which of them a time course is highest or lowest, and what stands around these."""
+"""Top tokens: tokens with the highest and lowest values of a time course, with their context."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ N_TOP = 8
 
 
 class Run(NamedTuple):
-    """A run of a corpus, counted from 1."""
+    """Run of a corpus, numbered from 1."""
 
     corpus: str
     number: int
@@ -20,14 +20,15 @@ class Run(NamedTuple):
 def tops(
     courses: Sequence[tuple[Run, np.ndarray]], around: Callable[[Run, int], tuple[str, str, str]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Find the volumes at which a time course is highest, and those at which it is lowest, over all of its runs.
+    """Find the volumes with the highest and the lowest values of a time course over all of its runs.
 
     Parameters
     ----------
     courses : sequence of (Run, ndarray of shape (n_volumes,))
-        In order; of several volumes of one value the first ones are taken, and none without a value.
+        Time course of each run, in order; earlier volumes win ties, and missing values are ignored.
     around : callable
-        Gives what stands before, at and after a volume of a run, as `lmri.networks.time_courses.RunText` does.
+        Function that returns the text before, at and after a volume of a run, as in
+        `lmri.networks.time_courses.RunText`.
 
     Returns
     -------
@@ -37,18 +38,18 @@ def tops(
     values = np.concatenate([values for _, values in courses]) if courses else np.zeros(0)
     starts = np.cumsum([0, *(len(values) for _, values in courses)])
 
-    def told(place: int) -> dict[str, Any]:
-        number = int(np.searchsorted(starts, place, side="right")) - 1
-        run, volume = courses[number][0], int(place - starts[number])
+    def describe(position: int) -> dict[str, Any]:
+        number = int(np.searchsorted(starts, position, side="right")) - 1
+        run, volume = courses[number][0], int(position - starts[number])
         before, token, after = around(run, volume)
-        own = {"before": before, "token": token, "after": after, "value": float(values[place])}
-        return {**own, "corpus": run.corpus, "run": run.number, "volume": volume}
+        context = {"before": before, "token": token, "after": after, "value": float(values[position])}
+        return {**context, "corpus": run.corpus, "run": run.number, "volume": volume}
 
-    return {side: [told(place) for place in places] for side, places in ends(values, N_TOP).items()}
+    return {side: [describe(position) for position in positions] for side, positions in ends(values, N_TOP).items()}
 
 
 def text_starts(text_ids: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Name the texts of a run, and the volume at which each begins.
+    """Return the texts of a run, and the first volume of each.
 
     Examples
     --------
@@ -56,4 +57,4 @@ def text_starts(text_ids: Sequence[str]) -> tuple[list[str], list[int]]:
     (['a', 'b'], [0, 2])
     """
     starts = text_bounds(text_ids)[:-1].tolist() if text_ids else []
-    return [text_ids[place] for place in starts], starts
+    return [text_ids[start] for start in starts], starts

@@ -1,29 +1,29 @@
-/** Going places: to a token, to a run, to another set; whatever hangs on it goes along. */
+/** Navigation to a token, a run or another set, with all dependent selections. */
 
 import { data } from "./data.js";
 import { inside } from "./slices.js";
 import { state, update } from "./state.js";
 
-/** Look at a token. */
+/** Select a token. */
 export function toToken(volume) {
-  // A token that is clicked is looked at: its volume comes under the map, unless it is on top of it already.
+  // The volume of the token becomes the underlay, unless it already is the overlay.
   update({ volume, underlay: state.overlay === "volume" ? state.underlay : "volume" });
 }
 
-/** Look at a token of any run of any corpus. */
+/** Select a token of any run and corpus. */
 export function goTo({ corpus, run: number_, volume }) {
   choose({ corpus, run: number_ });
   toToken(volume);
 }
 
-/** Change what is looked at, and what hangs on it. */
+/** Change the selection, and adapt all dependent selections. */
 export function choose(wanted) {
   const next = { ...state, ...wanted };
   const sites = data.study.sites;
-  const site = sites.find((one) => one.site === next.site) ?? sites[0];
-  const set = site.sets.find((one) => one.name === next.set) ?? site.sets.find((one) => one.n_networks > one.n_empty) ?? site.sets[0] ?? null;
-  const fitted = site.corpora.find((one) => set?.corpora?.includes(one.corpus));
-  const corpus = site.corpora.find((one) => one.corpus === next.corpus) ?? fitted ?? site.corpora[0] ?? null;
+  const site = sites.find((entry) => entry.site === next.site) ?? sites[0];
+  const set = site.sets.find((entry) => entry.name === next.set) ?? site.sets.find((entry) => entry.n_networks > entry.n_empty) ?? site.sets[0] ?? null;
+  const fitted = site.corpora.find((entry) => set?.corpora?.includes(entry.corpus));
+  const corpus = site.corpora.find((entry) => entry.corpus === next.corpus) ?? fitted ?? site.corpora[0] ?? null;
   const run_ = Math.min(Math.max(1, Math.round(next.run)), corpus?.runs.length ?? 1);
   const last = Math.max(0, (corpus?.runs[run_ - 1] ?? 1) - 1);
   const layer = next.layer !== null && next.neuron !== null && next.neuron < (site.layers[next.layer]?.width ?? 0) ? next.layer : null;

@@ -1,4 +1,4 @@
-"""Answers on what was found out about networks: stored scores, comparisons, and the regions that a person saves."""
+"""API of the viewer for results: stored scores, comparisons, and regions of interest."""
 
 import json
 import shlex
@@ -11,8 +11,8 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.lesions.scores import INTACT, SUMMARY_TEXT
 from lmri.networks import rois as regions
-from lmri.report.viewer.asking import Query, network_of, one_of, set_of
 from lmri.report.viewer.cached_reader import CachedReader
+from lmri.report.viewer.query import Query, network_of, one_of, set_of
 from lmri.storage.entries import Entry
 from lmri.storage.freshness import scored_sets
 
@@ -20,17 +20,17 @@ from lmri.storage.freshness import scored_sets
 
 
 def scores(reader: CachedReader, query: Query) -> list[dict[str, Any]]:
-    """Give the stored scores of what was done to a network of a set: a row an entry, task, metric and control family.
+    """Return the stored scores of a network: one row per entry, task, metric and control family.
 
-    Scores of other neurons that are called the same, such as a region of interest, are not among them.
+    Scores of other neurons of the same name, such as a region of interest, are excluded.
     """
-    found = reader.contents()
-    entry, own, number = network_of(reader, found, query)
+    inventory = reader.contents()
+    entry, network_set, number = network_of(reader, inventory, query)
     rows: list[dict[str, Any]] = []
-    experiments = list(found.entries["experiments"].values())
-    for (site, _), one in found.entries["scores"].items():
-        if site == entry.site and entry.name in scored_sets(one, experiments):
-            rows += _rows(one, reader.table(one, "scores.tsv", SUMMARY_TEXT), own.names[number])
+    experiments = list(inventory.entries["experiments"].values())
+    for (site, _), score_entry in inventory.entries["scores"].items():
+        if site == entry.site and entry.name in scored_sets(score_entry, experiments):
+            rows += _rows(score_entry, reader.table(score_entry, "scores.tsv", SUMMARY_TEXT), network_set.names[number])
     return rows
 
 
@@ -43,29 +43,29 @@ _SHOWN = (
 def _rows(entry: Entry, table: pd.DataFrame, network: str) -> list[dict[str, Any]]:
     intact = {(row["task"], row["metric"]): row["value"] for _, row in table[table["condition"] == INTACT].iterrows()}
     about = {"name": entry.name, "intervention": entry.parameters.get("intervention", "")}
-    own = table[(table["network"] == network) & (table["condition"] != INTACT)]
+    lesioned = table[(table["network"] == network) & (table["condition"] != INTACT)]
     return [
         {
             **about,
             **{column: row.get(column) for column in _SHOWN},
             "intact": intact.get((row["task"], row["metric"])),
         }
-        for row in own.to_dict("records")
+        for row in lesioned.to_dict("records")
     ]
 
 
 def is_of_maps(entry: Entry) -> bool:
-    """Whether a comparison is of the maps of two sets, rather than of several sets or of time courses."""
+    """Return whether a comparison is of the maps of two sets, rather than of several sets or of time courses."""
     inputs = entry.inputs
     return "first" in inputs and "second_site" not in inputs
 
 
 def matches(reader: CachedReader, query: Query) -> dict[str, Any]:
-    """Give the matched networks of two sets, as a stored comparison has them."""
-    found = reader.contents()
-    first, second = set_of(found, query, "first"), set_of(found, query, "second")
+    """Return the matched networks of two sets from a stored comparison."""
+    inventory = reader.contents()
+    first, second = set_of(inventory, query, "first"), set_of(inventory, query, "second")
     names = {first.name, second.name}
-    for (site, _), entry in found.entries["comparisons"].items():
+    for (site, _), entry in inventory.entries["comparisons"].items():
         inputs = entry.inputs
         if site != first.site or not is_of_maps(entry) or {inputs["first"], inputs["second"]} != names:
             continue
@@ -91,7 +91,7 @@ def matches(reader: CachedReader, query: Query) -> dict[str, Any]:
             "pairs": pairs,
         }
     command = ["lmri", "compare", str(reader.layout.root.resolve()), first.name, second.name]
-    command += ["--site", first.site] if len(found.spaces) > 1 else []
+    command += ["--site", first.site] if len(inventory.spaces) > 1 else []
     raise HTTPException(404, f"{first.name!r} and {second.name!r} were not compared. Run: {shlex.join(command)}")
 
 
@@ -99,46 +99,46 @@ def matches(reader: CachedReader, query: Query) -> dict[str, Any]:
 
 
 def rois(reader: CachedReader, query: Query) -> list[dict[str, Any]]:
-    """List the regions of interest that were saved."""
+    """List the stored regions of interest."""
     return [
-        {"name": one.name, "site": one.site, "n_neurons": one.n_neurons}
-        for one in regions.stored(reader.layout)
-        if not one.problem
+        {"name": roi.name, "site": roi.site, "n_neurons": roi.n_neurons}
+        for roi in regions.stored(reader.layout)
+        if not roi.problem
     ]
 
 
 def roi_img(reader: CachedReader, query: Query) -> bytes:
-    """Give the image of a region of interest, as it was saved."""
+    """Return the stored image of a region of interest."""
     site, name = query.text("site"), query.text("name")
-    for one in regions.stored(reader.layout):
-        if (one.site, one.name) == (site, name) and not one.problem:
-            return reader.inside(one.path).read_bytes()
+    for roi in regions.stored(reader.layout):
+        if (roi.site, roi.name) == (site, name) and not roi.problem:
+            return reader.inside(roi.path).read_bytes()
     raise HTTPException(404, f"There is no region of interest {name!r} at {site!r}.")
 
 
 def save_roi(reader: CachedReader, body: bytes) -> dict[str, Any]:
-    """Save neurons as a region of interest, and say how it is lesioned."""
+    """Save neurons as a region of interest, and return the command that lesions it."""
     try:
-        asked = json.loads(body)
-        site, name, neurons = asked["site"], asked["name"], asked["neurons"]
-        shown = [asked[key] for key in ("root", "fingerprint", "geometry")]
+        request = json.loads(body)
+        site, name, neurons = request["site"], request["name"], request["neurons"]
+        shown = [request[key] for key in ("root", "fingerprint", "geometry")]
     except (ValueError, LookupError, TypeError, RecursionError):
         raise HTTPException(
             400,
             'The content is not {"site": ..., "name": ..., "neurons": [[layer, neuron], ...], "root": ..., '
-            '"fingerprint": ..., "geometry": ...}, the last three as /api/study says them.',
+            '"fingerprint": ..., "geometry": ...}, with the last three from /api/study.',
         ) from None
     if not isinstance(site, str) or not isinstance(name, str) or not isinstance(neurons, list):
-        raise HTTPException(400, "site and name are text, and neurons a list of [layer, neuron].")
-    found = reader.contents(now=True)
-    space = found.spaces[one_of("site", site, found.spaces)]
-    # A page that was left open may show another study than is served at its address now.
+        raise HTTPException(400, "site and name must be text, and neurons a list of [layer, neuron].")
+    inventory = reader.contents(now=True)
+    space = inventory.spaces[one_of("site", site, inventory.spaces)]
+    # A page that was left open may show a different study from the one that is served now.
     root = reader.layout.root.resolve()
     if shown != [str(root), reader.study.model.fingerprint, storage.digest(space.to_dict())]:
         raise HTTPException(
             409,
-            f"The neurons were drawn on another study than {root}, or on a site of it that was recorded anew since."
-            " Load the page again.",
+            f"The neurons were drawn on a different study from {root}, or on a site that was recorded again since."
+            " Reload the page.",
         )
     try:
         regions.check_label(storage.check_name(name))
