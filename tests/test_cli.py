@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import lmri
 from lmri.cli.app import app
-from lmri.cli.console import told_p
+from lmri.cli.console import format_p
 from lmri.demo.texts import generate
 from lmri.networks.thresholds import parse_threshold
 from lmri.study import open_study
@@ -64,7 +64,7 @@ def test_nothing_is_computed_for_a_study_that_cannot_be_written_to(study, monkey
 
 
 def test_p_and_convergence_are_said_as_they_are():
-    assert [told_p(p) for p in (0.0, 0.00004, 0.00005, 0.25, float("nan"))] == [
+    assert [format_p(p) for p in (0.0, 0.00004, 0.00005, 0.25, float("nan"))] == [
         "< 0.0001", "< 0.0001", "0.0001", "0.2500", "–",
     ]  # fmt: skip
 

@@ -330,7 +330,7 @@ def test_the_same_command_again_writes_nothing_and_loads_no_model(copy, monkeypa
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["written"] == []
     assert {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()} == before
-    assert "already there" in run("confounds", copy.root).stdout
+    assert "already stored" in run("confounds", copy.root).stdout
 
 
 def test_what_is_missing_or_torn_is_made_again(copy):

@@ -484,7 +484,7 @@ def test_from_a_command_to_fsleyes_and_back(study):
     assert (content["rejected"], content["unknown"], content["labelled"]) == (["ica-01"], ["ica-02"], ["ica-01"])
     assert [row["n_neurons"] > 0 for row in content["networks"]] == [True, False, True]
     text = run("accept", study.root, "ica", labels, "--name", "mine").stdout
-    assert "Nobody decided on ica-02; they were kept" in text
+    assert "No decision on ica-02: they were kept" in text
     assert f"lmri lesion {study.root} --networks mine --n-controls 20 --site mlp_hidden" in text
     for wrong in (("accept", study.root, "ica", study.root / "none.txt", "--name", "x"),
                   ("export", study.root, "nothing"), ("export", study.root, "ica", "--to", "spm")):  # fmt: skip

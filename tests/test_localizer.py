@@ -780,7 +780,7 @@ def test_the_command_says_what_it_found_and_what_it_could_not(kinds):
     assert "name='begin', site='mlp_out'" in said
     said = command(kinds.root, *nothing, "--name", "nothing")
     assert "0 of 96 neurons (0 higher, 0 lower) in kind: 0 - 1, between texts" in said
-    assert "That is a result" in said
+    assert "This is a valid null result" in said
     assert not kinds.networks("nothing", "mlp_out").members.any()
     said = command(kinds.root, "--contrast", "words - prose", "--site", "mlp_out", code=1)
     assert "names 'prose', which the corpora at mlp_out do not have; there are 'words'" in said

@@ -561,7 +561,7 @@ def test_the_command_says_what_it_has_kept_and_goes_on(tmp_path, reads):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 130
     assert "2 of 5 batches are finished and kept" in done.stderr
-    assert "Nothing half made" not in done.stderr
+    assert "No partial results" not in done.stderr
     reads.stop_at = None
     done = CliRunner().invoke(app, [*arguments, "--resume", "--json"])
     assert done.exit_code == 0, done.output

@@ -28,6 +28,6 @@ def tasks_help() -> str:
     """Write the forms of ``--task`` for ``--help``."""
     others = [one.name for one in TASKS.values() if not one.is_variant and one.name != _EXAMPLE]
     return (
-        "perplexity (of the texts held out), perplexity:FILE, classification:FILE with the columns prompt and label, "
-        f"NAME:FILE such as {_EXAMPLE}:dev.jsonl ({', '.join(others)}), or a YAML file; may be repeated."
+        "Task: perplexity (of the held-out texts), perplexity:FILE, classification:FILE with the columns prompt and "
+        f"label, NAME:FILE such as {_EXAMPLE}:dev.jsonl ({', '.join(others)}), or a YAML file; may be repeated."
     )

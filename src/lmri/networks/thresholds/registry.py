@@ -52,7 +52,7 @@ def usage() -> str:
     """Describe how a threshold is chosen on the command line."""
     calibrated = [one.name for one in THRESHOLDS.values() if one.calibrated]
     return (
-        f"METHOD or METHOD:VALUE: {alternatives(one.usage for one in THRESHOLDS.values())}. "
+        f"Threshold, METHOD or METHOD:VALUE: {alternatives(one.usage for one in THRESHOLDS.values())}. "
         f"Only {alternatives(calibrated, 'and')} are calibrated."
     )
 

@@ -19,7 +19,7 @@ def _make(lesioned: Lesioned, n: int) -> "Controls":
 FAMILY = ControlFamily(
     "energy",
     "layer+size+energy",
-    "also what the lesion removes",
+    "also the activity removed by the lesion",
     "as many neurons in every layer, of which a lesion removes as much",
     _make,
 )

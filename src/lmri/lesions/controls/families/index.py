@@ -17,7 +17,7 @@ def _make(_lesioned: Lesioned, n: int) -> "Controls":
 FAMILY = ControlFamily(
     "index",
     "layer+size+index",
-    "the same neurons of each layer exchanged (mlp_out)",
+    "the same permutation of neuron indices in every layer (mlp_out)",
     "the same neurons under one exchange of the index, alike in all layers",
     _make,
 )
