@@ -39,7 +39,7 @@ def copy(labelled, tmp_path):
 
 
 def entries(study) -> dict:
-    return {path: path.read_bytes() for path in study.layout.own.rglob("*") if path.parent.name == "two"}
+    return {path: path.read_bytes() for path in study.layout.derivatives_dir.rglob("*") if path.parent.name == "two"}
 
 
 def test_labels_come_back_whatever_is_in_them(copy):

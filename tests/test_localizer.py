@@ -761,8 +761,8 @@ def test_a_stored_localizer_is_a_network_set_that_can_be_lesioned(kinds, gpt2):
     }
     # Nothing that is stored depends on when it was made, and nothing is overwritten.
     command(*arguments)
-    assert "was made otherwise" in command(*arguments, "--alpha", 0.1, code=1)
-    assert "was made otherwise" in command(*arguments, "--test", "parametric", code=1)
+    assert "already exist" in command(*arguments, "--alpha", 0.1, code=1)
+    assert "already exist" in command(*arguments, "--test", "parametric", code=1)
     with lesion(networks[0]).on(gpt2):
         pass
     assert not kinds.decomposition(found["name"], "mlp_out").is_thresholded

@@ -165,11 +165,11 @@ def test_the_same_again_is_the_same_and_anything_else_needs_another_name(copy):
     first = copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})
     before = files(first.folder)
     copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})
-    with pytest.raises(EntryExistsError, match="says something else"):
+    with pytest.raises(EntryExistsError, match="its outcome is different"):
         copy.save_experiment(make("Otherwise."), "kept", SITE, {"networks": "canica"})
-    with pytest.raises(EntryExistsError, match="made otherwise"):
+    with pytest.raises(EntryExistsError, match="with different settings"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "nothing"})
-    with pytest.raises(EntryExistsError, match="made otherwise"):
+    with pytest.raises(EntryExistsError, match="with different settings"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "canica"}, {"seed": 1})
     assert files(first.folder) == before
 

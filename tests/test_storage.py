@@ -94,7 +94,7 @@ def test_a_folder_appears_only_when_its_body_ends(tmp_path):
 
 def test_broken_files_are_named_with_the_next_step(tmp_path):
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(StudyError, match=r"bad\.json is not whole JSON"):
+    with pytest.raises(StudyError, match=r"bad\.json is not complete JSON"):
         storage.read_json(tmp_path / "bad.json")
     with pytest.raises(StudyError, match=r"absent\.json is missing"):
         storage.read_json(tmp_path / "absent.json")

@@ -104,7 +104,7 @@ def test_an_entry_is_made_once_and_never_overwritten(copy):
     folder = copy.layout.entry("networks", "mlp_hidden", "canica")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     copy.save_networks(networks, "canica")  # the same again is the same
-    with pytest.raises(EntryExistsError, match=r"z: 3\.0 there, 2\.0 now.*lmri threshold STUDY canica"):
+    with pytest.raises(EntryExistsError, match=r"z: 3\.0 stored, 2\.0 requested.*lmri threshold STUDY canica"):
         copy.save_networks(networks.threshold("z", z=2.0), "canica")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     copy.save_networks(networks.threshold("z", z=2.0), "canica", "looser")
@@ -396,7 +396,7 @@ def test_corpora_that_differ_only_in_case_are_refused(tmp_path, demo_model):
 
 @pytest.mark.parametrize("folder", [".unfinished/mine_mlpout", ".unfinished/mine_mlpout_shards-2", ".generated/mine"])
 def test_a_corpus_that_is_being_recorded_keeps_its_name_in_any_case(copy, folder):
-    (copy.layout.own / folder).mkdir(parents=True)
+    (copy.layout.derivatives_dir / folder).mkdir(parents=True)
     copy.check_new_corpus("mine")
     with pytest.raises(EntryExistsError, match="only in case"):
         copy.check_new_corpus("MINE")
