@@ -170,7 +170,7 @@ def test_the_commands_save_edit_and_show(copy):
 @pytest.mark.parametrize("rows", ["a\tb\nx\n", "a\tb\nx\ty\tz\n", "a\tb\nx\ty\nx\n"])
 def test_rows_that_differ_in_length_are_refused(tmp_path, rows):
     (tmp_path / "table.tsv").write_text(rows)
-    with pytest.raises(StudyError, match=r"table\.tsv is not a whole table"):
+    with pytest.raises(StudyError, match=r"table\.tsv is not a complete table"):
         storage.read_table(tmp_path / "table.tsv", ["a", "b"])
     (tmp_path / "whole.tsv").write_text("a\tb\nx\ty\n")
     assert storage.read_table(tmp_path / "whole.tsv", ["a", "b"]).to_numpy().tolist() == [["x", "y"]]

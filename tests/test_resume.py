@@ -322,7 +322,7 @@ def test_other_weights_are_refused(tmp_path, reads):
     interrupted(tmp_path, reads, 3)
     before = files_of(tmp_path)
     for resume in (True, False):
-        with pytest.raises(StudyError, match=r"One study is of one model.*or delete the recording that was begun"):
+        with pytest.raises(StudyError, match=r"One study is of one model.*or delete the unfinished recording"):
             record(build("gpt2", seed=1), word_tokenizer(), TEXTS, tmp_path, resume=resume, **OPTIONS)
     assert files_of(tmp_path) == before
 

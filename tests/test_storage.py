@@ -101,11 +101,11 @@ def test_broken_files_are_named_with_the_next_step(tmp_path):
     with pytest.raises(StudyError, match=r"absent\.tsv is missing"):
         storage.read_table(tmp_path / "absent.tsv")
     (tmp_path / "bad.tsv").write_text("x\nabc\n")
-    with pytest.raises(StudyError, match=r"bad\.tsv is not a whole table"):
+    with pytest.raises(StudyError, match=r"bad\.tsv is not a complete table"):
         storage.read_table(tmp_path / "bad.tsv")
     storage.write_table(tmp_path / "cut.tsv.gz", pd.DataFrame({"x": np.random.default_rng(0).normal(size=2000)}))
     (tmp_path / "cut.tsv.gz").write_bytes((tmp_path / "cut.tsv.gz").read_bytes()[:-500])
-    with pytest.raises(StudyError, match=r"cut\.tsv\.gz is not a whole table"):
+    with pytest.raises(StudyError, match=r"cut\.tsv\.gz is not a complete table"):
         storage.read_table(tmp_path / "cut.tsv.gz")
 
 

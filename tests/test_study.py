@@ -176,9 +176,9 @@ def _nan(path):
         ("sub-*/func/*task-news_run-001_events.tsv", _drop_row, "its events"),
         ("sub-*/func/*task-news_*_mask.nii.gz", lambda path: path.unlink(), "does not exist"),
         ("lmri/networks/*/canica/*_members.nii.gz", _cut, "members.nii.gz"),
-        ("lmri/scores/*/lesion-canica/*_items.tsv.gz", _cut, "not a whole table"),
+        ("lmri/scores/*/lesion-canica/*_items.tsv.gz", _cut, "not a complete table"),
         ("lmri/texts/news.tsv", lambda path: path.unlink(), "is missing"),
-        ("lmri/networks/*/canica/entry.json", lambda path: path.write_text("{"), "not whole JSON"),
+        ("lmri/networks/*/canica/entry.json", lambda path: path.write_text("{"), "not complete JSON"),
         ("dataset_description.json", lambda path: path.unlink(), "BIDS"),
     ],
 )
@@ -244,7 +244,7 @@ def test_other_scores_under_the_same_name_are_refused_not_dropped(copy):
 
 def test_a_prompt_that_holds_a_fitted_text_counts_as_fitted(walked):
     text = walked.recording("news").fit_texts[0]
-    with pytest.raises(StudyError, match="or hold one that was"):
+    with pytest.raises(StudyError, match="or contain such a text"):
         walked.check_apart([f"Summarize: {text} Summary:"], "mine")
 
 

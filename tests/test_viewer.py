@@ -208,7 +208,7 @@ def test_tables_of_numbers_are_read_to_the_last_bit_or_not_at_all(tmp_path):
         whole + b"x\ty\tz\n",
     ):
         path.write_bytes(cut)
-        with pytest.raises(StudyError, match="not a whole table"):
+        with pytest.raises(StudyError, match="not a complete table"):
             read_numbers(path)
 
 

@@ -1,4 +1,4 @@
-"""Entries: named results that record what they were computed from, and are never overwritten."""
+"""Entries: named results that record their inputs and are never overwritten."""
 
 import json
 from abc import ABC, abstractmethod
