@@ -154,9 +154,9 @@ def test_a_study_keeps_experiments_and_says_what_they_were_made_of(copy):
     assert entry.parameters == {"experiment": "preserve", "n_components": [10, 64]}
     assert entry.results["title"] == "What is kept"
     assert not validate(copy).problems
-    from lmri.cli.networks import study_contents
+    from lmri.storage.contents import contents
 
-    row = study_contents(copy).set_index("kind").loc["experiments"]
+    row = contents(copy).set_index("kind").loc["experiments"]
     assert (row["name"], row["site"]) == ("kept", SITE)
     assert "lesion-canica, lesion-nothing" in row["made of"]
 
