@@ -402,7 +402,7 @@ def test_bad_requests_are_explained(study, tmp_path):
     one = ("amplify", study, "--networks", "pair")
     assert "exactly one of --gain" in fails(*one)
     assert "gain 2 is repeated" in fails(*one, "--gain", 2, "--gain", 2)
-    assert "made of a grid" in fails(*one, "--gain", 2, "--out", tmp_path / "out")
+    assert "only written for a grid" in fails(*one, "--gain", 2, "--out", tmp_path / "out")
     assert "no dose to choose" in fails(*one, "--gain", 2, "--split", "select", "--split", "test")
     two = (*one, "--gain", 2, "--gain", 3)
     assert "accepted are fit, select, test" in fails(*two, "--split", "dev")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import lmri
 from lmri.cli.app import app
-from lmri.cli.console import told_p
+from lmri.cli.console import format_p
 from lmri.demo.texts import generate
 from lmri.networks.thresholds import parse_threshold
 from lmri.study import open_study
@@ -64,7 +64,7 @@ def test_nothing_is_computed_for_a_study_that_cannot_be_written_to(study, monkey
 
 
 def test_p_and_convergence_are_printed_exactly():
-    assert [told_p(p) for p in (0.0, 0.00004, 0.00005, 0.25, float("nan"))] == [
+    assert [format_p(p) for p in (0.0, 0.00004, 0.00005, 0.25, float("nan"))] == [
         "< 0.0001", "< 0.0001", "0.0001", "0.2500", "–",
     ]  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_the_same_command_again_changes_nothing(copy):
     run("decompose", copy, "--method", "canica", "--n-components", 3, "--threshold", "z:3")
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     message = fails("lesion", copy, "--networks", "canica", "--n-controls", 3)
-    assert "n_controls: 2 there, 3 now" in message
+    assert "n_controls: 2 stored, 3 requested" in message
     assert "--name" in message
 
 
@@ -227,7 +227,7 @@ def test_bad_decompositions_end_in_a_message(study, tmp_path):
     assert "'pca'; accepted are 'ica'," in fails("decompose", study, "--method", "pca")
     assert "which allows at most" in fails("decompose", study, "--n-components", 5000, "--name", "x")
     assert "corpus='news'" in fails("decompose", study, "--corpus", "poems", "--name", "x")
-    assert "n_components: 3 there, 4 now" in fails("decompose", study, "--method", "canica", "--n-components", 4)
+    assert "n_components: 3 stored, 4 requested" in fails("decompose", study, "--method", "canica", "--n-components", 4)
     assert "accepted are fdr, fdr_set, z" in fails("decompose", study, "--threshold", "p:0.05")
     assert "'z:high' has the value 'high'" in fails("decompose", study, "--threshold", "z:high")
     assert "--alpha is not of ica" in fails("decompose", study, "--alpha", 3)

@@ -106,7 +106,7 @@ def test_order_of_noise_recommends_nothing(recorded, tmp_path):
         values = rng.normal(size=(one.n_volumes, recording.space.n_neurons)).astype(np.float32)
         storage.save_img(recording.space.to_img(values), one.img)
     done = run("order", study.root, "--site", "mlp_out")
-    assert "No component stands out" in done.stdout
+    assert "No component exceeds the circularly shifted surrogates" in done.stdout
     assert "Next" not in done.stdout
 
 
@@ -118,8 +118,8 @@ def test_dual_regression_writes_the_librarys_maps_and_says_what_was_left_out(sma
     expected = dual_regression(small.networks("two"), small.recording("words", "mlp_out"), too_short="skip")
     assert expected.left_out
     n = len(expected) + len(expected.left_out)
-    assert f"Left out: {len(expected.left_out)} of {n} texts, which have fewer than 6 volumes (3 a map)" in done.stdout
-    assert f"{len(expected)} of the texts are among those that made the networks" in done.stdout
+    assert f"Excluded: {len(expected.left_out)} of {n} texts, with fewer than 6 volumes (3 per map)" in done.stdout
+    assert f"{len(expected)} of these texts were used to fit the networks" in done.stdout
     table = read_table(tmp_path / "out" / "texts.tsv", ["text", "corpus", "made_networks", "img"])
     assert table["text"].tolist() == list(expected.names)
     assert set(table["made_networks"]) == {"yes"}

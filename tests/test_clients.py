@@ -82,7 +82,7 @@ def study(tmp_path_factory):
     for to in ("melodic", "workbench", "strip"):
         run("export", root, "first", "--to", to)
     found = lmri.open_study(root)
-    roi = found.layout.own / "rois" / "mlphidden" / "mine.nii.gz"
+    roi = found.layout.derivatives_dir / "rois" / "mlphidden" / "mine.nii.gz"
     storage.save_img(found.space("mlp_hidden").to_img(np.arange(found.space("mlp_hidden").n_neurons) < 9), roi)
     return found
 

@@ -330,7 +330,7 @@ def test_the_same_command_again_writes_nothing_and_loads_no_model(copy, monkeypa
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["written"] == []
     assert {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()} == before
-    assert "already there" in run("confounds", copy.root).stdout
+    assert "already stored" in run("confounds", copy.root).stdout
 
 
 def test_missing_or_damaged_tables_are_computed_again(copy):
@@ -660,7 +660,7 @@ def test_the_choice_is_part_of_what_a_decomposition_is(copy):
     for other in ([], ["--confounds", "position"]):
         done = run("decompose", copy.root, *options, *other)
         assert done.exit_code == 1
-        assert "confounds: ['position', 'surprisal'] there" in done.output
+        assert "confounds: ['position', 'surprisal'] stored" in done.output
     metrics = copy.networks("clean", "mlp_out").metrics
     assert {"r_surprisal", "r_entropy", "r_sentence_position", "r_global_signal"} <= set(metrics)
     # Surprisal is gone from every run; within texts, as it is correlated here, little of it is left.

@@ -10,7 +10,7 @@ from nilearn.decomposition import CanICA as NilearnCanICA
 from sklearn.base import clone
 from sklearn.decomposition import FastICA as SklearnFastICA
 
-from lmri.cli.console import told_starts
+from lmri.cli.console import format_convergence
 from lmri.decomposition import METHODS, CanICA, DictLearning, FastICA, build
 from lmri.decomposition.base import signs_by_skewness
 from lmri.decomposition.fastica import leading_singular
@@ -300,8 +300,8 @@ def test_solvers_without_convergence_information_issue_no_warning(phantom):
         warnings.simplefilter("error", ConvergenceWarning)
         found = build("dictlearning", SPACE, n_components=K).fit(phantom.imgs)
     assert found.info_["convergence"]["n_starts"] == found.info_["convergence"]["n_converged"] == 0
-    assert told_starts(found.info_["convergence"]) == "convergence is not told"
-    assert told_starts({"n_starts": 3, "n_converged": 2}) == "2 of 3 starts converged"
+    assert format_convergence(found.info_["convergence"]) == "convergence was not reported"
+    assert format_convergence({"n_starts": 3, "n_converged": 2}) == "2 of 3 initializations converged"
 
 
 def test_starts_that_do_not_converge_are_counted(phantom):

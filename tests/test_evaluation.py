@@ -473,7 +473,7 @@ def test_scores_are_stored_once_and_others_need_another_name(tmp_path, gpt2, tok
         {"seed": 1},
         {"model": head},
     ):
-        with pytest.raises(EntryExistsError, match="'mine' exists among the scores"):
+        with pytest.raises(EntryExistsError, match=r"Scores 'mine' \(.*\) already exist"):
             save(**other)
     assert {path: path.read_bytes() for path in first.folder.iterdir()} == before
 

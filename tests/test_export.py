@@ -235,7 +235,7 @@ def test_every_viewer_is_told_the_same_names_and_colours(made):
 def test_a_melodic_folder_holds_the_numbers_of_the_study(study):
     networks = study.networks("ica", SITE)
     folder = export(study, "ica", site=SITE)
-    assert folder == study.layout.own / "export" / "mlphidden" / "ica.ica"
+    assert folder == study.layout.derivatives_dir / "export" / "mlphidden" / "ica.ica"
     z = networks.space.from_img(folder / "melodic_IC.nii.gz")
     assert np.array_equal(z, np.stack([one.z for one in networks]).astype(np.float32))
     courses = np.concatenate([table.to_numpy() for _, _, table in study.time_courses("ica", SITE)])
@@ -484,7 +484,7 @@ def test_from_a_command_to_fsleyes_and_back(study):
     assert (content["rejected"], content["unknown"], content["labelled"]) == (["ica-01"], ["ica-02"], ["ica-01"])
     assert [row["n_neurons"] > 0 for row in content["networks"]] == [True, False, True]
     text = run("accept", study.root, "ica", labels, "--name", "mine").stdout
-    assert "Nobody decided on ica-02; they were kept" in text
+    assert "No decision on ica-02: they were kept" in text
     assert f"lmri lesion {study.root} --networks mine --n-controls 20 --site mlp_hidden" in text
     for wrong in (("accept", study.root, "ica", study.root / "none.txt", "--name", "x"),
                   ("export", study.root, "nothing"), ("export", study.root, "ica", "--to", "spm")):  # fmt: skip

@@ -378,7 +378,7 @@ def test_f24_entries_name_their_parents_by_content(copy):
     scores = copy / "lmri" / "scores" / "mlphidden" / "lesion-canica" / "entry.json"
     assert _json(scores)["inputs"]["networks_sha256"] == digest(networks)
     parent.write_text(json.dumps({**_json(parent), "parameters": {"n_components": 5}}))
-    with pytest.raises(StudyError, match="replaced"):
+    with pytest.raises(StudyError, match="has changed since"):
         lmri.open_study(copy).networks("canica")
 
 

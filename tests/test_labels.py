@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from lmri import FastICA, NetworkSet, storage
 from lmri.cli.app import app
-from lmri.cli.networks import brief
+from lmri.cli.networks import summary_columns
 from lmri.exceptions import StudyError
 from lmri.report.validation import validate
 from lmri.study import open_study
@@ -39,7 +39,7 @@ def copy(labelled, tmp_path):
 
 
 def entries(study) -> dict:
-    return {path: path.read_bytes() for path in study.layout.own.rglob("*") if path.parent.name == "two"}
+    return {path: path.read_bytes() for path in study.layout.derivatives_dir.rglob("*") if path.parent.name == "two"}
 
 
 def test_labels_come_back_whatever_is_in_them(copy):
@@ -49,7 +49,7 @@ def test_labels_come_back_whatever_is_in_them(copy):
     assert again.decomposition("two", "mlp_out").metrics["label"].tolist() == ["digits; code", NASTY]
     assert again.networks("two", "mlp_out").table["label"].tolist() == ["digits; code", NASTY]
     assert again.labels("two", "mlp_out")["source"].tolist() == ["suggested", "edited"]
-    assert brief(again.networks("two", "mlp_out"))["label"].tolist() == ["digits; code", NASTY]
+    assert summary_columns(again.networks("two", "mlp_out"))["label"].tolist() == ["digits; code", NASTY]
     # The other site has networks of the same names.
     assert "label" not in again.networks("two", "mlp_hidden").table
     assert not len(again.labels("two", "mlp_hidden"))
@@ -157,7 +157,7 @@ def test_the_commands_save_edit_and_show(copy):
     assert "[red]" in done.stdout
     again = run(*describe, "--save")
     assert "Saved 1 labels" not in again.stdout
-    assert "Edited labels were kept: two-01" in again.stdout
+    assert "Edited labels were not replaced: two-01" in again.stdout
     assert copy.labels("two", "mlp_out")["label"].tolist() == [suggested["label"].iloc[0], NASTY]
     shown = run("threshold", copy.root, "two", "--site", "mlp_out", "--by", "z:1.5", "--name", "looser")
     assert "[red]line[/red]" in shown.stdout
@@ -170,7 +170,7 @@ def test_the_commands_save_edit_and_show(copy):
 @pytest.mark.parametrize("rows", ["a\tb\nx\n", "a\tb\nx\ty\tz\n", "a\tb\nx\ty\nx\n"])
 def test_rows_that_differ_in_length_are_refused(tmp_path, rows):
     (tmp_path / "table.tsv").write_text(rows)
-    with pytest.raises(StudyError, match=r"table\.tsv is not a whole table"):
+    with pytest.raises(StudyError, match=r"table\.tsv is not a complete table"):
         storage.read_table(tmp_path / "table.tsv", ["a", "b"])
     (tmp_path / "whole.tsv").write_text("a\tb\nx\ty\n")
     assert storage.read_table(tmp_path / "whole.tsv", ["a", "b"]).to_numpy().tolist() == [["x", "y"]]

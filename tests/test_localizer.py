@@ -761,8 +761,8 @@ def test_a_stored_localizer_is_a_network_set_that_can_be_lesioned(kinds, gpt2):
     }
     # Nothing that is stored depends on when it was made, and nothing is overwritten.
     command(*arguments)
-    assert "was made otherwise" in command(*arguments, "--alpha", 0.1, code=1)
-    assert "was made otherwise" in command(*arguments, "--test", "parametric", code=1)
+    assert "already exist" in command(*arguments, "--alpha", 0.1, code=1)
+    assert "already exist" in command(*arguments, "--test", "parametric", code=1)
     with lesion(networks[0]).on(gpt2):
         pass
     assert not kinds.decomposition(found["name"], "mlp_out").is_thresholded
@@ -780,7 +780,7 @@ def test_the_command_says_what_it_found_and_what_it_could_not(kinds):
     assert "name='begin', site='mlp_out'" in said
     said = command(kinds.root, *nothing, "--name", "nothing")
     assert "0 of 96 neurons (0 higher, 0 lower) in kind: 0 - 1, between texts" in said
-    assert "That is a result" in said
+    assert "This is a valid null result" in said
     assert not kinds.networks("nothing", "mlp_out").members.any()
     said = command(kinds.root, "--contrast", "words - prose", "--site", "mlp_out", code=1)
     assert "names 'prose', which the corpora at mlp_out do not have; there are 'words'" in said

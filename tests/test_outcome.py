@@ -98,7 +98,7 @@ def test_what_is_written_comes_back_and_is_written_again_byte_for_byte(tmp_path)
 
 def test_nothing_is_overwritten(tmp_path):
     make().write(tmp_path / "out")
-    with pytest.raises(FileExistsError, match="choose another --out"):
+    with pytest.raises(FileExistsError, match="Choose another --out"):
         make().write(tmp_path / "out")
 
 
@@ -125,7 +125,7 @@ def test_markdown_holds_no_markup_but_the_table():
 def test_what_cannot_be_stored_is_refused():
     good = pd.DataFrame({"a": [1]})
     for stem in ("../up", "", "a.b", "-a"):
-        with pytest.raises(ValueError, match="Call it something else"):
+        with pytest.raises(ValueError, match="Choose another name"):
             Outcome("x", "x", "x", {stem: good})
     for table in (pd.DataFrame(), pd.DataFrame([[1, 2]], columns=["a", "a"]), pd.DataFrame({"a\tb": [1]})):
         with pytest.raises(ValueError, match="Rename them"):
@@ -133,7 +133,7 @@ def test_what_cannot_be_stored_is_refused():
     with pytest.raises(ValueError, match="second column"):
         Outcome("x", "x", "x", {"main": pd.DataFrame({"a": ["", "b"]})})
     for column in ([[1], [2]], [1, "a"], [1j, 2]):
-        with pytest.raises(TypeError, match=r"main\.a holds"):
+        with pytest.raises(TypeError, match=r"main\.a contains"):
             Outcome("x", "x", "x", {"main": pd.DataFrame({"a": pd.Series(column, dtype=object)})})
     with pytest.raises(TypeError, match="accepted is a pandas DataFrame"):
         Outcome("x", "x", "x", {"main": good}, {"layout": "| a |"})
@@ -163,11 +163,11 @@ def test_storing_the_same_outcome_twice_is_allowed_and_another_needs_another_nam
     first = copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})
     before = files(first.folder)
     copy.save_experiment(make(), "kept", SITE, {"networks": "canica"})
-    with pytest.raises(EntryExistsError, match="says something else"):
+    with pytest.raises(EntryExistsError, match="its outcome is different"):
         copy.save_experiment(make("Otherwise."), "kept", SITE, {"networks": "canica"})
-    with pytest.raises(EntryExistsError, match="made otherwise"):
+    with pytest.raises(EntryExistsError, match="with different settings"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "nothing"})
-    with pytest.raises(EntryExistsError, match="made otherwise"):
+    with pytest.raises(EntryExistsError, match="with different settings"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "canica"}, {"seed": 1})
     assert files(first.folder) == before
 
@@ -206,10 +206,10 @@ def test_an_experiment_is_refused_when_what_it_was_made_of_was_replaced(copy, in
     content = storage.read_json(path)
     content["parameters"]["again"] = 1
     storage.write_json(path, content)
-    with pytest.raises(StudyError, match="replaced since"):
+    with pytest.raises(StudyError, match="has changed since"):
         copy.experiment("kept")
     copy.experiment("apart")  # which has nothing to do with it
-    with pytest.raises(StudyError, match="replaced since"):
+    with pytest.raises(StudyError, match="has changed since"):
         copy.report(copy.root / "other.html")
 
 
@@ -219,14 +219,14 @@ def test_a_recording_counts_as_well(copy):
     content = storage.read_json(path)
     content["parameters"]["n_dummy"] = 2
     storage.write_json(path, content)
-    with pytest.raises(StudyError, match=r"recording 'news'.*replaced since"):
+    with pytest.raises(StudyError, match=r"recording 'news'.*has changed since"):
         open_study(copy.root).experiment("kept")
 
 
 def test_inputs_that_are_not_there_or_are_others_are_refused(copy):
     with pytest.raises(ValueError, match="pca"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "pca"})
-    with pytest.raises(StudyError, match="Do it again"):
+    with pytest.raises(StudyError, match="Repeat the experiment"):
         copy.save_experiment(make(), "kept", SITE, {"networks": "canica", "networks_sha256": "0" * 16})
     made = scores_inputs(copy, "canica", SITE, {"model": "abc"})
     assert copy.experiment_inputs(made, SITE) == made  # what scores say of themselves is understood

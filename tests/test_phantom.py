@@ -538,8 +538,8 @@ def test_the_command_refuses_impossible_requests():
     assert "z is -1.0" in fails("--threshold", "z:-1")
     assert "Name a study with a recording" in fails("--data", "salmon")
     assert "--seeds is 0" in fails("--seeds", 0)
-    assert "Give one of the two" in fails("--table", "a.md", "--save", "b")
-    assert "of a study" in fails("--site", "mlp_out")
+    assert "Use one of the two" in fails("--table", "a.md", "--save", "b")
+    assert "no study was given" in fails("--site", "mlp_out")
 
 
 def test_the_salmon_is_made_of_the_study(recorded):
@@ -551,7 +551,7 @@ def test_the_salmon_is_made_of_the_study(recorded):
     assert content["rows"][0]["n_maps"] == 3
     assert content["rows"][0]["maps_kept"] == 1
     assert "site" in fails(*options)
-    assert "layers and widths of its own" in fails(*options, "--width", 3)
+    assert "determines the layers and widths" in fails(*options, "--width", 3)
 
 
 def test_every_null_has_a_name_that_no_phantom_has():

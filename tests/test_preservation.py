@@ -388,7 +388,7 @@ def test_bad_requests_are_explained(study, tmp_path):
     assert "Choose from" in fails("preserve", study, "--share", 0.5)  # there are two decompositions
     assert "Choose from" in fails("preserve", study, "--share", 0.5, "--decomposition", "nonsense")
     assert "used only with --share" in fails("preserve", study, "--networks", "canica", "--decomposition", "canica")
-    assert "made of a grid" in fails("preserve", study, "--networks", "canica", "--out", tmp_path / "out")
+    assert "only written for a grid" in fails("preserve", study, "--networks", "canica", "--out", tmp_path / "out")
     two = ("preserve", study, "--networks", "canica", "--networks")
     assert "is repeated" in fails(*two, "canica")
     assert "Choose from" in fails(*two, "nonsense")

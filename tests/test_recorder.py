@@ -344,7 +344,7 @@ def test_only_texts_of_one_token_are_refused(tmp_path, gpt2, tokenizer):
 
 @pytest.mark.parametrize("texts", [[], ["", "  ", "\n"]])
 def test_no_texts_are_refused_before_anything_is_written(tmp_path, gpt2, tokenizer, texts):
-    with pytest.raises(ValueError, match="holds no texts"):
+    with pytest.raises(ValueError, match="contains no texts"):
         record(gpt2, tokenizer, texts, tmp_path / "study")
     assert not (tmp_path / "study").exists()
 

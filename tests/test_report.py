@@ -449,7 +449,7 @@ def test_a_study_without_a_whole_recording_says_so(walked, tmp_path, what):
         elif what == "image":
             cut(next(layout.root.glob("sub-*/func/*_bold.nii")))
         else:
-            shutil.rmtree(layout.own / "recordings")
+            shutil.rmtree(layout.derivatives_dir / "recordings")
 
     text = damaged(walked, tmp_path, damage)
     assert "could not be read" in text

@@ -323,7 +323,7 @@ def test_other_weights_are_refused(tmp_path, reads):
     interrupted(tmp_path, reads, 3)
     before = files_of(tmp_path)
     for resume in (True, False):
-        with pytest.raises(StudyError, match=r"One study is of one model.*or delete the recording that was begun"):
+        with pytest.raises(StudyError, match=r"One study is of one model.*or delete the unfinished recording"):
             record(build("gpt2", seed=1), word_tokenizer(), TEXTS, tmp_path, resume=resume, **OPTIONS)
     assert files_of(tmp_path) == before
 
@@ -564,7 +564,7 @@ def test_the_command_says_what_it_has_kept_and_goes_on(tmp_path, reads):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 130
     assert "2 of 5 batches are finished and were saved" in done.stderr
-    assert "Nothing half made" not in done.stderr
+    assert "No partial results" not in done.stderr
     reads.stop_at = None
     done = CliRunner().invoke(app, [*arguments, "--resume", "--json"])
     assert done.exit_code == 0, done.output

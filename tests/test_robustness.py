@@ -449,7 +449,7 @@ def test_the_command_runs_stores_and_writes(study, model, tokenizer, tmp_path, m
     stored = lmri.open_study(root).experiment(result["name"], "mlp_hidden")
     assert stored.tables["specifications"]["status"].tolist() == [HOLDS] * 3
     for wrong, message in (
-        (["--seeds", "1,x"], "--seeds holds 'x'"),
+        (["--seeds", "1,x"], "--seeds contains 'x'"),
         (["--thresholds", "q:1"], "The threshold is 'q'"),
         (["--out", str(tmp_path / "out")], "exists"),
     ):

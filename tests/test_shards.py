@@ -331,7 +331,7 @@ def test_the_commands_record_shards_and_merge_them(news, tmp_path):
     arguments = ("record", "lmri-demo", news / "news.txt", "--out", tmp_path, "--batch-size", 2)
     first = command(*arguments, "--shard", "1/2")
     assert first.exit_code == 0, first.output
-    assert "Shard 1/2 of texts is recorded. When all are: lmri merge" in first.output
+    assert "Shard 1/2 of texts is recorded. After recording all shards, run: lmri merge" in first.output
     early = command("merge", tmp_path)
     assert early.exit_code == 1
     assert "lmri record lmri-demo TEXTS" in early.stderr

@@ -140,7 +140,7 @@ def test_values_outside_the_mask_are_left_out_with_a_warning():
     img = RAGGED.to_img(_values(RAGGED, 1)[0])
     data = img.get_fdata(dtype=np.float32)
     data[-1, -1, 3] = 9  # layer 3 has one neuron, in the first voxel
-    with pytest.warns(DataWarning, match="1 voxels that hold no neuron"):
+    with pytest.warns(DataWarning, match="1 voxels that do not represent a neuron"):
         values = RAGGED.from_img(nib.Nifti1Image(data, img.affine))
     assert np.array_equal(values, _values(RAGGED, 1)[0])
 

@@ -65,14 +65,14 @@ def test_known_texts_stay_where_they_are_and_take_their_cluster_along():
     for number in range(4000):
         expected = "fit" if number // 2 * 2 % 20 == 0 else free[number]
         assert bound[number] == expected
-    with pytest.raises(ValueError, match="known to fit and to test, but a cluster goes into one split"):
+    with pytest.raises(ValueError, match="belong to fit and to test, but a cluster belongs to one split"):
         split_clusters(["a", "a"], ["x", "y"], known={text_hash("x"): "fit", text_hash("y"): "test"})
     with pytest.raises(ValueError, match=r"known names the splits \['train'\]"):
         split_clusters(["a"], ["x"], known={text_hash("x"): "train"})
 
 
 def test_too_few_clusters_for_three_splits_are_said():
-    with pytest.warns(DataWarning, match="No item is left to .*: 1 clusters are too few"):
+    with pytest.warns(DataWarning, match="No item was assigned to .*: 1 clusters are too few"):
         split_clusters(["a", "a"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -94,18 +94,18 @@ def test_a_folder_appears_only_when_its_body_ends(tmp_path):
 
 def test_broken_files_are_named_with_the_next_step(tmp_path):
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(StudyError, match=r"bad\.json is not whole JSON"):
+    with pytest.raises(StudyError, match=r"bad\.json is not complete JSON"):
         storage.read_json(tmp_path / "bad.json")
     with pytest.raises(StudyError, match=r"absent\.json is missing"):
         storage.read_json(tmp_path / "absent.json")
     with pytest.raises(StudyError, match=r"absent\.tsv is missing"):
         storage.read_table(tmp_path / "absent.tsv")
     (tmp_path / "bad.tsv").write_text("x\nabc\n")
-    with pytest.raises(StudyError, match=r"bad\.tsv is not a whole table"):
+    with pytest.raises(StudyError, match=r"bad\.tsv is not a complete table"):
         storage.read_table(tmp_path / "bad.tsv")
     storage.write_table(tmp_path / "cut.tsv.gz", pd.DataFrame({"x": np.random.default_rng(0).normal(size=2000)}))
     (tmp_path / "cut.tsv.gz").write_bytes((tmp_path / "cut.tsv.gz").read_bytes()[:-500])
-    with pytest.raises(StudyError, match=r"cut\.tsv\.gz is not a whole table"):
+    with pytest.raises(StudyError, match=r"cut\.tsv\.gz is not a complete table"):
         storage.read_table(tmp_path / "cut.tsv.gz")
 
 

@@ -108,7 +108,7 @@ def test_settings_that_are_stored_are_spelled_as_they_were(study):
     assert study.save_networks(again, "ica").digest == study.find("networks", "ica", site).digest
     entry = study.find("scores", "lesion-ica", site)
     assert study.entries.has("scores", site, "lesion-ica", entry.inputs, entry.parameters)
-    with pytest.raises(EntryExistsError, match=r"z: 1\.5 there, 2\.0 now"):
+    with pytest.raises(EntryExistsError, match=r"z: 1\.5 stored, 2\.0 requested"):
         study.save_networks(study.decomposition("ica", site).threshold("z", z=2.0), "ica")
 
 

@@ -104,7 +104,7 @@ def test_an_entry_is_made_once_and_never_overwritten(copy):
     folder = copy.layout.entry("networks", "mlp_hidden", "canica")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     copy.save_networks(networks, "canica")  # the same again is the same
-    with pytest.raises(EntryExistsError, match=r"z: 3\.0 there, 2\.0 now.*lmri threshold STUDY canica"):
+    with pytest.raises(EntryExistsError, match=r"z: 3\.0 stored, 2\.0 requested.*lmri threshold STUDY canica"):
         copy.save_networks(networks.threshold("z", z=2.0), "canica")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     copy.save_networks(networks.threshold("z", z=2.0), "canica", "looser")
@@ -176,9 +176,9 @@ def _nan(path):
         ("sub-*/func/*task-news_run-001_events.tsv", _drop_row, "its events"),
         ("sub-*/func/*task-news_*_mask.nii.gz", lambda path: path.unlink(), "does not exist"),
         ("lmri/networks/*/canica/*_members.nii.gz", _cut, "members.nii.gz"),
-        ("lmri/scores/*/lesion-canica/*_items.tsv.gz", _cut, "not a whole table"),
+        ("lmri/scores/*/lesion-canica/*_items.tsv.gz", _cut, "not a complete table"),
         ("lmri/texts/news.tsv", lambda path: path.unlink(), "is missing"),
-        ("lmri/networks/*/canica/entry.json", lambda path: path.write_text("{"), "not whole JSON"),
+        ("lmri/networks/*/canica/entry.json", lambda path: path.write_text("{"), "not complete JSON"),
         ("dataset_description.json", lambda path: path.unlink(), "BIDS"),
     ],
 )
@@ -244,7 +244,7 @@ def test_other_scores_under_the_same_name_are_refused_not_dropped(copy):
 
 def test_a_prompt_that_holds_a_fitted_text_counts_as_fitted(walked):
     text = walked.recording("news").fit_texts[0]
-    with pytest.raises(StudyError, match="or hold one that was"):
+    with pytest.raises(StudyError, match="or contain such a text"):
         walked.check_apart([f"Summarize: {text} Summary:"], "mine")
 
 
@@ -396,7 +396,7 @@ def test_corpora_that_differ_only_in_case_are_refused(tmp_path, demo_model):
 
 @pytest.mark.parametrize("folder", [".unfinished/mine_mlpout", ".unfinished/mine_mlpout_shards-2", ".generated/mine"])
 def test_a_corpus_that_is_being_recorded_keeps_its_name_in_any_case(copy, folder):
-    (copy.layout.own / folder).mkdir(parents=True)
+    (copy.layout.derivatives_dir / folder).mkdir(parents=True)
     copy.check_new_corpus("mine")
     with pytest.raises(EntryExistsError, match="only in case"):
         copy.check_new_corpus("MINE")

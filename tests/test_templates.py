@@ -98,7 +98,7 @@ def test_the_command_counts_draws_and_writes(walked, tmp_path):
     done = CliRunner().invoke(app, [*words, "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert "Templates of code" in done.output
-    assert "95 % level of random networks" in " ".join(done.output.split())
+    assert "95th percentile for random networks" in " ".join(done.output.split())
     expected = {"templates.tsv", "templates.svg", "templates.png", "outcome.json"}
     expected |= {f"templates-of-{corpus}.{ending}" for corpus in ("code", "news") for ending in ("layout.tsv", "md")}
     assert {path.name for path in out.iterdir()} == expected

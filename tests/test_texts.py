@@ -143,11 +143,11 @@ def test_limit_and_shuffle():
 def test_empty_and_repeated_texts_are_left_out_in_sight():
     with pytest.warns(DataWarning, match="1 of 3 texts of the list are repeated"):
         assert read_texts(["a", " ", "b", "a"]) == ["a", "b"]
-    with pytest.raises(ValueError, match="holds no texts"):
+    with pytest.raises(ValueError, match="contains no texts"):
         read_texts(["", "\n"])
     with pytest.raises(TypeError, match="Text 1 of the list is None"):
         read_texts(["a", None])
-    with pytest.raises(ValueError, match="Text 1 of the list holds half a surrogate pair"):
+    with pytest.raises(ValueError, match="Text 1 of the list contains half a surrogate pair"):
         read_texts(["a", "b\ud800"])
 
 

@@ -778,7 +778,7 @@ def test_a_study_without_anything_is_shown(tmp_path):
 
 def test_a_recording_alone_is_shown(copy):
     for kind in storage.ENTRY_KINDS:
-        shutil.rmtree(copy.layout.own / kind, ignore_errors=True)
+        shutil.rmtree(copy.layout.derivatives_dir / kind, ignore_errors=True)
     page = Page(copy.root)
     said = page.ask("study")
     assert (said["problems"], said["sites"][0]["sets"], said["sites"][0]["comparisons"]) == ([], [], [])
@@ -798,8 +798,8 @@ def test_what_is_damaged_is_named_and_the_rest_is_shown(copy):
     garbled(first("nothing") / "entry.json")
     storage.write_json(first("lesion-canica", "scores") / "entry.json", {"name": "lesion-canica"})
     next(first("fastica-temporal").glob("*weights.nii.gz")).unlink()
-    (copy.layout.own / "networks" / "mlphidden" / "empty").mkdir()
-    storage.write_text(copy.layout.own / "networks" / "mlphidden" / ".partial-x" / "entry.json", "{")
+    (copy.layout.derivatives_dir / "networks" / "mlphidden" / "empty").mkdir()
+    storage.write_text(copy.layout.derivatives_dir / "networks" / "mlphidden" / ".partial-x" / "entry.json", "{")
     (copy.layout.unfinished / "more_mlpout").mkdir(parents=True)
     page = Page(copy.root)
     said = page.ask("study")

@@ -1,7 +1,7 @@
 """Neuroimaging for language models: the functional networks of a transformer, with the tools of fMRI.
 
-Public names are loaded on first use, so that ``import lmri``, opening a study and reporting it need no torch. They are
-listed in ``__init__.pyi``, which type checkers read, too.
+Public names are loaded on first use, so that importing lmri, opening a study and writing its report do not load torch.
+They are listed in ``__init__.pyi``, which type checkers also read.
 """
 
 import importlib
@@ -47,7 +47,7 @@ _PUBLIC_SUBMODULES = {
     "thresholds": "networks.thresholds",
     "viewer": "report.viewer",
 }
-"""Documented modules and their places in the package; ``src/lmri-stubs`` lists them for type checkers (decision 25)."""
+"""Documented modules and their paths in the package; ``src/lmri-stubs`` lists them for type checkers (decision 25)."""
 
 
 _DEPRECATED = {"Donors": "ResampleSource"}
@@ -55,7 +55,7 @@ _DEPRECATED = {"Donors": "ResampleSource"}
 
 
 class _SubmoduleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Let ``import lmri.tasks`` give the module ``lmri.tasks`` itself, and no second copy of it."""
+    """Importer that makes ``import lmri.tasks`` return the module itself instead of a second copy of it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -66,8 +66,8 @@ class _SubmoduleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: types.ModuleType) -> None:
         first, dot, rest = module.__name__.removeprefix(f"{__name__}.").partition(".")
-        place = f"{__name__}.{_PUBLIC_SUBMODULES[first]}{dot}{rest}"
-        sys.modules[module.__name__] = importlib.import_module(place)
+        path = f"{__name__}.{_PUBLIC_SUBMODULES[first]}{dot}{rest}"
+        sys.modules[module.__name__] = importlib.import_module(path)
 
 
 sys.meta_path.insert(0, _SubmoduleFinder())
@@ -79,12 +79,14 @@ logging.getLogger(__name__).addHandler(_log_handler)
 
 
 def set_log_level(level: str) -> None:
-    """Print the log messages of lmri on standard error, from a level on; so does the environment variable LMRI_LOG.
+    """Print the log messages of lmri at or above a level on standard error.
+
+    The environment variable LMRI_LOG has the same effect.
 
     Parameters
     ----------
     level : {"debug", "info", "warning", "error"}
-        Lowest level to print.
+        Lowest level that is printed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Errors and warnings that a caller may catch by name."""
+"""Errors and warnings of lmri, which callers can catch by class."""
 
 
 class LMRIError(Exception):
@@ -6,48 +6,48 @@ class LMRIError(Exception):
 
 
 class SpaceMismatchError(LMRIError, ValueError):
-    """Two things do not live in the same neuron space (other layers, widths, site or grid)."""
+    """Raised when data belong to different neuron spaces (layers, widths, site or grid)."""
 
 
 class NonFiniteError(LMRIError, ValueError):
-    """Data hold NaN or infinite values."""
+    """Raised when data contain NaN or infinite values."""
 
 
 class NotThresholdedError(LMRIError, ValueError):
-    """Members were asked of a map that has not been thresholded yet."""
+    """Raised when the members of an unthresholded map are requested."""
 
 
 class SiteError(LMRIError, ValueError):
-    """The place where neurons are read was not found, or does not behave as one."""
+    """Raised when the modules of a site are not found in a model, or do not behave as expected."""
 
 
 class StudyError(LMRIError, ValueError):
-    """A study cannot be read or written as asked."""
+    """Raised when a study cannot be read or written."""
 
 
 class EntryExistsError(StudyError):
-    """An entry of this name exists and was made with other parameters."""
+    """Raised when an entry of the same name exists with other inputs or parameters."""
 
 
 class AmbiguousChoiceError(StudyError):
-    """A request fits several entries, or none."""
+    """Raised when a request fits several entries or none."""
 
 
 class LMRIWarning(UserWarning):
-    """Base class of the warnings of this package: work goes on, but look."""
+    """Base class of the warnings of this package: the computation continues, but its result should be checked."""
 
 
 class OtherWeightsWarning(LMRIWarning):
-    """Same geometry, but other weights than those that were recorded."""
+    """Issued when a model has the recorded geometry but other weights."""
 
 
 class DataWarning(LMRIWarning):
-    """Something about the data that the result depends on."""
+    """Issued for properties of the data that affect the result."""
 
 
 class ConvergenceWarning(LMRIWarning):
-    """A decomposition did not converge from all, or any, of its starts."""
+    """Issued when some or all initializations of a decomposition did not converge."""
 
 
 class NothingFoundError(ValueError):
-    """A decomposition found no map at all."""
+    """Raised when a decomposition finds no maps."""

@@ -1,4 +1,4 @@
-"""The study: the one object through which users compute, store and open results."""
+"""The study: the object with which users compute, store and open results."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
     from lmri.report.validation import Findings
 
 Progress = Callable[[int, int], None]
-"""Called with the number of finished parts, and their total."""
+"""Function that is called with the number of finished parts and their total."""
 
 
 class Study(Store):
-    """An open study.
+    """Study of one model: its recordings and results on disk, and methods to compute them.
 
     Parameters
     ----------
     root : str or Path
-        The folder.
+        Folder of the study.
 
     Raises
     ------
     StudyError
-        If there is no study, or a newer version wrote it.
+        If the folder is not a study, or a newer version of lmri wrote it.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -74,26 +74,27 @@ class Study(Store):
         Parameters
         ----------
         estimator : NeuronICA, CanICA, FastICA or DictLearning
-            Fitted on the images of `recordings`, in this order. Surrogates are stored if they were made.
+            Estimator that was fitted on the images of `recordings`, in this order. Its surrogates are stored if they
+            were computed.
         recordings : sequence of Recording
-            Of one site.
+            Recordings of one site.
         name : str, optional
-            By default the method.
+            Name of the decomposition; by default the method.
         reproducibility : Reproducibility, optional
-            What other samples of the texts give.
+            Agreement of the maps with those from other samples of the texts.
         """
         return save_decomposition(self, estimator, recordings, name, reproducibility)
 
     def decomposition(self, name: str | None = None, site: str | None = None) -> NetworkSet:
-        """Open the maps of a decomposition, not thresholded."""
+        """Open the unthresholded maps of a decomposition."""
         return self.open(DECOMPOSITION_CODEC, name, site)
 
     def reliability(self, name: str | None = None, site: str | None = None) -> pd.DataFrame | None:
-        """Open a decomposition's agreement between samples of texts by their number; None if it was not computed."""
+        """Open the reliability curve of a decomposition: agreement by number of texts; None if it was not computed."""
         return reliability(self, name, site)
 
     def time_courses(self, name: str | None = None, site: str | None = None) -> list[tuple[str, int, pd.DataFrame]]:
-        """Open the time courses of a decomposition: corpus, run and a table ``(n_volumes, n_networks)`` of each run."""
+        """Open the time courses of a decomposition: corpus, run and table ``(n_volumes, n_networks)`` for each run."""
         return time_courses(self, name, site)
 
     def save_networks(self, networks: NetworkSet, decomposition: str, name: str | None = None) -> Entry:
@@ -102,11 +103,11 @@ class Study(Store):
         Parameters
         ----------
         networks : NetworkSet
-            Thresholded.
+            Thresholded networks.
         decomposition : str
-            Name of the decomposition they come from.
+            Name of the decomposition of the networks.
         name : str, optional
-            By default that of the decomposition.
+            Name of the networks; by default the name of the decomposition.
         """
         return save_networks(self, networks, decomposition, name)
 
@@ -120,33 +121,33 @@ class Study(Store):
         Parameters
         ----------
         first, second : tuple of str
-            Name and site of a network set; both were fitted on the same corpora.
+            Name and site of each network set; both must have been fitted on the same corpora.
         seed : int, default=0
-            Of the nulls.
+            Seed of the nulls.
 
         Raises
         ------
         StudyError
-            If they were fitted on other corpora.
+            If they were fitted on different corpora.
         """
         return compare_sites(self, first, second, seed)
 
     def save_comparison(self, comparison: AnyComparison, seed: int, name: str | None = None) -> Entry:
-        """Store how stored network sets match.
+        """Store the comparison of stored network sets.
 
         Parameters
         ----------
         comparison : Comparison, CourseComparison or Consensus
-            Of network sets of this study, under their names there; time courses as `compare_sites` gives them.
+            Comparison of network sets of this study under their stored names; of time courses, from `compare_sites`.
         seed : int
-            It was made with.
+            Seed with which the comparison was computed.
         name : str, optional
-            By default all names.
+            Name of the comparison; by default all names of the sets.
         """
         return save_comparison(self, comparison, seed, name)
 
     def comparison(self, name: str | None = None, site: str | None = None) -> AnyComparison:
-        """Open a comparison; it is made again from the networks, with the stored seed."""
+        """Open a comparison, which is recomputed from the networks with the stored seed."""
         return self.open(COMPARISON_CODEC, name, site)
 
     def save_scores(
@@ -157,20 +158,20 @@ class Study(Store):
         networks: str | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Store an evaluation: its items, its conditions and the summary made of them.
+        """Store an evaluation: its items, its conditions and their summary.
 
         Parameters
         ----------
         scores : Scores
-            As `lmri.evaluate` gives them; what they were made of counts as input.
+            Scores returned by `lmri.evaluate`; their inputs become inputs of the entry.
         name : str
-            Of the entry.
+            Name of the entry.
         site : str
-            Of the neurons.
+            Site of the neurons.
         networks : str, optional
-            The stored set of networks that was evaluated.
+            Name of the stored network set that was evaluated.
         parameters : mapping, optional
-            What people should read of it, such as ``{"intervention": "lesion"}``.
+            Parameters that describe the evaluation for readers, such as ``{"intervention": "lesion"}``.
         """
         return save_scores(self, scores, name, site, networks, parameters)
 
@@ -179,21 +180,22 @@ class Study(Store):
         return self.open(SCORES_CODEC, name, site)
 
     def experiment_inputs(self, inputs: Mapping[str, Any], site: str) -> dict[str, Any]:
-        """Say what an experiment is a function of: things of this study, with their digests, and whatever else.
+        """Return the inputs of an experiment, with the digests of all recordings and entries that they name.
 
         Parameters
         ----------
         inputs : mapping
-            ``corpora``, ``decomposition``, ``networks``, ``comparison``, ``scores`` and ``experiment``, or the plural
-            of these, name things of the study, one or a list of them, at `site` or, as ``"ica@mlp_out"``, at another.
-            Their digests are put beside them. Anything else that JSON can hold stays as it is, such as hashes of tasks.
+            Inputs. ``corpora``, ``decomposition``, ``networks``, ``comparison``, ``scores`` and ``experiment``, or
+            their plurals, contain the name of one or a list of recordings or entries at `site` or, as
+            ``"ica@mlp_out"``, at another site. Their digests are added. Other inputs, such as hashes of tasks, can be
+            any JSON content and are not changed.
         site : str
-            Of the neurons.
+            Site of the neurons.
 
         Raises
         ------
         StudyError
-            If a digest is given and is not the one of what is there, or something named is stale itself.
+            If a digest in `inputs` differs from the current one, or a named entry is itself out of date.
         """
         return with_digests(self, inputs, site, self.root)
 
@@ -205,35 +207,36 @@ class Study(Store):
         inputs: Mapping[str, Any],
         parameters: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Store what an experiment gave: its words, tables and figures.
+        """Store the outcome of an experiment: its text, tables and figures.
 
         Parameters
         ----------
         outcome : Outcome
-            Written as `Outcome.write` does.
+            Outcome to store, in the format of `Outcome.write`.
         name : str
-            Of the entry.
+            Name of the entry.
         site : str
-            Of the neurons.
+            Site of the neurons.
         inputs : mapping
-            What it was made of; see `experiment_inputs`. If one of these is replaced, the outcome is refused as stale.
+            Inputs of the experiment; see `experiment_inputs`. If one of them changes, the outcome is out of date, and
+            opening it raises an error.
         parameters : mapping, optional
-            How it was made.
+            Parameters of the experiment.
 
         Raises
         ------
         EntryExistsError
-            If the name is taken by an experiment that was made otherwise, or came to something else.
+            If the name is taken by an experiment with other inputs or parameters, or with another outcome.
         """
         return save_experiment(self, outcome, name, site, inputs, parameters or {})
 
     def experiment(self, name: str | None = None, site: str | None = None) -> Outcome:
-        """Open what an experiment gave.
+        """Open the outcome of an experiment.
 
         Raises
         ------
         StudyError
-            If something that it was made of, however long ago, was replaced since, or a file of it was changed.
+            If one of its direct or indirect inputs has changed since, or one of its files was changed.
         """
         return self.open(EXPERIMENT_CODEC, name, site)
 
@@ -244,43 +247,44 @@ class Study(Store):
     def suggest_labels(
         self, suggested: Mapping[str, str], decomposition: str | None = None, site: str | None = None
     ) -> list[str]:
-        """Store suggested labels of a decomposition's networks; those that were edited stay.
+        """Store suggested labels of a decomposition's networks, without replacing edited labels.
 
         Parameters
         ----------
         suggested : mapping from str to str
-            By network, as `lmri.annotation.annotate` gives them.
+            Labels by network, from `lmri.annotation.annotate`.
         decomposition, site : str, optional
-            Needed as far as there is a choice.
+            Name and site of the decomposition; required if there are several.
 
         Returns
         -------
         list of str
-            Networks whose edited label was kept.
+            Names of the networks whose edited labels were not replaced.
         """
         return labels.suggest(self, suggested, decomposition, site)
 
     def label(self, network: str, text: str, site: str | None = None) -> str:
-        """Call a network something, whatever was suggested; no result changes.
+        """Set the display label of a network, which replaces a suggested label and does not affect results.
 
         Parameters
         ----------
         network : str
-            Its name, such as ``"ica-03"``: of a decomposition, or of networks thresholded from one. They share it.
+            Name of the network, such as ``"ica-03"``, in a decomposition or in a network set thresholded from it, which
+            share the label.
         text : str
-            At least a word.
+            Label of at least one word.
         site : str, optional
-            Needed as far as there is a choice.
+            Site of the network; required if there are several.
 
         Returns
         -------
         str
-            Its name in the decomposition.
+            Name of the network in the decomposition.
 
         Raises
         ------
         ValueError
-            If there is no such network, or two of that name.
+            If there is no such network, or there are two of that name.
         """
         return labels.edit(self, network, text, site)
 
@@ -300,7 +304,7 @@ class Study(Store):
         Parameters
         ----------
         site : str, optional
-            Site of the neurons; needed if several were recorded.
+            Site of the neurons; required if several were recorded.
         corpus : str or sequence of str, optional
             Corpora; by default all at the site.
         scope : {"group", "run"}, default="group"
@@ -310,7 +314,7 @@ class Study(Store):
         seed : int, default=0
             Random seed of the surrogates.
         progress : callable, optional
-            Called with the number of runs that were read, and their total.
+            Function that is called with the number of runs read and their total.
 
         Returns
         -------
@@ -359,9 +363,9 @@ class Study(Store):
         method : str, default="ica"
             Name of the method; see `lmri.decomposition.METHODS`.
         n_components : int or "auto", optional
-            Number of maps; by default 20, with `paper` 10. ``"auto"`` is a parallel analysis, for ICA.
+            Number of maps; by default 20, with `paper` 10. ``"auto"`` estimates it by parallel analysis, for ICA.
         site : str, optional
-            Site of the neurons; needed if several were recorded.
+            Site of the neurons; required if several were recorded.
         corpus : str or sequence of str, optional
             Corpora to fit; by default all at the site.
         standardize : {"zscore", "center", "none"}, default="zscore"
@@ -371,11 +375,11 @@ class Study(Store):
         confounds : sequence of str, optional
             Names of stored confounds to regress out of each run.
         alpha : float, optional
-            Sparsity of dictionary learning; by default 10.
+            Sparsity penalty of dictionary learning; by default 10.
         solver : {"fastica", "picard"}, optional
             Solver of ICA; by default ``"fastica"``.
         n_init : int, optional
-            Number of starts of ICA and CanICA; by default 10.
+            Number of random initializations of ICA and CanICA; by default 10.
         threshold : str, optional
             Threshold and its value, such as ``"fdr:0.05"`` or ``"z:3"``; by default the method's own. See
             `lmri.thresholds.THRESHOLDS`.
@@ -386,7 +390,7 @@ class Study(Store):
         n_splits : int, default=0
             Number of random halves of the texts, for split-half reproducibility.
         paper : bool, default=False
-            Whether the paper's choices are used: temporal FastICA with the solver's signs, neurons centred over the
+            Whether to use the paper's settings: temporal FastICA with the solver's signs, neurons centred over the
             study, and one-sided z > 3.6 (or ``threshold="z_positive:1.96"``).
         name : str, optional
             Name of the decomposition and of its networks; by default the method.
@@ -397,19 +401,19 @@ class Study(Store):
         seed : int, default=0
             Random seed.
         progress : callable, optional
-            Called with the number of finished repetitions on samples of the texts, and their total.
+            Function that is called with the number of finished repetitions on samples of the texts and their total.
 
         Returns
         -------
         NetworkSet
-            The stored networks; `decomposition` opens all maps.
+            Stored networks; `decomposition` opens all maps.
 
         Raises
         ------
         EntryExistsError
             If the name is taken by another decomposition.
         ValueError
-            If the method does not have an option, or choices exclude each other.
+            If the method does not have an option, or options exclude each other.
         """
         from lmri.decomposition.pipeline import decompose
         from lmri.decomposition.settings import DecompositionSettings, Repeats
@@ -433,12 +437,12 @@ class Study(Store):
         name : str
             Name of the networks.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
 
         Returns
         -------
         NetworkSet
-            The stored networks; they may be empty.
+            Stored networks, which may be empty.
 
         Raises
         ------
@@ -466,7 +470,7 @@ class Study(Store):
         Parameters
         ----------
         first, second : str
-            Names of network sets. A name may contain its site, as ``"canica@mlp_out"``.
+            Names of network sets. A name may contain its site, as in ``"canica@mlp_out"``.
         more : sequence of str, optional
             Names of more sets at the same site.
         site : str, optional
@@ -490,9 +494,9 @@ class Study(Store):
         ValueError
             If a set is named twice, or more than two sets of several sites are named.
         """
-        found = compare_stored(self, [first, second, *(more or [])], site, seed, mixed_standardization)
-        save_comparison(self, found, seed, name)
-        return found
+        comparison = compare_stored(self, [first, second, *(more or [])], site, seed, mixed_standardization)
+        save_comparison(self, comparison, seed, name)
+        return comparison
 
     def describe(
         self,
@@ -507,13 +511,13 @@ class Study(Store):
         Parameters
         ----------
         decomposition : str, optional
-            Name of the decomposition; needed if there are several.
+            Name of the decomposition; required if there are several.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         n_permutations : int, default=1000
             Smallest number of permutations of whole texts.
         save : bool, default=False
-            Whether the suggested labels are stored; edited labels stay.
+            Whether to store the suggested labels; edited labels are not replaced.
         seed : int, default=0
             Random seed of the permutations.
 
@@ -543,13 +547,13 @@ class Study(Store):
         Parameters
         ----------
         decomposition : str, optional
-            Name of the decomposition; needed if there are several.
+            Name of the decomposition; required if there are several.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         kind : {"correlation", "partial"}, default="correlation"
-            Kind of connectivity; partial correlations are given all other networks.
+            Kind of connectivity; partial correlations control for all other networks.
         min_volumes : int, default=20
-            Smallest number of volumes of a text; shorter texts are left out.
+            Minimum number of volumes per text; shorter texts are excluded.
 
         Returns
         -------
@@ -583,11 +587,11 @@ class Study(Store):
         networks : str
             Name of the network set.
         corpus : str, optional
-            Corpus of the texts; needed if there are several and no contrast.
+            Corpus of the texts; required if there are several and no contrast.
         contrast : tuple of (str, str), optional
             Two corpora whose texts are compared, instead of `corpus`.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         n_permutations : int, default=1000
             Number of permutations of texts between the two corpora.
         seed : int, default=0
@@ -628,7 +632,7 @@ class Study(Store):
         name: str | None = None,
         seed: int = 0,
     ) -> NetworkSet:
-        """Find the neurons that differ between conditions, and store them as a network set of one.
+        """Find the neurons that differ between conditions, and store them as a set with one network.
 
         Parameters
         ----------
@@ -637,21 +641,21 @@ class Study(Store):
         column : str, default="trial_type"
             Column of the events with the conditions; ``"trial_type"`` is the corpus.
         site : str, optional
-            Site of the neurons; needed if several were recorded.
+            Site of the neurons; required if several were recorded.
         corpus : str or sequence of str, optional
-            Corpora; by default those of the contrast, or all at the site.
+            Corpora; by default the corpora of the contrast, or all at the site.
         level : {"auto", "between", "within"}, default="auto"
             Comparison between texts or within texts.
         unit : {"run", "text"}, default="run"
-            Unit of an effect map within texts.
+            Unit of an effect map, for comparisons within texts.
         test : {"max_t", "parametric"}, default="max_t"
             Permutation test, corrected over neurons, or nilearn's second level with FDR.
         alpha : float, default=0.05
             Familywise error or false discovery rate.
         tail : {"two", "positive", "negative"}, default="two"
-            Sign of the neurons that are kept.
+            Sign of the neurons to keep.
         most : int, optional
-            Largest number of neurons that are kept, those of the largest t; by default all.
+            Maximum number of neurons to keep, those with the largest t; by default all.
         n_permutations : int, default=1000
             Number of permutations of whole texts, or of the signs of runs.
         standardize : {"none", "zscore"}, default="none"
@@ -668,7 +672,7 @@ class Study(Store):
         Returns
         -------
         NetworkSet
-            The stored network; it may be empty. `lmri.localizer.overlap_table` compares it with other sets.
+            Stored network, which may be empty. `lmri.localizer.overlap_table` compares it with other sets.
 
         Raises
         ------
@@ -688,7 +692,7 @@ class Study(Store):
     # -- commands on lesions ------------------------------------------------------------------------------------------
 
     def item_store(self) -> "ItemStore":
-        """Open the item rows of all evaluations, so that none is scored twice."""
+        """Open the cache of the item rows of all evaluations, so that no item is scored twice."""
         from lmri.lesions.evaluation import ItemStore
 
         return ItemStore(self.layout.items)
@@ -748,21 +752,21 @@ class Study(Store):
         split : {"", "fit", "select", "test"}, default=""
             Split of named tasks; all items by default.
         paper : bool, default=False
-            Whether to take the paper's choices: its decomposition, unless `networks` are named, zeros, and no controls
-            but random neurons.
+            Whether to use the paper's settings: its decomposition, unless `networks` is passed, baseline zero, and
+            random neurons as the only controls.
         paper_model : str, optional
             Model of the paper whose values are shown alongside: ``"gpt2"``, ``"qwen2.5-3b"`` or ``"chatglm3-6b"``.
         baseline : str, default="zero"
-            Value of silenced neurons: ``"zero"``, ``"CORPUS"`` for the mean over a corpus, or
-            ``"resample:CORPUS[:SEED]"`` for the value at a random token of it.
+            Value assigned to lesioned neurons: ``"zero"``, ``"CORPUS"`` for the neuron's mean over a corpus, or
+            ``"resample:CORPUS[:SEED]"`` for its value at a random token of the corpus.
         n_seeds : int, default=1
             Number of resampling seeds to pool.
         spare : str, optional
-            ``"sinks"`` to exclude the first token of every text.
+            Tokens to exclude from the intervention: ``"sinks"`` for the first token of every text.
         positions : str or sequence of int, optional
             Tokens to change: ``"prompt"``, ``"generated"`` or ``"last"``, or positions in the text; all by default.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         model : str, Path or tuple of a model and its tokenizer, optional
             Location of the model, or the loaded model with its tokenizer; by default the location from which the study
             was recorded.
@@ -777,22 +781,22 @@ class Study(Store):
         trust_remote_code : bool, default=False
             Whether to run code that comes with the model.
         allow_pickle : bool, default=False
-            Whether to read pickled weights, which can run any code.
+            Whether to read pickled weights, which can run arbitrary code.
         device_map : str, optional
-            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+            Device map: ``"auto"`` to distribute the model over GPUs, memory and disk; by default one device.
         offload_folder : str or Path, optional
-            Folder for weights that are offloaded to disk.
+            Folder for weights offloaded to disk.
         strict : bool, default=False
-            Whether to refuse other weights than the recorded ones.
+            Whether to raise an error if the weights of the model differ from the recorded ones.
         seed : int, default=0
             Seed of controls and bootstrap.
         progress : callable, optional
-            Called with the number of finished evaluations and of all.
+            Function that is called with the number of finished evaluations and their total.
 
         Returns
         -------
         Scores
-            The stored scores.
+            Stored scores.
 
         Raises
         ------
@@ -843,16 +847,16 @@ class Study(Store):
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Scores | Outcome:
-        """Silence all neurons except those of networks, or of a share of all neurons, and score the model.
+        """Lesion all neurons except the members of networks, or a share of all neurons, and score the model.
 
         Parameters
         ----------
         networks : str or sequence of str, optional
-            Name of a network set, each network of which is preserved; of several sets, the union of each.
+            Name of a network set, whose networks are preserved one at a time; of several sets, the union of each.
         share : sequence of float, optional
             Shares of all neurons to preserve, those with the largest absolute z over the maps of `decomposition`.
         decomposition : str, optional
-            Name of the decomposition of `share`; needed if there are several.
+            Name of the decomposition of `share`; required if there are several.
         task : sequence of str, optional
             Tasks: ``"perplexity"`` (of the held-out texts, the default), ``"perplexity:FILE"``,
             ``"classification:FILE"``, ``"NAME:FILE"`` with a name in ``lmri.tasks.TASKS``, or a YAML file.
@@ -865,10 +869,10 @@ class Study(Store):
         split : {"", "fit", "select", "test"}, default=""
             Split of named tasks; all items by default.
         baseline : str, default="zero"
-            Value of silenced neurons: ``"zero"``, ``"CORPUS"`` for the mean over a corpus, or
-            ``"resample:CORPUS[:SEED]"`` for the value at a random token of it.
+            Value assigned to lesioned neurons: ``"zero"``, ``"CORPUS"`` for the neuron's mean over a corpus, or
+            ``"resample:CORPUS[:SEED]"`` for its value at a random token of the corpus.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         model : str, Path or tuple of a model and its tokenizer, optional
             Location of the model, or the loaded model with its tokenizer; by default the location from which the study
             was recorded.
@@ -883,22 +887,22 @@ class Study(Store):
         trust_remote_code : bool, default=False
             Whether to run code that comes with the model.
         allow_pickle : bool, default=False
-            Whether to read pickled weights, which can run any code.
+            Whether to read pickled weights, which can run arbitrary code.
         device_map : str, optional
-            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+            Device map: ``"auto"`` to distribute the model over GPUs, memory and disk; by default one device.
         offload_folder : str or Path, optional
-            Folder for weights that are offloaded to disk.
+            Folder for weights offloaded to disk.
         strict : bool, default=False
-            Whether to refuse other weights than the recorded ones.
+            Whether to raise an error if the weights of the model differ from the recorded ones.
         seed : int, default=0
             Seed of controls and bootstrap.
         progress : callable, optional
-            Called with the number of finished evaluations and of all.
+            Function that is called with the number of finished evaluations and their total.
 
         Returns
         -------
         Scores or Outcome
-            Of one network set without `share`, the stored scores; of a comparison of sizes, the stored outcome, whose
+            Stored scores for one network set without `share`; for a comparison of sizes, the stored outcome, whose
             scores are stored under the same name.
 
         Raises
@@ -972,7 +976,7 @@ class Study(Store):
             Splits to score: one for a single dose, by default all items; for several doses ``"select"``, on which the
             best dose is chosen, and ``"test"``, on which it is reported.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         model : str, Path or tuple of a model and its tokenizer, optional
             Location of the model, or the loaded model with its tokenizer; by default the location from which the study
             was recorded.
@@ -987,22 +991,22 @@ class Study(Store):
         trust_remote_code : bool, default=False
             Whether to run code that comes with the model.
         allow_pickle : bool, default=False
-            Whether to read pickled weights, which can run any code.
+            Whether to read pickled weights, which can run arbitrary code.
         device_map : str, optional
-            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+            Device map: ``"auto"`` to distribute the model over GPUs, memory and disk; by default one device.
         offload_folder : str or Path, optional
-            Folder for weights that are offloaded to disk.
+            Folder for weights offloaded to disk.
         strict : bool, default=False
-            Whether to refuse other weights than the recorded ones.
+            Whether to raise an error if the weights of the model differ from the recorded ones.
         seed : int, default=0
             Seed of controls and bootstrap.
         progress : callable, optional
-            Called with the number of finished evaluations and of all.
+            Function that is called with the number of finished evaluations and their total.
 
         Returns
         -------
         Scores or Outcome
-            Of a single dose, the stored scores; of several doses, the stored outcome, whose scores are stored under the
+            Stored scores for a single dose; for several doses, the stored outcome, whose scores are stored under the
             same name.
 
         Raises
@@ -1025,8 +1029,8 @@ class Study(Store):
         plan = plan_amplification(self, request, doses, site, name, source.location)
         return self._result(plan.run(source, strict, progress))
 
-    def _result(self, found: "StoredScores") -> Scores | Outcome:
-        return found.scores if found.outcome is None else self.experiment(found.name, found.site)
+    def _result(self, stored: "StoredScores") -> Scores | Outcome:
+        return stored.scores if stored.outcome is None else self.experiment(stored.name, stored.site)
 
     def robustness(
         self,
@@ -1057,7 +1061,7 @@ class Study(Store):
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Outcome:
-        """Test whether the effect of a lesion is robust to other choices, varied one at a time.
+        """Test whether the effect of a lesion is robust to analysis choices, varied one at a time.
 
         Parameters
         ----------
@@ -1069,7 +1073,7 @@ class Study(Store):
             Tasks: ``"perplexity"`` (of the held-out texts, the default), ``"perplexity:FILE"``,
             ``"classification:FILE"``, ``"NAME:FILE"`` with a name in ``lmri.tasks.TASKS``, or a YAML file.
         vary : sequence of str
-            Kinds of choice to vary; all by default.
+            Analysis choices to vary; all by default.
         baselines : sequence of str, optional
             Baselines; by default the mean of every fitted corpus, and resampling from it.
         thresholds : sequence of str
@@ -1081,13 +1085,13 @@ class Study(Store):
         n_controls : int, default=39
             Number of matched controls per variant; at least 19.
         controls : {"layer", "energy"}, default="layer"
-            Family of the base; the other one is the variant.
+            Family of the controls of the base specification; the other family is a variant.
         scoring : str, optional
             Scoring of named tasks, one of ``lmri.tasks.SCORINGS``; by default the scoring of each task.
         split : {"", "fit", "select", "test"}, default=""
             Split of named tasks; all items by default.
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         model : str, Path or tuple of a model and its tokenizer, optional
             Location of the model, or the loaded model with its tokenizer; by default the location from which the study
             was recorded.
@@ -1102,22 +1106,22 @@ class Study(Store):
         trust_remote_code : bool, default=False
             Whether to run code that comes with the model.
         allow_pickle : bool, default=False
-            Whether to read pickled weights, which can run any code.
+            Whether to read pickled weights, which can run arbitrary code.
         device_map : str, optional
-            ``"auto"`` to spread the model over GPUs, memory and disk; by default one device.
+            Device map: ``"auto"`` to distribute the model over GPUs, memory and disk; by default one device.
         offload_folder : str or Path, optional
-            Folder for weights that are offloaded to disk.
+            Folder for weights offloaded to disk.
         strict : bool, default=False
-            Whether to refuse other weights than the recorded ones.
+            Whether to raise an error if the weights of the model differ from the recorded ones.
         seed : int, default=0
             Seed of controls and bootstrap.
         progress : callable, optional
-            Called with the number of finished evaluations and of all.
+            Function that is called with the number of finished evaluations and their total.
 
         Returns
         -------
         Outcome
-            The stored outcome.
+            Stored outcome.
 
         Raises
         ------
@@ -1134,8 +1138,8 @@ class Study(Store):
         tasks = TaskOptions(task, scoring, split, text_column, batch_size)
         options = RobustnessOptions(networks, network, variations, tasks, n_controls, controls, seed)
         source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
-        found = RobustnessPlan.of(self, options, site, name).run(source, strict, progress)
-        return self.experiment(found.name, found.site)
+        stored = RobustnessPlan.of(self, options, site, name).run(source, strict, progress)
+        return self.experiment(stored.name, stored.site)
 
     def dissociate(
         self,
@@ -1151,7 +1155,7 @@ class Study(Store):
         Parameters
         ----------
         scores : str, optional
-            Name of the evaluation; needed if there are several.
+            Name of the evaluation; required if there are several.
         site : str, optional
             Site of the neurons.
         network, task : sequence of str, optional
@@ -1162,7 +1166,7 @@ class Study(Store):
         Returns
         -------
         Outcome
-            The stored outcome.
+            Stored outcome.
 
         Raises
         ------
@@ -1173,8 +1177,8 @@ class Study(Store):
         """
         from lmri.lesions.experiments.stored import store_dissociations
 
-        found = store_dissociations(self, scores, site, network, task, name)
-        return self.experiment(found.name, found.site)
+        stored = store_dissociations(self, scores, site, network, task, name)
+        return self.experiment(stored.name, stored.site)
 
     def templates(
         self,
@@ -1194,12 +1198,12 @@ class Study(Store):
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Outcome:
-        """Make group templates of each corpus, and count them in single other texts of every corpus.
+        """Compute group templates of each corpus, and count their replications in single other texts of every corpus.
 
         Parameters
         ----------
         site : str, optional
-            Site of the neurons; needed if there are several.
+            Site of the neurons; required if there are several.
         corpus : sequence of str, optional
             Corpora; all at the site by default.
         method : str, default="fastica-temporal"
@@ -1209,15 +1213,15 @@ class Study(Store):
         threshold : str, default="z:3"
             Threshold, as ``METHOD`` or ``METHOD:VALUE``.
         n_group : int, optional
-            Number of texts per corpus that make its templates; half of them by default.
+            Number of texts per corpus for its templates; half of them by default.
         n_individual : int, optional
-            Number of other texts per corpus that are decomposed one by one; the other half by default.
+            Number of other texts per corpus, decomposed one by one; the other half by default.
         min_volumes : int, default=30
-            Smallest number of volumes of a text.
+            Minimum number of volumes per text.
         iou : float, default=0.2
             Intersection over union above which two networks count as the same.
         paper : bool, default=False
-            Whether to take the paper's method, number of maps and threshold.
+            Whether to use the paper's method, number of maps and threshold.
         paper_model : str, optional
             Model of the paper whose counts are shown alongside: ``"gpt2"``, ``"qwen2.5-3b"`` or ``"chatglm3-6b"``.
         name : str, optional
@@ -1225,12 +1229,12 @@ class Study(Store):
         seed : int, default=0
             Seed of the decompositions and of the draw of texts.
         progress : callable, optional
-            Called with the number of finished decompositions and of all.
+            Function that is called with the number of finished decompositions and their total.
 
         Returns
         -------
         Outcome
-            The stored outcome.
+            Stored outcome.
 
         Raises
         ------
@@ -1244,8 +1248,8 @@ class Study(Store):
         options = TemplateOptions(
             method, n_components, threshold, n_group, n_individual, min_volumes, iou, paper, paper_model, seed
         )
-        found = store_templates(self, options, site, corpus, name, progress)
-        return self.experiment(found.name, found.site)
+        stored = store_templates(self, options, site, corpus, name, progress)
+        return self.experiment(stored.name, stored.site)
 
     # -- commands on recordings and files -----------------------------------------------------------------------------
 
@@ -1293,7 +1297,7 @@ class Study(Store):
         Parameters
         ----------
         model : str, Path or tuple
-            Location of the model; or the model and its tokenizer, which need no options of loading.
+            Location of the model; or the loaded model and its tokenizer, to which the loading options do not apply.
         texts : str, Path or iterable of str
             Texts, or their source; see `lmri.read_texts`.
         corpus : str, default="texts"
@@ -1301,15 +1305,15 @@ class Study(Store):
         site : str or sequence of str, optional
             Sites to record in the same passes; by default ``"mlp_out"``.
         text_column : str, default="text"
-            Column of a table that holds the texts.
+            Column of a table with the texts.
         config, split : str, optional
             Configuration and split of a Hugging Face dataset.
         limit : int, optional
-            Largest number of texts.
+            Maximum number of texts.
         shuffle : bool, default=False
             Whether to shuffle the texts before `limit`.
         test_fraction : float, default=0.25
-            Share of the texts to hold out.
+            Fraction of the texts to hold out for testing.
         run_tokens : int, default=1024
             Approximate number of volumes per run.
         texts_per_run : int, optional
@@ -1317,11 +1321,11 @@ class Study(Store):
         n_dummy : int, default=1
             Number of initial tokens of each text to exclude from the images.
         max_tokens : int, optional
-            Number of tokens at which texts are cut.
+            Number of tokens to which texts are truncated.
         batch_size : int, default=8
-            Largest number of texts per forward pass.
+            Maximum number of texts per forward pass.
         batch_tokens : int, optional
-            Largest number of tokens per forward pass; by default 1,024 on a CPU, 16,384 elsewhere.
+            Maximum number of tokens per forward pass; by default 1,024 on a CPU, 16,384 elsewhere.
         projection : str, optional
             Path of the final projection within a block, if it is not detected automatically.
         experts : iterable of int, optional
@@ -1329,11 +1333,11 @@ class Study(Store):
         per : {"token", "word", "sentence"}, default="token"
             Unit of a volume.
         every : int, default=1
-            Step between recorded tokens.
+            Step between recorded tokens: only every N-th token is recorded.
         generate : int, optional
-            Largest number of tokens to generate after each text, which is then a prompt.
+            Maximum number of tokens to generate after each text, which is then a prompt.
         temperature : float, default=0.0
-            Sampling temperature for `generate`; 0 is greedy.
+            Sampling temperature for `generate`; 0 is greedy decoding, larger values sample with `seed`.
         dtype, device, revision, quantize : str, optional
             Precision, device, version on the hub and quantization of the model; see `lmri.load_model`.
         trust_remote_code, allow_pickle : bool, default=False
@@ -1345,25 +1349,25 @@ class Study(Store):
         resume : bool, default=False
             Whether to continue an interrupted recording.
         shard : tuple of two ints, optional
-            Part to record and number of parts, such as ``(3, 16)``; `merge` combines the parts.
+            Shard to record and number of shards, such as ``(3, 16)``; `merge` combines the shards.
         scheduler : str, optional
             Address of a Dask scheduler whose workers record.
         seed : int, default=0
             Seed of the split, of the shuffle and of the samples.
         progress : callable, optional
-            Called with tokens done and tokens in all.
+            Function that is called with the number of recorded tokens and their total.
 
         Returns
         -------
         Recording, list of Recording or None
-            Stored recording; a list, one per site, if `site` is a sequence; None for a shard.
+            Stored recording; a list with one recording per site if `site` is a sequence; None for a shard.
 
         Raises
         ------
         StudyError
-            If this is the study of another model.
+            If the study belongs to another model.
         EntryExistsError
-            If the corpus is recorded from other texts or with other options.
+            If the corpus was already recorded from other texts or with other options.
         """
         from lmri.models.loading_options import LoadingOptions
         from lmri.models.recorder.options import RecordingOptions
@@ -1403,9 +1407,9 @@ class Study(Store):
         Parameters
         ----------
         corpus, site : str, optional
-            Corpus and site; needed if shards of several recordings wait.
+            Corpus and site; required if shards of several recordings are stored.
         progress : callable, optional
-            Called with batches done and batches in all.
+            Function that is called with the number of merged batches and their total.
 
         Returns
         -------
@@ -1415,7 +1419,7 @@ class Study(Store):
         Raises
         ------
         AmbiguousChoiceError
-            If shards of several recordings fit, or of none.
+            If shards of several recordings or of no recording fit.
         StudyError
             If a shard is missing, unfinished or damaged.
         """
@@ -1431,7 +1435,7 @@ class Study(Store):
         out: str | Path | None = None,
         progress: Progress | None = None,
     ) -> "list[Quality]":
-        """Compute quality metrics of recordings, and store tables and a page of each.
+        """Compute quality metrics of recordings, and store tables and an HTML page for each.
 
         Parameters
         ----------
@@ -1440,7 +1444,7 @@ class Study(Store):
         out : str or Path, optional
             File of the page, for one recording; by default ``qc.html`` in the study.
         progress : callable, optional
-            Called with runs done and runs in all, per recording.
+            Function that is called with the number of checked runs and their total, per recording.
 
         Returns
         -------
@@ -1454,7 +1458,7 @@ class Study(Store):
         StudyError
             If the page would replace another file.
         """
-        from lmri.report.quality.page import check_quality  # drawing takes a second to load
+        from lmri.report.quality.page import check_quality  # plotting takes a second to import
 
         return check_quality(self, corpus, site, out, progress)
 
@@ -1473,7 +1477,7 @@ class Study(Store):
         offload_folder: str | Path | None = None,
         progress: Progress | None = None,
     ) -> "list[ConfoundTables]":
-        """Compute and store confounds: a table per run with position, frequency, surprisal, global signal and so on.
+        """Compute and store confounds: one table per run with position, frequency, surprisal, global signal and others.
 
         Parameters
         ----------
@@ -1482,11 +1486,11 @@ class Study(Store):
         site : str, optional
             Site; all by default.
         model : str or Path, optional
-            Location of the model; by default where it was when it was recorded.
+            Location of the model; by default its location when it was recorded.
         no_model : bool, default=False
-            Whether to leave surprisal and entropy out, for which the model is loaded.
+            Whether to omit surprisal and entropy, which require the model.
         batch_size : int, optional
-            Texts per forward pass; by default as recorded.
+            Number of texts per forward pass; by default as recorded.
         device : str, default="cpu"
             Device of the model.
         trust_remote_code, allow_pickle : bool, default=False
@@ -1496,7 +1500,7 @@ class Study(Store):
         offload_folder : str or Path, optional
             Folder for weights offloaded to disk.
         progress : callable, optional
-            Called with tokens read and tokens in all, per corpus.
+            Function that is called with the number of tokens read and their total, per corpus.
 
         Returns
         -------
@@ -1506,7 +1510,7 @@ class Study(Store):
         Raises
         ------
         StudyError
-            If there is no recording, or other weights made the stored predictions.
+            If there is no recording, or the stored predictions were computed with other weights.
         ValueError
             If there is no such corpus, or the model cannot be loaded.
         """
@@ -1525,28 +1529,28 @@ class Study(Store):
     def export(
         self, name: str | None = None, *, to: str = "melodic", site: str | None = None, out: str | Path | None = None
     ) -> Path:
-        """Write networks for another program: FSLeyes, Connectome Workbench, or one image row per layer.
+        """Export networks for another program: FSLeyes, Connectome Workbench, or 2D images with one row per layer.
 
         Parameters
         ----------
         name : str, optional
-            Network set or decomposition; needed if there are several.
+            Network set or decomposition; required if there are several.
         to : {"melodic", "workbench", "strip"}, default="melodic"
-            Format.
+            Export format.
         site : str, optional
-            Site; needed if there are several.
+            Site; required if there are several.
         out : str or Path, optional
             New folder; by default one in the study.
 
         Returns
         -------
         Path
-            The folder.
+            Folder of the exported files.
 
         Raises
         ------
         EntryExistsError
-            If the folder holds something else.
+            If the folder contains other files.
         """
         from lmri.report.export import export
 
@@ -1561,25 +1565,25 @@ class Study(Store):
         site: str | None = None,
         reject_unknown: bool = False,
     ) -> "Accepted":
-        """Store the networks of a set that a person accepted in FSLeyes, as a set that can be lesioned.
+        """Store the networks of a set that were accepted in FSLeyes, as a set that can be lesioned.
 
         Parameters
         ----------
         networks : str
             Name of a network set.
         labels : str or Path
-            File of labels, as FSLeyes, Melview and FIX save it.
+            File of labels, as saved by FSLeyes, Melview or FIX.
         name : str
             Name of the new set.
         site : str, optional
-            Site; needed if there are several.
+            Site; required if there are several.
         reject_unknown : bool, default=False
-            Whether to reject components without a decision, too.
+            Whether to also reject components without a decision.
 
         Returns
         -------
         Accepted
-            The stored networks, and the names of rejected, undecided and labelled ones.
+            Stored networks, and the names of rejected, undecided and labelled networks.
 
         Raises
         ------
@@ -1593,7 +1597,7 @@ class Study(Store):
         return accept(self, networks, labels, name, site, reject_unknown)
 
     def info(self) -> pd.DataFrame:
-        """List recordings and entries: ``kind, name, site, made of``, one row each."""
+        """List recordings and entries in a table with one row each: ``kind, name, site, made of``."""
         return contents(self)
 
     def validate(self) -> "Findings":
@@ -1620,11 +1624,11 @@ class Study(Store):
         Parameters
         ----------
         port : int, optional
-            Port; 0 for any that is free. By default 8765, or any that is free.
+            Port of the page; 0 for any free port. By default 8765, or any free port.
         no_browser : bool, default=False
-            Whether to open no browser.
+            Whether to serve the page without opening a browser.
         ready : callable, optional
-            Called with the address once the server listens.
+            Function that is called with the address once the server listens.
         """
         from lmri.report.viewer import serve
 
@@ -1654,22 +1658,22 @@ class Study(Store):
         threshold : sequence of str, optional
             ``METHOD`` or ``METHOD:VALUE``; by default `lmri.phantom.THRESHOLDS`.
         n_components : int, optional
-            Number of maps; by default as many as were planted, 20 on nulls.
+            Number of maps; by default the number of simulated networks, 20 on nulls.
         seeds : int, default=1
-            Phantoms of each kind, with the seeds 0, 1, ...
+            Number of phantoms of each kind, with the seeds 0, 1, ...
         site : str, optional
-            Site; needed if there are several.
+            Site; required if there are several.
         order : bool, default=False
-            Whether to estimate the number of networks, too.
+            Whether to also estimate the number of components.
         n_jobs : int, default=1
             Number of processes.
         progress : callable, optional
-            Called with phantoms done and phantoms in all.
+            Function that is called with the number of evaluated phantoms and their total.
 
         Returns
         -------
         DataFrame
-            One row per phantom, method and threshold; see `lmri.phantom.table`.
+            Results, one row per phantom, method and threshold; see `lmri.phantom.table`.
         """
         from lmri.decomposition.phantom.trying import Neurons, Trial, try_phantoms
 
@@ -1677,14 +1681,14 @@ class Study(Store):
         return try_phantoms(Neurons.of_study(self, site), trial, n_jobs, progress)
 
     def report(self, out: str | Path | None = None) -> Path:
-        """Write the report: one HTML file with everything that is in the study.
+        """Write the report of all results of the study to one HTML file.
 
         Parameters
         ----------
         out : str or Path, optional
-            By default ``report.html`` in the study.
+            Path of the file; by default ``report.html`` in the study.
         """
-        from lmri.report import write_report  # drawing takes a second to load, and most of a study does without
+        from lmri.report import write_report  # plotting takes a second to import, and is rarely needed
 
         return write_report(self, Path(out) if out else self.layout.report)
 
@@ -1702,11 +1706,11 @@ def open_study(root: str | Path) -> Study:
     Parameters
     ----------
     root : str or Path
-        Its folder.
+        Folder of the study.
 
     Raises
     ------
     StudyError
-        If there is no study, or a newer version wrote it.
+        If the folder is not a study, or a newer version of lmri wrote it.
     """
     return Study(root)

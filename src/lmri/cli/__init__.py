@@ -1,4 +1,4 @@
-"""The command line: one command per stage, in the words of the library. Heavy imports wait until a command runs."""
+"""The command line: one command per stage, with the library's names. Heavy imports are deferred to the commands."""
 
 from lmri.cli.app import main
 

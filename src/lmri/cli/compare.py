@@ -1,4 +1,4 @@
-"""The command that compares network sets."""
+"""The command `compare`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,77 +16,81 @@ if TYPE_CHECKING:
 def compare(
     study: StudyFolder,
     first: Annotated[str, typer.Argument(help="Name of a network set, or NAME@SITE.", show_default=False)],
-    second: Annotated[str, typer.Argument(help="Name of another.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="Name of a second network set.", show_default=False)],
     printing: Printing,
-    more: Annotated[list[str] | None, typer.Argument(help="Names of more.", show_default=False)] = None,
+    more: Annotated[list[str] | None, typer.Argument(help="Names of further network sets.", show_default=False)] = None,
     site: SiteOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the comparison.", show_default="FIRST--SECOND")] = None,
-    figure: Annotated[Path | None, typer.Option(help="SVG file to draw it in; the report has it too.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="New SVG file for the figure, which is also in the report.")
+    ] = None,
     mixed_standardization: Annotated[
-        bool, typer.Option("--mixed-standardization", help="Compare sets that standardize differently.")
+        bool, typer.Option("--mixed-standardization", help="Allow sets whose standardization differs.")
     ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Match the maps of two or more methods, beside what chance would give; of two sites, their time courses."""
+    """Match the maps of two or more network sets, or the time courses of two sites, and compare with chance."""
     from lmri.study import open_study
 
     output, opened = printing.output, open_study(study)
     with output.progress(f"Comparing {', '.join([first, second, *(more or [])][:-1])} with {(more or [second])[-1]}"):
-        found = opened.compare(first, second, more, site, name, mixed_standardization, seed)
+        comparison = opened.compare(first, second, more, site, name, mixed_standardization, seed)
         if figure is not None:
-            _save_figure(figure, found)
-    _say(output, found)
-    output.result(_result(found))
+            _save_figure(figure, comparison)
+    _say(output, comparison)
+    output.result(_result(comparison))
 
 
-def _result(found: "AnyComparison") -> dict[str, Any]:
-    """Return a comparison as JSON."""
+def _result(comparison: "AnyComparison") -> dict[str, Any]:
+    """Return the JSON content of a comparison."""
     from lmri.networks.comparison import Consensus
 
-    if isinstance(found, Consensus):
+    if isinstance(comparison, Consensus):
         return {
-            "n_found_by_all": found.n_found_by_all,
-            "consensus": records(found.table),
-            "pairs": records(found.pairs),
-            "sets": records(found.overview),
+            "n_found_by_all": comparison.n_found_by_all,
+            "consensus": records(comparison.table),
+            "pairs": records(comparison.pairs),
+            "sets": records(comparison.overview),
         }
     return {
-        "mean_abs_r": found.mean_r,
-        "null_mean": found.null_mean,
-        "null_95": found.null_95,
-        "pairs": records(found.table),
+        "mean_abs_r": comparison.mean_r,
+        "null_mean": comparison.null_mean,
+        "null_95": comparison.null_95,
+        "pairs": records(comparison.table),
     }
 
 
-def _say(output: Output, found: "AnyComparison") -> None:
+def _say(output: Output, comparison: "AnyComparison") -> None:
     """Print a comparison."""
     import pandas as pd
 
     from lmri.networks.comparison import Consensus, CourseComparison
 
-    if isinstance(found, Consensus):
-        _say_consensus(output, found)
+    if isinstance(comparison, Consensus):
+        _say_consensus(output, comparison)
         return
-    above = int(found.table["above_null"].sum())
-    what = "random orders and unmixings" if isinstance(found, CourseComparison) else "arbitrary unmixings"
+    above = int(comparison.table["above_null"].sum())
+    null = "random orders and unmixings" if isinstance(comparison, CourseComparison) else "arbitrary unmixings"
     output.say(
-        f"Mean matched |r| of {found.first.method} and {found.second.method}: {found.mean_r:.3f}; "
-        f"{what} give {found.null_mean:.3f} (95 %: {found.null_95:.3f}). "
-        f"{above} of {len(found.table)} pairs exceed the null."
+        f"Mean matched |r| of {comparison.first.method} and {comparison.second.method}: {comparison.mean_r:.3f} "
+        f"(null of {null}: mean {comparison.null_mean:.3f}, 95th percentile {comparison.null_95:.3f}). "
+        f"{above} of {len(comparison.table)} pairs exceed the null."
     )
-    columns = {"r": found.table["r"].round(3), "null 95 %": found.table["r_null_95"].round(3)}
-    if "iou" in found.table:
-        columns |= {"IoU": found.table["iou"].round(2), "IoU null 95 %": found.table["iou_null_95"].round(2)}
-        columns |= {"both": found.table["n_both"]}
-    output.table(pd.DataFrame({"first": found.table["first"], "second": found.table["second"], **columns}))
+    columns = {"r": comparison.table["r"].round(3), "null 95 %": comparison.table["r_null_95"].round(3)}
+    if "iou" in comparison.table:
+        columns |= {"IoU": comparison.table["iou"].round(2), "IoU null 95 %": comparison.table["iou_null_95"].round(2)}
+        columns |= {"both": comparison.table["n_both"]}
+    output.table(pd.DataFrame({"first": comparison.table["first"], "second": comparison.table["second"], **columns}))
 
 
-def _say_consensus(output: Output, found: "Consensus") -> None:
+def _say_consensus(output: Output, comparison: "Consensus") -> None:
     """Print a comparison of several sets."""
     import pandas as pd
 
-    n, table = len(found.sets), found.table
-    output.say(f"{len(table)} networks were found by two or more of {n} sets, {found.n_found_by_all} of them by all.")
+    n, table = len(comparison.sets), comparison.table
+    output.say(
+        f"{len(table)} networks were found by two or more of {n} sets, {comparison.n_found_by_all} of them by all."
+    )
     shown = {
         "network": table["network"],
         "found by": table["found_by"],
@@ -95,18 +99,20 @@ def _say_consensus(output: Output, found: "Consensus") -> None:
         "IoU": table["mean_iou"].round(2),
         "stability": table["iq"].round(2),
     }
-    for name in found.names:  # the set is in the heading already
+    for name in comparison.names:  # the heading already names the set
         shown[name] = [map_.rsplit("-", 1)[-1] for map_ in table[name]]
     output.table(pd.DataFrame(shown).dropna(axis="columns", how="all"))
-    overview = found.overview.rename(columns={"n_networks": "networks", "n_found": "found again", "iq": "stability"})
+    overview = comparison.overview.rename(
+        columns={"n_networks": "networks", "n_found": "found again", "iq": "stability"}
+    )
     output.table(overview.dropna(axis="columns", how="all").round(2))
-    output.table(found.pairs.round(3), "Every two sets: mean matched |r| beside its null")
+    output.table(comparison.pairs.round(3), "Pairs of sets: mean matched |r| and its null")
 
 
-def _save_figure(path: Path, found: "AnyComparison") -> None:
-    """Draw a comparison into a new file."""
+def _save_figure(path: Path, comparison: "AnyComparison") -> None:
+    """Write the figure of a comparison to a new file."""
     from lmri.report.figures import comparison_figure
     from lmri.storage import write_text
 
     check_new_figure("--figure", path)
-    write_text(path, comparison_figure(found))
+    write_text(path, comparison_figure(comparison))

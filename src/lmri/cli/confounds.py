@@ -14,64 +14,66 @@ if TYPE_CHECKING:
     from lmri.models.confound_tables import ConfoundTables
 
 
-def _listed(function: Callable[..., None]) -> Callable[..., None]:
-    """List all confounds in the help of a command."""
-    lines = [f"- {one.name} ({one.unit}): {one.help}" for one in CONFOUNDS.values()]
+def _with_confounds(function: Callable[..., None]) -> Callable[..., None]:
+    """Append the list of all confounds to the help of a command."""
+    lines = [f"- {confound.name} ({confound.unit}): {confound.help}" for confound in CONFOUNDS.values()]
     function.__doc__ = "\n".join([function.__doc__ or "", "", *lines])
     return function
 
 
 @command
-@_listed
+@_with_confounds
 def confounds(
     study: StudyFolder,
     where: StudyModel,
     printing: Printing,
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Corpus; may be repeated.", show_default="all of the study")
+        list[str] | None, typer.Option(help="Corpus; may be repeated.", show_default="all corpora of the study")
     ] = None,
     site: SiteOption = None,
     no_model: Annotated[
-        bool, typer.Option("--no-model", help="Leave surprisal and entropy out: no model is loaded.")
+        bool, typer.Option("--no-model", help="Omit surprisal and entropy, so that no model is loaded.")
     ] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Texts read at once.", show_default="as recorded")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Number of texts per forward pass.", show_default="as recorded")
+    ] = None,
 ) -> None:
-    """Make a table of confounds beside every run: position, frequency, surprisal, global signal and so on."""
+    """Compute a table of confounds for every run: position, frequency, surprisal, global signal and others."""
     import pandas as pd
 
     from lmri.study import open_study
 
     output, opened = printing.output, open_study(study)
     with output.progress("Computing confounds") as progress:
-        found = opened.confounds(
+        computed = opened.confounds(
             corpus=corpus, site=site, no_model=no_model, batch_size=batch_size, progress=progress, **asdict(where)
         )
-    for one in found:
-        output.table(one.summary.drop(columns=["corpus", "site"]), _title(one))
-    for reason in dict.fromkeys(reason for one in found for reason in _reasons(one)):
+    for tables in computed:
+        output.table(tables.summary.drop(columns=["corpus", "site"]), _title(tables))
+    for reason in dict.fromkeys(reason for tables in computed for reason in _reasons(tables)):
         output.say(reason)
     output.say(
-        f"Take some out of the data: lmri decompose {quote(study)} --confounds position --confounds log_frequency "
+        f"Regress confounds out: lmri decompose {quote(study)} --confounds position --confounds log_frequency "
         "--name clean"
     )
     output.result(
         {
             "study": str(study),
-            "written": [opened.layout.relative(path) for one in found for path in one.written],
-            "confounds": records(pd.concat([one.summary for one in found], ignore_index=True)),
+            "written": [opened.layout.relative(path) for tables in computed for path in tables.written],
+            "confounds": records(pd.concat([tables.summary for tables in computed], ignore_index=True)),
         }
     )
 
 
 def _title(tables: "ConfoundTables") -> str:
     recording, n_written = tables.recording, len(tables.written)
-    state = f"{n_written} tables written" if n_written else "already there"
+    state = f"{n_written} tables written" if n_written else "already stored"
     return f"{recording.corpus} at {recording.space.site}: {recording.n_volumes} volumes, {state}"
 
 
 def _reasons(tables: "ConfoundTables") -> list[str]:
-    """Explain which columns are n/a throughout, and why."""
-    found: dict[str, list[str]] = {}
+    """Return the columns without any value, with the reason, one sentence per reason."""
+    columns: dict[str, list[str]] = {}
     for name, reason in tables.reasons.items():
-        found.setdefault(reason, []).append(name)
-    return [f"n/a throughout: {', '.join(names)}. {reason}" for reason, names in found.items()]
+        columns.setdefault(reason, []).append(name)
+    return [f"n/a throughout: {', '.join(names)}. {reason}" for reason, names in columns.items()]

@@ -1,4 +1,4 @@
-"""What people see: progress and messages on standard error, results on standard output, errors without tracebacks."""
+"""Console output: progress and messages on standard error, results on standard output, errors without tracebacks."""
 
 import contextlib
 import functools
@@ -22,32 +22,32 @@ from rich.table import Table
 from lmri.exceptions import LMRIError, LMRIWarning
 
 EXPECTED = (LMRIError, ValueError, TypeError, OSError, IndexError)
-"""Errors that a message explains; anything else is a fault of ours."""
+"""Errors that their message explains; any other error is a bug in lmri."""
 
 
 class Output:
-    """One command's way to speak.
+    """Output of one command.
 
     Parameters
     ----------
     quiet : bool
-        Show nothing but errors and, with `as_json`, the result.
+        Whether to print only errors and, with `as_json`, the result.
     as_json : bool
-        Print the result as one JSON object.
+        Whether to print the result as one JSON object.
     """
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
         self.out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         if not self.out.is_terminal:
-            self.out.width = 400  # a pipe has no width, and a table cut at 80 columns would lose numbers
+            self.out.width = 400  # a pipe has no width, and a table truncated at 80 columns would lose numbers
         self.err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
     @contextlib.contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a bar, or a spinner as long as nothing is reported to the callable that is given.
+        """Show a progress bar, or a spinner until progress is reported to the callable that is yielded.
 
-        A stage that the library logs meanwhile (``logger.info`` of a logger below ``lmri``) becomes the description.
+        Stages that the library logs meanwhile (``logger.info`` of a logger below ``lmri``) replace the description.
         """
         columns = (
             SpinnerColumn(),
@@ -63,17 +63,17 @@ class Output:
                 yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def say(self, text: str) -> None:
-        """Print a line of result for people."""
+        """Print a line of the result, unless the output is quiet or JSON."""
         if not (self.quiet or self.as_json):
             self.out.print(escape(text))
 
     def problem(self, text: str) -> None:
-        """Print what is wrong, also when quiet; among the results, unless these are JSON."""
+        """Print a problem, also if quiet; on standard output, or on standard error if quiet. JSON output omits it."""
         if not self.as_json:
             (self.err if self.quiet else self.out).print(f"[bold red]Problem:[/] {escape(text)}")
 
     def table(self, table: pd.DataFrame, title: str = "") -> None:
-        """Print a table for people."""
+        """Print a table, unless the output is quiet or JSON."""
         if self.quiet or self.as_json:
             return
         shown = Table(title=escape(title) or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
@@ -85,13 +85,13 @@ class Output:
         self.out.print(shown)
 
     def result(self, content: dict[str, Any]) -> None:
-        """Print the result as JSON, if that was asked for."""
+        """Print the result as JSON, if JSON was requested."""
         if self.as_json:
             sys.stdout.write(json.dumps(content, indent=2, default=_plain) + "\n")
 
 
 class _StageHandler(logging.Handler):
-    """Hands the messages of the library's loggers to a function."""
+    """Handler that passes the messages of the library's loggers to a function."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
@@ -104,7 +104,7 @@ class _StageHandler(logging.Handler):
 
 @contextlib.contextmanager
 def _stages(show: Callable[[str], None]) -> Iterator[None]:
-    """Call `show` with every stage that the library logs while the body runs."""
+    """Call `show` with each stage that the library logs while the body runs."""
     logger, handler = logging.getLogger("lmri"), _StageHandler(show)
     level = logger.level
     logger.addHandler(handler)
@@ -127,12 +127,12 @@ def _plain(value: Any) -> Any:
 
 
 def quote(path: object) -> str:
-    """Write a path as a shell takes it."""
+    """Quote a path for a shell."""
     return shlex.quote(str(path))
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Turn a table into JSON rows, with null where there is no value."""
+    """Convert a table to JSON rows, with null for missing values."""
     return [
         {key: None if isinstance(value, float) and pd.isna(value) else value for key, value in row.items()}
         for row in table.to_dict("records")
@@ -140,9 +140,9 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command end with a message and an exit code instead of a traceback.
+    """Wrap a command so that it ends with a message and an exit code instead of a traceback.
 
-    1 is an error that the message explains, 2 wrong usage, 130 an interruption.
+    The exit code is 1 after an error that the message explains, 2 after wrong usage, and 130 after an interruption.
     """
 
     @functools.wraps(command)
@@ -155,14 +155,18 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except EXPECTED as error:
             _fail(err, str(error) or type(error).__name__, 1)
         except KeyboardInterrupt:
-            _fail(err, "Interrupted. Nothing half made was kept.", 130)
+            _fail(err, "Interrupted. No partial results were saved.", 130)
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
             if os.environ.get("LMRI_DEBUG"):
                 raise
             kind = type(error).__name__
-            _fail(err, f"{kind}: {error}. This is a fault of lmri; LMRI_DEBUG=1 shows where it happens.", 1)
+            _fail(
+                err,
+                f"{kind}: {error}. This is a bug in lmri. Set LMRI_DEBUG=1 to see the traceback, and please report it.",
+                1,
+            )
 
     return run
 
@@ -174,7 +178,7 @@ def _fail(err: Console, message: str, code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def _calm(err: Console, quiet: bool) -> Iterator[None]:
-    """Show our own warnings as one line each, once, and keep other libraries' to themselves."""
+    """Print each warning of lmri once, on one line, and hide the warnings of other libraries."""
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
@@ -183,12 +187,12 @@ def _calm(err: Console, quiet: bool) -> Iterator[None]:
             shown.add(text)
             err.print(f"[bold yellow]Warning:[/] {escape(text)}")
 
-    # Set before transformers is imported: it reads them then.
+    # Set before transformers is imported, which reads them on import.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("huggingface_hub", "httpx", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # a page of retries says less than the error after it
+        logging.getLogger(name).setLevel(logging.ERROR)  # pages of retries would hide the error after them
     with warnings.catch_warnings(), _log_warnings():
         warnings.simplefilter("always", LMRIWarning)
         warnings.showwarning = show
@@ -197,9 +201,9 @@ def _calm(err: Console, quiet: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _log_warnings() -> Iterator[None]:
-    """Print warnings of the library's log, which is silent in Python unless a level is set."""
+    """Print the warnings of the library's log, which is silent in Python unless a level is set."""
     logger, handler = logging.getLogger("lmri"), logging.lastResort
-    if handler is None or any(not isinstance(one, logging.NullHandler) for one in logger.handlers):
+    if handler is None or any(not isinstance(known, logging.NullHandler) for known in logger.handlers):
         yield
         return
     logger.addHandler(handler)
@@ -210,29 +214,37 @@ def _log_warnings() -> Iterator[None]:
 
 
 def check_new(option: str, path: Path | None) -> None:
-    """Refuse a file or folder that exists, so that nothing is overwritten."""
+    """Raise if a file or folder exists, so that it is not overwritten."""
     if path is not None and path.exists():
-        raise ValueError(f"{path} exists. Nothing was overwritten: choose another {option}.")
+        raise ValueError(f"{path} exists. Nothing was overwritten. Choose another {option}.")
 
 
 def check_new_figure(option: str, path: Path | None) -> None:
-    """Refuse a file that exists, or whose name promises another format than SVG."""
+    """Raise if a file exists, or if its name does not end in .svg."""
     check_new(option, path)
     if path is not None and path.suffix.lower() != ".svg":
-        raise ValueError(f"{option} is {path}; figures are SVG. Give it a name that ends in .svg.")
+        raise ValueError(f"{option} is {path}; figures are written as SVG. Use a file name that ends in .svg.")
 
 
-def told_p(p: float) -> str:
-    """Write a p or a q: one that is no 0 never looks like one."""
+def format_p(p: float) -> str:
+    """Format a p or q value with four decimals; values below 0.00005 are shown as < 0.0001, missing ones as –."""
     return "–" if p != p else "< 0.0001" if p < 0.00005 else f"{p:.4f}"
 
 
-def told_starts(convergence: Mapping[str, Any]) -> str:
-    """Say how many starts of a fit converged, if its solver says so."""
+def format_convergence(convergence: Mapping[str, Any]) -> str:
+    """Format the number of initializations of a fit that converged, if its solver reports convergence."""
     n_starts = convergence["n_starts"]
-    return f"{convergence['n_converged']} of {n_starts} starts converged" if n_starts else "convergence is not told"
+    return (
+        f"{convergence['n_converged']} of {n_starts} starts converged" if n_starts else "convergence was not reported"
+    )
 
 
-def counted(n: int, noun: str) -> str:
-    """Count things in words: 1 run, 2 runs."""
+def pluralize(n: int, noun: str) -> str:
+    """Format a number with its noun, in the plural unless it is 1.
+
+    Examples
+    --------
+    >>> pluralize(1, "run"), pluralize(2000, "run")
+    ('1 run', '2,000 runs')
+    """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

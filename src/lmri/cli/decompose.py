@@ -1,11 +1,11 @@
-"""Commands from recordings to networks: decompose and threshold."""
+"""The commands `decompose` and `threshold`, from recordings to networks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import Output, counted, quote, records, told_starts
+from lmri.cli.console import Output, format_convergence, pluralize, quote, records
 from lmri.cli.options import NameOption, Printing, Seed, SiteOption, StudyFolder, command
 from lmri.decomposition.methods import METHODS
 from lmri.networks.thresholds.registry import THRESHOLDS, alternatives, usage
@@ -13,75 +13,91 @@ from lmri.networks.thresholds.registry import THRESHOLDS, alternatives, usage
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet
 
-_USUAL = "fdr"
+_COMMON_THRESHOLD = "fdr"
 """Default threshold of most methods."""
 
 
 def _default_threshold() -> str:
-    """Describe the default thresholds of all methods."""
-    others = [f"{one.threshold} for {one.name}" for one in METHODS.values() if one.threshold != _USUAL]
-    return "; ".join([THRESHOLDS[_USUAL].usage, *others])
+    """Return a description of the default thresholds of all methods."""
+    others = [
+        f"{method.threshold} for {method.name}" for method in METHODS.values() if method.threshold != _COMMON_THRESHOLD
+    ]
+    return "; ".join([THRESHOLDS[_COMMON_THRESHOLD].usage, *others])
 
 
 def _default_surrogates() -> str:
-    """Describe the default number of surrogates of all thresholds."""
-    return f"20 for {alternatives((one.name for one in THRESHOLDS.values() if one.needs_null), 'and')}, 0 for others"
+    """Return a description of the default number of surrogates of all thresholds."""
+    names = (threshold.name for threshold in THRESHOLDS.values() if threshold.needs_null)
+    return f"20 for {alternatives(names, 'and')}, 0 for others"
 
 
 def _auto() -> str:
-    """Name the methods that choose the number of maps themselves."""
-    return alternatives((one.name for one in METHODS.values() if one.auto), "and")
+    """Return the names of the methods that can choose the number of maps."""
+    return alternatives((method.name for method in METHODS.values() if method.auto), "and")
 
 
 @command
 def decompose(
     study: StudyFolder,
     printing: Printing,
-    method: Annotated[str, typer.Option(help=f"{alternatives(METHODS)}.")] = "ica",
+    method: Annotated[str, typer.Option(help=f"Method: {alternatives(METHODS)}.")] = "ica",
     n_components: Annotated[
         str | None,
-        typer.Option(help=f"Number of maps, or auto, which {_auto()} take.", show_default="20"),
+        typer.Option(help=f"Number of maps, or auto (with {_auto()}).", show_default="20"),
     ] = None,
     site: SiteOption = None,
     corpus: Annotated[
         list[str] | None, typer.Option(help="Corpus to fit; may be repeated.", show_default="all at the site")
     ] = None,
-    standardize: Annotated[str, typer.Option(help="zscore, center or none: each neuron's time series.")] = "zscore",
-    scope: Annotated[str, typer.Option(help="run or study: where mean and sd are taken.")] = "run",
+    standardize: Annotated[
+        str, typer.Option(help="Standardization of each neuron's time series: zscore, center or none.")
+    ] = "zscore",
+    scope: Annotated[
+        str, typer.Option(help="Scope of the mean and standard deviation: each run, or the whole study.")
+    ] = "run",
     confounds: Annotated[
         list[str] | None,
-        typer.Option(help="Confound to regress out of every run, of those that lmri confounds makes; may be repeated."),
+        typer.Option(help="Confound to regress out of every run, computed by lmri confounds; may be repeated."),
     ] = None,
-    alpha: Annotated[float | None, typer.Option(help="Sparsity of dictlearning.", show_default="10")] = None,
-    solver: Annotated[str | None, typer.Option(help="fastica or picard, for ica.", show_default="fastica")] = None,
-    n_init: Annotated[int | None, typer.Option(help="Starts, for ica and canica.", show_default="10")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Sparsity penalty, for dictlearning.", show_default="10")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="Solver, for ica: fastica or picard.", show_default="fastica")
+    ] = None,
+    n_init: Annotated[
+        int | None, typer.Option(help="Number of random initializations, for ica and canica.", show_default="10")
+    ] = None,
     threshold: Annotated[str | None, typer.Option(help=usage(), show_default=_default_threshold())] = None,
     n_surrogates: Annotated[
         int | None,
         typer.Option(
-            help="Surrogates that fdr is calibrated on; 0 for none. Of canica and fastica-spatial they take as long as "
-            "so many fits.",
+            help="Number of surrogates for the calibration of fdr; 0 for none. With canica and fastica-spatial each "
+            "takes as long as a fit.",
             show_default=_default_surrogates(),
         ),
     ] = None,
-    n_bootstraps: Annotated[int, typer.Option(help="Bootstraps of the texts, for the stability of each map.")] = 0,
+    n_bootstraps: Annotated[
+        int, typer.Option(help="Number of bootstrap samples of the texts, for the stability of each map.")
+    ] = 0,
     n_splits: Annotated[
-        int, typer.Option(help="Random halves of the texts, for split-half reproducibility and the reliability curve.")
+        int,
+        typer.Option(
+            help="Number of random half splits of the texts, for split-half reproducibility and the reliability curve."
+        ),
     ] = 0,
     paper: Annotated[
         bool,
         typer.Option(
             "--paper",
-            help="The paper's choices: temporal FastICA with the solver's signs, neurons centred over the study, "
-            "one-sided z > 3.6 (or --threshold z_positive:1.96), and --n-components, 10 by default.",
+            help="Use the paper's settings: temporal FastICA with the solver's signs, neurons centred over the study, "
+            "one-sided z > 3.6 (or --threshold z_positive:1.96), and --n-components (10 by default).",
         ),
     ] = False,
     name: NameOption = None,
-    n_jobs: Annotated[int, typer.Option(help="Processes or threads, where the method has a use for them.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda, for ica.")] = "cpu",
+    n_jobs: Annotated[int, typer.Option(help="Number of processes or threads, if the method can use them.")] = 1,
+    device: Annotated[str, typer.Option(help="Device, for ica: cpu or cuda.")] = "cpu",
     seed: Seed = 0,
 ) -> None:
-    """Find maps in what was recorded, and threshold them into networks."""
+    """Decompose recordings into maps, and threshold the maps into networks."""
     from lmri.study import open_study
 
     opened = open_study(study)
@@ -116,25 +132,25 @@ def threshold(
     study: StudyFolder,
     decomposition: Annotated[str, typer.Argument(help="Name of a decomposition.", show_default=False)],
     by: Annotated[str, typer.Option("--by", help=usage(), show_default=False)],
-    name: Annotated[str, typer.Option(help="Name of the networks to make.", show_default=False)],
+    name: Annotated[str, typer.Option(help="Name of the new networks.", show_default=False)],
     printing: Printing,
     site: SiteOption = None,
 ) -> None:
-    """Threshold the maps of a stored decomposition once more, another way."""
-    from lmri.cli.networks import brief, say_empty
+    """Re-threshold the maps of a stored decomposition."""
+    from lmri.cli.networks import say_empty, summary_columns
     from lmri.study import open_study
 
     output = printing.output
     networks = open_study(study).threshold(decomposition, by, name, site)
     output.say(f"{name} at {networks.space.site}: {networks.info['threshold']['description']}.")
-    output.table(brief(networks))
+    output.table(summary_columns(networks))
     if not networks.members.any():
         say_empty(output, study, decomposition, networks)
     output.result({"name": name, "site": networks.space.site, "networks": records(networks.table)})
 
 
 def _number_of_maps(text: str | None) -> int | str | None:
-    """Parse a number; other text is checked with the method."""
+    """Parse a number; any other text is returned, and checked by the method."""
     try:
         return None if text is None else int(text)
     except ValueError:
@@ -142,17 +158,17 @@ def _number_of_maps(text: str | None) -> int | str | None:
 
 
 def _say_networks(output: Output, study: Path, networks: "NetworkSet") -> None:
-    """Print the result of a decomposition, and the next command."""
-    from lmri.cli.networks import brief, say_empty, site_hint
+    """Print a summary of a decomposition and its networks, and the next command."""
+    from lmri.cli.networks import say_empty, site_hint, summary_columns
 
     info, label = networks.info, networks.method
     output.say(
-        f"{label}, {networks.space.site}: {counted(len(networks), 'map')} of {counted(info['n_volumes'], 'volume')} "
-        f"({counted(info['n_runs'], 'run')}); "
-        f"{told_starts(info['convergence'])}. "
+        f"{label}, {networks.space.site}: {pluralize(len(networks), 'map')} from "
+        f"{pluralize(info['n_volumes'], 'volume')} ({pluralize(info['n_runs'], 'run')}); "
+        f"{format_convergence(info['convergence'])}. "
         f"Threshold: {info['threshold']['description']}."
     )
-    output.table(brief(networks))
+    output.table(summary_columns(networks))
     hint = site_hint(study, networks.space.site)
     if networks.members.any():
         output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")

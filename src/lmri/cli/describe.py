@@ -1,19 +1,15 @@
-"""Commands that describe networks: labels and connectivity."""
+"""The commands `describe`, `label` and `connectivity`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import check_new, quote, records, told_p
+from lmri.cli.console import check_new, format_p, pluralize, quote, records
 from lmri.cli.options import DecompositionName, Folder, Printing, Seed, SiteOption, StudyFolder, command
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @command
@@ -22,58 +18,60 @@ def describe(
     printing: Printing,
     decomposition: DecompositionName = None,
     site: SiteOption = None,
-    n_permutations: Annotated[int, typer.Option(help="Permutations of whole texts, at least.")] = 1000,
+    n_permutations: Annotated[int, typer.Option(help="Minimum number of permutations of whole texts.")] = 1000,
     out: Folder = None,
-    save: Annotated[bool, typer.Option("--save", help="Keep the labels in the study; edited ones stay.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Store the labels in the study; edited labels are not replaced.")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Say at which tokens, and in which kinds of text, each network is active; suggest labels."""
+    """Annotate each network with the tokens and kinds of text in which it is active, and suggest labels."""
     from lmri.study import open_study
 
     output, opened = printing.output, open_study(study)
     check_new("--out", out)
     with output.progress("Describing"):
-        found = opened.describe(decomposition, site, n_permutations, save, seed)
-    confounds = found.confounds.drop(columns="network").round(2)
-    output.table(found.labels[["network", "label"]].join(confounds))
+        annotation = opened.describe(decomposition, site, n_permutations, save, seed)
+    confounds = annotation.confounds.drop(columns="network").round(2)
+    output.table(annotation.labels[["network", "label"]].join(confounds))
     output.say(
-        "A label names significant results only (q ≤ 0.05 over all networks); r is with what any text has, within "
-        "texts. It is a suggestion: edit it."
+        "Labels are suggestions based on significant results only (q ≤ 0.05 over all networks); please edit them. "
+        "r is the correlation of the time course with each confound, within texts."
     )
-    for note in found.info["notes"]:
+    for note in annotation.info["notes"]:
         output.say(note)
     if out is not None:
-        _write(out, found.tables)
+        _write(out, annotation.tables)
         output.say(f"Tables: {quote(out)}")
     if save:
         from lmri.networks.labels import EDITED
 
-        names, labels = list(found.labels["network"]), opened.labels(decomposition, site)
-        kept = [name for name in names if name in set(labels.loc[labels["source"] == EDITED, "network"])]
-        n_saved = len(names) - len(kept)
-        output.say(
-            f"Saved {n_saved} label{'' if n_saved == 1 else 's'}. Edit one: lmri label {quote(study)} {names[0]} TEXT"
-        )
-        if kept:
-            output.say(f"Edited labels were kept: {', '.join(kept)}.")
-    output.result(found.to_dict())
+        names, labels = list(annotation.labels["network"]), opened.labels(decomposition, site)
+        edited = [name for name in names if name in set(labels.loc[labels["source"] == EDITED, "network"])]
+        saved = pluralize(len(names) - len(edited), "label")
+        output.say(f"Saved {saved}. Edit a label: lmri label {quote(study)} {names[0]} TEXT")
+        if edited:
+            output.say(f"Edited labels were not replaced: {', '.join(edited)}.")
+    output.result(annotation.to_dict())
 
 
 @command
 def label(
     study: StudyFolder,
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="Such as ica-03.", show_default=False)],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What it is to be called.", show_default=False)],
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="Name of the network, such as ica-03.", show_default=False)
+    ],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Label to display.", show_default=False)],
     printing: Printing,
     site: SiteOption = None,
 ) -> None:
-    """Call a network something; tables and the report show it, and no result changes."""
+    """Set a network's display label (does not affect results)."""
     from lmri.study import open_study
 
     output = printing.output
-    own = open_study(study).label(network, text, site)
-    output.say(f"{own} is now called {text.strip()!r}. Show it: lmri report {quote(study)}")
-    output.result({"network": own, "label": text.strip()})
+    name = open_study(study).label(network, text, site)
+    output.say(f"The label of {name} is now {text.strip()!r}. Update the report: lmri report {quote(study)}")
+    output.result({"network": name, "label": text.strip()})
 
 
 @command
@@ -82,11 +80,15 @@ def connectivity(
     printing: Printing,
     decomposition: DecompositionName = None,
     site: SiteOption = None,
-    kind: Annotated[str, typer.Option(help="correlation, or partial: given all other networks.")] = "correlation",
-    min_volumes: Annotated[int, typer.Option(help="Shorter texts are left out.")] = 20,
+    kind: Annotated[
+        str, typer.Option(help="correlation, or partial (controlling for all other networks).")
+    ] = "correlation",
+    min_volumes: Annotated[
+        int, typer.Option(help="Minimum number of volumes per text; shorter texts are excluded.")
+    ] = 20,
     out: Folder = None,
 ) -> None:
-    """Say which networks go together, tested over texts, and whether any has a rhythm."""
+    """Compute connectivity between networks (tested across texts) and power spectra of their time courses."""
     from lmri.networks.connectivity import FEWEST_TEXTS
     from lmri.study import open_study
 
@@ -94,24 +96,24 @@ def connectivity(
     check_new("--out", out)
     with output.progress("Correlating"):
         result = open_study(study).connectivity(decomposition, site, kind, min_volumes)
-    found, peaks = result.connectivity, result.peaks
-    table = found.table
+    correlations, peaks = result.connectivity, result.peaks
+    table = correlations.table
     strongest = table.reindex(table["r"].abs().sort_values(ascending=False, kind="stable").index)
     output.table(
         strongest.head(20)[["first", "second", "r", "ci_low", "ci_high", "p", "q"]]
-        .assign(p=strongest["p"].map(told_p), q=strongest["q"].map(told_p))
+        .assign(p=strongest["p"].map(format_p), q=strongest["q"].map(format_p))
         .round(4),
-        f"{result.kind.capitalize()} within texts, the strongest pairs of {len(table)}",
+        f"{result.kind.capitalize()} within texts: strongest of {pluralize(len(table), 'pair')}",
     )
     output.say(
-        f"{int((table['q'] <= 0.05).sum())} of {len(table)} pairs have q ≤ 0.05 over {len(found.texts)} texts "
-        f"({found.n_left_out} shorter than {min_volumes} volumes were left out)."
-        + ("" if len(found.texts) >= FEWEST_TEXTS else f" A test takes {FEWEST_TEXTS} texts.")
+        f"{int((table['q'] <= 0.05).sum())} of {len(table)} pairs have q ≤ 0.05 across {len(correlations.texts)} texts "
+        f"({correlations.n_left_out} shorter than {min_volumes} volumes were excluded)."
+        + ("" if len(correlations.texts) >= FEWEST_TEXTS else f" A test needs at least {FEWEST_TEXTS} texts.")
     )
-    rhythmic = peaks.dropna()
-    listed = ", ".join(f"{row.network} at {row.peak:.3f}" for row in rhythmic.itertuples())
+    periodic = peaks.dropna()
+    listed = ", ".join(f"{row.network} at {row.peak:.3f}" for row in periodic.itertuples())
     output.say(
-        f"{len(rhythmic)} of {len(peaks)} networks exceed red noise at some frequency"
+        f"The spectra of {len(periodic)} of {len(peaks)} networks exceed red noise at some frequency"
         + (f": {listed} cycles per token." if listed else ".")
     )
     if out is not None:
@@ -120,8 +122,8 @@ def connectivity(
     output.result(
         {
             "kind": result.kind,
-            "n_texts": len(found.texts),
-            "n_left_out": found.n_left_out,
+            "n_texts": len(correlations.texts),
+            "n_left_out": correlations.n_left_out,
             "pairs": records(table),
             "peaks": records(peaks),
         }

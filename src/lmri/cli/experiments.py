@@ -1,4 +1,4 @@
-"""Commands for the questions that several results answer together."""
+"""The commands `dissociate` and `templates`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 
     from lmri.lesions.experiments.stored import StoredExperiment
 
-SHOWN = 12
+MOST_ROWS = 12
+"""Maximum number of interactions printed; the full list is in the JSON output and the study."""
 
 Name = Annotated[
-    str | None, typer.Option(help="Of what is stored in the study.", show_default="the command and what it is made of")
+    str | None,
+    typer.Option(help="Name under which the result is stored.", show_default="the command and its inputs"),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="New folder to write all tables and figures to as well.", show_default="only in the study"),
+    typer.Option(help="New folder for a copy of all tables and figures.", show_default="only in the study"),
 ]
 
 
 def _say_stored(output: Output, study: Path, stored: "StoredExperiment[Any]", out: Path | None) -> None:
-    output.say(f"Stored as {stored.name}. Write it all up: lmri report {quote(study)}")
+    output.say(f"Stored as {stored.name}. Write the report: lmri report {quote(study)}")
     if out is not None:
         stored.outcome.write(out)
         output.say(f"Tables and figures: {quote(out)}")
@@ -36,15 +38,17 @@ def dissociate(
     study: StudyFolder,
     printing: Printing,
     scores: Annotated[
-        str | None, typer.Argument(metavar="[SCORES]", help="Name of an evaluation; needed if there are several.")
+        str | None, typer.Argument(metavar="[SCORES]", help="Name of an evaluation; required if there are several.")
     ] = None,
     site: SiteOption = None,
-    network: Annotated[list[str] | None, typer.Option(help="Only this one; give it several times.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Only this one; give it several times.")] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network to test; may be repeated.", show_default="all")
+    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Task to test; may be repeated.", show_default="all")] = None,
     name: Name = None,
     out: Out = None,
 ) -> None:
-    """Find double dissociations of stored lesions: one network matters for one task, another for another."""
+    """Test stored lesions for double dissociations: one network affects one task, and another network another task."""
     from lmri.lesions.experiments.stored import store_dissociations
     from lmri.study import open_study
 
@@ -52,7 +56,7 @@ def dissociate(
     check_new("--out", out)
     stored = store_dissociations(open_study(study), scores, site, network, task, name)
     table = stored.found.table.sort_values("p", kind="stable")
-    shown = [
+    columns = [
         "network_a",
         "task_1",
         "network_b",
@@ -64,7 +68,7 @@ def dissociate(
         "p",
         "q",
     ]
-    output.table(table[shown].head(SHOWN).round({"interaction": 1, "ci_low": 1, "ci_high": 1, "p": 3, "q": 3}))
+    output.table(table[columns].head(MOST_ROWS).round({"interaction": 1, "ci_low": 1, "ci_high": 1, "p": 3, "q": 3}))
     output.say(stored.outcome.text)
     _say_stored(output, study, stored, out)
     output.result(stored.found.to_dict())
@@ -76,36 +80,43 @@ def templates(
     printing: Printing,
     site: SiteOption = None,
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Corpus to take; may be repeated.", show_default="all at the site")
+        list[str] | None, typer.Option(help="Corpus to include; may be repeated.", show_default="all at the site")
     ] = None,
-    method: Annotated[str, typer.Option(help="As for lmri decompose.")] = "fastica-temporal",
-    n_components: Annotated[int, typer.Option(help="Maps of each decomposition.")] = 10,
+    method: Annotated[str, typer.Option(help="Method, as in lmri decompose.")] = "fastica-temporal",
+    n_components: Annotated[int, typer.Option(help="Number of maps per decomposition.")] = 10,
     threshold: Annotated[
-        str, typer.Option(help="As for lmri decompose; fdr takes long, as it is for each text.")
+        str,
+        typer.Option(help="Threshold, as in lmri decompose; fdr is slow because it is calibrated for each text."),
     ] = "z:3",
     n_group: Annotated[
-        int | None, typer.Option(help="Texts of each corpus that make its templates.", show_default="half")
+        int | None, typer.Option(help="Number of texts per corpus for its templates.", show_default="half")
     ] = None,
     n_individual: Annotated[
-        int | None, typer.Option(help="Other texts of each, decomposed one by one.", show_default="the other half")
+        int | None,
+        typer.Option(help="Number of other texts per corpus, decomposed one by one.", show_default="the other half"),
     ] = None,
-    min_volumes: Annotated[int, typer.Option(help="Shorter texts are not drawn.")] = 30,
-    iou: Annotated[float, typer.Option(help="Networks that overlap more are the same.")] = 0.2,
+    min_volumes: Annotated[
+        int, typer.Option(help="Minimum number of volumes per text; shorter texts are not drawn.")
+    ] = 30,
+    iou: Annotated[
+        float, typer.Option(help="Intersection over union above which two networks count as the same.")
+    ] = 0.2,
     paper: Annotated[
         bool,
         typer.Option(
-            "--paper", help="The paper's choices: temporal FastICA, scikit-learn's signs, 10 maps, one-sided z > 1.96."
+            "--paper",
+            help="Use the paper's settings: temporal FastICA, scikit-learn's signs, 10 maps, one-sided z > 1.96.",
         ),
     ] = False,
     paper_model: Annotated[
         str | None,
-        typer.Option(help="Whose counts of the paper stand beside: gpt2, qwen2.5-3b or chatglm3-6b."),
+        typer.Option(help="Model of the paper whose counts are shown alongside: gpt2, qwen2.5-3b or chatglm3-6b."),
     ] = None,
     name: Name = None,
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
-    """Make group templates of each corpus, and count how often they come back in single other texts of every corpus."""
+    """Compute group templates of each corpus, and count their replications in single other texts of every corpus."""
     from lmri.lesions.experiments.stored import TemplateOptions, store_templates
     from lmri.study import open_study
 
@@ -116,29 +127,30 @@ def templates(
     )
     with output.progress("Decomposing texts") as progress:
         stored = store_templates(open_study(study), options, site, corpus, name, progress)
-    found = stored.found
-    for made_by, own in found.table.groupby("templates_of", sort=False):
-        output.table(_counted(own), f"Templates of {made_by}")
+    counts = stored.found
+    for corpus_name, rows in counts.table.groupby("templates_of", sort=False):
+        output.table(_pivot_by_corpus(rows), f"Templates of {corpus_name}")
     output.say(
-        f"Networks of single texts with IoU > {iou:g} to a template; in brackets, the 95 % level of random networks "
-        f"with the same layer profiles. Of {found.n_individuals} texts, {found.n_not_converged} decompositions did not "
-        f"converge, and {found.n_nothing_found} found nothing. Templates and networks of texts were made by this "
-        f"command ({method}, threshold {options.used_threshold}): they are no sets of the study."
+        f"Cells: number of single texts' networks with IoU > {iou:g} to a template; in brackets, the 95th percentile "
+        f"for random networks with the same layer profiles. Of {counts.n_individuals} decompositions of texts, "
+        f"{counts.n_not_converged} did not converge and {counts.n_nothing_found} found no networks. The templates and "
+        f"the networks of single texts were computed by this command ({method}, threshold {options.used_threshold}) "
+        "and are not stored as network sets."
     )
     _say_stored(output, study, stored, out)
     output.result(
         {
-            "templates": records(found.table),
-            "n_individuals": found.n_individuals,
-            "n_not_converged": found.n_not_converged,
-            "n_nothing_found": found.n_nothing_found,
+            "templates": records(counts.table),
+            "n_individuals": counts.n_individuals,
+            "n_not_converged": counts.n_not_converged,
+            "n_nothing_found": counts.n_nothing_found,
         }
     )
 
 
-def _counted(own: "pd.DataFrame") -> "pd.DataFrame":
-    """Lay one corpus' templates out as the paper does: a row a template, a column a corpus."""
-    cells = own.assign(cell=[f"{row.n_above} ({row.chance_95})" for row in own.itertuples()])
-    wide = cells.pivot(index="template", columns="label", values="cell")[list(dict.fromkeys(own["label"]))]
-    sizes = own.drop_duplicates("template").set_index("template")["n_template"]
+def _pivot_by_corpus(counts: "pd.DataFrame") -> "pd.DataFrame":
+    """Arrange the counts of one corpus' templates as in the paper: one row per template, one column per corpus."""
+    cells = counts.assign(cell=[f"{row.n_above} ({row.chance_95})" for row in counts.itertuples()])
+    wide = cells.pivot(index="template", columns="label", values="cell")[list(dict.fromkeys(counts["label"]))]
+    sizes = counts.drop_duplicates("template").set_index("template")["n_template"]
     return wide.assign(neurons=sizes).reset_index()

@@ -9,10 +9,10 @@ from lmri.cli.console import quote, records
 from lmri.cli.options import Printing, SiteOption, StudyFolder, command
 
 _NEXT = {
-    "melodic": "Open it: fsleyes {folder}/melodic_IC.nii.gz. Save labels in its Classification panel, then: "
+    "melodic": "Open it: fsleyes {folder}/melodic_IC.nii.gz. Save labels from its Classification panel, then run: "
     "lmri accept {study} {name} {folder}/labels.txt --name accepted{hint}",
     "workbench": "Open it: wb_view {folder}/*.nii",
-    "strip": "Open any of its images; x is the neuron, y the layer.",
+    "strip": "Open any of its images; x is the neuron and y is the layer.",
 }
 
 
@@ -23,18 +23,21 @@ def export(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Network set or decomposition; needed if there are several.", show_default=False
+            metavar="[NAME]", help="Network set or decomposition; required if there are several.", show_default=False
         ),
     ] = None,
     to: Annotated[
-        str, typer.Option(help="melodic (an .ica folder for FSLeyes), workbench (CIFTI) or strip (a row a layer).")
+        str,
+        typer.Option(
+            help="Format: melodic (an .ica folder for FSLeyes), workbench (CIFTI) or strip (one row per layer)."
+        ),
     ] = "melodic",
     site: SiteOption = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder to write.", show_default="lmri/export in the study")
     ] = None,
 ) -> None:
-    """Write networks as another program takes them: FSLeyes, Connectome Workbench, or a strip of layers."""
+    """Export networks for other programs: FSLeyes, Connectome Workbench, or 2D images with one row per layer."""
     from lmri.cli.networks import site_hint
     from lmri.report.export.writing import opened as find
     from lmri.study import open_study
@@ -55,37 +58,39 @@ def accept(
     printing: Printing,
     networks: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
     labels: Annotated[
-        Path, typer.Argument(help="File of labels, as FSLeyes, Melview and FIX save it.", show_default=False)
+        Path, typer.Argument(help="File of labels, as saved by FSLeyes, Melview or FIX.", show_default=False)
     ],
-    name: Annotated[str, typer.Option(help="Name of the networks to make.", show_default=False)],
+    name: Annotated[str, typer.Option(help="Name of the new networks.", show_default=False)],
     site: SiteOption = None,
     reject_unknown: Annotated[
-        bool, typer.Option("--reject-unknown", help="Reject components that nobody decided on, too.")
+        bool, typer.Option("--reject-unknown", help="Also reject components labelled as unknown or not labelled.")
     ] = False,
 ) -> None:
-    """Keep the networks that a person accepted in FSLeyes, as a set that can be lesioned."""
-    from lmri.cli.networks import brief, site_hint
+    """Store the networks that were accepted in FSLeyes as a set that can be lesioned."""
+    from lmri.cli.networks import site_hint, summary_columns
     from lmri.study import open_study
 
     output = printing.output
-    found = open_study(study).accept(networks, labels, name, site=site, reject_unknown=reject_unknown)
-    at = found.networks.space.site
+    accepted = open_study(study).accept(networks, labels, name, site=site, reject_unknown=reject_unknown)
+    stored_site = accepted.networks.space.site
     output.say(
-        f"{name} at {at}: rejected {', '.join(found.rejected)}; they keep their number, and are empty."
-        if found.rejected
-        else f"{name} at {at}: none was rejected."
+        f"{name} at {stored_site}: rejected {', '.join(accepted.rejected)}, which keep their numbers and are now empty."
+        if accepted.rejected
+        else f"{name} at {stored_site}: no network was rejected."
     )
-    if found.unknown and not reject_unknown:
-        output.say(f"Nobody decided on {', '.join(found.unknown)}; they were kept (--reject-unknown rejects them).")
-    output.table(brief(found.networks))
-    output.say(f"Next: lmri lesion {quote(study)} --networks {name} --n-controls 20{site_hint(study, at)}")
+    if accepted.unknown and not reject_unknown:
+        output.say(
+            f"No decision on {', '.join(accepted.unknown)}: they were kept. To reject them, add --reject-unknown."
+        )
+    output.table(summary_columns(accepted.networks))
+    output.say(f"Next: lmri lesion {quote(study)} --networks {name} --n-controls 20{site_hint(study, stored_site)}")
     output.result(
         {
             "name": name,
-            "site": at,
-            "rejected": found.rejected,
-            "unknown": found.unknown,
-            "labelled": found.labelled,
-            "networks": records(found.networks.table),
+            "site": stored_site,
+            "rejected": accepted.rejected,
+            "unknown": accepted.unknown,
+            "labelled": accepted.labelled,
+            "networks": records(accepted.networks.table),
         }
     )

@@ -19,7 +19,7 @@ def finetune(
     task: Annotated[
         str,
         typer.Option(
-            help="cola, mrpc, qqp, sst2, mnli, mnli-matched, mnli-mismatched, qnli, ag-news, or a YAML file.",
+            help="Task: cola, mrpc, qqp, sst2, mnli, mnli-matched, mnli-mismatched, qnli, ag-news, or a YAML file.",
             show_default=False,
         ),
     ],
@@ -27,23 +27,32 @@ def finetune(
     printing: Printing,
     data: Annotated[
         str | None,
-        typer.Option(help="File, folder or Hugging Face dataset of the task.", show_default="the task's, from the hub"),
+        typer.Option(
+            help="File, folder or Hugging Face dataset of the task.", show_default="the task's dataset on the hub"
+        ),
     ] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a Hugging Face dataset.")] = None,
     dataset_split: Annotated[str | None, typer.Option(help="Split of a Hugging Face dataset.")] = None,
     shares: Annotated[
         tuple[float, float, float],
         typer.Option(
-            metavar="FIT SELECT TEST", help="Shares of the clusters: fit is learned, test is scored, select is left."
+            metavar="FIT SELECT TEST",
+            help="Fractions of the clusters of similar items: the model is trained on fit and evaluated on test; "
+            "select is not used.",
         ),
     ] = SHARES,
-    limit: Annotated[int | None, typer.Option(help="Most items to learn, drawn at random.", show_default="all")] = None,
-    epochs: Annotated[float, typer.Option(help="Times that all items are read.")] = 3.0,
-    max_steps: Annotated[int | None, typer.Option(help="Steps, instead of --epochs.", show_default=False)] = None,
-    batch_size: Annotated[int, typer.Option(help="Items a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="At the start.")] = 5e-5,
+    limit: Annotated[
+        int | None, typer.Option(help="Maximum number of training items, drawn at random.", show_default="all")
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Number of passes over the training items.")] = 3.0,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Number of optimization steps (overrides --epochs).", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Number of items per step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Initial learning rate.")] = 5e-5,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Cut longer items in training.", show_default="the context")
+        int | None,
+        typer.Option(help="Truncate training items to this number of tokens.", show_default="the context length"),
     ] = None,
     device: Device = "cpu",
     revision: Revision = None,
@@ -51,7 +60,7 @@ def finetune(
     allow_pickle: Pickle = False,
     seed: Seed = 0,
 ) -> None:
-    """Make a classifier of a language model; networks found in the parent can lesion it."""
+    """Fine-tune a language model as a classifier, which can be lesioned with networks of the parent model."""
     output = printing.output
     check_new("--out", out)
     with output.progress(f"Training on {task}") as progress:
@@ -59,12 +68,12 @@ def finetune(
         from lmri.lesions.finetuning_task import TaskData, finetune_on_task
 
         training = Training(epochs, max_steps, batch_size, learning_rate, max_tokens=max_tokens, seed=seed)
-        learned = TaskData(task, data, config, dataset_split, shares, limit, seed)
+        task_data = TaskData(task, data, config, dataset_split, shares, limit, seed)
         loading = LoadingOptions(
             device=device, revision=revision, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
         )
-        made = finetune_on_task(model, learned, out, training, loading, progress)
-    shown = [
+        classifier = finetune_on_task(model, task_data, out, training, loading, progress)
+    columns = [
         "metric",
         "value",
         "majority_rate",
@@ -74,11 +83,14 @@ def finetune(
         "n_items",
         "note",
     ]
-    output.table(made.held_out[shown], f"{task}, {made.about['n_held_out']} held-out items (split test)")
-    if made.held_out["collapsed"].any():
+    output.table(classifier.held_out[columns], f"{task}, {classifier.about['n_held_out']} held-out items (split test)")
+    if classifier.held_out["collapsed"].any():
         output.problem(
-            "The model gives one label to everything: it has learned nothing. Train longer (--epochs), or raise "
-            "--learning-rate."
+            "The model predicts the same label for every item: it has learned nothing. Train longer (--epochs), or "
+            "raise --learning-rate."
         )
-    output.say(f"Model: {quote(out)}. Networks of {made.about['parent']['id']} can lesion it: lmri lesion --model.")
-    output.result({"model": str(out), **made.about, "held_out": records(made.held_out)})
+    output.say(
+        f"Model: {quote(out)}. Lesion it with networks of {classifier.about['parent']['id']}: "
+        f"lmri lesion STUDY --model {quote(out)}"
+    )
+    output.result({"model": str(out), **classifier.about, "held_out": records(classifier.held_out)})

@@ -1,4 +1,4 @@
-"""Commands between recordings and networks: the number of components, and individual maps of single texts."""
+"""The commands `dual-regression` and `order`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import Output, check_new, check_new_figure, counted, quote, records
+from lmri.cli.console import Output, check_new, check_new_figure, pluralize, quote, records
 from lmri.cli.options import Printing, Seed, SiteOption, StudyFolder, command
 
 if TYPE_CHECKING:
@@ -25,22 +25,23 @@ def dual_regression(
     networks: Annotated[str, typer.Argument(metavar="NETWORKS", help="Name of a network set.", show_default=False)],
     printing: Printing,
     corpus: Annotated[
-        str | None, typer.Option(help="Corpus whose texts are taken; needed if there are several.", show_default=False)
+        str | None, typer.Option(help="Corpus of the texts; required if there are several.", show_default=False)
     ] = None,
     contrast: Annotated[
         tuple[str, str] | None,
-        typer.Option(
-            metavar="CORPUS CORPUS", help="Instead: two corpora, whose texts are compared.", show_default=False
-        ),
+        typer.Option(metavar="CORPUS CORPUS", help="Two corpora to compare (instead of --corpus).", show_default=False),
     ] = None,
     site: SiteOption = None,
-    n_permutations: Annotated[int, typer.Option(help="Of texts between the two corpora.")] = 1000,
+    n_permutations: Annotated[
+        int, typer.Option(help="Number of permutations of texts between the two corpora.")
+    ] = 1000,
     out: Annotated[
-        Path | None, typer.Option(help="New folder for maps (NIfTI) and tables (TSV).", show_default="only shown")
+        Path | None,
+        typer.Option(help="New folder for maps (NIfTI) and tables (TSV).", show_default="results are only printed"),
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Estimate every text's own version of the networks and, of two corpora, test which neurons differ."""
+    """Estimate individual maps of the networks for each text, and test which neurons differ between two corpora."""
     from lmri.decomposition.individuals.dual_regression import VOLUMES_PER_MAP
     from lmri.study import open_study
 
@@ -48,18 +49,19 @@ def dual_regression(
     check_new("--out", out)
     with output.progress("Regressing texts"):
         result = open_study(study).dual_regression(networks, corpus, contrast, site, n_permutations, seed)
-    found, test, maps = result.individuals, result.test, result.individuals.networks
-    amplitudes, lengths = result.amplitudes, [len(course) for course in found.time_courses]
-    made = sum(bool(one) for one in found.made_maps.values())
+    individuals, test, maps = result.individuals, result.test, result.individuals.networks
+    amplitudes, lengths = result.amplitudes, [len(course) for course in individuals.time_courses]
+    n_made_maps = sum(bool(made_maps) for made_maps in individuals.made_maps.values())
     output.say(
-        f"{len(found)} texts of {' and '.join(dict.fromkeys(result.corpora.values()))} have their own versions of "
-        f"{len(maps)} networks, of {min(lengths)} to {max(lengths)} volumes each; {made} of the texts are among those "
-        f"that made the networks. Standardized over all volumes: {found.info['standardize']}."
+        f"Individual maps of {len(maps)} networks were estimated for {len(individuals)} texts of "
+        f"{' and '.join(dict.fromkeys(result.corpora.values()))}, with {min(lengths)} to {max(lengths)} volumes each; "
+        f"{n_made_maps} of these texts were used to fit the networks. Standardization over all volumes: "
+        f"{individuals.info['standardize']}."
     )
-    if found.left_out:
+    if individuals.left_out:
         output.say(
-            f"Left out: {len(found.left_out)} of {len(result.corpora)} texts, which have fewer than "
-            f"{VOLUMES_PER_MAP * len(maps)} volumes ({VOLUMES_PER_MAP} a map): {_listed(found.left_out)}."
+            f"Excluded: {len(individuals.left_out)} of {len(result.corpora)} texts, with fewer than "
+            f"{VOLUMES_PER_MAP * len(maps)} volumes ({VOLUMES_PER_MAP} per map): {_shortened(individuals.left_out)}."
         )
     output.table(_amplitude_table(maps, amplitudes), "Amplitude (sd of the time course) over texts")
     if test is not None:
@@ -71,11 +73,11 @@ def dual_regression(
         {
             "networks": maps.method,
             "site": maps.space.site,
-            **found.info,
-            "n_texts": len(found),
-            "n_made_maps": made,
-            "left_out": list(found.left_out),
-            "amplitudes": records(amplitudes.assign(text=found.names)),
+            **individuals.info,
+            "n_texts": len(individuals),
+            "n_made_maps": n_made_maps,
+            "left_out": list(individuals.left_out),
+            "amplitudes": records(amplitudes.assign(text=individuals.names)),
             "contrast": None
             if test is None
             else {**test.info, "family": test.family, "p_floor": test.p_floor, "networks": records(test.table)},
@@ -100,7 +102,7 @@ def _amplitude_table(maps: "NetworkSet", amplitudes: "pd.DataFrame") -> "pd.Data
 
 
 def _say_test(output: Output, test: "MapTest") -> None:
-    """Print the test of two corpora."""
+    """Print the test of the difference between two corpora."""
     first, second = (f"{name} ({len(texts)} texts)" for name, texts in test.groups.items())
     output.table(
         test.table.drop(columns="p_floor").rename(
@@ -110,13 +112,13 @@ def _say_test(output: Output, test: "MapTest") -> None:
     )
     how = "all relabellings" if test.info["exact"] else f"{test.info['n_permutations']} permutations"
     output.say(
-        f"p is corrected over the neurons of all maps ({how} of whole texts; the smallest possible p is "
-        f"{test.p_floor:.3g}). Layer and neuron are those of the largest |t|."
+        f"p is corrected for multiple comparisons over the neurons of all maps ({how} of whole texts; the smallest "
+        f"possible p is {test.p_floor:.3g}). The layer and neuron shown have the largest |t|."
     )
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+def _shortened(names: Sequence[str], n_shown: int = 5) -> str:
+    return ", ".join(names[:n_shown]) + (", …" if len(names) > n_shown else "")
 
 
 @command
@@ -125,52 +127,54 @@ def order(
     printing: Printing,
     site: SiteOption = None,
     corpus: Annotated[
-        list[str] | None, typer.Option(help="Corpus to take; may be repeated.", show_default="all at the site")
+        list[str] | None, typer.Option(help="Corpus to include; may be repeated.", show_default="all at the site")
     ] = None,
-    scope: Annotated[str, typer.Option(help="What is recommended: for all runs together (group), or a run.")] = "group",
-    n_surrogates: Annotated[int, typer.Option(help="Surrogates, at least 19.")] = 20,
+    scope: Annotated[
+        str, typer.Option(help="Scope of the recommendation: group (all runs together) or run (median over runs).")
+    ] = "group",
+    n_surrogates: Annotated[int, typer.Option(help="Number of surrogates; at least 19.")] = 20,
     figure: Annotated[Path | None, typer.Option(help="New SVG file for the scree plot.", show_default="none")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Estimate how many networks there are, before any decomposition, against neurons shifted on their own."""
+    """Estimate the number of components (model order) by parallel analysis with circularly shifted surrogates."""
     from lmri.cli.networks import site_hint
     from lmri.decomposition.pipeline import run_names
     from lmri.study import open_study
 
     output, opened = printing.output, open_study(study)
     check_new_figure("--figure", figure)
-    with output.progress("Estimating the number of networks") as progress:
-        found = opened.order(site, corpus, scope, n_surrogates, seed, progress)
+    with output.progress("Estimating the number of components") as progress:
+        estimate = opened.order(site, corpus, scope, n_surrogates, seed, progress)
     recordings = opened.group(site, corpus)
-    at, names = recordings[0].space.site, run_names(recordings)
-    table = found.table.assign(run=[names[run] for run in found.table["run"]])
+    stored_site, names = recordings[0].space.site, run_names(recordings)
+    table = estimate.table.assign(run=[names[run] for run in estimate.table["run"]])
     if len(table) <= MOST_ROWS:
         output.table(table.rename(columns={"n_volumes": "volumes", "parallel": "parallel analysis", "mdl": "MDL"}))
     else:
-        output.table(found.distribution, f"Over {counted(len(names) - 1, 'run')}")
-    over = "all runs together" if scope == "group" else f"the median of {counted(len(names) - 1, 'run')}"
-    if found.recommended:
-        output.say(f"Recommended: {found.recommended} components, by parallel analysis, {over}.")
+        output.table(estimate.distribution, f"Over {pluralize(len(names) - 1, 'run')}")
+    over = "all runs together" if scope == "group" else f"the median of {pluralize(len(names) - 1, 'run')}"
+    if estimate.recommended:
+        output.say(f"Recommended: {estimate.recommended} components, by parallel analysis, {over}.")
     else:
-        output.say(f"No component stands out of neurons shifted on their own ({over}). That is a result.")
-    output.say("MDL takes neurons for independent samples, which they are not: it is there to be compared with.")
+        output.say(f"No component exceeds the circularly shifted surrogates ({over}). This is a valid null result.")
+    output.say("MDL assumes that neurons are independent samples, which they are not; it is shown for comparison only.")
     if figure is not None:
         from lmri.report.figures import order_figure
         from lmri.storage import write_text
 
-        write_text(figure, order_figure(found.curves))
+        write_text(figure, order_figure(estimate.curves))
         output.say(f"Figure: {quote(figure)}")
-    if found.recommended:
-        hint = site_hint(study, at)
-        output.say(f"Next: lmri decompose {quote(study)} --method ica --n-components {found.recommended}{hint}")
+    if estimate.recommended:
+        hint = site_hint(study, stored_site)
+        output.say(f"Next: lmri decompose {quote(study)} --method ica --n-components {estimate.recommended}{hint}")
     output.result(
         {
-            "site": at,
+            "site": stored_site,
             "scope": scope,
-            "recommended": found.recommended,
-            "at_ceiling": found.at_ceiling,
-            "ceiling": found.ceiling,
-            **found.info,
+            "recommended": estimate.recommended,
+            "at_ceiling": estimate.at_ceiling,
+            "ceiling": estimate.ceiling,
+            **estimate.info,
             "runs": records(table),
         }
     )

@@ -1,4 +1,4 @@
-"""Commands that lesion, preserve or amplify networks: once, or over a grid of sizes or doses."""
+"""The commands `lesion`, `preserve` and `amplify`, for single interventions or a grid of sizes or doses."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 GridFolder = Annotated[
     Path | None,
-    typer.Option(help="New folder to write tables and figures of a grid to.", show_default="only stored in the study"),
+    typer.Option(help="New folder for tables and figures of a grid.", show_default="only stored in the study"),
 ]
 
 
@@ -49,13 +49,14 @@ def lesion(
     scored: Scoring,
     printing: Printing,
     networks: Annotated[
-        str | None, typer.Option(help="Name of the network set; not needed with --paper or --roi.", show_default=False)
+        str | None,
+        typer.Option(help="Name of the network set; not required with --paper or --roi.", show_default=False),
     ] = None,
     roi: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Image of the neurons to lesion instead, as lmri view saves it or any viewer draws it: all voxels "
-            "that are not 0. May be repeated.",
+            help="Image of a region of interest to lesion instead (all nonzero voxels), saved by lmri view or drawn in "
+            "any viewer. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -67,8 +68,8 @@ def lesion(
         bool,
         typer.Option(
             "--paper",
-            help="The paper's choices: temporal FastICA with the solver's signs, 10 maps, one-sided z > 3.6, made if "
-            "they are not there; zeros; no controls but random 15 %.",
+            help="Use the paper's settings: temporal FastICA with the solver's signs, 10 maps, one-sided z > 3.6 "
+            "(computed if not stored); baseline zero; random 15 % of neurons as the only controls.",
         ),
     ] = False,
     paper_model: PaperModel = None,
@@ -83,7 +84,7 @@ def lesion(
     strict: Strict = False,
     seed: Seed = 0,
 ) -> None:
-    """Silence each network, and their union, or regions of interest, and score the model beside matched controls."""
+    """Lesion each network and their union, or regions of interest, and compare the model's scores with controls."""
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.lesion_plan import plan_lesion
     from lmri.lesions.requests import Silencing, lesion_request
@@ -94,18 +95,18 @@ def lesion(
     silencing = Silencing(baseline, n_seeds, spare, _positions(positions))
     matched = ControlOptions(controls, n_controls, stop_after)
     request = lesion_request(networks, roi or (), silencing, scored.options(split), matched, seed, paper)
-    opened, place = open_study(study), ModelSource(**vars(source))
+    opened, model_source = open_study(study), ModelSource(**vars(source))
     plan = plan_lesion(
         opened, request, lambda: opened.decompose(paper=True, site=site, seed=seed).method, site, name,
-        place.location, paper_model=paper_model, paper=paper,
+        model_source.location, paper_model=paper_model, paper=paper,
     )  # fmt: skip
     if dry_run:
-        _say_cost(output, plan, place)
+        _say_cost(output, plan, model_source)
         return
-    found = _run(output, plan, place, strict)
-    if out is not None and found.outcome is not None:
-        found.outcome.write(out)
-    _say_scores(output, study, plan, found, out)
+    stored = _run(output, plan, model_source, strict)
+    if out is not None and stored.outcome is not None:
+        stored.outcome.write(out)
+    _say_scores(output, study, plan, stored, out)
 
 
 @command
@@ -116,18 +117,22 @@ def preserve(
     printing: Printing,
     networks: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a network set; of several, the union of each is kept.", show_default=False),
+        typer.Option(
+            help="Name of a network set; may be repeated. With several sets, the union of each is preserved.",
+            show_default=False,
+        ),
     ] = None,
     share: Annotated[
         list[float] | None,
         typer.Option(
-            help="Keep this share of all neurons, those with the largest |z| over the maps of --decomposition; may be "
-            "repeated.",
+            help="Fraction of all neurons to preserve, those with the largest |z| over the maps of --decomposition; "
+            "may be repeated.",
             show_default=False,
         ),
     ] = None,
     decomposition: Annotated[
-        str | None, typer.Option(help="Name; needed for --share if there are several.", show_default=False)
+        str | None,
+        typer.Option(help="Name of the decomposition for --share; required if there are several.", show_default=False),
     ] = None,
     n_controls: Controls = 20,
     controls: Families = None,
@@ -140,7 +145,7 @@ def preserve(
     strict: Strict = False,
     seed: Seed = 0,
 ) -> None:
-    """Silence all neurons but those of networks, or of a share of all, and score the model beside matched controls."""
+    """Silence all neurons outside networks, or all but a fraction, and compare the model's scores with controls."""
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.grids import Sizes, plan_preservation
     from lmri.lesions.requests import Request
@@ -150,9 +155,9 @@ def preserve(
     _check_out(out, sizes.is_grid, "several --networks, or --share")
     matched = ControlOptions(controls, n_controls)
     request = Request("preserve", {"baseline": baseline}, sizes.first, scored.options(split), matched, seed)
-    place = ModelSource(**vars(source))
-    plan = plan_preservation(open_study(study), request, sizes, site, name, place.location)
-    _carry_out(printing.output, study, plan, place, strict, dry_run, out)
+    model_source = ModelSource(**vars(source))
+    plan = plan_preservation(open_study(study), request, sizes, site, name, model_source.location)
+    _carry_out(printing.output, study, plan, model_source, strict, dry_run, out)
 
 
 @command
@@ -164,22 +169,29 @@ def amplify(
     printing: Printing,
     gain: Annotated[
         list[float] | None,
-        typer.Option(help="Factor on the activity of a network's neurons; may be repeated.", show_default=False),
+        typer.Option(
+            help="Factor by which the activity of a network's neurons is multiplied; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     offset: Annotated[
-        list[float] | None, typer.Option(help="Constant added to it; may be repeated.", show_default=False)
+        list[float] | None,
+        typer.Option(
+            help="Constant added to the activity of a network's neurons; may be repeated.", show_default=False
+        ),
     ] = None,
     along_sign: Annotated[
-        bool, typer.Option("--along-sign", help="Add --offset where a weight is positive, subtract it where negative.")
+        bool,
+        typer.Option("--along-sign", help="Add --offset to neurons of positive weight, subtract it from the others."),
     ] = False,
     n_controls: Controls = 20,
     controls: Families = None,
     split: Annotated[
         list[str] | None,
         typer.Option(
-            help="Score fit, select or test only. Of several doses the best is chosen on select and reported on test: "
-            "named tasks have these splits, other texts are halved by a hash.",
-            show_default="all items of one dose, select and test of several",
+            help="Split to score: fit, select or test. Of several doses, the best is chosen on select and reported on "
+            "test. Named tasks have these splits; other texts are divided into halves by a hash.",
+            show_default="all items for one dose, select and test for several",
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -189,7 +201,7 @@ def amplify(
     strict: Strict = False,
     seed: Seed = 0,
 ) -> None:
-    """Amplify each network, by one dose or several, and score the model beside matched controls."""
+    """Amplify each network at one or several doses, and compare the model's scores with matched controls."""
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.grids import Doses, plan_amplification
     from lmri.lesions.requests import Request
@@ -199,13 +211,13 @@ def amplify(
     _check_out(out, doses.is_grid, "several doses")
     tasks, matched = scored.options(doses.single_split), ControlOptions(controls, n_controls)
     request = Request("amplify", doses.options(), networks, tasks, matched, seed)
-    place = ModelSource(**vars(source))
-    plan = plan_amplification(open_study(study), request, doses, site, name, place.location)
-    _carry_out(printing.output, study, plan, place, strict, dry_run, out)
+    model_source = ModelSource(**vars(source))
+    plan = plan_amplification(open_study(study), request, doses, site, name, model_source.location)
+    _carry_out(printing.output, study, plan, model_source, strict, dry_run, out)
 
 
 def _positions(text: str | None) -> str | list[int] | None:
-    """Read ``--positions``: a word, which is checked where it is used, or positions."""
+    """Parse ``--positions``: a list of positions, or a word, which is checked later."""
     parts = [part.strip() for part in (text or "").split(",")]
     return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else text
 
@@ -213,75 +225,75 @@ def _positions(text: str | None) -> str | list[int] | None:
 def _check_out(out: Path | None, is_grid: bool, accepted: str) -> None:
     if out is not None and not is_grid:
         raise ValueError(
-            f"--out is {out}, but tables and figures are made of a grid. Give {accepted}, or leave out --out."
+            f"--out is {out}, but tables and figures are only written for a grid. Add {accepted}, or omit --out."
         )
     check_new("--out", out)
 
 
 def _carry_out(
-    output: Output, study: Path, plan: "Plan", place: ModelSource, strict: bool, dry_run: bool, out: Path | None
+    output: Output, study: Path, plan: "Plan", model_source: ModelSource, strict: bool, dry_run: bool, out: Path | None
 ) -> None:
-    """Run a plan and print its scores, or those of its grid; or print the estimated cost."""
+    """Run a plan and print its scores or its grid, or print only the estimated cost."""
     if dry_run:
-        _say_cost(output, plan, place)
+        _say_cost(output, plan, model_source)
         return
-    found = _run(output, plan, place, strict)
-    if found.outcome is None:
-        _say_scores(output, study, plan, found)
+    stored = _run(output, plan, model_source, strict)
+    if stored.outcome is None:
+        _say_scores(output, study, plan, stored)
     else:
-        _say_grid(output, found, found.outcome, out)
+        _say_grid(output, stored, stored.outcome, out)
 
 
-def _run(output: Output, plan: "Plan", place: ModelSource, strict: bool) -> "StoredScores":
+def _run(output: Output, plan: "Plan", model_source: ModelSource, strict: bool) -> "StoredScores":
     with output.progress("Loading the model") as progress:
-        return plan.run(place, strict, progress)
+        return plan.run(model_source, strict, progress)
 
 
-def _say_cost(output: Output, plan: "Plan", place: ModelSource) -> None:
+def _say_cost(output: Output, plan: "Plan", model_source: ModelSource) -> None:
     with output.progress("Loading the model"):
-        cost = plan.cost(place)
+        cost = plan.cost(model_source)
     conditions, n_controls = len(plan.conditions()), plan.request.controls.n
     total = float(cost["total_seconds"].sum())
     output.table(cost.round({"seconds": 2, "total_seconds": 0}))
     if plan.is_grid:
-        said = f"The grid has {conditions} conditions with up to {n_controls} controls each, and takes"
+        extent = f"a grid of {conditions} conditions with up to {n_controls} controls each"
     else:
-        said = f"{conditions} conditions with {n_controls} controls each take"
-    output.say(f"{said} about {run_time(total)} here. Nothing was stored.")
+        extent = f"{conditions} conditions with {n_controls} controls each"
+    output.say(f"Estimated run time: about {run_time(total)} ({extent}). Nothing was stored.")
     n_conditions = {"n_conditions": conditions} if plan.is_grid else {}
     output.result({"cost": records(cost), **n_conditions, "total_seconds": total})
 
 
-def _say_scores(output: Output, study: Path, plan: "Plan", found: "StoredScores", out: Path | None = None) -> None:
-    scores, networks, request = found.scores, plan.networks, plan.request
+def _say_scores(output: Output, study: Path, plan: "Plan", stored: "StoredScores", out: Path | None = None) -> None:
+    scores, networks, request = stored.scores, plan.networks, plan.request
     summary, n_controls = scores.summary(), request.controls.n
     units = ", ".join(sorted({task.metric.replace("_", " ") for task in scores.tasks}))
-    better = "more is better" if scores.tasks[0].higher_is_better else "less is better"
+    better = "higher is better" if scores.tasks[0].higher_is_better else "lower is better"
     output.table(
         pivot_by_task(summary),
-        f"{found.name} at {found.site}: {units} ({better}) of the intact model, and the difference from it"
-        + (f"; p beside {n_controls} controls" if n_controls else ""),
+        f"{stored.name} at {stored.site}: {units} ({better}) of the intact model, and differences from it"
+        + (f"; p relative to {n_controls} controls" if n_controls else ""),
     )
     if not networks.members.any():
-        output.say(f"Every network of {networks.method} is empty: there was nothing to {request.kind}.")
+        output.say(f"Every network of {networks.method} is empty, so there were no neurons to {request.kind}.")
     labels = scores.label_counts()
     if len(labels):
         output.table(labels.round(3), "Labels")
     if not n_controls:
-        output.say("Without controls a difference says nothing of these neurons: --n-controls 20.")
+        output.say("Without matched controls the effect cannot be attributed to these neurons. Add --n-controls 20.")
     if (scores.conditions["kind"] == "control").any():
         output.say(
-            f"The smallest possible p is {scores.p_floor:.3g}; for one network alone to reach q ≤ 0.05, "
-            f"--n-controls {scores.controls_needed} are needed. Write it all up: lmri report {study}"
+            f"The smallest possible p is {scores.p_floor:.3g}; a single network can only reach q ≤ 0.05 with at least "
+            f"--n-controls {scores.controls_needed}. Write the report: lmri report {quote(study)}"
         )
     if out is not None:
         output.say(f"Tables and figures: {quote(out)}")
-    if found.not_stored:
-        output.say(f"This write-up was not stored in the study, which has one of another kind: {found.not_stored}")
+    if stored.not_stored:
+        output.say(f"The write-up was not stored, because the study has a different one: {stored.not_stored}")
     output.result(
         {
-            "name": found.name,
-            "site": found.site,
+            "name": stored.name,
+            "site": stored.site,
             "p_floor": scores.p_floor,
             "summary": records(summary),
             "labels": records(labels),
@@ -289,18 +301,19 @@ def _say_scores(output: Output, study: Path, plan: "Plan", found: "StoredScores"
     )
 
 
-def _say_grid(output: Output, found: "StoredScores", outcome: "Outcome", out: Path | None) -> None:
-    # All doses of all networks fill pages; where there are best ones, the others are for the files.
-    shown = {stem: one for stem, one in outcome.layouts.items() if stem == "best" or "best" not in outcome.layouts}
+def _say_grid(output: Output, stored: "StoredScores", outcome: "Outcome", out: Path | None) -> None:
+    # All doses of all networks would fill pages: if there is a table of the best doses, only that one is printed.
+    best = {stem: layout for stem, layout in outcome.layouts.items() if stem == "best"}
+    shown = best or outcome.layouts
     for stem, layout in shown.items():
         output.table(layout, f"{outcome.title} ({stem})")
     output.say(outcome.text)
-    output.say(f"Stored as scores and experiment {found.name} at {found.site}.")
+    output.say(f"Stored as scores and experiment {stored.name} at {stored.site}.")
     if out is not None:
         outcome.write(out)
         output.say(f"Tables and figures: {quote(out)}")
     main = next(iter(outcome.tables.values()))
     output.result(
-        {"name": found.name, "site": found.site, "text": outcome.text, "table": records(main)}
+        {"name": stored.name, "site": stored.site, "text": outcome.text, "table": records(main)}
         | {stem: records(table) for stem, table in outcome.tables.items() if stem == "best"}
     )

@@ -1,4 +1,4 @@
-"""The command that finds networks by a contrast of conditions: the localizer."""
+"""The command `localize`, which finds a network by a contrast of conditions."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,50 +21,70 @@ MOST_ROWS = 10
 def localize(
     study: StudyFolder,
     contrast: Annotated[
-        str, typer.Option(help='Such as "code - prose", or "code - 1/2*news - 1/2*wiki".', show_default=False)
+        str,
+        typer.Option(help='Contrast, such as "code - prose" or "code - 1/2*news - 1/2*wiki".', show_default=False),
     ],
     printing: Printing,
     column: Annotated[
         str,
         typer.Option(
             help="Column of the events with the conditions; trial_type is the corpus. is_punctuation, has_digit and "
-            "is_capitalized (1 or 0) are made of the tokens."
+            "is_capitalized (1 or 0) are computed from the tokens."
         ),
     ] = "trial_type",
     site: SiteOption = None,
     corpus: Annotated[
         list[str] | None,
-        typer.Option(help="Corpus to take; may be repeated.", show_default="those of the contrast, or all"),
+        typer.Option(
+            help="Corpus to include; may be repeated.", show_default="the corpora of the contrast, or all at the site"
+        ),
     ] = None,
-    level: Annotated[str, typer.Option(help="auto, between (texts) or within (texts).")] = "auto",
-    unit: Annotated[str, typer.Option(help="Within texts: run or text, whatever gives one effect map.")] = "run",
+    level: Annotated[str, typer.Option(help="Comparison between or within texts: auto, between or within.")] = "auto",
+    unit: Annotated[
+        str, typer.Option(help="Unit of an effect map, for comparisons within texts: run or text.")
+    ] = "run",
     test: Annotated[
-        str, typer.Option(help="max_t: permutation, corrected over neurons; parametric: nilearn's second level, FDR.")
+        str,
+        typer.Option(
+            help="Test: max_t (permutation, FWE-corrected over neurons) or parametric (nilearn's second level, FDR)."
+        ),
     ] = "max_t",
-    alpha: Annotated[float, typer.Option(help="Familywise error, or false discovery rate.")] = 0.05,
-    tail: Annotated[str, typer.Option(help="two, positive or negative: which neurons are kept.")] = "two",
+    alpha: Annotated[float, typer.Option(help="Level of the familywise error or of the false discovery rate.")] = 0.05,
+    tail: Annotated[str, typer.Option(help="Sign of the neurons to keep: two, positive or negative.")] = "two",
     most: Annotated[
-        int | None, typer.Option(help="Keep so many neurons at most, of the largest t.", show_default="all")
+        int | None,
+        typer.Option(help="Maximum number of neurons to keep, those with the largest t.", show_default="all"),
     ] = None,
-    n_permutations: Annotated[int, typer.Option(help="Of whole texts, or of the signs of runs.")] = 1000,
+    n_permutations: Annotated[
+        int, typer.Option(help="Number of permutations of whole texts, or of the signs of runs.")
+    ] = 1000,
     standardize: Annotated[
-        str, typer.Option(help="none or zscore over all runs: units of effects; t is the same.")
+        str, typer.Option(help="Standardization over all runs: none or zscore. It scales effects and not t.")
     ] = "none",
     match_positions: Annotated[
-        bool, typer.Option("--match-positions", help="Between texts: only positions that all conditions reach.")
+        bool,
+        typer.Option(
+            "--match-positions", help="Use only positions that all conditions reach, for comparisons between texts."
+        ),
     ] = False,
     confounds: Annotated[
         list[str] | None,
         typer.Option(
-            help="Within texts: confound of lmri confounds, as nuisance regressor; may be repeated.", show_default=False
+            help="Confound computed by lmri confounds to include as nuisance regressor, for comparisons within texts; "
+            "may be repeated.",
+            show_default=False,
         ),
     ] = None,
     overlap: Annotated[
         list[str] | None,
-        typer.Option(help="Network set to compare with, best of other texts; may be repeated.", show_default=False),
+        typer.Option(
+            help="Network set with which to compute the overlap, preferably from other texts; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of what is made.", show_default="the contrast, as in code-prose")
+        str | None,
+        typer.Option(help="Name under which the result is stored.", show_default="the contrast, as in code-prose"),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -93,31 +113,31 @@ def localize(
     )
     with output.progress(f"Localizing {contrast}"):
         result = localize_corpora(opened, settings, site, corpus, overlap or (), name)
-    found, networks, table = result.localizer, result.networks, result.neurons
-    label, at = networks.method, networks.space.site
+    localizer, networks, table = result.localizer, result.networks, result.neurons
+    label, stored_site = networks.method, networks.space.site
     _say(output, result)
-    for one in result.overlaps:
-        _say_overlap(output, one)
-    hint = site_hint(study, at)
+    for overlap_table in result.overlaps:
+        _say_overlap(output, overlap_table)
+    hint = site_hint(study, stored_site)
     if len(table):
         output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
     else:
         output.say(
-            "No neuron differs beyond this threshold. That is a result: with so many texts, no difference stands out "
-            "of those that chance gives. More texts find smaller ones. To choose neurons all the same, by a "
+            "No neuron differs beyond this threshold. This is a valid null result: with this number of texts no "
+            "difference is significant. More texts would detect smaller differences. To select neurons anyway, by a "
             f"descriptive threshold: lmri threshold {quote(study)} {label} --by top:0.01 --name {label}-top1{hint}"
         )
     output.result(
         {
             "name": label,
-            "site": at,
-            "contrast": str(found.contrast_),
-            "level": found.level_,
-            "n_units": found.info_["n_units"],
+            "site": stored_site,
+            "contrast": str(localizer.contrast_),
+            "level": localizer.level_,
+            "n_units": localizer.info_["n_units"],
             "alpha": alpha,
             "tail": tail,
             "most": most,
-            "p_floor": found.test_.p_floor(tail),
+            "p_floor": localizer.test_.p_floor(tail),
             "threshold": networks.info["threshold"],
             "networks": records(networks.table),
             "neurons": records(table),
@@ -128,29 +148,29 @@ def localize(
 
 def _say(output: Output, result: "Localization") -> None:
     """Print the neurons that differ."""
-    found, networks, table = result.localizer, result.networks, result.neurons
-    counts = ", ".join(f"{count} of {name}" for name, count in found.info_["n_units"].items())
-    if found.level_ == "between":
+    localizer, networks, table = result.localizer, result.networks, result.neurons
+    counts = ", ".join(f"{count} of {name}" for name, count in localizer.info_["n_units"].items())
+    if localizer.level_ == "between":
         units = f"between texts ({counts})"
     else:
-        (what, names), *_ = found.units_.items()
-        units = f"within texts, over {len(names)} {what}"
-    column = "" if found.column == "trial_type" else f"{found.column}: "
+        (unit, names), *_ = localizer.units_.items()
+        units = f"within texts, over {len(names)} {unit}"
+    column = "" if localizer.column == "trial_type" else f"{localizer.column}: "
     n_positive = int((table["t"] > 0).sum())
     output.say(
         f"{networks.method} at {networks.space.site}: {len(table)} of {networks.space.n_neurons} neurons "
-        f"({n_positive} higher, {len(table) - n_positive} lower) in {column}{found.contrast_}, {units}."
+        f"({n_positive} higher, {len(table) - n_positive} lower) in {column}{localizer.contrast_}, {units}."
     )
     threshold = networks.info["threshold"]
     output.say(f"Threshold: at {threshold['alpha']:g}, {threshold['description']}.")
     if len(table):
-        more = f", the largest |t| of {len(table)}" if len(table) > MOST_ROWS else ""
-        output.table(table.head(MOST_ROWS).rename(columns={"effect": f"effect ({_unit(found)})"}), f"Neurons{more}")
+        title = f"Neurons with the largest |t|, of {len(table)}" if len(table) > MOST_ROWS else "Neurons"
+        output.table(table.head(MOST_ROWS).rename(columns={"effect": f"effect ({_unit(localizer)})"}), title)
 
 
-def _unit(found: "Localizer") -> str:
+def _unit(localizer: "Localizer") -> str:
     """Return the unit of the effects."""
-    return "activation" if found.standardize == "none" else "sd"
+    return "activation" if localizer.standardize == "none" else "sd"
 
 
 def _say_overlap(output: Output, table: "pd.DataFrame") -> None:
@@ -161,6 +181,9 @@ def _say_overlap(output: Output, table: "pd.DataFrame") -> None:
         shown[["second", "n_second", "n_both", "n_expected", "iou", "dice", "p", "q"]].rename(
             columns={**columns, "iou": "IoU", "dice": "Dice"}
         ),
-        f"Overlap of {table['first'].iloc[0]}, the largest first" if len(table) else "",
+        f"Overlap of {table['first'].iloc[0]}, largest first" if len(table) else "",
     )
-    output.say("Chance keeps how many members either has in every layer; p and q are exact and one-sided.")
+    output.say(
+        "The chance level is conditional on the number of members per layer in both sets; p and q are exact and "
+        "one-sided."
+    )

@@ -1,4 +1,4 @@
-"""Lines and tables that several commands print about networks and studies."""
+"""Messages and tables about networks that several commands print."""
 
 from pathlib import Path
 
@@ -12,25 +12,24 @@ _STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"
 
 
 def say_empty(output: Output, folder: Path, decomposition: str, networks: NetworkSet) -> None:
-    """Explain an empty network set, and print the next command."""
+    """Print an explanation of an empty network set, and the next command."""
     hint = site_hint(folder, networks.space.site)
     z = networks.info["threshold"]["method"] != "z"
     by, name = ("z:3", "z3") if z else ("top:0.01", "top1")
     other = (
-        " The hidden units often show more: lmri record ... --site mlp_hidden."
+        " Hidden units often yield more neurons: lmri record ... --site mlp_hidden."
         if networks.space.site == "mlp_out"
         else ""
     )
     output.say(
-        "No network keeps a neuron: none stands out of its map beyond this threshold. That is a result, and says "
-        "nothing against the maps as a whole: look at Iq, at lmri describe and at other methods. To choose neurons all "
-        f"the same, by a descriptive threshold: lmri threshold {quote(folder)} {decomposition} --by {by} --name "
-        f"{decomposition}-{name}{hint}.{other}"
+        "All networks are empty at this threshold: no neuron exceeds it. The maps may still be reliable; check Iq, "
+        "`lmri describe` and other methods. To select neurons anyway, by a descriptive threshold: "
+        f"lmri threshold {quote(folder)} {decomposition} --by {by} --name {decomposition}-{name}{hint}.{other}"
     )
 
 
-def brief(networks: NetworkSet) -> pd.DataFrame:
-    """Return the columns of a network table that fit on a screen."""
+def summary_columns(networks: NetworkSet) -> pd.DataFrame:
+    """Return the columns of a network table that fit on the screen."""
     table = networks.table
     return pd.DataFrame(
         {
@@ -47,5 +46,5 @@ def brief(networks: NetworkSet) -> pd.DataFrame:
 
 
 def site_hint(folder: Path, site: str) -> str:
-    """Return the option that the next command needs if several sites were recorded."""
+    """Return the option ``--site`` for the next command if several sites were recorded, else an empty string."""
     return f" --site {site}" if len(open_study(folder).sites) > 1 else ""

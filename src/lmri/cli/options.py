@@ -1,6 +1,6 @@
-"""Options of the command line, declared once: single options as annotated types, and groups of options as classes.
+"""Options of the command line: single options as annotated types, and groups of options as dataclasses.
 
-A command takes a group as one parameter; `command` shows the fields of the group as options of the command.
+A command takes a group as one parameter; `command` exposes the fields of the group as options of the command.
 """
 
 import functools
@@ -24,79 +24,98 @@ from lmri.lesions.tasks.requested import TaskOptions
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
 DecompositionName = Annotated[
-    str | None, typer.Argument(metavar="[DECOMPOSITION]", help="Name; needed if there are several.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="[DECOMPOSITION]",
+        help="Name of the decomposition; required if there are several.",
+        show_default=False,
+    ),
 ]
 SiteOption = Annotated[
-    str | None, typer.Option(help="mlp_out or mlp_hidden; needed if both were recorded.", show_default=False)
+    str | None,
+    typer.Option(help="Site of the neurons, such as mlp_out; required if several were recorded.", show_default=False),
 ]
-NameOption = Annotated[str | None, typer.Option(help="Name of what is made.", show_default="the method")]
+NameOption = Annotated[
+    str | None, typer.Option(help="Name under which the result is stored.", show_default="the method")
+]
 Folder = Annotated[
-    Path | None, typer.Option(help="New folder to write all tables to, as TSV.", show_default="only shown")
+    Path | None, typer.Option(help="New folder for all tables, as TSV.", show_default="tables are only printed")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
-Controls = Annotated[int, typer.Option(help="Matched controls for each network; 0 for none.")]
+Controls = Annotated[int, typer.Option(help="Number of matched controls per network; 0 for none.")]
 Families = Annotated[
     list[str] | None,
     typer.Option(
         "--controls",
-        help=f"What controls have in common with a network, beside size: {controls_help()}. May be repeated.",
+        help=f"How controls are matched to the network: {controls_help()}. May be repeated.",
         show_default="layer",
     ),
 ]
-Baseline = Annotated[str, typer.Option(help=f"What a silenced neuron gives: {baselines_help()}.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how long it would take: the intact model is scored.")]
+Baseline = Annotated[str, typer.Option(help=f"Value assigned to lesioned neurons: {baselines_help()}.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Estimate the run time and exit (only the intact model is evaluated)."),
+]
 StopAfter = Annotated[
     int,
     typer.Option(
-        help="Draw no more controls for a network once so many were at least as bad; p is Besag and Clifford's. "
-        "0 draws all."
+        help="Stop drawing controls for a network after N did at least as much harm (sequential Monte Carlo p, Besag & "
+        "Clifford 1991); 0 to draw all."
     ),
 ]
 Spare = Annotated[
-    str | None, typer.Option(help="sinks: leave the first token of every text alone.", show_default="none")
+    str | None,
+    typer.Option(
+        help="Tokens to exclude from the intervention; sinks: the first token of every text.", show_default="none"
+    ),
 ]
 Positions = Annotated[
     str | None,
     typer.Option(
-        help="Change these tokens only: prompt, generated or last, where answers are generated, or places such as 0,1.",
+        help="Tokens to change: prompt, generated or last, if answers are generated, or positions such as 0,1.",
         show_default="all",
     ),
 ]
-Seeds = Annotated[int, typer.Option(help="With --baseline resample:CORPUS, seeds of donors that are put together.")]
+Seeds = Annotated[int, typer.Option(help="Number of resampling seeds to pool (with --baseline resample:CORPUS).")]
 PaperModel = Annotated[
     str | None,
     typer.Option(
-        help="Put the paper's numbers beside, where task and metric are the same: gpt2, qwen2.5-3b or chatglm3-6b.",
+        help="Model of the paper whose values are shown alongside, if task and metric are the same: gpt2, qwen2.5-3b "
+        "or chatglm3-6b.",
         show_default="none",
     ),
 ]
 Split = Annotated[
     str,
     typer.Option(
-        help="Of named tasks: fit, select or test, which share no text; a classifier is to be scored on test.",
+        help="Split of named tasks: fit, select or test, which share no text. Evaluate a classifier on test.",
         show_default="all items",
     ),
 ]
 OutFolder = Annotated[
-    Path | None, typer.Option(help="New folder to write tables and figures to.", show_default="only in the study")
+    Path | None, typer.Option(help="New folder for tables and figures.", show_default="only stored in the study")
 ]
 ScoresName = Annotated[
     str | None,
     typer.Option(
-        "--name", help="Name of the scores.", show_default="the command and the networks, as in lesion-canica"
+        "--name",
+        help="Name under which the scores are stored.",
+        show_default="command and networks, as in lesion-canica",
     ),
 ]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")]
-Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run any code.")]
+Device = Annotated[str, typer.Option(help="Device of the model: cpu or cuda.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
+Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run arbitrary code.")]
 DeviceMap = Annotated[
     str | None,
-    typer.Option(help="auto: spread the model over GPUs, memory and disk, by accelerate.", show_default="one device"),
+    typer.Option(
+        help="auto: distribute the model over GPUs, memory and disk with accelerate.", show_default="one device"
+    ),
 ]
-OffloadFolder = Annotated[Path | None, typer.Option(help="For weights that are put on a disk.", show_default=False)]
-Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag on the hub.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse other weights than those recorded.")]
+OffloadFolder = Annotated[Path | None, typer.Option(help="Folder for weights offloaded to disk.", show_default=False)]
+Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of the model on the hub.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model whose weights differ from the recorded ones.")]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Groups
@@ -105,20 +124,20 @@ Strict = Annotated[bool, typer.Option("--strict", help="Refuse other weights tha
 
 @dataclass(frozen=True)
 class Printing:
-    """How a command prints; every command has it."""
+    """Options of the printed output; every command has them."""
 
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
     @property
     def output(self) -> Output:
-        """What the command prints to."""
+        """Output of the command."""
         return Output(self.quiet, self.json)
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded."""
+    """Options of loading a model."""
 
     device: Device = "cpu"
     trust_remote_code: Trust = False
@@ -129,16 +148,17 @@ class Loading:
 
 @dataclass(frozen=True)
 class StudyModel(Loading):
-    """Where the model of a study is, and how it is loaded."""
+    """Location of the model of a study, and options of loading it."""
 
     model: Annotated[
-        str | None, typer.Option(help="Where the model is.", show_default="where it was when it was recorded")
+        str | None,
+        typer.Option(help="Hub name or folder of the model.", show_default="its location when it was recorded"),
     ] = None
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a model is scored on."""
+    """Options of the tasks on which a model is evaluated."""
 
     task: Annotated[
         list[str] | None,
@@ -151,36 +171,36 @@ class Scoring:
     scoring: Annotated[
         str | None,
         typer.Option(
-            help="Of named tasks: loglikelihood, loglikelihood/token, loglikelihood/character, generate, or head for a "
-            "classifier, as lmri finetune makes it.",
+            help="Scoring of named tasks: loglikelihood, loglikelihood/token, loglikelihood/character, generate, or "
+            "head for a classifier from lmri finetune.",
             show_default="the task's own",
         ),
     ] = None
-    text_column: Annotated[str, typer.Option(help="Column of FILE that holds the texts.")] = "text"
-    batch_size: Annotated[int, typer.Option(help="Texts read at once.")] = 8
+    text_column: Annotated[str, typer.Option(help="Column of FILE with the texts.")] = "text"
+    batch_size: Annotated[int, typer.Option(help="Number of texts per forward pass.")] = 8
 
     def options(self, split: str) -> TaskOptions:
-        """Return the tasks as the library takes them."""
+        """Return the options of the library for these tasks and a split."""
         return TaskOptions(self.task, self.scoring, split, self.text_column, self.batch_size)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a function a command: groups become options, and errors become messages and exit codes."""
+    """Turn a function into a command: groups become options, and errors become messages and exit codes."""
     return guarded(with_groups(function))
 
 
 def with_groups(function: Callable[..., None]) -> Callable[..., None]:
-    """Show the fields of all groups that a function takes as options, and pass them to it as groups.
+    """Expose the fields of a function's option groups as options, and pass them to the function as groups.
 
     Parameters
     ----------
     function : callable
-        Parameters that are annotated by a dataclass are groups.
+        Function to wrap; its parameters annotated with a dataclass are groups.
 
     Returns
     -------
     callable
-        Takes keyword arguments only, among them the fields of the groups.
+        Function with keyword arguments only, which include the fields of the groups.
 
     Raises
     ------
@@ -204,11 +224,14 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
             )
     names = [parameter.name for parameter in parameters]
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise TypeError(f"{function.__name__} has two options of the name {', '.join(sorted(repeated))}.")
+        raise TypeError(f"{function.__name__} has two options named {', '.join(sorted(repeated))}.")
 
     @functools.wraps(function)
     def run(**options: Any) -> None:
-        built = {name: kind(**{one.name: options.pop(one.name) for one in own}) for name, (kind, own) in groups.items()}
+        built = {
+            name: group(**{field.name: options.pop(field.name) for field in group_fields})
+            for name, (group, group_fields) in groups.items()
+        }
         function(**options, **built)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

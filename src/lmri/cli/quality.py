@@ -16,27 +16,28 @@ if TYPE_CHECKING:
 def qc(
     study: StudyFolder,
     printing: Printing,
-    corpus: Annotated[str | None, typer.Option(help="Corpus to look at.", show_default="all")] = None,
-    site: Annotated[str | None, typer.Option(help="Site to look at.", show_default="all")] = None,
+    corpus: Annotated[str | None, typer.Option(help="Corpus to check.", show_default="all")] = None,
+    site: Annotated[str | None, typer.Option(help="Site to check.", show_default="all")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File for the page.", show_default="lmri/qc/SITE/CORPUS/qc.html in the study")
+        Path | None,
+        typer.Option(help="HTML file for the page.", show_default="lmri/qc/SITE/CORPUS/qc.html in the study"),
     ] = None,
 ) -> None:
-    """Check the quality of what was recorded: dead neurons, massive activations, sinks, outlier texts, carpets."""
+    """Check the quality of recordings: dead neurons, massive activations, attention sinks, outlier texts, carpets."""
     from lmri.study import open_study
 
     output, opened = printing.output, open_study(study)
-    with output.progress("Looking at recordings") as progress:
-        found = opened.qc(corpus=corpus, site=site, out=out, progress=progress)
-    shown = []
-    for one in found:
-        folder = opened.layout.quality(one.info["site"], one.info["corpus"])
-        shown.append(_show(output, one, folder, out or folder / "qc.html"))
-    output.result({"study": str(study), "recordings": shown})
+    with output.progress("Checking recordings") as progress:
+        qualities = opened.qc(corpus=corpus, site=site, out=out, progress=progress)
+    results = []
+    for quality in qualities:
+        folder = opened.layout.quality(quality.info["site"], quality.info["corpus"])
+        results.append(_show(output, quality, folder, out or folder / "qc.html"))
+    output.result({"study": str(study), "recordings": results})
 
 
 def _show(output: Output, quality: "Quality", folder: Path, page: Path) -> dict[str, Any]:
-    """Print what was found in one recording, and return it as JSON."""
+    """Print the findings for one recording, and return their JSON content."""
     corpus, site = quality.info["corpus"], quality.info["site"]
     output.table(quality.findings[["topic", "status", "finding"]], f"{corpus} at {site}")
     for row in quality.findings[quality.findings["status"] == "look"].itertuples():

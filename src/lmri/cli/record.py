@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmri.cli.console import Output, counted, quote
+from lmri.cli.console import Output, pluralize, quote
 from lmri.cli.options import Loading, Printing, Revision, Seed, StudyFolder, command
 from lmri.models.loading_options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
@@ -22,70 +22,85 @@ DEFAULT = RecordingOptions()
 
 @dataclass(frozen=True)
 class Texts:
-    """Where texts are read from."""
+    """Options of the source of the texts."""
 
-    text_column: Annotated[str, typer.Option(help="Column that holds the texts.")] = "text"
+    text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text"
     config: Annotated[str | None, typer.Option(help="Configuration of a Hugging Face dataset.")] = None
     split: Annotated[str | None, typer.Option(help="Split of a Hugging Face dataset.", show_default="train")] = None
-    limit: Annotated[int | None, typer.Option(help="Most texts to take.")] = None
-    shuffle: Annotated[bool, typer.Option("--shuffle", help="Shuffle the texts before --limit.")] = False
+    limit: Annotated[int | None, typer.Option(help="Maximum number of texts.")] = None
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Shuffle the texts before --limit is applied.")] = False
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is recorded of the texts: the fields of `RecordingOptions`, as the command line has them."""
+    """Options of the recording: the fields of `RecordingOptions` as command-line options."""
 
     corpus: Annotated[str, typer.Option(help="Name of these texts: letters and digits.")] = DEFAULT.corpus
     site: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"{site_names()}, also after decoder_; repeat it to record several in the same passes.",
+            help=f"{site_names()}, also with the prefix decoder_. May be repeated to record several sites in the same "
+            "passes.",
             show_default=str(DEFAULT.site),
         ),
     ] = None
-    test_fraction: Annotated[float, typer.Option(help="Share of the texts to hold out for tests.")] = (
+    test_fraction: Annotated[float, typer.Option(help="Fraction of the texts to hold out for testing.")] = (
         DEFAULT.test_fraction
     )
-    run_tokens: Annotated[int, typer.Option(help="Volumes a run is to have, about.")] = DEFAULT.run_tokens
-    texts_per_run: Annotated[int | None, typer.Option(help="Texts a run, instead of --run-tokens.")] = (
+    run_tokens: Annotated[int, typer.Option(help="Approximate number of volumes per run.")] = DEFAULT.run_tokens
+    texts_per_run: Annotated[int | None, typer.Option(help="Number of texts per run (overrides --run-tokens).")] = (
         DEFAULT.texts_per_run
     )
-    n_dummy: Annotated[int, typer.Option(help="First tokens of each text to keep out of the images.")] = DEFAULT.n_dummy
-    max_tokens: Annotated[int | None, typer.Option(help="Cut texts at this many tokens.")] = DEFAULT.max_tokens
-    batch_size: Annotated[int, typer.Option(help="Texts read at once, at most.")] = DEFAULT.batch_size
+    n_dummy: Annotated[int, typer.Option(help="Number of initial tokens of each text to exclude (as dummy scans).")] = (
+        DEFAULT.n_dummy
+    )
+    max_tokens: Annotated[int | None, typer.Option(help="Truncate texts to this number of tokens.")] = (
+        DEFAULT.max_tokens
+    )
+    batch_size: Annotated[int, typer.Option(help="Maximum number of texts per forward pass.")] = DEFAULT.batch_size
     batch_tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens read at once, at most.", show_default="1,024 on a CPU, 16,384 elsewhere"),
+        typer.Option(
+            help="Maximum number of tokens per forward pass.", show_default="1,024 on a CPU, 16,384 elsewhere"
+        ),
     ] = DEFAULT.batch_tokens
-    projection: Annotated[str | None, typer.Option(help="Final projection in a block, if it is not found.")] = (
-        DEFAULT.projection
-    )
+    projection: Annotated[
+        str | None,
+        typer.Option(
+            help="Path of the output projection within a block (e.g. mlp.down_proj), if it is not detected "
+            "automatically."
+        ),
+    ] = DEFAULT.projection
     experts: Annotated[
-        str | None, typer.Option(help="Experts of a mixture at mlp_hidden, such as 0,4-6.", show_default="all")
+        str | None, typer.Option(help="Experts of a mixture to record at mlp_hidden, e.g. 0,4-6.", show_default="all")
     ] = None
-    per: Annotated[str, typer.Option(help="What a volume is: token, or the mean over a word or sentence.")] = (
+    per: Annotated[str, typer.Option(help="Unit of a volume: token, or the mean over a word or sentence.")] = (
         DEFAULT.per
     )
-    every: Annotated[int, typer.Option(help="Keep every so-manieth token alone.")] = DEFAULT.every
+    every: Annotated[int, typer.Option(help="Record only every N-th token.")] = DEFAULT.every
     generate: Annotated[
         int | None,
-        typer.Option(help="Take texts as prompts; record them and what the model writes on.", show_default="no"),
+        typer.Option(
+            help="Use the texts as prompts: generate up to N tokens after each, and record prompt and continuation.",
+            show_default="no",
+        ),
     ] = DEFAULT.generate
-    temperature: Annotated[float, typer.Option(help="Of --generate; 0 takes the likeliest token.")] = (
+    temperature: Annotated[float, typer.Option(help="Sampling temperature for --generate (0: greedy decoding).")] = (
         DEFAULT.temperature
     )
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a recording that was interrupted; begin if there is none.")
+        bool, typer.Option("--resume", help="Continue an interrupted recording, or start a new one if there is none.")
     ] = DEFAULT.resume
     shard: Annotated[
         str | None,
         typer.Option(
-            help="Record a part alone, such as 3/16, for jobs side by side; then lmri merge.", show_default="all"
+            help="Record only shard I of N, e.g. 3/16, in an array job; combine shards with lmri merge.",
+            show_default="all",
         ),
     ] = None
 
     def options(self, seed: int) -> RecordingOptions:
-        """Parse lists and shards."""
+        """Return the options of the library, with lists and shards parsed."""
         parsed = {
             "site": self.site or [str(DEFAULT.site)],
             "experts": parse_experts(self.experts),
@@ -100,26 +115,27 @@ def record(
     texts: Annotated[
         str,
         typer.Argument(
-            help="Text file (a text a line), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset.", show_default=False
+            help="Text file (one text per line), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset.",
+            show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the study; made if needed.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the study; created if it does not exist.", show_default=False)],
     recorded: Recorded,
     source: Texts,
     loading: Loading,
     printing: Printing,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Precision of the model: float32, bfloat16 or float16.")] = "float32",
     revision: Revision = None,
     quantize: Annotated[
-        str | None, typer.Option(help="8bit (by torchao) or 4bit (by bitsandbytes).", show_default="no")
+        str | None, typer.Option(help="Quantization: 8bit (torchao) or 4bit (bitsandbytes).", show_default="no")
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="Record on the workers of a Dask cluster: tcp://ADDRESS.", show_default="this process"),
+        typer.Option(help="Record on the workers of a Dask cluster, e.g. tcp://ADDRESS.", show_default="this process"),
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Let a model read texts, and store what its neurons do as 4D images."""
+    """Record a model's activations while it reads texts, and save them as 4D NIfTI images."""
     output, options = printing.output, recorded.options(seed)
     where = TextSource(texts, source.text_column, source.config, source.split, source.limit, source.shuffle, seed)
     how = LoadingOptions(dtype=dtype, revision=revision, quantize=quantize, **asdict(loading))
@@ -129,7 +145,7 @@ def record(
     except KeyboardInterrupt as error:
         if not str(error):
             raise
-        output.err.print(str(error))  # also when quiet: what was kept has to be known
+        output.err.print(str(error))  # also with --quiet: the user must know which batches were saved
         raise typer.Exit(130) from None
     if options.shard is not None:
         say_shard(output, out, options.shard, options.corpus)
@@ -141,10 +157,14 @@ def record(
 def merge(
     study: StudyFolder,
     printing: Printing,
-    corpus: Annotated[str | None, typer.Option(help="Needed if shards of several wait.", show_default=False)] = None,
-    site: Annotated[str | None, typer.Option(help="Needed if shards of several wait.", show_default=False)] = None,
+    corpus: Annotated[
+        str | None, typer.Option(help="Corpus; required if shards of several are stored.", show_default=False)
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Site; required if shards of several are stored.", show_default=False)
+    ] = None,
 ) -> None:
-    """Put the shards of a recording together (lmri record --shard)."""
+    """Combine the shards of a recording (lmri record --shard)."""
     from lmri.study import open_study
 
     with printing.output.progress("Merging") as progress:
@@ -153,7 +173,7 @@ def merge(
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """Read ``NUMBER/SHARDS``.
+    """Parse ``NUMBER/SHARDS``.
 
     Examples
     --------
@@ -164,12 +184,12 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
         return None
     number, slash, n_shards = text.partition("/")
     if not (slash and number.isdecimal() and n_shards.isdecimal() and 1 <= int(number) <= int(n_shards)):
-        raise ValueError(f"--shard is {text!r}; accepted are 1/16 to 16/16, and so on for other numbers than 16.")
+        raise ValueError(f"--shard is {text!r}; accepted is I/N with 1 <= I <= N, such as 3/16.")
     return int(number), int(n_shards)
 
 
 def parse_experts(text: str | None) -> list[int] | None:
-    """Read numbers and ranges.
+    """Parse numbers and ranges of numbers.
 
     Examples
     --------
@@ -178,31 +198,33 @@ def parse_experts(text: str | None) -> list[int] | None:
     """
     if text is None:
         return None
-    found: list[int] = []
+    experts: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not (last.isdecimal() and int(last) >= int(first))):
             raise ValueError(f"--experts is {text!r}; accepted are numbers and ranges, such as 0,4-6.")
-        found += range(int(first), int(last or first) + 1)
-    return found
+        experts += range(int(first), int(last or first) + 1)
+    return experts
 
 
 def say_shard(output: Output, out: Path, shard: tuple[int, int], corpus: str) -> None:
-    """Print that a shard is done, and the next command."""
-    output.say(f"Shard {shard[0]}/{shard[1]} of {corpus} is recorded. When all are: lmri merge {quote(out)}")
+    """Print that a shard is recorded, and the next command."""
+    output.say(
+        f"Shard {shard[0]}/{shard[1]} of {corpus} is recorded. After recording all shards, run: lmri merge {quote(out)}"
+    )
     output.result({"study": str(out), "corpus": corpus, "shard": list(shard)})
 
 
 def say_recordings(output: Output, out: Path, recordings: Sequence["Recording"]) -> None:
-    """Print what was recorded, one line per site."""
+    """Print a summary of the recordings, one line per site."""
     from lmri.cli.networks import site_hint
 
     for recording in recordings:
         n_test = len(recording.test_texts)
         output.say(
             f"Recorded {recording.corpus} at {recording.space.site}: "
-            f"{counted(len(recording.texts) - n_test, 'text')} ({n_test} held out), "
-            f"{counted(recording.n_volumes, 'volume')} in {counted(len(recording.runs), 'run')}, "
+            f"{pluralize(len(recording.texts) - n_test, 'text')} ({n_test} held out), "
+            f"{pluralize(recording.n_volumes, 'volume')} in {pluralize(len(recording.runs), 'run')}, "
             f"{recording.space.describe()}."
         )
     site = recordings[0].space.site

@@ -13,9 +13,11 @@ from lmri.cli.options import Printing, StudyFolder, command
 def report(
     study: StudyFolder,
     printing: Printing,
-    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="report.html in the study")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write.", show_default="report.html in the study")
+    ] = None,
 ) -> None:
-    """Write everything in the study to one HTML file."""
+    """Write a report of all results of a study to one HTML file."""
     from lmri.study import open_study
 
     output = printing.output
@@ -27,7 +29,7 @@ def report(
 
 @command
 def info(study: StudyFolder, printing: Printing) -> None:
-    """List what is in a study."""
+    """List the recordings and results of a study."""
     from lmri.study import open_study
 
     output, opened = printing.output, open_study(study)
@@ -39,18 +41,18 @@ def info(study: StudyFolder, printing: Printing) -> None:
 
 @command
 def validate(study: StudyFolder, printing: Printing) -> None:
-    """Check every file of a study, also by the BIDS validator if it is installed."""
+    """Check every file of a study, also with the BIDS validator if it is installed."""
     from lmri.study import open_study
 
     output = printing.output
     with output.progress("Checking"):
-        found = open_study(study).validate()
-    for problem in found.problems:
+        findings = open_study(study).validate()
+    for problem in findings.problems:
         output.problem(problem)
-    for note in found.notes:
+    for note in findings.notes:
         output.say(note)
-    if not found.problems:
-        output.say(f"No problem found in {study}.")
-    output.result({"problems": found.problems, "notes": found.notes})
-    if found.problems:
+    if not findings.problems:
+        output.say(f"No problems found in {study}.")
+    output.result({"problems": findings.problems, "notes": findings.notes})
+    if findings.problems:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The command that tests whether a result is robust to other choices."""
+"""The command `robustness`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,55 +38,65 @@ def robustness(
     source: StudyModel,
     scored: Scoring,
     printing: Printing,
-    network: Annotated[str, typer.Option(help="union, or one network by its name or number.")] = "union",
-    vary: Annotated[str, typer.Option(help="Kinds of choice to vary, one at a time.")] = FULL_VARY,
+    network: Annotated[
+        str, typer.Option(help="Lesioned network: union, or the name or number of one network.")
+    ] = "union",
+    vary: Annotated[str, typer.Option(help="Analysis choices to vary, one at a time.")] = FULL_VARY,
     baselines: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(_FORMS[:-1])}, or {_FORMS[-1]}.",
+            help=f"Baselines, comma-separated: {', '.join(_FORMS[:-1])}, or {_FORMS[-1]}.",
             show_default="the mean of every fitted corpus, and resampling from it",
         ),
     ] = None,
-    thresholds: Annotated[str, typer.Option(help="As of lmri threshold --by.")] = "z:2.5,z:3,z:3.5,top:0.01",
-    seeds: Annotated[str, typer.Option(help="Of other decompositions.")] = "1,2,3",
-    methods: Annotated[str, typer.Option(help="Other decompositions.")] = "ica,canica,fastica-temporal",
-    n_controls: Annotated[int, typer.Option(help="Matched controls of each variant; at least 19.")] = 39,
+    thresholds: Annotated[
+        str, typer.Option(help="Thresholds, as in lmri threshold --by.")
+    ] = "z:2.5,z:3,z:3.5,top:0.01",
+    seeds: Annotated[str, typer.Option(help="Seeds of alternative decompositions.")] = "1,2,3",
+    methods: Annotated[
+        str, typer.Option(help="Methods of alternative decompositions.")
+    ] = "ica,canica,fastica-temporal",
+    n_controls: Annotated[int, typer.Option(help="Number of matched controls per variant; at least 19.")] = 39,
     controls: Annotated[
-        str, typer.Option(help="Family of the base, layer or energy; the other one is the variant.")
+        str,
+        typer.Option(help="Matching of the controls of the base specification, layer or energy; the other is varied."),
     ] = "layer",
     split: Split = "",
     site: SiteOption = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the result.", show_default="robustness, the networks and the target")
+        str | None,
+        typer.Option(
+            help="Name under which the result is stored.", show_default="robustness, the networks and the target"
+        ),
     ] = None,
     out: Folder = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be run and how long it would take to score.")
+        bool, typer.Option("--dry-run", help="List the specifications, estimate the run time of scoring, and exit.")
     ] = False,
     strict: Strict = False,
     seed: Seed = 0,
 ) -> None:
-    """Ask whether what a lesion shows survives other choices: site, baseline, threshold, seed, method and so on."""
+    """Test whether a lesion effect is robust to analysis choices: site, baseline, threshold, seed, method and so on."""
     from lmri.lesions.experiments.robustness_plan import RobustnessOptions, RobustnessPlan, Variations
     from lmri.study import open_study
 
     output = printing.output
     check_new("--out", out)
     variations = Variations(
-        _listed(vary),
-        None if baselines is None else _listed(baselines),
-        _listed(thresholds),
-        _numbers(seeds),
-        _listed(methods),
+        _split(vary),
+        None if baselines is None else _split(baselines),
+        _split(thresholds),
+        _parse_seeds(seeds),
+        _split(methods),
     )
     options = RobustnessOptions(networks, network, variations, scored.options(split), n_controls, controls, seed)
     plan = RobustnessPlan.of(open_study(study), options, site, name)
-    place = ModelSource(**vars(source))
+    model_source = ModelSource(**vars(source))
     if dry_run:
-        _say_cost(output, plan, place)
+        _say_cost(output, plan, model_source)
         return
     with output.progress("Loading the model") as progress:
-        stored = plan.run(place, strict, progress)
+        stored = plan.run(model_source, strict, progress)
     _say(output, stored.found)
     output.say(f"Stored as {stored.name!r} at {stored.site}.")
     if out is not None:
@@ -104,37 +114,37 @@ def robustness(
     )
 
 
-def _listed(text: str) -> list[str]:
-    return [part for part in (one.strip() for one in text.split(",")) if part]
+def _split(text: str) -> list[str]:
+    return [part for part in map(str.strip, text.split(",")) if part]
 
 
-def _numbers(text: str) -> list[int]:
-    wrong = [one for one in _listed(text) if not one.isdecimal()]
-    if wrong:
-        raise ValueError(f"--seeds holds {wrong[0]!r}; accepted are whole numbers, such as 1,2,3.")
-    return [int(one) for one in _listed(text)]
+def _parse_seeds(text: str) -> list[int]:
+    seeds = _split(text)
+    if invalid := [seed for seed in seeds if not seed.isdecimal()]:
+        raise ValueError(f"--seeds contains {invalid[0]!r}; accepted are whole numbers, such as 1,2,3.")
+    return [int(seed) for seed in seeds]
 
 
-def _say_cost(output: Output, plan: "RobustnessPlan", place: ModelSource) -> None:
-    """Print the specifications and the estimated time of scoring them; nothing is fitted."""
+def _say_cost(output: Output, plan: "RobustnessPlan", model_source: ModelSource) -> None:
+    """Print the specifications and the estimated run time of scoring them, without fitting any decomposition."""
     with output.progress("Loading the model"):
-        cost = plan.cost(place)
+        cost = plan.cost(model_source)
     total, choices = float(cost["total_seconds"].sum()), plan.specifications
     output.say(f"{len(choices)} specifications: {'; '.join(choices)}.")
     output.say(
-        f"Scoring them with {plan.options.n_controls} controls each takes at most about {run_time(total)} here, beside "
-        "the decompositions that are not there yet. Nothing was stored."
+        f"Estimated run time: at most about {run_time(total)} with {plan.options.n_controls} controls each, plus the "
+        "decompositions that are not stored yet. Nothing was stored."
     )
     n_evaluations = int(cost["n_evaluations"].iloc[0])
     output.result({"choices": choices, "n_evaluations": n_evaluations, "total_seconds": total})
 
 
-def _say(output: Output, found: "Robustness") -> None:
-    for name, own in found.table.groupby("task", sort=False):
-        table = own[["kind", "choice", "n_neurons", "r", "effect", "effect_low", "effect_high", "effect_sd", "p"]]
+def _say(output: Output, result: "Robustness") -> None:
+    for name, rows in result.table.groupby("task", sort=False):
+        table = rows[["kind", "choice", "n_neurons", "r", "effect", "effect_low", "effect_high", "effect_sd", "p"]]
         shown = table.rename(
             columns={"n_neurons": "neurons", "effect_low": "from", "effect_high": "to", "effect_sd": "in sd"}
         ).round({"r": 2, "effect": 4, "from": 4, "to": 4, "in sd": 1, "p": 3})
-        conclusion = [f"{row.status}: {row.reason}" if row.reason else str(row.status) for row in own.itertuples()]
-        output.table(shown.assign(conclusion=conclusion), f"{name} ({own['metric'].iloc[0].replace('_', ' ')})")
-    output.say(found.text)
+        conclusion = [f"{row.status}: {row.reason}" if row.reason else str(row.status) for row in rows.itertuples()]
+        output.table(shown.assign(conclusion=conclusion), f"{name} ({rows['metric'].iloc[0].replace('_', ' ')})")
+    output.say(result.text)

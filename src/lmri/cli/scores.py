@@ -8,20 +8,20 @@ import pandas as pd
 def pivot_by_task(summary: pd.DataFrame) -> pd.DataFrame:
     """Arrange a summary for the screen: one row per condition, one column per task."""
     rows = []
-    for condition, own in summary.groupby("condition", sort=False):
-        row: dict[str, Any] = {"condition": condition, "neurons": int(own["n_neurons"].iloc[0])}
-        for one in own.drop_duplicates("task").itertuples():  # a task's own metric comes first
+    for condition, results in summary.groupby("condition", sort=False):
+        row: dict[str, Any] = {"condition": condition, "neurons": int(results["n_neurons"].iloc[0])}
+        for result in results.drop_duplicates("task").itertuples():  # the primary metric of a task comes first
             if condition == "intact":
-                row[str(one.task)] = f"{one.value:.3f}"
+                row[str(result.task)] = f"{result.value:.3f}"
             else:
-                p = "" if pd.isna(one.p) else f"  p {one.p:.3f}"
-                row[str(one.task)] = "0" if one.diff == 0 else f"{one.diff:+.3f}{p}"
+                p = "" if pd.isna(result.p) else f"  p {result.p:.3f}"
+                row[str(result.task)] = "0" if result.diff == 0 else f"{result.diff:+.3f}{p}"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def run_time(seconds: float) -> str:
-    """Write an estimated run time in minutes, or in seconds if it is short.
+    """Format an estimated run time in minutes, or in seconds if it is short.
 
     Examples
     --------

@@ -14,11 +14,13 @@ def view(
     printing: Printing,
     port: Annotated[
         int | None,
-        typer.Option(help="Port of the page; 0 for any that is free.", show_default="8765, or any that is free"),
+        typer.Option(help="Port of the page; 0 for any free port.", show_default="8765, or any free port"),
     ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser; only print the address.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address without opening a browser.")
+    ] = False,
 ) -> None:
-    """Look at a study in the browser: layers, networks, texts and time courses, lesions; until Ctrl-C.
+    """Open a study in the browser: layers, networks, texts, time courses and lesions. Stop the server with Ctrl-C.
 
     The page is served to this machine only, and shows nothing outside the study.
     """
@@ -29,6 +31,6 @@ def view(
     def ready(url: str) -> None:
         output.say(url)
         output.result({"url": url})
-        sys.stdout.flush()  # whoever reads it from a pipe waits for it
+        sys.stdout.flush()  # a program that reads the address from a pipe waits for it
 
     open_study(study).view(port=port, no_browser=no_browser, ready=ready)

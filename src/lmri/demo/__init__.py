@@ -1,1 +1,1 @@
-"""The embedded demonstration: a small language model and the generator of its texts."""
+"""Embedded demonstration: a small language model and the generator of its texts."""

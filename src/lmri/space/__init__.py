@@ -1,4 +1,4 @@
-"""Where a neuron is: neuron ↔ voxel, mask image, layers, headers, masker and drawing."""
+"""Neuron spaces: mapping of neurons to voxels, mask images, layers, headers, masker and plotting."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""Colours and style of all figures, and figures as files."""
+"""Colours and style of all figures, and their rendering as files."""
 
 import io
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ STYLE: Any = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    # Names come from users: a dollar sign is no formula.
+    # Names come from users: a dollar sign must not start a formula.
     "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "lmri",
@@ -31,16 +31,16 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure in both of its formats; `drawing` makes it.
+    """Figure in two formats; created by `drawing`.
 
     Parameters
     ----------
     svg : str
-        The whole file.
+        Content of the SVG file.
     png : bytes
-        The whole file, at 200 dots an inch.
+        Content of the PNG file, at 200 dots per inch.
     caption : str
-        What is seen, in a sentence or two.
+        Caption of one or two sentences.
     """
 
     svg: str
@@ -49,19 +49,19 @@ class Drawing:
 
 
 def drawing(figure: "Figure", caption: str = "") -> Drawing:
-    """Draw a figure in both formats; the same figure gives the same bytes.
+    """Render a figure in both formats; the same figure always results in the same bytes.
 
     Parameters
     ----------
     figure : Figure
-        Made under `STYLE`: ``with mpl.rc_context(STYLE): ...``.
+        Figure that was created with `STYLE`: ``with mpl.rc_context(STYLE): ...``.
     caption : str, default=""
-        What is seen, in a sentence or two.
+        Caption of one or two sentences.
     """
-    import matplotlib as mpl  # takes a second to load, and outcomes are read without it
+    import matplotlib as mpl  # takes a second to import, and is not needed to read outcomes
 
     with mpl.rc_context(STYLE):
-        # Laid out once: every further drawing would move things by a little, and the formats would differ.
+        # Layout is computed once: each further rendering would shift elements slightly, and the formats would differ.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         stream, text = io.BytesIO(), svg(figure)
@@ -70,12 +70,12 @@ def drawing(figure: "Figure", caption: str = "") -> Drawing:
 
 
 def svg(figure: "Figure") -> str:
-    """Write a figure as an SVG element that is the same every time."""
+    """Render a figure as an SVG element with reproducible content."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     stream = io.StringIO()
-    with mpl.rc_context(STYLE):  # which also decides how text and names in the file are written
+    with mpl.rc_context(STYLE):  # the style also determines how text and ids are written
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]

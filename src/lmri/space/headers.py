@@ -1,10 +1,10 @@
-"""What every image says of itself in its header."""
+"""NIfTI headers of all images: orientation, units, intent and a comment."""
 
 import nibabel as nib
 import numpy as np
 
 INTENTS = {"none": 0, "t": 3, "p": 22, "z": 5, "estimate": 1001, "label": 1002}
-"""Kinds of image, with their NIfTI intent codes."""
+"""NIfTI intent codes by kind of image."""
 
 
 def stamp(
@@ -15,11 +15,12 @@ def stamp(
     Parameters
     ----------
     img : Nifti1Image
-        Changed in place, and returned.
+        Image, which is changed in place and returned.
     affine : ndarray of shape (4, 4)
-        For both sform and qform, with code 1: code 0 makes readers disagree, and 4 would mean a brain's standard space.
+        Affine for both sform and qform, with code 1: readers interpret code 0 differently, and code 4 would mean a
+        standard brain space.
     intent : {"none", "z", "t", "p", "estimate", "label"}
-        What the numbers are.
+        Kind of the values.
     extension : str, optional
         Text of a header extension; others are removed.
     """

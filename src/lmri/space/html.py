@@ -1,4 +1,4 @@
-"""HTML of results in notebooks: one compact, accessible table for every class; all text in it is escaped."""
+"""HTML tables for the display of results in notebooks: compact and accessible, with all text escaped."""
 
 import math
 import numbers
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 MOST_ROWS = 12
-"""Rows that are shown; a last row counts the others."""
+"""Maximum number of rows shown; a last row contains the number of the others."""
 
 
 def html_table(caption: str, rows: pd.DataFrame | Mapping[str, Any], columns: Sequence[str] | None = None) -> str:
@@ -20,14 +20,14 @@ def html_table(caption: str, rows: pd.DataFrame | Mapping[str, Any], columns: Se
     caption : str
         Caption of the table.
     rows : DataFrame or mapping
-        Rows, whose first column names them; or pairs of name and value.
+        Rows, with their names in the first column; or pairs of name and value.
     columns : sequence of str, optional
-        Columns to show, as far as there are such; all by default.
+        Columns to show, if they exist; all by default.
 
     Returns
     -------
     str
-        HTML, as ``_repr_html_`` returns it.
+        HTML, for ``_repr_html_``.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def html_table(caption: str, rows: pd.DataFrame | Mapping[str, Any], columns: Se
 
 def _row(values: Sequence[Any]) -> str:
     first, *others = map(_cell, values)
-    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{one}</td>" for one in others)}</tr>'
+    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Layers: one slice of a space each, and properties of the site that its neurons are read at."""
+"""Layers, which are the slices of a space, the model of a space, and properties of sites."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,19 +13,19 @@ class Layer:
     Parameters
     ----------
     name : str
-        What a person calls it, such as ``"layer 3"``.
+        Display name, such as ``"layer 3"``.
     module : str
-        Path of the module that is watched, from the base model, such as ``"h.3.mlp.c_proj"``.
+        Path of the hooked module, relative to the base model, such as ``"h.3.mlp.c_proj"``.
     width : int
         Number of neurons.
     block : int, optional
-        Number of the block, where a block has several slices, as one for each of its experts.
+        Number of the block, if a block has several slices, such as one per expert.
     expert : int, optional
-        Which expert of a mixture; its neurons are 0 at tokens that were not routed to it.
+        Number of the expert of a mixture; its neurons are 0 at tokens that were not routed to it.
     call : int, optional
-        Which call of a module that several layers share, counted from 0 in each forward pass.
+        Number of the call of a module that several layers share, counted from 0 in each forward pass.
     n_heads : int, optional
-        Attention heads, of ``width / n_heads`` neurons each.
+        Number of attention heads, of ``width / n_heads`` neurons each.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Layer:
     n_heads: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the layer as JSON, without what it has not."""
+        """Return the layer as JSON content, without properties that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which weights a space was found in: provenance, not geometry.
+    """Model of a space, identified by its weights: provenance, not geometry.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class ModelInfo:
     fingerprint : str
         Hash of the weights.
     model_type : str
-        As in the model's configuration, such as ``"gpt2"``.
+        Architecture from the model's configuration, such as ``"gpt2"``.
     dtype : str
-        In which the model was run.
+        Precision in which the model was run.
     """
 
     id: str
@@ -67,17 +67,17 @@ class ModelInfo:
 
 
 def stack_of(site: str) -> str:
-    """Name the stack that a site is in: ``"decoder"`` for the second of two, else ``"encoder"``, which may be all."""
+    """Return the stack of a site: ``"decoder"`` in the decoder of an encoder–decoder, else ``"encoder"``."""
     return "decoder" if site.startswith(DECODER) else "encoder"
 
 
 def is_attention(site: str) -> bool:
-    """Return whether a site is in the attention."""
+    """Return whether a site belongs to the attention."""
     return site_of(site).is_attention
 
 
 def has_experts(site: str) -> bool:
-    """Return whether experts of a mixture are slices of their own at a site."""
+    """Return whether each expert of a mixture is a separate slice at a site."""
     return site_of(site).has_experts
 
 

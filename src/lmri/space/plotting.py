@@ -1,4 +1,4 @@
-"""What notebooks show: figures and views as nilearn and matplotlib make them. Both are loaded when one is asked for."""
+"""Figures and interactive views for notebooks, with nilearn and matplotlib, which are imported on first use."""
 
 import contextlib
 import io
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from lmri.space import NeuronSpace
 
 GAP = 2
-"""Pixels between layers, and between networks."""
+"""Gap between layers and between maps, in pixels."""
 
 MOST_PIXELS = 1600
-"""Wider mosaics than that are pooled: a screen would show some of their pixels and leave out others."""
+"""Width in pixels above which mosaics are pooled, because a screen would omit some of their pixels."""
 
 COLOURS = "RdBu_r"
 
 
 def view(img: nib.Nifti1Image, title: str, **options: Any) -> Any:
-    """Show a map in nilearn's viewer for notebooks: no brain behind it, and no interpolation between neurons.
+    """Show a map in nilearn's interactive viewer for notebooks, without a background brain and without interpolation.
 
     Parameters
     ----------
     img : Nifti1Image
-        3D, of z or t.
+        3D image of z or t values.
     title : str
-        What stands above it.
+        Title of the view.
     **options
-        As for `nilearn.plotting.view_img`.
+        Options of `nilearn.plotting.view_img`.
 
     Returns
     -------
     StatMapView
-        What `nilearn.plotting.view_img` gives.
+        View returned by `nilearn.plotting.view_img`.
     """
     from nilearn.plotting import view_img
 
@@ -51,34 +51,34 @@ def view(img: nib.Nifti1Image, title: str, **options: Any) -> Any:
         "bg_img": False,
         "resampling_interpolation": "nearest",
         "black_bg": False,
-        "cut_coords": tuple(int(one) for one in strongest),  # the affine is the identity
+        "cut_coords": tuple(int(coordinate) for coordinate in strongest),  # the affine is the identity
         "cmap": COLOURS,
         "title": title,
         "show_lr": False,
-        "draw_cross": False,  # it would hide the neuron that it is at
+        "draw_cross": False,  # it would hide the neuron at its centre
     }
-    if not values.any():  # an empty network: any scale will do, but none of 0 width
+    if not values.any():  # an empty network: the range of the scale is arbitrary but must not be 0
         chosen |= {"vmax": 1.0, "threshold": None}
     return view_img(img, **{**chosen, **options})
 
 
 def mosaic(space: "NeuronSpace", values: np.ndarray) -> tuple[np.ndarray, list[float], list[float]]:
-    """Lay maps out as one picture: a row a map, in it every layer as it lies in the image, ``y`` upwards.
+    """Arrange maps as one picture, with one row per map and one tile per layer, oriented as in the image (``y`` up).
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space of the maps.
     values : ndarray of shape (n_maps, n_neurons)
-        In (layer, neuron) order.
+        Maps in (layer, neuron) order.
 
     Returns
     -------
     picture : ndarray of shape (height, width)
-        NaN where no neuron is. If it would be too wide for a screen, each pixel is the strongest of several neurons, so
-        that none disappears.
+        Values of the pixels; NaN outside the mask. If the picture would be too wide for a screen, each pixel is the
+        strongest of several neurons, so that no neuron disappears.
     rows, columns : list of float
-        Where the middle of each map and of each layer is.
+        Centre coordinates of the maps and of the layers, in pixels.
     """
     nx, ny, nz = space.shape
     volumes = np.full((len(values), space.inside.size), np.nan, dtype=np.float32)
@@ -88,13 +88,13 @@ def mosaic(space: "NeuronSpace", values: np.ndarray) -> tuple[np.ndarray, list[f
     height, width = tiles.shape[2] + GAP, tiles.shape[3] + GAP
     padded = np.pad(tiles, ((0, 0), (0, 0), (0, GAP), (0, GAP)), constant_values=np.nan)
     picture = padded.transpose(0, 2, 1, 3).reshape(len(values) * height, nz * width)
-    rows = [place * height + (height - GAP - 1) / 2 for place in range(len(values))]
-    columns = [place * width + (width - GAP - 1) / 2 for place in range(nz)]
+    rows = [number * height + (height - GAP - 1) / 2 for number in range(len(values))]
+    columns = [layer * width + (width - GAP - 1) / 2 for layer in range(nz)]
     return picture[:-GAP, :-GAP], rows, columns
 
 
 def pooled(tiles: np.ndarray, factor: int) -> np.ndarray:
-    """Take the strongest value, with its sign, of every ``factor × factor`` neighbours on the last two axes."""
+    """Return the strongest value, with its sign, of each block of ``factor × factor`` on the last two axes."""
     if factor == 1:
         return tiles
     *front, height, width = tiles.shape
@@ -118,7 +118,7 @@ def plot_maps(
     cmap: str = COLOURS,
     label: str = "z",
 ) -> "Figure | None":
-    """Draw maps as a mosaic, all on one scale of colours; see `mosaic`, and `NetworkSet.plot` for the parameters."""
+    """Plot maps as a mosaic with a common colour scale; see `mosaic`, and `NetworkSet.plot` for the parameters."""
     import matplotlib.pyplot as plt
 
     picture, rows, columns = mosaic(space, values)
@@ -135,8 +135,8 @@ def plot_maps(
     axes.set_facecolor("0.93")
     image = axes.imshow(picture, cmap=cmap, vmin=-limit, vmax=limit, interpolation="nearest")
     step = max(1, math.ceil(len(columns) / 24))
-    axes.set_xticks(columns[::step], [str(place) for place in range(len(columns))][::step])
-    # Names are text: a dollar sign in them is no formula.
+    axes.set_xticks(columns[::step], [str(layer) for layer in range(len(columns))][::step])
+    # Names are plain text: a dollar sign must not start a formula.
     axes.set_yticks(rows, list(names), parse_math=False)
     axes.set_xlabel("layer")
     axes.tick_params(length=0)
@@ -145,7 +145,7 @@ def plot_maps(
     if title:
         axes.set_title(title, loc="left", parse_math=False)
     drawn_in.colorbar(image, ax=axes, label=label, shrink=0.8, pad=0.01)
-    return _given(drawn_in, output_file)
+    return _saved_or_returned(drawn_in, output_file)
 
 
 def plot_carpet(
@@ -157,12 +157,12 @@ def plot_carpet(
     output_file: str | Path | None = None,
     **options: Any,
 ) -> "Figure | None":
-    """Draw a run as nilearn's carpet, neurons grouped by layer; see `Recording.plot_carpet` for the parameters."""
+    """Plot a run as a carpet with nilearn, neurons grouped by layer; see `Recording.plot_carpet` for the parameters."""
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
     from nilearn import plotting
 
-    # nilearn draws the layers into whatever figure was used last.
+    # nilearn plots the layers into the current figure.
     if axes is not None:
         plt.sca(axes)
     elif figure is not None:
@@ -174,19 +174,19 @@ def plot_carpet(
         "t_r": 1.0,
         "title": title,
     }
-    # That labels become numbers is nilearn's own business, but it says so.
+    # nilearn warns and prints about its internal conversion of labels to numbers.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", "Casting data")
         drawn = plotting.plot_carpet(img, axes=axes, figure=figure, **{**chosen, **options})
-    for one in drawn.axes:
-        if one.get_xlabel().startswith("time"):  # a second is a volume here
-            one.set_xlabel("volume")
-            one.set_xticks(one.get_xticks(), [f"{float(text.get_text()):.0f}" for text in one.get_xticklabels()])
-    return _given(drawn, output_file)
+    for panel in drawn.axes:
+        if panel.get_xlabel().startswith("time"):  # one second is one volume here
+            panel.set_xlabel("volume")
+            panel.set_xticks(panel.get_xticks(), [f"{float(text.get_text()):.0f}" for text in panel.get_xticklabels()])
+    return _saved_or_returned(drawn, output_file)
 
 
-def _given(figure: Any, output_file: str | Path | None) -> Any:
-    """Save and close a figure if a file is given, as nilearn does, else return it."""
+def _saved_or_returned(figure: Any, output_file: str | Path | None) -> Any:
+    """Save and close a figure if there is an output file, as nilearn does, else return the figure."""
     if output_file is None:
         return figure
     import matplotlib.pyplot as plt

@@ -1,8 +1,8 @@
-"""Sites: the places in a block where neurons are read and changed.
+"""Sites: the locations in a block at which neurons are read and changed.
 
-A new site is one entry of `SITES`; help, messages, docstrings and the report follow. Its neurons are found by the
-attributes of the entry, if they are output or input of the final projection of an MLP or an attention; others need code
-in `lmri.models.sites.finding`.
+A new site is one entry of `SITES`; help, messages, docstrings and the report are generated from it. Its neurons are
+found from the attributes of the entry, if they are the output or input of the final projection of an MLP or of an
+attention; other sites need code in `lmri.models.sites.finding`.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 ROUTER = "router"
-"""The site whose neurons are experts: how much weight each is given at a token, 0 where it is not chosen."""
+"""Site whose neurons are experts, with their routing weights as activations (0 if an expert is not selected)."""
 
 DECODER = "decoder_"
-"""Begins the name of a site in the decoder of an encoder–decoder, as in ``"decoder_mlp_out"``."""
+"""Prefix of the names of sites in the decoder of an encoder–decoder, as in ``"decoder_mlp_out"``."""
 
 _Documented = TypeVar("_Documented", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place in a block where neurons are read.
+    """Location in a block at which neurons are read.
 
     Parameters
     ----------
@@ -29,17 +29,17 @@ class Site:
     help : str
         One line of help.
     wording : str
-        Wording in the methods section of the report, behind "a neuron is".
+        Wording in the methods section of the report, after "a neuron is".
     neuron : str
         Definition of a neuron at this site, in Markdown.
     remark : str, default=""
         Remark on these neurons, in Markdown.
     is_attention : bool, default=False
-        Whether the neurons belong to the attention; else to the MLP.
+        Whether the neurons belong to the attention instead of the MLP.
     is_input : bool, default=False
         Whether neurons are inputs of a projection, which writes them to the residual stream by its weights.
     has_experts : bool, default=False
-        Whether the experts of a mixture are slices of their own.
+        Whether each expert of a mixture is a separate slice.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Site:
 
 
 SITES: dict[str, Site] = {
-    one.name: one
-    for one in (
+    site.name: site
+    for site in (
         Site(
             "mlp_out",
             "output of each MLP",
@@ -100,7 +100,7 @@ SITES: dict[str, Site] = {
 
 
 def site_of(name: str) -> Site:
-    """Return the site of a name, which may begin with `DECODER`.
+    """Return the site with a name, which may have the prefix `DECODER`.
 
     Raises
     ------
@@ -116,18 +116,18 @@ def check_site(site: str) -> str:
     Raises
     ------
     ValueError
-        If there is no such site; the message lists all.
+        If there is no such site; the message lists all sites.
     """
     if site.removeprefix(DECODER) not in SITES:
         raise ValueError(
             f"site is {site!r}; accepted are {', '.join(map(repr, SITES))} and, for the decoder of an "
-            f"encoder–decoder, the same after {DECODER!r}."
+            f"encoder–decoder, the same with the prefix {DECODER!r}."
         )
     return site
 
 
 def site_names() -> str:
-    """List the names of all sites.
+    """Return the names of all sites as a phrase.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def site_names() -> str:
 
 
 def site_wording(name: str) -> str:
-    """Return the wording of a site in the report; names of newer versions stay as they are.
+    """Return the wording of a site in the report; unknown names, from newer versions, are returned unchanged.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def site_wording(name: str) -> str:
 
 
 def with_sites(function: _Documented) -> _Documented:
-    """Put the list of all sites into a docstring, in place of ``%(sites)s``."""
+    """Replace ``%(sites)s`` in a docstring with the list of all sites."""
     listed = ", ".join(f'"{name}"' for name in SITES)
     function.__doc__ = (function.__doc__ or "").replace("%(sites)s", f"{{{listed}}}")
     return function

@@ -1,4 +1,4 @@
-"""Neuron spaces: which neuron is which voxel.
+"""Neuron spaces: the mapping of neurons to voxels.
 
 A *neuron* is one coordinate at a site, addressed (layer, neuron). A *space* orders the layers of one site of a model
 and folds each into an axial slice, so that
@@ -7,9 +7,9 @@ and folds each into an axial slice, so that
 * neuron ``n`` of that layer is the voxel ``x = n % nx, y = n // nx``;
 * voxels beyond a layer's width are outside the mask.
 
-The affine is the identity (millimetres are voxel indices) and the orientation RAS, so a viewer that says "z = 3" means
-layer 3. Arrays end in ``n_neurons``, ordered by layer and then by neuron; nilearn orders voxels otherwise, and every
-path from an image to an array goes through this module.
+The affine is the identity (millimetres are voxel indices) and the orientation is RAS, so "z = 3" in a viewer is layer
+3. The last axis of arrays has length ``n_neurons``, ordered by layer and then by neuron. nilearn orders voxels
+differently, and every conversion of an image to an array uses this module.
 """
 
 import colorsys
@@ -42,20 +42,20 @@ Img: TypeAlias = nib.Nifti1Image | str | Path
 @with_sites
 @dataclass(frozen=True)
 class NeuronSpace:
-    """The neurons of one site of a model, and their places in an image.
+    """Neurons of one site of a model, and their voxels in an image.
 
-    Two spaces are equal if their geometry is: site, and name, module and width of every layer. The model they were
-    found in is carried beside it.
+    Two spaces are equal if their geometries are equal: the site, and the name, module and width of every layer. The
+    model is stored as well, but not compared.
 
     Parameters
     ----------
     layers : tuple of Layer
-        In the order of the slices.
+        Layers in the order of the slices.
     site : %(sites)s
-        Where the neurons are read: output or input of the final projection of each MLP, or of each attention; in a
-        decoder beside an encoder ``"decoder_mlp_out"`` and so on; or what chooses experts.
+        Site of the neurons: output or input of the final projection of each MLP or of each attention, or the router of
+        a mixture of experts; in the decoder of an encoder–decoder ``"decoder_mlp_out"`` and so on.
     model : ModelInfo, optional
-        The weights it was found in.
+        Model in which the neurons were found.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class NeuronSpace:
 
     @classmethod
     def build(cls, widths: Sequence[int], site: str = "mlp_out", model: ModelInfo | None = None) -> "NeuronSpace":
-        """Make a space from widths alone, as for simulated data."""
+        """Create a space from the widths of its layers, for example for simulated data."""
         layers = tuple(Layer(f"layer {z}", f"layers.{z}", int(width)) for z, width in enumerate(widths))
         return cls(layers, site, model)
 
@@ -93,17 +93,17 @@ class NeuronSpace:
 
     @property
     def n_neurons(self) -> int:
-        """Neurons in all layers."""
+        """Number of neurons in all layers."""
         return sum(self.widths)
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Neurons in each layer."""
+        """Number of neurons in each layer."""
         return tuple(layer.width for layer in self.layers)
 
     @cached_property
     def offsets(self) -> np.ndarray:
-        """First neuron of every layer, and the total: shape ``(n_layers + 1,)``."""
+        """Index of the first neuron of each layer, and the total: shape ``(n_layers + 1,)``."""
         return np.concatenate([[0], np.cumsum(self.widths)])
 
     @property
@@ -113,32 +113,32 @@ class NeuronSpace:
 
     @property
     def is_padded(self) -> bool:
-        """Whether some voxels hold no neuron."""
+        """Whether some voxels do not represent a neuron."""
         return math.prod(self.shape) != self.n_neurons
 
     @property
     def affine(self) -> np.ndarray:
-        """The identity: millimetres are voxel indices."""
+        """Affine of the images, the identity: millimetres are voxel indices."""
         return np.eye(4)
 
     @cached_property
     def layer_of(self) -> np.ndarray:
-        """Layer of every neuron, ``(n_neurons,)``."""
+        """Layer of each neuron, ``(n_neurons,)``."""
         return np.repeat(np.arange(self.n_layers), self.widths)
 
     @cached_property
     def neuron_of(self) -> np.ndarray:
-        """Index of every neuron within its layer, ``(n_neurons,)``."""
+        """Index of each neuron within its layer, ``(n_neurons,)``."""
         return np.concatenate([np.arange(width) for width in self.widths])
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Block of the model that every slice belongs to; several experts share one."""
+        """Block of the model for each slice; several experts share one block."""
         return tuple(z if layer.block is None else layer.block for z, layer in enumerate(self.layers))
 
     @cached_property
     def head_of(self) -> np.ndarray:
-        """Attention head of every neuron, counted in its layer, ``(n_neurons,)``; -1 where there are none."""
+        """Attention head of each neuron within its layer, ``(n_neurons,)``; -1 in layers without heads."""
         heads = [
             np.arange(layer.width) // (layer.width // layer.n_heads) if layer.n_heads else np.full(layer.width, -1)
             for layer in self.layers
@@ -146,7 +146,7 @@ class NeuronSpace:
         return np.concatenate(heads)
 
     def index(self, layer: int, neuron: int) -> int:
-        """Place of a neuron in arrays.
+        """Return the index of a neuron in arrays.
 
         Raises
         ------
@@ -160,20 +160,20 @@ class NeuronSpace:
         return int(self.offsets[layer]) + neuron
 
     def count_per_layer(self, members: np.ndarray) -> np.ndarray:
-        """Count true entries of `members`, ``(..., n_neurons)``, in every layer: ``(..., n_layers)``."""
+        """Count the members ``(..., n_neurons)`` in each layer: ``(..., n_layers)``."""
         return np.add.reduceat(np.asarray(members, dtype=np.int64), self.offsets[:-1], axis=-1)
 
     # -- images -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def inside(self) -> np.ndarray:
-        """Which voxels, counted with x fastest and z slowest, hold a neuron: in (layer, neuron) order."""
+        """Mask of the voxels that represent a neuron, flattened with x fastest and z slowest: (layer, neuron) order."""
         nx, ny, _ = self.shape
         return (np.arange(nx * ny) < np.array(self.widths)[:, None]).ravel()
 
     @property
     def mask_img(self) -> nib.Nifti1Image:
-        """Image of 0 and 1 (uint8): which voxels hold a neuron."""
+        """Mask image (uint8): 1 in voxels that represent a neuron, 0 elsewhere."""
         return self._img(self.inside.astype(np.uint8)[None], intent="none", extension=False, ndim=3)
 
     @property
@@ -181,7 +181,7 @@ class NeuronSpace:
         """Image of layer labels (int16): layer ``z`` has label ``z + 1``, and 0 is background."""
         labels = np.zeros(self.inside.size, dtype=np.int16)
         labels[self.inside] = self.layer_of + 1
-        # No JSON extension here: MRIcroGL would read it as the text of the labels.
+        # Without a JSON extension, which MRIcroGL would read as the text of the labels.
         return self._img(labels[None], intent="label", extension=False, ndim=3)
 
     @property
@@ -200,19 +200,19 @@ class NeuronSpace:
         )
 
     def to_img(self, values: np.ndarray, intent: str = "none") -> nib.Nifti1Image:
-        """Put values into an image.
+        """Convert values to an image.
 
         Parameters
         ----------
         values : ndarray of shape (n_neurons,) or (n, n_neurons)
-            In (layer, neuron) order. Booleans become uint8, integers int16 if they fit, all else float32.
+            Values in (layer, neuron) order. Booleans become uint8, integers int16 if they fit, all others float32.
         intent : {"none", "z", "t", "p", "estimate", "label"}
-            What the numbers are, for the header.
+            Kind of the values, for the header.
 
         Returns
         -------
         Nifti1Image
-            3D for one row of values, 4D for ``n`` of them; 0 outside the mask.
+            3D image for one row of values, 4D image for ``n`` rows; 0 outside the mask.
 
         Raises
         ------
@@ -226,7 +226,7 @@ class NeuronSpace:
                 "in (layer, neuron) order."
             )
         if values.ndim == 2 and len(values) == 0:
-            raise ValueError("values have no row; an image needs at least one volume.")
+            raise ValueError("values have no rows; an image needs at least one volume.")
         dtype: type = np.float32
         if values.dtype == bool:
             dtype = np.uint8
@@ -238,21 +238,23 @@ class NeuronSpace:
 
     def _img(self, volumes: np.ndarray, *, intent: str, extension: bool, ndim: int) -> nib.Nifti1Image:
         nx, ny, nz = self.shape
-        data = volumes.reshape(len(volumes), nz, ny, nx).transpose(3, 2, 1, 0)  # [t, z, y, x] in C order is NIfTI's
+        data = volumes.reshape(len(volumes), nz, ny, nx).transpose(
+            3, 2, 1, 0
+        )  # [t, z, y, x] in C order is the order of NIfTI
         return self.stamp(nib.Nifti1Image(data[..., 0] if ndim == 3 else data, self.affine), intent, extension)
 
     def stamp(self, img: nib.Nifti1Image, intent: str = "none", extension: bool = True) -> nib.Nifti1Image:
-        """Write this space into the header of `img`: orientation, units, intent and, as an extension, the layers."""
+        """Write this space to the header of `img`: orientation, units, intent and, as an extension, the layers."""
         content = json.dumps({"lmri": self.to_dict()}, separators=(",", ":")) if extension else None
         return stamp(img, self.affine, intent, content)
 
     def check_img(self, img: Img, what: str = "The image") -> nib.Nifti1Image:
-        """Load `img`, bring it to RAS, and check that it lies on this grid.
+        """Load `img`, reorient it to RAS, and check that it has the grid of this space.
 
         Raises
         ------
         SpaceMismatchError
-            If shape or affine differ.
+            If the shape or affine differs.
         FileNotFoundError
             If the file is missing.
         ValueError
@@ -266,56 +268,58 @@ class NeuronSpace:
                 img = nib.load(path)
             except ImageFileError as error:
                 raise ValueError(f"{path} is not an image that nibabel can read ({error}).") from error
-        # A file that other software has re-saved may run right to left (LAS); the affine says so.
+        # Other software may have saved the file from right to left (LAS), as its affine shows.
         canonical = img if np.array_equal(img.affine, self.affine) else nib.as_closest_canonical(img)
         if canonical.ndim not in (3, 4) or canonical.shape[:3] != self.shape:
             raise SpaceMismatchError(
-                f"{what} has shape {canonical.shape}; this space needs {self.shape} voxels: {self.describe()}. "
-                "Use the images of the same study and site."
+                f"{what} has shape {canonical.shape}; this space has {self.shape} voxels: {self.describe()}. "
+                "Use images of the same study and site."
             )
         if not np.allclose(canonical.affine, self.affine, atol=1e-3):
             raise SpaceMismatchError(
-                f"{what} has the affine {canonical.affine.tolist()}; accepted is the identity, also flipped. "
-                "It was moved or resampled: export it again without resampling."
+                f"{what} has the affine {canonical.affine.tolist()}; accepted is the identity, possibly flipped. "
+                "The image was moved or resampled: export it again without resampling."
             )
         return canonical
 
     def from_img(self, img: Img, check: bool = True) -> np.ndarray:
-        """Take values out of an image: the inverse of `to_img`, also for files that other software has re-saved.
+        """Extract values from an image: the inverse of `to_img`, also for files that other software has saved.
 
         Parameters
         ----------
         img : Nifti1Image or path
-            3D or 4D, on this grid.
+            3D or 4D image on the grid of this space.
         check : bool, default=True
-            Whether to look for values that are not finite; False is for callers that do so themselves.
+            Whether to check that values are finite; False for callers that check it themselves.
 
         Returns
         -------
         ndarray of float32, shape (n_neurons,) or (n, n_neurons)
-            In (layer, neuron) order.
+            Values in (layer, neuron) order.
 
         Raises
         ------
         SpaceMismatchError
-            If the grid is another one.
+            If the grid differs.
         NonFiniteError
-            If a neuron holds NaN or infinity.
+            If the value of a neuron is NaN or infinite.
         """
         what = str(img) if isinstance(img, str | Path) else "The image"
         canonical = self.check_img(img)
         try:
             data = np.asarray(canonical.dataobj)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{what} cannot be read to its end ({error}). It was cut short: make it again.") from error
+            raise ValueError(
+                f"{what} cannot be read completely ({error}). The file was cut short: create it again."
+            ) from error
         volumes = data.reshape(self.inside.size, -1, order="F").T
         if self.is_padded:
-            # Software that stores scaled integers leaves a trace of rounding where there was 0.
+            # Software that stores scaled integers causes rounding errors in voxels that were 0.
             limit = 1e-3 * np.abs(volumes[:, self.inside]).max(initial=0)
             outside = (np.abs(volumes[:, ~self.inside]) > limit).any(axis=0).sum()
             if outside:
                 warnings.warn(
-                    f"{what} is not 0 in {outside} voxels that hold no neuron; they are left out.",
+                    f"{what} is not 0 in {outside} voxels that do not represent a neuron; these voxels are ignored.",
                     DataWarning,
                     stacklevel=2,
                 )
@@ -326,73 +330,73 @@ class NeuronSpace:
         return values[0] if canonical.ndim == 3 else values
 
     def check_finite(self, values: np.ndarray, what: str) -> None:
-        """Raise `NonFiniteError`, naming the first layer, neuron and volume, if `values` hold NaN or infinity."""
+        """Raise `NonFiniteError`, with the first layer, neuron and volume, if `values` contain NaN or infinity."""
         if np.isfinite(values).all():
             return
         bad = np.argwhere(~np.isfinite(np.atleast_2d(values)))
         volume, neuron = bad[0]
         raise NonFiniteError(
             f"{what} holds {np.atleast_2d(values)[volume, neuron]} at layer {self.layer_of[neuron]}, "
-            f"neuron {self.neuron_of[neuron]}, volume {volume} ({len(bad)} such values in all). "
-            "A mean or a correlation of it would be meaningless: record again, in float32 if the model ran in float16."
+            f"neuron {self.neuron_of[neuron]}, volume {volume} ({len(bad)} such values in total). "
+            "Means and correlations would be meaningless. Record again, in float32 if the model ran in float16."
         )
 
     def masker(self, **kwargs: Any) -> "NeuronMasker":
-        """Make a fitted nilearn masker that transforms in (layer, neuron) order.
+        """Return a fitted nilearn masker that transforms images in (layer, neuron) order.
 
         Parameters
         ----------
         **kwargs
-            As for `nilearn.maskers.NiftiMasker`, such as ``standardize="zscore_sample"``.
+            Options of `nilearn.maskers.NiftiMasker`, such as ``standardize="zscore_sample"``.
         """
-        from lmri.space.masker import NeuronMasker  # nilearn takes seconds to load, and a space does without
+        from lmri.space.masker import NeuronMasker  # nilearn takes seconds to import, and is rarely needed
 
         return NeuronMasker(mask_img=self.mask_img, **{"standardize": None, **kwargs}).fit()
 
     def to_strip_img(self, values: np.ndarray) -> nib.Nifti1Image:
-        """Lay values out as in the paper's Figure 2: ``x`` is the neuron, ``y`` the layer. An export, not storage.
+        """Convert values to a 2D image as in the paper's Figure 2, with neuron ``x`` and layer ``y``, for export only.
 
         Parameters
         ----------
         values : ndarray of shape (n_neurons,)
-            In (layer, neuron) order.
+            Values in (layer, neuron) order.
 
         Returns
         -------
         Nifti1Image
-            Of shape ``(width, n_layers, 1)``, with voxels so tall that viewers draw more than a thin line.
+            Image of shape ``(width, n_layers, 1)``, with tall voxels so that viewers show more than a thin line.
         """
         strip = np.zeros((max(self.widths), self.n_layers, 1), dtype=np.float32)
         strip[self.neuron_of, self.layer_of, 0] = values
-        tall = max(1.0, max(self.widths) / (2 * self.n_layers))
-        affine = np.diag([1.0, tall, tall, 1.0])
+        height = max(1.0, max(self.widths) / (2 * self.n_layers))
+        affine = np.diag([1.0, height, height, 1.0])
         return stamp(nib.Nifti1Image(strip, affine), affine)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return a one-line description of the layers, neurons and site."""
         widths = sorted(set(self.widths))
         width = str(widths[0]) if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
         return f"{self.n_layers} layers of {width} neurons at {self.site}"
 
     @property
     def geometry(self) -> str:
-        """Hash of what makes two spaces equal."""
+        """Hash of the site and layers, which is the same for equal spaces."""
         content = json.dumps([self.site, [layer.to_dict() for layer in self.layers]])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def check_same(self, other: "NeuronSpace", what: str, strict: bool = False) -> None:
-        """Refuse another geometry; warn of other weights on the same geometry.
+        """Raise if the geometry of another space differs; warn if only its weights differ.
 
         Parameters
         ----------
         other : NeuronSpace
-            What is to be used with this space.
+            Space to compare with this one.
         what : str
-            What `other` belongs to, for the message.
+            Name of the object with the space `other`, for the message.
         strict : bool, default=False
-            Refuse other weights too.
+            Whether to raise if the weights differ, too.
 
         Raises
         ------
@@ -402,7 +406,7 @@ class NeuronSpace:
         if self != other:
             raise SpaceMismatchError(
                 f"{what} has {other.describe()} (first module {other.layers[0].module!r}), but {self.describe()} "
-                f"(first module {self.layers[0].module!r}) are needed. Use the model and the site of the recording."
+                f"(first module {self.layers[0].module!r}) are required. Use the model and the site of the recording."
             )
         if self.model and other.model and self.model.fingerprint != other.model.fingerprint:
             message = (
@@ -414,7 +418,7 @@ class NeuronSpace:
             warnings.warn(message, OtherWeightsWarning, stacklevel=3)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the space as JSON; `from_dict` is the inverse."""
+        """Return the space as JSON content; `from_dict` is the inverse."""
         return {
             "site": self.site,
             "grid": list(self.shape),
@@ -425,13 +429,13 @@ class NeuronSpace:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "NeuronSpace":
-        """Undo `to_dict`."""
+        """Create a space from the content that `to_dict` returned."""
         model = ModelInfo(**content["model"]) if content.get("model") else None
         return cls(tuple(Layer(**layer) for layer in content["layers"]), content["site"], model)
 
 
 def fold(width: int) -> tuple[int, int]:
-    """Fold a layer near-square: the most square exact factor pair with aspect at most 2, else padded.
+    """Fold a layer to a nearly square grid: the most square exact factor pair with aspect at most 2, else padded.
 
     Parameters
     ----------
@@ -441,7 +445,7 @@ def fold(width: int) -> tuple[int, int]:
     Returns
     -------
     nx, ny : int
-        With ``nx >= ny`` and ``nx * ny >= width``.
+        Size of the grid, with ``nx >= ny`` and ``nx * ny >= width``.
 
     Examples
     --------

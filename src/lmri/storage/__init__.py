@@ -1,4 +1,4 @@
-"""The folder of a study: file names, atomic writes, tables, recordings, texts and entries. No statistics."""
+"""Files of a study: file names, atomic writes, tables, recordings, texts and entries. No statistics."""
 
 import lazy_loader as _lazy
 

@@ -1,4 +1,4 @@
-"""The BIDS side of a study: what makes a folder a dataset, and what lies beside the images of a recording."""
+"""BIDS files of a study: the files that make a folder a dataset, and the metadata files of its recordings."""
 
 import contextlib
 import hashlib
@@ -24,25 +24,26 @@ SPLIT_COLUMNS = ("corpus", "text_id", "sha256", "split")
 README = """\
 # Activations of {model}
 
-A study made by lmri, laid out as a BIDS derivative dataset: the model is the subject (`sub-{subject}`), a corpus is a
-task, a token is a volume (1 s), and a neuron is a voxel. In every image, axial slice z is layer z, and neuron n of a
-layer is the voxel x = n % nx, y = n // nx.
+A study recorded with lmri, organized as a BIDS derivative dataset: the model is the subject (`sub-{subject}`), a corpus
+is a task, a token is a volume (1 s), and a neuron is a voxel. In every image, axial slice z is layer z, and neuron n of
+a layer is the voxel x = n % nx, y = n // nx.
 
-- `sub-{subject}/func/*_bold.nii`: activations, one file a run of whole texts; `*_events.tsv` has a row a volume.
-- `sub-{subject}/func/*_tokens.tsv`: every token, also those that are kept out of the images (dummies).
-- `sub-{subject}/func/*_mask.nii.gz`, `*_dseg.nii.gz`: which voxels hold a neuron, and their layers.
-- `sub-{subject}/func/*_desc-confounds_timeseries.tsv`, if made: position, surprisal and so on, a row a volume.
-- `lmri/qc`: what quality control found, with a page to look at.
-- `lmri/texts`, `lmri/split.tsv`: the texts, and which of them are held out for tests.
+- `sub-{subject}/func/*_bold.nii`: activations, one file per run of whole texts; `*_events.tsv` has one row per volume.
+- `sub-{subject}/func/*_tokens.tsv`: all tokens, including those excluded from the images (dummies).
+- `sub-{subject}/func/*_mask.nii.gz`, `*_dseg.nii.gz`: masks of the voxels that represent neurons, and their layers.
+- `sub-{subject}/func/*_desc-confounds_timeseries.tsv` (if computed): position, surprisal and others, one row per
+  volume.
+- `lmri/qc`: results of quality control, with an HTML page.
+- `lmri/texts`, `lmri/split.tsv`: the texts, and the assignment of texts to fitting or testing.
 - `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`, `lmri/experiments`: results; each folder's
-  `entry.json` says what it was made from, with which parameters and versions.
-- `lmri/atlas`: the layers as an image of labels, with their names and colours for FSLeyes (`.lut`), MRIcroGL and
+  `entry.json` records the inputs, parameters and software versions.
+- `lmri/atlas`: the layers as a label image, with their names and colours for FSLeyes (`.lut`), MRIcroGL and
   MRIcron (`.txt`), NiiVue (`.json`), MRtrix and Connectome Workbench.
-- `lmri/export`, if made: networks as other programs take them, such as an `.ica` folder for FSLeyes.
-- `lmri/rois`, if made: sets of neurons that were drawn or picked in a viewer.
-- `lmri/labels.tsv`: what people call the networks; part of no result.
-- `lmri/log.jsonl`: when and where things were made; the only file with times and paths.
-- `report.html`: all of it to look at.
+- `lmri/export` (if written): networks in the formats of other programs, such as an `.ica` folder for FSLeyes.
+- `lmri/rois` (if any): regions of interest that were drawn or selected in a viewer.
+- `lmri/labels.tsv`: display labels of the networks; they do not affect results.
+- `lmri/log.jsonl`: times and locations of all computations; the only file with times and paths.
+- `report.html`: the report of all results.
 """
 
 EVENT_COLUMNS = {
@@ -68,7 +69,7 @@ def create(layout: Layout, model: ModelInfo) -> list[tuple[Path, str]]:
     Returns
     -------
     list of tuple
-        Path and hash of every file that was written, for `undo`.
+        Path and hash of each written file, for `undo`.
     """
     subject = bids_label(model.id.split("/")[-1]) or "model"
     write_json(
@@ -110,55 +111,56 @@ def create(layout: Layout, model: ModelInfo) -> list[tuple[Path, str]]:
 
 
 def undo(layout: Layout, created: Sequence[tuple[Path, str]], existed: Collection[Path]) -> None:
-    """Remove what `create` wrote, and nothing else: files that a person added or changed meanwhile stay.
+    """Remove the files that `create` wrote, except files that were changed since; other files are never removed.
 
     Parameters
     ----------
     layout : Layout
-        Of the study.
+        Layout of the study.
     created : sequence of tuple
-        As `create` returns them. The study file is the first, so that an interrupted removal leaves no study.
+        Return value of `create`. The study file is the first, so that an interrupted removal leaves no study.
     existed : collection of Path
-        Which of the folder and its lock were there before. The others are removed; the folder only if it is empty.
+        Paths among the folder and its lock that existed before; they are not removed. A new folder is removed only if
+        it is empty.
     """
-    for path, known in created:
-        if path.is_file() and file_hash(path) == known:
+    for path, known_hash in created:
+        if path.is_file() and file_hash(path) == known_hash:
             path.unlink()
     layout.log.unlink(missing_ok=True)
     lock = layout.root / LOCK
     if lock not in existed:
-        with contextlib.suppress(PermissionError):  # Windows removes no file that is open
+        with contextlib.suppress(PermissionError):  # Windows cannot remove an open file
             lock.unlink(missing_ok=True)
-    for folder in (layout.unfinished, layout.drafts(""), layout.own, layout.root):
+    for folder in (layout.unfinished, layout.drafts(""), layout.derivatives_dir, layout.root):
         if folder.is_dir() and folder not in existed and not any(folder.iterdir()):
             folder.rmdir()
 
 
 def is_foreign(layout: Layout) -> bool:
-    """Say whether a folder holds anything but a study, or what a killed command left of one that was being made."""
+    """Return whether a folder contains anything other than a study, or the remains of a study being created."""
     if layout.study.is_file() or not layout.root.exists():
         return False
     if not layout.root.is_dir():
         return True
-    found = {path.name for path in layout.root.iterdir() if not path.name.startswith(PARTIAL)}
-    if found <= {LOCK}:
+    existing = {path.name for path in layout.root.iterdir() if not path.name.startswith(PARTIAL)}
+    if existing <= {LOCK}:
         return False
     if not layout.description.is_file():
         return True
-    made_by = read_json(layout.description).get("GeneratedBy", [{}])
-    own = (layout.description, layout.readme, layout.bidsignore, layout.participants, layout.own)
-    names = {path.name for path in (*own, sidecar(layout.participants))} | {LOCK}
-    return made_by[0].get("Name") != "lmri" or not found <= names
+    generators = read_json(layout.description).get("GeneratedBy", [{}])
+    created = (layout.description, layout.readme, layout.bidsignore, layout.participants, layout.derivatives_dir)
+    names = {path.name for path in (*created, sidecar(layout.participants))} | {LOCK}
+    return generators[0].get("Name") != "lmri" or not existing <= names
 
 
 def recording_digest(recording: Recording) -> str:
-    """Hash what the images of a recording are a function of: texts, parameters, neurons and weights."""
+    """Return the hash of the inputs of a recording's images: texts, parameters, neurons and weights."""
     info = recording.info
     return digest([info["texts_sha256"], info["parameters"], recording.space.to_dict()])
 
 
 def write_recording_texts(layout: Layout, subject: str, corpus: str, texts: pd.DataFrame) -> None:
-    """Write what all sites of a recording share, but the events and tokens of its runs: they come with the images."""
+    """Write the files that all sites of a recording share; events and tokens are written with the images instead."""
     write_table(layout.texts(corpus), texts)
     _extend_split(layout, corpus, texts)
     for number in range(1, int(texts["run"].max()) + 1):
@@ -174,7 +176,7 @@ def write_recording_site(
     parameters: Mapping[str, Any],
     caveats: Sequence[str] = (),
 ) -> None:
-    """Write everything that a recording has of one site but its images and its index."""
+    """Write all files of a recording at one site except its images and its index."""
     site = space.site
     mask, labels = layout.mask(subject, corpus, site), layout.labels(subject, corpus, site)
     reference = f"bids::{layout.relative(mask)}"
@@ -196,7 +198,7 @@ def write_recording_site(
     write_table(labels.with_name(labels.name.replace(".nii.gz", ".tsv")), space.labels_table)
     write_atlas(layout, space)
     for number in range(1, int(texts["run"].max()) + 1):
-        own = texts[texts["run"] == number]
+        run_texts = texts[texts["run"] == number]
         write_json(
             sidecar(layout.bold(subject, corpus, number, site)),
             {
@@ -210,7 +212,7 @@ def write_recording_site(
                 "NumberOfVolumesDiscardedNote": "In each text; also special tokens. They are in _tokens.tsv.",
                 "Texts": [
                     {"id": row.text_id, "sha256": row.sha256, "n_tokens": row.n_tokens, "n_cut": row.n_cut}
-                    for row in own.itertuples()
+                    for row in run_texts.itertuples()
                 ],
                 "Caveats": list(caveats),
                 "LMRI": space.to_dict(),
@@ -219,17 +221,17 @@ def write_recording_site(
 
 
 def _extend_split(layout: Layout, corpus: str, texts: pd.DataFrame) -> None:
-    own = texts[["text_id", "sha256", "split"]].assign(corpus=corpus)[list(SPLIT_COLUMNS)]
+    split = texts[["text_id", "sha256", "split"]].assign(corpus=corpus)[list(SPLIT_COLUMNS)]
     if layout.split.is_file():
         others = read_table(layout.split, SPLIT_COLUMNS)
-        own = pd.concat([others[others["corpus"] != corpus], own])
-    write_table(layout.split, own.sort_values(["corpus", "text_id"]))
+        split = pd.concat([others[others["corpus"] != corpus], split])
+    write_table(layout.split, split.sort_values(["corpus", "text_id"]))
 
 
 def write_recording_index(
     layout: Layout, recording: Recording, parameters: Mapping[str, Any], versions: Mapping[str, str]
 ) -> None:
-    """Write the index of a recording: the last file, by which it is whole."""
+    """Write the index of a recording: the last file, which marks the recording as complete."""
     write_json(
         layout.recording(recording.space.site, recording.corpus),
         {
@@ -255,26 +257,26 @@ def write_recording_index(
 
 
 def texts_digest(texts: Sequence[str] | pd.Series) -> str:
-    """Hash a list of texts, in order."""
+    """Return the hash of a list of texts, in order."""
     return hashlib.sha256("".join(text_hash(text) for text in texts).encode()).hexdigest()[:16]
 
 
 def write_atlas(layout: Layout, space: NeuronSpace) -> None:
-    """Write the label image of the layers once more, beside their names and colours as each viewer takes them."""
+    """Write a copy of the label image of the layers, with their names and colours in the formats of several viewers."""
     folder = layout.atlas(space.site)
-    # Viewers that know no BIDS look for names beside the image, under its name.
+    # Viewers without BIDS support look for the names next to the image, under its file name.
     save_img(space.labels_img, folder / "layers.nii.gz")
     for name, text in atlas_files(space.labels_table).items():
         write_text(folder / name, text)
 
 
 def atlas_files(table: pd.DataFrame) -> dict[str, str]:
-    """Say names and colours of labels in the words of each viewer.
+    """Format the names and colours of labels for each viewer.
 
     Parameters
     ----------
     table : DataFrame
-        ``index, name, color`` (``#rrggbb``), as `NeuronSpace.labels_table`.
+        Labels with the columns ``index, name, color`` (``#rrggbb``), as `NeuronSpace.labels_table`.
 
     Returns
     -------
@@ -282,7 +284,7 @@ def atlas_files(table: pd.DataFrame) -> dict[str, str]:
         Content by file name: FSLeyes (``.lut``), MRIcroGL and MRIcron (``.txt``), NiiVue (``.json``), MRtrix and
         Connectome Workbench.
     """
-    rgb = [tuple(int(color[place : place + 2], 16) for place in (1, 3, 5)) for color in table["color"]]
+    rgb = [tuple(int(color[start : start + 2], 16) for start in (1, 3, 5)) for color in table["color"]]
     rows = [
         (int(index), str(name), color) for index, name, color in zip(table["index"], table["name"], rgb, strict=True)
     ]
@@ -299,7 +301,7 @@ def atlas_files(table: pd.DataFrame) -> dict[str, str]:
         "layers.lut": [f"{index} {r / 255:.5f} {g / 255:.5f} {b / 255:.5f} {name}" for index, name, (r, g, b) in rows],
         "layers.txt": [f"{index} {plain[index]}" for index, _, _ in rows],
         "layers.json": [json.dumps(niivue, indent=2, ensure_ascii=False)],
-        # MRtrix tells the short name, here of the slice, from the long one by its length.
+        # MRtrix distinguishes the short name (here of the slice) from the long one by its length.
         "layers_mrtrix.txt": [f"{index} z{index - 1} {plain[index]} {r} {g} {b} 255" for index, _, (r, g, b) in rows],
         "layers_workbench.txt": [f"{name}\n{index} {r} {g} {b} 255" for index, name, (r, g, b) in rows],
     }
@@ -307,20 +309,20 @@ def atlas_files(table: pd.DataFrame) -> dict[str, str]:
 
 
 def ignore_in_bids(layout: Layout, pattern: str = CONFOUNDS_IGNORED) -> None:
-    """Let the BIDS validator pass over a kind of file, also in a study that was made before there were any."""
+    """Add a pattern to ``.bidsignore``, also in studies whose file was written by an older version."""
     known = layout.bidsignore.read_text(encoding="utf-8") if layout.bidsignore.is_file() else BIDSIGNORE
     if pattern not in known.splitlines():
         write_text(layout.bidsignore, f"{known.rstrip()}\n{pattern}\n")
 
 
 def texts_of(imgs: Iterable[Any]) -> frozenset[str]:
-    """Collect the hashes of the texts behind images on disk, from the sidecars beside them.
+    """Collect the hashes of the texts of images on disk, from the sidecars of the images.
 
-    Images in memory, and files without such a sidecar, add nothing.
+    Images in memory and files without such a sidecar are skipped.
     """
     hashes: set[str] = set()
     for img in imgs:
-        if isinstance(img, str | Path) and (beside := sidecar(Path(img))).is_file():
-            texts = read_json(beside).get("Texts", [])
+        if isinstance(img, str | Path) and (path := sidecar(Path(img))).is_file():
+            texts = read_json(path).get("Texts", [])
             hashes.update(text["sha256"] for text in texts if isinstance(text, dict) and "sha256" in text)
     return frozenset(hashes)

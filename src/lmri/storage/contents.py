@@ -9,7 +9,7 @@ from lmri.storage.store import Store
 COLUMNS = ["kind", "name", "site", "made of"]
 
 _NAMED = (*KINDS, "first", "second", "second_site", "sets")
-"""Inputs of an entry that have a name in the study."""
+"""Inputs of an entry that are named parts of the study."""
 
 
 def contents(store: Store) -> pd.DataFrame:
@@ -26,8 +26,13 @@ def contents(store: Store) -> pd.DataFrame:
         ``kind, name, site, made of``; one row per recording and per entry.
     """
     rows = [
-        {"kind": "recording", "name": one.corpus, "site": one.space.site, "made of": f"{one.n_volumes} volumes"}
-        for one in store.recordings()
+        {
+            "kind": "recording",
+            "name": recording.corpus,
+            "site": recording.space.site,
+            "made of": f"{recording.n_volumes} volumes",
+        }
+        for recording in store.recordings()
     ]
     for kind in ENTRY_KINDS:
         for entry in store.entries.list(kind):

@@ -1,4 +1,4 @@
-"""Entries: named results that record what they were computed from, and are never overwritten."""
+"""Entries: named results that record their inputs and are never overwritten."""
 
 import json
 from abc import ABC, abstractmethod
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Stored = TypeVar("Stored")
 
 File = Callable[[str], Path]
-"""Turns the suffix of a file of an entry into its path."""
+"""Function from the suffix of a file of an entry to its path."""
 
 RECORDINGS = "recordings"
-"""Kind of a reference to a recording, which is no entry."""
+"""Kind of a reference to a recording rather than to an entry."""
 
 _PARTS = ("inputs", "parameters", "results", "versions", "files")
 
@@ -35,13 +35,13 @@ class Reference:
     Parameters
     ----------
     kind : str
-        ``"recordings"``, or a kind of entry.
+        Kind of the reference: ``"recordings"``, or a kind of entry.
     name : str
         Name of the entry; of a recording, its corpus.
     site : str
         Site of the neurons.
     digest : str
-        Digest that it had when the entry was computed.
+        Digest of the recording or entry when the entry was computed.
     """
 
     kind: str
@@ -61,11 +61,11 @@ class Entry:
     site : str
         Site of the neurons.
     name : str
-        Unique per kind and site.
+        Name of the entry, unique per kind and site.
     folder : Path
         Folder of its files.
     inputs, parameters, results : mapping
-        What it was computed from, how, and what is known of it without opening its files.
+        Inputs and parameters of the computation, and results that can be read without opening the files.
     versions : mapping of str to str
         Versions of the packages that computed it.
     files : mapping of str to str
@@ -94,10 +94,12 @@ class Entry:
         path = folder / "entry.json"
         content = read_json(path)
         if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("site", "name")):
-            raise StudyError(f"{path} does not name the entry and its site. Delete {folder}, and make it again.")
+            raise StudyError(
+                f"{path} does not contain the name and site of the entry. Delete {folder} and compute it again."
+            )
         for part in _PARTS:
             if not isinstance(content.get(part), dict):
-                raise StudyError(f"{path} does not say what its {part} are. Delete {folder}, and make it again.")
+                raise StudyError(f"{path} does not contain {part!r}. Delete {folder} and compute it again.")
         return cls(kind, content["site"], content["name"], folder, **{part: content[part] for part in _PARTS})
 
     @cached_property
@@ -106,27 +108,27 @@ class Entry:
         return digest([self.inputs, self.parameters, self.files])
 
     def check_files(self) -> list[str]:
-        """List the files that are missing or not what was written."""
-        return [found for name in self.files if (found := self.check_file(name))]
+        """List the problems of files that are missing or were changed since they were written."""
+        return [problem for name in self.files if (problem := self.check_file(name))]
 
     def check_file(self, name: str) -> str:
-        """Say what is wrong with one of the files; empty if nothing is."""
+        """Return the problem of one of the files; an empty string if it is complete and unchanged."""
         path = self.folder / name
         if path.is_file() and file_hash(path) == self.files.get(name):
             return ""
-        return f"{path} is missing or was changed. Delete {self.folder} and make it again."
+        return f"{path} is missing or was changed. Delete {self.folder} and compute it again."
 
 
 class Codec(ABC, Generic[Stored]):
-    """How one kind of result is stored as an entry. Each kind has one codec, next to the class that it stores."""
+    """Storage of one kind of result as an entry. Each kind has one codec, next to the class that it stores."""
 
     kind: ClassVar[str]
     opens_sources: ClassVar[bool] = False
-    """Whether reading an entry opens the entries that it was computed from, so that these have to be whole."""
+    """Whether reading an entry opens the entries that it was computed from, which must then be complete."""
 
     @abstractmethod
     def references(self, entry: Entry) -> list[Reference]:
-        """List what an entry was computed from, whatever version of lmri wrote it."""
+        """List the recordings and entries that an entry was computed from; entries of all versions can be read."""
 
     @abstractmethod
     def read(self, store: "Store", entry: Entry) -> Stored:
@@ -146,9 +148,9 @@ class Entries:
     layout: Layout
 
     def list(self, kind: str, site: str | None = None) -> Sequence[Entry]:
-        """List the entries of one kind, of one site or of all."""
-        found = [Entry.read(kind, folder) for folder in self.layout.entries(kind)]
-        return [entry for entry in found if site is None or entry.site == site]
+        """List the entries of one kind, at one site or at all sites."""
+        entries = [Entry.read(kind, folder) for folder in self.layout.entries(kind)]
+        return [entry for entry in entries if site is None or entry.site == site]
 
     def find(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
         """Find one entry.
@@ -159,11 +161,11 @@ class Entries:
             If several fit, or none; the message lists the options.
         """
         if name is not None and site is not None and (folder := self.layout.entry(kind, site, name)).is_dir():
-            return Entry.read(kind, folder)  # whatever may be wrong with the others
-        fitting = [one for one in self.list(kind, site) if name is None or one.name == name]
+            return Entry.read(kind, folder)  # even if other entries are damaged
+        fitting = [entry for entry in self.list(kind, site) if name is None or entry.name == name]
         if len(fitting) == 1:
             return fitting[0]
-        options = [{"name": one.name, "site": one.site} for one in fitting or self.list(kind)]
+        options = [{"name": entry.name, "site": entry.site} for entry in fitting or self.list(kind)]
         raise ambiguous(self.layout, kind, {"name": name, "site": site}, options, bool(fitting))
 
     def has(
@@ -175,12 +177,12 @@ class Entries:
         parameters: Mapping[str, Any],
         hint: str = "choose another --name",
     ) -> bool:
-        """Return whether exactly this entry is stored; `hint` is the next step if it is another one.
+        """Return whether exactly this entry is stored; `hint` is the next step if a different entry has its name.
 
         Raises
         ------
         EntryExistsError
-            If the name is taken by one that was made otherwise.
+            If the name is taken by an entry with other inputs or parameters.
         """
         folder = self.layout.entry(kind, site, name)
         siblings = {path.name for path in folder.parent.iterdir()} if folder.parent.is_dir() else set()
@@ -190,16 +192,17 @@ class Entries:
         old = read_json(folder / "entry.json")
         new = json.loads(json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}))
         changed = [
-            f"{key}: {old[part].get(key)!r} there, {new[part].get(key)!r} now"
+            f"{key}: {old[part].get(key)!r} stored, {new[part].get(key)!r} requested"
             for part in ("inputs", "parameters")
             for key in sorted({*old[part], *new[part]})
             if old[part].get(key) != new[part].get(key)
         ]
         if not changed:
             return True
+        noun = NOUNS[kind]
         raise EntryExistsError(
-            f"{name!r} exists among the {kind} at {site} in {self.layout.root} and was made otherwise "
-            f"({'; '.join(changed)}). Nothing is overwritten: {hint}, or delete {folder}."
+            f"{noun.capitalize()} {name!r} ({site}) already exist{'' if noun.endswith('s') else 's'} with different "
+            f"settings ({'; '.join(changed)}). Nothing was overwritten: {hint}, or delete {folder}."
         )
 
     def write(
@@ -213,20 +216,20 @@ class Entries:
         write: Callable[[Path], None],
         hint: str = "choose another --name",
     ) -> Entry:
-        """Write a new entry whole, or give the one that is there if it is the same.
+        """Write a new entry atomically, or return the stored entry if it has the same inputs and parameters.
 
         Parameters
         ----------
         kind, site, name : str
-            Its place.
+            Kind, site and name of the entry.
         inputs, parameters : mapping
-            What it is a function of.
+            Inputs and parameters that determine the result.
         results : mapping
-            What is worth knowing without opening its files.
+            Results that can be read without opening the files.
         write : callable
-            Called with the folder to write its files to.
+            Function that writes the files to the folder that it is called with.
         hint : str
-            What to do if the name is taken by another entry.
+            Next step for the error message if the name is taken by another entry.
         """
         if self.has(kind, site, name, inputs, parameters, hint):
             return self.find(kind, name, site)
@@ -257,7 +260,7 @@ NOUNS = {
     "scores": "scores",
     "experiments": "experiment",
 }
-"""What messages call one recording or entry of each kind."""
+"""Noun for a recording or an entry of each kind in messages."""
 
 
 def stale(entry: Entry, reference: Reference) -> StudyError:
@@ -265,23 +268,26 @@ def stale(entry: Entry, reference: Reference) -> StudyError:
     noun = NOUNS[entry.kind]
     are, they = ("are", "they were") if noun.endswith("s") else ("is", "it was")
     return StudyError(
-        f"{noun.capitalize()} {entry.name!r} at {entry.site} {are} out of date: the {NOUNS[reference.kind]} "
-        f"{reference.name!r} at {reference.site} has been replaced since {they} computed. Delete {entry.folder}, and "
-        "make it again."
+        f"{noun.capitalize()} {entry.name!r} ({entry.site}) {are} out of date: the {NOUNS[reference.kind]} "
+        f"{reference.name!r} ({reference.site}) has changed since {they} computed. Delete {entry.folder} and compute "
+        "it again."
     )
 
 
 def ambiguous(
-    layout: Layout, kind: str, asked: Mapping[str, Any], options: Sequence[Mapping[str, str]], several: bool
+    layout: Layout, kind: str, request: Mapping[str, Any], options: Sequence[Mapping[str, str]], several: bool
 ) -> AmbiguousChoiceError:
-    """Say that a request fits several things or none, and list what there is."""
-    wish = ", ".join(f"{key}={value!r}" for key, value in asked.items() if value is not None) or "nothing was chosen"
+    """Return the error of a request that fits several recordings or entries or none, with the list of options."""
+    criteria = ", ".join(f"{key}={value!r}" for key, value in request.items() if value is not None)
+    criteria = criteria or "nothing was chosen"
     if not options:
         return AmbiguousChoiceError(
-            f"{layout.root} has no {kind} yet ({wish}). Make them first; `lmri --help` says how."
+            f"{layout.root} has no {kind} yet ({criteria}). Compute them first; `lmri --help` lists the commands."
         )
     listed = "; ".join(", ".join(f"{key}={value!r}" for key, value in option.items()) for option in options)
     problem = "Several" if several else "None"
     differ = [key for key in ("site", "corpus") if len({option.get(key) for option in options}) > 1]
     how = f" On the command line: {' or '.join(f'--{key}' for key in differ)}." if differ else ""
-    return AmbiguousChoiceError(f"{problem} of the {kind} in {layout.root} fit ({wish}). Choose from: {listed}.{how}")
+    return AmbiguousChoiceError(
+        f"{problem} of the {kind} in {layout.root} fit ({criteria}). Choose from: {listed}.{how}"
+    )

@@ -24,7 +24,7 @@ class ExperimentsCodec(Codec[Outcome]):
         return references_by_name(entry.inputs, entry.site)
 
     def read(self, store: Store, entry: Entry) -> Outcome:
-        """Read an outcome of which no file has changed."""
+        """Read an outcome, after checking that none of its files has changed."""
         if damaged := entry.check_files():
             raise StudyError(damaged[0])
         return Outcome.read(store.file_of(entry))
@@ -41,13 +41,13 @@ def save_experiment(
     def write(folder: Path) -> None:
         outcome.save(store.file(site, name, folder))
 
-    found = {"experiment": outcome.experiment, "title": outcome.title, "outcome_sha256": outcome.digest}
-    made_of = with_digests(store, inputs, site, store.root)
-    given = {"experiment": outcome.experiment, **parameters}
-    entry = store.entries.write(EXPERIMENTS, site, name, made_of, given, found, write)
+    results = {"experiment": outcome.experiment, "title": outcome.title, "outcome_sha256": outcome.digest}
+    all_inputs = with_digests(store, inputs, site, store.root)
+    settings = {"experiment": outcome.experiment, **parameters}
+    entry = store.entries.write(EXPERIMENTS, site, name, all_inputs, settings, results, write)
     if entry.results["outcome_sha256"] != outcome.digest:
         raise EntryExistsError(
-            f"{name!r} exists among the experiments at {site} in {store.root}, was made of the same things in the same "
-            f"way, and says something else. Nothing is overwritten: choose another --name, or delete {entry.folder}."
+            f"Experiment {name!r} ({site}) already exists with the same inputs and parameters, but its outcome is "
+            f"different. Nothing was overwritten: choose another --name, or delete {entry.folder}."
         )
     return entry

@@ -1,7 +1,7 @@
 """Atomic writes and locks.
 
-A file or folder appears complete or not at all: it is written under a hidden name next to its place and renamed when it
-is complete.
+A file or folder is complete as soon as it exists under its name: it is first written under a hidden name in the same
+folder, and renamed when it is complete.
 """
 
 import contextlib
@@ -18,25 +18,25 @@ import nibabel as nib
 from lmri.exceptions import StudyError
 
 PARTIAL = ".partial-"
-"""Prefix of what is not whole yet."""
+"""Prefix of the names of incomplete files and folders."""
 
 LOCK = ".lmri-lock"
-"""Held by the one command that writes."""
+"""Name of the lock file, held by the one command that writes to a study."""
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give a hidden path to write to, and rename it to `path` when the body ends well.
+    """Yield a hidden path to write to, and rename it to `path` if the body ends without an error.
 
     Parameters
     ----------
     path : Path
-        File or folder that appears; its parents are made.
+        Final path of the file or folder; its parent folders are created.
 
     Yields
     ------
     Path
-        The place to write to. It keeps the ending of `path`, because writers choose the format by it.
+        Temporary path. It has the suffix of `path`, because writers choose the format by the suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(PARTIAL + path.name)
@@ -51,14 +51,14 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(root: Path, wait: float = 0) -> Iterator[None]:
-    """Keep other commands from writing to a study while the body runs; a command that was killed keeps none.
+    """Prevent other commands from writing to a study while the body runs; the lock of a killed command is released.
 
     Parameters
     ----------
     root : Path
-        Folder of the study; made if it is not there.
+        Folder of the study; created if it does not exist.
     wait : float, default=0
-        Seconds to wait for a command that is writing now.
+        Time to wait for a command that is writing, in seconds.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def writing(root: Path, wait: float = 0) -> Iterator[None]:
 
 
 def unwritable(folder: Path, why: str) -> StudyError:
-    """Say that nothing can be written to a folder."""
+    """Return the error of a folder that cannot be written to."""
     return StudyError(
         f"{folder} cannot be written to ({why}). Copy the study to a folder of your own, or ask its owner; the report "
         "can be written elsewhere: lmri report STUDY --out report.html."
@@ -79,7 +79,7 @@ def unwritable(folder: Path, why: str) -> StudyError:
 
 
 def check_writable(root: Path) -> None:
-    """Refuse a folder that cannot be written to, before anything is computed for it."""
+    """Raise if a folder cannot be written to, before anything is computed for it."""
     if root.is_dir() and not os.access(root, os.W_OK | os.X_OK):
         raise unwritable(root, "it is read-only for this account")
 
@@ -102,7 +102,7 @@ def locked(path: Path, message: str, wait: float = 0) -> Iterator[None]:
 
 
 def is_locked(root: Path) -> bool:
-    """Return whether another process is writing to a study; False where this account cannot lock it."""
+    """Return whether another process is writing to a study; False if this account cannot lock it."""
     if not (root / LOCK).exists():
         return False
     try:
@@ -113,7 +113,7 @@ def is_locked(root: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder, if it is there."""
+    """Delete a file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -121,13 +121,13 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, as UTF-8 with unix line ends."""
+    """Write a text file atomically, as UTF-8 with Unix line endings."""
     with whole(path) as partial:
         partial.write_bytes(text.encode("utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole; NaN is refused, because JSON has none."""
+    """Write a JSON file atomically; NaN raises an error, because JSON cannot represent it."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -142,12 +142,12 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
+        raise StudyError(f"{path} is missing. Run `lmri validate` to list all missing files.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not whole JSON ({error}). Delete it and make it again.") from error
+        raise StudyError(f"{path} is not complete JSON ({error}). Delete it and create it again.") from error
 
 
 def save_img(img: nib.Nifti1Image, path: Path) -> None:
-    """Write an image whole; the same image gives the same bytes."""
+    """Write an image atomically; the same image always results in the same bytes."""
     with whole(path) as partial:
         nib.save(img, partial)

@@ -1,4 +1,4 @@
-"""The one rule by which an entry is out of date, for the study, the report and the viewer (decision 26)."""
+"""Check that entries are up to date, by one rule for the study, the report and the viewer (decision 26)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -21,32 +21,32 @@ KINDS = {
 """Inputs of an experiment that name parts of the study, and the kind of each."""
 
 SHA = "_sha256"
-"""Suffix of the input that holds the digest of what another input names."""
+"""Suffix of the input with the digest of the recording or entry that another input names."""
 
 
 class Source(Protocol):
-    """Finds recordings and entries: a study, or a reader that remembers what it has read."""
+    """Interface for finding recordings and entries: a study, or a reader with a cache."""
 
     @property
     def codecs(self) -> Mapping[str, Codec[Any]]:
-        """The codec of every kind of entry."""
+        """Codec of every kind of entry."""
 
     def find(self, kind: str, name: str, site: str) -> Entry:
         """Find one entry; `AmbiguousChoiceError` if there is none."""
 
     def recording_digest(self, corpus: str, site: str) -> str:
-        """Return the hash of what a recording is a function of; `AmbiguousChoiceError` if there is none."""
+        """Return the hash of the inputs of a recording; `AmbiguousChoiceError` if there is no such recording."""
 
 
 def check_fresh(source: Source, entry: Entry) -> None:
-    """Refuse an entry if anything that it was computed from, directly or not, has changed since or is gone.
+    """Raise if a recording or entry that an entry was computed from, directly or indirectly, has changed or is gone.
 
     Raises
     ------
     AmbiguousChoiceError
-        If something is gone.
+        If a recording or entry does not exist any more.
     StudyError
-        If something has changed, naming it.
+        If a recording or entry has changed; the message names it.
     """
     for reference in source.codecs[entry.kind].references(entry):
         if current_digest(source, reference.kind, reference.name, reference.site) != reference.digest:
@@ -54,7 +54,7 @@ def check_fresh(source: Source, entry: Entry) -> None:
 
 
 def current_digest(source: Source, kind: str, name: str, site: str) -> str:
-    """Return the digest of a recording or of an entry that is up to date itself."""
+    """Return the digest of a recording, or of an entry after checking that it is up to date itself."""
     if kind == RECORDINGS:
         return source.recording_digest(name, site)
     entry = source.find(kind, name, site)
@@ -63,76 +63,78 @@ def current_digest(source: Source, kind: str, name: str, site: str) -> str:
 
 
 def references_by_name(inputs: Mapping[str, Any], site: str) -> list[Reference]:
-    """List the references of inputs that name parts of the study, with the digests that stand next to them."""
-    found = []
+    """List the references of inputs that name parts of the study, with the digests that are stored with them."""
+    references = []
     for key, names in inputs.items():
         if key not in KINDS or key + SHA not in inputs:
             continue
         kind, known = KINDS[key], inputs[key + SHA]
-        for one, sha in zip(names, known, strict=True) if isinstance(known, list) else [(names, known)]:
-            name, _, at = one.partition("@")
-            found.append(Reference(kind, name, at or site, sha))
-    return found
+        for address, sha in zip(names, known, strict=True) if isinstance(known, list) else [(names, known)]:
+            name, _, other_site = address.partition("@")
+            references.append(Reference(kind, name, other_site or site, sha))
+    return references
 
 
 def with_digests(source: Source, inputs: Mapping[str, Any], site: str, where: object) -> dict[str, Any]:
-    """Add the digest of everything that inputs name; inputs that name no part of the study stay as they are.
+    """Add the digests of all recordings and entries that inputs name; other inputs are not changed.
 
     Parameters
     ----------
     source : Source
-        The study.
+        Study, or a reader of it.
     inputs : mapping
-        See `lmri.Study.experiment_inputs`.
+        Inputs of an experiment; see `lmri.Study.experiment_inputs`.
     site : str
-        Site of what is named without one.
+        Site of recordings and entries that are named without a site.
     where : object
-        The study, for messages.
+        Description of the study, for messages.
 
     Raises
     ------
     StudyError
-        If something is named with another digest than it has now, or is itself out of date.
+        If a digest is passed that differs from the current one, or if an entry is itself out of date.
     """
-    found: dict[str, Any] = {}
+    completed: dict[str, Any] = {}
     for key, value in inputs.items():
         if key in KINDS and value is not None:
-            found[key] = value if isinstance(value, str) else list(value)
-            found[key + SHA] = _digests(source, KINDS[key], value, site)
+            completed[key] = value if isinstance(value, str) else list(value)
+            completed[key + SHA] = _digests(source, KINDS[key], value, site)
         elif key.removesuffix(SHA) not in inputs or key.removesuffix(SHA) not in KINDS:
-            found[key] = value
-    for key in set(found) & set(inputs):
-        if key.endswith(SHA) and inputs[key] != found[key]:
+            completed[key] = value
+    for key in set(completed) & set(inputs):
+        if key.endswith(SHA) and inputs[key] != completed[key]:
             raise StudyError(
-                f"The {key.removesuffix(SHA)} {inputs[key.removesuffix(SHA)]!r} in {where} are not the ones that "
-                "the experiment was made of. Do it again with what is there now."
+                f"The {key.removesuffix(SHA)} {inputs[key.removesuffix(SHA)]!r} in {where} changed after the "
+                "experiment used them. Repeat the experiment with the current data."
             )
-    return found
+    return completed
 
 
 def _digests(source: Source, kind: str, value: Any, site: str) -> Any:
-    """Return the digest of one name, or a list of digests of a list of names."""
+    """Return the digest of one name, or the list of digests of a list of names."""
     if isinstance(value, str):
-        name, _, at = value.partition("@")
-        return current_digest(source, kind, name, at or site)
-    return [_digests(source, kind, one, site) for one in value]
+        name, _, other_site = value.partition("@")
+        return current_digest(source, kind, name, other_site or site)
+    return [_digests(source, kind, address, site) for address in value]
 
 
 def scored_sets(scores: Entry, experiments: Iterable[Entry]) -> list[str]:
-    """Name the network sets that scores are of; scores of an experiment, such as of several doses, do not say it.
+    """List the names of the network sets that scores belong to.
+
+    Scores of an experiment, such as one with several doses, do not record the networks; the experiment does.
 
     Parameters
     ----------
     scores : Entry
-        The scores.
+        Entry of the scores.
     experiments : iterable of Entry
         Experiments of the same study.
     """
     if named := scores.inputs.get("networks"):
         return [str(named)]
-    found: list[str] = []
-    for one in experiments:
-        if (one.site, one.inputs.get("scores")) == (scores.site, scores.name):
-            networks = one.inputs.get("networks") or []
-            found += [networks] if isinstance(networks, str) else networks
-    return list(dict.fromkeys(found))
+    names: list[str] = []
+    for experiment in experiments:
+        if (experiment.site, experiment.inputs.get("scores")) == (scores.site, scores.name):
+            networks = experiment.inputs.get("networks") or []
+            names += [networks] if isinstance(networks, str) else networks
+    return list(dict.fromkeys(names))

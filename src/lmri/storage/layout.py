@@ -1,7 +1,7 @@
-"""File names of a study: the only module that knows one.
+"""File names of a study. No other module contains file names.
 
-A study is a BIDS derivative dataset. Files that BIDS has a name for are in ``sub-<model>/func``; all others are in one
-folder, ``lmri/``, which ``.bidsignore`` lists.
+A study is a BIDS derivative dataset. Files with a BIDS name are in ``sub-<model>/func``; all others are in one folder,
+``lmri/``, which ``.bidsignore`` lists.
 """
 
 import re
@@ -13,7 +13,7 @@ from lmri.exceptions import EntryExistsError
 from lmri.storage.files import LOCK
 
 FORMAT_VERSION = 1
-"""Version of the layout on disk; a study with a newer one is refused."""
+"""Version of the layout on disk; opening a study with a newer version raises an error."""
 
 ENTRY_KINDS = ("decompositions", "networks", "comparisons", "scores", "experiments")
 
@@ -33,7 +33,7 @@ def check_name(name: str) -> str:
     """Return `name` if it can be the folder of an entry, else raise `ValueError`."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(
-            f"The name {name!r} must start with a letter or digit and go on with letters, digits, '.', '_' and '-'. "
+            f"The name {name!r} must start with a letter or digit, followed by letters, digits, '.', '_' or '-'. "
             "Choose another --name."
         )
     return name
@@ -42,10 +42,10 @@ def check_name(name: str) -> str:
 _RESERVED = frozenset(
     ["aux", "con", "nul", "prn", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789")]
 )
-"""Names of devices, which Windows keeps for itself with any ending."""
+"""Names of devices, which Windows reserves with any file extension."""
 
 LONGEST_NAME = 100
-"""Characters of a name. File names add up to 120 characters to it, and file systems allow 255."""
+"""Maximum number of characters of a name. File names add up to 120 characters, and file systems allow 255."""
 
 
 def check_new_name(name: str, existing: Iterable[str], what: str, option: str = "--name") -> str:
@@ -91,7 +91,7 @@ def check_new_name(name: str, existing: Iterable[str], what: str, option: str = 
 
 
 def bids_label(text: str) -> str:
-    """Drop all but ASCII letters and digits.
+    """Remove all characters except ASCII letters and digits.
 
     Examples
     --------
@@ -103,12 +103,12 @@ def bids_label(text: str) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything of a study lies.
+    """Paths of all files of a study.
 
     Parameters
     ----------
     root : Path
-        The folder of the study.
+        Folder of the study.
     """
 
     root: Path
@@ -120,139 +120,139 @@ class Layout:
 
     @property
     def readme(self) -> Path:
-        """What a person reads first."""
+        """README of the study, for readers."""
         return self.root / "README.md"
 
     @property
     def bidsignore(self) -> Path:
-        """What the BIDS validator passes over."""
+        """List of files that the BIDS validator ignores."""
         return self.root / ".bidsignore"
 
     def quality(self, site: str, corpus: str) -> Path:
-        """Give the folder of what quality control found of a recording; derived, and made anew each time."""
-        return self.own / "qc" / bids_label(site) / corpus
+        """Return the folder of the quality metrics of a recording; they are derived, and rewritten by each check."""
+        return self.derivatives_dir / "qc" / bids_label(site) / corpus
 
     @property
     def items(self) -> Path:
-        """Item rows of evaluations, finished or not, so that none has to be made twice; may be deleted."""
+        """Cache of the item rows of evaluations, finished or not, so that no item is scored twice; may be deleted."""
         return self.root / "lmri" / ".items"
 
     @property
     def participants(self) -> Path:
-        """The model, as BIDS sees it."""
+        """Table of BIDS participants; the only one is the model."""
         return self.root / "participants.tsv"
 
     @property
     def report(self) -> Path:
-        """The report."""
+        """HTML report."""
         return self.root / "report.html"
 
     @property
-    def own(self) -> Path:
-        """The folder that BIDS ignores."""
+    def derivatives_dir(self) -> Path:
+        """Folder of all files without a BIDS name, which the BIDS validator ignores."""
         return self.root / "lmri"
 
     @property
     def study(self) -> Path:
-        """What makes a folder a study."""
-        return self.own / "study.json"
+        """Description of the study; a folder with this file is a study."""
+        return self.derivatives_dir / "study.json"
 
     @property
     def split(self) -> Path:
-        """Which texts are held out."""
-        return self.own / "split.tsv"
+        """Table of the split of the texts into fitted and held-out texts."""
+        return self.derivatives_dir / "split.tsv"
 
     @property
     def log(self) -> Path:
-        """Times, hosts and paths."""
-        return self.own / "log.jsonl"
+        """Log with times, hosts and paths."""
+        return self.derivatives_dir / "log.jsonl"
 
     @property
     def network_labels(self) -> Path:
-        """What people call the networks; part of no result."""
-        return self.own / "labels.tsv"
+        """Table of the display labels of networks, which do not affect results."""
+        return self.derivatives_dir / "labels.tsv"
 
     def texts(self, corpus: str) -> Path:
-        """Give the texts of a corpus."""
-        return self.own / "texts" / f"{corpus}.tsv"
+        """Return the path of the texts of a corpus."""
+        return self.derivatives_dir / "texts" / f"{corpus}.tsv"
 
     def recording(self, site: str, corpus: str) -> Path:
-        """Give the index of a recording: written last, so a recording without it is not whole."""
-        return self.own / "recordings" / bids_label(site) / f"{corpus}.json"
+        """Return the path of the index of a recording; it is written last, so a recording without it is incomplete."""
+        return self.derivatives_dir / "recordings" / bids_label(site) / f"{corpus}.json"
 
     @property
     def unfinished(self) -> Path:
-        """Recordings that are being made, or were interrupted."""
-        return self.own / ".unfinished"
+        """Folder of recordings that are in progress or were interrupted."""
+        return self.derivatives_dir / ".unfinished"
 
     def drafts(self, corpus: str) -> Path:
-        """Give the folder of what a model has written for a corpus."""
-        return self.own / ".generated" / corpus
+        """Return the folder of the generated continuations of a corpus."""
+        return self.derivatives_dir / ".generated" / corpus
 
     def unfinished_recording(self, corpus: str, sites: Sequence[str], n_shards: int | None = None) -> Path:
-        """Give the folder in which a recording is made, by one process or in shards."""
+        """Return the folder of a recording in progress, by one process or in shards."""
         shards = "" if n_shards is None else f"_shards-{n_shards}"
         return self.unfinished / f"{corpus}_{'+'.join(map(bids_label, sites))}{shards}"
 
     def recordings(self) -> list[Path]:
         """List the indices of all recordings."""
-        return sorted((self.own / "recordings").glob("*/*.json"))
+        return sorted((self.derivatives_dir / "recordings").glob("*/*.json"))
 
     def corpora(self) -> set[str]:
-        """List the names of all corpora: recorded, being recorded, or being generated."""
-        finished = {path.stem for path in [*self.recordings(), *(self.own / "texts").glob("*.tsv")]}
+        """Return the names of all corpora: recorded, being recorded, or being generated."""
+        finished = {path.stem for path in [*self.recordings(), *(self.derivatives_dir / "texts").glob("*.tsv")]}
         folders = {path.name.split("_")[0] for path in self.unfinished.glob("[!.]*_*")}
-        return finished | folders | {path.name for path in (self.own / ".generated").glob("[!.]*")}
+        return finished | folders | {path.name for path in (self.derivatives_dir / ".generated").glob("[!.]*")}
 
     def recorded_files(self, subject: str, corpus: str | None = None) -> list[Path]:
-        """List the files of recordings in the folder of images, by their names; files of other programs are left out.
+        """List the files of recordings in the folder of images, by their names; files of other programs are skipped.
 
         Parameters
         ----------
         subject : str
             BIDS label of the model.
         corpus : str, optional
-            By default all corpora.
+            Name of the corpus; by default all corpora.
         """
         task = "[A-Za-z0-9]+" if corpus is None else re.escape(corpus)
         name = re.compile(rf"sub-{re.escape(subject)}_task-{task}(_run-\d+)?(_space-[A-Za-z0-9]+)?({_RECORDED})")
         return sorted(path for path in self.func(subject).glob("*") if name.fullmatch(path.name))
 
     def atlas(self, site: str) -> Path:
-        """Give the folder of layer names as viewers take them."""
-        return self.own / "atlas" / bids_label(site)
+        """Return the folder of the layer names and colours in the formats of viewers."""
+        return self.derivatives_dir / "atlas" / bids_label(site)
 
     def export(self, site: str, name: str) -> Path:
-        """Give the folder or file of networks as another program takes them; `name` has its ending."""
-        return self.own / "export" / bids_label(site) / check_name(name)
+        """Return the folder or file of networks exported for another program; `name` includes the suffix."""
+        return self.derivatives_dir / "export" / bids_label(site) / check_name(name)
 
     def roi(self, site: str, name: str) -> Path:
-        """Give the image of a region of interest; its sidecar is written last."""
-        return self.own / "rois" / bids_label(site) / f"{check_name(name)}.nii.gz"
+        """Return the image of a region of interest; its sidecar is written last."""
+        return self.derivatives_dir / "rois" / bids_label(site) / f"{check_name(name)}.nii.gz"
 
     def rois(self) -> list[Path]:
         """List the images of all regions of interest."""
-        return sorted((self.own / "rois").glob("*/*.nii.gz"))
+        return sorted((self.derivatives_dir / "rois").glob("*/*.nii.gz"))
 
     def entry(self, kind: str, site: str, name: str) -> Path:
-        """Folder of a decomposition, network set, comparison, score table or experiment."""
-        return self.own / kind / bids_label(site) / check_name(name)
+        """Return the folder of a decomposition, network set, comparison, score table or experiment."""
+        return self.derivatives_dir / kind / bids_label(site) / check_name(name)
 
     def entries(self, kind: str) -> list[Path]:
         """List the folders of all entries of a kind."""
-        folders = (self.own / kind).glob("*/*")
+        folders = (self.derivatives_dir / kind).glob("*/*")
         return sorted(folder for folder in folders if folder.is_dir() and not folder.name.startswith("."))
 
     def in_entry(self, folder: Path, subject: str, site: str, name: str, suffix: str) -> Path:
-        """Give a file of an entry, named so that a viewer's file list tells what it is."""
+        """Return the path of a file of an entry, with a name that identifies it in a viewer's file list."""
         return folder / f"sub-{subject}_space-{bids_label(site)}_desc-{bids_label(name)}_{suffix}"
 
     def func(self, subject: str) -> Path:
-        """Give the folder of images and their tables."""
+        """Return the folder of images and their tables."""
         return self.root / f"sub-{subject}" / "func"
 
     def stem(self, subject: str, corpus: str, run: int | None = None, site: str | None = None) -> Path:
-        """Path without suffix; `run` counts from 1."""
+        """Return a path without suffix; `run` is counted from 1."""
         parts = [f"sub-{subject}", f"task-{corpus}"]
         if run is not None:
             parts.append(f"run-{run:03d}")
@@ -261,46 +261,46 @@ class Layout:
         return self.func(subject) / "_".join(parts)
 
     def bold(self, subject: str, corpus: str, run: int, site: str) -> Path:
-        """Give the image of a run."""
+        """Return the image of a run."""
         return with_suffix(self.stem(subject, corpus, run, site), "_bold.nii")
 
     def events(self, subject: str, corpus: str, run: int) -> Path:
-        """Give the table with a row a volume."""
+        """Return the table of a run with one row per volume."""
         return with_suffix(self.stem(subject, corpus, run), "_events.tsv")
 
     def tokens(self, subject: str, corpus: str, run: int) -> Path:
-        """Give the table with a row a token."""
+        """Return the table of a run with one row per token."""
         return with_suffix(self.stem(subject, corpus, run), "_tokens.tsv")
 
     def confounds(self, subject: str, corpus: str, run: int, site: str | None = None) -> Path:
-        """Give the confounds of a run: those of a site or, without one, those that all sites share."""
+        """Return the table of confounds of a run: the confounds of a site or, without a site, those of all sites."""
         return with_suffix(self.stem(subject, corpus, run, site), CONFOUNDS if site is None else SITE_CONFOUNDS)
 
     def routing(self, subject: str, corpus: str, run: int, site: str) -> Path:
-        """Give the table of which experts of a mixture a volume was given to; `site` is that of the router."""
+        """Return the table of the experts of a mixture to which each volume was routed, for the router's `site`."""
         return with_suffix(self.stem(subject, corpus, run, site), ROUTING)
 
     def mask(self, subject: str, corpus: str, site: str) -> Path:
-        """Give the mask image."""
+        """Return the mask image."""
         return with_suffix(self.stem(subject, corpus, site=site), "_mask.nii.gz")
 
     def labels(self, subject: str, corpus: str, site: str) -> Path:
-        """Give the image of layer labels."""
+        """Return the image of layer labels."""
         return with_suffix(self.stem(subject, corpus, site=site), "_desc-layers_dseg.nii.gz")
 
     def relative(self, path: Path) -> str:
-        """`path` as it is written into files: relative to the study, with forward slashes."""
+        """Return `path` as it is written into files: relative to the study, with forward slashes."""
         return path.relative_to(self.root).as_posix()
 
 
 CONFOUNDS = "_desc-confounds_timeseries.tsv"
-"""fMRIPrep's name: nilearn takes these tables as the confounds of a run, and wants one a run."""
+"""Suffix of fMRIPrep: nilearn uses these tables as the confounds of a run, and expects one per run."""
 
 SITE_CONFOUNDS = "_desc-siteconfounds_timeseries.tsv"
-"""Another name, so that it does not: it would count one for all sites and one for each."""
+"""Suffix that nilearn does not recognize: it would otherwise find a table for all sites and one for each site."""
 
 CONFOUNDS_IGNORED = "**/*confounds_timeseries.*"
-"""BIDS has no derivative of that name yet (BEP012)."""
+"""Pattern for ``.bidsignore``: BIDS does not define these derivatives yet (BEP012)."""
 
 ROUTING = "_desc-routing_timeseries.tsv"
 
@@ -310,13 +310,13 @@ _RECORDED = (
     r"_bold\.(nii|json)|_events\.(tsv|json)|_tokens\.tsv|_mask\.(nii\.gz|json)|_desc-layers_dseg\.(nii\.gz|tsv|json)"
     r"|_desc-(confounds|siteconfounds|routing)_timeseries\.(tsv|json)"
 )
-"""How the names of files of a recording end, as a regular expression."""
+"""Regular expression of the suffixes of the files of a recording."""
 
 BIDSIGNORE = f"lmri\nreport.html\n**/*_tokens.tsv\n{CONFOUNDS_IGNORED}\n{ROUTING_IGNORED}\n{LOCK}\n"
 
 
 def confounds_beside(path: Path) -> Path:
-    """Give the confounds table beside an image (those of its site) or beside events (those that all sites share)."""
+    """Return the confounds table of an image (confounds of its site) or of events (confounds that all sites share)."""
     if path.name.endswith("_bold.nii"):
         return path.with_name(path.name.removesuffix("_bold.nii") + SITE_CONFOUNDS)
     return path.with_name(path.name.removesuffix("_events.tsv") + CONFOUNDS)
@@ -328,7 +328,7 @@ def with_suffix(stem: Path, suffix: str) -> Path:
 
 
 def sidecar(path: Path) -> Path:
-    """Give the JSON file beside an image or table."""
+    """Return the JSON sidecar of an image or table."""
     name = path.name
     for ending in (".nii.gz", ".nii", ".tsv.gz", ".tsv"):
         if name.endswith(ending):

@@ -10,7 +10,7 @@ from lmri.storage.layout import Layout
 
 
 def write_log(layout: Layout, event: str, **details: Any) -> None:
-    """Append a line to the study's log, the only file with times, hosts and absolute paths."""
+    """Append an event to the study's log."""
     layout.log.parent.mkdir(parents=True, exist_ok=True)
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), "event": event, **details}
     with layout.log.open("a", encoding="utf-8") as stream:
@@ -18,7 +18,7 @@ def write_log(layout: Layout, event: str, **details: Any) -> None:
 
 
 def read_log(layout: Layout) -> list[dict[str, Any]]:
-    """Read the lines of the study's log, oldest first; a torn last line is left out."""
+    """Read the events of the study's log, oldest first; an incomplete last line is skipped."""
     if not layout.log.is_file():
         return []
     lines = []

@@ -1,7 +1,8 @@
-"""Outcome: what an experiment gives, ready to be stored, reported and put in a paper. Data only.
+"""Outcome: the text, tables and figures of an experiment, for storage, reports and papers. Data only.
 
-On disk it is a few files: `outcome.json` with words and order, a TSV for each table, a TSV and a Markdown file for each
-layout, an SVG and a PNG for each figure. The same outcome gives the same bytes, and what is read is what was written.
+On disk it consists of `outcome.json` with the text and the order of the tables, a TSV file per table, a TSV and a
+Markdown file per layout, and an SVG and a PNG file per figure. The same outcome results in the same bytes, and reading
+restores the outcome exactly.
 """
 
 import re
@@ -20,7 +21,7 @@ from lmri.storage.provenance import digest
 from lmri.storage.tables import escape, read_table, write_table
 
 ABOUT = "outcome.json"
-"""The file that says what the others are."""
+"""Name of the file that describes the other files."""
 
 _STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -29,31 +30,32 @@ _MARKDOWN = re.compile(r"([\\|`*_<>\[\]])")
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an experiment gives.
+    """Result of an experiment: text, tables and figures.
 
     Parameters
     ----------
     experiment : str
-        Such as ``"preserve"``; also the command.
+        Name of the experiment and of its command, such as ``"preserve"``.
     title : str
-        A line, for headings.
+        Title of one line, for headings.
     text : str
-        What was found and what it does not say, in a few plain sentences; an empty line parts paragraphs.
+        Results and their limitations in a few plain sentences; paragraphs are separated by an empty line.
     tables : mapping of str to DataFrame
-        By the stem of the file; the first is the main one. Stored as TSV. The index is left out; truth values become 0
-        and 1, and missing text becomes empty.
+        Tables by the stem of their file; the first is the main one. They are stored as TSV without the index; truth
+        values become 0 and 1, and missing text becomes empty.
     layouts : mapping of str to DataFrame
-        Tables for the eye, in the paper's layout, with the paper's numbers beside these where they exist: what is in a
-        cell is shown as it is, so numbers are rounded already. `to_markdown` writes one as a Markdown table.
+        Tables for display, in the paper's layout, with the paper's values alongside where they exist. Cells are shown
+        unchanged, so numbers are already rounded. `to_markdown` formats one as a Markdown table.
     figures : mapping of str to Drawing
-        By the stem of the file.
+        Figures by the stem of their file.
 
     Raises
     ------
     TypeError
-        If a table or layout is no DataFrame, a figure no `Drawing`, or a column holds neither numbers nor text.
+        If a table or layout is not a DataFrame, a figure is not a `Drawing`, or a column contains values other than
+        numbers or text.
     ValueError
-        If a stem cannot be a file name, or there is a table without columns or with two of one name.
+        If a stem is not accepted as a file name, or a table has no columns or two columns of the same name.
     """
 
     experiment: str
@@ -67,13 +69,13 @@ class Outcome:
         for stem in (*self.tables, *self.layouts, *self.figures):
             if not isinstance(stem, str) or not _STEM.fullmatch(stem):
                 raise ValueError(
-                    f"A table or figure is called {stem!r}; it becomes a file, so accepted are letters, digits, "
-                    "'_' and '-'. Call it something else."
+                    f"A table or figure is named {stem!r}; accepted are letters, digits, '_' and '-', because it "
+                    "becomes a file name. Choose another name."
                 )
         for stem, figure in self.figures.items():
             if not isinstance(figure, Drawing):
                 raise TypeError(
-                    f"The figure {stem!r} is a {type(figure).__name__}; accepted is a Drawing. Make one with "
+                    f"The figure {stem!r} is a {type(figure).__name__}; accepted is a Drawing. Create one with "
                     "lmri.space.drawing.drawing(figure, caption)."
                 )
         tables = {stem: _plain(table, stem) for stem, table in self.tables.items()}
@@ -84,7 +86,7 @@ class Outcome:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the words and numbers; figures are drawn from these, by a version of something or other."""
+        """Hash of the text and tables; figures are excluded, because their bytes depend on the plotting library."""
         return digest(
             [
                 self.experiment,
@@ -96,26 +98,26 @@ class Outcome:
         )
 
     def write(self, folder: str | Path) -> Path:
-        """Write all files to a new folder, whole or not at all.
+        """Write all files to a new folder atomically.
 
         Parameters
         ----------
         folder : str or Path
-            Must not exist.
+            Path of the folder, which must not exist.
 
         Returns
         -------
         Path
-            The same.
+            Path of the folder.
 
         Raises
         ------
         FileExistsError
-            If it does.
+            If the folder exists.
         """
         folder = Path(folder)
         if folder.exists():
-            raise FileExistsError(f"{folder} exists. Nothing was overwritten: choose another --out.")
+            raise FileExistsError(f"{folder} exists. Nothing was overwritten. Choose another --out.")
         with whole(folder) as partial:
             partial.mkdir()
             self.save(partial.joinpath)
@@ -127,7 +129,7 @@ class Outcome:
         Parameters
         ----------
         file : callable
-            Turns a name, such as ``"effects.tsv"``, into the path to write to.
+            Function from a file name, such as ``"effects.tsv"``, to the path to write to.
         """
         for stem, table in self.tables.items():
             write_table(file(f"{stem}.tsv"), table)
@@ -150,17 +152,17 @@ class Outcome:
 
     @classmethod
     def read(cls, file: Callable[[str], Path]) -> "Outcome":
-        """Read what `save` wrote.
+        """Read an outcome that `save` wrote.
 
         Parameters
         ----------
         file : callable
-            As it was given to `save`; of a folder that `write` made, its ``joinpath``.
+            Function from a file name to its path, as for `save`; for a folder written by `write`, its ``joinpath``.
 
         Raises
         ------
         StudyError
-            If a file is missing or not whole.
+            If a file is missing or incomplete.
         """
         about = read_json(file(ABOUT))
         try:
@@ -169,18 +171,16 @@ class Outcome:
             figures = {stem: _read_figure(file, stem, caption) for stem, caption in about["figures"].items()}
             return cls(about["experiment"], about["title"], about["text"], tables, layouts, figures)
         except (KeyError, FileNotFoundError) as error:
-            raise StudyError(
-                f"{file(ABOUT)} does not agree with its files: {error}. Make the outcome again."
-            ) from error
+            raise StudyError(f"{file(ABOUT)} does not match its files: {error}. Compute the outcome again.") from error
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    r"""Write a table in Markdown; whatever would be markup in a cell is escaped.
+    r"""Format a table in Markdown, with markup characters in cells escaped.
 
     Parameters
     ----------
     table : DataFrame
-        The index is left out. All columns but the first are set flush right.
+        Table to format, without its index. All columns except the first are aligned to the right.
 
     Examples
     --------
@@ -210,21 +210,22 @@ def _layout(table: object, stem: str) -> pd.DataFrame:
 
 
 def _plain(table: object, stem: str) -> pd.DataFrame:
-    """Give a table of whole numbers, numbers and text, as it comes back from a file."""
+    """Return a table of integers, floats and text, identical to the table that is read back from a file."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"The table {stem!r} is a {type(table).__name__}; accepted is a pandas DataFrame.")
     names = [str(name) for name in table.columns]
     if not names or len(set(names)) < len(names) or any(escape(name) != name or not name for name in names):
         raise ValueError(
-            f"The table {stem!r} has the columns {names}; accepted is at least one, each with a name of its own that "
-            "holds no tab, quote, backslash or line end. Rename them."
+            f"The table {stem!r} has the columns {names}; accepted is at least one, each with a unique name that "
+            "contains no tab, quote, backslash or line break. Rename them."
         )
-    columns = {name: table.iloc[:, place] for place, name in enumerate(names)}
-    plain = pd.DataFrame({name: _plain_column(own, f"{stem}.{name}") for name, own in columns.items()}, columns=names)
+    plain = pd.DataFrame(
+        {name: _plain_column(table.iloc[:, index], f"{stem}.{name}") for index, name in enumerate(names)}, columns=names
+    )
     if len(names) == 1 and (plain[names[0]] == "").any():
         raise ValueError(
-            f"The only column of the table {stem!r}, {names[0]!r}, holds empty text, and a file cannot tell an empty "
-            "row from none. Give it a second column."
+            f"The only column of the table {stem!r}, {names[0]!r}, contains empty text, and a file cannot "
+            "distinguish an empty row from a missing one. Add a second column."
         )
     return plain
 
@@ -232,13 +233,13 @@ def _plain(table: object, stem: str) -> pd.DataFrame:
 def _plain_column(column: pd.Series, where: str) -> np.ndarray:
     gaps = column.isna().to_numpy()
     known = column[~gaps].to_list()
-    if not known:  # gaps, or nothing at all: of the kind that the column was made for
+    if not known:  # only gaps, or no rows: the dtype of the column decides
         kind = _kind(column)
         return np.full(len(column), np.nan) if len(column) else np.empty(0, _DTYPES[kind])
     if all(isinstance(value, str) for value in known):
         return np.array(["" if gap else value for value, gap in zip(column, gaps, strict=True)], dtype=object)
     if not all(isinstance(value, bool | np.bool_ | int | float | np.integer | np.floating) for value in known):
-        raise TypeError(f"The column {where} holds {known[0]!r}; accepted are columns of numbers, or of text.")
+        raise TypeError(f"The column {where} contains {known[0]!r}; accepted are columns of numbers or of text.")
     if not gaps.any() and not any(isinstance(value, float | np.floating) for value in known):
         return np.array(known, dtype=np.int64)
     return np.array([np.nan if gap else float(value) for value, gap in zip(column, gaps, strict=True)])
@@ -256,7 +257,7 @@ _DTYPES = {"whole": np.int64, "number": np.float64, "text": object}
 def _read_table(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     table = read_table(path, [name for name, kind in kinds.items() if kind == "text"])
     if list(table) != list(kinds):
-        raise StudyError(f"{path} has the columns {list(table)}, and should have {list(kinds)}. Make it again.")
+        raise StudyError(f"{path} has the columns {list(table)} instead of {list(kinds)}. Compute it again.")
     return table.astype({name: _DTYPES[kind] for name, kind in kinds.items()})
 
 
@@ -266,5 +267,5 @@ def _read_layout(path: Path) -> pd.DataFrame:
 
 
 def _read_figure(file: Callable[[str], Path], stem: str, caption: str) -> Drawing:
-    # Bytes, because reading text would change line ends.
+    # Bytes, because reading as text would change line endings.
     return Drawing(file(f"{stem}.svg").read_bytes().decode("utf-8"), file(f"{stem}.png").read_bytes(), caption)

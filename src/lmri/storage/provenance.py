@@ -1,4 +1,4 @@
-"""Hashes of contents, and the versions of the packages that a number may depend on."""
+"""Hashes of contents, and versions of the packages that results may depend on."""
 
 import contextlib
 import hashlib
@@ -10,18 +10,18 @@ from typing import Any
 
 
 def digest(content: Any) -> str:
-    """Hash anything that JSON can hold (SHA-256, 16 hexadecimal digits)."""
+    """Return the hash of JSON content (SHA-256, 16 hexadecimal digits)."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:
-    """Hash the content of a file (SHA-256, 16 hexadecimal digits)."""
+    """Return the hash of the content of a file (SHA-256, 16 hexadecimal digits)."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def text_hash(text: str) -> str:
-    """Fingerprint of a text, by which splits are kept apart (SHA-256, 16 hexadecimal digits)."""
+    """Return the hash of a text, which identifies it in splits (SHA-256, 16 hexadecimal digits)."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -29,9 +29,9 @@ VERSIONED = ("lmri", "numpy", "scipy", "scikit-learn", "pandas", "nibabel", "nil
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a number may depend on; importing none of them."""
-    found = {"python": platform.python_version()}
+    """Return the versions of the packages that results may depend on, without importing the packages."""
+    installed = {"python": platform.python_version()}
     for package in VERSIONED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            installed[package] = importlib.metadata.version(package)
+    return installed

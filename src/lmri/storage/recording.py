@@ -1,4 +1,4 @@
-"""Recordings: what a model did while it read, as images and tables on disk. Data only; nothing here loads a model."""
+"""Recordings: a model's activations while it reads texts, as images and tables on disk. No model is loaded here."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ EVENT_NUMBERS = ("onset", "duration", "token_id", "position", "last_position", "
 
 @dataclass(frozen=True)
 class Run:
-    """One 4D image of one or more whole texts, with its two tables.
+    """A 4D image of one or more whole texts, with its two tables.
 
     Parameters
     ----------
     img : Path
-        The image; one volume a token that is not a dummy.
+        Path of the image; one volume per token, without dummies.
     events : Path
-        A row a volume.
+        Path of the table with one row per volume.
     tokens : Path
-        A row a token, dummies included.
+        Path of the table with one row per token, including dummies.
     n_volumes : int
         Number of volumes.
     """
@@ -48,20 +48,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Recording:
-    """What one model did at one site while it read the texts of one corpus.
+    """Activations of one model at one site while it read the texts of one corpus.
 
-    Only the texts that are there to be fitted are in the images; texts held out for tests are in `texts`.
+    The images contain only the texts for fitting; `texts` also contains the texts held out for testing.
 
     Parameters
     ----------
     space : NeuronSpace
-        The neurons.
+        Neuron space of the images.
     corpus : str
         Name of the corpus.
     runs : tuple of Run
-        In order.
+        Runs in order.
     texts : DataFrame
-        A row a text: ``text_id, sha256, split, run, n_tokens, n_volumes, n_cut, text``.
+        Texts, one row per text: ``text_id, sha256, split, run, n_tokens, n_volumes, n_cut, text``.
     info : dict
         Parameters, model and versions, as in the index file.
     """
@@ -74,76 +74,76 @@ class Recording:
 
     @property
     def imgs(self) -> list[str]:
-        """Paths of the 4D images, one a run, as nilearn takes them."""
+        """Paths of the 4D images, one per run, as nilearn expects them."""
         return [str(run.img) for run in self.runs]
 
     @property
     def mask_img(self) -> nib.Nifti1Image:
-        """Which voxels hold a neuron."""
+        """Mask of the voxels that represent a neuron."""
         return self.space.mask_img
 
     @property
     def n_volumes(self) -> int:
-        """Volumes in all runs."""
+        """Number of volumes in all runs."""
         return sum(run.n_volumes for run in self.runs)
 
     @cached_property
     def events(self) -> list[pd.DataFrame]:
-        """One table a run, a row a volume: ``onset, duration, trial_type, text_id, token, token_id, position, ...``.
+        """Events, one table per run with one row per volume: ``onset, duration, trial_type, text_id, token, ...``.
 
-        Columns that users have added are text.
+        Columns that users have added are read as text.
         """
         return [read_table(run.events, _text_columns(run.events)) for run in self.runs]
 
     @cached_property
     def tokens(self) -> list[pd.DataFrame]:
-        """One table a run, a row a token, dummies included."""
+        """Tokens, one table per run with one row per token, including dummies."""
         return [read_table(run.tokens, TOKEN_TEXT) for run in self.runs]
 
     @cached_property
     def confounds(self) -> list[pd.DataFrame]:
-        """One table a run, a row a volume, as `lmri.confounds.write` stored them: ``position, surprisal, ...``.
+        """Confounds, one table per run with one row per volume: ``position, surprisal, ...``; see `lmri.confounds`.
 
         Raises
         ------
         StudyError
-            If they were not made, or do not belong to these volumes.
+            If they were not computed, or do not belong to these volumes.
         """
-        found = []
+        tables = []
         for run, events in zip(self.runs, self.events, strict=True):
             parts = []
             for path in (confounds_beside(run.events), confounds_beside(run.img)):
                 if not path.is_file():
                     raise StudyError(
-                        f"{self.corpus!r} has no confounds at {self.space.site} ({path} is missing). Make them: "
-                        "lmri confounds STUDY."
+                        f"{self.corpus!r} has no confounds at {self.space.site} ({path} is missing). Compute "
+                        "them: lmri confounds STUDY."
                     )
                 parts.append(read_table(path))
                 if len(parts[-1]) != len(events):
                     raise _foreign_confounds(path)
             if not np.array_equal(parts[0]["position"], events["position"]):
                 raise _foreign_confounds(confounds_beside(run.events))
-            found.append(pd.concat(parts, axis=1))
-        return found
+            tables.append(pd.concat(parts, axis=1))
+        return tables
 
     @property
     def fit_texts(self) -> list[str]:
-        """The texts in the images."""
+        """Texts in the images, on which networks are fitted."""
         return self.texts.loc[self.texts["split"] == "fit", "text"].tolist()
 
     @property
     def test_texts(self) -> list[str]:
-        """The texts held out: in no image, there to be scored."""
+        """Held-out texts, which are not in the images and are used for scoring."""
         return self.texts.loc[self.texts["split"] == "test", "text"].tolist()
 
     def arrays(self) -> Iterator[np.ndarray]:
-        """Load run by run ``(n_volumes, n_neurons)``, float32, in (layer, neuron) order, activation units."""
+        """Load one array ``(n_volumes, n_neurons)`` per run, float32, in (layer, neuron) order, in activation units."""
         for run in self.runs:
             yield self.space.from_img(run.img)
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """Mean activation of every neuron over all volumes, ``(n_neurons,)``, float64."""
+        """Mean activation of each neuron over all volumes, ``(n_neurons,)``, float64."""
         total = np.zeros(self.space.n_neurons)
         for array in self.arrays():
             total += array.sum(axis=0, dtype=np.float64)
@@ -157,23 +157,23 @@ class Recording:
         output_file: str | Path | None = None,
         **options: Any,
     ) -> "Figure | None":
-        """Draw all neurons of a run over its volumes, layer by layer, each detrended and z-scored.
+        """Plot the activity of all neurons of a run over its volumes by layer, each neuron detrended and z-scored.
 
         Parameters
         ----------
         run : int, default=1
-            Counted from 1.
-        axes, figure : matplotlib's, optional
-            Where to draw; by default in a new figure.
+            Number of the run, counted from 1.
+        axes, figure : matplotlib Axes and Figure, optional
+            Axes or figure to draw in; by default a new figure.
         output_file : str or Path, optional
-            Where to save the figure, which is closed then.
+            Path at which the figure is saved; the figure is then closed.
         **options
-            As for `nilearn.plotting.plot_carpet`.
+            Options of `nilearn.plotting.plot_carpet`.
 
         Returns
         -------
         Figure or None
-            None if it was saved, as in nilearn.
+            The figure; None if it was saved, as in nilearn.
         """
         from lmri.space.plotting import plot_carpet  # nilearn and matplotlib take seconds to load
 
@@ -202,27 +202,28 @@ class Recording:
 
 def _foreign_confounds(path: Path) -> StudyError:
     return StudyError(
-        f"{path} does not belong to the events beside it: it has other rows. Delete it, and make it again: "
+        f"{path} does not belong to the events of its run: its rows differ. Delete it and compute it again: "
         "lmri confounds STUDY."
     )
 
 
 def pack(n_volumes: list[int], run_tokens: int, texts_per_run: int | None = None) -> list[list[int]]:
-    """Pack whole texts, in order, into runs of like length.
+    """Assign whole texts, in order, to runs of similar length.
 
     Parameters
     ----------
     n_volumes : list of int
-        Volumes of every text.
+        Number of volumes of each text.
     run_tokens : int
-        Volumes a run is to have; runs are balanced, and none of several is shorter than half of it.
+        Approximate number of volumes per run; runs are balanced, and if there are several, none is shorter than half of
+        this number.
     texts_per_run : int, optional
-        Count texts instead.
+        Number of texts per run, instead of `run_tokens`.
 
     Returns
     -------
     list of list of int
-        The texts of every run; texts without volumes are in none.
+        Indices of the texts of each run; texts without volumes are not assigned.
 
     Examples
     --------
@@ -248,18 +249,18 @@ def pack(n_volumes: list[int], run_tokens: int, texts_per_run: int | None = None
 
 
 def _without_short(runs: list[list[int]], n_volumes: list[int], shortest: float) -> list[list[int]]:
-    """Merge runs that are too short, as beside very long texts, into the shorter of their neighbours."""
+    """Merge runs that are too short, for example next to very long texts, with the shorter of their neighbours."""
     runs = list(runs)
 
-    def length(place: int) -> int:
-        return sum(n_volumes[text] for text in runs[place])
+    def length(run: int) -> int:
+        return sum(n_volumes[text] for text in runs[run])
 
     while len(runs) > 1:
-        place = min(range(len(runs)), key=length)
-        if length(place) >= shortest:
+        run = min(range(len(runs)), key=length)
+        if length(run) >= shortest:
             break
-        other = min((one for one in (place - 1, place + 1) if 0 <= one < len(runs)), key=length)
-        first, second = sorted((place, other))
+        neighbour = min((other for other in (run - 1, run + 1) if 0 <= other < len(runs)), key=length)
+        first, second = sorted((run, neighbour))
         runs[first : second + 1] = [runs[first] + runs[second]]
     return runs
 
@@ -276,34 +277,34 @@ def check_whole(recording: Recording) -> None:
 
 
 def _text_columns(path: Path) -> list[str]:
-    """Name the columns of an events table that are text: those that people may have added, too."""
+    """Return the names of the text columns of an events table, including columns that users have added."""
     if not path.is_file():
-        return []  # whoever reads it says that it is missing
+        return []  # reading the table raises the error
     with path.open(encoding="utf-8") as stream:
         return [name for name in stream.readline().rstrip("\n").split("\t") if name not in EVENT_NUMBERS]
 
 
 def volume_unit(recordings: Iterable[Recording]) -> tuple[str, str]:
-    """Say what one volume of some recordings is, and several: tokens, words or sentences.
+    """Return the noun for a volume of recordings, singular and plural: token, word or sentence.
 
-    They are ``("volume", "volumes")`` where recordings differ, where tokens were left out in between, where it is not
-    known, and where there is no recording: right of all of them, and a step from one to the next is no token.
+    The nouns are ``("volume", "volumes")`` if the recordings differ, if tokens were skipped (so that consecutive
+    volumes are not consecutive tokens), if the unit is unknown, and if there is no recording.
     """
-    found = volume_meaning(recordings)
-    return (found, f"{found}s") if found in ("token", "word", "sentence") else ("volume", "volumes")
+    unit = volume_meaning(recordings)
+    return (unit, f"{unit}s") if unit in ("token", "word", "sentence") else ("volume", "volumes")
 
 
 def volume_meaning(recordings: Iterable[Recording]) -> str:
-    """Say what the volumes of some recordings are: "token", "word", "sentence" or "every 2nd token"; "" if unknown.
+    """Return the unit of the volumes of recordings: "token", "word", "sentence", "every 2nd token" or so.
 
-    Unknown is also what recordings do not share.
+    It is an empty string if the unit is unknown or differs between recordings.
     """
-    found = {_volume(one) for one in recordings}
-    return found.pop() if len(found) == 1 else ""
+    units = {_volume(recording) for recording in recordings}
+    return units.pop() if len(units) == 1 else ""
 
 
 def _volume(recording: Recording) -> str:
-    """Read what a volume is from the parameters, which name it where it is no token."""
+    """Return the unit of a volume from the parameters, which record it unless it is a token."""
     parameters = recording.info.get("parameters", {})
     per, every = parameters.get("per", "token"), parameters.get("every", 1)
     if every == 1:
@@ -312,6 +313,6 @@ def _volume(recording: Recording) -> str:
 
 
 def _ordinal(n: int) -> str:
-    """Write 2nd, 3rd, 11th."""
+    """Format an ordinal number: 2nd, 3rd, 11th."""
     last = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"{n}{last}"

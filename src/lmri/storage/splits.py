@@ -1,4 +1,4 @@
-"""Splits that share no cluster and no text: networks come from *fit*, choices from *select*, numbers from *test*."""
+"""Splits without shared clusters or texts: *fit* for networks, *select* for choices, *test* for reported scores."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ from lmri.storage.provenance import text_hash
 SPLITS = ("fit", "select", "test")
 
 SHARES = (0.5, 0.25, 0.25)
-"""Shares of clusters to fit, to select and to test, unless asked for otherwise."""
+"""Default shares of clusters for fit, select and test."""
 
 
 def split_clusters(
@@ -21,36 +21,36 @@ def split_clusters(
     seed: int = 0,
     known: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Assign every item to a split.
+    """Assign each item to a split.
 
-    A cluster's split is a function of its name and the seed alone, as a hash decides: neither the order nor the number
-    of items matters, so that more of them can be added, or fewer be scored, and none changes sides. For that the shares
-    hold on average only. Clusters that have a text in common go together, and then the smallest of their names decides;
-    an added item that joins two clusters is the one thing that can move them.
+    The split of a cluster is determined by a hash of its name and the seed. It depends on neither the order nor the
+    number of items, so items can be added or removed without moving others to another split. The shares therefore hold
+    only on average. Clusters that share a text are joined, and the smallest of their names determines the split; only
+    an added item that joins two clusters can move them.
 
     Parameters
     ----------
     clusters : sequence of str
-        Of each item.
+        Cluster of each item.
     texts : sequence of str, or of several texts each, optional
-        Of each item; no text comes into two splits.
+        Text or texts of each item; no text is assigned to two splits.
     shares : sequence of 3 floats, default=SHARES
-        To fit, to select and to test; they add up to 1, and may be 0.
+        Shares of fit, select and test; they add up to 1 and may be 0.
     seed : int, default=0
-        Of the hash.
+        Seed of the hash.
     known : mapping of str to str, optional
-        Split by text hash (`lmri.text_hash`), such as ``"fit"`` for texts in which networks were found: their
-        clusters go there, whatever the hash says.
+        Known splits by text hash (`lmri.text_hash`), such as ``"fit"`` for texts on which networks were fitted. They
+        override the hash for the clusters of these texts.
 
     Returns
     -------
     list of {"fit", "select", "test"}
-        In the order of `clusters`.
+        Split of each item, in the order of `clusters`.
 
     Raises
     ------
     ValueError
-        If shares are no shares, or `known` texts of one cluster lie in two splits.
+        If the shares are invalid, or `known` texts of one cluster belong to two splits.
 
     Examples
     --------
@@ -58,21 +58,21 @@ def split_clusters(
     ['select', 'test', 'fit', 'select']
     """
     bounds = _bounds(shares)
-    own: list[list[str]] = [[] for _ in clusters]
+    hashes: list[list[str]] = [[] for _ in clusters]
     if texts is not None:
         if len(texts) != len(clusters):
             raise ValueError(f"There are {len(clusters)} clusters and {len(texts)} texts; each item needs both.")
-        own = [[text_hash(text) for text in ([item] if isinstance(item, str) else item)] for item in texts]
-    together = _connected([str(cluster) for cluster in clusters], own)
-    forced = _forced(together, own, known or {})
+        hashes = [[text_hash(text) for text in ([item] if isinstance(item, str) else item)] for item in texts]
+    together = _connected([str(cluster) for cluster in clusters], hashes)
+    forced = _forced(together, hashes, known or {})
     assigned = {root: forced.get(root) or _drawn(root, seed, bounds) for root in set(together)}
     empty = [
         name for name, share in zip(SPLITS, shares, strict=True) if share and name not in set(assigned.values())
     ]  # fmt: skip
     if empty:
         warnings.warn(
-            f"No item is left to {' or '.join(empty)}: {len(assigned)} clusters are too few for shares of "
-            f"{', '.join(f'{share:g}' for share in shares)}. Give more clusters, other shares, or another seed.",
+            f"No item was assigned to {' or '.join(empty)}: {len(assigned)} clusters are too few for shares of "
+            f"{', '.join(f'{share:g}' for share in shares)}. Use more clusters, other shares, or another seed.",
             DataWarning,
             stacklevel=2,
         )
@@ -82,22 +82,22 @@ def split_clusters(
 def _bounds(shares: Sequence[float]) -> list[float]:
     if len(shares) != len(SPLITS) or any(not 0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1):
         raise ValueError(
-            f"shares are {tuple(shares)}; accepted are 3 numbers from 0 to 1 that add up to 1: to {', '.join(SPLITS)}."
+            f"shares are {tuple(shares)}; accepted are 3 numbers from 0 to 1 that add up to 1, for {', '.join(SPLITS)}."
         )
-    # The last bound of a split that is asked for is 1, whatever rounding has made of the sum.
+    # The upper bound of the last split with a nonzero share is exactly 1, despite rounding errors of the sum.
     bounds = [sum(shares[: number + 1]) for number in range(len(shares))]
     last = max(number for number, share in enumerate(shares) if share)
     return [1.0 if number >= last else bound for number, bound in enumerate(bounds)]
 
 
 def _drawn(root: str, seed: int, bounds: Sequence[float]) -> str:
-    # 53 bits, as many as a float holds, so that the place is below 1.
-    place = int.from_bytes(hashlib.sha256(f"{seed}:{root}".encode("utf-8", "surrogatepass")).digest()[:7]) >> 3
-    return next(name for name, bound in zip(SPLITS, bounds, strict=True) if place / 2**53 < bound)
+    # 53 bits, the precision of a float, so that the quotient is below 1.
+    position = int.from_bytes(hashlib.sha256(f"{seed}:{root}".encode("utf-8", "surrogatepass")).digest()[:7]) >> 3
+    return next(name for name, bound in zip(SPLITS, bounds, strict=True) if position / 2**53 < bound)
 
 
 def _connected(clusters: Sequence[str], texts: Sequence[Sequence[str]]) -> list[str]:
-    """Join clusters that have a text in common; give the smallest name of those joined, for every item."""
+    """Join clusters that share a text, and return the smallest name of the joined clusters for each item."""
     parent = {cluster: cluster for cluster in clusters}
 
     def root(cluster: str) -> str:
@@ -107,8 +107,8 @@ def _connected(clusters: Sequence[str], texts: Sequence[Sequence[str]]) -> list[
         return cluster
 
     home: dict[str, str] = {}
-    for cluster, own in zip(clusters, texts, strict=True):
-        for text in own:
+    for cluster, item_texts in zip(clusters, texts, strict=True):
+        for text in item_texts:
             first, second = sorted((root(home.setdefault(text, cluster)), root(cluster)))
             parent[second] = first
     return [root(cluster) for cluster in clusters]
@@ -119,11 +119,11 @@ def _forced(together: Sequence[str], texts: Sequence[Sequence[str]], known: Mapp
     if unknown:
         raise ValueError(f"known names the splits {unknown}; accepted are {', '.join(map(repr, SPLITS))}.")
     forced: dict[str, str] = {}
-    for root, own in zip(together, texts, strict=True):
-        for split in (known[text] for text in own if text in known):
+    for root, item_texts in zip(together, texts, strict=True):
+        for split in (known[text] for text in item_texts if text in known):
             if forced.setdefault(root, split) != split:
                 raise ValueError(
-                    f"The texts of cluster {root!r} are known to {forced[root]} and to {split}, but a cluster goes "
-                    "into one split. Split by these clusters from the start, or leave the cluster out."
+                    f"The known texts of cluster {root!r} belong to {forced[root]} and to {split}, but a cluster "
+                    "belongs to one split. Split by these clusters from the start, or exclude the cluster."
                 )
     return forced

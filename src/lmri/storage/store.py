@@ -24,30 +24,31 @@ _LONG_ENOUGH = 40  # characters
 
 
 class Store:
-    """The files of one study: recordings, entries, and what belongs to them.
+    """Files of one study: recordings, entries and their metadata.
 
     Parameters
     ----------
     root : str or Path
         Folder of the study.
     codecs : iterable of Codec
-        Kinds of entries that can be opened; see `lmri.lesions.codecs`. Recordings need none.
+        Codecs of the kinds of entries that can be opened; see `lmri.lesions.codecs`. Recordings need no codec.
 
     Raises
     ------
     StudyError
-        If there is no study, or a newer version wrote it.
+        If the folder is not a study, or a newer version of lmri wrote it.
     """
 
     def __init__(self, root: str | Path, codecs: Iterable[Codec[Any]] = ()) -> None:
         self.layout = Layout(Path(root))
         if not self.layout.study.is_file():
-            raise StudyError(f"{root} is not a study (it has no lmri/study.json). Make one with `lmri record`.")
+            raise StudyError(f"{root} is not a study (it has no lmri/study.json). Create one with `lmri record`.")
         self._description: dict[str, Any] = storage.read_json(self.layout.study)
         version = self._description.get("format_version")
         if not isinstance(version, int) or version > storage.FORMAT_VERSION:
             raise StudyError(
-                f"{root} has format version {version!r}; this lmri reads up to {storage.FORMAT_VERSION}. Update lmri."
+                f"{root} has format version {version!r}; this version of lmri reads versions up to "
+                f"{storage.FORMAT_VERSION}. Update lmri."
             )
         self.entries = Entries(self.layout)
         self.codecs: Mapping[str, Codec[Any]] = {codec.kind: codec for codec in codecs}
@@ -55,12 +56,12 @@ class Store:
 
     @property
     def root(self) -> Path:
-        """The folder."""
+        """Folder of the study."""
         return self.layout.root
 
     @property
     def model(self) -> ModelInfo:
-        """The model that was recorded."""
+        """Recorded model."""
         return ModelInfo(**self._description["model"])
 
     @property
@@ -70,14 +71,14 @@ class Store:
 
     @property
     def model_location(self) -> str | None:
-        """Where the model was last loaded from, as the log says."""
-        places = [line["model"] for line in storage.read_log(self.layout) if line.get("model")]
-        return str(places[-1]) if places else None
+        """Location from which the model was last loaded, according to the log."""
+        locations = [line["model"] for line in storage.read_log(self.layout) if line.get("model")]
+        return str(locations[-1]) if locations else None
 
     def recordings(self, site: str | None = None) -> list[Recording]:
-        """List all recordings, of one site or of all, in alphabetic order."""
-        found = [self.load_recording(path) for path in self.layout.recordings()]
-        return [recording for recording in found if site is None or recording.space.site == site]
+        """List the recordings at one site or at all sites, in alphabetical order."""
+        recordings = [self.load_recording(path) for path in self.layout.recordings()]
+        return [recording for recording in recordings if site is None or recording.space.site == site]
 
     def recording(self, corpus: str | None = None, site: str | None = None) -> Recording:
         """Open one recording.
@@ -85,46 +86,48 @@ class Store:
         Parameters
         ----------
         corpus, site : str, optional
-            Needed as far as there is a choice.
+            Corpus and site of the recording; required if there are several.
 
         Raises
         ------
         AmbiguousChoiceError
             If several fit, or none; the message lists the options.
         StudyError
-            If a file of it is missing or cut short.
+            If a file of the recording is missing or truncated.
         """
-        fitting = [one for one in self.recordings(site) if corpus is None or one.corpus == corpus]
+        fitting = [recording for recording in self.recordings(site) if corpus is None or recording.corpus == corpus]
         if len(fitting) != 1:
-            options = [{"corpus": one.corpus, "site": one.space.site} for one in fitting or self.recordings()]
+            options = [
+                {"corpus": recording.corpus, "site": recording.space.site} for recording in fitting or self.recordings()
+            ]
             raise ambiguous(self.layout, "recordings", {"corpus": corpus, "site": site}, options, bool(fitting))
         check_whole(fitting[0])
         return fitting[0]
 
     @property
     def sites(self) -> list[str]:
-        """Sites that were recorded."""
+        """Recorded sites."""
         return sorted({recording.space.site for recording in self.recordings()})
 
     def site(self, site: str | None = None) -> str:
-        """Return `site` if it was recorded, or the only one there is."""
+        """Return `site` if it was recorded; without `site`, return the only recorded site."""
         if site in self.sites or (site is None and len(self.sites) == 1):
             return site or self.sites[0]
-        options = [{"site": one} for one in self.sites]
+        options = [{"site": recorded} for recorded in self.sites]
         raise ambiguous(self.layout, "recordings", {"site": site}, options, site is None)
 
     def group(self, site: str | None = None, corpora: str | Sequence[str] | None = None) -> list[Recording]:
-        """Open the recordings of one site: those of one corpus, of some corpora, or all."""
+        """Open the recordings of one site: of one corpus, of some corpora, or of all."""
         site, corpora = self.site(site), [corpora] if isinstance(corpora, str) else corpora
         wanted = list(dict.fromkeys(corpora or [recording.corpus for recording in self.recordings(site)]))
         return [self.recording(corpus, site) for corpus in wanted]
 
     def space(self, site: str | None = None) -> NeuronSpace:
-        """Give the neurons of a site."""
+        """Return the neuron space of a site."""
         return self.recordings(self.site(site))[0].space
 
     def load_recording(self, path: Path) -> Recording:
-        """Open the recording of an index."""
+        """Open the recording that belongs to an index file."""
         index, texts = self._read_recording(path)
         root = self.layout.root
         runs = tuple(
@@ -134,9 +137,9 @@ class Store:
         return Recording(NeuronSpace.from_dict(index["space"]), index["corpus"], runs, texts, index)
 
     def _read_recording(self, path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-        """Read an index and its texts, once as long as neither file changes: every question asks for them."""
+        """Read an index and its texts, which most methods need, and cache them until one of the files changes."""
         table = self.layout.texts(path.stem)
-        stamps = [(one.stat().st_mtime_ns, one.stat().st_size) for one in (path, table) if one.is_file()]
+        stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in (path, table) if file.is_file()]
         if path not in self._read or self._read[path][0] != stamps:
             index = storage.read_json(path)
             self._read[path] = (stamps, index, storage.read_table(table, dataset.TEXT_COLUMNS))
@@ -144,62 +147,68 @@ class Store:
         return index, texts
 
     def known_split(self) -> dict[str, str]:
-        """Give the side, ``"fit"`` or ``"test"``, of every text hash that the study has seen."""
-        # From what was recorded: split.tsv is there to be read, and an interrupted recording may have added to it.
+        """Return the split, ``"fit"`` or ``"test"``, of the hash of each recorded text."""
+        # From the recordings and not from split.tsv, which is for readers and may contain texts of an interrupted
+        # recording.
         known: dict[str, str] = {}
-        for one in self.recordings():
+        for recording in self.recordings():
             for column in ("sha256", "prompt_sha256"):
-                if column in one.texts:
-                    known |= dict(one.texts[[column, "split"]].to_numpy())
+                if column in recording.texts:
+                    known |= dict(recording.texts[[column, "split"]].to_numpy())
         return known
 
     def check_apart(self, texts: Sequence[str], what: str) -> None:
-        """Refuse texts of which some are fitted in this study.
+        """Raise if any of the texts was used for fitting in this study.
 
         Raises
         ------
         StudyError
-            Naming how many.
+            If a text was used for fitting, or contains one that was; the message contains their number.
         """
         fitted = {text for recording in self.recordings() for text in recording.fit_texts}
-        # A prompt may hold a fitted text without being one; short texts would be found in anything.
-        long = [text for text in fitted if len(text) >= _LONG_ENOUGH]
-        found = [text for text in texts if text in fitted or any(one in text for one in long)]
-        if found:
+        # A prompt may contain a fitted text; short texts are excluded, because they occur in many texts by chance.
+        long_texts = [text for text in fitted if len(text) >= _LONG_ENOUGH]
+        overlapping = [text for text in texts if text in fitted or any(long_text in text for long_text in long_texts)]
+        if overlapping:
             raise StudyError(
-                f"{len(found)} of the {len(texts)} texts of {what} were recorded for fitting in this study, or hold "
-                f"one that was (first: {found[0][:50]!r}). Scores on them would flatter the networks: leave them out, "
-                "or use --task perplexity, which takes the texts held out."
+                f"{len(overlapping)} of the {len(texts)} texts of {what} were recorded for fitting in this study, or "
+                f"contain such a text (first: {overlapping[0][:50]!r}). Scores on these texts would be biased "
+                "(circular analysis). Exclude them, or use --task perplexity, which uses the held-out texts."
             )
 
     def orphans(self) -> list[Path]:
-        """List images and tables of runs that no index names, as an interrupted recording leaves them."""
-        named = {path for one in self.recordings() for run in one.runs for path in (run.img, run.events, run.tokens)}
+        """List images and tables of runs that belong to no index, such as those of an interrupted recording."""
+        named = {
+            path
+            for recording in self.recordings()
+            for run in recording.runs
+            for path in (run.img, run.events, run.tokens)
+        }
         named |= {storage.confounds_beside(path) for path in named}
-        found = [
+        files = [
             path
             for path in self.layout.recorded_files(self.subject)
             if "_run-" in path.name and not path.name.endswith(storage.ROUTING)
         ]
-        return [path for path in found if path.suffix in (".nii", ".tsv") and path not in named]
+        return [path for path in files if path.suffix in (".nii", ".tsv") and path not in named]
 
     def unfinished(self) -> list[Path]:
-        """List the folders of recordings that are being made, or were interrupted."""
+        """List the folders of recordings that are in progress or were interrupted."""
         return sorted(path for path in self.layout.unfinished.glob("*") if not path.name.startswith(storage.PARTIAL))
 
     def clear_remains(self, corpus: str, site: str) -> None:
-        """Delete what an interrupted or damaged recording of this corpus and site has left."""
+        """Delete the files of an interrupted or damaged recording of this corpus and site."""
         storage.remove(self.layout.recording(site, corpus))
         others = any(recording.corpus == corpus for recording in self.recordings())
         for path in self.layout.recorded_files(self.subject, corpus):
-            # The tables of another site's recording are the same ones, and stay; and so do routing tables, which bear
-            # the name of the router and belong to the experts.
+            # Tables that are shared with recordings of other sites are kept, and so are routing tables, which have the
+            # name of the router but belong to the experts.
             of_site = f"_space-{storage.bids_label(site)}_" in path.name
             if not others or (of_site and storage.ROUTING.removesuffix("tsv") not in path.name):
                 storage.remove(path)
 
     def check_new_corpus(self, corpus: str) -> None:
-        """Refuse a corpus name that could not be told from another one on every file system.
+        """Raise if a corpus name cannot be distinguished from an existing one on every file system.
 
         Raises
         ------
@@ -213,7 +222,7 @@ class Store:
     def check_new_recording(
         self, corpus: str, site: str, texts: Sequence[str], parameters: Mapping[str, Any]
     ) -> Recording | None:
-        """Return the same recording if it is there, None if it is new.
+        """Return the stored recording if it has the same texts and parameters, None if there is no such recording.
 
         Raises
         ------
@@ -233,8 +242,8 @@ class Store:
                 ways = [f"{name} = {old['parameters'].get(name)!r}, not {parameters.get(name)!r}" for name in changed]
                 what = "from other texts" if old["texts_sha256"] != digest else f"with {'; '.join(ways)}"
                 raise EntryExistsError(
-                    f"{corpus!r} is already recorded in {self.root}, {what}. A corpus is one set of texts, read "
-                    "one way: give the new one another name (--corpus), or use another study (--out)."
+                    f"{corpus!r} is already recorded in {self.root}, {what}. A corpus is one set of texts "
+                    "recorded with one set of options: choose another name (--corpus) or another study (--out)."
                 )
             if recording.space.site == site:
                 existing = recording
@@ -249,21 +258,21 @@ class Store:
     # -- entries ------------------------------------------------------------------------------------------------------
 
     def open(self, codec: Codec[Stored], name: str | None = None, site: str | None = None) -> Stored:
-        """Open the result that is stored as an entry.
+        """Open a result that is stored as an entry.
 
         Parameters
         ----------
         codec : Codec
-            Kind of the entry.
+            Codec of the kind of the entry.
         name, site : str, optional
-            Needed as far as there is a choice.
+            Name and site of the entry; required if there are several.
 
         Raises
         ------
         AmbiguousChoiceError
             If several entries fit, or none; the message lists the options.
         StudyError
-            If what it was computed from has changed since, or a file of it is missing or damaged.
+            If its inputs have changed since it was computed, or one of its files is missing or damaged.
         """
         entry = self.entries.find(codec.kind, name, site)
         check_fresh(self, entry)
@@ -286,11 +295,11 @@ class Store:
         Parameters
         ----------
         kind, site, name : str
-            Place of the entry.
+            Kind, site and name of the entry.
         identity : tuple of mapping
             Inputs and parameters of the entry.
         compute : callable
-            Computes the result and stores it at this place.
+            Function that computes the result and stores it under this kind, site and name.
 
         Returns
         -------
@@ -314,7 +323,7 @@ class Store:
         AmbiguousChoiceError
             If several entries fit, or none.
         StudyError
-            If what it was computed from has changed since.
+            If its inputs have changed since it was computed.
         """
         entry = self.entries.find(kind, name, site)
         check_fresh(self, entry)
@@ -329,7 +338,7 @@ class Store:
         return self.file(entry.site, entry.name, entry.folder)
 
     def recording_digest(self, corpus: str, site: str) -> str:
-        """Return the hash of what a recording is a function of; its images need not be whole.
+        """Return the hash of the inputs of a recording; its images need not be complete.
 
         Raises
         ------
@@ -338,42 +347,42 @@ class Store:
         """
         path = self.layout.recording(site, corpus)
         if not path.is_file():
-            options = [{"corpus": one.corpus, "site": one.space.site} for one in self.recordings()]
+            options = [{"corpus": recording.corpus, "site": recording.space.site} for recording in self.recordings()]
             raise ambiguous(self.layout, "recordings", {"corpus": corpus, "site": site}, options, several=False)
         return dataset.recording_digest(self.load_recording(path))
 
     def seconds(self, name: str, site: str) -> dict[str, float]:
-        """Wall time of a fit, as the log has it: no result depends on it."""
+        """Return the wall time of a fit from the log, in seconds; no result depends on it."""
         lines = [line for line in storage.read_log(self.layout) if line["event"] == "fit"]
         times = [line["seconds"] for line in lines if (line["name"], line["site"]) == (name, site)]
         return {"seconds": times[-1]} if times else {}
 
     def fit_texts(self, corpora: Sequence[str]) -> frozenset[str]:
-        """Return the hashes of the texts of these corpora that networks were fitted on."""
-        texts = {one.corpus: one.texts for one in self.recordings() if one.corpus in corpora}
+        """Return the hashes of the texts of these corpora on which networks are fitted."""
+        texts = {recording.corpus: recording.texts for recording in self.recordings() if recording.corpus in corpora}
         return frozenset(sha for table in texts.values() for sha in table.loc[table["split"] == "fit", "sha256"])
 
 
 @contextlib.contextmanager
 def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[Store]:
-    """Open the study of this model for recording, or make one in a new or empty folder, while no other command writes.
+    """Open the study of a model for recording, or create one in a new or empty folder, with a lock on the study.
 
-    If the body fails in a study that was made here, the files that made it a study are removed again, unless a
-    recording in it can be continued. Files of the user are never removed, and an older study is never cleared.
+    If the body fails in a study that was created by this call, the files that made it a study are removed, unless a
+    recording in it can be continued. Files of the user are never removed, and an older study is never deleted.
 
     Parameters
     ----------
     root : str or Path
-        The folder.
+        Folder of the study.
     model : ModelInfo
-        What is to be recorded.
+        Model to record.
     wait : float, default=0
-        Seconds to wait for another command that is writing.
+        Time to wait for another command that is writing, in seconds.
 
     Raises
     ------
     StudyError
-        If the folder holds something else, or the study of another model, or another command is writing to it.
+        If the folder contains other files or the study of another model, or another command is writing to it.
     """
     layout = Layout(Path(root))
     if dataset.is_foreign(layout):
@@ -394,15 +403,15 @@ def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[
 def _open_or_create(layout: Layout, model: ModelInfo) -> tuple[Store, list[tuple[Path, str]]]:
     if layout.study.is_file():
         study = Store(layout.root)
-        there = study.model
-        if (there.fingerprint, there.dtype) == (model.fingerprint, model.dtype):
+        recorded = study.model
+        if (recorded.fingerprint, recorded.dtype) == (model.fingerprint, model.dtype):
             return study, []
         if study.recordings() or study.unfinished():
-            begun = "" if study.recordings() else f", or delete the recording that was begun, {layout.unfinished}"
+            alternative = "" if study.recordings() else f", or delete the unfinished recording, {layout.unfinished}"
             raise StudyError(
-                f"{layout.root} is a study of {there.id!r} (weights {there.fingerprint}, {there.dtype}); this is "
-                f"{model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: use another "
-                f"folder (--out){begun}."
+                f"{layout.root} is a study of {recorded.id!r} (weights {recorded.fingerprint}, {recorded.dtype}), but "
+                f"the model is {model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: use "
+                f"another folder (--out){alternative}."
             )
     created = dataset.create(layout, model)
     return Store(layout.root), created
@@ -419,6 +428,6 @@ def open_store(root: str | Path) -> Store:
     Raises
     ------
     StudyError
-        If there is no study, or a newer version wrote it.
+        If the folder is not a study, or a newer version of lmri wrote it.
     """
     return Store(root)

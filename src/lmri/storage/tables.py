@@ -1,4 +1,4 @@
-"""TSV tables: written so that they read back exactly, and checked when they are read."""
+"""TSV tables that are restored exactly when they are read, and checked for completeness."""
 
 import csv
 import gzip
@@ -15,8 +15,8 @@ import pandas as pd
 from lmri.exceptions import StudyError
 from lmri.storage.files import whole
 
-# Every line break that some reader honours, the tab, the quote (readers treat it as the start of a quoted field), the
-# backslash itself, and lone surrogates, which UTF-8 cannot hold.
+# All line breaks that any reader recognizes, the tab, the quote (readers treat it as the start of a quoted field), the
+# backslash itself, and lone surrogates, which UTF-8 cannot encode.
 _UNSAFE = re.compile('[\\\\"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
@@ -27,7 +27,7 @@ _LONG = {escape[1]: char for char, escape in _SHORT.items()}
 
 
 def escape(text: str) -> str:
-    r"""Make any text one field of a TSV file; `unescape` is the inverse.
+    r"""Escape a text as one field of a TSV file; `unescape` is the inverse.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def escape(text: str) -> str:
 
 
 def unescape(field: str) -> str:
-    r"""Undo `escape`.
+    r"""Restore a text from a field that `escape` wrote.
 
     Examples
     --------
@@ -49,14 +49,14 @@ def unescape(field: str) -> str:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a TSV file whole: text escaped, missing numbers as ``n/a``, floats so that they read back exactly.
+    """Write a TSV file atomically, with escaped text, missing numbers as ``n/a`` and floats at full precision.
 
     Parameters
     ----------
     path : Path
-        Ends in ``.tsv`` or ``.tsv.gz``.
+        Path of the file, with the suffix ``.tsv`` or ``.tsv.gz``.
     table : DataFrame
-        The index is not written.
+        Table to write, without its index.
     """
     plain: dict[str, Any] = {
         str(column): _escaped(table[column]) if _is_text(table[column]) else table[column] for column in table
@@ -66,7 +66,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     )
     content = text.encode("utf-8")
     with whole(path) as partial:
-        # No time and no file name in the gzip header, so that the same table gives the same bytes.
+        # The gzip header contains no time and no file name, so that the same table results in the same bytes.
         partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
@@ -75,7 +75,7 @@ def _is_text(column: pd.Series) -> bool:
 
 
 def _escaped(column: pd.Series) -> pd.Series:
-    """Escape a column; tokens recur, and pandas' own strings are slow to look at one by one."""
+    """Escape a column; each distinct value is escaped once, because tokens recur and pandas strings are slow."""
     values = column.to_numpy(dtype=object)
     fields = {value: escape(value) for value in set(values)}
     return pd.Series([fields[value] for value in values], index=column.index, dtype=object)
@@ -87,9 +87,9 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
-        The file.
+        Path of the file.
     text : iterable of str
-        Columns that hold text: nothing in them is taken for a number or for missing, be it ``NA`` or ``1e3``.
+        Names of text columns, whose values are never read as numbers or missing values, even ``NA`` or ``1e3``.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
             io.BytesIO(content), sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8"
         )
     except FileNotFoundError:
-        raise StudyError(f"{path} is missing. Run `lmri validate` to see what else is.") from None
+        raise StudyError(f"{path} is missing. Run `lmri validate` to list all missing files.") from None
     except (
         pd.errors.ParserError,
         pd.errors.EmptyDataError,
@@ -112,10 +112,10 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
         OSError,
         zlib.error,
     ) as error:
-        raise StudyError(f"{path} is not a whole table ({error}). Delete it and make it again.") from error
-    # pandas fills up short rows, and takes what is too much in all rows for an index; a field holds no tab.
+        raise StudyError(f"{path} is not a complete table ({error}). Delete it and create it again.") from error
+    # pandas pads short rows and reads surplus fields in all rows as an index; fields never contain tabs.
     if content.count(b"\t") != (1 + len(fields)) * (fields.shape[1] - 1):
-        raise StudyError(f"{path} is not a whole table (its rows differ in length). Delete it and make it again.")
+        raise StudyError(f"{path} is not a complete table (its rows differ in length). Delete it and create it again.")
     columns: dict[str, Any] = {}
     for column in fields:
         if column in text:
@@ -126,10 +126,10 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
 
 
 def _numbers(fields: list[str], path: Path, column: str) -> np.ndarray:
-    # Python's own conversion, because pandas' is faster but off by a last bit here and there.
+    # Python's conversion, because pandas' faster one can be wrong in the last bit.
     try:
         if all(field.lstrip("-").isdecimal() for field in fields):
             return np.array([int(field) for field in fields], dtype=np.int64)
         return np.array([np.nan if field == "n/a" else float(field) for field in fields], dtype=np.float64)
     except ValueError as error:
-        raise StudyError(f"{path} is not a whole table (column {column!r}: {error}). Make it again.") from error
+        raise StudyError(f"{path} is not a complete table (column {column!r}: {error}). Create it again.") from error

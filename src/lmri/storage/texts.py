@@ -1,4 +1,4 @@
-"""Texts: where they come from, and how they are split into texts to fit and texts to test."""
+"""Reading of texts from files, folders and datasets, and their split into fitted and held-out texts."""
 
 import csv
 import hashlib
@@ -32,33 +32,33 @@ def read_texts(
     config: str | None = None,
     split: str | None = None,
 ) -> list[str]:
-    """Read texts from wherever they are.
+    """Read texts from a list, a file or a Hugging Face dataset.
 
     Parameters
     ----------
     source : str, Path or iterable of str
-        The texts themselves; or a file: ``.txt`` (a text a line), ``.csv``, ``.tsv``, ``.jsonl``, ``.json`` (a list of
-        objects) or ``.parquet``; or the name of a Hugging Face dataset, such as ``"ag_news"``.
+        Texts; or a file: ``.txt`` (one text per line), ``.csv``, ``.tsv``, ``.jsonl``, ``.json`` (a list of objects) or
+        ``.parquet``; or the name of a Hugging Face dataset, such as ``"ag_news"``.
     column : str, default="text"
-        Column of a table or dataset that holds the texts.
+        Column of a table or dataset with the texts.
     limit : int, optional
-        How many texts to keep.
+        Maximum number of texts.
     shuffle : bool, default=False
-        Shuffle before `limit`; files are often sorted by topic.
+        Whether to shuffle the texts before `limit` is applied; files are often sorted by topic.
     seed : int, default=0
-        Of the shuffle.
+        Seed of the shuffle.
     config, split : str, optional
         Configuration and split of a Hugging Face dataset; the default split is ``"train"``.
 
     Returns
     -------
     list of str
-        Never empty; each text holds more than white space, and none comes twice.
+        At least one text, without duplicates and without texts of white space only.
 
     Raises
     ------
     ValueError
-        If nothing is left, or the column or dataset is unknown.
+        If there are no such texts, or the column or dataset is unknown.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1.")
@@ -67,26 +67,27 @@ def read_texts(
         if not isinstance(text, str):
             raise TypeError(f"Text {number} of {name} is {text!r} ({type(text).__name__}); texts must be strings.")
         check_characters(text, f"Text {number} of {name}")
-    kept = _without_empty_and_double(texts, name)
+    selected = _without_empty_and_duplicates(texts, name)
     if shuffle:
-        random.Random(seed).shuffle(kept)
-    kept = kept[:limit]
-    if not kept:
-        raise ValueError(f"{name} holds no texts. Give at least one text that is more than white space.")
-    logger.info("%d texts from %s", len(kept), name)
-    return kept
+        random.Random(seed).shuffle(selected)
+    selected = selected[:limit]
+    if not selected:
+        raise ValueError(f"{name} contains no texts. Provide at least one text that is not only white space.")
+    logger.info("%d texts from %s", len(selected), name)
+    return selected
 
 
 def check_characters(text: str, name: str = "The text") -> None:
-    """Raise `ValueError` if a text holds half a surrogate pair, which can be neither tokenized nor stored."""
+    """Raise `ValueError` if a text contains half a surrogate pair, which can be neither tokenized nor stored."""
     if not text.isascii() and (half := _SURROGATE.search(text)):
         raise ValueError(
-            f"{name} holds half a surrogate pair, which is no character: {half[0]!a} at {half.start()}. Remove it."
+            f"{name} contains half a surrogate pair, which is not a valid character: {half[0]!a} at {half.start()}. "
+            "Remove it."
         )
 
 
 def read_table_file(path: Path) -> pd.DataFrame:
-    """Read a CSV, TSV, JSONL, JSON or Parquet file; nothing in a column of text is taken for missing.
+    """Read a CSV, TSV, JSONL, JSON or Parquet file, without interpreting any text as a missing value.
 
     Raises
     ------
@@ -104,14 +105,14 @@ def read_table_file(path: Path) -> pd.DataFrame:
             table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
             if not isinstance(table.index, pd.RangeIndex):
                 raise ValueError(
-                    "its rows have more fields than its first line has names. Quote texts that hold the separator."
+                    "its rows have more fields than its first line has names. Quote texts that contain the separator."
                 )
             return table
         if ending in (".jsonl", ".json"):
-            # Not by pandas, which would turn a text such as "2004" into something else.
+            # Not with pandas, which would convert a text such as "2004".
             content = path.read_text(encoding="utf-8-sig")
             rows = [json.loads(line) for line in content.split("\n") if line.strip()] if ending == ".jsonl" else None
-            # Columns stay objects: pandas' own strings refuse half a surrogate pair without saying in which text.
+            # Object columns, because pandas strings reject half a surrogate pair without naming the text.
             return pd.DataFrame(json.loads(content) if rows is None else rows, dtype=object)
         if ending == ".parquet":
             return pd.read_parquet(path)
@@ -121,9 +122,12 @@ def read_table_file(path: Path) -> pd.DataFrame:
 
 
 def get_column(
-    table: pd.DataFrame, column: str, name: str, hint: str = "Name the one with the texts: --text-column, or column=."
+    table: pd.DataFrame,
+    column: str,
+    name: str,
+    hint: str = "Choose the column of the texts: --text-column, or column=.",
 ) -> list:
-    """Give one column of `table`, or raise `ValueError` listing those that there are."""
+    """Return one column of `table`, or raise `ValueError` with the list of columns."""
     if column not in table:
         raise ValueError(f"{name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}. {hint}")
     return table[column].tolist()
@@ -148,7 +152,7 @@ def _load(
 
 
 def first_line(error: Exception) -> str:
-    """Give what an error says first: other libraries list hundreds of files behind it."""
+    """Return the first line of an error message, because other libraries list hundreds of files after it."""
     words = (str(error).strip() or type(error).__name__).splitlines()[0]
     return words.rstrip(".") if len(words) <= 300 else f"{words[:300]} ..."
 
@@ -162,51 +166,51 @@ def _load_dataset(name: str, column: str, config: str | None, split: str | None)
     except Exception as error:  # the library raises many kinds, for a bad name, configuration, split or connection
         raise ValueError(
             f"{name!r} is neither a file nor a dataset that could be loaded (configuration {config!r}, "
-            f"split {split!r}): {first_line(error)}. Give one file (.txt, .csv, .tsv, .jsonl, .parquet), a folder of "
-            ".txt files alone, or the name of a dataset."
+            f"split {split!r}): {first_line(error)}. Accepted are a file (.txt, .csv, .tsv, .jsonl, .parquet), a "
+            "folder that contains only .txt files, or the name of a dataset."
         ) from error
     if column not in dataset.column_names:
         get_column(pd.DataFrame(columns=dataset.column_names), column, f"The dataset {name!r}")
     return list(dataset[column]), f"the dataset {name!r}, split {split!r}"
 
 
-def _without_empty_and_double(texts: list[str], name: str) -> list[str]:
+def _without_empty_and_duplicates(texts: list[str], name: str) -> list[str]:
     filled = [text.removesuffix("\r") for text in texts if text.strip()]
-    kept = list(dict.fromkeys(filled))
-    n_double = len(filled) - len(kept)
-    if n_double:
+    unique = list(dict.fromkeys(filled))
+    n_duplicates = len(filled) - len(unique)
+    if n_duplicates:
         warnings.warn(
-            f"{n_double} of {len(filled)} texts of {name} are repeated; each is kept once, "
-            "so that none is both fitted and tested.",
+            f"{n_duplicates} of {len(filled)} texts of {name} are repeated. Each text is used once, so that no text is "
+            "used both for fitting and for testing.",
             DataWarning,
             stacklevel=3,
         )
     if len(filled) < len(texts):
-        logger.info("%d empty texts of %s are left out", len(texts) - len(filled), name)
-    return kept
+        logger.info("%d empty texts of %s were skipped", len(texts) - len(filled), name)
+    return unique
 
 
 def split_texts(texts: Iterable[str], test_fraction: float, seed: int, known: Mapping[str, str]) -> list[str]:
     """Assign each text to ``"fit"`` or ``"test"``.
 
     Texts are ranked by a hash of the seed and the text itself, so the assignment depends on neither their order nor the
-    machine, and the first ``test_fraction`` of the ranking are test texts. A text that `known` lists keeps its side.
+    machine, and the first ``test_fraction`` of the ranking are test texts. Texts in `known` keep their split.
 
     Parameters
     ----------
     texts : iterable of str
-        Without repetitions.
+        Texts, without duplicates.
     test_fraction : float
-        In [0, 1). At least one text is left to fit.
+        Fraction of test texts, in [0, 1). At least one text is assigned to fit.
     seed : int
-        Of the ranking.
+        Seed of the ranking.
     known : mapping of str to str
-        Text hash to side, of texts that the study has seen before.
+        Splits of previously recorded texts of the study, by text hash.
 
     Returns
     -------
     list of {"fit", "test"}
-        In the order of `texts`.
+        Split of each text, in the order of `texts`.
     """
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction}; it must be at least 0 and below 1.")
@@ -222,14 +226,14 @@ def split_texts(texts: Iterable[str], test_fraction: float, seed: int, known: Ma
     return ["test" if digest in test else "fit" for digest in hashes]
 
 
-# Possessive, so that a closing mark at the end of a text is never given back to begin a sentence of its own.
+# Possessive quantifiers, so that backtracking never makes a closing mark at the end of a text start a new sentence.
 _SENTENCE_END = re.compile(
     r"""(?:[.!?…]++["'”’»)\]]*+(?=\s)|[。！？]++["'”’»」』)\]]*+|[\n\r])\s*+(?=\S)""",
 )
 
 
 def sentence_starts(text: str) -> np.ndarray:
-    r"""Give the first character of every sentence but the first.
+    r"""Return the index of the first character of each sentence except the first.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Reading a whole study in whatever state it is: parts that are damaged or out of date are left out, and named.
+"""Reading of studies with damaged or outdated parts, which are skipped and listed.
 
-The report and the viewer read studies through the classes here, so that both call the same things damaged.
+The report and the viewer read studies through these classes, so that both treat the same parts as damaged.
 """
 
 import logging
@@ -28,30 +28,30 @@ logger = logging.getLogger(__name__)
 Read = TypeVar("Read")
 
 DAMAGE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, zlib.error, ImageFileError)
-"""Errors of reading a file that is missing, cut short or something else."""
+"""Errors of reading a file that is missing, truncated or of another format."""
 
 
 def describe_damage(error: BaseException) -> str:
-    """Return the message of an error; messages of errors that are not ours are preceded by the type."""
+    """Return the message of an error, preceded by its type unless it is a `ValueError` or an `OSError`."""
     return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
 
 
 @dataclass
 class Inventory:
-    """Contents of a study at one moment; large files are not opened for it.
+    """Contents of a study at one point in time, listed without opening large files.
 
     Parameters
     ----------
     recordings : dict
         Complete recordings by site and corpus.
     spaces : dict of str to NeuronSpace
-        The neurons of every site that was recorded, also where no recording is complete.
+        Neuron space of each recorded site, even if none of its recordings is complete.
     entries : dict
         Entries that are complete and up to date, by kind and then by site and name.
     problems : list of str
-        Parts that could not be read, and why.
+        Parts that could not be read, with the reasons.
     refused : dict
-        Why an entry is not among the others, by kind, site and name.
+        Errors of the entries that were not listed, by kind, site and name.
     """
 
     recordings: dict[tuple[str, str], Recording] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Inventory:
 
     @contextmanager
     def attempt(self, what: str, key: tuple[str, str, str] | None = None) -> Iterator[None]:
-        """Name what the body cannot read, under `key` as well if there is one, and continue."""
+        """Record an error of the body as a problem, and under `key` if there is one, and continue."""
         try:
             yield
         except DAMAGE as error:
@@ -76,16 +76,18 @@ class Inventory:
 
     def at_site(self, site: str) -> dict[str, Recording]:
         """Return the recordings of a site by corpus."""
-        return {corpus: recording for (at, corpus), recording in self.recordings.items() if at == site}
+        return {
+            corpus: recording for (recorded_site, corpus), recording in self.recordings.items() if recorded_site == site
+        }
 
 
 class StudyReader:
-    """Lists the contents of a study, and reads parts of it.
+    """Reader that lists the contents of a study and reads parts of it.
 
     Parameters
     ----------
     store : Store
-        The study, with the codecs of all kinds of entries.
+        Study, with the codecs of all kinds of entries.
     """
 
     def __init__(self, store: Store) -> None:
@@ -93,60 +95,62 @@ class StudyReader:
 
     @property
     def layout(self) -> Layout:
-        """The layout of the study."""
+        """Layout of the study."""
         return self.study.layout
 
-    # -- what a subclass may do otherwise -----------------------------------------------------------------------------
+    # -- methods that a subclass may override -------------------------------------------------------------------------
 
     def inside(self, path: Path) -> Path:
-        """Return a path that may be read; a subclass may refuse it."""
+        """Return a path that may be read; a subclass may raise an error."""
         return path
 
     def remember(self, key: Hashable, files: Iterable[Path], read: Callable[[], Read]) -> Read:
-        """Read something that is a function of `files`; a subclass may remember it."""
+        """Read a result that depends only on `files`; a subclass may cache it."""
         return read()
 
     def read_recording(self, path: Path) -> Recording:
-        """Open the recording of an index."""
+        """Open the recording that belongs to an index file."""
         return self.study.load_recording(path)
 
     # -- contents -----------------------------------------------------------------------------------------------------
 
     def look(self) -> Inventory:
         """List the contents of the study."""
-        found = Inventory()
-        self._list_recordings(found)
+        inventory = Inventory()
+        self._list_recordings(inventory)
         for kind in ENTRY_KINDS:
-            found.entries[kind] = {}
+            inventory.entries[kind] = {}
             for folder in self.layout.entries(kind):
                 label = NOUNS[kind].capitalize()
-                with found.attempt(f"{label} {folder.name!r} at {folder.parent.name}"):
+                with inventory.attempt(f"{label} {folder.name!r} at {folder.parent.name}"):
                     entry = self._entry(kind, folder)
-                    with found.attempt(f"{label} {entry.name!r} at {entry.site}", (kind, entry.site, entry.name)):
-                        self._check(found, entry)
-                        found.entries[kind][entry.site, entry.name] = entry
-        return found
+                    with inventory.attempt(f"{label} {entry.name!r} at {entry.site}", (kind, entry.site, entry.name)):
+                        self._check(inventory, entry)
+                        inventory.entries[kind][entry.site, entry.name] = entry
+        return inventory
 
-    def _list_recordings(self, found: Inventory) -> None:
+    def _list_recordings(self, inventory: Inventory) -> None:
         for path in self.layout.recordings():
             if path.name.startswith("."):
                 continue  # being written
-            with found.attempt(f"Recording of {path.stem} at {path.parent.name}"):
+            with inventory.attempt(f"Recording of {path.stem} at {path.parent.name}"):
                 recording = self._recording(path)
                 site, corpus = recording.space.site, recording.corpus
-                if recording.space != found.spaces.setdefault(site, recording.space):
-                    raise StudyError("it has other neurons than the recordings before it. Record it again.")
+                if recording.space != inventory.spaces.setdefault(site, recording.space):
+                    raise StudyError("its neurons differ from those of the other recordings. Record it again.")
                 for run in recording.runs:
                     for file in (run.img, run.events, run.tokens):
                         self.inside(file)
                 check_whole(recording)
-                found.recordings[site, corpus] = recording
+                inventory.recordings[site, corpus] = recording
 
     def _recording(self, path: Path) -> Recording:
         def read() -> Recording:
             recording = self.read_recording(self.inside(path))
             if self.layout.recording(recording.space.site, recording.corpus) != path:
-                raise StudyError(f"{path} is of {recording.corpus!r} at {recording.space.site}. Put it back there.")
+                raise StudyError(
+                    f"{path} belongs to {recording.corpus!r} at {recording.space.site}. Move it back to its folder."
+                )
             return recording
 
         return self.remember(("recording", path), [path, self.layout.texts(path.stem)], read)
@@ -158,47 +162,47 @@ class StudyReader:
             self.inside(file)
             entry = Entry.read(kind, folder)
             if self.layout.entry(kind, entry.site, entry.name) != folder:
-                raise StudyError(f"{file} is of {entry.name!r} at {entry.site}. Put it back there.")
+                raise StudyError(f"{file} belongs to {entry.name!r} at {entry.site}. Move it back to its folder.")
             return entry
 
         return self.remember((kind, folder), [file], read)
 
-    def _check(self, found: Inventory, entry: Entry) -> None:
-        """Refuse an entry of which files are missing or cut short, or that is out of date."""
-        there = {path.name for path in entry.folder.iterdir()}
-        if missing := [name for name in entry.files if name not in there]:
-            raise StudyError(f"{', '.join(missing)} is missing. Delete {entry.folder}, and make it again.")
+    def _check(self, inventory: Inventory, entry: Entry) -> None:
+        """Raise if files of an entry are missing or truncated, or if the entry is out of date."""
+        existing = {path.name for path in entry.folder.iterdir()}
+        if missing := [name for name in entry.files if name not in existing]:
+            raise StudyError(f"{', '.join(missing)} is missing. Delete {entry.folder} and compute it again.")
         for name in filter(_would_look_whole, entry.files):
             files = [entry.folder / "entry.json", self.inside(entry.folder / name)]
             check = lambda name=name: entry.check_file(name)  # noqa: E731
             if damaged := self.remember(("damage", *files), files, check):
                 raise StudyError(damaged)
-        if entry.site not in found.spaces:
+        if entry.site not in inventory.spaces:
             raise AmbiguousChoiceError(
-                f"there is no recording at {entry.site}, which says which voxel is which neuron."
+                f"there is no recording at {entry.site}, which is needed to assign voxels to neurons."
             )
         check_fresh(self, entry)
         codec = self.codecs[entry.kind]
         for source in codec.references(entry) if codec.opens_sources else ():
-            if (source.site, source.name) not in found.entries[source.kind]:
-                raise StudyError(f"the {source.kind} {source.name!r} at {source.site}, which it needs, cannot be read.")
+            if (source.site, source.name) not in inventory.entries[source.kind]:
+                raise StudyError(f"its input, the {source.kind} {source.name!r} at {source.site}, cannot be read.")
 
     # -- as a source of freshness -------------------------------------------------------------------------------------
 
     @property
     def codecs(self) -> Mapping[str, Codec[Any]]:
-        """The codec of every kind of entry."""
+        """Codec of every kind of entry."""
         return self.study.codecs
 
     def find(self, kind: str, name: str, site: str) -> Entry:
-        """Find one entry, whole or not."""
+        """Find one entry, complete or not."""
         folder = self.layout.entry(kind, site, name)
         if not folder.is_dir():
             raise AmbiguousChoiceError(f"{self.study.root} has no {kind} {name!r} at {site}.")
         return self._entry(kind, folder)
 
     def recording_digest(self, corpus: str, site: str) -> str:
-        """Return the hash of what a recording is a function of; its images need not be whole."""
+        """Return the hash of the inputs of a recording; its images need not be complete."""
         path = self.layout.recording(site, corpus)
         if not path.is_file():
             raise AmbiguousChoiceError(f"{self.study.root} has no recording of {corpus!r} at {site}.")
@@ -206,12 +210,12 @@ class StudyReader:
 
 
 class ReportReader(StudyReader):
-    """A study that is read once, with a list of what could not be read.
+    """Reader that reads a study once and lists the parts that could not be read.
 
     Parameters
     ----------
     store : Store
-        The study, with the codecs of all kinds of entries.
+        Study, with the codecs of all kinds of entries.
     """
 
     def __init__(self, store: Store) -> None:
@@ -220,40 +224,40 @@ class ReportReader(StudyReader):
 
     @cached_property
     def inventory(self) -> Inventory:
-        """The contents of the study."""
+        """Contents of the study."""
         return self.look()
 
     @property
     def problems(self) -> list[str]:
-        """Parts that could not be read, and why."""
+        """Parts that could not be read, with the reasons."""
         return self.inventory.problems
 
     @property
     def recordings(self) -> list[Recording]:
-        """The complete recordings."""
+        """Complete recordings."""
         return list(self.inventory.recordings.values())
 
     @cached_property
     def entries(self) -> dict[str, list[Entry]]:
-        """The entries of each kind that are complete and up to date."""
+        """Entries of each kind that are complete and up to date."""
         return {kind: self.inventory.of_kind(kind) for kind in ENTRY_KINDS}
 
     @cached_property
     def unfinished(self) -> list[str]:
-        """Names of recordings that are being made, or were interrupted."""
+        """Names of recordings that are in progress or were interrupted."""
         return [path.name for path in self.study.unfinished()]
 
     def attempt(self, what: str, read: Callable[[], Read], may_refuse: bool = True) -> Read | None:
-        """Read one thing; if it cannot be read, remember why, and return None.
+        """Read one part of the study; if it cannot be read, record the reason and return None.
 
         Parameters
         ----------
         what : str
-            Begins the message about it.
+            Name of the part, for the message.
         read : callable
-            Reads it.
+            Function that reads the part.
         may_refuse : bool, default=True
-            Whether it is a result of the study: see `raise_if_stale`.
+            Whether the part is a result of the study; see `raise_if_stale`.
         """
         try:
             return read()
@@ -264,14 +268,14 @@ class ReportReader(StudyReader):
             return None
 
     def raise_if_stale(self) -> None:
-        """Refuse a study of which all files are whole, but something was made from what has been replaced since.
+        """Raise if all files of the study are complete but a result is out of date.
 
-        Where files are missing or damaged, that is the reason, and what is left can be shown.
+        If files are missing or damaged, results may be out of date for this reason, and the rest can be shown.
 
         Raises
         ------
         StudyError
-            The first that was raised.
+            If a result is out of date; the first error is raised.
         """
         refused = [error for error in self.inventory.refused.values() if _is_refusal(error)]
         if (refused or self._refused) and self._is_whole():
@@ -294,10 +298,10 @@ class ReportReader(StudyReader):
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether an error says that a result must not be used, rather than that something is not there."""
+    """Return whether an error means that a result must not be used, rather than that a file or entry is missing."""
     return isinstance(error, StudyError) and not isinstance(error, AmbiguousChoiceError)
 
 
 def _would_look_whole(file: str) -> bool:
-    """Return whether a table would look complete without its last rows; others have one row per map or volume."""
+    """Return whether truncation of a table would go unnoticed; other tables have one row per map or volume."""
     return file.endswith((".tsv", ".tsv.gz")) and not file.endswith(("_mixing.tsv", "_metrics.tsv"))

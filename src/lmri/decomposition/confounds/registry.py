@@ -83,8 +83,8 @@ CONFOUNDS: dict[str, Confound] = {
             "Place of the token in its sentence, counted from 0, dummies included, tokens that stand for no part of "
             "the text not. A sentence ends behind . ! ? or … and closing quotes or brackets where a blank follows, "
             "behind 。！？, and at a line end. Of a word or sentence, that of its first token",
-            "position in the sentence, counted from 0; dummies are counted, tokens that represent no part of the text "
-            "(BOS) are not",
+            "position in the sentence, counted from 0, including dummies but not tokens that represent no part of the "
+            "text (BOS)",
             "r with place in sentence",
             "the same for the position of the {noun} in its sentence, counted in tokens from 0",
             is_count=True,

@@ -1,8 +1,8 @@
 """Seeded generator of short texts of four kinds, for the demonstration model.
 
-The texts are assembled from grammars and word tables by the standard library's `random.Random` alone, so the same
-call gives the same texts on every machine. All persons, places and companies are invented; a likeness to real ones is
-chance.
+The texts are assembled from grammars and word tables with the standard library's `random.Random` only, so the same call
+returns the same texts on every machine. All persons, places and companies are fictitious; any resemblance to real ones
+is coincidental.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOPICS: dict[str, tuple[Callable[[Random], str], ...]] = {
 }
 
 KINDS: tuple[str, ...] = tuple(_TOPICS)
-"""The kinds of text that `generate` knows."""
+"""Kinds of text that `generate` accepts."""
 
 
 def generate(kind: str, n: int, seed: int) -> list[str]:
@@ -36,16 +36,16 @@ def generate(kind: str, n: int, seed: int) -> list[str]:
     Parameters
     ----------
     kind : str
-        One of `KINDS`.
+        Kind of the texts, one of `KINDS`.
     n : int
         Number of texts, at least 1.
     seed : int
-        Seed of the generator; different seeds give different texts.
+        Seed of the generator; different seeds result in different texts.
 
     Returns
     -------
     list of str
-        The `n` texts.
+        Generated texts, `n` in total.
 
     Raises
     ------

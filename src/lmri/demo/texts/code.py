@@ -1,4 +1,4 @@
-"""Short pieces of Python: functions, classes and tests that compile, and whose asserted results are right."""
+"""Short pieces of Python: functions, classes and tests that compile, with correct asserted results."""
 
 from __future__ import annotations
 
@@ -66,29 +66,29 @@ _OPTION = re.compile("«(?:([A-Z]):)?([^«»]*)»")
 
 
 def _source(rng: Random, template: str) -> str:
-    """Choose among the options of a template of code.
+    """Choose one of each set of options in a template of code.
 
-    Options stand in guillemets, ``«a|b»``. ``«N:a|b»`` also keeps the choice, and ``«N»`` repeats it. Lines that only
-    held an empty option are dropped.
+    Options are written in guillemets, ``«a|b»``. ``«N:a|b»`` also stores the choice, and ``«N»`` repeats it. Lines that
+    contained only an empty option are removed.
     """
-    kept: dict[str, str] = {}
+    choices: dict[str, str] = {}
 
     def choose(match: re.Match[str]) -> str:
-        if match[2] in kept:
-            return kept[match[2]]
+        if match[2] in choices:
+            return choices[match[2]]
         chosen = rng.choice(match[2].split("|"))
         if match[1]:
-            kept[match[1]] = chosen
+            choices[match[1]] = chosen
         return chosen
 
-    text, found = dedent(template).strip("\n"), 1
-    while found:
-        text, found = _OPTION.subn(choose, text)
+    text, n_replaced = dedent(template).strip("\n"), 1
+    while n_replaced:
+        text, n_replaced = _OPTION.subn(choose, text)
     return "\n".join(line for line in text.rstrip().split("\n") if line.strip() or not line) + "\n"
 
 
 def _sum(rng: Random) -> str:
-    """Add something up in a loop, under a condition."""
+    """Write a conditional sum in a loop."""
     thing, things = rng.choice(THINGS)
     value, other = rng.sample(NUMERIC, 2)
     sign, words = rng.choice(COMPARISONS)
@@ -111,7 +111,7 @@ def _sum(rng: Random) -> str:
 
 
 def _filter(rng: Random) -> str:
-    """Choose items by a comprehension."""
+    """Write a filter of items with a comprehension."""
     thing, things = rng.choice(THINGS)
     value, text = rng.choice(NUMERIC), rng.choice(TEXTUAL)
     sign, words = rng.choice(COMPARISONS)
@@ -503,7 +503,7 @@ def _sort(rng: Random) -> str:
 
 
 def _strings(rng: Random) -> str:
-    """Handle words and characters."""
+    """Write a function on words and characters."""
     word = rng.choice(("word", "token", "line", "name", "part", "field"))
     words = f"{word}s"
     old, new = rng.sample(WORDS, 2)
@@ -527,7 +527,7 @@ def _strings(rng: Random) -> str:
 
 
 def _matrix(rng: Random) -> str:
-    """Walk over rows and columns."""
+    """Write a loop over rows and columns."""
     grid, cell = rng.choice(("grid", "matrix", "board", "image")), rng.choice(("cell", "value", "entry", "pixel"))
     sign, words = rng.choice(COMPARISONS)
     name, change, result = rng.choice(
@@ -558,7 +558,7 @@ def _matrix(rng: Random) -> str:
 
 
 def _try(rng: Random) -> str:
-    """Catch an error and go on."""
+    """Write a function that catches an error and continues."""
     thing, things = rng.choice(THINGS)
     value = rng.choice(NUMERIC)
     return _source(
@@ -583,7 +583,7 @@ def _try(rng: Random) -> str:
 
 def _convert(rng: Random) -> str:
     """Convert between units, with a usage example."""
-    one, two, factor = rng.choice(UNITS)
+    unit, other, factor = rng.choice(UNITS)
     numbers = ", ".join(str(number) for number in rng.sample(range(1, 500), 3))
     return _source(
         rng,
@@ -591,20 +591,20 @@ def _convert(rng: Random) -> str:
         FACTOR = {factor}
 
 
-        def {one}_to_{two}({one}):
-            """Convert {one} «to|into» {two}."""
-            «|if {one} < 0:
-                raise ValueError("{one} must not be negative")»
-            return «round({one} * FACTOR, {rng.randint(1, 6)})|{one} * FACTOR»
+        def {unit}_to_{other}({unit}):
+            """Convert {unit} «to|into» {other}."""
+            «|if {unit} < 0:
+                raise ValueError("{unit} must not be negative")»
+            return «round({unit} * FACTOR, {rng.randint(1, 6)})|{unit} * FACTOR»
 
 
-        def {two}_to_{one}({two}):
-            """Convert {two} «to|into» {one}."""
-            return {two} / FACTOR
+        def {other}_to_{unit}({other}):
+            """Convert {other} «to|into» {unit}."""
+            return {other} / FACTOR
 
 
         for «N:number|amount|value» in ({numbers}):
-            print({one}_to_{two}(«N»), "{two}")
+            print({unit}_to_{other}(«N»), "{other}")
         ''',
     )
 
@@ -691,4 +691,4 @@ TOPICS: tuple[Callable[[Random], str], ...] = (
     _container,
     _main,
 )
-"""The functions that each write one sort of code."""
+"""Functions that each write one type of code."""

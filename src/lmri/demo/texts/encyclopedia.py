@@ -244,13 +244,13 @@ def _plant(rng: Random) -> str:
     name = f"{rng.choice(QUALITIES)} {rng.choice(species.split())}"
     flower, berry = rng.sample(COLOURS, 2)
     start = rng.randint(2, 6)
-    one, two = several(rng, land, 2)
+    country, other_country = several(rng, land, 2)
     low, more, unit = (
         (rng.randint(8, 25), 10, "metres") if kind == "tree" else (rng.randint(20, 150), 60, "centimetres")
     )
     return fill(
         rng,
-        f"""The {name} is {a(kind)} native to the {rng.choice(WILDS)} of {one}[| and {two}].
+        f"""The {name} is {a(kind)} native to the {rng.choice(WILDS)} of {country}[| and {other_country}].
         It [reaches|can reach] {low} to {low + rng.randint(2, more)} {unit} in height and [prefers|needs]
         [moist|dry|sandy|stony|deep] soil[| and full sun| and some shade].
         Its {flower} flowers [open|appear] from {MONTHS[start]} to {rng.choice(MONTHS[start + 1 : start + 3])} and are
@@ -324,23 +324,24 @@ def _compound(rng: Random) -> str:
 
 def _battle(rng: Random) -> str:
     """Describe a battle and its treaty; the dates follow each other."""
-    one, two = several(rng, land, 2)
+    country, other_country = several(rng, land, 2)
     field, town, river = several(rng, place, 3)
     winner, loser = several(rng, person, 2)
     year, month = rng.randint(1240, 1810), rng.randrange(9)
     return fill(
         rng,
-        f"""The Battle of {field} was fought on {rng.randint(1, 28)} {MONTHS[month]} {year} between {one} and {two}.
-        {winner.name} led the army of {one}, [about|some] {rng.randint(3, 40) * 500:,} men, against the
+        f"""The Battle of {field} was fought on {rng.randint(1, 28)} {MONTHS[month]} {year} between {country} and
+        {other_country}.
+        {winner.name} led the army of {country}, [about|some] {rng.randint(3, 40) * 500:,} men, against the
         [larger|smaller|tired|hungry] force of {loser.name}.
         [Heavy rain|Thick fog|A flood of the {river}|A broken bridge] [delayed|stopped] the
-        [cavalry|guns|infantry] of {two},
+        [cavalry|guns|infantry] of {other_country},
         and [by noon|towards evening|after {count(rng.randint(2, 9), "hour")}] {winner.last} had [won|taken the hill|
         broken the enemy line].
         {loser.last} [fled|escaped|retreated] to {town}[|, where {loser.he} was captured
         {count(rng.randint(2, 9), "day")} later].
-        [|{one} lost {rng.randint(2, 50) * 20} men, {two} {rng.randint(60, 150) * 20:,}.]
-        The [war|conflict] ended with the Treaty of {town} in {year + rng.randint(1, 6)}, by which {two}
+        [|{country} lost {rng.randint(2, 50) * 20} men, {other_country} {rng.randint(60, 150) * 20:,}.]
+        The [war|conflict] ended with the Treaty of {town} in {year + rng.randint(1, 6)}, by which {other_country}
         [gave up|lost|returned] the [land|towns|forts] [along|west of|east of] the {river}.
         [|A [chapel|stone|cross] at {field} marks the place.]""",
     )
@@ -384,4 +385,4 @@ TOPICS: tuple[Callable[[Random], str], ...] = (
     _battle,
     _building,
 )
-"""The functions that each write one sort of entry."""
+"""Functions that each write one type of entry."""

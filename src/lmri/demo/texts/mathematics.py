@@ -27,12 +27,12 @@ ANSWER = "[The answer is|So the answer is|Hence the answer is]"
 
 
 def _opening(rng: Random) -> str:
-    """Say where a problem comes from, or nothing."""
+    """Write the source of a problem, or an empty string."""
     return fill(rng, OPENINGS.format(name=person(rng).name, town=place(rng)))
 
 
 def _shopping(rng: Random) -> str:
-    """Buy two sorts of things and count the change."""
+    """Write a problem about a purchase of two types of goods and the change."""
     who, unit = person(rng), rng.choice(("coins", "cents", "pence"))
     ware, other = rng.sample(WARES, 2)
     n, m, p, q = rng.randint(2, 12), rng.randint(2, 12), rng.randint(2, 20), rng.randint(2, 20)
@@ -49,7 +49,7 @@ def _shopping(rng: Random) -> str:
 
 
 def _sharing(rng: Random) -> str:
-    """Pack things into boxes with a rest."""
+    """Write a division problem with a remainder, about packing boxes."""
     who, ware, box = person(rng), rng.choice(WARES), rng.choice(BOXES)
     size, full = rng.randint(3, 12), rng.randint(3, 20)
     rest = rng.randrange(size)
@@ -71,7 +71,7 @@ def _sharing(rng: Random) -> str:
 
 
 def _travel(rng: Random) -> str:
-    """Relate distance, speed and time."""
+    """Write a problem about distance, speed and time."""
     vehicle, slow, fast = rng.choice(VEHICLES)
     start, end, speed, hours = place(rng), place(rng), rng.randint(slow, fast), rng.randint(2, 9)
     later = rng.randint(1, 12)
@@ -98,12 +98,12 @@ def _travel(rng: Random) -> str:
 
 
 def _term(a: int, x: str = "x") -> str:
-    """Write a multiple of an unknown."""
+    """Format a multiple of an unknown."""
     return x if a == 1 else f"-{x}" if a == -1 else f"{a}{x}"
 
 
 def _plus(b: int) -> str:
-    """Write a number that is added."""
+    """Format a number that is added."""
     return f"+ {b}" if b >= 0 else f"- {-b}"
 
 
@@ -139,7 +139,7 @@ def _two_sided(rng: Random) -> str:
 
 
 def _quadratic(rng: Random) -> str:
-    """Factor a quadratic with two positive roots and give the larger one."""
+    """Factor a quadratic with two positive roots and state the larger one."""
     p, q = sorted(rng.sample(range(1, 25), 2))
     larger = rng.random() < 0.5
     return fill(
@@ -153,19 +153,19 @@ def _quadratic(rng: Random) -> str:
 
 
 def _system(rng: Random) -> str:
-    """Find two numbers from their sum and difference, dressed as ages or things."""
-    one, two = person(rng), person(rng)
-    while two.first == one.first:
-        two = person(rng)
+    """Find two numbers from their sum and difference, worded as ages or possessions."""
+    older, younger = person(rng), person(rng)
+    while younger.first == older.first:
+        younger = person(rng)
     small, more = rng.randint(3, 40), rng.randint(1, 20)
     large = small + more
     total = small + large
     dress = rng.choice(
         (
-            f"""{one.first} is {more} years older than {two.first}. Together they are {total} years old.
-            How old is {two.first}?""",
-            f"""{one.first} has {more} {rng.choice(WARES)} more than {two.first}. Together they have {total}.
-            How many does {two.first} have?""",
+            f"""{older.first} is {more} years older than {younger.first}. Together they are {total} years old.
+            How old is {younger.first}?""",
+            f"""{older.first} has {more} {rng.choice(WARES)} more than {younger.first}. Together they have {total}.
+            How many does {younger.first} have?""",
             f"""The sum of two numbers is {total} and their difference is {more}. What is the smaller number?""",
         )
     )
@@ -205,7 +205,7 @@ def _prime(rng: Random) -> str:
 
 
 def _factors(rng: Random) -> str:
-    """Split a number into primes."""
+    """Factor a number into primes."""
     parts = sorted(rng.choices((2, 2, 3, 3, 5, 7, 11, 13), k=rng.randint(3, 5)))
     n = rest = prod(parts)
     steps = []
@@ -223,7 +223,7 @@ def _factors(rng: Random) -> str:
 
 
 def _euclid(rng: Random) -> str:
-    """Find a greatest common divisor by the algorithm of Euclid."""
+    """Find a greatest common divisor with Euclid's algorithm."""
     common = rng.randint(2, 15)
     a, b = sorted((common * rng.randint(5, 25), common * rng.randint(2, 24)), reverse=True)
     if a == b:
@@ -242,7 +242,7 @@ def _euclid(rng: Random) -> str:
 
 
 def _arithmetic(rng: Random) -> str:
-    """Find a term or the sum of a sequence with equal steps."""
+    """Find a term or the sum of an arithmetic sequence."""
     start, step, n = rng.randint(1, 30), rng.randint(2, 12), rng.randint(6, 20)
     last = start + (n - 1) * step
     shown = ", ".join(str(start + i * step) for i in range(4))
@@ -260,7 +260,7 @@ def _arithmetic(rng: Random) -> str:
 
 
 def _geometric(rng: Random) -> str:
-    """Continue a sequence with equal ratios."""
+    """Continue a geometric sequence."""
     start, ratio, n = rng.randint(1, 15), rng.randint(2, 5), rng.randint(4, 7)
     terms = [start * ratio**i for i in range(n)]
     steps = ". ".join(f"{terms[i]} * {ratio} = {terms[i + 1]}" for i in range(2, n - 1))
@@ -302,7 +302,7 @@ def _fractions(rng: Random) -> str:
 
 
 def _percentage(rng: Random) -> str:
-    """Take off, or put on, some percent."""
+    """Compute a decrease or increase by a percentage."""
     who, ware = (
         person(rng),
         rng.choice(("coat", "lamp", "bicycle", "radio", "table", "clock", "tent", "guitar", "desk")),
@@ -407,4 +407,4 @@ TOPICS: tuple[Callable[[Random], str], ...] = (
     _average,
     _power,
 )
-"""The functions that each set and solve one sort of problem; every text ends with its answer."""
+"""Functions that each write and solve one type of problem; every text ends with its answer."""

@@ -171,7 +171,7 @@ def _results(rng: Random) -> str:
 
 def _takeover(rng: Random) -> str:
     """Report that one company buys another."""
-    (one, suffix, _), (two, other_suffix, _) = rng.sample(SECTORS, 2)
+    (sector, suffix, _), (other_sector, other_suffix, _) = rng.sample(SECTORS, 2)
     town, other_town, seat = several(rng, place, 3)
     buyer, target = f"{town} {suffix}", f"{other_town} {other_suffix}"
     boss, founder = several(rng, person, 2)
@@ -179,7 +179,7 @@ def _takeover(rng: Random) -> str:
     return fill(
         rng,
         f"""[{buyer} will buy {target} for {price} million, the two companies said on {rng.choice(WEEKDAYS)}.
-        |The {one} {buyer} has agreed to take over the {two} {target} for {price} million.
+        |The {sector} {buyer} has agreed to take over the {other_sector} {target} for {price} million.
         |{target} is to be sold to {buyer} in a deal worth {price} million.]
         [|{target}, based in {seat}, employs {rng.randint(3, 90) * 100:,} people.]
         {boss.name}, head of {buyer}, said the deal would
@@ -266,14 +266,14 @@ def _council(rng: Random) -> str:
 
 def _traffic(rng: Random) -> str:
     """Report an accident on a road or a railway line."""
-    one, two, origin = several(rng, place, 3)
+    start_town, end_town, origin = several(rng, place, 3)
     witness, hours, hurt = person(rng), rng.randint(2, 9), rng.randint(1, 8)
     way, start, role = rng.choice(
         (
-            ("road", f"A [lorry|bus|van|tanker] left the road between {one} and {two}", "the driver"),
+            ("road", f"A [lorry|bus|van|tanker] left the road between {start_town} and {end_town}", "the driver"),
             (
                 "line",
-                f"A [goods train|fallen tree|broken signal] stopped all trains between {one} and {two}",
+                f"A [goods train|fallen tree|broken signal] stopped all trains between {start_town} and {end_town}",
                 "a passenger",
             ),
         )
@@ -289,9 +289,9 @@ def _traffic(rng: Random) -> str:
         called {witness.his} [wife|brother|daughter]{"" if witness.he == "he" else " at once"}].
         [|The [damage|cost|loss] is [put|estimated] at {rng.randint(1, 40) * 10},000.]
         [|[Police|Engineers|Experts] [are looking for the cause|believe ice was the cause|have ruled out a fault].]
-        [Traffic from {one} is now running normally again.
-        |[Travellers|People] on the way to {two} should still allow more time.
-        |The {way} to {two} was [cleared|opened] [at noon|after dark|an hour later].]""",
+        [Traffic from {start_town} is now running normally again.
+        |[Travellers|People] on the way to {end_town} should still allow more time.
+        |The {way} to {end_town} was [cleared|opened] [at noon|after dark|an hour later].]""",
     )
 
 
@@ -395,4 +395,4 @@ TOPICS: tuple[Callable[[Random], str], ...] = (
     _crime,
     _festival,
 )
-"""The functions that each write one sort of report."""
+"""Functions that each write one type of report."""

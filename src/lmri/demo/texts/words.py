@@ -1,4 +1,4 @@
-"""Words and small helpers that the kinds of text share."""
+"""Word tables and helper functions that are shared by the kinds of text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Make a table of the words of a text."""
+    """Return the words of a text as a tuple."""
     return tuple(text.split())
 
 
@@ -54,7 +54,7 @@ _INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 
 
 class Person(NamedTuple):
-    """A person with the pronouns that go with the first name."""
+    """Person with the pronouns that match the first name."""
 
     first: str
     last: str
@@ -69,7 +69,7 @@ class Person(NamedTuple):
 
 
 def person(rng: Random) -> Person:
-    """Invent a person."""
+    """Generate a person."""
     last = "".join(map(rng.choice, _SURNAMES))
     if rng.random() < 0.5:
         return Person(rng.choice(WOMEN), last, "she", "her", "her")
@@ -77,63 +77,63 @@ def person(rng: Random) -> Person:
 
 
 def place(rng: Random) -> str:
-    """Invent a town."""
+    """Generate the name of a town."""
     return "".join(map(rng.choice, _PLACES))
 
 
 def land(rng: Random) -> str:
-    """Invent a country."""
+    """Generate the name of a country."""
     return "".join(map(rng.choice, _LANDS))
 
 
 def several(rng: Random, invent: Callable[[Random], T], number: int) -> list[T]:
-    """Invent things that all differ; persons differ in each of their names."""
-    found: list[T] = []
-    while len(found) < number:
+    """Generate distinct items; persons differ in both first and last name."""
+    items: list[T] = []
+    while len(items) < number:
         new = invent(rng)
-        taken = [part for old in found for part in (old[:2] if isinstance(old, Person) else (old,))]
+        taken = [part for old in items for part in (old[:2] if isinstance(old, Person) else (old,))]
         if not any(part in taken for part in (new[:2] if isinstance(new, Person) else (new,))):
-            found.append(new)
-    return found
+            items.append(new)
+    return items
 
 
 def fill(rng: Random, template: str) -> str:
-    """Choose among the options of a template.
+    """Choose one option of each bracket in a template.
 
     Parameters
     ----------
     rng : random.Random
-        Source of the choices.
+        Random number generator.
     template : str
         Text with options in brackets, such as ``"[big|small] house[| by the sea]"``; they may be nested.
 
     Returns
     -------
     str
-        The text on one line, with one option of each bracket.
+        Text on one line, with one option of each bracket.
     """
-    found = 1
-    while found:
-        template, found = _INNERMOST.subn(lambda match: rng.choice(match[1].split("|")), template)
+    n_replaced = 1
+    while n_replaced:
+        template, n_replaced = _INNERMOST.subn(lambda match: rng.choice(match[1].split("|")), template)
     return " ".join(template.split())
 
 
 def cap(text: str) -> str:
-    """Begin the text with a capital letter."""
+    """Capitalize the first letter of a text."""
     return text[:1].upper() + text[1:]
 
 
 def a(noun: str) -> str:
-    """Put the indefinite article before a noun, going by its first letters."""
+    """Add the indefinite article to a noun, chosen by its first letters."""
     return f"{'an' if noun[0] in 'aeiouAEIOU' and noun[:3] not in ('use', 'uni') else 'a'} {noun}"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """Name a number of things, small numbers in words."""
+    """Format a number with a noun, small numbers in words."""
     word = NUMBERS[number] if number < len(NUMBERS) else str(number)
     return f"{word} {noun if number == 1 else plural or noun + 's'}"
 
 
 def listed(items: Sequence[str]) -> str:
-    """Join items as in a sentence: "a, b and c"."""
+    """Join items into a phrase: "a, b and c"."""
     return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)

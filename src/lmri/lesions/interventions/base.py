@@ -195,7 +195,9 @@ def _writer(edit: Edit, reading: CurrentTokens | None) -> Callable[[torch.Tensor
         return replace_
 
     def write(activation: torch.Tensor) -> torch.Tensor:
-        changed = replace_(activation).contiguous()  # `to_batch_tokens` below needs a view, even of OPT's flattened layers
+        changed = replace_(
+            activation
+        ).contiguous()  # `to_batch_tokens` below needs a view, even of OPT's flattened layers
         spared = reading.spared.to(activation.device)
         # Original values are copied back, so that spared tokens are bit-identical to the input.
         to_batch_tokens(changed, *spared.shape)[spared] = to_batch_tokens(activation, *spared.shape)[spared]

@@ -28,6 +28,6 @@ def tasks_help() -> str:
     """List the forms of ``--task`` for ``--help``."""
     others = [task.name for task in TASKS.values() if not task.is_variant and task.name != _EXAMPLE]
     return (
-        "perplexity (of the held-out texts), perplexity:FILE, classification:FILE with the columns prompt and label, "
-        f"NAME:FILE such as {_EXAMPLE}:dev.jsonl ({', '.join(others)}), or a YAML file; may be repeated."
+        "Task: perplexity (of the held-out texts), perplexity:FILE, classification:FILE with the columns prompt and "
+        f"label, NAME:FILE such as {_EXAMPLE}:dev.jsonl ({', '.join(others)}), or a YAML file; may be repeated."
     )

@@ -52,7 +52,7 @@ def usage() -> str:
     """Return the help text of the option that selects a threshold."""
     calibrated = [threshold.name for threshold in THRESHOLDS.values() if threshold.calibrated]
     return (
-        f"METHOD or METHOD:VALUE: {alternatives(threshold.usage for threshold in THRESHOLDS.values())}. "
+        f"Threshold, METHOD or METHOD:VALUE: {alternatives(threshold.usage for threshold in THRESHOLDS.values())}. "
         f"Only {alternatives(calibrated, 'and')} are calibrated."
     )
 

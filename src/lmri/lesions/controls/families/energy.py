@@ -19,7 +19,7 @@ def _make(lesioned: Lesioned, n: int) -> "Controls":
 FAMILY = ControlFamily(
     "energy",
     "layer+size+energy",
-    "also the activity that the lesion removes",
+    "also the activity removed by the lesion",
     "the same number of neurons in every layer, whose lesion removes similar energy",
     _make,
 )

@@ -17,7 +17,7 @@ def _make(_lesioned: Lesioned, n: int) -> "Controls":
 FAMILY = ControlFamily(
     "index",
     "layer+size+index",
-    "one common permutation of the neurons of all layers (mlp_out)",
+    "the same permutation of neuron indices in every layer (mlp_out)",
     "the neurons of the network under one permutation of the index, common to all layers",
     _make,
 )

@@ -14,4 +14,6 @@ def _make(_lesioned: Lesioned, n: int) -> "Controls":
     return MatchedControls(n)
 
 
-FAMILY = ControlFamily("layer", "layer+size", "", "the same number of neurons in every layer", _make)
+FAMILY = ControlFamily(
+    "layer", "layer+size", "same number of neurons per layer", "the same number of neurons in every layer", _make
+)
