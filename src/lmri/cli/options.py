@@ -6,9 +6,10 @@ A command takes a group as one parameter; `command` exposes the fields of the gr
 import functools
 import inspect
 from collections.abc import Callable
+from copy import copy
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
@@ -126,6 +127,8 @@ Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model whose wei
 class Printing:
     """Options of the printed output; every command has them."""
 
+    panel: ClassVar[str] = "Output"
+
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
@@ -139,6 +142,8 @@ class Printing:
 class Loading:
     """Options of loading a model."""
 
+    panel: ClassVar[str] = "Model"
+
     device: Device = "cpu"
     trust_remote_code: Trust = False
     allow_pickle: Pickle = False
@@ -147,18 +152,27 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class StudyModel(Loading):
+class StudyModel:
     """Location of the model of a study, and options of loading it."""
+
+    panel: ClassVar[str] = "Model"
 
     model: Annotated[
         str | None,
         typer.Option(help="Hub name or folder of the model.", show_default="its location when it was recorded"),
     ] = None
+    device: Device = "cpu"
+    trust_remote_code: Trust = False
+    allow_pickle: Pickle = False
+    device_map: DeviceMap = None
+    offload_folder: OffloadFolder = None
 
 
 @dataclass(frozen=True)
 class Scoring:
     """Options of the tasks on which a model is evaluated."""
+
+    panel: ClassVar[str] = "Tasks"
 
     task: Annotated[
         list[str] | None,
@@ -184,6 +198,10 @@ class Scoring:
         return TaskOptions(self.task, self.scoring, split, self.text_column, self.batch_size)
 
 
+_PANELS = ("Tasks", "Model", "Output")
+"""Panels of the groups, in the order in which ``--help`` shows them, after the options of the command itself."""
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Turn a function into a command: groups become options, and errors become messages and exit codes."""
     return guarded(with_groups(function))
@@ -195,7 +213,8 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
     Parameters
     ----------
     function : callable
-        Function to wrap; its parameters annotated with a dataclass are groups.
+        Function to wrap; its parameters annotated with a dataclass are groups. A group with a ``panel`` is shown in
+        this panel, after the options of the command itself.
 
     Returns
     -------
@@ -209,19 +228,17 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
     """
     groups: dict[str, tuple[type, list[Field[Any]]]] = {}
     parameters: list[inspect.Parameter] = []
+    in_panels: dict[str, list[inspect.Parameter]] = {panel: [] for panel in _PANELS}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        if not (isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)):
+        group = parameter.annotation
+        if not (isinstance(group, type) and is_dataclass(group)):
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
-        hints = get_type_hints(parameter.annotation, include_extras=True)
-        groups[parameter.name] = (parameter.annotation, list(fields(parameter.annotation)))
-        for field in fields(parameter.annotation):
-            default = inspect.Parameter.empty if field.default is MISSING else field.default
-            parameters.append(
-                inspect.Parameter(
-                    field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
-                )
-            )
+        groups[parameter.name] = (group, list(fields(group)))
+        hints, panel = get_type_hints(group, include_extras=True), getattr(group, "panel", None)
+        shown = [_option(field, hints[field.name], panel) for field in fields(group)]
+        (parameters if panel is None else in_panels[panel]).extend(shown)
+    parameters += [parameter for panel in _PANELS for parameter in in_panels[panel]]
     names = [parameter.name for parameter in parameters]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise TypeError(f"{function.__name__} has two options named {', '.join(sorted(repeated))}.")
@@ -237,3 +254,14 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _option(field: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
+    """Return the option of a field of a group, shown in the panel of the group, if it has one."""
+    kind, info = get_args(hint)
+    info = copy(info)
+    info.rich_help_panel = panel
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
