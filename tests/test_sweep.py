@@ -211,7 +211,7 @@ def test_a_model_without_mlps_is_refused_with_its_reason():
 def test_a_bottleneck_behind_the_mlp_is_not_taken_for_its_projection(site):
     # As in the published model, where hidden layer and stream are of one width.
     for model in (build_small("MobileBertForMaskedLM"), build_small("MobileBertForMaskedLM", intermediate_size=WIDTH)):
-        with pytest.raises(SiteError, match=r"takes 16 values, and the activation function before it gives (56|32)"):
+        with pytest.raises(SiteError, match=r"has width 16, and the activation function before it has width (56|32)"):
             find_sites(model, site)
         named = find_sites(model, "mlp_hidden", projection="output.dense")
         assert named.widths == (model.config.intermediate_size,) * N_LAYERS
