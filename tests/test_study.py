@@ -66,9 +66,9 @@ def test_a_time_course_that_was_cut_short_is_refused(copy):
     path = sorted(entry.folder.glob("*_mixing.tsv"))[0]
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-3]))
-    with pytest.raises(StudyError, match=rf"has {len(lines) - 4} rows, and run 1 of .* has {len(lines) - 1} volumes"):
+    with pytest.raises(StudyError, match=rf"has {len(lines) - 4} rows, but run 1 of .* has {len(lines) - 1} volumes"):
         copy.time_courses("canica")
-    assert "rows, and run 1" in copy.report().read_text(encoding="utf-8")  # what is left is shown
+    assert "rows, but run 1" in copy.report().read_text(encoding="utf-8")  # what is left is shown
 
 
 def test_scores_come_back_with_the_same_summary(walked):
