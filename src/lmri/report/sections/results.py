@@ -38,7 +38,7 @@ def prefix_ids(svg: str, prefix: str) -> str:
 
     Examples
     --------
-    >>> apart('<g id="a"/><use xlink:href="#a"/>', "f1-")
+    >>> prefix_ids('<g id="a"/><use xlink:href="#a"/>', "f1-")
     '<g id="f1-a"/><use xlink:href="#f1-a"/>'
     """
     return _ID.sub(lambda match: match[1] + prefix, svg)
