@@ -405,7 +405,7 @@ def test_bad_requests_are_explained(study, tmp_path):
     assert "only written for a grid" in fails(*one, "--gain", 2, "--out", tmp_path / "out")
     assert "no dose to choose" in fails(*one, "--gain", 2, "--split", "select", "--split", "test")
     two = (*one, "--gain", 2, "--gain", 3)
-    assert "accepted are fit, select, test" in fails(*two, "--split", "dev")
+    assert "choose from fit, select, test" in fails(*two, "--split", "dev")
     assert "only select and test" in fails(*two, "--split", "fit")
     assert "at least 0" in fails(*one, "--offset", 1, "--offset", -1, "--along-sign")
     assert "--controls is 'size'" in fails(*two, "--controls", "size")

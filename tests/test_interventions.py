@@ -703,7 +703,7 @@ def test_positions_of_embeddings_are_counted_and_tokens_in_them_are_unknown(gpt2
         gpt2(inputs_embeds=embeddings)
     with lesion(network, spare="sinks").on(gpt2):
         read(gpt2, IDS)
-        with pytest.raises(ValueError, match="Which tokens to spare is unknown: a layer was called by itself"):
+        with pytest.raises(ValueError, match="The tokens to spare are unknown: a layer was called by itself"):
             gpt2.transformer.h[0].mlp(torch.zeros(2, 5, 32))
 
 

@@ -210,7 +210,7 @@ def test_bad_requests_are_refused():
     scores = make_scores([SST2])
     with pytest.raises(ValueError, match="accepted are gpt2, qwen2"):
         paper.lesion_layout(scores, "gpt3")
-    with pytest.raises(ValueError, match="no scores of 'x'; there are of sst2"):
+    with pytest.raises(ValueError, match="no scores of 'x'; accepted are sst2"):
         paper.networks_layout(scores, "x")
     without = replace(scores, conditions=scores.conditions[scores.conditions["kind"] != "union"])
     with pytest.raises(ValueError, match="With 10 components"):
@@ -223,7 +223,9 @@ def test_bad_requests_are_refused():
 def test_a_lesion_says_what_exceeds_its_controls_and_what_collapsed():
     outcome = lesion_outcome(make_scores([SST2], {"ica-00": 0.0, "ica-02": 0.5}, n_controls=59), "ica", "gpt2")
     assert "2 of 3 networks exceed their layer+size controls (q ≤ 0.05): ica-01 (" in outcome.text
-    assert "Without all of ica-union (58 neurons): −0.8000 [" in outcome.text
+    assert (
+        "Lesioning all networks jointly, ica-union (58 neurons) changed accuracy by −0.8000 (95 % CI " in outcome.text
+    )
     assert "Without random-15% (138 neurons): −0.0500 [" in outcome.text
     assert "One model is one subject" in outcome.text
     assert list(outcome.tables) == ["scores", "labels"]

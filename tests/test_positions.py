@@ -136,10 +136,10 @@ def test_a_model_without_a_cache_cannot_tell_a_prompt():
 @pytest.mark.parametrize(
     ("positions", "message"),
     [
-        ("first", "positions is 'first'; accepted are 'prompt', 'generated', 'last', places"),
+        ("first", "positions is 'first'; accepted are 'prompt', 'generated', 'last', positions"),
         ([], "positions is empty"),
-        ([-1], "positions holds -1"),
-        ([1.5], r"positions holds 1\.5"),
+        ([-1], "positions contains -1"),
+        ([1.5], r"positions contains 1\.5"),
     ],
 )
 def test_positions_that_mean_nothing_are_refused(positions, message):

@@ -282,7 +282,7 @@ def test_bad_grids_are_refused():
     members = np.arange(10) < 3
     with pytest.raises(ValueError, match=r"none of 10 neurons; it must be at least 0\.1"):
         strongest(maps, 0.01)
-    with pytest.raises(ValueError, match="nothing to keep"):
+    with pytest.raises(ValueError, match="nothing to preserve"):
         preservation_grid()
     with pytest.raises(ValueError, match="Give both or neither"):
         preservation_grid([], None, [0.5])

@@ -205,7 +205,7 @@ def test_a_new_task_is_known_everywhere(study, demo, monkeypatch, tmp_path):
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     with pytest.raises(ValueError, match="squad, summarization, dummy, and a YAML file"):
         TaskOptions(["nonsense"]).build(study)
-    with pytest.raises(ValueError, match="summarization, dummy, perplexity, and a YAML file"):
+    with pytest.raises(ValueError, match="summarization, dummy, perplexity, and YAML files"):
         lmri.tasks.load("nonsense")
     study.lesion("pair", task=[f"dummy:{file}"], n_controls=0, model=demo, name="dummy")
     assert study.scores("dummy").tasks[0].name == "dummy"

@@ -96,7 +96,7 @@ def test_items_without_an_answer_are_left_out_and_other_layouts_refused(tmp_path
         tasks.load("squad", tmp_path / "dev.json")
     with pytest.raises(ValueError, match="scoring is 'head'; for squad, accepted are 'generate'"):
         tasks.load("squad", table(tmp_path), scoring="head")
-    with pytest.raises(ValueError, match=r"words is .* squad takes none"):
+    with pytest.raises(ValueError, match=r"words is .* squad does not accept it"):
         tasks.load("squad", table(tmp_path), words={"a": "b"})
 
 

@@ -90,7 +90,7 @@ def test_datasets_of_hugging_face_are_read_from_disk_and_by_their_loader(tmp_pat
     saved.to_parquet(tmp_path / "loader" / "validation.parquet")
     loaded = load_dataset(str(tmp_path / "loader"))
     assert loaded["label"].tolist() == labels
-    with pytest.raises(ValueError, match="is neither a file nor a dataset that could be loaded"):
+    with pytest.raises(ValueError, match="is not a file and could not be loaded as a dataset"):
         load_dataset(str(tmp_path / "nowhere"))
 
 
@@ -169,7 +169,7 @@ def test_mnli_is_matched_or_mismatched_where_the_file_says_so(tmp_path):
     assert len(tasks.load("mnli", silent).labels) == 12
     with pytest.raises(ValueError, match="does not identify the matched rows"):
         tasks.load("mnli-matched", silent)
-    with pytest.raises(ValueError, match="holds no mismatched rows"):
+    with pytest.raises(ValueError, match="contains no mismatched rows"):
         tasks.load("mnli-mismatched", write(tmp_path / "some.jsonl", rows[::2]))
 
 
@@ -311,7 +311,7 @@ def test_unknown_tasks_files_and_folders_are_refused(tmp_path):
     write(tmp_path / "b.jsonl", [])
     with pytest.raises(ValueError, match=r"contains several tables or none \(a.jsonl, b.jsonl\)"):
         tasks.load("sst2", tmp_path)
-    with pytest.raises(ValueError, match="perplexity names no data"):
+    with pytest.raises(ValueError, match="perplexity has no default data"):
         tasks.load("perplexity")
     texts = tmp_path / "texts.txt"
     texts.write_text("one\ntwo\n")
