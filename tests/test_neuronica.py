@@ -488,7 +488,7 @@ def test_more_components_than_the_rank_of_the_data_are_refused(kind, n_volumes):
 )
 def test_a_recording_that_never_varies_is_refused_as_one_without_rank(kind):
     img = SPACE.to_img(np.ones((50, SPACE.n_neurons), dtype=np.float32))
-    with pytest.raises(ValueError, match="rank 0 only"):
+    with pytest.raises(ValueError, match="rank of the data is only 0"):
         NeuronICA(SPACE, K, kind).fit(img)
 
 
