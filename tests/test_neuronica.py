@@ -392,8 +392,8 @@ def test_a_position_trend_disappears_if_it_is_given_as_confound_and_the_others_s
         ([np.zeros(150)] * 3, "There are 3 confounds for 4 runs"),
         ([np.zeros(150)] * 3 + [np.zeros(149)], r"run 4 have shape \(149, 1\)"),
         ([np.zeros((150, 1, 1))] * 4, r"run 1 have shape \(150, 1, 1\)"),
-        ([np.zeros(150)] + [np.full(150, np.nan)] * 3, "run 2 hold NaN"),
-        ([np.full((150, 2), np.inf)] * 4, "run 1 hold NaN or infinity"),
+        ([np.zeros(150)] + [np.full(150, np.nan)] * 3, "run 2 contain NaN"),
+        ([np.full((150, 2), np.inf)] * 4, "run 1 contain NaN or infinity"),
     ],
 )
 def test_confounds_that_do_not_fit_are_refused(confounds, message, phantom):
