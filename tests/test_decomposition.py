@@ -154,7 +154,7 @@ def test_leading_singular_triplets_equal_a_full_decomposition(shape):
 
 def test_the_rank_limits_the_number_of_components():
     X = np.random.default_rng(0).normal(size=(50, 3)) @ np.random.default_rng(1).normal(size=(3, 40))
-    with pytest.raises(ValueError, match="rank 3 only"):
+    with pytest.raises(ValueError, match="rank of the data is only 3"):
         leading_singular(X, 4)
 
 

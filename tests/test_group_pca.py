@@ -207,7 +207,7 @@ def test_zeros_have_no_rank_and_raise_no_numerical_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not reduced(zeros, 5, True).any()
-        with pytest.raises(ValueError, match="rank 0 only"):
+        with pytest.raises(ValueError, match="rank of the data is only 0"):
             whitened(zeros, 1)
 
 

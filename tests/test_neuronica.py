@@ -392,8 +392,8 @@ def test_a_position_trend_disappears_if_it_is_given_as_confound_and_the_others_s
         ([np.zeros(150)] * 3, "There are 3 confounds for 4 runs"),
         ([np.zeros(150)] * 3 + [np.zeros(149)], r"run 4 have shape \(149, 1\)"),
         ([np.zeros((150, 1, 1))] * 4, r"run 1 have shape \(150, 1, 1\)"),
-        ([np.zeros(150)] + [np.full(150, np.nan)] * 3, "run 2 hold NaN"),
-        ([np.full((150, 2), np.inf)] * 4, "run 1 hold NaN or infinity"),
+        ([np.zeros(150)] + [np.full(150, np.nan)] * 3, "run 2 contain NaN"),
+        ([np.full((150, 2), np.inf)] * 4, "run 1 contain NaN or infinity"),
     ],
 )
 def test_confounds_that_do_not_fit_are_refused(confounds, message, phantom):
@@ -488,7 +488,7 @@ def test_more_components_than_the_rank_of_the_data_are_refused(kind, n_volumes):
 )
 def test_a_recording_that_never_varies_is_refused_as_one_without_rank(kind):
     img = SPACE.to_img(np.ones((50, SPACE.n_neurons), dtype=np.float32))
-    with pytest.raises(ValueError, match="rank 0 only"):
+    with pytest.raises(ValueError, match="rank of the data is only 0"):
         NeuronICA(SPACE, K, kind).fit(img)
 
 
