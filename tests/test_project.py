@@ -25,7 +25,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
 TOP = {path.name for path in ROOT.iterdir()}
 
-NOT_YET = {}
+NOT_YET: set[str] = set()
 """Named by the pages, and added by changes under way. Each line has to go when its name exists."""
 
 
