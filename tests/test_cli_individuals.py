@@ -75,7 +75,7 @@ def test_order_writes_a_figure_and_prints_the_next_step(recorded, tmp_path):
     assert "Nothing was overwritten" in fails("order", recorded.root, "--site", "mlp_out", "--figure", figure)
     assert figure.read_bytes() == before
     said = fails("order", recorded.root, "--site", "mlp_out", "--figure", tmp_path / "order.png")
-    assert "figures are SVG" in said
+    assert "figures are written as SVG" in said
     assert not (tmp_path / "order.png").exists()
     assert "site='mlp_hidden'; site='mlp_out'" in fails("order", recorded.root)
     assert "scope is 'all'" in fails("order", recorded.root, "--site", "mlp_out", "--scope", "all")

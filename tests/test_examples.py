@@ -74,7 +74,7 @@ def test_why_no_smoothing(run):
     assert (r["as they are"] > 0.9).all()
     assert (r["smoothed by 2 mm"] < 0.8).all()
     assert (r["smoothed by 6 mm"] < 0.3).all()
-    assert "Neighbouring voxels represent unrelated neurons" in printed
+    assert "Neighbouring voxels hold unrelated neurons" in printed
 
 
 def test_nothing_in_noise(run):

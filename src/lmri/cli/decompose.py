@@ -52,9 +52,7 @@ def decompose(
     standardize: Annotated[
         str, typer.Option(help="Standardization of each neuron's time series: zscore, center or none.")
     ] = "zscore",
-    scope: Annotated[
-        str, typer.Option(help="Scope of the mean and standard deviation: each run, or the whole study.")
-    ] = "run",
+    scope: Annotated[str, typer.Option(help="Scope of the mean and standard deviation: run or study.")] = "run",
     confounds: Annotated[
         list[str] | None,
         typer.Option(help="Confound to regress out of every run, computed by lmri confounds; may be repeated."),

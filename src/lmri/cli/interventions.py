@@ -145,7 +145,7 @@ def preserve(
     strict: Strict = False,
     seed: Seed = 0,
 ) -> None:
-    """Silence all neurons outside networks, or all but a fraction, and compare the model's scores with controls."""
+    """Lesion all neurons outside networks, or all but a fraction, and compare the model's scores with controls."""
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.grids import Sizes, plan_preservation
     from lmri.lesions.requests import Request

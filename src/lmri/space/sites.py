@@ -73,14 +73,14 @@ SITES: dict[str, Site] = {
         ),
         Site(
             "attn_out",
-            "output of each attention",
+            "output of each attention module",
             "the output of each attention's final projection",
             "a coordinate of the output of attention",
             is_attention=True,
         ),
         Site(
             "attn_heads",
-            "outputs of the heads of each attention",
+            "outputs of the heads of each attention module",
             "the input of each attention's final projection, which its heads give",
             "a coordinate of the output of a head, before the heads are mixed; `space.head_of` gives the head",
             "a head is a set of neurons",
@@ -89,7 +89,7 @@ SITES: dict[str, Site] = {
         ),
         Site(
             ROUTER,
-            "weights of the experts of a mixture",
+            "routing weights of the experts of a mixture",
             "how much weight each expert is given",
             "an expert; its activity is the weight assigned to it",
             "can be recorded, but not lesioned",

@@ -46,4 +46,4 @@ RECIPE = Recipe(
     prepare=_prepare,
 )
 
-TASK = NamedTask(RECIPE, "topic of news")
+TASK = NamedTask(RECIPE, "topic of news articles")

@@ -22,4 +22,4 @@ RECIPE = Recipe(
     files=("dev.tsv", "dev.jsonl", "msr_paraphrase_test.txt"),
 )
 
-TASK = NamedTask(RECIPE, "paraphrase of sentences from the news")
+TASK = NamedTask(RECIPE, "paraphrase of sentences from news articles")

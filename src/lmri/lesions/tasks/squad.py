@@ -113,4 +113,4 @@ RECIPE = FreeRecipe(
     shortened="context",
 )
 
-TASK = NamedTask(RECIPE, "answers in the words of a paragraph")
+TASK = NamedTask(RECIPE, "answers that are spans of a paragraph")
