@@ -24,8 +24,7 @@ from pathlib import Path
 import pandas as pd
 
 import lmri
-from lmri.decomposition import METHODS, build
-from lmri.decomposition.stored import decomposition_identity
+from lmri.decomposition import METHODS, build, decomposition_identity
 from lmri.evaluation import identity
 from lmri.exceptions import LMRIWarning
 from lmri.tasks import Perplexity

@@ -36,8 +36,8 @@ from scipy.stats import binomtest
 
 import lmri
 from lmri import finetuning
-from lmri.decomposition import build
-from lmri.decomposition.stored import decomposition_identity
+from lmri.decomposition import build, decomposition_identity
+from lmri.drawing import NEGATIVE, NEUTRAL, POSITIVE, STYLE, drawing
 from lmri.evaluation import ItemStore, conditions_of, identity
 from lmri.exceptions import LMRIWarning
 from lmri.experiments import (
@@ -47,11 +47,10 @@ from lmri.experiments import (
     preservation_grid,
     preservation_outcome,
 )
-from lmri.lesions.experiments.curves import preservation_figure
+from lmri.experiments.curves import preservation_figure
 from lmri.networks import NetworkSet
 from lmri.outcome import Outcome
 from lmri.scores import Scores
-from lmri.space.drawing import NEGATIVE, NEUTRAL, POSITIVE, STYLE, drawing
 from lmri.storage import text_hash
 from lmri.tasks import load
 

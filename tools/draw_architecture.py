@@ -65,16 +65,16 @@ def draw(counts: np.ndarray) -> Figure:
     """Draw the packages as rows, and the imports between them as a matrix."""
     n, left = len(LAYERS), 7.4
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 4.9))
+        figure = Figure(figsize=(8.2, 4.9))
         axes = figure.add_axes((0.01, 0.02, 0.98, 0.88))
-        axes.set(xlim=(0, left + n + 0.2), ylim=(n + 0.1, -1.9))
+        axes.set(xlim=(0, left + n + 0.9), ylim=(n + 0.1, -1.9))
         axes.axis("off")
-        axes.text(0.15, -0.25, "package, highest layer first", fontsize=8, color="#444b54", va="bottom")
+        axes.text(0.15, -0.25, "package", fontsize=8, color="#444b54", va="bottom")
         axes.text(left - 0.3, -0.25, "modules that import from →", fontsize=8, color="#444b54", va="bottom", ha="right")
         for row, (name, purpose) in enumerate(LAYERS.items()):
             axes.add_patch(mpl.patches.Rectangle((0, row + 0.06), left - 0.15, 0.88, fc="#eef1f4", ec="none"))
             axes.text(0.15, row + 0.36, name, weight="bold", va="center", fontsize=9.5)
-            axes.text(0.15, row + 0.72, purpose, va="center", fontsize=7, color="#444b54")
+            axes.text(0.15, row + 0.72, purpose, va="center", fontsize=7.2, color="#444b54")
             lines = f"{count_lines(name) / 1000:.1f}k lines"
             axes.text(left - 0.3, row + 0.36, lines, va="center", ha="right", fontsize=7, color="#444b54")
             axes.text(left + row + 0.5, -0.15, name, rotation=55, ha="left", va="bottom", fontsize=8)

@@ -24,6 +24,7 @@ _PUBLIC_SUBMODULES = {
     "confounds": "decomposition.confounds",
     "connectivity": "networks.connectivity",
     "controls": "lesions.controls",
+    "drawing": "space.drawing",
     "evaluation": "lesions.evaluation",
     "experiments": "lesions.experiments",
     "export": "report.export",

@@ -1,4 +1,8 @@
-"""The study: the object with which users compute, store and open results."""
+"""The study: the object with which users compute, store and open results.
+
+The module is long because `Study` has one method for every command, with the options of the command as parameters and a
+complete docstring. The methods contain no logic: each calls the function of the package that owns the result.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

@@ -5,3 +5,4 @@ from .methods import build as build
 from .neuronica import NeuronICA as NeuronICA
 from .nilearn import CanICA as CanICA
 from .nilearn import DictLearning as DictLearning
+from .stored import decomposition_identity as decomposition_identity

@@ -1,0 +1,1 @@
+from lmri.space.drawing import *
