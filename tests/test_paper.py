@@ -231,7 +231,7 @@ def test_a_lesion_says_what_exceeds_its_controls_and_what_collapsed():
     assert list(outcome.tables) == ["scores", "labels"]
     assert list(outcome.layouts) == ["lesions", "networks-sst2"]
     assert list(outcome.figures) == ["lesions"]
-    assert "Collapsed" not in outcome.text
+    assert "All predictions on one label" not in outcome.text
 
 
 def test_a_collapse_onto_one_label_is_flagged():
