@@ -94,7 +94,7 @@ def test_a_control_family_invalid_at_a_site_is_refused_before_scoring(study):
     with pytest.raises(Exception, match="index"):
         open_study(study).scores("index")
     done = run("lesion", study, "--networks", "pair", "--controls", "size")
-    assert "--controls is 'size'; accepted are layer, energy, index" in " ".join(done.output.split())
+    assert "--controls is 'size'; choose from layer, energy, index" in " ".join(done.output.split())
 
 
 def test_silenced_neurons_can_have_their_value_at_another_token(study):
@@ -270,7 +270,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     again = run("decompose", study, "--paper", "--quiet")
     assert again.exit_code == 0, again.output
     other = run("decompose", study, "--paper", "--method", "canica")
-    assert "--paper sets method" in " ".join(other.output.split())
+    assert "--paper decides method" in " ".join(other.output.split())
 
 
 def test_early_stopped_or_larger_controls_give_no_dissociation(study):

@@ -141,7 +141,7 @@ def test_a_network_that_decides_survives_every_choice(positive):
     assert (table["reason"] == "").all()
     total = positive.survival.set_index("kind").loc["all"]
     assert (total["n_variants"], total["n_holds"], total["base"]) == (11, 11, HOLDS)
-    assert "holds in the base, and in 11 of 11 variants" in positive.text
+    assert "holds in the base and in 11 of 11 variants" in positive.text
     # Other decompositions find the same neurons, and the other site those that they write to.
     same = table[table["site"] == "mlp_hidden"]
     assert (same["n_neurons"] == N_PLANTED).all()
@@ -160,7 +160,7 @@ def test_a_network_that_decides_nothing_survives_no_choice(study, model, tokeniz
     assert found.table["reason"].str.contains("no more harm than its controls").all()
     total = found.survival.set_index("kind").loc["all"]
     assert (total["n_holds"], total["n_does_not_hold"]) == (0, 11)
-    assert "is not there in the base (does not hold); it holds in 0 of 11 variants" in found.text
+    assert "is not supported in the base (does not hold); it holds in 0 of 11 variants" in found.text
 
 
 def test_a_network_that_others_do_not_find_is_not_found_again(absent):
@@ -293,7 +293,7 @@ def test_every_choice_differs_from_the_base_in_one_thing(study):
     assert [one.name for one in twice] == ["base", "seed: seed 4"]
     assert base.notes == []
     base.choices(["seed"], seeds=[0])
-    assert base.notes == ["seed was not varied: there is no other than that of the base"]
+    assert base.notes == ["seed was not varied: there is no alternative to the base"]
 
 
 def test_standardization_and_number_of_maps_are_held_fixed(study, monkeypatch):
@@ -351,7 +351,7 @@ def test_failures_are_reported_in_their_row(study, model, tokenizer, task, monke
     number = str(number_of(study, 0))
     # As where a network is all there is in its layers.
     problem = staticmethod(lambda network: "no other neurons" if network.n_neurons > 100 else "")
-    monkeypatch.setattr(MatchedControls, "problem", problem)
+    monkeypatch.setattr(MatchedControls, "unavailable_reason", problem)
     with pytest.warns(DataWarning, match="no other neurons"):
         found = robustness(study, model, tokenizer, [task], "ica", number, "mlp_hidden", **options)
     rows = found.table.set_index("choice")

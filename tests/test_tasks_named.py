@@ -316,7 +316,7 @@ def test_unknown_tasks_files_and_folders_are_refused(tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("one\ntwo\n")
     for options in ({"scoring": "generate"}, {"prompt": "{text}"}, {"words": {"a": "b"}}):
-        with pytest.raises(ValueError, match=r"accepted are 'loglikelihood'|perplexity takes none"):
+        with pytest.raises(ValueError, match=r"accepted are 'loglikelihood'|perplexity does not accept it"):
             tasks.load("perplexity", texts, **options)
 
 

@@ -94,7 +94,7 @@ class Robustness:
         lines = []
         for row in self.survival[self.survival["kind"] == "all"].to_dict("records"):
             held = row["base"] == HOLDS
-            base = "holds in the base and" if held else f"does not hold in the base ({row['base']}); it holds"
+            base = "holds in the base and" if held else f"is not supported in the base ({row['base']}); it holds"
             counts = [(row[_column(status)], status) for status in STATUSES[1:]]
             others = ", ".join(f"{status} in {count}" for count, status in counts if count)
             lines.append(
