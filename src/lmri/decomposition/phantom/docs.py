@@ -107,7 +107,7 @@ def markdown(table: pd.DataFrame) -> str:
             maps_table(table),
         ),
         (
-            "What thresholds keep",
+            "Simulated networks after thresholding",
             "Power: share of the planted neurons kept, and by their effect in noise sds. False share: kept neurons "
             "that are not planted in the matched network, mean over the maps that keep any; its standard error is over "
             "seeds.",
