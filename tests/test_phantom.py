@@ -469,7 +469,7 @@ def test_the_docs_table_holds_the_numbers_and_the_reasons(tried):
     sections = [part for part in text.split("## ") if part]
     assert [part.splitlines()[0] for part in sections] == [
         "Networks found",
-        "What thresholds keep",
+        "Simulated networks after thresholding",
         "False positives on nulls",
         "What failed",
     ]
