@@ -163,7 +163,7 @@ def test_a_child_of_the_model_is_scored_under_its_own_weights(copy, tmp_path):
     study = open_study(copy)
     assert study.scores("child").model.id == "child"
     assert study.scores("child").model.fingerprint != study.model.fingerprint
-    assert "are not those that were recorded" in study.report().read_text()
+    assert "differ from the recorded model" in study.report().read_text()
 
 
 def test_names_of_files_are_names_and_no_markup(study, tmp_path):
@@ -230,7 +230,7 @@ def test_bad_decompositions_end_in_a_message(study, tmp_path):
     assert "n_components: 3 stored, 4 requested" in fails("decompose", study, "--method", "canica", "--n-components", 4)
     assert "accepted are fdr, fdr_set, z" in fails("decompose", study, "--threshold", "p:0.05")
     assert "'z:high' has the value 'high'" in fails("decompose", study, "--threshold", "z:high")
-    assert "--alpha is not of ica" in fails("decompose", study, "--alpha", 3)
+    assert "--alpha is not an option of ica" in fails("decompose", study, "--alpha", 3)
 
 
 def test_bad_interventions_end_in_a_message(study, texts, tmp_path):

@@ -270,7 +270,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     again = run("decompose", study, "--paper", "--quiet")
     assert again.exit_code == 0, again.output
     other = run("decompose", study, "--paper", "--method", "canica")
-    assert "--paper decides method" in " ".join(other.output.split())
+    assert "--paper sets method" in " ".join(other.output.split())
 
 
 def test_early_stopped_or_larger_controls_give_no_dissociation(study):

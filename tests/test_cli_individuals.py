@@ -93,9 +93,9 @@ def test_the_scree_shows_planted_networks_and_none_in_noise():
             titles[name, scope] = "".join(ET.fromstring(figure).itertext())
             assert "mathdefault" not in figure
     assert "All runs together: 5 components" in titles["planted", "group"]
-    assert "Run by run: median 5" in titles["planted", "group"]
+    assert "Separate runs: median 5" in titles["planted", "group"]
     assert "All runs together: 0 components" in titles["noise", "group"]
-    assert "Run by run: median 0" in titles["noise", "run"]
+    assert "Separate runs: median 0" in titles["noise", "run"]
     assert "All runs" not in titles["noise", "run"]
 
 

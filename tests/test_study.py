@@ -322,11 +322,11 @@ def test_a_missing_test_split_is_reported(tmp_path, demo_model):
 
 
 def test_a_first_recording_that_fails_leaves_the_folder_as_it_was(tmp_path, demo_model):
-    with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
+    with pytest.raises(ValueError, match="Use longer texts"), pytest.warns(lmri.exceptions.DataWarning):
         lmri.record(*demo_model, ["a"], tmp_path / "new", corpus="news")
     assert not (tmp_path / "new").exists()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
+    with pytest.raises(ValueError, match="Use longer texts"), pytest.warns(lmri.exceptions.DataWarning):
         lmri.record(*demo_model, ["a"], tmp_path / "empty", corpus="news")
     assert list((tmp_path / "empty").iterdir()) == []
 
@@ -463,7 +463,7 @@ def test_a_failure_never_clears_a_study_that_was_there(copy, demo_model):
         copy.clear_remains(corpus, "mlp_hidden")
     (copy.root / "notes.txt").write_text("mine")
     before = {path for path in copy.root.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="Give longer texts"), pytest.warns(lmri.exceptions.DataWarning):
+    with pytest.raises(ValueError, match="Use longer texts"), pytest.warns(lmri.exceptions.DataWarning):
         lmri.record(*demo_model, ["a"], copy.root, corpus="more")
     assert before <= {path for path in copy.root.rglob("*") if path.is_file()}
 

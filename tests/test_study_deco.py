@@ -137,7 +137,7 @@ def test_descriptions_are_stored_as_labels_on_request(copy):
         ({"method": "pca"}, "The method is 'pca'; accepted are 'ica'"),
         ({"threshold": "fdr", "n_surrogates": 3}, "--n-surrogates is 3, but fdr needs at least 20"),
         ({"threshold": "z:3", "n_surrogates": -1}, "it must be at least 0"),
-        ({"paper": True, "n_splits": 2}, "--paper decides method"),
+        ({"paper": True, "n_splits": 2}, "--paper sets method"),
         ({"paper": True, "threshold": "z:3"}, "accepted with --paper: z_positive:3.6"),
         ({"paper": True, "threshold": "z_positive:2"}, r"the paper's are 1\.96 and 3\.6"),
     ],

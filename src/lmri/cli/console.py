@@ -235,7 +235,9 @@ def format_convergence(convergence: Mapping[str, Any]) -> str:
     """Format the number of initializations of a fit that converged, if its solver reports convergence."""
     n_starts = convergence["n_starts"]
     return (
-        f"{convergence['n_converged']} of {n_starts} starts converged" if n_starts else "convergence was not reported"
+        f"{convergence['n_converged']} of {n_starts} initializations converged"
+        if n_starts
+        else "convergence was not reported"
     )
 
 

@@ -113,7 +113,7 @@ class DecompositionSettings:
         is_default = (self.method, self.standardize, self.scope) == ("ica", "zscore", "run")
         if not is_default or repeated or self.confounds:
             raise ValueError(
-                "--paper decides method, standardization, confounds (none) and repeats. Leave out these options, or "
+                "--paper sets method, standardization, confounds (none) and repeats. Leave out these options, or "
                 "--paper."
             )
         if parse_threshold(self.threshold)[0] not in (None, PAPER_THRESHOLD):

@@ -84,7 +84,7 @@ class Perplexity:
             notes = [f"{len(cut)} texts cut at the context"] * bool(cut) + [f"{short} texts not scored"] * bool(short)
             self.info = replace(self.info, note="; ".join(filter(None, [self._given_note, *notes])))
             if short == len(rows):
-                raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Give longer texts.")
+                raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Use longer texts.")
             if short:
                 warnings.warn(
                     f"{short} of {len(rows)} texts of {self.info.name!r} have fewer than two tokens and are not "
