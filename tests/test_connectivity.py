@@ -155,8 +155,21 @@ def test_contrast_refuses_what_it_cannot_test():
         found.contrast(found.text_ids[:3], found.text_ids[3:])
     with pytest.raises(ValueError, match="in both sets"):
         found.contrast(found.text_ids[:4], found.text_ids[3:])
-    with pytest.raises(ValueError, match="known and long enough"):
+    with pytest.raises(ValueError, match=r"8 of 8 texts are unknown.*Pass texts="):
         connectivity(courses).contrast(found.text_ids[:4], found.text_ids[4:])
+    with pytest.raises(ValueError, match=r"1 of 9 texts are unknown \(first: 'mistyped'"):
+        found.contrast([*found.text_ids[:4], "mistyped"], found.text_ids[4:])
+
+
+def test_contrast_counts_only_texts_that_are_long_enough():
+    lengths = [30] * 10 + [10]
+    course = np.random.default_rng(0).normal(size=(sum(lengths), 2))
+    texts = [np.repeat(np.arange(len(lengths)), lengths).astype(str)]
+    with pytest.warns(DataWarning, match="1 of 11 texts have fewer than 20"):
+        found = connectivity([course], texts=texts)
+    assert found.left_out_ids == ("10",)
+    table = found.contrast(list("01234"), [*"56789", "10"], n_permutations=10)
+    assert set(table["n_a"]) == set(table["n_b"]) == {5}
 
 
 def test_wrong_input_is_refused():

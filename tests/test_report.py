@@ -331,6 +331,17 @@ def test_large_recordings_are_not_inspected_for_the_report_and_it_says_so(record
     assert "Computed for this report" not in text
 
 
+def test_quality_that_cannot_be_computed_is_not_called_too_slow(recorded, tmp_path, monkeypatch):
+    def fails(recording):
+        raise ValueError("run 1 is damaged")
+
+    monkeypatch.setattr("lmri.report.sections.recorded._computed", fails)
+    text = Page(recorded.report(tmp_path / "r.html").read_text()).text
+    assert "Quality control of words at mlp_out: run 1 is damaged" in text
+    assert "Could not be computed, for the reason at the top of this report: words at mlp_hidden, words at" in text
+    assert "would take longer" not in text
+
+
 def test_order_and_stability_are_shown_where_they_were_asked_for(recorded, tmp_path):
     copy = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
     one = copy.recording(site="mlp_out")

@@ -158,7 +158,7 @@ def test_a_shard_that_was_interrupted_goes_on_and_is_not_merged_before(copy, who
     merge(copy)
     assert files_of(copy) == whole
     n_reads.clear()
-    with pytest.raises(StudyError, match="Shard 1/4 of 'words' was interrupted; 1 finished batches were saved"):
+    with pytest.raises(StudyError, match=r"Shard 1/4 of 'words' was interrupted; 1 finished batch was saved"):
         shard(other, 1)
     assert not n_reads
     shutil.rmtree(part(other, 1))  # as the message says

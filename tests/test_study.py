@@ -302,7 +302,7 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
         assert study.orphans()
         assert not any("_task-" in problem for problem in found.problems)  # --resume needs these files
         assert any("is not finished. Continue it with" in note for note in found.notes)
-    with pytest.raises(StudyError, match=r"was interrupted; \d+ finished batches were saved"):
+    with pytest.raises(StudyError, match=r"was interrupted; \d+ finished batch(es were| was) saved"):
         _record(demo_model, tmp_path)
     shutil.rmtree(study.unfinished()[0])  # as the message says
     again = _record(demo_model, tmp_path)

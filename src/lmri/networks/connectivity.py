@@ -49,6 +49,8 @@ class Connectivity:
         Number of texts that were excluded as too short.
     names : tuple of str
         Names of the networks.
+    left_out_ids : tuple of str
+        Ids of the texts that were excluded as too short.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Connectivity:
     text_ids: tuple[str, ...]
     n_left_out: int
     names: tuple[str, ...]
+    left_out_ids: tuple[str, ...] = ()
 
     @property
     def runs_z(self) -> np.ndarray:
@@ -133,7 +136,8 @@ class Connectivity:
         Parameters
         ----------
         a_texts, b_texts : collection of str
-            Ids of the texts of each set, of which at least 4 must be long enough.
+            Ids of the texts of each set, of which at least 4 must be long enough. Texts that were excluded as too
+            short are not compared; `n_a` and `n_b` count the texts that are.
         n_permutations : int, default=10000
             Number of permutations. The smallest p is ``1 / (n_permutations + 1)``, or the smallest p that the number of
             arrangements allows.
@@ -149,21 +153,29 @@ class Connectivity:
         Raises
         ------
         ValueError
-            If a text is in both sets, or if too few texts are known and long enough.
+            If a text is unknown or in both sets, or if too few texts are long enough.
         """
         if n_permutations < 1:
             raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1. Start with 10000.")
         a, b = set(map(str, a_texts)), set(map(str, b_texts))
         if both := a & b:
             raise ValueError(f"{len(both)} texts are in both sets (first: {min(both)!r}). Assign each text to one set.")
+        if unknown := (a | b) - {*self.text_ids, *self.left_out_ids}:
+            raise ValueError(
+                f"{len(unknown)} of {len(a | b)} texts are unknown (first: {min(unknown)!r}). "
+                + (
+                    f"Use ids of text_ids, such as {self.text_ids[0]!r}."
+                    if self.text_ids
+                    else "Pass texts=... with the text id of each volume to connectivity."
+                )
+            )
         indices = [number for number, text in enumerate(self.text_ids) if text in a | b]
         is_a = np.array([self.text_ids[number] in a for number in indices], dtype=bool)
         n_a, n_b = int(is_a.sum()), int((~is_a).sum())
         if min(n_a, n_b) < FEWEST_PER_SIDE:
             raise ValueError(
-                f"{n_a} and {n_b} of the {len(a)} and {len(b)} texts given are known and long enough; at least "
-                f"{FEWEST_PER_SIDE} per set are needed. Pass texts=... with these ids to connectivity, or record more "
-                "or longer texts."
+                f"{n_a} and {n_b} of the {len(a)} and {len(b)} texts given are long enough; at least "
+                f"{FEWEST_PER_SIDE} per set are needed. Record more or longer texts."
             )
         rows, columns = np.triu_indices(len(self.names), 1)
         z = self.texts_z[indices][:, rows, columns]
@@ -277,6 +289,7 @@ def connectivity(
         tuple(text for text, _ in long),
         n_left_out,
         tuple(names),
+        tuple(text for text, course in segments if len(course) < min_volumes),
     )
 
 

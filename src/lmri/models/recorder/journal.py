@@ -146,6 +146,14 @@ def n_finished(folder: Path) -> int:
     return n
 
 
+def interruption(what: str, n: int, folder: Path) -> str:
+    """Format the error message for an interrupted recording with `n` finished batches in `folder`."""
+    return (
+        f"{what} was interrupted; {n} finished batch{' was' if n == 1 else 'es were'} saved. "
+        f"Continue with --resume (resume=True), or delete {folder} to start over."
+    )
+
+
 def journal_of(folder: Path, digest: str, shard: tuple[int, int] | None) -> Journal:
     """Open the journal of a recording or of one shard."""
     header = {"plan": digest, "shard": list(shard) if shard else None, "format": storage.FORMAT_VERSION}

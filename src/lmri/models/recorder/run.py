@@ -14,7 +14,7 @@ from lmri.models.recorder.files import explain_full_disk
 from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.generating import Continuation
 from lmri.models.recorder.generation_cache import generate_or_reuse
-from lmri.models.recorder.journal import journal_of, n_finished
+from lmri.models.recorder.journal import interruption, journal_of, n_finished
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
@@ -254,10 +254,7 @@ def _begin(plan: Plan, study: Store, folder: Path, resume: bool) -> None:
         return
     if folder.is_dir():
         if n := n_finished(folder):
-            raise StudyError(
-                f"A recording of {plan.corpus!r} at {', '.join(plan.sites)} was interrupted; {n} finished batches "
-                f"were saved. Continue with --resume (resume=True), or delete {folder} to start over."
-            )
+            raise StudyError(interruption(f"A recording of {plan.corpus!r} at {', '.join(plan.sites)}", n, folder))
         discard(folder)
     elif resume:
         _check_no_other(plan, study)

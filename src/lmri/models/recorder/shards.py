@@ -5,7 +5,7 @@ from pathlib import Path
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models import describe_model
-from lmri.models.recorder.journal import journal_of
+from lmri.models.recorder.journal import interruption, journal_of
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path
@@ -45,10 +45,7 @@ def _record_part(request: Request, folder: Path, shard: tuple[int, int], progres
         if journal.is_whole:
             return
         if journal.done and not request.options.resume:
-            raise StudyError(
-                f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r} was interrupted; {len(journal.done)} finished "
-                f"batches were saved. Continue with --resume (resume=True), or delete {part} to start over."
-            )
+            raise StudyError(interruption(f"Shard {shard[0]}/{shard[1]} of {plan.corpus!r}", len(journal.done), part))
         part.mkdir(exist_ok=True)
         with keep_finished_batches(part, journal, plan, shard):
             write_batches(request.reading, plan, shard, part, journal, progress)
