@@ -567,10 +567,17 @@ def test_too_few_samples_are_warned_of():
 
 
 def test_starts_that_did_not_converge_are_counted(phantom):
-    with pytest.warns(ConvergenceWarning, match="ica converged from 0 of 3 starts"):
+    with pytest.warns(ConvergenceWarning, match="ica converged from 0 of 3 initializations"):
         estimator = NeuronICA(SPACE, K, n_init=3, max_iter=1, tol=1e-9).fit(phantom.imgs)
     assert not estimator.converged_.any()
     assert estimator.info_["convergence"]["n_converged"] == 0
+
+
+@pytest.mark.parametrize(("solver", "advised"), [("fastica", True), ("picard", False)])
+def test_the_other_solver_is_advised_only_if_it_was_not_used(solver, advised, phantom):
+    with pytest.warns(ConvergenceWarning) as caught:
+        NeuronICA(SPACE, K, n_init=1, max_iter=1, tol=1e-12, solver=solver).fit(phantom.imgs)
+    assert any("--solver picard" in str(warning.message) for warning in caught) == advised
 
 
 @pytest.mark.parametrize("kind", KINDS)

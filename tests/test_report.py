@@ -26,6 +26,7 @@ from lmri.report.citing import Methods
 from lmri.report.environment import environment, p_value
 from lmri.report.quality.page import write_page
 from lmri.report.references import REFERENCES
+from lmri.report.sections.summary import _failed_initializations
 from lmri.report.wording import method_words, threshold_words
 from lmri.space import ModelInfo
 from lmri.space.drawing import Drawing
@@ -285,6 +286,21 @@ def test_the_summary_says_what_was_found_and_what_was_not_done(page, walked, rec
     bare = Page(recorded.report(tmp_path / "r.html").read_text()).text
     for words in ("There are no networks", "Methods were not compared", "No network was lesioned"):
         assert words in bare
+
+
+@pytest.mark.parametrize(
+    ("n_converged", "n_starts", "expected"),
+    [
+        (0, 10, "; 0 of 10 initializations converged"),
+        (0, 1, "; 0 of 1 initialization converged"),
+        (10, 10, ""),
+        (0, 0, ""),
+    ],
+)
+def test_the_summary_says_that_initializations_did_not_converge(n_converged, n_starts, expected):
+    results = {"convergence": {"n_converged": n_converged, "n_starts": n_starts}}
+    assert _failed_initializations({"results": results}) == expected
+    assert not _failed_initializations({"results": {}})
 
 
 def test_quality_is_computed_or_as_it_was_stored_and_linked_where_there_is_a_page(recorded, tmp_path):

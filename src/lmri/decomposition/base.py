@@ -109,6 +109,11 @@ class Decomposition:
         """Estimate maps ``(n_components, n_neurons)``, of any sign and order, and return them with the convergence."""
         raise NotImplementedError
 
+    @property
+    def _convergence_advice(self) -> str:
+        """What to do if initializations did not converge."""
+        return "Compare two seeds, choose fewer components, or record more."
+
     def _store_results(
         self,
         maps: np.ndarray,
@@ -171,8 +176,8 @@ class Decomposition:
             )
         if convergence["n_converged"] < convergence["n_starts"]:
             warnings.warn(
-                f"{self.method_name} converged from {convergence['n_converged']} of {convergence['n_starts']} starts. "
-                "Maps may depend on the seed. Compare two seeds, choose fewer components, or record more.",
+                f"{self.method_name} converged from {convergence['n_converged']} of {convergence['n_starts']} "
+                f"initializations. Maps may depend on the seed. {self._convergence_advice}",
                 ConvergenceWarning,
                 stacklevel=4,
             )

@@ -313,6 +313,11 @@ class NeuronICA(Decomposition, BaseEstimator):
             return runs.projected(basis)
         return ((products(run, basis), np.nan) for run in self._prepared(runs))
 
+    @property
+    def _convergence_advice(self) -> str:
+        other = "Use solver='picard' (--solver picard), which often converges. " if self.solver == "fastica" else ""
+        return other + super()._convergence_advice
+
     def _unmix(self, Z: np.ndarray) -> np.ndarray:
         """Run ICA from all starts, and return the centrotypes of the components, ``(n_components, n_components)``."""
         begin = ica.starts(len(Z), self.n_init, self._seed)

@@ -102,7 +102,17 @@ def _networks(networks: Mapping[str, Any]) -> str:
     explained = "" if share is None else f" explain{'s' if n == 1 else ''} {100 * share:.1f} % of the variance"
     median = f" (median {networks['median_size']:,.0f} neurons)" if filled else ""
     iq = "" if networks["iq"] is None or number(networks["iq"]) == "–" else f"; median Iq {networks['iq']:.2f}"
-    return f"{start}{plural(n, 'map')}{explained}; {filled} of {plural(n, 'network')} non-empty{median} {limit}{iq}."
+    return (
+        f"{start}{plural(n, 'map')}{explained}; {filled} of {plural(n, 'network')} non-empty{median} {limit}{iq}"
+        f"{_failed_initializations(networks)}."
+    )
+
+
+def _failed_initializations(networks: Mapping[str, Any]) -> str:
+    """Return how many initializations converged if some did not, else an empty string."""
+    convergence = networks["results"].get("convergence") or {}
+    n, n_starts = convergence.get("n_converged", 0), convergence.get("n_starts", 0)
+    return f"; {n} of {plural(n_starts, 'initialization')} converged" if n < n_starts else ""
 
 
 def _limit(networks: Mapping[str, Any]) -> str:
