@@ -983,6 +983,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(browser, study, tmp_
 
 def test_a_server_that_is_gone_is_noticed(browser, study):
     with serving(study.root) as url, opened(browser, url, allowed=("ERR_CONNECTION",), script=NO_WEBGL) as page:
+        drawn(page, None)
         page.wait_for_load_state("networkidle")
         page.route("**/api/**", lambda route: route.abort("connectionrefused"))
         page.keyboard.press("ArrowDown")
