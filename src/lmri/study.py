@@ -28,9 +28,10 @@ from lmri.storage.contents import contents
 from lmri.storage.entries import Entry
 from lmri.storage.experiments import EXPERIMENT_CODEC, save_experiment
 from lmri.storage.freshness import with_digests
+from lmri.storage.layout import GROUP, split_scope
 from lmri.storage.outcome import Outcome
 from lmri.storage.recording import Recording
-from lmri.storage.store import Store
+from lmri.storage.store import Store, check_version
 
 if TYPE_CHECKING:
     from lmri.decomposition.description import ConnectivityResult
@@ -50,21 +51,26 @@ Progress = Callable[[int, int], None]
 
 
 class Study(Store):
-    """Study of one model: its recordings and results on disk, and methods to compute them.
+    """One model of a study: its recordings and results on disk, and methods to compute them.
 
     Parameters
     ----------
     root : str or Path
         Folder of the study.
+    subject, session : str, optional
+        Labels of the model and of its state; required if the study contains several. The subject ``"group"`` contains
+        results of several models together.
 
     Raises
     ------
     StudyError
-        If the folder is not a study, or a newer version of lmri wrote it.
+        If the folder is not a study, or another version of lmri wrote it.
+    AmbiguousChoiceError
+        If the study contains several models and none was chosen; the message lists the choices.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        super().__init__(root, CODECS)
+    def __init__(self, root: str | Path, subject: str | None = None, session: str | None = None) -> None:
+        super().__init__(root, CODECS, subject, session)
 
     def save_decomposition(
         self,
@@ -355,6 +361,7 @@ class Study(Store):
         n_splits: int = 0,
         paper: bool = False,
         name: str | None = None,
+        subjects: Sequence[str] | None = None,
         n_jobs: int = 1,
         device: str = "cpu",
         seed: int = 0,
@@ -398,6 +405,10 @@ class Study(Store):
             study, and one-sided z > 3.6 (or ``threshold="z_positive:1.96"``).
         name : str, optional
             Name of the decomposition and of its networks; by default the method.
+        subjects : sequence of str, optional
+            Models to decompose together, of the same site, number of layers and widths; the result is stored in the
+            group, and the dual regression of each model in the model as ``NAME-dr``. By default the model of this
+            study alone.
         n_jobs : int, default=1
             Number of processes or threads.
         device : {"cpu", "cuda"}, default="cpu"
@@ -427,6 +438,10 @@ class Study(Store):
         settings = DecompositionSettings(
             method, n_components, standardize, scope, confounds or (), options, threshold, repeats, paper, n_jobs, seed
         )
+        if subjects is not None:
+            from lmri.decomposition.group import decompose_group
+
+            return decompose_group(self, subjects, settings, site, corpus, name, progress)
         return decompose(self, settings, site, corpus, name, progress)
 
     def threshold(self, decomposition: str, by: str, name: str, site: str | None = None) -> NetworkSet:
@@ -1260,7 +1275,7 @@ class Study(Store):
     def record(
         self,
         model: str | Path | tuple[Any, Any],
-        texts: str | Path | Iterable[str],
+        texts: str | Path | Iterable[str] | None = None,
         *,
         corpus: str = "texts",
         site: str | Sequence[str] | None = None,
@@ -1293,6 +1308,8 @@ class Study(Store):
         resume: bool = False,
         shard: tuple[int, int] | None = None,
         scheduler: str | None = None,
+        subject: str | None = None,
+        session: str | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Any:
@@ -1302,8 +1319,9 @@ class Study(Store):
         ----------
         model : str, Path or tuple
             Location of the model; or the loaded model and its tokenizer, to which the loading options do not apply.
-        texts : str, Path or iterable of str
-            Texts, or their source; see `lmri.read_texts`.
+        texts : str, Path or iterable of str, optional
+            Texts, or their source; see `lmri.read_texts`. By default every corpus of the study is recorded, as another
+            model has recorded it: with the stored texts and parameters.
         corpus : str, default="texts"
             Name of these texts: letters and digits.
         site : str or sequence of str, optional
@@ -1356,6 +1374,9 @@ class Study(Store):
             Shard to record and number of shards, such as ``(3, 16)``; `merge` combines the shards.
         scheduler : str, optional
             Address of a Dask scheduler whose workers record.
+        subject, session : str, optional
+            Labels of the model and of its state in the study; by default the last part of the model's name, and no
+            session.
         seed : int, default=0
             Seed of the split, of the shuffle and of the samples.
         progress : callable, optional
@@ -1396,6 +1417,8 @@ class Study(Store):
             temperature=temperature,
             resume=resume,
             shard=shard,
+            subject=subject,
+            session=session,
         )
         source = TextSource(texts, text_column, config, split, limit, shuffle, seed)
         loading = LoadingOptions(
@@ -1690,31 +1713,71 @@ class Study(Store):
         Parameters
         ----------
         out : str or Path, optional
-            Path of the file; by default ``report.html`` in the study.
+            Path of the file; by default ``report.html`` in the study or, if the study contains several models,
+            ``report-SCOPE.html``. `lmri.report.write_reports` writes the reports of all models, and an overview.
         """
         from lmri.report import write_report  # plotting takes a second to import, and is rarely needed
 
-        return write_report(self, Path(out) if out else self.layout.report)
+        several = len(self.layout.scopes()) > 1
+        return write_report(self, Path(out) if out else self.layout.scope_report if several else self.layout.report)
+
+    @property
+    def _of(self) -> str:
+        return "several models" if self.scope == GROUP else self.model.id
 
     def _repr_html_(self) -> str:
-        return html_table(f"Study {self.root} of {self.model.id}", self.info())
+        return html_table(f"Study {self.root} of {self._of}", self.info())
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{len(self.entries.list(kind))} {kind}" for kind in storage.ENTRY_KINDS)
-        return f"<Study {str(self.root)!r} of {self.model.id}: {len(self.recordings())} recordings, {kinds}>"
+        return f"<Study {str(self.root)!r} of {self._of}: {len(self.recordings())} recordings, {kinds}>"
 
 
-def open_study(root: str | Path) -> Study:
-    """Open a study.
+def open_scopes(root: str | Path) -> list[Study]:
+    """Open a study for each of its models, and for the group if there are results of several models.
 
     Parameters
     ----------
     root : str or Path
         Folder of the study.
 
+    Returns
+    -------
+    list of Study
+        One object per scope, in alphabetical order, the group last; at least one.
+
     Raises
     ------
     StudyError
-        If the folder is not a study, or a newer version of lmri wrote it.
+        If the folder is not a study, or another version of lmri wrote it.
+    AmbiguousChoiceError
+        If it contains no model yet.
     """
-    return Study(root)
+    layout = storage.Layout(Path(root))
+    check_version(layout)
+    if not (scopes := layout.scopes()):
+        return [Study(root)]  # raises
+    if any(layout.at(GROUP).entries(kind) for kind in storage.ENTRY_KINDS):
+        scopes.append(GROUP)
+    return [Study(root, *labels) for labels in ((scope,) if scope == GROUP else split_scope(scope) for scope in scopes)]
+
+
+def open_study(root: str | Path, subject: str | None = None, session: str | None = None) -> Study:
+    """Open a study for one of its models.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder of the study.
+    subject, session : str, optional
+        Labels of the model and of its state; required if the study contains several. The subject ``"group"`` contains
+        results of several models together. `Study.subjects` lists the models.
+
+    Raises
+    ------
+    StudyError
+        If the folder is not a study, or another version of lmri wrote it.
+    AmbiguousChoiceError
+        If the study contains several models and none was chosen; the message lists the choices.
+    """
+    return Study(root, subject, session)

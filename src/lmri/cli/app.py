@@ -18,7 +18,7 @@ from lmri.cli.localize import localize
 from lmri.cli.phantom import phantom
 from lmri.cli.quality import qc
 from lmri.cli.record import merge, record
-from lmri.cli.report import info, report, validate
+from lmri.cli.report import info, report, upgrade, validate
 from lmri.cli.robustness import robustness
 from lmri.cli.view import view
 
@@ -104,5 +104,7 @@ app.command()(report)
 app.command()(info)
 
 app.command()(validate)
+
+app.command()(upgrade)
 
 app.command()(phantom)

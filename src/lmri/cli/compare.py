@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, check_new_figure, records
-from lmri.cli.options import Printing, Seed, SiteOption, StudyFolder, command
+from lmri.cli.options import Printing, Seed, SiteOption, WritableStudy, command
 
 if TYPE_CHECKING:
     from lmri.networks.comparison import AnyComparison, Consensus
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @command
 def compare(
-    study: StudyFolder,
+    study: WritableStudy,
     first: Annotated[str, typer.Argument(help="Name of a network set, or NAME@SITE.", show_default=False)],
     second: Annotated[str, typer.Argument(help="Name of a second network set.", show_default=False)],
     printing: Printing,
@@ -30,9 +30,7 @@ def compare(
     seed: Seed = 0,
 ) -> None:
     """Match the maps of two or more network sets, or the time courses of two sites, and compare with chance."""
-    from lmri.study import open_study
-
-    output, opened = printing.output, open_study(study)
+    output, opened = printing.output, study.open()
     with output.progress(f"Comparing {', '.join([first, second, *(more or [])][:-1])} with {(more or [second])[-1]}"):
         comparison = opened.compare(first, second, more, site, name, mixed_standardization, seed)
         if figure is not None:

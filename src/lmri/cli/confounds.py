@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmri.cli.console import quote, records
-from lmri.cli.options import Printing, SiteOption, StudyFolder, StudyModel, command
+from lmri.cli.options import Printing, SiteOption, StudyModel, WritableStudy, command
 from lmri.decomposition.confounds.registry import CONFOUNDS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _with_confounds(function: Callable[..., None]) -> Callable[..., None]:
 @command
 @_with_confounds
 def confounds(
-    study: StudyFolder,
+    study: WritableStudy,
     where: StudyModel,
     printing: Printing,
     corpus: Annotated[
@@ -41,9 +41,7 @@ def confounds(
     """Compute a table of confounds for every run: position, frequency, surprisal, global signal and others."""
     import pandas as pd
 
-    from lmri.study import open_study
-
-    output, opened = printing.output, open_study(study)
+    output, opened = printing.output, study.open()
     with output.progress("Computing confounds") as progress:
         computed = opened.confounds(
             corpus=corpus, site=site, no_model=no_model, batch_size=batch_size, progress=progress, **asdict(where)

@@ -127,8 +127,8 @@ def _plain(value: Any) -> Any:
 
 
 def quote(path: object) -> str:
-    """Quote a path for a shell."""
-    return shlex.quote(str(path))
+    """Quote a path for a shell; of a study, with the chosen model."""
+    return getattr(path, "arguments", None) or shlex.quote(str(path))
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,14 +1,16 @@
 """The commands `decompose` and `threshold`, from recordings to networks."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmri.cli.console import Output, format_convergence, pluralize, quote, records
-from lmri.cli.options import NameOption, Printing, Seed, SiteOption, StudyFolder, command
+from lmri.cli.options import NameOption, Printing, Seed, SiteOption, StudyScope, WritableStudy, command
 from lmri.decomposition.methods import METHODS
 from lmri.networks.thresholds.registry import THRESHOLDS, alternatives, usage
+from lmri.storage.entries import make_address
+from lmri.storage.layout import GROUP
 
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet
@@ -38,7 +40,7 @@ def _auto() -> str:
 
 @command
 def decompose(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     method: Annotated[str, typer.Option(help=f"Method: {alternatives(METHODS)}.")] = "ica",
     n_components: Annotated[
@@ -95,10 +97,14 @@ def decompose(
     device: Annotated[str, typer.Option(help="Device, for ica: cpu or cuda.")] = "cpu",
     seed: Seed = 0,
 ) -> None:
-    """Decompose recordings into maps, and threshold the maps into networks."""
-    from lmri.study import open_study
+    """Decompose recordings into maps, and threshold the maps into networks.
 
-    opened = open_study(study)
+    With --subject A,B the models A and B are decomposed together; see lmri info STUDY --subject group.
+    """
+    subjects = study.subject.split(",") if study.subject and "," in study.subject else None
+    if subjects is not None:
+        study = replace(study, subject=GROUP, session=None)
+    opened = study.open()
     with printing.output.progress("Decomposing") as progress:
         networks = opened.decompose(
             method,
@@ -117,6 +123,7 @@ def decompose(
             n_splits=n_splits,
             paper=paper,
             name=name,
+            subjects=subjects,
             n_jobs=n_jobs,
             device=device,
             seed=seed,
@@ -127,7 +134,7 @@ def decompose(
 
 @command
 def threshold(
-    study: StudyFolder,
+    study: WritableStudy,
     decomposition: Annotated[str, typer.Argument(help="Name of a decomposition.", show_default=False)],
     by: Annotated[str, typer.Option("--by", help=usage(), show_default=False)],
     name: Annotated[str, typer.Option(help="Name of the new networks.", show_default=False)],
@@ -136,10 +143,9 @@ def threshold(
 ) -> None:
     """Re-threshold the maps of a stored decomposition."""
     from lmri.cli.networks import say_empty, summary_columns
-    from lmri.study import open_study
 
     output = printing.output
-    networks = open_study(study).threshold(decomposition, by, name, site)
+    networks = study.open().threshold(decomposition, by, name, site)
     output.say(f"{name} at {networks.space.site}: {networks.info['threshold']['description']}.")
     output.table(summary_columns(networks))
     if not networks.members.any():
@@ -155,7 +161,7 @@ def _number_of_maps(text: str | None) -> int | str | None:
         return text
 
 
-def _say_networks(output: Output, study: Path, networks: "NetworkSet") -> None:
+def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet") -> None:
     """Print a summary of a decomposition and its networks, and the next command."""
     from lmri.cli.networks import say_empty, site_hint, summary_columns
 
@@ -167,6 +173,14 @@ def _say_networks(output: Output, study: Path, networks: "NetworkSet") -> None:
         f"Threshold: {info['threshold']['description']}."
     )
     output.table(summary_columns(networks))
+    if study.subject == GROUP:
+        address = make_address(GROUP, label, networks.space.site)
+        output.say(
+            f"Each model has its own version of the maps, {label}-dr. Next: lmri lesion {quote(study.study)} --subject "
+            f"MODEL --networks {address} --task perplexity --n-controls 20 --site {networks.space.site}"
+        )
+        output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
+        return
     hint = site_hint(study, networks.space.site)
     if networks.members.any():
         output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmri.cli.console import check_new, format_p, pluralize, quote, records
-from lmri.cli.options import DecompositionName, Folder, Printing, Seed, SiteOption, StudyFolder, command
+from lmri.cli.options import DecompositionName, Folder, Printing, Seed, SiteOption, StudyScope, WritableStudy, command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @command
 def describe(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     decomposition: DecompositionName = None,
     site: SiteOption = None,
@@ -26,9 +26,7 @@ def describe(
     seed: Seed = 0,
 ) -> None:
     """Annotate each network with the tokens and kinds of text in which it is active, and suggest labels."""
-    from lmri.study import open_study
-
-    output, opened = printing.output, open_study(study)
+    output, opened = printing.output, study.open()
     check_new("--out", out)
     with output.progress("Describing"):
         annotation = opened.describe(decomposition, site, n_permutations, save, seed)
@@ -57,7 +55,7 @@ def describe(
 
 @command
 def label(
-    study: StudyFolder,
+    study: WritableStudy,
     network: Annotated[
         str, typer.Argument(metavar="NETWORK", help="Name of the network, such as ica-03.", show_default=False)
     ],
@@ -66,17 +64,15 @@ def label(
     site: SiteOption = None,
 ) -> None:
     """Set a network's display label (does not affect results)."""
-    from lmri.study import open_study
-
     output = printing.output
-    name = open_study(study).label(network, text, site)
+    name = study.open().label(network, text, site)
     output.say(f"The label of {name} is now {text.strip()!r}. Update the report: lmri report {quote(study)}")
     output.result({"network": name, "label": text.strip()})
 
 
 @command
 def connectivity(
-    study: StudyFolder,
+    study: StudyScope,
     printing: Printing,
     decomposition: DecompositionName = None,
     site: SiteOption = None,
@@ -90,12 +86,11 @@ def connectivity(
 ) -> None:
     """Compute connectivity between networks (tested across texts) and power spectra of their time courses."""
     from lmri.networks.connectivity import FEWEST_TEXTS
-    from lmri.study import open_study
 
     output = printing.output
     check_new("--out", out)
     with output.progress("Correlating"):
-        result = open_study(study).connectivity(decomposition, site, kind, min_volumes)
+        result = study.open().connectivity(decomposition, site, kind, min_volumes)
     correlations, peaks = result.connectivity, result.peaks
     table = correlations.table
     strongest = table.reindex(table["r"].abs().sort_values(ascending=False, kind="stable").index)

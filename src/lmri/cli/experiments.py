@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, check_new, quote, records
-from lmri.cli.options import Printing, Seed, SiteOption, StudyFolder, command
+from lmri.cli.options import Printing, Seed, SiteOption, StudyScope, WritableStudy, command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ Out = Annotated[
 ]
 
 
-def _say_stored(output: Output, study: Path, stored: "StoredExperiment[Any]", out: Path | None) -> None:
+def _say_stored(output: Output, study: StudyScope, stored: "StoredExperiment[Any]", out: Path | None) -> None:
     output.say(f"Stored as {stored.name}. Write the report: lmri report {quote(study)}")
     if out is not None:
         stored.outcome.write(out)
@@ -35,7 +35,7 @@ def _say_stored(output: Output, study: Path, stored: "StoredExperiment[Any]", ou
 
 @command
 def dissociate(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     scores: Annotated[
         str | None, typer.Argument(metavar="[SCORES]", help="Name of an evaluation; required if there are several.")
@@ -50,11 +50,10 @@ def dissociate(
 ) -> None:
     """Test stored lesions for double dissociations: one network affects one task, and another network another task."""
     from lmri.lesions.experiments.stored import store_dissociations
-    from lmri.study import open_study
 
     output = printing.output
     check_new("--out", out)
-    stored = store_dissociations(open_study(study), scores, site, network, task, name)
+    stored = store_dissociations(study.open(), scores, site, network, task, name)
     table = stored.found.table.sort_values("p", kind="stable")
     columns = [
         "network_a",
@@ -76,7 +75,7 @@ def dissociate(
 
 @command
 def templates(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     site: SiteOption = None,
     corpus: Annotated[
@@ -118,7 +117,6 @@ def templates(
 ) -> None:
     """Compute group templates of each corpus, and count their replications in single other texts of every corpus."""
     from lmri.lesions.experiments.stored import TemplateOptions, store_templates
-    from lmri.study import open_study
 
     output = printing.output
     check_new("--out", out)
@@ -126,7 +124,7 @@ def templates(
         method, n_components, threshold, n_group, n_individual, min_volumes, iou, paper, paper_model, seed
     )
     with output.progress("Decomposing texts") as progress:
-        stored = store_templates(open_study(study), options, site, corpus, name, progress)
+        stored = store_templates(study.open(), options, site, corpus, name, progress)
     counts = stored.found
     for corpus_name, rows in counts.table.groupby("templates_of", sort=False):
         output.table(_pivot_by_corpus(rows), f"Templates of {corpus_name}")

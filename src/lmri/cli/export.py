@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lmri.cli.console import quote, records
-from lmri.cli.options import Printing, SiteOption, StudyFolder, command
+from lmri.cli.options import Printing, SiteOption, WritableStudy, command
 
 _NEXT = {
     "melodic": "Open it: fsleyes {folder}/melodic_IC.nii.gz. Save labels from its Classification panel, then run: "
@@ -18,7 +18,7 @@ _NEXT = {
 
 @command
 def export(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     name: Annotated[
         str | None,
@@ -40,9 +40,8 @@ def export(
     """Export networks for other programs: FSLeyes, Connectome Workbench, or 2D images with one row per layer."""
     from lmri.cli.networks import site_hint
     from lmri.report.export.writing import opened as find
-    from lmri.study import open_study
 
-    output, opened = printing.output, open_study(study)
+    output, opened = printing.output, study.open()
     with output.progress("Writing"):
         folder = opened.export(name, to=to, site=site, out=out)
     entry = find(opened, name, site).entry
@@ -54,7 +53,7 @@ def export(
 
 @command
 def accept(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     networks: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
     labels: Annotated[
@@ -68,10 +67,9 @@ def accept(
 ) -> None:
     """Store the networks that were accepted in FSLeyes as a set that can be lesioned."""
     from lmri.cli.networks import site_hint, summary_columns
-    from lmri.study import open_study
 
     output = printing.output
-    accepted = open_study(study).accept(networks, labels, name, site=site, reject_unknown=reject_unknown)
+    accepted = study.open().accept(networks, labels, name, site=site, reject_unknown=reject_unknown)
     stored_site = accepted.networks.space.site
     output.say(
         f"{name} at {stored_site}: rejected {', '.join(accepted.rejected)}, which keep their numbers and are now empty."

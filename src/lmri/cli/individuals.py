@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmri.cli.console import Output, check_new, check_new_figure, pluralize, quote, records
-from lmri.cli.options import Printing, Seed, SiteOption, StudyFolder, command
+from lmri.cli.options import Printing, Seed, SiteOption, StudyScope, command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ MOST_ROWS = 30
 
 @command
 def dual_regression(
-    study: StudyFolder,
+    study: StudyScope,
     networks: Annotated[str, typer.Argument(metavar="NETWORKS", help="Name of a network set.", show_default=False)],
     printing: Printing,
     corpus: Annotated[
@@ -43,12 +43,11 @@ def dual_regression(
 ) -> None:
     """Estimate individual maps of the networks for each text, and test which neurons differ between two corpora."""
     from lmri.decomposition.individuals.dual_regression import VOLUMES_PER_MAP
-    from lmri.study import open_study
 
     output = printing.output
     check_new("--out", out)
     with output.progress("Regressing texts"):
-        result = open_study(study).dual_regression(networks, corpus, contrast, site, n_permutations, seed)
+        result = study.open().dual_regression(networks, corpus, contrast, site, n_permutations, seed)
     individuals, test, maps = result.individuals, result.test, result.individuals.networks
     amplitudes, lengths = result.amplitudes, [len(course) for course in individuals.time_courses]
     n_made_maps = sum(bool(made_maps) for made_maps in individuals.made_maps.values())
@@ -123,7 +122,7 @@ def _shortened(names: Sequence[str], n_shown: int = 5) -> str:
 
 @command
 def order(
-    study: StudyFolder,
+    study: StudyScope,
     printing: Printing,
     site: SiteOption = None,
     corpus: Annotated[
@@ -139,9 +138,8 @@ def order(
     """Estimate the number of components (model order) by parallel analysis with circularly shifted surrogates."""
     from lmri.cli.networks import site_hint
     from lmri.decomposition.pipeline import run_names
-    from lmri.study import open_study
 
-    output, opened = printing.output, open_study(study)
+    output, opened = printing.output, study.open()
     check_new_figure("--figure", figure)
     with output.progress("Estimating the number of components") as progress:
         estimate = opened.order(site, corpus, scope, n_surrogates, seed, progress)

@@ -25,8 +25,9 @@ from lmri.cli.options import (
     Split,
     StopAfter,
     Strict,
-    StudyFolder,
     StudyModel,
+    StudyScope,
+    WritableStudy,
     command,
 )
 from lmri.cli.scores import pivot_by_task, run_time
@@ -44,7 +45,7 @@ GridFolder = Annotated[
 
 @command
 def lesion(
-    study: StudyFolder,
+    study: WritableStudy,
     source: StudyModel,
     scored: Scoring,
     printing: Printing,
@@ -88,14 +89,13 @@ def lesion(
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.lesion_plan import plan_lesion
     from lmri.lesions.requests import Silencing, lesion_request
-    from lmri.study import open_study
 
     output = printing.output
     check_new("--out", out)
     silencing = Silencing(baseline, n_seeds, spare, _positions(positions))
     matched = ControlOptions(controls, n_controls, stop_after)
     request = lesion_request(networks, roi or (), silencing, scored.options(split), matched, seed, paper)
-    opened, model_source = open_study(study), ModelSource(**vars(source))
+    opened, model_source = study.open(), ModelSource(**vars(source))
     plan = plan_lesion(
         opened, request, lambda: opened.decompose(paper=True, site=site, seed=seed).method, site, name,
         model_source.location, paper_model=paper_model, paper=paper,
@@ -111,7 +111,7 @@ def lesion(
 
 @command
 def preserve(
-    study: StudyFolder,
+    study: WritableStudy,
     source: StudyModel,
     scored: Scoring,
     printing: Printing,
@@ -149,20 +149,19 @@ def preserve(
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.grids import Sizes, plan_preservation
     from lmri.lesions.requests import Request
-    from lmri.study import open_study
 
     sizes = Sizes(networks or (), share or (), decomposition)
     _check_out(out, sizes.is_grid, "several --networks, or --share")
     matched = ControlOptions(controls, n_controls)
     request = Request("preserve", {"baseline": baseline}, sizes.first, scored.options(split), matched, seed)
     model_source = ModelSource(**vars(source))
-    plan = plan_preservation(open_study(study), request, sizes, site, name, model_source.location)
+    plan = plan_preservation(study.open(), request, sizes, site, name, model_source.location)
     _carry_out(printing.output, study, plan, model_source, strict, dry_run, out)
 
 
 @command
 def amplify(
-    study: StudyFolder,
+    study: WritableStudy,
     networks: Networks,
     source: StudyModel,
     scored: Scoring,
@@ -205,14 +204,13 @@ def amplify(
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.grids import Doses, plan_amplification
     from lmri.lesions.requests import Request
-    from lmri.study import open_study
 
     doses = Doses(gain or (), offset or (), along_sign, split or ())
     _check_out(out, doses.is_grid, "several doses")
     tasks, matched = scored.options(doses.single_split), ControlOptions(controls, n_controls)
     request = Request("amplify", doses.options(), networks, tasks, matched, seed)
     model_source = ModelSource(**vars(source))
-    plan = plan_amplification(open_study(study), request, doses, site, name, model_source.location)
+    plan = plan_amplification(study.open(), request, doses, site, name, model_source.location)
     _carry_out(printing.output, study, plan, model_source, strict, dry_run, out)
 
 
@@ -231,7 +229,13 @@ def _check_out(out: Path | None, is_grid: bool, accepted: str) -> None:
 
 
 def _carry_out(
-    output: Output, study: Path, plan: "Plan", model_source: ModelSource, strict: bool, dry_run: bool, out: Path | None
+    output: Output,
+    study: StudyScope,
+    plan: "Plan",
+    model_source: ModelSource,
+    strict: bool,
+    dry_run: bool,
+    out: Path | None,
 ) -> None:
     """Run a plan and print its scores or its grid, or print only the estimated cost."""
     if dry_run:
@@ -264,7 +268,9 @@ def _say_cost(output: Output, plan: "Plan", model_source: ModelSource) -> None:
     output.result({"cost": records(cost), **n_conditions, "total_seconds": total})
 
 
-def _say_scores(output: Output, study: Path, plan: "Plan", stored: "StoredScores", out: Path | None = None) -> None:
+def _say_scores(
+    output: Output, study: StudyScope, plan: "Plan", stored: "StoredScores", out: Path | None = None
+) -> None:
     scores, networks, request = stored.scores, plan.networks, plan.request
     summary, n_controls = scores.summary(), request.controls.n
     units = ", ".join(sorted({task.metric.replace("_", " ") for task in scores.tasks}))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmri.cli.console import Output, quote, records
-from lmri.cli.options import Printing, Seed, SiteOption, StudyFolder, command
+from lmri.cli.options import Printing, Seed, SiteOption, WritableStudy, command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ MOST_ROWS = 10
 
 @command
 def localize(
-    study: StudyFolder,
+    study: WritableStudy,
     contrast: Annotated[
         str,
         typer.Option(help='Contrast, such as "code - prose" or "code - 1/2*news - 1/2*wiki".', show_default=False),
@@ -93,9 +93,8 @@ def localize(
 
     from lmri.cli.networks import site_hint
     from lmri.decomposition.localizer.pipeline import LocalizerSettings, localize_corpora
-    from lmri.study import open_study
 
-    output, opened = printing.output, open_study(study)
+    output, opened = printing.output, study.open()
     settings = LocalizerSettings(
         contrast,
         column,

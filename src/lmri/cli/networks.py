@@ -1,19 +1,21 @@
 """Messages and tables about networks that several commands print."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lmri.cli.console import Output, quote
 from lmri.networks import NetworkSet
-from lmri.study import open_study
+
+if TYPE_CHECKING:
+    from lmri.cli.options import StudyScope
 
 _STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"}
 
 
-def say_empty(output: Output, folder: Path, decomposition: str, networks: NetworkSet) -> None:
+def say_empty(output: Output, study: "StudyScope", decomposition: str, networks: NetworkSet) -> None:
     """Print an explanation of an empty network set, and the next command."""
-    hint = site_hint(folder, networks.space.site)
+    hint = site_hint(study, networks.space.site)
     z = networks.info["threshold"]["method"] != "z"
     by, name = ("z:3", "z3") if z else ("top:0.01", "top1")
     other = (
@@ -24,7 +26,7 @@ def say_empty(output: Output, folder: Path, decomposition: str, networks: Networ
     output.say(
         "All networks are empty at this threshold: no neuron exceeds it. The maps may still be reliable; check Iq, "
         "`lmri describe` and other methods. To select neurons anyway, by a descriptive threshold: "
-        f"lmri threshold {quote(folder)} {decomposition} --by {by} --name {decomposition}-{name}{hint}.{other}"
+        f"lmri threshold {quote(study)} {decomposition} --by {by} --name {decomposition}-{name}{hint}.{other}"
     )
 
 
@@ -45,6 +47,6 @@ def summary_columns(networks: NetworkSet) -> pd.DataFrame:
     )
 
 
-def site_hint(folder: Path, site: str) -> str:
+def site_hint(study: "StudyScope", site: str) -> str:
     """Return the option ``--site`` for the next command if several sites were recorded, else an empty string."""
-    return f" --site {site}" if len(open_study(folder).sites) > 1 else ""
+    return f" --site {site}" if len(study.open().sites) > 1 else ""

@@ -3,13 +3,15 @@
 A command takes a group as one parameter; `command` exposes the fields of the group as options of the command.
 """
 
+import contextlib
 import functools
 import inspect
+import shlex
 from collections.abc import Callable
 from copy import copy
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
@@ -18,12 +20,36 @@ from lmri.lesions.baselines.registry import baselines_help
 from lmri.lesions.controls.registry import controls_help
 from lmri.lesions.tasks.registry import tasks_help
 from lmri.lesions.tasks.requested import TaskOptions
+from lmri.storage.files import WAIT, lock_wait
+
+if TYPE_CHECKING:
+    from lmri.study import Study
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Single options and arguments
 # ---------------------------------------------------------------------------------------------------------------------
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
+Wait = Annotated[
+    float,
+    typer.Option(help="Seconds to wait while another command writes to the study.", rich_help_panel="Output", min=0),
+]
+Subject = Annotated[
+    str | None,
+    typer.Option(
+        help="Model of the study, such as gpt2; group: results of several models.",
+        show_default="the only one",
+        rich_help_panel="Model",
+    ),
+]
+Session = Annotated[
+    str | None,
+    typer.Option(
+        help="State of the model (checkpoint, adapter, quantization).",
+        show_default="the only one",
+        rich_help_panel="Model",
+    ),
+]
 DecompositionName = Annotated[
     str | None,
     typer.Argument(
@@ -121,6 +147,61 @@ Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model whose wei
 # ---------------------------------------------------------------------------------------------------------------------
 # Groups
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StudyScope:
+    """Folder of a study, and the choice of a model if the study contains several."""
+
+    study: StudyFolder
+    subject: Subject = None
+    session: Session = None
+
+    def open(self) -> "Study":
+        """Open the study for the chosen model."""
+        from lmri.study import open_study
+
+        return open_study(self.study, self.subject, self.session)
+
+    def open_all(self) -> "list[Study]":
+        """Open the study for the chosen model or, if none was chosen, for each of its models and the group."""
+        from lmri.study import open_scopes
+
+        chosen = self.subject is not None or self.session is not None
+        return [self.open()] if chosen else open_scopes(self.study)
+
+    @property
+    def arguments(self) -> str:
+        """Folder and chosen model, quoted for a shell."""
+        subject = f" --subject {self.subject}" if self.subject else ""
+        session = f" --session {self.session}" if self.session else ""
+        return shlex.quote(str(self.study)) + subject + session
+
+    def __str__(self) -> str:
+        return str(self.study)
+
+
+@dataclass(frozen=True)
+class UpgradableStudy:
+    """Folder of a study of any version, and options of writing to it."""
+
+    study: StudyFolder
+    wait: Wait = WAIT
+
+    def context(self) -> contextlib.AbstractContextManager[None]:
+        """Apply the options while the command runs."""
+        return lock_wait(self.wait)
+
+
+@dataclass(frozen=True)
+class WritableStudy(StudyScope):
+    """Folder of a study, and options of writing to it; every command that stores a result has them."""
+
+    wait: Wait = WAIT
+
+    def context(self) -> contextlib.AbstractContextManager[None]:
+        """Apply the options while the command runs."""
+        return lock_wait(self.wait)
 
 
 @dataclass(frozen=True)
@@ -236,8 +317,10 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
             continue
         groups[parameter.name] = (group, list(fields(group)))
         hints, panel = get_type_hints(group, include_extras=True), getattr(group, "panel", None)
-        shown = [_option(field, hints[field.name], panel) for field in fields(group)]
-        (parameters if panel is None else in_panels[panel]).extend(shown)
+        for field in fields(group):
+            shown = _option(field, hints[field.name], panel)
+            own_panel = get_args(shown.annotation)[1].rich_help_panel
+            (parameters if own_panel is None else in_panels[own_panel]).append(shown)
     parameters += [parameter for panel in _PANELS for parameter in in_panels[panel]]
     names = [parameter.name for parameter in parameters]
     if repeated := {name for name in names if names.count(name) > 1}:
@@ -249,7 +332,11 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
             name: group(**{field.name: options.pop(field.name) for field in group_fields})
             for name, (group, group_fields) in groups.items()
         }
-        function(**options, **built)
+        with contextlib.ExitStack() as stack:
+            for group in built.values():
+                if (context := getattr(group, "context", None)) is not None:
+                    stack.enter_context(context())
+            function(**options, **built)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -257,10 +344,10 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(field: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
-    """Return the option of a field of a group, shown in the panel of the group, if it has one."""
+    """Return the option of a field of a group, shown in its own panel or in the panel of the group, if there is one."""
     kind, info = get_args(hint)
     info = copy(info)
-    info.rich_help_panel = panel
+    info.rich_help_panel = info.rich_help_panel or panel
     default = inspect.Parameter.empty if field.default is MISSING else field.default
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, records
-from lmri.cli.options import Printing, StudyFolder, command
+from lmri.cli.options import Printing, WritableStudy, command
 
 if TYPE_CHECKING:
     from lmri.decomposition.quality import Quality
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @command
 def qc(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     corpus: Annotated[str | None, typer.Option(help="Corpus to check.", show_default="all")] = None,
     site: Annotated[str | None, typer.Option(help="Site to check.", show_default="all")] = None,
@@ -24,9 +24,7 @@ def qc(
     ] = None,
 ) -> None:
     """Check the quality of recordings: dead neurons, massive activations, attention sinks, outlier texts, carpets."""
-    from lmri.study import open_study
-
-    output, opened = printing.output, open_study(study)
+    output, opened = printing.output, study.open()
     with output.progress("Checking recordings") as progress:
         qualities = opened.qc(corpus=corpus, site=site, out=out, progress=progress)
     results = []

@@ -1,5 +1,6 @@
 """The commands `record` and `merge`."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, pluralize, quote
-from lmri.cli.options import Loading, Printing, Revision, Seed, StudyFolder, command
+from lmri.cli.options import Loading, Printing, Revision, Seed, StudyScope, Wait, WritableStudy, command
 from lmri.models.loading_options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.pipeline import TextSource, record_texts
 from lmri.space.sites import site_names
+from lmri.storage.files import WAIT, lock_wait
+from lmri.storage.layout import Layout
 
 if TYPE_CHECKING:
     from lmri.storage.recording import Recording
@@ -98,32 +101,54 @@ class Recorded:
             show_default="all",
         ),
     ] = None
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            help="Label of the model in the study: letters and digits.",
+            show_default="the last part of its name",
+            rich_help_panel="Model",
+        ),
+    ] = DEFAULT.subject
+    session: Annotated[
+        str | None,
+        typer.Option(
+            help="Label of a state of the model: a checkpoint, an adapter or a quantization.",
+            show_default="none",
+            rich_help_panel="Model",
+        ),
+    ] = DEFAULT.session
+    wait: Wait = WAIT
 
-    def options(self, seed: int) -> RecordingOptions:
+    def context(self) -> contextlib.AbstractContextManager[None]:
+        """Apply the options while the command runs."""
+        return lock_wait(self.wait)
+
+    def options(self, seed: int, with_texts: bool = True) -> RecordingOptions:
         """Return the options of the library, with lists and shards parsed."""
+        chosen = {name: value for name, value in vars(self).items() if name != "wait"}
         parsed = {
-            "site": self.site or [str(DEFAULT.site)],
+            "site": self.site or ([str(DEFAULT.site)] if with_texts else DEFAULT.site),
             "experts": parse_experts(self.experts),
             "shard": parse_shard(self.shard),
         }
-        return RecordingOptions(**{**vars(self), **parsed, "seed": seed})
+        return RecordingOptions(**{**chosen, **parsed, "seed": seed})
 
 
 @command
 def record(
     model: Annotated[str, typer.Argument(help="Hub name, local folder, or lmri-demo.", show_default=False)],
-    texts: Annotated[
-        str,
-        typer.Argument(
-            help="Text file (one text per line), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset.",
-            show_default=False,
-        ),
-    ],
     out: Annotated[Path, typer.Option(help="Folder of the study; created if it does not exist.", show_default=False)],
     recorded: Recorded,
     source: Texts,
     loading: Loading,
     printing: Printing,
+    texts: Annotated[
+        str | None,
+        typer.Argument(
+            help="Text file (one text per line), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset.",
+            show_default="the texts of the study, recorded with the stored parameters",
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Precision of the model: float32, bfloat16 or float16.")] = "float32",
     revision: Revision = None,
     quantize: Annotated[
@@ -135,12 +160,15 @@ def record(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Record a model's activations while it reads texts, and save them as 4D NIfTI images."""
-    output, options = printing.output, recorded.options(seed)
+    """Record a model's activations while it reads texts, and save them as 4D NIfTI images.
+
+    Without TEXTS, the model reads every corpus of the study, as another model has read it.
+    """
+    output, options = printing.output, recorded.options(seed, with_texts=texts is not None)
     where = TextSource(texts, source.text_column, source.config, source.split, source.limit, source.shuffle, seed)
     how = LoadingOptions(dtype=dtype, revision=revision, quantize=quantize, **asdict(loading))
     try:
-        with output.progress(f"Recording {options.corpus}") as progress:
+        with output.progress(f"Recording {'all corpora' if texts is None else options.corpus}") as progress:
             recordings = record_texts(out, model, where, options, how, scheduler, progress)
     except KeyboardInterrupt as error:
         if not str(error):
@@ -148,14 +176,16 @@ def record(
         output.err.print(str(error))  # also with --quiet: the user must know which batches were saved
         raise typer.Exit(130) from None
     if options.shard is not None:
-        say_shard(output, out, options.shard, options.corpus)
+        say_shard(output, out, options.shard, "all corpora" if texts is None else options.corpus)
     else:
-        say_recordings(output, out, recordings)
+        several = len(Layout(out).scopes()) > 1 or recordings[0].session
+        subject, session = (recordings[0].subject, recordings[0].session) if several else (None, None)
+        say_recordings(output, StudyScope(out, subject, session), recordings)
 
 
 @command
 def merge(
-    study: StudyFolder,
+    study: WritableStudy,
     printing: Printing,
     corpus: Annotated[
         str | None, typer.Option(help="Corpus; required if shards of several are stored.", show_default=False)
@@ -165,10 +195,8 @@ def merge(
     ] = None,
 ) -> None:
     """Combine the shards of a recording (lmri record --shard)."""
-    from lmri.study import open_study
-
     with printing.output.progress("Merging") as progress:
-        recordings = open_study(study).merge(corpus=corpus, site=site, progress=progress)
+        recordings = study.open().merge(corpus=corpus, site=site, progress=progress)
     say_recordings(printing.output, study, recordings)
 
 
@@ -215,7 +243,7 @@ def say_shard(output: Output, out: Path, shard: tuple[int, int], corpus: str) ->
     output.result({"study": str(out), "corpus": corpus, "shard": list(shard)})
 
 
-def say_recordings(output: Output, out: Path, recordings: Sequence["Recording"]) -> None:
+def say_recordings(output: Output, out: StudyScope, recordings: Sequence["Recording"]) -> None:
     """Print a summary of the recordings, one line per site."""
     from lmri.cli.networks import site_hint
 
@@ -233,7 +261,7 @@ def say_recordings(output: Output, out: Path, recordings: Sequence["Recording"])
     output.result(results[0] | ({"recordings": results} if len(results) > 1 else {}))
 
 
-def _result(out: Path, recording: "Recording") -> dict[str, Any]:
+def _result(out: StudyScope, recording: "Recording") -> dict[str, Any]:
     return {
         "study": str(out),
         "corpus": recording.corpus,

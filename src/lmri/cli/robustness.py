@@ -14,8 +14,8 @@ from lmri.cli.options import (
     SiteOption,
     Split,
     Strict,
-    StudyFolder,
     StudyModel,
+    WritableStudy,
     command,
 )
 from lmri.cli.scores import run_time
@@ -33,7 +33,7 @@ _FORMS = baseline_forms()
 
 @command
 def robustness(
-    study: StudyFolder,
+    study: WritableStudy,
     networks: Networks,
     source: StudyModel,
     scored: Scoring,
@@ -78,7 +78,6 @@ def robustness(
 ) -> None:
     """Test whether a lesion effect is robust to analysis choices: site, baseline, threshold, seed, method and so on."""
     from lmri.lesions.experiments.robustness_plan import RobustnessOptions, RobustnessPlan, Variations
-    from lmri.study import open_study
 
     output = printing.output
     check_new("--out", out)
@@ -90,7 +89,7 @@ def robustness(
         _split(methods),
     )
     options = RobustnessOptions(networks, network, variations, scored.options(split), n_controls, controls, seed)
-    plan = RobustnessPlan.of(open_study(study), options, site, name)
+    plan = RobustnessPlan.of(study.open(), options, site, name)
     model_source = ModelSource(**vars(source))
     if dry_run:
         _say_cost(output, plan, model_source)

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lmri.cli.options import Printing, StudyFolder, command
+from lmri.cli.options import Printing, StudyScope, command
 
 
 @command
 def view(
-    study: StudyFolder,
+    study: StudyScope,
     printing: Printing,
     port: Annotated[
         int | None,
@@ -24,8 +24,6 @@ def view(
 
     The page is served to this machine only, and shows nothing outside the study.
     """
-    from lmri.study import open_study
-
     output = printing.output
 
     def ready(url: str) -> None:
@@ -33,4 +31,4 @@ def view(
         output.result({"url": url})
         sys.stdout.flush()  # a program that reads the address from a pipe waits for it
 
-    open_study(study).view(port=port, no_browser=no_browser, ready=ready)
+    study.open().view(port=port, no_browser=no_browser, ready=ready)

@@ -86,6 +86,16 @@ class Decomposition:
         self._nuisance = None if confounds is None else Nuisance.read(confounds)
         return self
 
+    def set_models(self, models: Sequence[int] | None) -> None:
+        """Set the number of the model of each image of the next fit; each model is standardized on its own.
+
+        Parameters
+        ----------
+        models : sequence of int or None
+            Number of the model of each image; None if all images are of one model.
+        """
+        self._models = models
+
     def _prepare_runs(self, imgs: Img | Sequence[Img], confounds: Sequence[Any] | None = None) -> StandardizedRuns:
         """Check the images against the space, discard an earlier fit, and return the standardized runs.
 
@@ -102,7 +112,10 @@ class Decomposition:
         _check_n_components(self.n_components, self.can_be_auto)
         self._started = time.perf_counter()
         self.set_confounds(confounds)
-        self._runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope, confounds=confounds)
+        models = getattr(self, "_models", None)
+        self._runs = StandardizedRuns(
+            self.space, imgs, self.standardize, self.scope, confounds=confounds, models=models
+        )
         return self._runs
 
     def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
@@ -121,20 +134,23 @@ class Decomposition:
         convergence: dict[str, Any],
         extra: Mapping[str, np.ndarray] | None = None,
         projected: Projected | None = None,
+        courses: Sequence[np.ndarray] | None = None,
     ) -> None:
         """Sign maps by skewness, sort them by explained variance, and set every attribute derived from them.
 
         `extra` holds more metrics, one value per map; `projected` holds the items of `runs.projected(maps)` if they are
-        known already.
+        known already. With `courses`, the method has its own time courses, signs and order, which are kept.
         """
         maps = maps.astype(np.float64)
         signs, determined, skewness = signs_by_skewness(maps)
-        if getattr(self, "signs", "skewness") == "skewness":
+        if courses is None and getattr(self, "signs", "skewness") == "skewness":
             maps *= signs[:, None]
             projected = None if projected is None else ((scores * signs, squares) for scores, squares in projected)
-        alone, together, courses = explained_variance(maps, runs, projected)
-        order = np.argsort(-alone, kind="stable")
-        self.time_courses_ = [course[:, order] for course in courses]
+        alone, together, regressed = explained_variance(maps, runs, projected)
+        order = np.argsort(-alone, kind="stable") if courses is None else np.arange(len(maps))
+        self.time_courses_ = [
+            course[:, order].astype(np.float32, copy=False) for course in (regressed if courses is None else courses)
+        ]
         self.fit_texts_by_run_ = [texts_of([img]) for img in runs.imgs]
         self.fit_texts_ = frozenset().union(*self.fit_texts_by_run_)
         self._moments = runs.moments

@@ -17,6 +17,7 @@ from lmri.networks import NetworkSet
 from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC, save_networks
 from lmri.networks.thresholds import parse_threshold
 from lmri.storage import check_writable
+from lmri.storage.layout import GROUP
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
 
@@ -64,16 +65,54 @@ def decompose(
     """
     if settings.paper:
         return _decompose_as_paper(store, settings, site, corpora, name or "paper-parity")
-    check_writable(store.root)
+    if store.scope == GROUP:
+        raise ValueError(
+            "The group has no recordings of its own. Name the models to decompose together: --subject A,B "
+            "(subjects=['A', 'B'])."
+        )
     recordings = store.group(site, corpora)
-    at = recordings[0].space.site
     estimator = settings.registered.build(recordings[0].space, **settings.parameters)
+    return fit_unless_stored(store, settings, estimator, recordings, name, progress)
+
+
+def fit_unless_stored(
+    store: Store,
+    settings: DecompositionSettings,
+    estimator: Any,
+    recordings: Sequence[Recording],
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> NetworkSet:
+    """Fit an estimator to recordings unless the same decomposition is stored, and store the thresholded networks.
+
+    Parameters
+    ----------
+    store : Store
+        Scope of the result: the model of the recordings, or the group.
+    settings : DecompositionSettings
+        Method, parameters and threshold.
+    estimator : Decomposition
+        Estimator that is not fitted yet.
+    recordings : sequence of Recording
+        Recordings of one site.
+    name : str, optional
+        Name of the decomposition and its networks; by default the method.
+    progress : callable, optional
+        Callback for the number of finished repetitions, and their total.
+    """
+    check_writable(store.root)
+    at = recordings[0].space.site
     label = name or estimator.method_name
     nuisance = select(recordings, settings.confounds) if settings.confounds else None
     estimator.set_confounds(nuisance)
     repeats = settings.repeats
     identity = decomposition_identity(
-        estimator, recordings, settings.n_surrogates, repeats.n_bootstraps, repeats.n_splits
+        estimator,
+        recordings,
+        settings.n_surrogates,
+        repeats.n_bootstraps,
+        repeats.n_splits,
+        in_group=store.scope == GROUP,
     )
 
     def fit() -> None:

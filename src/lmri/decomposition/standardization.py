@@ -155,6 +155,9 @@ class StandardizedRuns:
     confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
         Confounds, one array or table per run; they are regressed out of the standardized runs. Means of runs are kept
         if the scope keeps them.
+    models : sequence of int, optional
+        Number of the model of each image. With ``scope="study"``, the runs of each model are then standardized by the
+        mean and standard deviation of that model; by default all runs are of one model.
     """
 
     def __init__(
@@ -165,6 +168,7 @@ class StandardizedRuns:
         scope: str,
         volumes: Sequence[np.ndarray] | None = None,
         confounds: Sequence[np.ndarray] | None = None,
+        models: Sequence[int] | None = None,
     ) -> None:
         if standardize not in STANDARDIZATIONS:
             raise ValueError(f"standardize is {standardize!r}; accepted are {', '.join(map(repr, STANDARDIZATIONS))}.")
@@ -179,6 +183,10 @@ class StandardizedRuns:
             lengths = [len(rows) for rows in volumes]
             self._places = [index for index in self._places if lengths[index]]
         self.imgs = list(imgs)
+        if models is not None and len(models) != len(self.imgs):
+            raise ValueError(f"models has {len(models)} entries for {len(self.imgs)} images. Name the model of each.")
+        self.models = models
+        self._pooled_by: dict[int, Moments] = {}
         self.n_volumes = [lengths[index] for index in self._places]
         self.seen: set[int] = set()
         self._cached: dict[int, Moments] = {}
@@ -199,7 +207,9 @@ class StandardizedRuns:
 
     def selected(self, volumes: Sequence[np.ndarray]) -> "StandardizedRuns":
         """Select volumes of each run, which are standardized by their own moments."""
-        return StandardizedRuns(self.space, self.imgs, self.standardize, self.scope, volumes, self.confounds)
+        return StandardizedRuns(
+            self.space, self.imgs, self.standardize, self.scope, volumes, self.confounds, self.models
+        )
 
     def load(self, number: int) -> np.ndarray:
         """Read one run unchanged, ``(n_volumes, n_neurons)``, without a check for finite values."""
@@ -226,7 +236,7 @@ class StandardizedRuns:
             if self._checks_values:
                 with np.errstate(over="ignore", invalid="ignore"):
                     self._check(array, np.ones(len(array), dtype=array.dtype) @ array, number)
-            array = standardized(array, self.moments, self.standardize)  # self.moments has checked all runs
+            array = standardized(array, self._moments_of(number), self.standardize)  # this has checked all runs
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 raw, (array, run_moments) = array, _standardized_itself(array, self.standardize)
@@ -249,6 +259,10 @@ class StandardizedRuns:
                 self._cached[number] = run_moments
             self._dead |= run_moments.dead
             self._pooled = run_moments if self._pooled is None else pooled([self._pooled, run_moments])
+            if self.models is not None:
+                model = self.models[self._places[number]]
+                known = self._pooled_by.get(model)
+                self._pooled_by[model] = run_moments if known is None else pooled([known, run_moments])
             self.seen.add(number)
 
     def _see_all(self) -> None:
@@ -269,11 +283,21 @@ class StandardizedRuns:
             raise ValueError("There are no runs to compute moments from. Pass at least one image.")
         return self._pooled
 
+    def _moments_of(self, number: int) -> Moments:
+        """Return the moments by which a run is standardized with scope ``"study"``: those of its model."""
+        moments = self.moments
+        return moments if self.models is None else self._pooled_by[self.models[self._places[number]]]
+
     @property
     def dead(self) -> np.ndarray:
-        """Whether each neuron is constant in at least one run or, with scope ``"study"``, in all: ``(n_neurons,)``."""
+        """Whether each neuron is constant in at least one run or, with scope ``"study"``, in all: ``(n_neurons,)``.
+
+        Of several models, a neuron counts that is constant in all runs of one of them.
+        """
         with self._lock:
             self._see_all()
+        if self.scope == "study" and self.models is not None:
+            return np.any([moments.dead for moments in self._pooled_by.values()], axis=0)
         return self.moments.dead if self.scope == "study" else self._dead
 
     def projected(self, maps: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:

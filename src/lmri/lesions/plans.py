@@ -15,6 +15,7 @@ from lmri.models.study_model import ModelSource
 from lmri.networks.network_set import NetworkSet
 from lmri.networks.stored_rois import roi_parameters
 from lmri.storage import check_name, check_writable
+from lmri.storage.entries import as_name
 from lmri.storage.experiments import save_experiment
 from lmri.storage.outcome import Outcome
 from lmri.storage.store import Store
@@ -234,7 +235,7 @@ def plan_networks(
         store,
         request,
         networks,
-        name or f"{request.kind}-{networks.method}",
+        name or as_name(f"{request.kind}-{networks.method}"),
         build_tasks(store, request, location),
         lambda: make_conditions(store, request, networks),
         roi_parameters(networks),

@@ -14,7 +14,8 @@ from lmri.networks import labels
 from lmri.networks.network_set import NetworkSet
 from lmri.space import NeuronSpace
 from lmri.storage import Layout
-from lmri.storage.entries import Codec, Entry, File, Reference
+from lmri.storage.entries import Codec, Entry, File, Reference, parse_address
+from lmri.storage.layout import run_suffix
 from lmri.storage.store import Store
 
 DECOMPOSITIONS, NETWORKS = "decompositions", "networks"
@@ -84,8 +85,8 @@ def read_time_courses(file: File, corpus: str, run: int, n_volumes: int) -> pd.D
 
 
 def mixing_suffix(corpus: str, run: int) -> str:
-    """Return the suffix of the table of time courses of one run."""
-    return f"task-{corpus}_run-{run:03d}_mixing.tsv"
+    """Return the suffix of the table of time courses of one run; see `lmri.storage.layout.run_suffix`."""
+    return run_suffix(corpus, run, "mixing.tsv")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class DecompositionInputs:
     Parameters
     ----------
     corpora : tuple of str
-        Corpora, in the order in which they were stacked.
+        Corpora, in the order in which they were stacked; in the group, their addresses with model and site.
     recordings_sha256 : tuple of str
         Digest of the recording of each corpus.
     confounds_sha256 : str or None
@@ -149,9 +150,13 @@ class NetworksCodec(Codec[NetworkSet]):
         """Read weights, members and metrics, with the current labels."""
         source = source_of(store, entry)
         info = {**source.results, **store.seconds(source.name, source.site), "threshold": entry.parameters}
-        fit_texts = store.fit_texts(DecompositionInputs.of(source).corpora)
-        networks = read_networks(store.file_of(entry), store.space(entry.site), entry.name, info, fit_texts)
+        fit_texts = store.fit_texts(source)
+        networks = read_networks(store.file_of(entry), store.space_of(entry), entry.name, info, fit_texts)
         return labelled(store.layout, networks, source)
+
+    def renamed(self, stored: NetworkSet, address: str) -> NetworkSet:
+        """Return networks of another scope under their address."""
+        return replace(stored, method=address)
 
 
 NETWORKS_CODEC = NetworksCodec()
@@ -159,7 +164,8 @@ NETWORKS_CODEC = NetworksCodec()
 
 def source_of(store: Store, networks: Entry) -> Entry:
     """Return the decomposition of a stored network set."""
-    return store.find(DECOMPOSITIONS, NetworksInputs.of(networks).decomposition, networks.site)
+    scoped = store.at(networks.scope)
+    return scoped.find(DECOMPOSITIONS, NetworksInputs.of(networks).decomposition, networks.site)
 
 
 def labelled(layout: Layout, networks: NetworkSet, decomposition: Entry) -> NetworkSet:
@@ -177,7 +183,7 @@ def save_networks(store: Store, networks: NetworkSet, decomposition: str, name: 
     if "label" in networks.metrics:
         networks = replace(networks, metrics=networks.metrics.drop(columns="label"))
     source = store.fresh(DECOMPOSITIONS, decomposition, site)
-    maps = np.atleast_2d(store.space(site).from_img(store.file_of(source)("components.nii.gz")))
+    maps = np.atleast_2d(store.space_of(source).from_img(store.file_of(source)("components.nii.gz")))
     if maps.shape != networks.weights.shape or not np.allclose(maps, networks.weights, rtol=1e-4, atol=1e-6):
         raise ValueError(
             f"These networks are not the maps of the decomposition {decomposition!r} at {site}. Save "
@@ -201,11 +207,12 @@ def time_courses(
     entry = store.fresh(DECOMPOSITIONS, decomposition, site)
     return [
         (corpus, number, read_time_courses(store.file_of(entry), corpus, number, run.n_volumes))
-        for corpus in DecompositionInputs.of(entry).corpora
-        for number, run in enumerate(store.recording(corpus, entry.site).runs, start=1)
+        for corpus, recording in zip(DecompositionInputs.of(entry).corpora, store.recordings_of(entry), strict=True)
+        for number, run in enumerate(recording.runs, start=1)
     ]
 
 
 def corpora_of(store: Store, networks: str, site: str) -> list[str]:
-    """List the corpora that stored networks were fitted on."""
-    return list(DecompositionInputs.of(source_of(store, store.find(NETWORKS, networks, site))).corpora)
+    """List the names of the corpora that stored networks were fitted on, by this or by other models."""
+    addresses = DecompositionInputs.of(source_of(store, store.find(NETWORKS, networks, site))).corpora
+    return list(dict.fromkeys(parse_address(address)[1] for address in addresses))

@@ -1,6 +1,7 @@
 """Validation: check that the files of a study are present, complete and consistent."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 from lmri import storage
 from lmri.networks import rois
 from lmri.storage import PARTIAL
+from lmri.storage.layout import GROUP
 from lmri.storage.recording import Recording, check_whole
 from lmri.storage.store import Store
 
@@ -41,13 +43,28 @@ class Findings:
             self.problems.append(str(error))
 
 
-def validate(study: Store) -> Findings:
-    """Check a study.
+def validate(*studies: Store) -> Findings:
+    """Check a study: one of its models, or several.
 
     Recordings are read completely: geometry, finite values, rows of both tables. Entries are opened, and regions
-    of interest are read. Then the BIDS validator runs, if it is installed.
+    of interest are read. Then the BIDS validator runs on the whole study, if it is installed.
+
+    Parameters
+    ----------
+    *studies : Store
+        One or several models of a study, and its group.
     """
     findings = Findings()
+    for study in studies:
+        _check_scope(study, findings)
+    _check_bids(studies[0].root, findings)
+    findings.problems[:] = dict.fromkeys(findings.problems)
+    findings.notes[:] = dict.fromkeys(findings.notes)
+    return findings
+
+
+def _check_scope(study: Store, findings: Findings) -> None:
+    """Check the recordings, entries and regions of interest of one model, or the entries of the group."""
     recordings: list[Recording] = []
     findings.attempt(lambda: recordings.extend(study.recordings()))
     for recording in recordings:
@@ -61,7 +78,7 @@ def validate(study: Store) -> Findings:
         for entry in entries:
             findings.problems.extend(entry.check_files())
             findings.attempt(partial(study.open, codec, entry.name, entry.site))
-    if storage.is_locked(study.root):
+    if storage.is_locked(study.root) or storage.is_locked(study.layout.folder):
         findings.notes.append(
             "Another command is writing to this study. Its unfinished files were not checked. Validate again when it "
             "has finished."
@@ -69,13 +86,19 @@ def validate(study: Store) -> Findings:
     else:
         findings.attempt(lambda: _check_remains(study, findings))
     _check_rois(study, recordings, findings)
-    _check_bids(study.root, findings)
-    findings.problems[:] = dict.fromkeys(findings.problems)
-    return findings
 
 
 def _check_remains(study: Store, findings: Findings) -> None:
     """Check for files of interrupted commands; never advise deleting files that `--resume` can use."""
+    for path in study.kept_results():
+        kind, site, name = path.relative_to(study.layout.unfinished).parts
+        findings.notes.append(
+            f"{path} is a finished result that was not moved into place, because the study was locked. The command "
+            f"that computed it moves it, or: mv {shlex.quote(str(path))} "
+            f"{shlex.quote(str(study.layout.entry(kind, site, name)))}"
+        )
+    if study.scope == GROUP:
+        return
     unfinished = {path.name.split("_")[0] for path in study.unfinished()}
     for path in study.orphans():
         corpus = path.name.split("_task-")[1].split("_")[0]
@@ -88,7 +111,7 @@ def _check_remains(study: Store, findings: Findings) -> None:
         how = "lmri merge" if "_shards-" in path.name else "lmri record --resume"
         findings.notes.append(
             f"The recording of {corpus!r} is not finished. Continue it with {how}. Keep its files, including the files "
-            f"of {corpus!r} in {study.layout.func(study.subject)}. To discard the recording, delete {path}."
+            f"of {corpus!r} in {study.layout.func}. To discard the recording, delete {path}."
         )
     for path in study.root.rglob(f"{PARTIAL}*"):
         findings.problems.append(f"{path} is left over from an interrupted command and is not used. Delete it.")
@@ -97,7 +120,7 @@ def _check_remains(study: Store, findings: Findings) -> None:
 def _check_recording(study: Store, recording: Recording, findings: Findings) -> None:
     check_whole(recording)
     space = recording.space
-    mask = study.layout.mask(study.subject, recording.corpus, space.site)
+    mask = study.layout.mask(recording.corpus, space.site)
     if not np.array_equal(np.asarray(space.check_img(mask).dataobj) != 0, np.asarray(space.mask_img.dataobj) != 0):
         findings.problems.append(f"{mask} does not mark the voxels that hold neurons. Record again.")
     for number, run in enumerate(recording.runs):

@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,40 @@ import pandas as pd
 
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage.files import LOCK, PARTIAL, read_json, save_img, write_json, write_text
-from lmri.storage.layout import BIDSIGNORE, CONFOUNDS_IGNORED, FORMAT_VERSION, Layout, bids_label, sidecar
+from lmri.storage.layout import BIDSIGNORE, CONFOUNDS_IGNORED, FORMAT_VERSION, Layout, sidecar
 from lmri.storage.provenance import digest, file_hash, text_hash, versions
 from lmri.storage.recording import Recording
-from lmri.storage.tables import read_table, write_table
-
-TEXT_COLUMNS = ("text_id", "sha256", "split", "text", "prompt_sha256")
-SPLIT_COLUMNS = ("corpus", "text_id", "sha256", "split")
+from lmri.storage.tables import write_table
 
 README = """\
-# Activations of {model}
+# Activations of language models
 
-A study recorded with lmri, organized as a BIDS derivative dataset: the model is the subject (`sub-{subject}`), a corpus
-is a task, a token is a volume (1 s), and a neuron is a voxel. In every image, axial slice z is layer z, and neuron n of
-a layer is the voxel x = n % nx, y = n // nx.
+A study recorded with lmri, organized as a BIDS derivative dataset: a model is a subject, a state of a model (such as a
+checkpoint or a quantization) may be a session, a corpus is a task, a token is a volume (1 s), and a neuron is a voxel.
+In every image, axial slice z is layer z, and neuron n of a layer is the voxel x = n % nx, y = n // nx.
 
-- `sub-{subject}/func/*_bold.nii`: activations, one file per run of whole texts; `*_events.tsv` has one row per volume.
-- `sub-{subject}/func/*_tokens.tsv`: all tokens, including those excluded from the images (dummies).
-- `sub-{subject}/func/*_mask.nii.gz`, `*_dseg.nii.gz`: masks of the voxels that represent neurons, and their layers.
-- `sub-{subject}/func/*_desc-confounds_timeseries.tsv` (if computed): position, surprisal and others, one row per
-  volume.
-- `lmri/qc`: results of quality control, with an HTML page.
-- `lmri/texts`, `lmri/split.tsv`: the texts, and the assignment of texts to fitting or testing.
-- `lmri/decompositions`, `lmri/networks`, `lmri/comparisons`, `lmri/scores`, `lmri/experiments`: results; each folder's
-  `entry.json` records the inputs, parameters and software versions.
-- `lmri/atlas`: the layers as a label image, with their names and colours for FSLeyes (`.lut`), MRIcroGL and
+`participants.tsv` lists the models. You may add columns to it, and to `sub-*/sub-*_sessions.tsv`.
+
+Files of one model:
+
+- `sub-*/func/*_bold.nii`: activations, one file per run of whole texts; `*_events.tsv` has one row per volume.
+- `sub-*/func/*_tokens.tsv`: all tokens, including those excluded from the images (dummies).
+- `sub-*/func/*_mask.nii.gz`, `*_dseg.nii.gz`: masks of the voxels that represent neurons, and their layers.
+- `sub-*/func/*_desc-confounds_timeseries.tsv` (if computed): position, surprisal and others, one row per volume.
+- `lmri/sub-*/texts`: runs and numbers of tokens of the texts, and the texts that the model generated.
+- `lmri/sub-*/qc`: results of quality control, with an HTML page.
+- `lmri/sub-*/decompositions`, `networks`, `comparisons`, `scores`, `experiments`: results; each folder's `entry.json`
+  records the inputs, parameters and software versions.
+- `lmri/sub-*/atlas`: the layers as a label image, with their names and colours for FSLeyes (`.lut`), MRIcroGL and
   MRIcron (`.txt`), NiiVue (`.json`), MRtrix and Connectome Workbench.
-- `lmri/export` (if written): networks in the formats of other programs, such as an `.ica` folder for FSLeyes.
-- `lmri/rois` (if any): regions of interest that were drawn or selected in a viewer.
-- `lmri/labels.tsv`: display labels of the networks; they do not affect results.
+- `lmri/sub-*/export` (if written): networks in the formats of other programs, such as an `.ica` folder for FSLeyes.
+- `lmri/sub-*/rois` (if any): regions of interest that were drawn or selected in a viewer.
+- `lmri/sub-*/labels.tsv`: display labels of the networks; they do not affect results.
+
+Files of the whole study:
+
+- `lmri/texts`, `lmri/split.tsv`: the texts, and the assignment of texts to fitting or testing, the same for all models.
+- `lmri/group` (if any): decompositions of several models together.
 - `lmri/log.jsonl`: times and locations of all computations; the only file with times and paths.
 - `report.html`: the report of all results.
 """
@@ -64,50 +68,58 @@ EVENT_COLUMNS = {
 
 
 def create(layout: Layout, model: ModelInfo) -> list[tuple[Path, str]]:
-    """Create an empty study of a model.
+    """Create an empty study, to which a model will be added.
 
     Returns
     -------
     list of tuple
         Path and hash of each written file, for `undo`.
     """
-    subject = bids_label(model.id.split("/")[-1]) or "model"
     write_json(
         layout.description,
         {
-            "Name": f"Activations of {model.id}",
+            "Name": _dataset_name([model]),
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
             "License": "n/a",
             "GeneratedBy": [
                 {"Name": "lmri", "Version": versions()["lmri"], "CodeURL": "https://arxiv.org/abs/2502.20408"}
             ],
-            "SourceDatasets": [{"URL": f"bids::sub-{subject}", "Version": model.revision or model.fingerprint}],
         },
     )
-    write_text(layout.readme, README.format(model=model.id, subject=subject))
+    write_text(layout.readme, README)
     write_text(layout.bidsignore, BIDSIGNORE)
-    columns = {"participant_id": f"sub-{subject}", **{name: value or "n/a" for name, value in asdict(model).items()}}
-    write_table(layout.participants, pd.DataFrame([columns]))
-    descriptions = {
-        "id": "Name of the model",
-        "revision": "Commit on the hub",
-        "fingerprint": "Hash of the weights",
-        "model_type": "Architecture, as transformers names it",
-        "dtype": "Number format in which the model was run",
-    }
-    write_json(sidecar(layout.participants), {name: {"Description": text} for name, text in descriptions.items()})
     # Last, because this file makes the folder a study.
-    write_json(layout.study, {"format_version": FORMAT_VERSION, "subject": subject, "model": asdict(model)})
-    written = (
-        layout.study,
-        layout.description,
-        layout.readme,
-        layout.bidsignore,
-        layout.participants,
-        sidecar(layout.participants),
-    )
+    write_json(layout.study, {"format_version": FORMAT_VERSION})
+    written = (layout.study, layout.description, layout.readme, layout.bidsignore)
     return [(path, file_hash(path)) for path in written]
+
+
+def describe_models(layout: Layout, known: Mapping[str, ModelInfo], before: Mapping[str, ModelInfo]) -> None:
+    """Write the models of a study into its BIDS description; a name or a source that users wrote is kept.
+
+    Parameters
+    ----------
+    layout : Layout
+        Layout of the study.
+    known, before : mapping from str to ModelInfo
+        Models by scope, and the models before the change.
+    """
+    content = read_json(layout.description) if layout.description.is_file() else {}
+    if content.get("Name") in (None, "", _dataset_name(before.values())):
+        content["Name"] = _dataset_name(known.values())
+    generated = {f"bids::{scope.partition('_')[0]}" for scope in (*known, *before)}
+    sources = [source for source in content.get("SourceDatasets", []) if source.get("URL") not in generated]
+    for scope, model in known.items():
+        source = {"URL": f"bids::{scope.partition('_')[0]}", "Version": model.revision or model.fingerprint}
+        if source["URL"] not in {listed.get("URL") for listed in sources}:
+            sources.append(source)
+    write_json(layout.description, content | {"SourceDatasets": sources})
+
+
+def _dataset_name(known: Iterable[ModelInfo]) -> str:
+    ids = list(dict.fromkeys(model.id for model in known))
+    return f"Activations of {', '.join(ids[:-1])}{' and ' * (len(ids) > 1)}{ids[-1]}" if ids else ""
 
 
 def undo(layout: Layout, created: Sequence[tuple[Path, str]], existed: Collection[Path]) -> None:
@@ -118,7 +130,8 @@ def undo(layout: Layout, created: Sequence[tuple[Path, str]], existed: Collectio
     layout : Layout
         Layout of the study.
     created : sequence of tuple
-        Return value of `create`. The study file is the first, so that an interrupted removal leaves no study.
+        Paths and hashes of files as from `create`. The study file is the first, so that an interrupted removal leaves
+        no study.
     existed : collection of Path
         Paths among the folder and its lock that existed before; they are not removed. A new folder is removed only if
         it is empty.
@@ -131,7 +144,7 @@ def undo(layout: Layout, created: Sequence[tuple[Path, str]], existed: Collectio
     if lock not in existed:
         with contextlib.suppress(PermissionError):  # Windows cannot remove an open file
             lock.unlink(missing_ok=True)
-    for folder in (layout.unfinished, layout.drafts(""), layout.derivatives_dir, layout.root):
+    for folder in (layout.derivatives_dir, layout.root):
         if folder.is_dir() and folder not in existed and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -159,17 +172,14 @@ def recording_digest(recording: Recording) -> str:
     return digest([info["texts_sha256"], info["parameters"], recording.space.to_dict()])
 
 
-def write_recording_texts(layout: Layout, subject: str, corpus: str, texts: pd.DataFrame) -> None:
-    """Write the files that all sites of a recording share; events and tokens are written with the images instead."""
-    write_table(layout.texts(corpus), texts)
-    _extend_split(layout, corpus, texts)
-    for number in range(1, int(texts["run"].max()) + 1):
-        write_json(sidecar(layout.events(subject, corpus, number)), EVENT_COLUMNS)
+def write_event_sidecars(layout: Layout, corpus: str, n_runs: int) -> None:
+    """Write the sidecars of the events, which all sites of a recording share."""
+    for number in range(1, n_runs + 1):
+        write_json(sidecar(layout.events(corpus, number)), EVENT_COLUMNS)
 
 
 def write_recording_site(
     layout: Layout,
-    subject: str,
     space: NeuronSpace,
     corpus: str,
     texts: pd.DataFrame,
@@ -178,7 +188,7 @@ def write_recording_site(
 ) -> None:
     """Write all files of a recording at one site except its images and its index."""
     site = space.site
-    mask, labels = layout.mask(subject, corpus, site), layout.labels(subject, corpus, site)
+    mask, labels = layout.mask(corpus, site), layout.labels(corpus, site)
     reference = f"bids::{layout.relative(mask)}"
     save_img(space.mask_img, mask)
     write_json(
@@ -200,7 +210,7 @@ def write_recording_site(
     for number in range(1, int(texts["run"].max()) + 1):
         run_texts = texts[texts["run"] == number]
         write_json(
-            sidecar(layout.bold(subject, corpus, number, site)),
+            sidecar(layout.bold(corpus, number, site)),
             {
                 "Description": f"Activation of {space.describe()}; one volume is one {parameters.get('per', 'token')}",
                 "TaskName": corpus,
@@ -218,14 +228,6 @@ def write_recording_site(
                 "LMRI": space.to_dict(),
             },
         )
-
-
-def _extend_split(layout: Layout, corpus: str, texts: pd.DataFrame) -> None:
-    split = texts[["text_id", "sha256", "split"]].assign(corpus=corpus)[list(SPLIT_COLUMNS)]
-    if layout.split.is_file():
-        others = read_table(layout.split, SPLIT_COLUMNS)
-        split = pd.concat([others[others["corpus"] != corpus], split])
-    write_table(layout.split, split.sort_values(["corpus", "text_id"]))
 
 
 def write_recording_index(

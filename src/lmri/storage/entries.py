@@ -1,6 +1,7 @@
 """Entries: named results that record their inputs and are never overwritten."""
 
 import json
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
-from lmri.storage.files import read_json, whole, write_json, writing
+from lmri.storage.files import LockedError, read_json, remove_empty, whole, write_json, writing
 from lmri.storage.layout import Layout, check_new_name
 from lmri.storage.log import write_log
 from lmri.storage.provenance import digest, file_hash, versions
@@ -25,6 +26,39 @@ File = Callable[[str], Path]
 RECORDINGS = "recordings"
 """Kind of a reference to a recording rather than to an entry."""
 
+Address = tuple[str, str, str]
+"""Scope, name and site of a recording or an entry; scope and site are empty if they are those of the reference."""
+
+
+def parse_address(address: str) -> Address:
+    """Parse the address of a recording or an entry: ``NAME``, ``NAME@SITE`` or ``SCOPE/NAME@SITE``.
+
+    Examples
+    --------
+    >>> parse_address("ica"), parse_address("ica@mlp_out"), parse_address("sub-gpt2_ses-int8/ica@mlp_out")
+    (('', 'ica', ''), ('', 'ica', 'mlp_out'), ('sub-gpt2_ses-int8', 'ica', 'mlp_out'))
+    """
+    scope, _, rest = address.rpartition("/")
+    name, _, site = rest.partition("@")
+    return scope, name, site
+
+
+def as_name(address: str) -> str:
+    """Return a name for a new entry from the address of another, such as ``"group-g-mlp_out"``.
+
+    Examples
+    --------
+    >>> as_name("group/g@mlp_out"), as_name("ica")
+    ('group-g-mlp_out', 'ica')
+    """
+    return address.replace("/", "-").replace("@", "-")
+
+
+def make_address(scope: str, name: str, site: str) -> str:
+    """Return the address of a recording or an entry in a scope; `parse_address` is the inverse."""
+    return f"{scope}/{name}@{site}"
+
+
 _PARTS = ("inputs", "parameters", "results", "versions", "files")
 
 
@@ -37,7 +71,7 @@ class Reference:
     kind : str
         Kind of the reference: ``"recordings"``, or a kind of entry.
     name : str
-        Name of the entry; of a recording, its corpus.
+        Name of the entry; of a recording, its corpus. In another scope, its address (see `parse_address`).
     site : str
         Site of the neurons.
     digest : str
@@ -70,6 +104,8 @@ class Entry:
         Versions of the packages that computed it.
     files : mapping of str to str
         Hash of each file by its name.
+    scope : str
+        Scope of the entry: a subject, a session of a subject, or the group.
     """
 
     kind: str
@@ -81,10 +117,11 @@ class Entry:
     results: Mapping[str, Any]
     versions: Mapping[str, str]
     files: Mapping[str, str]
+    scope: str = ""
 
     @classmethod
-    def read(cls, kind: str, folder: Path) -> "Entry":
-        """Read the entry that is stored in a folder.
+    def read(cls, kind: str, folder: Path, scope: str = "") -> "Entry":
+        """Read the entry that is stored in a folder of a scope.
 
         Raises
         ------
@@ -100,7 +137,8 @@ class Entry:
         for part in _PARTS:
             if not isinstance(content.get(part), dict):
                 raise StudyError(f"{path} does not contain {part!r}. Delete {folder} and compute it again.")
-        return cls(kind, content["site"], content["name"], folder, **{part: content[part] for part in _PARTS})
+        parts = {part: content[part] for part in _PARTS}
+        return cls(kind, content["site"], content["name"], folder, **parts, scope=scope)
 
     @cached_property
     def digest(self) -> str:
@@ -134,6 +172,10 @@ class Codec(ABC, Generic[Stored]):
     def read(self, store: "Store", entry: Entry) -> Stored:
         """Read an entry that is up to date."""
 
+    def renamed(self, stored: Stored, address: str) -> Stored:
+        """Return a result of another scope under its address, by which it can be found again."""
+        return stored
+
 
 @dataclass(frozen=True)
 class Entries:
@@ -149,7 +191,7 @@ class Entries:
 
     def list(self, kind: str, site: str | None = None) -> Sequence[Entry]:
         """List the entries of one kind, at one site or at all sites."""
-        entries = [Entry.read(kind, folder) for folder in self.layout.entries(kind)]
+        entries = [Entry.read(kind, folder, self.layout.scope) for folder in self.layout.entries(kind)]
         return [entry for entry in entries if site is None or entry.site == site]
 
     def find(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
@@ -161,7 +203,7 @@ class Entries:
             If several fit, or none; the message lists the options.
         """
         if name is not None and site is not None and (folder := self.layout.entry(kind, site, name)).is_dir():
-            return Entry.read(kind, folder)  # even if other entries are damaged
+            return Entry.read(kind, folder, self.layout.scope)  # even if other entries are damaged
         fitting = [entry for entry in self.list(kind, site) if name is None or entry.name == name]
         if len(fitting) == 1:
             return fitting[0]
@@ -188,15 +230,8 @@ class Entries:
         siblings = {path.name for path in folder.parent.iterdir()} if folder.parent.is_dir() else set()
         check_new_name(name, siblings, f"name among the {kind} at {site}")
         if name not in siblings:
-            return False
-        old = read_json(folder / "entry.json")
-        new = json.loads(json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}))
-        changed = [
-            f"{key}: {old[part].get(key)!r} stored, {new[part].get(key)!r} requested"
-            for part in ("inputs", "parameters")
-            for key in sorted({*old[part], *new[part]})
-            if old[part].get(key) != new[part].get(key)
-        ]
+            return self._take_kept(kind, site, name, inputs, parameters)
+        changed = _changes(folder, inputs, parameters)
         if not changed:
             return True
         noun = NOUNS[kind]
@@ -204,6 +239,45 @@ class Entries:
             f"{noun.capitalize()} {name!r} ({site}) already exist{'' if noun.endswith('s') else 's'} with different "
             f"settings ({'; '.join(changed)}). Nothing was overwritten: {hint}, or delete {folder}."
         )
+
+    def _take_kept(
+        self, kind: str, site: str, name: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
+    ) -> bool:
+        """Move a finished result into place that an earlier command could not move; return whether there was one."""
+        kept = self.layout.unfinished_entry(kind, site, name)
+        if not (kept / "entry.json").is_file() or _changes(kept, inputs, parameters):
+            return False
+        self._move_into_place(kind, site, name, kept)
+        return True
+
+    def _move_into_place(self, kind: str, site: str, name: str, finished: Path) -> None:
+        """Move a finished entry into place under the lock of the study, and log it.
+
+        Raises
+        ------
+        LockedError
+            If the study is locked for longer than the time to wait; the finished entry is kept.
+        EntryExistsError
+            If an entry of this name was stored meanwhile; the finished entry is kept.
+        """
+        folder = self.layout.entry(kind, site, name)
+        kept = f"The finished result was kept in {finished}"
+        try:
+            with writing(self.layout.root):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                if folder.exists():
+                    raise EntryExistsError(
+                        f"{NOUNS[kind].capitalize()} {name!r} ({site}) was stored by another command meanwhile. "
+                        f"{kept}: compare it with {folder}, and delete one of them."
+                    )
+                finished.replace(folder)
+                write_log(self.layout, kind, name=name, site=site)
+        except LockedError as error:
+            raise LockedError(
+                f"{error} {kept}. The same command moves it into place without computing it again; so does: "
+                f"mv {shlex.quote(str(finished))} {shlex.quote(str(folder))}"
+            ) from None
+        remove_empty(finished.parent, self.layout.folder)
 
     def write(
         self,
@@ -233,23 +307,35 @@ class Entries:
         """
         if self.has(kind, site, name, inputs, parameters, hint):
             return self.find(kind, name, site)
-        with writing(self.layout.root):
-            with whole(self.layout.entry(kind, site, name)) as folder:
-                folder.mkdir(parents=True)
-                write(folder)
-                content = {
-                    "kind": kind,
-                    "name": name,
-                    "site": site,
-                    "inputs": dict(inputs),
-                    "parameters": dict(parameters),
-                    "results": dict(results),
-                    "versions": versions(),
-                    "files": {path.name: file_hash(path) for path in sorted(folder.iterdir())},
-                }
-                write_json(folder / "entry.json", content)
-            write_log(self.layout, kind, name=name, site=site)
+        finished = self.layout.unfinished_entry(kind, site, name)
+        with whole(finished) as folder:
+            folder.mkdir(parents=True)
+            write(folder)
+            content = {
+                "kind": kind,
+                "name": name,
+                "site": site,
+                "inputs": dict(inputs),
+                "parameters": dict(parameters),
+                "results": dict(results),
+                "versions": versions(),
+                "files": {path.name: file_hash(path) for path in sorted(folder.iterdir())},
+            }
+            write_json(folder / "entry.json", content)
+        self._move_into_place(kind, site, name, finished)
         return self.find(kind, name, site)
+
+
+def _changes(folder: Path, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
+    """Describe the differences between the inputs and parameters of a stored entry and those of a request."""
+    old = read_json(folder / "entry.json")
+    new = json.loads(json.dumps({"inputs": dict(inputs), "parameters": dict(parameters)}))
+    return [
+        f"{key}: {old[part].get(key)!r} stored, {new[part].get(key)!r} requested"
+        for part in ("inputs", "parameters")
+        for key in sorted({*old[part], *new[part]})
+        if old[part].get(key) != new[part].get(key)
+    ]
 
 
 NOUNS = {

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,35 @@ PARTIAL = ".partial-"
 """Prefix of the names of incomplete files and folders."""
 
 LOCK = ".lmri-lock"
-"""Name of the lock file, held by the one command that writes to a study."""
+"""Name of the lock file of a study, held while a model is added or a result is moved into place, and of the lock file
+of a model, held while it is recorded."""
+
+WAIT = 600.0
+"""Default time to wait for the lock of a study, in seconds."""
+
+_wait: ContextVar[float] = ContextVar("lock_wait", default=WAIT)
+
+
+@contextlib.contextmanager
+def lock_wait(seconds: float) -> Iterator[None]:
+    """Set the time to wait for the lock of a study while the body runs.
+
+    Raises
+    ------
+    ValueError
+        If the time is negative.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"wait is {seconds}; accepted are 0 (do not wait) or more seconds.")
+    token = _wait.set(seconds)
+    try:
+        yield
+    finally:
+        _wait.reset(token)
+
+
+class LockedError(StudyError):
+    """Raised when another command holds a lock for longer than the time to wait."""
 
 
 @contextlib.contextmanager
@@ -50,23 +79,29 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(root: Path, wait: float = 0) -> Iterator[None]:
-    """Prevent other commands from writing to a study while the body runs; the lock of a killed command is released.
+def writing(root: Path, wait: float | None = None) -> Iterator[None]:
+    """Hold the lock of a study while the body adds a model or moves a result into place.
+
+    The body should be short: other commands wait for it. The lock of a killed command is released.
 
     Parameters
     ----------
     root : Path
         Folder of the study; created if it does not exist.
-    wait : float, default=0
-        Time to wait for a command that is writing, in seconds.
+    wait : float, optional
+        Time to wait for a command that is writing, in seconds; by default the time of `lock_wait`, 10 minutes.
 
     Raises
     ------
-    StudyError
-        If another command is writing to it now.
+    LockedError
+        If another command is still writing to it after this time.
     """
-    message = f"Another command is writing to {root}. Wait until it has ended."
-    with locked(root / LOCK, message, wait):
+    seconds = _wait.get() if wait is None else wait
+    message = (
+        f"Another command is writing to {root}, and did not finish within {seconds:g} seconds. Run this command again "
+        "when it has ended, or wait longer (--wait)."
+    )
+    with locked(root / LOCK, message, seconds):
         yield
 
 
@@ -86,13 +121,13 @@ def check_writable(root: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, message: str, wait: float = 0) -> Iterator[None]:
-    """Hold the lock at `path` while the body runs; raise `StudyError` with `message` if another process holds it."""
+    """Hold the lock at `path` while the body runs; raise `LockedError` with `message` if another process holds it."""
     lock = filelock.FileLock(path, timeout=wait)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
-        raise StudyError(message) from None
+        raise LockedError(message) from None
     except OSError as error:
         raise unwritable(path.parent, error.strerror or str(error)) from error
     try:
@@ -118,6 +153,16 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_empty(folder: Path, above: Path) -> None:
+    """Remove a folder and its parents below `above` as long as they are empty; a folder in use by others remains."""
+    while folder != above and folder.is_relative_to(above):
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or removed by another process
+            return
+        folder = folder.parent
 
 
 def write_text(path: Path, text: str) -> None:

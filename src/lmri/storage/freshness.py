@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from lmri.exceptions import StudyError
-from lmri.storage.entries import RECORDINGS, Codec, Entry, Reference, stale
+from lmri.storage.entries import RECORDINGS, Codec, Entry, Reference, parse_address, stale
 
 KINDS = {
     "corpora": RECORDINGS,
@@ -37,6 +37,9 @@ class Source(Protocol):
     def recording_digest(self, corpus: str, site: str) -> str:
         """Return the hash of the inputs of a recording; `AmbiguousChoiceError` if there is no such recording."""
 
+    def at(self, scope: str) -> "Source":
+        """Return the source of another scope of the same study; an empty string is this scope."""
+
 
 def check_fresh(source: Source, entry: Entry) -> None:
     """Raise if a recording or entry that an entry was computed from, directly or indirectly, has changed or is gone.
@@ -48,6 +51,7 @@ def check_fresh(source: Source, entry: Entry) -> None:
     StudyError
         If a recording or entry has changed; the message names it.
     """
+    source = source.at(entry.scope)
     for reference in source.codecs[entry.kind].references(entry):
         if current_digest(source, reference.kind, reference.name, reference.site) != reference.digest:
             raise stale(entry, reference)
@@ -55,6 +59,8 @@ def check_fresh(source: Source, entry: Entry) -> None:
 
 def current_digest(source: Source, kind: str, name: str, site: str) -> str:
     """Return the digest of a recording, or of an entry after checking that it is up to date itself."""
+    scope, name, other_site = parse_address(name)
+    source, site = source.at(scope), other_site or site
     if kind == RECORDINGS:
         return source.recording_digest(name, site)
     entry = source.find(kind, name, site)
@@ -70,8 +76,8 @@ def references_by_name(inputs: Mapping[str, Any], site: str) -> list[Reference]:
             continue
         kind, known = KINDS[key], inputs[key + SHA]
         for address, sha in zip(names, known, strict=True) if isinstance(known, list) else [(names, known)]:
-            name, _, other_site = address.partition("@")
-            references.append(Reference(kind, name, other_site or site, sha))
+            scope, name, other_site = parse_address(address)
+            references.append(Reference(kind, f"{scope}/{name}" if scope else name, other_site or site, sha))
     return references
 
 
@@ -113,8 +119,7 @@ def with_digests(source: Source, inputs: Mapping[str, Any], site: str, where: ob
 def _digests(source: Source, kind: str, value: Any, site: str) -> Any:
     """Return the digest of one name, or the list of digests of a list of names."""
     if isinstance(value, str):
-        name, _, other_site = value.partition("@")
-        return current_digest(source, kind, name, other_site or site)
+        return current_digest(source, kind, value, site)
     return [_digests(source, kind, address, site) for address in value]
 
 

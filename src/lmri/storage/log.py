@@ -10,11 +10,13 @@ from lmri.storage.layout import Layout
 
 
 def write_log(layout: Layout, event: str, **details: Any) -> None:
-    """Append an event to the study's log."""
+    """Append an event to the log of the study, with the scope of the layout."""
     layout.log.parent.mkdir(parents=True, exist_ok=True)
-    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), "event": event, **details}
-    with layout.log.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    about = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node(), "scope": layout.scope}
+    line = json.dumps({**about, "event": event, **details}, ensure_ascii=False) + "\n"
+    # One write in append mode, so that lines of commands that run at once are not mixed.
+    with layout.log.open("ab", buffering=0) as stream:
+        stream.write(line.encode())
 
 
 def read_log(layout: Layout) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pandas as pd
 from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
 from lmri.space.html import html_table
-from lmri.storage.layout import confounds_beside
+from lmri.storage.layout import confounds_beside, split_scope
 from lmri.storage.tables import read_table
 
 if TYPE_CHECKING:
@@ -71,6 +71,21 @@ class Recording:
     runs: tuple[Run, ...]
     texts: pd.DataFrame
     info: dict[str, Any]
+
+    @property
+    def scope(self) -> str:
+        """Scope of the model in the study, from the names of the files; empty if there is no run."""
+        return self.runs[0].events.name.partition("_task-")[0] if self.runs else ""
+
+    @property
+    def subject(self) -> str:
+        """BIDS label of the model."""
+        return split_scope(self.scope)[0]
+
+    @property
+    def session(self) -> str | None:
+        """BIDS label of the state of the model; None without sessions."""
+        return split_scope(self.scope)[1]
 
     @property
     def imgs(self) -> list[str]:

@@ -1,8 +1,7 @@
 """The store: the files of one study, its recordings and entries, and the locks that protect them."""
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,27 @@ from typing import Any
 import pandas as pd
 
 from lmri import storage
-from lmri.exceptions import EntryExistsError, StudyError
+from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, SpaceMismatchError, StudyError
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
 from lmri.storage import bids as dataset
-from lmri.storage.entries import Codec, Entries, Entry, File, Stored, ambiguous
+from lmri.storage import corpora as corpus_tables
+from lmri.storage.entries import (
+    RECORDINGS,
+    Codec,
+    Entries,
+    Entry,
+    File,
+    Reference,
+    Stored,
+    ambiguous,
+    make_address,
+    parse_address,
+)
 from lmri.storage.freshness import check_fresh
+from lmri.storage.layout import GROUP, split_scope
 from lmri.storage.recording import Recording, Run, check_whole
+from lmri.storage.subjects import choose_scope, read_model, subjects_table
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +37,7 @@ _LONG_ENOUGH = 40  # characters
 
 
 class Store:
-    """Files of one study: recordings, entries and their metadata.
+    """Files of one model in a study: recordings, entries and their metadata.
 
     Parameters
     ----------
@@ -32,27 +45,32 @@ class Store:
         Folder of the study.
     codecs : iterable of Codec
         Codecs of the kinds of entries that can be opened; see `lmri.lesions.codecs`. Recordings need no codec.
+    subject, session : str, optional
+        Labels of the model and of its state; required if the study contains several. The subject ``"group"`` contains
+        the results of several models.
 
     Raises
     ------
     StudyError
-        If the folder is not a study, or a newer version of lmri wrote it.
+        If the folder is not a study, or another version of lmri wrote it.
+    AmbiguousChoiceError
+        If the study contains several models and none was chosen; the message lists the choices.
     """
 
-    def __init__(self, root: str | Path, codecs: Iterable[Codec[Any]] = ()) -> None:
-        self.layout = Layout(Path(root))
-        if not self.layout.study.is_file():
-            raise StudyError(f"{root} is not a study (it has no lmri/study.json). Create one with `lmri record`.")
-        self._description: dict[str, Any] = storage.read_json(self.layout.study)
-        version = self._description.get("format_version")
-        if not isinstance(version, int) or version > storage.FORMAT_VERSION:
-            raise StudyError(
-                f"{root} has format version {version!r}; this version of lmri reads versions up to "
-                f"{storage.FORMAT_VERSION}. Update lmri."
-            )
+    def __init__(
+        self,
+        root: str | Path,
+        codecs: Iterable[Codec[Any]] = (),
+        subject: str | None = None,
+        session: str | None = None,
+    ) -> None:
+        check_version(Layout(Path(root)))
+        layout = Layout(Path(root))
+        self.layout = layout.at(choose_scope(layout, subject, session))
         self.entries = Entries(self.layout)
         self.codecs: Mapping[str, Codec[Any]] = {codec.kind: codec for codec in codecs}
         self._read: dict[Path, tuple[list[tuple[int, int]], dict[str, Any], pd.DataFrame]] = {}
+        self._others: dict[str, Store] = {}
 
     @property
     def root(self) -> Path:
@@ -60,19 +78,50 @@ class Store:
         return self.layout.root
 
     @property
-    def model(self) -> ModelInfo:
-        """Recorded model."""
-        return ModelInfo(**self._description["model"])
+    def scope(self) -> str:
+        """Scope of this object: a subject, a session of a subject, or the group."""
+        return self.layout.scope
 
     @property
     def subject(self) -> str:
-        """BIDS label of the model."""
-        return str(self._description["subject"])
+        """BIDS label of the model; an empty string for the group."""
+        return self.layout.subject
+
+    @property
+    def session(self) -> str | None:
+        """BIDS label of the state of the model; None if it has no sessions."""
+        return self.layout.session
+
+    @property
+    def subjects(self) -> pd.DataFrame:
+        """Table of all models of the study: ``scope, subject, session, id, revision, fingerprint, ...``.
+
+        Columns that users added to ``participants.tsv`` are included.
+        """
+        return subjects_table(self.layout)
+
+    def at(self, scope: str) -> "Store":
+        """Return the store of another scope of the same study; an empty string is this scope."""
+        if scope in ("", self.scope):
+            return self
+        if scope not in self._others:
+            if scope != GROUP and scope not in self.layout.scopes():
+                choices = ", ".join([*self.layout.scopes(), GROUP])
+                raise AmbiguousChoiceError(f"{self.root} has no scope {scope!r}. Choose from: {choices}.")
+            subject, session = split_scope(scope)
+            self._others[scope] = Store(self.root, self.codecs.values(), subject or GROUP, session)
+        return self._others[scope]
+
+    @property
+    def model(self) -> ModelInfo:
+        """Recorded model."""
+        return read_model(self.layout)
 
     @property
     def model_location(self) -> str | None:
         """Location from which the model was last loaded, according to the log."""
-        locations = [line["model"] for line in storage.read_log(self.layout) if line.get("model")]
+        lines = [line for line in storage.read_log(self.layout) if line.get("scope") == self.scope]
+        locations = [line["model"] for line in lines if line.get("model")]
         return str(locations[-1]) if locations else None
 
     def recordings(self, site: str | None = None) -> list[Recording]:
@@ -138,34 +187,27 @@ class Store:
 
     def _read_recording(self, path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         """Read an index and its texts, which most methods need, and cache them until one of the files changes."""
-        table = self.layout.texts(path.stem)
-        stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in (path, table) if file.is_file()]
+        files = [path, *corpus_tables.tables_of(self.layout, path.stem)]
+        stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
         if path not in self._read or self._read[path][0] != stamps:
             index = storage.read_json(path)
-            self._read[path] = (stamps, index, storage.read_table(table, dataset.TEXT_COLUMNS))
+            self._read[path] = (stamps, index, corpus_tables.read_texts_table(self.layout, path.stem))
         _, index, texts = self._read[path]
         return index, texts
 
     def known_split(self) -> dict[str, str]:
-        """Return the split, ``"fit"`` or ``"test"``, of the hash of each recorded text."""
-        # From the recordings and not from split.tsv, which is for readers and may contain texts of an interrupted
-        # recording.
-        known: dict[str, str] = {}
-        for recording in self.recordings():
-            for column in ("sha256", "prompt_sha256"):
-                if column in recording.texts:
-                    known |= dict(recording.texts[[column, "split"]].to_numpy())
-        return known
+        """Return the split, ``"fit"`` or ``"test"``, of the hash of each text that any model has recorded."""
+        return corpus_tables.known_split(self.layout)
 
     def check_apart(self, texts: Sequence[str], what: str) -> None:
-        """Raise if any of the texts was used for fitting in this study.
+        """Raise if any of the texts was used for fitting by any model of this study.
 
         Raises
         ------
         StudyError
             If a text was used for fitting, or contains one that was; the message contains their number.
         """
-        fitted = {text for recording in self.recordings() for text in recording.fit_texts}
+        fitted = corpus_tables.fitted_texts(self.layout)
         # A prompt may contain a fitted text; short texts are excluded, because they occur in many texts by chance.
         long_texts = [text for text in fitted if len(text) >= _LONG_ENOUGH]
         overlapping = [text for text in texts if text in fitted or any(long_text in text for long_text in long_texts)]
@@ -187,20 +229,24 @@ class Store:
         named |= {storage.confounds_beside(path) for path in named}
         files = [
             path
-            for path in self.layout.recorded_files(self.subject)
+            for path in self.layout.recorded_files()
             if "_run-" in path.name and not path.name.endswith(storage.ROUTING)
         ]
         return [path for path in files if path.suffix in (".nii", ".tsv") and path not in named]
 
     def unfinished(self) -> list[Path]:
         """List the folders of recordings that are in progress or were interrupted."""
-        return sorted(path for path in self.layout.unfinished.glob("*") if not path.name.startswith(storage.PARTIAL))
+        return self.layout.unfinished_recordings()
+
+    def kept_results(self) -> list[Path]:
+        """List the folders of finished results that could not be moved into place, because the study was locked."""
+        return sorted(path for kind in storage.ENTRY_KINDS for path in self.layout.unfinished.glob(f"{kind}/*/[!.]*"))
 
     def clear_remains(self, corpus: str, site: str) -> None:
         """Delete the files of an interrupted or damaged recording of this corpus and site."""
         storage.remove(self.layout.recording(site, corpus))
         others = any(recording.corpus == corpus for recording in self.recordings())
-        for path in self.layout.recorded_files(self.subject, corpus):
+        for path in self.layout.recorded_files(corpus):
             # Tables that are shared with recordings of other sites are kept, and so are routing tables, which have the
             # name of the router but belong to the experts.
             of_site = f"_space-{storage.bids_label(site)}_" in path.name
@@ -220,16 +266,34 @@ class Store:
         storage.check_new_name(corpus, self.layout.corpora(), "corpus", "--corpus")
 
     def check_new_recording(
-        self, corpus: str, site: str, texts: Sequence[str], parameters: Mapping[str, Any]
+        self,
+        corpus: str,
+        site: str,
+        texts: Sequence[str],
+        parameters: Mapping[str, Any],
+        hashes: Sequence[str] | None = None,
     ) -> Recording | None:
         """Return the stored recording if it has the same texts and parameters, None if there is no such recording.
+
+        Parameters
+        ----------
+        corpus, site : str
+            Corpus and site to record.
+        texts : sequence of str
+            Texts, as the model reads them.
+        parameters : mapping
+            Parameters of the recording.
+        hashes : sequence of str, optional
+            Hashes of the texts that all models share, if they are not `texts`, such as prompts.
 
         Raises
         ------
         EntryExistsError
-            If the corpus was recorded, at any site, from other texts or with other parameters.
+            If this model has recorded the corpus, at any site, from other texts or with other parameters; or if another
+            model has recorded it from other texts, or with another seed or share of held-out texts.
         """
         self.check_new_corpus(corpus)
+        corpus_tables.check_same_corpus(self.layout, corpus, hashes or corpus_tables.hashes_of(texts), parameters)
         digest = dataset.texts_digest(texts)
         existing = None
         for recording in self.recordings():
@@ -274,12 +338,21 @@ class Store:
         StudyError
             If its inputs have changed since it was computed, or one of its files is missing or damaged.
         """
-        entry = self.entries.find(codec.kind, name, site)
+        entry = self.find(codec.kind, name, site)
         check_fresh(self, entry)
-        return codec.read(self, entry)
+        if entry.scope == self.scope:
+            return codec.read(self, entry)
+        address = make_address(entry.scope, entry.name, entry.site)
+        return codec.renamed(codec.read(self.at(entry.scope), entry), address)
 
     def find(self, kind: str, name: str | None = None, site: str | None = None) -> Entry:
-        """Find one entry; see `Entries.find`."""
+        """Find one entry; see `Entries.find`.
+
+        The name may be an address in another scope, such as ``"group/g@mlp_out"``.
+        """
+        if name is not None:
+            scope, name, own_site = parse_address(name)
+            return self.at(scope).entries.find(kind, name, own_site or site)
         return self.entries.find(kind, name, site)
 
     def compute_unless_stored(
@@ -325,109 +398,144 @@ class Store:
         StudyError
             If its inputs have changed since it was computed.
         """
-        entry = self.entries.find(kind, name, site)
+        entry = self.find(kind, name, site)
         check_fresh(self, entry)
         return entry
 
     def file(self, site: str, name: str, folder: Path) -> File:
         """Return the function that turns a suffix into the path of a file in the folder of an entry."""
-        return partial(self.layout.in_entry, folder, self.subject, site, name)
+        return partial(self.layout.in_entry, folder, site, name)
 
     def file_of(self, entry: Entry) -> File:
         """Return the function that turns a suffix into the path of a file of an entry."""
-        return self.file(entry.site, entry.name, entry.folder)
+        return self.at(entry.scope).file(entry.site, entry.name, entry.folder)
 
     def recording_digest(self, corpus: str, site: str) -> str:
         """Return the hash of the inputs of a recording; its images need not be complete.
+
+        Parameters
+        ----------
+        corpus : str
+            Corpus, or the address of a recording of another model, such as ``"sub-gpt2/news@mlp_out"``.
+        site : str
+            Site, unless the address contains it.
 
         Raises
         ------
         AmbiguousChoiceError
             If the corpus was not recorded at the site.
         """
-        path = self.layout.recording(site, corpus)
+        scope, corpus, own_site = parse_address(corpus)
+        store, site = self.at(scope), own_site or site
+        path = store.layout.recording(site, corpus)
         if not path.is_file():
-            options = [{"corpus": recording.corpus, "site": recording.space.site} for recording in self.recordings()]
-            raise ambiguous(self.layout, "recordings", {"corpus": corpus, "site": site}, options, several=False)
-        return dataset.recording_digest(self.load_recording(path))
+            options = [{"corpus": recording.corpus, "site": recording.space.site} for recording in store.recordings()]
+            raise ambiguous(store.layout, RECORDINGS, {"corpus": corpus, "site": site}, options, several=False)
+        return dataset.recording_digest(store.load_recording(path))
+
+    def recordings_of(self, entry: Entry) -> list[Recording]:
+        """Open the recordings from which an entry was computed, directly or through other entries, in order.
+
+        Raises
+        ------
+        AmbiguousChoiceError
+            If a recording does not exist any more.
+        StudyError
+            If a file of a recording is missing or truncated.
+        """
+        store, references = self.at(entry.scope), self.codecs[entry.kind].references(entry)
+        if named := [reference for reference in references if reference.kind == RECORDINGS]:
+            addresses = [(parse_address(reference.name), reference.site) for reference in named]
+            return [store.at(scope).recording(name, own or site) for (scope, name, own), site in addresses]
+        sources = [store.find(reference.kind, reference.name, reference.site) for reference in references]
+        return [recording for source in sources for recording in store.recordings_of(source)]
+
+    def space_of(self, entry: Entry) -> NeuronSpace:
+        """Return the neuron space of an entry; in the group, of the first model from which it was computed."""
+        store = self.at(entry.scope)
+        if entry.scope != GROUP:
+            return store.space(entry.site)
+        reference = self._first_recording(entry)
+        scope, corpus, site = parse_address(reference.name)
+        path = store.at(scope).layout.recording(site or reference.site, corpus)
+        return group_space([store.at(scope).load_recording(path)])
+
+    def _first_recording(self, entry: Entry) -> Reference:
+        """Return the first recording from which an entry was computed, directly or through other entries."""
+        reference = self.codecs[entry.kind].references(entry)[0]
+        if reference.kind == RECORDINGS:
+            return reference
+        return self._first_recording(self.at(entry.scope).find(reference.kind, reference.name, reference.site))
 
     def seconds(self, name: str, site: str) -> dict[str, float]:
         """Return the wall time of a fit from the log, in seconds; no result depends on it."""
         lines = [line for line in storage.read_log(self.layout) if line["event"] == "fit"]
-        times = [line["seconds"] for line in lines if (line["name"], line["site"]) == (name, site)]
+        key = (self.scope, name, site)
+        times = [line["seconds"] for line in lines if (line.get("scope"), line["name"], line["site"]) == key]
         return {"seconds": times[-1]} if times else {}
 
-    def fit_texts(self, corpora: Sequence[str]) -> frozenset[str]:
-        """Return the hashes of the texts of these corpora on which networks are fitted."""
-        texts = {recording.corpus: recording.texts for recording in self.recordings() if recording.corpus in corpora}
-        return frozenset(sha for table in texts.values() for sha in table.loc[table["split"] == "fit", "sha256"])
+    def fit_texts(self, entry: Entry) -> frozenset[str]:
+        """Return the hashes of the texts on which the networks of an entry were fitted."""
+        texts: set[str] = set()
+        for reference in self.codecs[entry.kind].references(entry):
+            if reference.kind == RECORDINGS:
+                scope, corpus, _ = parse_address(reference.name)
+                table = corpus_tables.read_texts_table(self.at(scope or entry.scope).layout, corpus)
+                texts.update(table.loc[table["split"] == "fit", "sha256"])
+        return frozenset(texts)
 
 
-@contextlib.contextmanager
-def writing_to(root: str | Path, model: ModelInfo, wait: float = 0) -> Iterator[Store]:
-    """Open the study of a model for recording, or create one in a new or empty folder, with a lock on the study.
-
-    If the body fails in a study that was created by this call, the files that made it a study are removed, unless a
-    recording in it can be continued. Files of the user are never removed, and an older study is never deleted.
-
-    Parameters
-    ----------
-    root : str or Path
-        Folder of the study.
-    model : ModelInfo
-        Model to record.
-    wait : float, default=0
-        Time to wait for another command that is writing, in seconds.
+def group_space(recordings: Sequence[Recording]) -> NeuronSpace:
+    """Return the neuron space of several models: the layers of the first, without its identity.
 
     Raises
     ------
-    StudyError
-        If the folder contains other files or the study of another model, or another command is writing to it.
+    SpaceMismatchError
+        If the models differ in site, number of layers or widths. Module paths may differ.
     """
-    layout = Layout(Path(root))
-    if dataset.is_foreign(layout):
-        raise StudyError(f"{root} is neither empty nor a study. Nothing was written: choose another folder (--out).")
-    existed = [path for path in (layout.root, layout.root / storage.LOCK) if path.exists()]
-    is_new = not layout.study.is_file()
-    with storage.writing(layout.root, wait):
-        study, created = _open_or_create(layout, model)
-        try:
-            yield study
-        except BaseException:
-            begun = study.unfinished() or layout.drafts("").is_dir()
-            if is_new and not study.recordings() and not begun:
-                dataset.undo(layout, created, existed)
-            raise
-
-
-def _open_or_create(layout: Layout, model: ModelInfo) -> tuple[Store, list[tuple[Path, str]]]:
-    if layout.study.is_file():
-        study = Store(layout.root)
-        recorded = study.model
-        if (recorded.fingerprint, recorded.dtype) == (model.fingerprint, model.dtype):
-            return study, []
-        if study.recordings() or study.unfinished():
-            alternative = "" if study.recordings() else f", or delete the unfinished recording, {layout.unfinished}"
-            raise StudyError(
-                f"{layout.root} is a study of {recorded.id!r} (weights {recorded.fingerprint}, {recorded.dtype}), but "
-                f"the model is {model.id!r} ({model.fingerprint}, {model.dtype}). One study is of one model: use "
-                f"another folder (--out){alternative}."
+    first = recordings[0]
+    for other in recordings[1:]:
+        if (other.space.site, other.space.widths) != (first.space.site, first.space.widths):
+            raise SpaceMismatchError(
+                f"{other.scope} has {other.space.describe()}, but {first.scope} has {first.space.describe()}. A group "
+                "decomposition needs the same site, number of layers and widths in all models."
             )
-    created = dataset.create(layout, model)
-    return Store(layout.root), created
+    return NeuronSpace(first.space.layers, first.space.site)
 
 
-def open_store(root: str | Path) -> Store:
+def check_version(layout: Layout) -> None:
+    """Raise `StudyError` if a folder is not a study in the format of this version of lmri."""
+    root = layout.root
+    if not layout.study.is_file():
+        raise StudyError(f"{root} is not a study (it has no lmri/study.json). Create one with `lmri record`.")
+    version = storage.read_json(layout.study).get("format_version")
+    if isinstance(version, int) and 1 <= version < storage.FORMAT_VERSION:
+        raise StudyError(
+            f"{root} has format version {version}; this version of lmri reads version {storage.FORMAT_VERSION}. "
+            f"Upgrade the study in place, without copying its images: lmri upgrade {root}"
+        )
+    if version != storage.FORMAT_VERSION:
+        raise StudyError(
+            f"{root} has format version {version!r}; this version of lmri reads version {storage.FORMAT_VERSION}. "
+            "Update lmri."
+        )
+
+
+def open_store(root: str | Path, subject: str | None = None, session: str | None = None) -> Store:
     """Open the files of a study.
 
     Parameters
     ----------
     root : str or Path
         Folder of the study.
+    subject, session : str, optional
+        Labels of the model and of its state; required if the study contains several.
 
     Raises
     ------
     StudyError
-        If the folder is not a study, or a newer version of lmri wrote it.
+        If the folder is not a study, or another version of lmri wrote it.
+    AmbiguousChoiceError
+        If the study contains several models and none was chosen.
     """
-    return Store(root)
+    return Store(root, (), subject, session)

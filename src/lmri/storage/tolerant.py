@@ -17,9 +17,10 @@ from nibabel.filebasedimages import ImageFileError
 from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.space import NeuronSpace
 from lmri.storage.bids import recording_digest
-from lmri.storage.entries import NOUNS, Codec, Entry
-from lmri.storage.freshness import check_fresh
-from lmri.storage.layout import ENTRY_KINDS, Layout
+from lmri.storage.corpora import tables_of
+from lmri.storage.entries import NOUNS, Codec, Entry, parse_address
+from lmri.storage.freshness import Source, check_fresh
+from lmri.storage.layout import ENTRY_KINDS, GROUP, Layout
 from lmri.storage.recording import Recording, check_whole
 from lmri.storage.store import Store
 
@@ -153,14 +154,14 @@ class StudyReader:
                 )
             return recording
 
-        return self.remember(("recording", path), [path, self.layout.texts(path.stem)], read)
+        return self.remember(("recording", path), [path, *tables_of(self.layout, path.stem)], read)
 
     def _entry(self, kind: str, folder: Path) -> Entry:
         file = folder / "entry.json"
 
         def read() -> Entry:
             self.inside(file)
-            entry = Entry.read(kind, folder)
+            entry = Entry.read(kind, folder, self.layout.scope)
             if self.layout.entry(kind, entry.site, entry.name) != folder:
                 raise StudyError(f"{file} belongs to {entry.name!r} at {entry.site}. Move it back to its folder.")
             return entry
@@ -177,14 +178,15 @@ class StudyReader:
             check = lambda name=name: entry.check_file(name)  # noqa: E731
             if damaged := self.remember(("damage", *files), files, check):
                 raise StudyError(damaged)
-        if entry.site not in inventory.spaces:
+        if entry.site not in inventory.spaces and self.layout.scope != GROUP:
             raise AmbiguousChoiceError(
                 f"there is no recording at {entry.site}, which is needed to assign voxels to neurons."
             )
         check_fresh(self, entry)
         codec = self.codecs[entry.kind]
         for source in codec.references(entry) if codec.opens_sources else ():
-            if (source.site, source.name) not in inventory.entries[source.kind]:
+            scope, name, _ = parse_address(source.name)
+            if not scope and (source.site, name) not in inventory.entries[source.kind]:
                 raise StudyError(f"its input, the {source.kind} {source.name!r} at {source.site}, cannot be read.")
 
     # -- as a source of freshness -------------------------------------------------------------------------------------
@@ -193,6 +195,10 @@ class StudyReader:
     def codecs(self) -> Mapping[str, Codec[Any]]:
         """Codec of every kind of entry."""
         return self.study.codecs
+
+    def at(self, scope: str) -> Source:
+        """Return the source of another scope of the study, which is read without this reader's cache."""
+        return self if scope in ("", self.layout.scope) else self.study.at(scope)
 
     def find(self, kind: str, name: str, site: str) -> Entry:
         """Find one entry, complete or not."""

@@ -68,25 +68,28 @@ def write(layout: Layout, recording: Recording, predictions: Predictions | None 
     list of Path
         Paths of the new tables.
     """
-    if not any(_needs(recording, predictions)):  # a complete study may be read-only
+    needs_text, needs_site = _needs(recording, predictions)
+    if not (needs_text or needs_site):  # a complete study may be read-only
         return []
+    # Computed before the study is locked, because it takes long.
+    of_text = text_columns(recording, predictions) if needs_text else []
+    of_site = site_columns(recording) if needs_site else []
     written: list[Path] = []
     with storage.writing(layout.root):
-        needs_text, needs_site = _needs(recording, predictions)  # another process may have written meanwhile
+        still_text, still_site = _needs(recording, predictions)  # another process may have written meanwhile
         vars(recording).pop("confounds", None)  # discard the cached tables
-        if not (needs_text or needs_site):
-            return []
         storage.ignore_in_bids(layout)
-        if needs_text:
+        if needs_text and still_text:
             about = {**_text_identity(recording), **_source(predictions)}
-            for run, table in zip(recording.runs, text_columns(recording, predictions), strict=True):
+            for run, table in zip(recording.runs, of_text, strict=True):
                 why = _reasons(table, predictions)
                 written.append(_write(storage.confounds_beside(run.events), table, TEXT_COLUMNS, about, why))
-        if needs_site:
+        if needs_site and still_site:
             about = _site_identity(recording)
-            for run, table in zip(recording.runs, site_columns(recording), strict=True):
+            for run, table in zip(recording.runs, of_site, strict=True):
                 written.append(_write(storage.confounds_beside(run.img), table, SITE_COLUMNS, about, {}))
-        storage.write_log(layout, "confounds", corpus=recording.corpus, site=recording.space.site)
+        if written:
+            storage.write_log(layout, "confounds", corpus=recording.corpus, site=recording.space.site)
     return written
 
 

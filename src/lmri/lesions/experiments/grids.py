@@ -13,6 +13,7 @@ from lmri.lesions.plans import Plan, WriteUp, plan_networks
 from lmri.lesions.requests import Request, build_tasks, check_not_learned, intervention_maker
 from lmri.networks.network_set import NetworkSet
 from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC
+from lmri.storage.entries import as_name
 from lmri.storage.store import Store
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def plan_amplification(
         store,
         request,
         networks,
-        name or f"amplify-{request.networks}-doses",
+        name or as_name(f"amplify-{request.networks}-doses"),
         tasks,
         lambda: dose_conditions(grid),
         parameters,

@@ -22,6 +22,7 @@ from lmri.lesions.experiments.stored import StoredExperiment
 from lmri.lesions.tasks.requested import TaskOptions
 from lmri.models.study_model import ModelSource
 from lmri.networks.thresholds.parsing import parse_threshold
+from lmri.storage.entries import as_name
 from lmri.storage.experiments import save_experiment
 from lmri.storage.store import Store
 
@@ -196,7 +197,7 @@ class RobustnessPlan:
             **options.variations.options(), controls=base.controls, n_controls=options.n_controls, seed=options.seed,
             strict=strict, progress=progress, store=ItemStore(self.store.layout.items),
         )  # fmt: skip
-        label = self.name or f"robustness-{result.networks}-{options.network}"
+        label = self.name or as_name(f"robustness-{result.networks}-{options.network}")
         outcome = result.to_outcome()
         inputs: Mapping[str, Any] = {
             "networks": result.networks,

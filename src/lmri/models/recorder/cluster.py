@@ -12,8 +12,10 @@ from lmri.exceptions import StudyError
 from lmri.models.recorder.merging import merge
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.shard_paths import n_shards_of
+from lmri.storage.layout import make_scope
 from lmri.storage.recording import Recording
 from lmri.storage.store import open_store
+from lmri.storage.subjects import assign_scope
 from lmri.storage.texts import read_texts
 
 _SHARDS_PER_WORKER = 4
@@ -116,8 +118,8 @@ def record_shards_on_cluster(
             )
             for number in range(1, n_shards + 1)
         ]  # fmt: skip
-        _await(distributed, tasks, progress)
-    study, corpus, sites = open_store(out), options.corpus, options.sites
+        scope = _await(distributed, tasks, progress)
+    study, corpus, sites = open_store(out, scope), options.corpus, options.sites
     if _shards_left(study.unfinished(), corpus, sites):
         merge(study, corpus=corpus, site=", ".join(_shards_left(study.unfinished(), corpus, sites)[0]))
     return [study.recording(corpus=corpus, site=site) for site in sites]
@@ -153,10 +155,13 @@ def _client(distributed: Any, scheduler: str) -> Iterator[Any]:
 
 def _begun(out: str | Path, options: RecordingOptions) -> int:
     """Return the number of shards with which this recording was begun; 0 if it was not begun."""
+    # The label of the model is not known before a worker has loaded it.
     layout = storage.Layout(Path(out))
-    stem = layout.unfinished_recording(options.corpus, options.sites).name
-    numbers = [n_shards_of(path) for path in layout.unfinished.glob(f"{stem}_shards-*")]
-    return numbers[0] if numbers else 0
+    chosen = make_scope(options.subject or "*", options.session) if options.subject else "sub-*"
+    stem = layout.at("sub-any").unfinished_recording(options.corpus, options.sites).name
+    begun = layout.derivatives_dir.glob(f"{chosen}/{layout.at('sub-any').unfinished.name}/{stem}_shards-*")
+    numbers = {n_shards_of(path) for path in begun}
+    return numbers.pop() if len(numbers) == 1 else 0
 
 
 def _shards_left(folders: Sequence[Path], corpus: str, sites: Sequence[str]) -> list[list[str]]:
@@ -165,15 +170,18 @@ def _shards_left(folders: Sequence[Path], corpus: str, sites: Sequence[str]) -> 
     return [entry["sites"] for entry in made_of if entry["corpus"] == corpus and set(entry["sites"]) <= set(sites)]
 
 
-def _await(distributed: Any, tasks: list[Any], progress: Callable[[int, int], None] | None) -> None:
-    """Wait for all shards, even if some fail; then raise `StudyError` with the failed shards."""
+def _await(distributed: Any, tasks: list[Any], progress: Callable[[int, int], None] | None) -> str:
+    """Wait for all shards, even if some fail; return the scope of the model, or raise with the failed shards."""
     failed: dict[int, BaseException] = {}
+    scopes: set[str] = set()
     numbers = {task.key: number for number, task in enumerate(tasks, start=1)}
     for n_done, task in enumerate(distributed.as_completed(tasks), start=1):
         if task.status == "error":
             failed[numbers[task.key]] = task.exception()
         elif task.status != "finished":
             failed[numbers[task.key]] = RuntimeError(f"task status: {task.status}.")
+        else:
+            scopes.add(task.result())
         if progress is not None:
             progress(n_done, len(tasks))
     if failed:
@@ -182,6 +190,7 @@ def _await(distributed: Any, tasks: list[Any], progress: Callable[[int, int], No
             f"{len(failed)} of {len(tasks)} shards failed ({', '.join(map(str, sorted(failed)))}); shard {first}: "
             f"{failed[first]} Finished batches were saved. Run the same command to continue."
         ) from failed[first]
+    return scopes.pop()
 
 
 def _identity(texts: list[str]) -> list[str]:
@@ -195,9 +204,9 @@ def _record_part(
     out: str,
     options: RecordingOptions,
     shard: tuple[int, int],
-) -> None:
-    """Record a shard on a worker."""
-    from lmri.models import load_model
+) -> str:
+    """Record a shard on a worker, and return the scope of the model."""
+    from lmri.models import describe_model, load_model
     from lmri.models.recorder.run import record_with
 
     with _ONE_AT_A_TIME:
@@ -207,3 +216,4 @@ def _record_part(
             _MODELS[key] = load_model(model, **loading)
         loaded, tokenizer = _MODELS[key]
         record_with(loaded, tokenizer, texts, out, replace(options, resume=True, shard=shard))
+        return assign_scope(storage.Layout(Path(out)), describe_model(loaded), options.subject, options.session)

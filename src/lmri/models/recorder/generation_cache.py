@@ -17,7 +17,9 @@ from lmri.models.recorder.finalize import discard
 from lmri.models.recorder.generating import Continuation, check_can_generate, continue_prompts, prompt_with_room
 from lmri.models.recorder.journal import write_all
 from lmri.models.recorder.options import Generation, RecordingOptions
-from lmri.storage.store import Store, writing_to
+from lmri.storage.adding import recording_to
+from lmri.storage.corpora import check_same_corpus, hashes_of
+from lmri.storage.store import Store
 
 _FOREVER = -1.0
 """Timeout of the lock for shards, which wait for the shard that generates."""
@@ -75,10 +77,10 @@ def generate_or_reuse(
     how: Generation,
     options: RecordingOptions,
     max_tokens: int | None,
-) -> tuple[Continuation, ...] | None:
+) -> tuple[Continuation, ...] | Store:
     """Generate continuations of prompts, unless they are recorded in the study; reuse cached continuations.
 
-    The study is locked meanwhile: the other shards wait for the shard that generates, and then read its cache.
+    The model is locked meanwhile: the other shards wait for the shard that generates, and then read its cache.
 
     Parameters
     ----------
@@ -97,8 +99,8 @@ def generate_or_reuse(
 
     Returns
     -------
-    tuple of Continuation or None
-        Continuations; None if all sites are already recorded from these prompts with these options.
+    tuple of Continuation or Store
+        Continuations; the store of the model if all sites are already recorded from these prompts with these options.
 
     Raises
     ------
@@ -107,10 +109,11 @@ def generate_or_reuse(
     """
     check_can_generate(model)
     info = describe_model(model)
-    with writing_to(out, info, 0 if options.shard is None else _FOREVER) as study:
+    with recording_to(out, info, options.labels, 0 if options.shard is None else _FOREVER) as study:
         with_room = [prompt for prompt in prompts if prompt_with_room(model, tokenizer, prompt, how, max_tokens)[1] > 0]
+        check_same_corpus(study.layout, options.corpus, hashes_of(with_room), options.parameters)
         if _is_recorded(study, with_room, options):
-            return None
+            return study
         made_by = [info.fingerprint, info.dtype, how.temperature, how.seed]
         cache = GenerationCache(study.layout.drafts(options.corpus) / f"{storage.digest(made_by)}.jsonl")
         try:
@@ -132,5 +135,7 @@ def _is_recorded(study: Store, prompts: list[str], options: RecordingOptions) ->
     texts, hashes = recordings[0].texts, [storage.text_hash(prompt) for prompt in prompts]
     is_same = "prompt_sha256" in texts and texts["prompt_sha256"].tolist() == hashes
     known = texts["text"].tolist() if is_same else prompts
-    entries = [study.check_new_recording(options.corpus, site, known, options.parameters) for site in options.sites]
+    entries = [
+        study.check_new_recording(options.corpus, site, known, options.parameters, hashes) for site in options.sites
+    ]
     return all(entry is not None for entry in entries)

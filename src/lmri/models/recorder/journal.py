@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from lmri import storage
 from lmri.exceptions import StudyError
 
 
@@ -154,7 +153,11 @@ def interruption(what: str, n: int, folder: Path) -> str:
     )
 
 
+_FORMAT = 1
+"""Version of the journal; an interrupted recording with another version begins again."""
+
+
 def journal_of(folder: Path, digest: str, shard: tuple[int, int] | None) -> Journal:
     """Open the journal of a recording or of one shard."""
-    header = {"plan": digest, "shard": list(shard) if shard else None, "format": storage.FORMAT_VERSION}
+    header = {"plan": digest, "shard": list(shard) if shard else None, "format": _FORMAT}
     return Journal(folder / "journal.jsonl", header)

@@ -8,10 +8,11 @@ from pathlib import Path
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.models.recorder.files import Files, explain_full_disk, image_files, row_files, table_paths
-from lmri.models.recorder.finalize import commit, discard
+from lmri.models.recorder.finalize import check_split, commit, discard
 from lmri.models.recorder.journal import Journal, checksum, journal_of, read_header
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path, whole_path
+from lmri.storage.corpora import hashes_of
 from lmri.storage.entries import ambiguous
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
@@ -29,7 +30,7 @@ def merge(
     Parameters
     ----------
     study : str, Path or Store
-        Study passed to ``record(..., shard=...)``.
+        Study passed to ``record(..., shard=...)``; of several models, opened for the model that was recorded.
     corpus, site : str, optional
         Corpus and site of the recording; required if the study holds shards of several recordings.
     progress : callable, optional
@@ -49,14 +50,13 @@ def merge(
     OSError
         If the disk is full: it must hold the shards and the images at the same time.
     """
-    root = study.root if isinstance(study, Store) else Path(study)
-    Store(root)  # raises if there is no study to lock
-    with storage.writing(root):
-        opened = Store(root)
+    opened = study if isinstance(study, Store) else Store(study)
+    message = f"Another command is recording {opened.scope} in {opened.root}. Wait until it has ended."
+    with storage.locked(opened.layout.folder / storage.LOCK, message):
         folder = _choose(opened, corpus, site)
         plan = Plan.load(folder)
-        texts = plan.texts["text"].tolist()
-        entries = [opened.check_new_recording(plan.corpus, name, texts, plan.parameters) for name in plan.sites]
+        texts, hashes = plan.texts["text"].tolist(), hashes_of(plan.texts)
+        entries = [opened.check_new_recording(plan.corpus, name, texts, plan.parameters, hashes) for name in plan.sites]
         if all(entries):
             discard(folder)
         else:
@@ -70,7 +70,7 @@ def _merge(study: Store, plan: Plan, folder: Path, progress: Callable[[int, int]
     advice = "All shards are kept: run lmri merge again after freeing disk space."
     with explain_full_disk(folder, 2 * plan.n_bytes, lambda: advice):
         if not journal.is_whole:
-            _check_split(study, plan, folder)
+            check_split(study, plan, folder)
             _assemble(study, plan, folder, progress)
         commit(study, plan, whole, folder)
 
@@ -91,17 +91,6 @@ def _choose(study: Store, corpus: str | None, site: str | None) -> Path:
         options = [name for _, name in fitting or candidates]
         raise ambiguous(study.layout, "shards", {"corpus": corpus, "site": site}, options, bool(fitting))
     return fitting[0][0]
-
-
-def _check_split(study: Store, plan: Plan, folder: Path) -> None:
-    """Raise `StudyError` if a later recording assigned some of the texts to the other part of the split."""
-    known = study.known_split()
-    moved = [row.text_id for row in plan.texts.itertuples() if known.get(row.sha256, row.split) != row.split]
-    if moved:
-        raise StudyError(
-            f"{len(moved)} texts of {plan.corpus!r} (first: {moved[0]}) are on the other side of the train/test split "
-            f"in a recording that was made after these shards were begun. Delete {folder}, then record again."
-        )
 
 
 def _assemble(study: Store, plan: Plan, folder: Path, progress: Callable[[int, int], None] | None) -> None:
@@ -178,7 +167,9 @@ def _check_parts(study: Store, plan: Plan, folder: Path, n_shards: int) -> list[
 def _again(study: Store, plan: Plan, shard: tuple[int, int]) -> str:
     """Return the command that records a shard, as far as it is known to the study."""
     sites = " ".join(f"--site {site}" for site in plan.sites)
+    labels = f"--subject {study.subject} " if len(study.layout.scopes()) > 1 else ""
+    labels += f"--session {study.session} " if study.session else ""
     return (
-        f"lmri record {plan.location or 'MODEL'} TEXTS --out {study.root} --corpus {plan.corpus} {sites} "
+        f"lmri record {plan.location or 'MODEL'} TEXTS --out {study.root} {labels}--corpus {plan.corpus} {sites} "
         f"--shard {shard[0]}/{shard[1]} --resume"
     )

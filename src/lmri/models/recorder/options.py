@@ -11,6 +11,7 @@ from typing import Any
 from lmri import storage
 from lmri.models.recorder.time_axis import Axis
 from lmri.space.layers import has_experts
+from lmri.storage.adding import ModelLabels
 
 _STORED = {"stored": "always"}
 _STORED_IF_CHANGED = {"stored": "if changed"}
@@ -67,6 +68,8 @@ class RecordingOptions:
     temperature: float = 0.0
     resume: bool = False
     shard: tuple[int, int] | None = None
+    subject: str | None = None
+    session: str | None = None
 
     def __post_init__(self) -> None:
         storage.check_corpus(self.corpus)
@@ -91,6 +94,11 @@ class RecordingOptions:
                 f"experts are {self.experts}, but the neurons at {', '.join(self.sites)} do not belong to single "
                 "experts. Record 'mlp_hidden' too."
             )
+
+    @property
+    def labels(self) -> ModelLabels:
+        """Labels of the model that the user chose."""
+        return ModelLabels(self.subject, self.session)
 
     @property
     def sites(self) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lmri.models.loading_options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
+from lmri.models.recorder.stored_corpora import stored_requests
 from lmri.storage.texts import read_texts
 
 logger = logging.getLogger(__name__)
@@ -15,9 +16,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TextSource:
-    """Texts and how they are read; the fields are the parameters of `lmri.read_texts`, see there."""
+    """Texts and how they are read; the fields are the parameters of `lmri.read_texts`, see there.
 
-    source: str | Path | Iterable[str]
+    Without a source, the texts are those that the study contains.
+    """
+
+    source: str | Path | Iterable[str] | None
     column: str = "text"
     config: str | None = None
     split: str | None = None
@@ -27,6 +31,8 @@ class TextSource:
 
     def read(self) -> list[str]:
         """Read the texts."""
+        if self.source is None:
+            raise ValueError("source is None; the texts of the study are read by stored_requests.")
         return read_texts(**vars(self))
 
 
@@ -61,12 +67,24 @@ def record_texts(
     Returns
     -------
     Recording, list of Recording or None
-        Return value of `lmri.record`.
+        Return value of `lmri.record`; a list of all recordings if the texts are those of the study.
     """
     if options.shard is not None and scheduler is not None:
         raise ValueError("--shard and --scheduler exclude each other: a cluster records all shards. Omit one of them.")
     loading = loading or LoadingOptions()
-    read = texts.read()  # before the model is loaded, which takes longer
+    # Texts are read before the model is loaded, which takes longer.
+    if texts.source is None:
+        requests = stored_requests(out, options)
+        if isinstance(model, str | Path) and scheduler is None:
+            logger.info("Loading %s", model)
+            model = loading.load(model)
+        from lmri.models.recorder.run import flat
+
+        results = [
+            record_texts(out, model, TextSource(read), each, loading, scheduler, progress) for read, each in requests
+        ]
+        return None if options.shard is not None else flat(results)
+    read = texts.read()
     if scheduler is not None:
         if not isinstance(model, str | Path):
             raise ValueError(

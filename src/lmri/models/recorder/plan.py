@@ -16,7 +16,7 @@ import pandas as pd
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
-from lmri.storage.bids import TEXT_COLUMNS
+from lmri.storage.corpora import TEXT_COLUMNS
 
 _WORDS = {
     "texts": "other texts",
@@ -51,6 +51,8 @@ class Plan:
         Operations between the neurons of each site and the residual stream, other than a sum.
     routers : tuple of NeuronSpace
         Routers, which are read in the same passes and stored as tables.
+    prompts : mapping from str to str
+        Prompts by hash, if the model continued them.
     """
 
     corpus: str
@@ -62,6 +64,7 @@ class Plan:
     location: str
     caveats: Mapping[str, list[str]] = field(default_factory=dict)
     routers: tuple[NeuronSpace, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def runs(self) -> list[list[int]]:
@@ -118,6 +121,9 @@ class Plan:
         with storage.whole(folder) as partial:
             partial.mkdir(parents=True)
             storage.write_table(partial / "texts.tsv", self.texts)
+            if self.prompts:
+                prompts = {"sha256": list(self.prompts), "text": list(self.prompts.values())}
+                storage.write_table(partial / "prompts.tsv", pd.DataFrame(prompts))
             content = {
                 "corpus": self.corpus,
                 "spaces": [space.to_dict() for space in self.spaces],
@@ -138,7 +144,11 @@ class Plan:
         texts = storage.read_table(folder / "texts.tsv", TEXT_COLUMNS)
         rest = {name: content[name] for name in ("batches", "parameters", "made_of", "location", "caveats")}
         routers = tuple(NeuronSpace.from_dict(space) for space in content.get("beside", []))
-        return cls(content["corpus"], spaces, texts, **rest, routers=routers)
+        prompts: dict[str, str] = {}
+        if (folder / "prompts.tsv").is_file():
+            table = storage.read_table(folder / "prompts.tsv", TEXT_COLUMNS)
+            prompts = dict(zip(table["sha256"], table["text"], strict=True))
+        return cls(content["corpus"], spaces, texts, **rest, routers=routers, prompts=prompts)
 
     def check_same(self, folder: Path, next_step: str) -> None:
         """Raise `StudyError` if an unfinished recording has another plan.

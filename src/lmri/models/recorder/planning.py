@@ -22,6 +22,7 @@ from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
 from lmri.space.sites import DECODER, ROUTER
 from lmri.storage.bids import texts_digest
+from lmri.storage.corpora import hashes_of
 from lmri.storage.recording import pack
 from lmri.storage.store import Store
 from lmri.storage.texts import split_texts
@@ -64,8 +65,16 @@ class Request:
         return [
             space.site
             for space in self.spaces
-            if study.check_new_recording(self.corpus, space.site, self.reading.texts, self.parameters) is not None
+            if study.check_new_recording(
+                self.corpus, space.site, self.reading.texts, self.parameters, hashes_of(self.sources)
+            )
+            is not None
         ]
+
+    @property
+    def sources(self) -> list[str]:
+        """Texts that all models of a study share: the prompts, if the model continued them."""
+        return [continuation.prompt for continuation in self.reading.written] or list(self.reading.texts)
 
 
 def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> Plan:
@@ -76,8 +85,7 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
             # With another projection, images of the same shape would hold other neurons.
             other.space.check_same(space, f"Corpus {request.corpus!r}")
     # All continuations of one prompt are on the same side of the split.
-    origins = [continuation.prompt for continuation in reading.written] or reading.texts
-    sides = split_texts(origins, options.test_fraction, options.seed, study.known_split())
+    sides = split_texts(request.sources, options.test_fraction, options.seed, study.known_split())
     if options.test_fraction > 0 and "test" not in sides:
         warnings.warn(
             f"None of the {len(sides)} texts of {request.corpus!r} is held out: there are too few texts for "
@@ -113,7 +121,10 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
     remarks = {space.site: _caveats(reading.model, space) for space in spaces}
     where = location(reading.model)
     routers = _unrequested_routers(reading.model, tuple(spaces))
-    return Plan(request.corpus, tuple(spaces), table, batches, request.parameters, made_of, where, remarks, routers)
+    prompts = {storage.text_hash(continuation.prompt): continuation.prompt for continuation in reading.written}
+    return Plan(
+        request.corpus, tuple(spaces), table, batches, request.parameters, made_of, where, remarks, routers, prompts
+    )
 
 
 def _unrequested_routers(model: PreTrainedModel, spaces: tuple[NeuronSpace, ...]) -> tuple[NeuronSpace, ...]:

@@ -21,12 +21,14 @@ from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.reading import Reading
 from lmri.models.recorder.shard_paths import n_shards_of
 from lmri.models.recorder.shards import record_shard
+from lmri.models.recorder.stored_corpora import stored_requests
 from lmri.models.recorder.write_activations import Progress, keep_finished_batches, write_batches
 from lmri.models.sites import find_sites
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
+from lmri.storage.adding import recording_to
 from lmri.storage.recording import Recording
-from lmri.storage.store import Store, open_store, writing_to
+from lmri.storage.store import Store
 from lmri.storage.texts import read_texts
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ logger = logging.getLogger(__name__)
 def record(
     model: PreTrainedModel,
     tokenizer: Any,
-    texts: str | Path | Iterable[str],
+    texts: str | Path | Iterable[str] | None,
     out: str | Path,
     *,
     corpus: str = "texts",
@@ -56,6 +58,8 @@ def record(
     temperature: float = 0.0,
     resume: bool = False,
     shard: tuple[int, int] | None = None,
+    subject: str | None = None,
+    session: str | None = None,
     progress: Progress | None = None,
 ) -> Any:
     """Record the activations of a model while it reads texts.
@@ -70,7 +74,8 @@ def record(
     tokenizer : PreTrainedTokenizer
         Tokenizer of the model.
     texts : str, Path or iterable of str
-        Texts, in any form that `read_texts` accepts.
+        Texts, in any form that `read_texts` accepts. None records every corpus of the study, as another model has
+        recorded it: with the stored texts and parameters, at the same sites unless `site` is a list.
     out : str or Path
         Folder of the study; created if it does not exist.
     corpus : str, default="texts"
@@ -115,14 +120,20 @@ def record(
         interrupted recording is an error; its finished batches are never discarded.
     shard : tuple of two ints, optional
         Shard to record, such as ``(3, 16)`` for the third of sixteen, in an array job; `merge` combines the shards.
+    subject : str, optional
+        Label of the model in the study, letters and digits only; by default the last part of the model's name. A study
+        may contain several models.
+    session : str, optional
+        Label of a state of the model, such as a checkpoint, an adapter or a quantization; by default the model has no
+        sessions.
     progress : callable, optional
         Function called with the number of tokens done and the total number of tokens.
 
     Returns
     -------
     Recording, list of Recording or None
-        Same as ``open_store(out).recording(corpus=corpus, site=site)``; a list with one recording per site if `site` is
-        a sequence; None for a shard.
+        Same as ``open_study(out).recording(corpus=corpus, site=site)``; a list with one recording per site if `site` is
+        a sequence, or if `texts` is None; None for a shard.
 
     Raises
     ------
@@ -131,8 +142,8 @@ def record(
     SiteError
         If the neurons are not found.
     StudyError
-        If the study belongs to another model, or contains a recording of this name with different options; or if the
-        recording to resume has a different plan.
+        If the label belongs to another model, or the study contains a recording of this name with different options;
+        or if the recording to resume has a different plan.
     NonFiniteError
         If an activation is NaN or infinite.
     OSError
@@ -157,8 +168,18 @@ def record(
         temperature=temperature,
         resume=resume,
         shard=shard,
+        subject=subject,
+        session=session,
     )
+    if texts is None:
+        requests = stored_requests(out, options)
+        return flat([record_with(model, tokenizer, stored, out, each, progress) for stored, each in requests])
     return record_with(model, tokenizer, texts, out, options, progress)
+
+
+def flat(results: Sequence[list[Recording] | None]) -> list[Recording]:
+    """Concatenate the recordings of several corpora; shards have none."""
+    return [recording for result in results for recording in result or ()]
 
 
 def record_with(
@@ -181,11 +202,11 @@ def record_with(
     longest = _longest(model, tokenizer, options)
     written: tuple[Continuation, ...] = ()
     if options.generation is not None:
-        continuations = generate_or_reuse(out, model, tokenizer, strings, options.generation, options, longest)
-        if continuations is None:
+        generated = generate_or_reuse(out, model, tokenizer, strings, options.generation, options, longest)
+        if isinstance(generated, Store):
             logger.info("%s is already recorded at %s", options.corpus, ", ".join(options.sites))
-            return None if options.shard is not None else _recorded(open_store(out), options)
-        written, strings = continuations, [continuation.text for continuation in continuations]
+            return None if options.shard is not None else _recorded(generated, options)
+        written, strings = generated, [continuation.text for continuation in generated]
     reading = Reading(model, tokenizer, strings, longest, options.n_dummy, options.axis, written)
     request = Request(reading, options, spaces)
     if options.shard is not None:
@@ -208,15 +229,17 @@ def _longest(model: PreTrainedModel, tokenizer: Any, options: RecordingOptions) 
 
 
 def _record_whole(request: Request, out: str | Path, progress: Progress | None) -> Store:
-    """Record in this process, which holds the lock of the study."""
-    with writing_to(out, describe_model(request.reading.model)) as study:
-        _sweep(study)
-        folder, spaces = _remaining(request, study)
-        if not spaces:
-            return study
-        plan = make_plan(request, study, spaces)
-        with explain_full_disk(folder, plan.n_bytes, lambda: "Existing files were not changed."):
-            _begin(plan, study, folder, request.options.resume)
+    """Record in this process, which holds the lock of the model; the study is locked only to plan and to commit."""
+    _ = request.reading.lengths  # computed before the study is locked, because it takes long
+    with recording_to(out, describe_model(request.reading.model), request.options.labels) as study:
+        with storage.writing(study.root):
+            _sweep(study)
+            folder, spaces = _remaining(request, study)
+            if not spaces:
+                return study
+            plan = make_plan(request, study, spaces)
+            with explain_full_disk(folder, plan.n_bytes, lambda: "Existing files were not changed."):
+                _begin(plan, study, folder, request.options.resume)
         plan = Plan.load(folder)
         journal = journal_of(folder, plan.digest, None)
         with keep_finished_batches(folder, journal, plan, None):

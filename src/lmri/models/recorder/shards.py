@@ -10,16 +10,14 @@ from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.shard_paths import lock_path, n_shards_of, part_path
 from lmri.models.recorder.write_activations import Progress, keep_finished_batches, write_batches
-from lmri.storage.store import Store, writing_to
-
-_WAIT = 600.0
-"""Seconds to wait while another shard creates the study and the plan."""
+from lmri.storage.adding import adding
+from lmri.storage.store import Store
 
 
 def record_shard(request: Request, out: str | Path, shard: tuple[int, int], progress: Progress | None) -> None:
     """Record one shard into its part of the hidden folder; the study is locked only during planning."""
     _ = request.reading.lengths  # computed before the lock is taken, because it takes long
-    with writing_to(out, describe_model(request.reading.model), _WAIT) as study:
+    with adding(out, describe_model(request.reading.model), request.options.labels) as study:
         recorded = request.recorded(study)
         spaces = tuple(space for space in request.spaces if space.site not in recorded)
         if not spaces:

@@ -12,7 +12,7 @@ from lmri.networks.comparison.kinds import AnyComparison
 from lmri.networks.comparison.pair import check_standardization, compare
 from lmri.networks.network_set import NetworkSet
 from lmri.networks.stored import NETWORKS, NETWORKS_CODEC, DecompositionInputs, names, source_of, time_courses
-from lmri.storage.entries import Codec, Entry, Reference
+from lmri.storage.entries import Codec, Entry, Reference, as_name, parse_address
 from lmri.storage.store import Store
 
 COMPARISONS = "comparisons"
@@ -58,6 +58,13 @@ def is_of_time_courses(entry: Entry) -> bool:
 def compare_sites(store: Store, first: tuple[str, str], second: tuple[str, str], seed: int = 0) -> CourseComparison:
     """Compare the time courses of two stored network sets; see `lmri.Study.compare_sites`."""
     entries = [store.fresh(NETWORKS, *key) for key in (first, second)]
+    if len({entry.scope for entry in entries}) > 1 or entries[0].scope != store.scope:
+        raise StudyError(
+            f"{first[0]!r} and {second[0]!r} are results of "
+            f"{' and '.join(sorted({entry.scope for entry in entries}))}. "
+            "Time courses are compared within one model, because models have different tokens. Compare sets of one "
+            "site by their maps, if the models have the same neurons."
+        )
     sources = [source_of(store, entry) for entry in entries]
     corpora = [list(DecompositionInputs.of(source).corpora) for source in sources]
     if corpora[0] != corpora[1]:
@@ -102,9 +109,9 @@ def compare_stored(
     """
     opened: list[NetworkSet] = []
     for name in sets:
-        label, _, own_site = name.partition("@")
+        own_site = parse_address(name)[2]
         # Sets without a site are at the site of the first.
-        opened.append(store.open(NETWORKS_CODEC, label, own_site or site or (opened[0].space.site if opened else None)))
+        opened.append(store.open(NETWORKS_CODEC, name, own_site or site or (opened[0].space.site if opened else None)))
     keys = [(networks.method, networks.space.site) for networks in opened]
     if repeated := sorted({"@".join(key) for key in keys if keys.count(key) > 1}):
         raise ValueError(
@@ -158,7 +165,7 @@ def save_comparison(store: Store, comparison: AnyComparison, seed: int, name: st
             "null_mean": comparison.null_mean,
             "null_95": comparison.null_95,
         }
-    name = name or "--".join(sets)
+    name = name or "--".join(map(as_name, sets))
 
     def write(folder: Path) -> None:
         for suffix, table in tables.items():

@@ -67,8 +67,7 @@ def _laid_out(reader: ReportReader, entry: Entry, maps: NetworkSet) -> dict[str,
 
 def _order(reader: ReportReader, entry: Entry) -> pd.DataFrame | None:
     """Read the eigenvalue curves of the order estimate, if the number of maps was estimated."""
-    layout, subject = reader.study.layout, reader.study.subject
-    path = layout.in_entry(entry.folder, subject, entry.site, entry.name, "order.tsv")
+    path = reader.study.file_of(entry)("order.tsv")
     return storage.read_table(path) if path.is_file() else None
 
 

@@ -19,7 +19,7 @@ from lmri.networks.time_courses import RunText, scaled
 from lmri.report.viewer import top_tokens
 from lmri.report.viewer.kept import Kept, stamp
 from lmri.space import NeuronSpace
-from lmri.storage.bids import TEXT_COLUMNS
+from lmri.storage.corpora import read_texts_table, tables_of
 from lmri.storage.entries import Entry, File
 from lmri.storage.recording import Recording, Run
 from lmri.storage.store import Store
@@ -160,13 +160,13 @@ class CachedReader(StudyReader):
 
     def texts(self, corpus: str) -> dict[str, str]:
         """Open the texts of a corpus by ``text_id``."""
-        path = self.inside(self.layout.texts(corpus))
+        paths = [self.inside(path) for path in tables_of(self.layout, corpus)]
 
         def read() -> dict[str, str]:
-            table = storage.read_table(path, TEXT_COLUMNS)
+            table = read_texts_table(self.layout, corpus)
             return dict(zip(table["text_id"], table["text"], strict=True))
 
-        return self._large.get(("texts", corpus), [path], read)
+        return self._large.get(("texts", corpus), paths, read)
 
     def around(self, inventory: Inventory, site: str) -> Callable[[top_tokens.Run, int], tuple[str, str, str]]:
         """Return a function that gives the context of a volume; empty strings if the recording cannot be read."""
