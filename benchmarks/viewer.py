@@ -26,9 +26,10 @@ import lmri
 from lmri import storage
 from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
-from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.adding import adding
+from lmri.storage.bids import write_event_sidecars, write_recording_index, write_recording_site
+from lmri.storage.corpora import write_texts_table
 from lmri.storage.recording import Recording, Run
-from lmri.storage.store import writing_to
 
 WIDTHS, N_VOLUMES, N_NETWORKS = [3072] * 12, 1000, 20
 SITE, CORPUS, LENGTH = "mlp_hidden", "news", 50
@@ -45,7 +46,7 @@ def make_study(root: Path) -> None:
     space = NeuronSpace.build(WIDTHS, SITE, ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
     maps = rng.laplace(size=(N_NETWORKS, space.n_neurons)) * (rng.random((N_NETWORKS, space.n_neurons)) < 0.05)
     activations = rng.laplace(size=(N_VOLUMES, N_NETWORKS)) @ maps + rng.normal(size=(N_VOLUMES, space.n_neurons))
-    with writing_to(root, space.model) as study:
+    with adding(root, space.model) as study:
         record(study, space, activations.astype(np.float32))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # convergence is not needed for display
@@ -64,7 +65,7 @@ def record(study, space: NeuronSpace, activations: np.ndarray) -> None:
     events = pd.DataFrame({"onset": np.arange(n, dtype=float), "duration": 1.0, "trial_type": CORPUS, "text_id": names})
     events = events.assign(token=words, token_id=np.arange(n), position=np.tile(np.arange(1, LENGTH + 1), n // LENGTH))
     events = events.assign(start=ends - [len(word) for word in words], end=ends)
-    stem = (study.subject, CORPUS, 1)
+    stem = (CORPUS, 1)
     run = Run(layout.bold(*stem, SITE), layout.events(*stem), layout.tokens(*stem), n)
     run.img.parent.mkdir(parents=True, exist_ok=True)
     nib.save(space.to_img(activations), run.img)
@@ -72,8 +73,9 @@ def record(study, space: NeuronSpace, activations: np.ndarray) -> None:
     storage.write_table(run.tokens, events.assign(dummy=0, volume=np.arange(n)))
     table = pd.DataFrame({"text_id": pd.unique(names), "sha256": "0" * 64, "split": "fit", "run": 1})
     table = table.assign(n_tokens=LENGTH, n_volumes=LENGTH, n_cut=0, text=texts)
-    write_recording_texts(layout, study.subject, CORPUS, table)
-    write_recording_site(layout, study.subject, space, CORPUS, table, {"n_dummy": 0})
+    write_texts_table(layout, CORPUS, table, {})
+    write_event_sidecars(layout, CORPUS, 1)
+    write_recording_site(layout, space, CORPUS, table, {"n_dummy": 0})
     recording = Recording(space, CORPUS, (run,), table, {})
     write_recording_index(layout, recording, {"n_dummy": 0}, storage.versions())
 

@@ -282,13 +282,15 @@ def test_stored_generations_are_reused(tmp_path, generated):
     assert made == prompts  # the same words at another site
     with pytest.raises(ValueError, match="leaves room"):
         record(model, tokenizer, ["the cat " * 40], tmp_path / "whole", **(options | {"corpus": "other"}))
-    assert [path.name for path in (tmp_path / "whole" / "lmri" / ".generated").iterdir()] == ["made"]
+    assert [path.name for path in (tmp_path / "whole" / "lmri" / "sub-unnamedgpt2" / ".generated").iterdir()] == [
+        "made"
+    ]
     # Interrupted after four, with a fifth half written down.
     made.clear()
     stop_at[0] = 4
     with pytest.raises(KeyboardInterrupt, match="4 prompts were saved"):
         record(model, tokenizer, prompts, tmp_path / "part", **options)
-    [file] = (tmp_path / "part" / "lmri" / ".generated" / "made").glob("*.jsonl")
+    [file] = (tmp_path / "part" / "lmri" / "sub-unnamedgpt2" / ".generated" / "made").glob("*.jsonl")
     with file.open("ab") as stream:
         stream.write(b'{"of": "half a li')
     stop_at[0] = None

@@ -82,7 +82,7 @@ def study(tmp_path_factory):
     for to in ("melodic", "workbench", "strip"):
         run("export", root, "first", "--to", to)
     found = lmri.open_study(root)
-    roi = found.layout.derivatives_dir / "rois" / "mlphidden" / "mine.nii.gz"
+    roi = found.layout.folder / "rois" / "mlphidden" / "mine.nii.gz"
     storage.save_img(found.space("mlp_hidden").to_img(np.arange(found.space("mlp_hidden").n_neurons) < 9), roi)
     return found
 
@@ -93,7 +93,7 @@ def study(tmp_path_factory):
 def test_a_study_of_many_commands_is_valid_bids(study):
     folders = {path.name for path in (study.root / "lmri").iterdir()}
     assert {"qc", "export", "rois", "labels.tsv", "comparisons", "atlas"} <= folders
-    assert list(study.layout.func(study.subject).glob("*confounds_timeseries.tsv"))
+    assert list(study.layout.func.glob("*confounds_timeseries.tsv"))
     assert_valid(study.root)
 
 
@@ -273,7 +273,7 @@ def images(study):
     networks = study.entries.find("networks", "first", "mlp_hidden").folder
     return [
         study.recording("news", "mlp_hidden").runs[0].img,
-        study.layout.mask(study.subject, "news", "mlp_hidden"),
+        study.layout.mask("news", "mlp_hidden"),
         study.layout.atlas("mlp_hidden") / "layers.nii.gz",
         next(decomposition.glob("*_components.nii.gz")),
         next(decomposition.glob("*_component-00_stat-z_statmap.nii.gz")),

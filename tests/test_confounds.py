@@ -311,8 +311,8 @@ def test_files_are_named_described_and_nothing_the_validators_mind(demo):
     runs = len(study.recording("news", "mlp_out").runs)
     assert len(said["written"]) == 3 * runs  # one for all sites, and one for each
     assert said["written"][0].endswith("/func/sub-lmridemo_task-news_run-001_desc-confounds_timeseries.tsv")
-    assert study.layout.root / said["written"][0] == study.layout.confounds(study.subject, "news", 1)
-    assert study.layout.confounds(study.subject, "news", 1, "mlp_hidden").is_file()
+    assert study.layout.root / said["written"][0] == study.layout.confounds("news", 1)
+    assert study.layout.confounds("news", 1, "mlp_hidden").is_file()
     for path, columns in ((said["written"][0], TEXT_COLUMNS), (said["written"][-1], SITE_COLUMNS)):
         beside = storage.read_json(storage.sidecar(study.root / path))
         assert set(beside) == {*columns, "LMRI"}
@@ -324,12 +324,12 @@ def test_files_are_named_described_and_nothing_the_validators_mind(demo):
 
 
 def test_the_same_command_again_writes_nothing_and_loads_no_model(copy, monkeypatch):
-    before = {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()}
+    before = {path: path.read_bytes() for path in copy.layout.func.iterdir()}
     monkeypatch.setattr("lmri.models.load_model", None)  # to call it would be an error
     done = run("confounds", copy.root, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["written"] == []
-    assert {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()} == before
+    assert {path: path.read_bytes() for path in copy.layout.func.iterdir()} == before
     assert "already stored" in run("confounds", copy.root).stdout
 
 
@@ -344,7 +344,7 @@ def test_missing_or_damaged_tables_are_computed_again(copy):
 
 
 def test_without_a_model_first_and_with_it_later(copy):
-    for path in copy.layout.func(copy.subject).glob("*_timeseries.*"):
+    for path in copy.layout.func.glob("*_timeseries.*"):
         path.unlink()
     copy.layout.bidsignore.write_text("lmri\nmine\n")  # as an older study has it
     done = run("confounds", copy.root, "--no-model")
@@ -380,16 +380,16 @@ def test_other_weights_are_refused_on_the_command_line(copy, tmp_path):
     model, tokenizer = lmri.load_model("lmri-demo")
     randomize(model).save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    for path in copy.layout.func(copy.subject).glob("*_timeseries.*"):
+    for path in copy.layout.func.glob("*_timeseries.*"):
         path.unlink()
     done = run("confounds", copy.root, "--model", tmp_path / "other")
     assert done.exit_code == 1
     assert "Load the model that was recorded" in done.output
-    assert not list(copy.layout.func(copy.subject).glob("*_timeseries.*"))
+    assert not list(copy.layout.func.glob("*_timeseries.*"))
 
 
 def test_a_model_that_is_named_is_not_passed_over_though_predictions_are_stored(copy, tmp_path):
-    before = {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()}
+    before = {path: path.read_bytes() for path in copy.layout.func.iterdir()}
     model, tokenizer = lmri.load_model("lmri-demo")
     for name in ("same", "other"):
         (randomize(model, seed=5) if name == "other" else model).save_pretrained(tmp_path / name)
@@ -400,7 +400,7 @@ def test_a_model_that_is_named_is_not_passed_over_though_predictions_are_stored(
     done = run("confounds", copy.root, "--model", tmp_path / "same", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["written"] == []
-    assert {path: path.read_bytes() for path in copy.layout.func(copy.subject).iterdir()} == before
+    assert {path: path.read_bytes() for path in copy.layout.func.iterdir()} == before
 
 
 def test_the_model_is_loaded_as_was_asked(copy, monkeypatch):
@@ -411,7 +411,7 @@ def test_the_model_is_loaded_as_was_asked(copy, monkeypatch):
         raise ValueError("enough was seen.")
 
     monkeypatch.setattr("lmri.models.load_model", load)
-    for path in copy.layout.func(copy.subject).glob("*_timeseries.*"):
+    for path in copy.layout.func.glob("*_timeseries.*"):
         path.unlink()
     options = ["--allow-pickle", "--device-map", "auto", "--offload-folder", "disk", "--trust-remote-code"]
     assert run("confounds", copy.root, *options).exit_code == 1
@@ -423,12 +423,12 @@ def test_what_another_command_wrote_meanwhile_stays(copy, monkeypatch):
     recording, other = copy.recording("news", "mlp_out"), copy.recording("news", "mlp_out")
     model, _ = lmri.load_model("lmri-demo")
     known = predictions(model, recording)
-    for path in copy.layout.func(copy.subject).glob("*_timeseries.*"):
+    for path in copy.layout.func.glob("*_timeseries.*"):
         path.unlink()
     original, n_held = storage.writing, []
 
     @contextlib.contextmanager
-    def held(root, wait=0):
+    def held(root, wait=None):
         n_held.append(root)
         if len(n_held) == 1:  # the other was here first
             assert write(copy.layout, other, known)
@@ -464,7 +464,7 @@ def test_confounds_of_another_recording_or_version_are_refused(copy):
 
 
 def test_a_recording_without_confounds_says_how_to_make_them(copy):
-    for path in copy.layout.func(copy.subject).glob("*space-mlpout*_timeseries.*"):
+    for path in copy.layout.func.glob("*space-mlpout*_timeseries.*"):
         path.unlink()
     with pytest.raises(StudyError, match="lmri confounds STUDY"):
         _ = copy.recording("news", "mlp_out").confounds
@@ -685,7 +685,7 @@ def test_a_decomposition_refuses_unknown_confounds(copy, options, told):
 
 
 def test_a_decomposition_without_the_tables_says_how_to_make_them(copy):
-    for path in copy.layout.func(copy.subject).glob("*_timeseries.*"):
+    for path in copy.layout.func.glob("*_timeseries.*"):
         path.unlink()
     done = run("decompose", copy.root, "--site", "mlp_out", "--confounds", "position")
     assert done.exit_code == 1

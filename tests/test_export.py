@@ -214,8 +214,8 @@ def test_every_viewer_is_told_the_same_names_and_colours(made):
     space = made.space(SITE)
     folder = made.layout.atlas(SITE)
     assert {path.name for path in folder.iterdir()} == {"layers.nii.gz", *atlas_files(space.labels_table)}
-    assert np.array_equal(data(folder / "layers.nii.gz"), data(made.layout.labels(made.subject, "first", SITE)))
-    labels = made.layout.labels(made.subject, "first", SITE)
+    assert np.array_equal(data(folder / "layers.nii.gz"), data(made.layout.labels("first", SITE)))
+    labels = made.layout.labels("first", SITE)
     table = storage.read_table(labels.with_name(labels.name.replace(".nii.gz", ".tsv")), ["name", "color", "module"])
     colors = [tuple(int(color[at : at + 2], 16) for at in (1, 3, 5)) for color in table["color"]]
     wanted = dict(zip(table["index"].tolist(), zip(table["name"], colors, strict=True), strict=True))
@@ -241,7 +241,7 @@ def test_a_melodic_folder_holds_the_numbers_of_the_study(study):
     courses = np.concatenate([table.to_numpy() for _, _, table in study.time_courses("ica", SITE)])
     assert np.array_equal(np.loadtxt(folder / "melodic_mix"), courses)
     assert np.array_equal(np.loadtxt(folder / "melodic_FTmix"), power(courses))
-    assert np.array_equal(data(folder / "mask.nii.gz"), data(study.layout.mask(study.subject, "first", SITE)))
+    assert np.array_equal(data(folder / "mask.nii.gz"), data(study.layout.mask("first", SITE)))
     for number, network in enumerate(networks, start=1):
         shown = networks.space.from_img(folder / "stats" / f"thresh_zstat{number}.nii.gz")
         assert np.array_equal(shown != 0, network.members)

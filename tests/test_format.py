@@ -120,7 +120,7 @@ def test_f3_one_subject(root):
 def test_f4_what_is_not_whole_is_not_there(copy):
     study = lmri.open_study(copy)
     before = [entry.name for entry in study.entries.list("networks")]
-    (copy / "lmri" / "networks" / "mlphidden" / ".partial-half").mkdir()
+    (copy / "lmri" / "sub-lmridemo" / "networks" / "mlphidden" / ".partial-half").mkdir()
     assert [entry.name for entry in study.entries.list("networks")] == before
     assert list(copy.rglob(".partial-*/entry.json")) == []
 
@@ -371,11 +371,11 @@ def test_f24_entries_name_their_parents_by_content(copy):
         content = [entry["inputs"], entry["parameters"], entry["files"]]
         return _sha(json.dumps(content, sort_keys=True).encode())
 
-    networks = copy / "lmri" / "networks" / "mlphidden" / "canica" / "entry.json"
-    parent = copy / "lmri" / "decompositions" / "mlphidden" / "canica" / "entry.json"
+    networks = copy / "lmri" / "sub-lmridemo" / "networks" / "mlphidden" / "canica" / "entry.json"
+    parent = copy / "lmri" / "sub-lmridemo" / "decompositions" / "mlphidden" / "canica" / "entry.json"
     inputs = _json(networks)["inputs"]
     assert inputs == {"decomposition": "canica", "decomposition_sha256": digest(parent)}
-    scores = copy / "lmri" / "scores" / "mlphidden" / "lesion-canica" / "entry.json"
+    scores = copy / "lmri" / "sub-lmridemo" / "scores" / "mlphidden" / "lesion-canica" / "entry.json"
     assert _json(scores)["inputs"]["networks_sha256"] == digest(networks)
     parent.write_text(json.dumps({**_json(parent), "parameters": {"n_components": 5}}))
     with pytest.raises(StudyError, match="has changed since"):
@@ -387,7 +387,7 @@ def _of(folder, suffix):
 
 
 def test_f25_a_decomposition(root):
-    folder = root / "lmri" / "decompositions" / "mlphidden" / "canica"
+    folder = root / "lmri" / "sub-lmridemo" / "decompositions" / "mlphidden" / "canica"
     maps = np.asarray(nib.load(_of(folder, "_components.nii.gz")).dataobj, dtype=np.float64)
     n_maps = maps.shape[3]
     for number in range(n_maps):
@@ -406,7 +406,7 @@ def test_f25_a_decomposition(root):
 
 
 def test_f26_networks(root):
-    folder = root / "lmri" / "networks" / "mlphidden" / "canica"
+    folder = root / "lmri" / "sub-lmridemo" / "networks" / "mlphidden" / "canica"
     weights, members, shown = (
         np.asarray(nib.load(_of(folder, suffix)).dataobj, dtype=np.float64)
         for suffix in ("_weights.nii.gz", "_members.nii.gz", "_stat-z_statmap.nii.gz")
@@ -418,12 +418,12 @@ def test_f26_networks(root):
     for number in range(weights.shape[3]):
         one = next(path for path in folder.iterdir() if f"_network-{number:02d}_" in path.name)
         np.testing.assert_array_equal(np.asarray(nib.load(one).dataobj), shown[..., number].astype(np.float32))
-    empty = root / "lmri" / "networks" / "mlphidden" / "nothing"
+    empty = root / "lmri" / "sub-lmridemo" / "networks" / "mlphidden" / "nothing"
     assert not np.asarray(nib.load(_of(empty, "_members.nii.gz")).dataobj).any()
 
 
 def test_f27_scores(root):
-    folder = root / "lmri" / "scores" / "mlphidden" / "lesion-canica"
+    folder = root / "lmri" / "sub-lmridemo" / "scores" / "mlphidden" / "lesion-canica"
     assert {"items.tsv.gz", "conditions.tsv", "scores.tsv"} <= {
         path.name.rsplit("_", 1)[1] for path in folder.iterdir() if path.name != "entry.json"
     }

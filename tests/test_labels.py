@@ -10,6 +10,7 @@ from lmri.cli.app import app
 from lmri.cli.networks import summary_columns
 from lmri.exceptions import StudyError
 from lmri.report.validation import validate
+from lmri.storage.files import lock_wait
 from lmri.study import open_study
 
 NASTY = "a\tb \"c\" 'd' <b>bold</b> & {{ 7 * 7 }} \\n NA\nnew [red]line[/red]"
@@ -121,7 +122,7 @@ def test_invalid_labels_are_refused_with_a_reason(copy):
     with pytest.raises(ValueError, match="no network 'three-00'"):
         copy.suggest_labels({"two-00": "a", "three-00": "b"}, "two", "mlp_out")
     assert not copy.layout.network_labels.exists()
-    with storage.writing(copy.root), pytest.raises(StudyError, match="Another command is writing"):
+    with storage.writing(copy.root), lock_wait(0), pytest.raises(StudyError, match="Another command is writing"):
         copy.label("two-00", "mine", "mlp_out")
 
 

@@ -828,7 +828,7 @@ def test_recordings_of_two_sites_are_no_one_space(recorded):
 def test_nilearn_takes_a_study_as_it_is(recorded):
     from nilearn.glm.first_level import first_level_from_bids
 
-    mask = recorded.layout.mask(recorded.subject, "words", "mlp_out")
+    mask = recorded.layout.mask("words", "mlp_out")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         models, imgs, events, _ = first_level_from_bids(

@@ -30,9 +30,9 @@ from lmri.report.sections.summary import _failed_initializations
 from lmri.report.wording import method_words, threshold_words
 from lmri.space import ModelInfo
 from lmri.space.drawing import Drawing
+from lmri.storage.adding import adding
 from lmri.storage.outcome import Outcome
 from lmri.storage.recording import volume_meaning, volume_unit
-from lmri.storage.store import writing_to
 from lmri.study import open_study
 from walking import NASTY
 
@@ -476,7 +476,7 @@ def test_a_study_without_a_whole_recording_says_so(walked, tmp_path, what):
         elif what == "image":
             cut(next(layout.root.glob("sub-*/func/*_bold.nii")))
         else:
-            shutil.rmtree(layout.derivatives_dir / "recordings")
+            shutil.rmtree(layout.folder / "recordings")
 
     text = damaged(walked, tmp_path, damage)
     assert "could not be read" in text
@@ -490,7 +490,7 @@ def test_a_recording_that_was_begun_is_named(recorded, tmp_path):
 
 
 def test_an_empty_study_has_a_page_that_says_so(tmp_path):
-    with writing_to(tmp_path / "study", ModelInfo("<b>m</b>", None, "00", "gpt2", "float32")):
+    with adding(tmp_path / "study", ModelInfo("<b>m</b>", None, "00", "gpt2", "float32")):
         pass
     page = Page(open_study(tmp_path / "study").report().read_text())
     assert "There are no recordings" in page.text

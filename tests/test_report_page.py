@@ -26,10 +26,11 @@ from lmri.report.sections.recorded import _marks
 from lmri.report.sections.results import _n_together, scored_neurons
 from lmri.report.wording import metric_heading
 from lmri.space import ModelInfo, NeuronSpace
-from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.adding import adding
+from lmri.storage.bids import write_event_sidecars, write_recording_index, write_recording_site
+from lmri.storage.corpora import write_texts_table
 from lmri.storage.outcome import Outcome
 from lmri.storage.recording import Recording, Run
-from lmri.storage.store import writing_to
 from lmri.study import open_study
 from test_scores import _scores
 
@@ -61,7 +62,7 @@ def planted(
     rng = np.random.default_rng(0)
     space = NeuronSpace.build(widths, SITE, ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
     maps = (rng.laplace(size=(n_networks, space.n_neurons)) + shift).astype(np.float32)
-    with writing_to(root, space.model) as study:
+    with adding(root, space.model) as study:
         recording = _recorded(study, space, corpus, runs, words, dict(axis))
     courses = [rng.laplace(size=(n, n_networks)) for n in runs]
     names = [f"{name}-{number:02d}" for number in range(n_networks)]
@@ -72,7 +73,7 @@ def planted(
 
     def write(folder):
         def file(suffix):
-            return study.layout.in_entry(folder, study.subject, SITE, name, suffix)
+            return study.layout.in_entry(folder, SITE, name, suffix)
 
         storage.save_img(space.to_img(maps, "estimate"), file("components.nii.gz"))
         storage.write_table(file("metrics.tsv"), metrics)
@@ -97,7 +98,7 @@ def _thresholded(study, space, maps, metrics, name, z):
 
     def write(folder):
         def file(suffix):
-            return study.layout.in_entry(folder, study.subject, SITE, name, suffix)
+            return study.layout.in_entry(folder, SITE, name, suffix)
 
         storage.save_img(space.to_img(networks.weights, "estimate"), file("weights.nii.gz"))
         storage.save_img(space.to_img(networks.members), file("members.nii.gz"))
@@ -128,7 +129,7 @@ def _recorded(study, space, corpus, lengths, words, axis):
         events = pd.DataFrame({"onset": np.arange(n, dtype=float), "duration": 1.0, "trial_type": corpus})
         events = events.assign(text_id=np.repeat(names, sizes), token=pd.Series(tokens, dtype=object), token_id=7)
         events = events.assign(position=position, start=ends - [len(token) for token in tokens], end=ends)
-        stem = (study.subject, corpus, number)
+        stem = (corpus, number)
         run = Run(layout.bold(*stem, space.site), layout.events(*stem), layout.tokens(*stem), n)
         run.img.parent.mkdir(parents=True, exist_ok=True)
         with run.img.open("wb") as stream:  # of the right size, and empty
@@ -145,8 +146,9 @@ def _recorded(study, space, corpus, lengths, words, axis):
     # As objects: texts may hold what pandas' own strings cannot.
     texts = pd.DataFrame(rows, columns=columns, dtype=object).astype(whole)
     parameters = {"n_dummy": 1, **axis}
-    write_recording_texts(layout, study.subject, corpus, texts)
-    write_recording_site(layout, study.subject, space, corpus, texts, parameters)
+    write_texts_table(layout, corpus, texts, {})
+    write_event_sidecars(layout, corpus, len(found))
+    write_recording_site(layout, space, corpus, texts, parameters)
     write_recording_index(layout, Recording(space, corpus, tuple(found), texts, {}), parameters, storage.versions())
     return study
 

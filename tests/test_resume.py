@@ -24,6 +24,7 @@ from lmri.exceptions import LMRIWarning, NonFiniteError, StudyError
 from lmri.models.recorder import write_activations
 from lmri.models.recorder.journal import Journal
 from lmri.report.validation import validate
+from lmri.storage.files import lock_wait
 from tiny_models import build, sentences, word_tokenizer
 
 TEXTS = sentences(24, shortest=2, longest=12)
@@ -100,7 +101,8 @@ job = json.loads(sys.argv[1])
 model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
 NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py", "recorder/direct_io.py",
          "recorder/journal.py", "recorder/finalize.py", "recorder/plan.py",
-         "storage/files.py", "storage/bids.py", "storage/store.py")
+         "storage/files.py", "storage/bids.py", "storage/store.py", "storage/adding.py", "storage/corpora.py",
+         "storage/subjects.py")
 
 
 def attempt(name, lines, notes):
@@ -545,7 +547,7 @@ def test_two_processes_do_not_write_at_once_and_one_that_was_killed_does_not_blo
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", HOLD, str(root)], **pipes) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(StudyError, match="Another command is writing"):
+        with lock_wait(0), pytest.raises(StudyError, match="Another command is writing"):
             record(build("gpt2"), word_tokenizer(), TEXTS, root, **OPTIONS)
         other.kill()
         other.wait()

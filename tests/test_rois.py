@@ -223,9 +223,9 @@ def test_the_lesion_of_a_region_is_that_of_the_same_neurons(copy, tmp_path):
             assert row[column] == wanted[column] or (row[column] is None and wanted[column] != wanted[column]), column
     entry = copy.entries.find("scores", "lesion-mine")
     assert "networks" not in entry.inputs
-    place = {"path": "lmri/rois/mlphidden/mine.nii.gz", "sha256": storage.file_hash(path)}
+    place = {"path": "lmri/sub-lmridemo/rois/mlphidden/mine.nii.gz", "sha256": storage.file_hash(path)}
     assert entry.parameters["rois"] == [{"name": "mine", **place, "n_neurons": network.n_neurons}]
-    assert "mine (lmri/rois/" in copy.entries.find("experiments", "lesion-mine").parameters["rois"]
+    assert "mine (lmri/sub-lmridemo/rois/" in copy.entries.find("experiments", "lesion-mine").parameters["rois"]
     again = run(*lesion)
     assert json.loads(again.stdout)["summary"] == said["summary"]
 

@@ -1,4 +1,4 @@
-"""A small study that an earlier state of lmri wrote, in format version 1, is read as it was written."""
+"""A small study that an earlier state of lmri wrote, in format version 1, is read as it was written after an upgrade."""
 
 import tarfile
 from pathlib import Path
@@ -12,6 +12,7 @@ from lmri.decomposition.stored import decomposition_identity
 from lmri.exceptions import EntryExistsError
 from lmri.networks.thresholds import THRESHOLDS
 from lmri.report.validation import validate
+from lmri.storage.upgrade import upgrade
 
 ARCHIVE = Path(__file__).parent / "data" / "study-v1.tar.xz"
 
@@ -46,6 +47,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored")
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
+    upgrade(folder / "study")
     return open_study(folder / "study")
 
 

@@ -16,7 +16,8 @@ from lmri.demo.texts import generate
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.models import describe_model
 from lmri.report.validation import validate
-from lmri.storage.store import writing_to
+from lmri.storage.adding import adding
+from lmri.storage.files import lock_wait
 from lmri.study import open_study
 
 
@@ -73,7 +74,7 @@ def test_a_time_course_that_was_cut_short_is_refused(copy):
 
 def test_scores_come_back_with_the_same_summary(walked):
     entry = walked.entries.find("scores", "lesion-canica")
-    stored = walked.layout.in_entry(entry.folder, walked.subject, entry.site, entry.name, "scores.tsv")
+    stored = walked.layout.in_entry(entry.folder, entry.site, entry.name, "scores.tsv")
     from lmri.lesions.scores import SUMMARY_TEXT
 
     pd.testing.assert_frame_equal(
@@ -249,7 +250,7 @@ def test_a_prompt_that_holds_a_fitted_text_counts_as_fitted(walked):
 
 
 def test_one_command_writes_at_a_time(copy):
-    with storage.writing(copy.root), pytest.raises(StudyError, match="Another command is writing"):
+    with storage.writing(copy.root), lock_wait(0), pytest.raises(StudyError, match="Another command is writing"):
         copy.save_networks(copy.decomposition("canica").threshold("z", z=2.0), "canica", "looser")
     copy.save_networks(copy.decomposition("canica").threshold("z", z=2.0), "canica", "looser")
 
@@ -342,7 +343,7 @@ def test_a_first_recording_that_is_stopped_removes_no_file_of_the_user(tmp_path,
         root.mkdir()
 
     def record():
-        with writing_to(root, describe_model(demo_model[0])) as study:
+        with adding(root, describe_model(demo_model[0])) as study:
             assert (root / "lmri" / "study.json").is_file()
             (root / "notes.txt").write_text("mine")
             (root / "results").mkdir()
@@ -359,14 +360,14 @@ def test_a_first_recording_that_is_stopped_removes_no_file_of_the_user(tmp_path,
 
 
 def test_a_first_recording_that_is_stopped_leaves_no_folder_where_there_was_none(tmp_path, demo_model):
-    with pytest.raises(StoppedError), writing_to(tmp_path / "new", describe_model(demo_model[0])):
+    with pytest.raises(StoppedError), adding(tmp_path / "new", describe_model(demo_model[0])):
         raise StoppedError
     assert not (tmp_path / "new").exists()
 
 
 def test_recording_again_deletes_the_files_of_the_recording_and_no_others(copy):
-    func = copy.layout.func(copy.subject)
-    bold = copy.layout.bold(copy.subject, "code", 1, "mlp_hidden")
+    func = copy.layout.func
+    bold = copy.layout.bold("code", 1, "mlp_hidden")
     foreign = [
         bold.with_name(bold.name.replace("_bold.nii", "_desc-smoothed_bold.nii")),
         func / f"sub-{copy.subject}_task-code_notes.txt",
@@ -378,8 +379,8 @@ def test_recording_again_deletes_the_files_of_the_recording_and_no_others(copy):
     copy.clear_remains("code", "mlp_hidden")
     assert all(path.read_text() == "mine" for path in foreign)
     assert not bold.exists()
-    assert copy.layout.recorded_files(copy.subject, "code") == []
-    assert copy.layout.recorded_files(copy.subject, "news") != []
+    assert copy.layout.recorded_files("code") == []
+    assert copy.layout.recorded_files("news") != []
 
 
 def test_corpora_that_differ_only_in_case_are_refused(tmp_path, demo_model):
@@ -428,7 +429,7 @@ def test_entries_with_names_that_other_disks_confuse_are_refused(copy, name, err
 
 
 def test_validation_never_advises_to_delete_files_of_an_unfinished_recording(copy):
-    bold = copy.layout.bold(copy.subject, "fresh", 1, "mlp_hidden")
+    bold = copy.layout.bold("fresh", 1, "mlp_hidden")
     bold.write_bytes(b"")
     assert [line for line in validate(copy).problems if "Record 'fresh' again, or delete the file" in line]
     unfinished = copy.layout.unfinished_recording("fresh", ["mlp_hidden"])

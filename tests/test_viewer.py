@@ -33,7 +33,7 @@ from lmri.report.viewer.api import ANSWERS, plain
 from lmri.report.viewer.cached_reader import CachedReader, read_numbers
 from lmri.report.viewer.kept import Kept
 from lmri.space.layers import ModelInfo
-from lmri.storage import bids as dataset
+from lmri.storage.adding import adding
 from lmri.storage.outcome import Outcome
 from test_imports import _loaded
 from test_report_page import CONTRAST, planted
@@ -648,7 +648,7 @@ def test_neurons_are_saved_as_a_region_and_never_over_another(copy):
     answer = page.post({"site": SITE, "name": "mine", "neurons": neurons})
     assert answer.status_code == 201, answer.text
     said = answer.json()
-    assert (said["path"], said["n_neurons"]) == ("lmri/rois/mlphidden/mine.nii.gz", 2)
+    assert (said["path"], said["n_neurons"]) == ("lmri/sub-lmridemo/rois/mlphidden/mine.nii.gz", 2)
     path = copy.root / said["path"]
     assert said["command"] == f"lmri lesion {copy.root} --roi {path}"
     found = read_roi(path, copy.space())
@@ -768,7 +768,8 @@ def test_a_study_without_anything_is_shown(tmp_path):
     layout = storage.Layout(tmp_path / "study")
     with pytest.raises(StudyError, match="lmri record"):
         server.make_app(tmp_path / "study")
-    dataset.create(layout, ModelInfo("a/b", None, "0" * 16, "gpt2", "float32"))
+    with adding(layout.root, ModelInfo("a/b", None, "0" * 16, "gpt2", "float32")):
+        pass
     page = Page(layout.root)
     said = page.ask("study")
     assert (said["model"], said["sites"], said["problems"]) == ("a/b", [], [])
@@ -778,7 +779,7 @@ def test_a_study_without_anything_is_shown(tmp_path):
 
 def test_a_recording_alone_is_shown(copy):
     for kind in storage.ENTRY_KINDS:
-        shutil.rmtree(copy.layout.derivatives_dir / kind, ignore_errors=True)
+        shutil.rmtree(copy.layout.folder / kind, ignore_errors=True)
     page = Page(copy.root)
     said = page.ask("study")
     assert (said["problems"], said["sites"][0]["sets"], said["sites"][0]["comparisons"]) == ([], [], [])
@@ -798,8 +799,8 @@ def test_what_is_damaged_is_named_and_the_rest_is_shown(copy):
     garbled(first("nothing") / "entry.json")
     storage.write_json(first("lesion-canica", "scores") / "entry.json", {"name": "lesion-canica"})
     next(first("fastica-temporal").glob("*weights.nii.gz")).unlink()
-    (copy.layout.derivatives_dir / "networks" / "mlphidden" / "empty").mkdir()
-    storage.write_text(copy.layout.derivatives_dir / "networks" / "mlphidden" / ".partial-x" / "entry.json", "{")
+    (copy.layout.folder / "networks" / "mlphidden" / "empty").mkdir()
+    storage.write_text(copy.layout.folder / "networks" / "mlphidden" / ".partial-x" / "entry.json", "{")
     (copy.layout.unfinished / "more_mlpout").mkdir(parents=True)
     page = Page(copy.root)
     said = page.ask("study")
@@ -910,7 +911,7 @@ def test_hundreds_of_networks(copy):
     )
 
     def write(folder):
-        file = lambda suffix: copy.layout.in_entry(folder, copy.subject, SITE, "many", suffix)  # noqa: E731
+        file = lambda suffix: copy.layout.in_entry(folder, SITE, "many", suffix)  # noqa: E731
         table = many.table.assign(network=results.names("many", 500))
         storage.save_img(space.to_img(many.weights), file("weights.nii.gz"))
         storage.save_img(space.to_img(many.members), file("members.nii.gz"))

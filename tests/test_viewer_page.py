@@ -19,9 +19,10 @@ from lmri import FastICA, compare, storage
 from lmri.lesions.scores import TaskInfo
 from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
-from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.adding import adding
+from lmri.storage.bids import write_event_sidecars, write_recording_index, write_recording_site
+from lmri.storage.corpora import write_texts_table
 from lmri.storage.recording import Recording, Run
-from lmri.storage.store import writing_to
 from lmri.study import open_study
 from test_report_page import serious
 from test_scores import _scores
@@ -67,7 +68,7 @@ def plant(root, widths=WIDTHS, corpora=None, n_networks=4, seed=0):
         rng.random((n_networks, space.n_neurons)) < 0.06, rng.normal(2.5, 1, (n_networks, space.n_neurons)), 0
     )
     maps *= rng.choice([-1, 1], maps.shape, p=(0.3, 0.7))
-    with writing_to(root, space.model) as study:
+    with adding(root, space.model) as study:
         for corpus, runs in corpora.items():
             record(
                 study,
@@ -93,7 +94,7 @@ def record(study, space, corpus, runs, draw):
             text_id=np.repeat(names, lengths), token=pd.Series(tokens, dtype=object), token_id=7, position=position
         )
         events = events.assign(start=ends - [len(token) for token in tokens], end=ends)
-        stem = (study.subject, corpus, number)
+        stem = (corpus, number)
         run = Run(layout.bold(*stem, space.site), layout.events(*stem), layout.tokens(*stem), len(tokens))
         run.img.parent.mkdir(parents=True, exist_ok=True)
         nib.save(space.to_img(draw(len(tokens)).astype(np.float32)), run.img)
@@ -106,8 +107,9 @@ def record(study, space, corpus, runs, draw):
         ]
     texts = pd.DataFrame(rows, columns=["text_id", "sha256", "split", "run", "n_tokens", "n_volumes", "n_cut", "text"])
     parameters = {"n_dummy": 1}
-    write_recording_texts(layout, study.subject, corpus, texts)
-    write_recording_site(layout, study.subject, space, corpus, texts, parameters)
+    write_texts_table(layout, corpus, texts, {})
+    write_event_sidecars(layout, corpus, len(found))
+    write_recording_site(layout, space, corpus, texts, parameters)
     write_recording_index(layout, Recording(space, corpus, tuple(found), texts, {}), parameters, storage.versions())
 
 
@@ -369,7 +371,7 @@ def test_where_neurons_share_a_pixel_the_strongest_is_painted_and_named(browser,
         return values
 
     space = NeuronSpace.build(CROWDED, "mlp_hidden", ModelInfo("planted", None, "00ff00ff", "gpt2", "float32"))
-    with writing_to(tmp_path / "crowded", space.model) as crowded:
+    with adding(tmp_path / "crowded", space.model) as crowded:
         record(crowded, space, "news", [tokens_of(8)], draw)
     with serving(crowded.root) as url, opened(
         browser, f"{url}#overlay=volume&underlay=mask&threshold=12", ready="#panel-network .command",
@@ -963,7 +965,7 @@ def test_a_study_without_networks_and_one_without_recordings(browser, tmp_path):
         page.wait_for_selector(".token")
         page.mouse.click(*voxel(page, bare.space(), 1, 5))
         says(page, "#neuron-name", "layer 1 · neuron 5")
-    with writing_to(tmp_path / "empty", ModelInfo("planted", None, "00ff00ff", "gpt2", "float32")) as empty:
+    with adding(tmp_path / "empty", ModelInfo("planted", None, "00ff00ff", "gpt2", "float32")) as empty:
         pass
     with serving(empty.root) as url, opened(browser, url, ready="#panel-network .command", script=NO_WEBGL) as page:
         assert "no readable recording" in page.inner_text(".over")
@@ -971,8 +973,8 @@ def test_a_study_without_networks_and_one_without_recordings(browser, tmp_path):
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(browser, study, tmp_path):
     shutil.copytree(study.root, tmp_path / "half")
-    (tmp_path / "half" / "lmri" / "networks" / "mlphidden").exists()
-    victim = next((tmp_path / "half" / "lmri" / "networks").rglob("other/entry.json"))
+    (tmp_path / "half" / "lmri" / "sub-lmridemo" / "networks" / "mlphidden").exists()
+    victim = next((tmp_path / "half" / "lmri" / "sub-lmridemo" / "networks").rglob("other/entry.json"))
     victim.write_text("{")
     with serving(tmp_path / "half") as url, opened(browser, url, script=NO_WEBGL) as page:
         assert "could not be read" in page.inner_text("#problems summary")

@@ -1,5 +1,6 @@
 """Decompositions as entries of a study."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import pandas as pd
 from lmri import storage
 from lmri.decomposition.confounds import joined
 from lmri.decomposition.reproducibility import Reproducibility
-from lmri.exceptions import StudyError
+from lmri.exceptions import DataWarning, StudyError
 from lmri.networks import NetworkSet
 from lmri.networks.annotation import confound_correlations
 from lmri.networks.spectra import spectra, spectral_peak
@@ -106,7 +107,10 @@ def decomposition_metrics(
     tables = [estimator.metrics_.reset_index(drop=True)]
     if stability is not None:
         tables.append(stability.metrics)
-    tables.append(confound_correlations(courses, events).drop(columns="network"))
+    with warnings.catch_warnings():
+        if in_group:  # a text that several models have read is one text, and counts once
+            warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ texts exactly repeat", DataWarning)
+        tables.append(confound_correlations(courses, events).drop(columns="network"))
     start = estimator.info_["convergence"]
     last = {
         "spectral_peak": spectral_peak(spectra(courses, texts)),

@@ -1,7 +1,7 @@
 """Validation: check that the files of a study are present, complete and consistent."""
 
 import json
-import shlex
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +15,7 @@ import numpy as np
 from lmri import storage
 from lmri.networks import rois
 from lmri.storage import PARTIAL
+from lmri.storage.entries import Entry, move_command
 from lmri.storage.layout import GROUP
 from lmri.storage.recording import Recording, check_whole
 from lmri.storage.store import Store
@@ -91,11 +92,11 @@ def _check_scope(study: Store, findings: Findings) -> None:
 def _check_remains(study: Store, findings: Findings) -> None:
     """Check for files of interrupted commands; never advise deleting files that `--resume` can use."""
     for path in study.kept_results():
-        kind, site, name = path.relative_to(study.layout.unfinished).parts
+        entry = Entry.read(path.parent.parent.name, path)
+        command = move_command(path, study.layout.entry(entry.kind, entry.site, entry.name))
         findings.notes.append(
             f"{path} is a finished result that was not moved into place, because the study was locked. The command "
-            f"that computed it moves it, or: mv {shlex.quote(str(path))} "
-            f"{shlex.quote(str(study.layout.entry(kind, site, name)))}"
+            f"that computed it moves it, or: {command}"
         )
     if study.scope == GROUP:
         return
@@ -114,7 +115,23 @@ def _check_remains(study: Store, findings: Findings) -> None:
             f"of {corpus!r} in {study.layout.func}. To discard the recording, delete {path}."
         )
     for path in study.root.rglob(f"{PARTIAL}*"):
+        if path.is_relative_to(study.layout.unfinished) and _is_being_written(path):
+            continue
         findings.problems.append(f"{path} is left over from an interrupted command and is not used. Delete it.")
+
+
+def _is_being_written(path: Path) -> bool:
+    """Return whether the process that writes a hidden entry, whose name ends in its number, is running."""
+    number = path.name.rpartition("-")[2]
+    if not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another account, or not a process number
+        return True
+    return True
 
 
 def _check_recording(study: Store, recording: Recording, findings: Findings) -> None:

@@ -129,6 +129,14 @@ class _Created:
 
     def open_or_create(self, model: ModelInfo, labels: ModelLabels) -> Store:
         """Open the scope of a model, or create it; the caller holds the lock of the study."""
+        try:
+            return self._open_or_create(model, labels)
+        except BaseException:
+            if self.is_new_study:
+                dataset.undo(self.layout, self.of_study, self.existed)
+            raise
+
+    def _open_or_create(self, model: ModelInfo, labels: ModelLabels) -> Store:
         layout = self.layout
         if layout.study.is_file():
             check_version(layout)
@@ -193,9 +201,9 @@ def _remove_scope(layout: Layout) -> None:
     if layout.session and not any(Layout(layout.root, scope).subject == layout.subject for scope in known):
         session.unlink(missing_ok=True)
         storage.sidecar(session).unlink(missing_ok=True)
-    if known:
-        write_tables(layout, known)
-        dataset.describe_models(layout, known, before)
     for folder in (layout.unfinished, layout.folder, layout.root / f"sub-{layout.subject}"):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+    if known:
+        write_tables(layout, known)
+        dataset.describe_models(layout, known, before)

@@ -1,6 +1,7 @@
 """Entries: named results that record their inputs and are never overwritten."""
 
 import json
+import os
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,11 @@ def parse_address(address: str) -> Address:
     scope, _, rest = address.rpartition("/")
     name, _, site = rest.partition("@")
     return scope, name, site
+
+
+def move_command(source: Path, target: Path) -> str:
+    """Return the command that moves a finished entry into place."""
+    return f"mv {shlex.quote(str(source))} {shlex.quote(str(target))}"
 
 
 def as_name(address: str) -> str:
@@ -244,11 +250,11 @@ class Entries:
         self, kind: str, site: str, name: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
     ) -> bool:
         """Move a finished result into place that an earlier command could not move; return whether there was one."""
-        kept = self.layout.unfinished_entry(kind, site, name)
-        if not (kept / "entry.json").is_file() or _changes(kept, inputs, parameters):
-            return False
-        self._move_into_place(kind, site, name, kept)
-        return True
+        for kept in self.layout.kept_entries(kind, site, name):
+            if not _changes(kept, inputs, parameters):
+                self._move_into_place(kind, site, name, kept)
+                return True
+        return False
 
     def _move_into_place(self, kind: str, site: str, name: str, finished: Path) -> None:
         """Move a finished entry into place under the lock of the study, and log it.
@@ -264,6 +270,8 @@ class Entries:
         kept = f"The finished result was kept in {finished}"
         try:
             with writing(self.layout.root):
+                if not finished.exists() and folder.exists():
+                    return  # the same command, run again meanwhile, has moved it
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 if folder.exists():
                     raise EntryExistsError(
@@ -275,7 +283,7 @@ class Entries:
         except LockedError as error:
             raise LockedError(
                 f"{error} {kept}. The same command moves it into place without computing it again; so does: "
-                f"mv {shlex.quote(str(finished))} {shlex.quote(str(folder))}"
+                f"{move_command(finished, folder)}"
             ) from None
         remove_empty(finished.parent, self.layout.folder)
 
@@ -307,8 +315,9 @@ class Entries:
         """
         if self.has(kind, site, name, inputs, parameters, hint):
             return self.find(kind, name, site)
-        finished = self.layout.unfinished_entry(kind, site, name)
-        with whole(finished) as folder:
+        finished = self.layout.new_kept_entry(kind, site, name)
+        # Another process may be writing an entry of the same name.
+        with whole(finished, f"-{os.getpid()}") as folder:
             folder.mkdir(parents=True)
             write(folder)
             content = {

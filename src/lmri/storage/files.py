@@ -54,13 +54,15 @@ class LockedError(StudyError):
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield a hidden path to write to, and rename it to `path` if the body ends without an error.
 
     Parameters
     ----------
     path : Path
         Final path of the file or folder; its parent folders are created.
+    ending : str
+        Ending of the hidden name, if several processes may write the same path.
 
     Yields
     ------
@@ -68,7 +70,7 @@ def whole(path: Path) -> Iterator[Path]:
         Temporary path. It has the suffix of `path`, because writers choose the format by the suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(PARTIAL + path.name)
+    partial = path.with_name(PARTIAL + path.name + ending)
     remove(partial)
     try:
         yield partial

@@ -269,9 +269,16 @@ class Layout:
         """List the folders of recordings in progress or interrupted."""
         return sorted(self.unfinished.glob("[!.]*_*"))
 
-    def unfinished_entry(self, kind: str, site: str, name: str) -> Path:
-        """Return the folder of a finished entry until it is moved into place."""
-        return self.unfinished / kind / bids_label(site) / check_name(name)
+    def kept_entries(self, kind: str, site: str, name: str) -> list[Path]:
+        """List the folders of finished entries of a name that were not moved into place yet."""
+        folder = self.unfinished / kind / bids_label(site)
+        return sorted(path for path in folder.glob("[!.]*") if path.name.partition("+")[0] == name)
+
+    def new_kept_entry(self, kind: str, site: str, name: str) -> Path:
+        """Return a free folder for a finished entry until it is moved into place."""
+        folder = self.unfinished / kind / bids_label(site)
+        names = [check_name(name), *(f"{name}+{number}" for number in range(2, 1000))]
+        return next(folder / free for free in names if not (folder / free).exists())
 
     def recordings(self) -> list[Path]:
         """List the indices of all recordings."""

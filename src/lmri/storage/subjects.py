@@ -177,7 +177,8 @@ def assign_scope(layout: Layout, model: ModelInfo, subject: str | None = None, s
                 f"{model.id!r} was recorded as {' and as '.join(same)} in {layout.root}. Choose one with --subject and "
                 "--session (subject=, session=)."
             )
-    label = _new_label(subject or bids_label(model.id.split("/")[-1]) or "model", "subject", subject is not None)
+    derived = bids_label(model.id.split("/")[-1]) or "model"
+    label = _new_label(derived if subject is None else subject, "subject", subject is not None)
     taken = sorted({split_scope(scope)[0] for scope in known})
     if subject is None:  # compared without case: on many disks the folders would be the same
         label = next((other for other in taken if other.casefold() == label.casefold()), label)
