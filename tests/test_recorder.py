@@ -485,10 +485,10 @@ def test_a_site_is_one_set_of_neurons_in_all_corpora(tmp_path, gpt2, tokenizer):
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"layers": 2}], ids=["weights", "layers"])
-def test_a_study_is_of_one_model(tmp_path, gpt2, tokenizer, other):
+def test_a_label_belongs_to_one_model(tmp_path, gpt2, tokenizer, other):
     record(gpt2, tokenizer, sentences(6), tmp_path)
     before = files_of(tmp_path, but=())
-    with pytest.raises(StudyError, match=r"is a study of .*One study is of one model"):
+    with pytest.raises(StudyError, match=r"but the model is .*Nothing was written.*--subject"):
         record(build("gpt2", **other), tokenizer, sentences(6, seed=1), tmp_path, corpus="more")
     with pytest.raises(StudyError, match=r"float32.*bfloat16"):
         record(build("gpt2").to(torch.bfloat16), tokenizer, sentences(6, seed=1), tmp_path, corpus="more")

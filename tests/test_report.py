@@ -247,7 +247,7 @@ def test_experiments_are_shown_whole_and_nothing_in_them_runs(walked, tmp_path):
         assert text in page.text
     for cell in ("1,234", "0.123", "0.8538", "paper: accuracy", "further rows", "100 more rows in the file"):
         assert cell in page.text
-    assert "lmri/experiments/mlphidden/kept" in page.text
+    assert "/experiments/mlphidden/kept" in page.text
     assert "1 experiment." in page.text
     pictures = [value for _, name, value in page.attributes if name == "src" and value.startswith("data:image/svg+xml")]
     assert [base64.b64decode(one.partition(",")[2]).decode() for one in pictures] == [svg]
@@ -314,7 +314,7 @@ def test_quality_is_computed_or_as_it_was_stored_and_linked_where_there_is_a_pag
     write_page(quality, folder / "qc.html")
     stored = Page(copy.report().read_text())
     links = [value for tag, name, value in stored.attributes if tag == "a" and name == "href" and value[0] != "#"]
-    assert links == ["lmri/qc/mlpout/words/qc.html"]
+    assert links == ["lmri/sub-unnamedgpt2/qc/mlpout/words/qc.html"]
     assert (copy.root / links[0]).is_file()
     # The same numbers, whether they were stored or not: the pages differ in where they come from alone.
     source = re.compile(r"Computed for this report.*and texts\.|Carpets, neurons.*(?:in the study|with this report)\.")
@@ -322,7 +322,7 @@ def test_quality_is_computed_or_as_it_was_stored_and_linked_where_there_is_a_pag
     assert source.sub("", stored.text) == source.sub("", computed.text)
     # Elsewhere a link would lead nowhere.
     apart = Page(copy.report(tmp_path / "r.html").read_text())
-    assert "lmri/qc/mlpout/words/qc.html" in apart.text
+    assert "lmri/sub-unnamedgpt2/qc/mlpout/words/qc.html" in apart.text
     assert not [value for tag, name, value in apart.attributes if tag == "a" and name == "href" and value[0] != "#"]
 
 

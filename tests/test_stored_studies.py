@@ -1,4 +1,4 @@
-"""A small study that an earlier state of lmri wrote, in format version 1, is read as it was written after an upgrade."""
+"""A small study that an earlier state of lmri wrote in format version 1 is read as it was written after an upgrade."""
 
 import tarfile
 from pathlib import Path

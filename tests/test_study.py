@@ -176,10 +176,10 @@ def _nan(path):
         ("sub-*/func/*task-news_run-001*_bold.nii", _nan, "holds nan"),
         ("sub-*/func/*task-news_run-001_events.tsv", _drop_row, "its events"),
         ("sub-*/func/*task-news_*_mask.nii.gz", lambda path: path.unlink(), "does not exist"),
-        ("lmri/networks/*/canica/*_members.nii.gz", _cut, "members.nii.gz"),
-        ("lmri/scores/*/lesion-canica/*_items.tsv.gz", _cut, "not a complete table"),
+        ("lmri/*/networks/*/canica/*_members.nii.gz", _cut, "members.nii.gz"),
+        ("lmri/*/scores/*/lesion-canica/*_items.tsv.gz", _cut, "not a complete table"),
         ("lmri/texts/news.tsv", lambda path: path.unlink(), "is missing"),
-        ("lmri/networks/*/canica/entry.json", lambda path: path.write_text("{"), "not complete JSON"),
+        ("lmri/*/networks/*/canica/entry.json", lambda path: path.write_text("{"), "not complete JSON"),
         ("dataset_description.json", lambda path: path.unlink(), "BIDS"),
     ],
 )
@@ -397,7 +397,7 @@ def test_corpora_that_differ_only_in_case_are_refused(tmp_path, demo_model):
 
 @pytest.mark.parametrize("folder", [".unfinished/mine_mlpout", ".unfinished/mine_mlpout_shards-2", ".generated/mine"])
 def test_a_corpus_that_is_being_recorded_keeps_its_name_in_any_case(copy, folder):
-    (copy.layout.derivatives_dir / folder).mkdir(parents=True)
+    (copy.layout.folder / folder).mkdir(parents=True)
     copy.check_new_corpus("mine")
     with pytest.raises(EntryExistsError, match="only in case"):
         copy.check_new_corpus("MINE")
