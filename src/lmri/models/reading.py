@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from lmri.models.offloading import running_device
+from lmri.models.loading.offloading import running_device
 from lmri.storage import text_hash
 from lmri.storage.texts import check_characters
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -13,16 +13,16 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from lmri.models.checkpoints import PICKLE, check_folder, check_tokenizer_files, find_commit
+from lmri.demo import EMBEDDED
 from lmri.models.checks import check_readable, check_tokenizer, check_weights
-from lmri.models.identity import EMBEDDED
-from lmri.models.quantization import check_quantized, keep_layout, n_bits, quantization_config, quantization_of
+from lmri.models.loading.checkpoints import PICKLE, check_folder, check_tokenizer_files, find_commit
+from lmri.models.loading.quantization import check_quantized, keep_layout, n_bits, quantization_config, quantization_of
 
 logger = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-_EMBEDDED_FOLDER = Path(__file__).parents[1] / "demo" / "model"
+_EMBEDDED_FOLDER = Path(__file__).parents[2] / "demo" / "model"
 # Errors that the loaders of transformers raise for a bad name, file, shape, connection or configuration.
 _ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError, SafetensorError)
 
