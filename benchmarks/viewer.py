@@ -26,7 +26,7 @@ import lmri
 from lmri import storage
 from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
-from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.dataset_files import write_recording_index, write_recording_site, write_recording_texts
 from lmri.storage.recording import Recording, Run
 from lmri.storage.store import writing_to
 

@@ -26,7 +26,7 @@ from lmri.report.sections.recorded import _marks
 from lmri.report.sections.results import _n_together, scored_neurons
 from lmri.report.wording import metric_heading
 from lmri.space import ModelInfo, NeuronSpace
-from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.dataset_files import write_recording_index, write_recording_site, write_recording_texts
 from lmri.storage.outcome import Outcome
 from lmri.storage.recording import Recording, Run
 from lmri.storage.store import writing_to
@@ -110,7 +110,7 @@ def _thresholded(study, space, maps, metrics, name, z):
 
 
 def _digest(study):
-    from lmri.storage.bids import recording_digest
+    from lmri.storage.dataset_files import recording_digest
 
     return recording_digest(open_study(study.root).recordings()[0])
 

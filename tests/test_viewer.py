@@ -33,7 +33,7 @@ from lmri.report.viewer.api import ANSWERS, plain
 from lmri.report.viewer.cached_reader import CachedReader, read_numbers
 from lmri.report.viewer.kept import Kept
 from lmri.space.layers import ModelInfo
-from lmri.storage import bids as dataset
+from lmri.storage import dataset_files as dataset
 from lmri.storage.outcome import Outcome
 from test_imports import _loaded
 from test_report_page import CONTRAST, planted

@@ -19,7 +19,7 @@ from lmri import FastICA, compare, storage
 from lmri.lesions.scores import TaskInfo
 from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
-from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.dataset_files import write_recording_index, write_recording_site, write_recording_texts
 from lmri.storage.recording import Recording, Run
 from lmri.storage.store import writing_to
 from lmri.study import open_study

@@ -19,7 +19,7 @@ from lmri.networks.stored import DECOMPOSITIONS, DecompositionInputs, check_rows
 from lmri.networks.thresholds import SurrogateNull, map_scores
 from lmri.space import NeuronSpace
 from lmri.space.headers import INTENTS
-from lmri.storage.bids import recording_digest
+from lmri.storage.dataset_files import recording_digest
 from lmri.storage.entries import RECORDINGS, Codec, Entry, File, Reference
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store

@@ -13,7 +13,7 @@ from lmri import storage
 from lmri.exceptions import EntryExistsError, StudyError
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
-from lmri.storage import bids as dataset
+from lmri.storage import dataset_files as dataset
 from lmri.storage.entries import Codec, Entries, Entry, File, Stored, ambiguous
 from lmri.storage.freshness import check_fresh
 from lmri.storage.recording import Recording, Run, check_whole

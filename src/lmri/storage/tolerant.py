@@ -16,7 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 
 from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.space import NeuronSpace
-from lmri.storage.bids import recording_digest
+from lmri.storage.dataset_files import recording_digest
 from lmri.storage.entries import NOUNS, Codec, Entry
 from lmri.storage.freshness import check_fresh
 from lmri.storage.layout import ENTRY_KINDS, Layout

@@ -8,7 +8,7 @@ from lmri.models.recorder.files import image_path, table_paths
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.routing import write_routing
 from lmri.space import NeuronSpace
-from lmri.storage.bids import write_recording_index, write_recording_site, write_recording_texts
+from lmri.storage.dataset_files import write_recording_index, write_recording_site, write_recording_texts
 from lmri.storage.recording import Recording, Run
 from lmri.storage.store import Store
 

@@ -16,7 +16,7 @@ import pandas as pd
 from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
-from lmri.storage.bids import TEXT_COLUMNS
+from lmri.storage.dataset_files import TEXT_COLUMNS
 
 _WORDS = {
     "texts": "other texts",

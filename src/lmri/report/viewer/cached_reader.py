@@ -19,7 +19,7 @@ from lmri.networks.time_courses import RunText, scaled
 from lmri.report.viewer import top_tokens
 from lmri.report.viewer.kept import Kept, stamp
 from lmri.space import NeuronSpace
-from lmri.storage.bids import TEXT_COLUMNS
+from lmri.storage.dataset_files import TEXT_COLUMNS
 from lmri.storage.entries import Entry, File
 from lmri.storage.recording import Recording, Run
 from lmri.storage.store import Store
