@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmri.lesions.baselines import BASELINES, Baseline
-from lmri.lesions.controls.families.kinds import Lesioned
+from lmri.lesions.controls.family import Lesioned
 from lmri.lesions.controls.registry import CONTROLS, ControlOptions
 from lmri.lesions.tasks.requested import TaskOptions
 from lmri.networks.network import Network
