@@ -15,24 +15,12 @@ import numpy as np
 import pandas as pd
 
 from lmri.exceptions import DataWarning
+from lmri.lesions.scores.columns import CONDITIONS, ITEM_TEXT, ITEMS, LABELS, SUMMARY, SUMMARY_COLUMNS, with_columns
 from lmri.lesions.scores.metrics import ClusterSums, cluster_sums
 from lmri.lesions.scores.p_values import at_least_as_bad, maxt_p, permutation_p, sequential_p
 from lmri.networks.thresholds import q_values
 from lmri.space import ModelInfo
 from lmri.space.html import html_table
-
-SUMMARY_COLUMNS = (
-    "condition", "network", "n_neurons", "task", "scoring", "metric", "value", "diff", "ci_low", "ci_high",
-    "control_family", "control_mean", "effect", "effect_low", "effect_high", "p", "p_max", "q", "n_items",
-    "n_controls", "n_repeats", "sd_repeats", "unparseable", "seed",
-    "majority_rate", "balanced_accuracy", "mean_margin", "predicted_counts", "collapsed", "split", "note",
-)  # fmt: skip
-
-ITEM_TEXT = ("condition", "task", "item", "cluster", "label", "predicted", "answer")
-CONDITION_TEXT = ("condition", "kind", "network", "control_of", "control_family", "note")
-SUMMARY_TEXT = (
-    "condition", "network", "task", "scoring", "metric", "control_family", "predicted_counts", "split", "note",
-)  # fmt: skip
 
 INTACT = "intact"
 ALPHA = 0.05
@@ -118,6 +106,7 @@ class Design:
         object.__setattr__(self, "joint", tuple(self.joint))  # a list if read from a file
 
 
+@with_columns(items=ITEMS, conditions=CONDITIONS)
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Result of an evaluation.
@@ -125,12 +114,13 @@ class Scores:
     Parameters
     ----------
     items : DataFrame
-        Item rows: ``condition, task, item, cluster, n_tokens, value``, and ``repeat`` if a condition was scored several
-        times, for example with several seeds of donor tokens; classification adds ``label, predicted, margin``, and
-        generation ``answer``. The value is NaN if a generated answer could not be parsed or the model gave NaN.
+        Item rows. `repeat`, the labels and their margin, and `answer` are present only where they apply:
+
+        <items>
     conditions : DataFrame
-        Conditions: ``condition, kind, network, n_neurons, control_of, control_family, draw, note``; `kind` is
-        ``intact``, ``network``, ``union``, ``random`` or ``control``.
+        Conditions:
+
+        <conditions>
     tasks : sequence of TaskInfo
         Tasks in the order of the summary.
     seed : int
@@ -157,41 +147,17 @@ class Scores:
         if gaps:
             object.__setattr__(self, "items", self.items.assign(**{name: self.items[name].fillna("") for name in gaps}))
 
+    @with_columns(summary=SUMMARY)
     def summary(self) -> pd.DataFrame:
         """Compute the summary: one row per condition, task, metric and family of controls, ``intact`` first.
 
         Returns
         -------
         DataFrame
-            Table with `SUMMARY_COLUMNS`. Rows of a task's main metric come before rows of its further metrics:
+            Rows of a task's main metric come before rows of its further metrics. The columns are defined in
+            `lmri.lesions.scores.columns`:
 
-            ``value``
-                Metric under this condition; ``diff`` is its difference from intact, and ``ci_low`` to ``ci_high`` the
-                95 % interval of `diff` over resampled clusters (texts).
-            ``control_mean``
-                Mean `diff` of the matched controls; ``effect`` is ``diff - control_mean``, and ``effect_low`` to
-                ``effect_high`` its 95 % interval over resampled clusters, with the controls held fixed: whether the
-                effect relative to controls generalizes to other texts.
-            ``p``
-                (1 + controls at least as harmful) / (1 + controls): whether this set of neurons is unusual among sets
-                matched to it, for this model and these items. It is never below 1 / (1 + ``n_controls``). If draws
-                stopped early, it is the sequential p of Besag and Clifford, and `control_mean` is the mean of the draws
-                that were made.
-            ``p_max``
-                `p` adjusted for all conditions of the same task, metric and family of controls (max-T): how often the
-                largest effect among jointly drawn controls is at least as large. Missing if draws are not joint or
-                stopped early.
-            ``q``
-                `p` adjusted for the false discovery rate over all conditions of the same task, metric and family of
-                controls; missing if even the smallest possible p in all of them would not be significant at 0.05.
-            ``n_repeats``, ``sd_repeats``
-                Number of repetitions of the condition, for example with several seeds of donor tokens, and the standard
-                deviation of the value over repetitions; `value` pools all repetitions.
-            ``unparseable``
-                Share of generated answers without a value. Without generation, a missing value means that the model
-                gives NaN or infinity; then the mean and p are also missing.
-            ``majority_rate, balanced_accuracy, mean_margin, predicted_counts, collapsed``
-                Context for interpreting an accuracy, as in `label_counts`; missing if there are no labels.
+            <summary>
         """
         table = self._summary.copy()
         broken = table.loc[~np.isfinite(table["value"].astype(float)), "condition"].unique()
@@ -408,21 +374,19 @@ class Scores:
                 if row["control_family"] == family:
                     row["p_max"] = p_max[str(row["condition"])]
 
+    @with_columns(labels=LABELS)
     def label_counts(self) -> pd.DataFrame:
         """Count true and predicted labels: one row per condition, classification task and label.
 
         Returns
         -------
         DataFrame
-            ``condition, task, label, n_true, n_predicted, recall, majority_rate, balanced_accuracy, mean_margin,
-            collapsed``. An accuracy equal to the majority rate, with all predictions on one label, shows no
-            discrimination. Answers that could not be parsed count only in ``n_true``; the margin is missing if the
-            scoring gives none.
+            An accuracy equal to the majority rate, with all predictions on one label, shows no discrimination. Answers
+            that could not be parsed count only in ``n_true``. The columns are:
+
+            <labels>
         """
-        columns = [
-            "condition", "task", "label", "n_true", "n_predicted", "recall", "majority_rate", "balanced_accuracy",
-            "mean_margin", "collapsed",
-        ]  # fmt: skip
+        columns = list(LABELS)
         if "predicted" not in self.items:
             return pd.DataFrame(columns=columns)
         shown = self.conditions.loc[self.conditions["kind"] != "control", "condition"]
