@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ SURROGATE_ITERATIONS = 40
 settle within 30 iterations."""
 
 
-class Decomposition:
+class Decomposition(ABC):
     """Mixin for estimators over a neuron space: images in, signed and sorted maps out.
 
     Attributes
@@ -70,6 +71,8 @@ class Decomposition:
     can_be_auto = False
     needs_every_run = False
     """Whether each run must have more volumes than there are components."""
+    label: str
+    """Label of the settings, such as "paper parity", stored with the parameters; most estimators have none."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's parameters, as scikit-learn's estimators do."""
@@ -105,9 +108,28 @@ class Decomposition:
         self._runs = StandardizedRuns(self.space, imgs, self.standardize, self.scope, confounds=confounds)
         return self._runs
 
+    @abstractmethod
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "Decomposition":
+        """Estimate the maps.
+
+        Parameters
+        ----------
+        imgs : path, Nifti1Image or sequence of them
+            4D images of the space, such as ``recording.imgs``.
+        y : None
+            Ignored; present for scikit-learn's signature.
+        confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
+            Confounds, one array or table per run, as from `lmri.confounds.select`.
+
+        Returns
+        -------
+        Decomposition
+            The fitted estimator itself.
+        """
+
+    @abstractmethod
     def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
         """Estimate maps ``(n_components, n_neurons)``, of any sign and order, and return them with the convergence."""
-        raise NotImplementedError
 
     @property
     def _convergence_advice(self) -> str:

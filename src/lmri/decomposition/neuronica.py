@@ -25,7 +25,7 @@ from lmri.decomposition.group_pca import (
     reduced_in_pieces,
     whitened,
 )
-from lmri.decomposition.standardization import StandardizedRuns, products
+from lmri.decomposition.standardization import Moments, StandardizedRuns, products
 from lmri.decomposition.surrogates import RunMeans, Shifter, generator
 from lmri.decomposition.threads import n_threads, one_pool, one_thread
 from lmri.exceptions import NothingFoundError
@@ -370,7 +370,7 @@ class NeuronICA(Decomposition, BaseEstimator):
 
 def _reduced_group(
     estimator: NeuronICA, runs: StandardizedRuns, group: list[int], n_rows: int, denoise: bool
-) -> tuple[np.ndarray, list[Any]]:
+) -> tuple[np.ndarray, list[Moments | None]]:
     """Reduce one group of runs in a worker process; return the reduced rows and the moments of the runs."""
     arrays, run_moments = zip(*(runs.read(number) for number in group), strict=True)
     volumes = np.concatenate([estimator._prepare(run, runs) for run in arrays])

@@ -62,7 +62,8 @@ class _Nilearn(Decomposition):
                 paths.append(str(path))
             # Threads, because warnings of other processes, and thus the convergence, would be lost.
             with parallel_config(backend="threading"), counted_non_convergence() as counter:
-                super().fit(paths)  # type: ignore[misc]
+                # nilearn's fit: the abstract one of Decomposition comes before it.
+                super(Decomposition, self).fit(paths)  # type: ignore[misc]
         return counter[0]
 
     @contextmanager

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 import transformers
 from torch.utils.data import Dataset
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from lmri.lesions.scores import INTACT, Scores
 from lmri.lesions.tasks import Classification
@@ -172,7 +172,9 @@ def learned_texts(model: str | Path) -> frozenset[str]:
     return frozenset(read_json(about).get("learned_texts", ())) if about.is_file() else frozenset()
 
 
-def make_classifier(model: PreTrainedModel, tokenizer: Any, labels: Sequence[str]) -> tuple[PreTrainedModel, Any]:
+def make_classifier(
+    model: PreTrainedModel, tokenizer: Any, labels: Sequence[str]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Create a classifier from a copy of a model's body, with a new head and a tokenizer with a pad token.
 
     Padding uses the tokenizer's pad token, or else its end token. If it has neither, as in character-level models, a

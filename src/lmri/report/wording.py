@@ -93,7 +93,7 @@ def heading(column: str) -> str:
     return _COLUMNS.get(column, column.replace("_", " "))
 
 
-def cell(column: str, value: Any) -> Any:
+def cell(column: str, value: object) -> object:
     """Format the name of a metric or control family for display.
 
     Examples

@@ -347,7 +347,7 @@ def _sources(
     unit: str,
     texts: Sequence[Sequence[str]] | None,
     text_hashes: Mapping[str, str] | None,
-) -> tuple[list[Any], list[np.ndarray], dict[str, frozenset[str] | None]]:
+) -> tuple[list[Img | np.ndarray], list[np.ndarray], dict[str, frozenset[str] | None]]:
     """Return the runs, the individual of every volume, and the hashes of each individual's texts."""
     if isinstance(data, Recording):
         if texts is not None or text_hashes is not None:

@@ -16,6 +16,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, overload
 
 import numpy as np
@@ -255,7 +256,7 @@ class HarnessTask:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _harness(module: str) -> Any:
+def _harness(module: str) -> ModuleType:
     """Import a module of the harness, or raise an error with installation instructions."""
     try:
         return importlib.import_module(f"lm_eval.{module}")

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lmri.demo import EMBEDDED
 from lmri.models.checks import check_readable, check_tokenizer, check_weights
@@ -40,7 +41,7 @@ def load_model(
     offload_folder: str | Path | None = None,
     quantize: str | None = None,
     quantization: Any = None,
-) -> tuple[PreTrainedModel, Any]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer.
 
     Parameters
@@ -197,7 +198,9 @@ def _source(name: str | Path, revision: str | None, allow_pickle: bool) -> str:
     return str(folder)
 
 
-def _quantization(config: Any, name: str, quantize: str | None, quantization: Any, dtype: str) -> Any:
+def _quantization(
+    config: Any, name: str, quantize: str | None, quantization: Any, dtype: str
+) -> QuantizationConfigMixin | None:
     """Return the quantization to apply; None if the checkpoint is already quantized."""
     if quantize is None and quantization is None:
         return None
@@ -243,7 +246,7 @@ def _advice(error: Exception) -> str:
     return "Use a name on the Hugging Face hub, or a folder with config.json, model.safetensors and a tokenizer."
 
 
-def _model_class(config: Any, trust_remote_code: bool) -> Any:
+def _model_class(config: Any, trust_remote_code: bool) -> type[Any]:
     code: dict[str, str] = getattr(config, "auto_map", None) or {} if trust_remote_code else {}
     for architecture in getattr(config, "architectures", None) or []:
         known = getattr(transformers, architecture, None)
