@@ -19,13 +19,8 @@ from joblib import parallel_config
 from nilearn import decomposition
 from nilearn.maskers import NiftiMapsMasker
 
-from lmri.decomposition.base import (
-    Decomposition,
-    Runs,
-    check_components,
-    counted_non_convergence,
-    warn_of_overlearning,
-)
+from lmri.decomposition.base import Decomposition, Runs
+from lmri.decomposition.fit_checks import check_components, counted_non_convergence, warn_of_overlearning
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.exceptions import DataWarning, NothingFoundError
 from lmri.space import Img, NeuronSpace
