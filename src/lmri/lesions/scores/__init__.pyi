@@ -2,11 +2,11 @@ from .columns import CONDITION_TEXT as CONDITION_TEXT
 from .columns import ITEM_TEXT as ITEM_TEXT
 from .columns import SUMMARY_COLUMNS as SUMMARY_COLUMNS
 from .columns import SUMMARY_TEXT as SUMMARY_TEXT
+from .design import Design as Design
+from .design import TaskInfo as TaskInfo
 from .scores import ALPHA as ALPHA
 from .scores import FEWEST_CLUSTERS as FEWEST_CLUSTERS
 from .scores import INTACT as INTACT
 from .scores import N_BOOTSTRAP as N_BOOTSTRAP
-from .scores import Design as Design
 from .scores import Scores as Scores
-from .scores import TaskInfo as TaskInfo
 from .scores import values_of as values_of

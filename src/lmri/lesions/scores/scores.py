@@ -16,6 +16,8 @@ import pandas as pd
 
 from lmri.exceptions import DataWarning
 from lmri.lesions.scores.columns import CONDITIONS, ITEM_TEXT, ITEMS, LABELS, SUMMARY, SUMMARY_COLUMNS, with_columns
+from lmri.lesions.scores.design import Design, TaskInfo
+from lmri.lesions.scores.labels import count_labels
 from lmri.lesions.scores.metrics import ClusterSums, cluster_sums
 from lmri.lesions.scores.p_values import at_least_as_bad, maxt_p, permutation_p, sequential_p
 from lmri.networks.thresholds import q_values
@@ -27,83 +29,6 @@ ALPHA = 0.05
 N_BOOTSTRAP = 2000
 FEWEST_CLUSTERS = 5
 """Smallest number of clusters for an interval: a bootstrap of fewer clusters would be far too narrow."""
-
-
-@dataclass(frozen=True)
-class TaskInfo:
-    """Properties of a task that the summary needs.
-
-    Parameters
-    ----------
-    name : str
-        Name of the task.
-    scoring : str
-        Scoring method: ``"loglikelihood"``; ``"loglikelihood/token"`` or ``"loglikelihood/character"``, which divide by
-        length; ``"generate"``; or ``"head"``.
-    metric : str
-        Metric, such as ``"nats_per_token"`` or ``"accuracy"``; ``"f1"``, ``"matthews"`` and ``"balanced_accuracy"`` are
-        computed from labels, any other metric is a mean of the values.
-    higher_is_better : bool
-        Whether higher values are better.
-    per_token : bool
-        Whether items are weighted by their number of tokens; otherwise all have equal weight.
-    also : tuple of str
-        Further metrics of the same items, each with separate rows: metrics of labels, or any column of the items.
-    positive : str
-        Positive label of F1.
-    split : str
-        Split of the items: ``"fit"``, ``"select"`` or ``"test"``; empty if they were not split.
-    note : str
-        Caveats of the data, shown in every row.
-    """
-
-    name: str
-    scoring: str
-    metric: str
-    higher_is_better: bool
-    per_token: bool
-    also: tuple[str, ...] = ()
-    positive: str = ""
-    split: str = ""
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "also", tuple(self.also))  # a list if read from a file
-        if "f1" in self.metrics and not self.positive:
-            raise ValueError(f"The task {self.name!r} has the metric 'f1', but no positive label. Give positive=.")
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """All metrics; the main metric of the task comes first."""
-        return (self.metric, *self.also)
-
-    def identity(self) -> dict[str, Any]:
-        """Return the properties that values depend on, for hashes; defaults are omitted to keep older hashes valid."""
-        optional = {name: getattr(self, name) for name in ("also", "positive", "split") if getattr(self, name)}
-        required = ("name", "scoring", "metric", "higher_is_better", "per_token")
-        return {name: getattr(self, name) for name in required} | optional
-
-
-@dataclass(frozen=True)
-class Design:
-    """Design of the controls, which determines how p is computed.
-
-    Parameters
-    ----------
-    stop_after : int
-        Number of controls at least as harmful as a network after which drawing stopped; 0 if all were drawn.
-    n_planned : int
-        Planned number of draws per network; 0 if it is unknown, as in scores of earlier versions.
-    joint : tuple of str
-        Families of controls whose draws with the same number are joint controls of all networks.
-    """
-
-    stop_after: int = 0
-    n_planned: int = 0
-    joint: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "joint", tuple(self.joint))  # a list if read from a file
 
 
 @with_columns(items=ITEMS, conditions=CONDITIONS)
@@ -386,35 +311,7 @@ class Scores:
 
             <labels>
         """
-        columns = list(LABELS)
-        if "predicted" not in self.items:
-            return pd.DataFrame(columns=columns)
-        shown = self.conditions.loc[self.conditions["kind"] != "control", "condition"]
-        rows = []
-        classified = self.items[self.items["condition"].isin(shown) & (self.items["label"] != "")]
-        for (condition, task), items in classified.groupby(["condition", "task"], sort=False):
-            true = items["label"].value_counts()
-            # Only items that enter the accuracy.
-            read = items[(items["predicted"] != "") & items["value"].notna()]
-            majority = read["label"].value_counts().max() / len(read) if len(read) else np.nan
-            recall = (read["predicted"] == read["label"]).groupby(read["label"]).mean()
-            predicted = items.loc[items["predicted"] != "", "predicted"].value_counts()
-            for label in sorted(true.index.union(predicted.index)):
-                rows.append(
-                    {
-                        "condition": condition,
-                        "task": task,
-                        "label": label,
-                        "n_true": int(true.get(label, 0)),
-                        "n_predicted": int(predicted.get(label, 0)),
-                        "recall": recall.get(label, np.nan),
-                        "majority_rate": majority,
-                        "balanced_accuracy": recall.mean(),
-                        "mean_margin": items["margin"].mean() if "margin" in items else np.nan,
-                        "collapsed": int(len(predicted) == 1 and len(true) > 1),
-                    }
-                )
-        return pd.DataFrame(rows, columns=columns)
+        return count_labels(self.items, self.conditions)
 
 
 def sums_of(items: pd.DataFrame, task: TaskInfo, metric: str) -> ClusterSums:
