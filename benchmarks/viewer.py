@@ -27,8 +27,8 @@ from lmri import storage
 from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage.adding import adding
-from lmri.storage.bids import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.corpora import write_texts_table
+from lmri.storage.dataset_files import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.recording import Recording, Run
 
 WIDTHS, N_VOLUMES, N_NETWORKS = [3072] * 12, 1000, 20

@@ -12,17 +12,9 @@ from typer.testing import CliRunner
 
 from lmri import MatchedControls, NetworkSet, amplify, evaluate, find_sites, open_study
 from lmri.cli.app import app
-from lmri.lesions.experiments.amplification import (
-    BEST_COLUMNS,
-    COLUMNS,
-    amplification_outcome,
-    base_name,
-    best_doses,
-    dose_conditions,
-    dose_grid,
-    dose_layout,
-    dose_table,
-)
+from lmri.lesions.experiments.amplification import COLUMNS, dose_conditions, dose_grid, dose_table
+from lmri.lesions.experiments.amplification_text import amplification_outcome, dose_layout
+from lmri.lesions.experiments.dose_choice import BEST_COLUMNS, base_name, best_doses
 from lmri.lesions.scores import Scores, TaskInfo
 from lmri.space import NeuronSpace
 from tiny_models import sentences

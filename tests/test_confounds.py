@@ -31,7 +31,7 @@ from lmri.models.surprisal import logits_in_parts, predictions
 from lmri.networks.annotation import confound_correlations
 from lmri.report.validation import validate
 from lmri.space import NeuronSpace
-from lmri.storage.bids import create
+from lmri.storage.dataset_files import create
 from lmri.storage.texts import sentence_starts
 from phantom import gaussian_noise, matched, planted
 from tiny_models import (

@@ -19,7 +19,7 @@ from lmri.lesions.controls import (
     random_share,
     removed_energy,
 )
-from lmri.lesions.controls.strata import cut
+from lmri.lesions.controls.energy import cut
 from lmri.lesions.interventions import output_norms
 from lmri.space import NeuronSpace
 from tiny_models import build

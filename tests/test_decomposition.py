@@ -12,8 +12,8 @@ from sklearn.decomposition import FastICA as SklearnFastICA
 
 from lmri.cli.console import format_convergence
 from lmri.decomposition import METHODS, CanICA, DictLearning, FastICA, build
-from lmri.decomposition.base import signs_by_skewness
 from lmri.decomposition.fastica import leading_singular
+from lmri.decomposition.map_metrics import signs_by_skewness
 from lmri.decomposition.standardization import StandardizedRuns, moments, pooled
 from lmri.exceptions import ConvergenceWarning, DataWarning, NonFiniteError, SpaceMismatchError
 from lmri.networks import NetworkSet

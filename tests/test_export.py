@@ -19,7 +19,7 @@ from lmri.networks import NetworkSet
 from lmri.report.export import accept, export, format_labels, read_labels
 from lmri.report.export.melodic import power
 from lmri.space.headers import INTENTS
-from lmri.storage.bids import atlas_files
+from lmri.storage.dataset_files import atlas_files
 
 SITE = "mlp_hidden"
 

@@ -58,7 +58,7 @@ def _sha(content):
 
 
 def _entries(root):
-    return sorted(root.glob("lmri/*/*/*/entry.json"))
+    return sorted(root.glob("lmri/*/*/*/*/entry.json"))
 
 
 def _images(root):
@@ -87,11 +87,14 @@ def test_every_clause_of_the_page_has_a_test_here():
 def test_f1_study_json_makes_a_study_and_newer_ones_are_refused(copy):
     path = copy / "lmri" / "study.json"
     about = _json(path)
-    assert about["format_version"] == 1
-    assert set(about["model"]) == {"id", "revision", "fingerprint", "model_type", "dtype"}
-    path.write_text(json.dumps({**about, "format_version": 2}))
-    with pytest.raises(StudyError, match="format version 2"):
-        lmri.open_study(copy)
+    assert about == {"format_version": 2}
+    model = _json(copy / "lmri" / "sub-lmridemo" / "model.json")
+    assert set(model) == {"subject", "session", "model"}
+    assert set(model["model"]) == {"id", "revision", "fingerprint", "model_type", "dtype"}
+    for version, words in ((3, "Update lmri"), (1, "lmri upgrade")):
+        path.write_text(json.dumps({**about, "format_version": version}))
+        with pytest.raises(StudyError, match=f"format version {version}.*{words}"):
+            lmri.open_study(copy)
     path.unlink()
     with pytest.raises(StudyError, match="not a study"):
         lmri.open_study(copy)
@@ -112,7 +115,9 @@ def test_f2_what_bids_has_no_name_for_is_ignored_by_it(root):
 
 
 def test_f3_one_subject(root):
-    subject = f"sub-{_json(root / 'lmri' / 'study.json')['subject']}"
+    [model] = root.glob("lmri/*/model.json")
+    subject = f"sub-{_json(model)['subject']}"
+    assert model.parent.name == subject
     assert [path.name for path in root.glob("sub-*")] == [subject]
     assert {path.parent for path in root.rglob("*_bold.nii")} == {root / subject / "func"}
 
@@ -133,7 +138,7 @@ def test_f5_no_absolute_path_and_no_time_but_in_the_log(root):
         text = path.read_text(encoding="utf-8")
         assert str(root) not in text, path
         assert not re.search(rf"\b{year}-\d\d-\d\dT", text), path
-    for index in root.glob("lmri/recordings/*/*.json"):
+    for index in root.glob("lmri/*/recordings/*/*.json"):
         for run in _json(index)["runs"]:
             for kind in ("img", "events", "tokens"):
                 assert not Path(run[kind]).is_absolute()
@@ -149,7 +154,7 @@ def test_f6_what_is_not_known_is_ignored_and_what_is_derived_may_go(copy):
     header, *rows = events.read_text(encoding="utf-8").splitlines()
     events.write_text("\n".join([f"{header}\tmood", *(f"{row}\tNA" for row in rows)]) + "\n", encoding="utf-8")
     (copy / "report.html").unlink()
-    for name in ("qc", ".items"):
+    for name in ("sub-lmridemo/qc", ".items"):
         shutil.rmtree(copy / "lmri" / name, ignore_errors=True)
     study = lmri.open_study(copy)
     runs = [table for recording in study.recordings() for table in recording.events]
@@ -318,7 +323,10 @@ def test_f19_a_token_says_which_volume_it_is_in(root):
 def test_f20_texts_and_their_hashes(root):
     for path in (root / "lmri" / "texts").glob("*.tsv"):
         texts = _table(path)
-        assert list(texts) == ["text_id", "sha256", "split", "run", "n_tokens", "n_volumes", "n_cut", "text"]
+        assert list(texts) == ["text_id", "sha256", "split", "text"]
+        own = _table(root / "lmri" / "sub-lmridemo" / "texts" / path.name)
+        assert list(own) == ["text_id", "run", "n_tokens", "n_volumes", "n_cut"]
+        assert own["text_id"] == texts["text_id"]
         assert texts["sha256"] == [_sha(unescape(text).encode()) for text in texts["text"]]
 
 
@@ -339,7 +347,7 @@ def test_f21_texts_held_out_are_in_no_image(root):
 
 
 def test_f22_the_index_makes_a_recording(copy):
-    indices = sorted(copy.glob("lmri/recordings/*/*.json"))
+    indices = sorted(copy.glob("lmri/*/recordings/*/*.json"))
     for path in indices:
         index = _json(path)
         needed = {"corpus", "n_volumes", "texts_sha256", "parameters", "versions", "space", "runs"}

@@ -16,7 +16,7 @@ from lmri.decomposition.individuals import (
     template_overlap,
     text_imgs,
 )
-from lmri.decomposition.individuals.inference import one_sample_t, two_sample_t
+from lmri.decomposition.individuals.t_statistics import one_sample_t, two_sample_t
 from lmri.decomposition.individuals.templates import chance_of_overlap, count_distribution
 from lmri.exceptions import DataWarning, NotThresholdedError, SpaceMismatchError
 from lmri.lesions.controls import MatchedControls

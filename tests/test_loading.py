@@ -154,7 +154,7 @@ def test_places_that_contradict_each_other_are_refused(folder, monkeypatch):
         with pytest.raises(ValueError, match=message):
             load_model(folder, **options)
     assert not is_offloaded(load_model(folder, device_map="auto")[0])
-    monkeypatch.setattr("lmri.models.loading.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("lmri.models.loading.load_model.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install accelerate"):
         load_model(folder, device_map="auto")
 
@@ -226,7 +226,7 @@ def test_unsupported_quantizations_are_refused(folder, monkeypatch):
         load_model(folder, quantize="3bit")
     with pytest.raises(ValueError, match="Use only one of them"):
         load_model(folder, quantize="4bit", quantization=object())
-    monkeypatch.setattr("lmri.models.quantization.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("lmri.models.loading.quantization.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install bitsandbytes accelerate"):
         load_model(folder, quantize="4bit")
 

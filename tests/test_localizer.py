@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from lmri import lesion, open_study
 from lmri.cli.localize import localize as localize_command
-from lmri.decomposition.individuals.inference import two_sample_t
+from lmri.decomposition.individuals.t_statistics import two_sample_t
 from lmri.decomposition.localizer import (
     Contrast,
     Localizer,

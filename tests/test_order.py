@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from lmri.decomposition.order import eigenvalues, estimate_order, mdl, parallel_analysis
+from lmri.decomposition.order import estimate_order
+from lmri.decomposition.order_criteria import eigenvalues, mdl, parallel_analysis
 from lmri.exceptions import DataWarning
 
 N = 1200

@@ -15,14 +15,12 @@ from lmri.lesions import tasks
 from lmri.lesions.experiments.preservation import (
     COLUMNS,
     NOTHING,
-    paper_layout,
     preservation_conditions,
     preservation_grid,
-    preservation_layout,
-    preservation_outcome,
     preservation_table,
     strongest,
 )
+from lmri.lesions.experiments.preservation_text import paper_layout, preservation_layout, preservation_outcome
 from lmri.lesions.experiments.tails import control_table, p_better
 from lmri.lesions.scores import Scores, TaskInfo
 from lmri.space import NeuronSpace

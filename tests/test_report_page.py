@@ -27,8 +27,8 @@ from lmri.report.sections.results import _n_together, scored_neurons
 from lmri.report.wording import metric_heading
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage.adding import adding
-from lmri.storage.bids import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.corpora import write_texts_table
+from lmri.storage.dataset_files import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.outcome import Outcome
 from lmri.storage.recording import Recording, Run
 from lmri.study import open_study
@@ -111,7 +111,7 @@ def _thresholded(study, space, maps, metrics, name, z):
 
 
 def _digest(study):
-    from lmri.storage.bids import recording_digest
+    from lmri.storage.dataset_files import recording_digest
 
     return recording_digest(open_study(study.root).recordings()[0])
 

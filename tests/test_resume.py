@@ -101,7 +101,7 @@ job = json.loads(sys.argv[1])
 model, tokenizer, home = build("gpt2", **job["sizes"]), word_tokenizer(), Path(job["home"])
 NAMES = ("recorder/run.py", "recorder/write_activations.py", "recorder/files.py", "recorder/direct_io.py",
          "recorder/journal.py", "recorder/finalize.py", "recorder/plan.py",
-         "storage/files.py", "storage/bids.py", "storage/store.py", "storage/adding.py", "storage/corpora.py",
+         "storage/files.py", "storage/dataset_files.py", "storage/store.py", "storage/adding.py", "storage/corpora.py",
          "storage/subjects.py")
 
 

@@ -17,9 +17,10 @@ from lmri import MatchedControls, NeuronICA, lesion, record
 from lmri.cli.app import app
 from lmri.exceptions import DataWarning, StudyError
 from lmri.lesions.experiments import Robustness, robustness, specifications
+from lmri.lesions.experiments.choices import KINDS, Choice, Variant, threshold_label
 from lmri.lesions.experiments.judging import COLUMNS, HOLDS, STATUSES, judge
 from lmri.lesions.experiments.specification_plot import robustness_figure
-from lmri.lesions.experiments.specifications import KINDS, Choice, Specifications, Variant, threshold_label
+from lmri.lesions.experiments.specifications import Specifications
 from lmri.lesions.interventions import Intervention
 from lmri.lesions.tasks import Perplexity
 from lmri.networks import Network

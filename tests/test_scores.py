@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics
 
 from lmri.exceptions import DataWarning
-from lmri.lesions.scores import SUMMARY_COLUMNS, Scores, TaskInfo
+from lmri.lesions.scores import SUMMARY_COLUMNS, Scores, TaskInfo, columns
 
 LOSS = TaskInfo("loss", "loglikelihood", "nats_per_token", higher_is_better=False, per_token=True)
 ACCURACY = TaskInfo("accuracy", "loglikelihood", "accuracy", higher_is_better=True, per_token=False)
@@ -44,6 +44,28 @@ def test_columns_are_fixed_and_intact_comes_first():
     summary = _with_controls(1.0, [0.1, 0.2]).summary()
     assert tuple(summary.columns) == SUMMARY_COLUMNS
     assert summary["condition"].tolist() == ["intact", "a"]
+
+
+def test_every_computed_value_has_a_defined_column():
+    """A value without a column would be dropped from the table without a message."""
+    scores = _with_controls(1.0, [0.1, 0.2])
+    computed = {name for row in scores._rows(LOSS, LOSS.metric) for name in row}
+    assert {"value", "effect", "p", "effect_low"} <= computed <= set(SUMMARY_COLUMNS)
+
+
+def test_columns_are_described_where_they_are_returned():
+    for table, documented in (
+        (columns.SUMMARY, Scores.summary),
+        (columns.LABELS, Scores.label_counts),
+        (columns.ITEMS, Scores),
+        (columns.CONDITIONS, Scores),
+    ):
+        words = " ".join(documented.__doc__.split())
+        for name, column in table.items():
+            assert column.meaning.endswith(".")
+            assert column.unit
+            unit = "" if column.unit == columns.TEXT else f" ({column.unit})"
+            assert f"``{name}``{unit} {column.meaning}" in words
 
 
 def test_the_mean_weighs_tokens_or_items():

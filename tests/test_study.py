@@ -293,7 +293,7 @@ def test_an_interrupted_recording_leaves_no_trace_in_the_next(tmp_path, demo_mod
         if where == "write_recording_index":  # all tables and images are there, and the index is not
             patch.setattr("lmri.models.recorder.finalize.write_recording_index", stop)
         else:
-            patch.setattr("lmri.storage.bids.write_atlas", stop)
+            patch.setattr("lmri.storage.dataset_files.write_atlas", stop)
         with pytest.raises(KeyboardInterrupt):
             _record(demo_model, tmp_path, test_fraction=0, texts_per_run=1)
     study = open_study(tmp_path)

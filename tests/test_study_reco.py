@@ -19,7 +19,7 @@ import lmri
 from lmri import Study, open_study
 from lmri.cli.app import app
 from lmri.demo.texts import generate
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
 from lmri.report.validation import Findings
 from lmri.space.html import MOST_ROWS, html_table

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from joblib import parallel_config
 
-from lmri.decomposition import FastICA, NeuronICA, neuronica
+from lmri.decomposition import FastICA, NeuronICA, surrogate_ica
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.decomposition.surrogates import ShiftedRuns, Shifter, generator
 from lmri.networks import NetworkSet
@@ -208,9 +208,9 @@ def test_how_often_surrogates_read_the_data(monkeypatch, n_jobs, shares_memory, 
     expected = fitted(imgs, n_init=2).surrogate_null(5).z
     read, found = StandardizedRuns.read, []
     monkeypatch.setattr(StandardizedRuns, "read", lambda self, number: found.append(number) or read(self, number))
-    monkeypatch.setattr(neuronica, "_SURROGATE_BYTES", n_bytes)
+    monkeypatch.setattr(surrogate_ica, "SURROGATE_BYTES", n_bytes)
     monkeypatch.setattr(
-        neuronica,
+        surrogate_ica,
         "get_active_backend",
         lambda **_: (SimpleNamespace(supports_sharedmem=shares_memory, effective_n_jobs=lambda n: n), n_jobs),
     )
@@ -247,8 +247,8 @@ def test_threads_leave_warnings_as_they_were():
 )
 def test_threads_have_memory_for_what_they_do(monkeypatch, wanted, n_workers, n_bytes, expected):
     estimator = fitted(gaussian_noise(SPACE, 2, 60), n_init=1)
-    monkeypatch.setattr(neuronica, "_SURROGATE_BYTES", n_bytes)
-    threads, together = estimator._at_once(wanted, n_workers)
+    monkeypatch.setattr(surrogate_ica, "SURROGATE_BYTES", n_bytes)
+    threads, together = surrogate_ica.at_once(estimator, wanted, n_workers)
     assert threads == expected
     assert together >= threads
 

@@ -20,8 +20,8 @@ from lmri.lesions.scores import TaskInfo
 from lmri.report.viewer import serving
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage.adding import adding
-from lmri.storage.bids import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.corpora import write_texts_table
+from lmri.storage.dataset_files import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.recording import Recording, Run
 from lmri.study import open_study
 from test_report_page import serious

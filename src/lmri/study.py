@@ -1394,7 +1394,7 @@ class Study(Store):
         EntryExistsError
             If the corpus was already recorded from other texts or with other options.
         """
-        from lmri.models.loading_options import LoadingOptions
+        from lmri.models.loading.options import LoadingOptions
         from lmri.models.recorder.options import RecordingOptions
         from lmri.models.recorder.pipeline import TextSource, record_texts
 
@@ -1542,7 +1542,7 @@ class Study(Store):
             If there is no such corpus, or the model cannot be loaded.
         """
         from lmri.models.confound_tables import Predicting, make_confounds
-        from lmri.models.loading_options import LoadingOptions
+        from lmri.models.loading.options import LoadingOptions
 
         loading = LoadingOptions(
             device=device,

@@ -122,7 +122,7 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> str | int | float | bool:
     return value.item() if hasattr(value, "item") else str(value)
 
 

@@ -34,7 +34,7 @@ def export(
     ] = "melodic",
     site: SiteOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="New folder to write.", show_default="lmri/export in the study")
+        Path | None, typer.Option(help="New folder to write.", show_default="lmri/SCOPE/export in the study")
     ] = None,
 ) -> None:
     """Export networks for other programs: FSLeyes, Connectome Workbench, or 2D images with one row per layer."""

@@ -7,7 +7,7 @@ import typer
 
 from lmri.cli.console import check_new, quote, records
 from lmri.cli.options import Device, Pickle, Printing, Revision, Seed, Trust, command
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 from lmri.storage.splits import SHARES
 
 

@@ -20,7 +20,7 @@ def qc(
     site: Annotated[str | None, typer.Option(help="Site to check.", show_default="all")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="HTML file for the page.", show_default="lmri/qc/SITE/CORPUS/qc.html in the study"),
+        typer.Option(help="HTML file for the page.", show_default="lmri/SCOPE/qc/SITE/CORPUS/qc.html in the study"),
     ] = None,
 ) -> None:
     """Check the quality of recordings: dead neurons, massive activations, attention sinks, outlier texts, carpets."""

@@ -10,7 +10,7 @@ import typer
 
 from lmri.cli.console import Output, pluralize, quote
 from lmri.cli.options import Loading, Printing, Revision, Seed, StudyScope, Wait, WritableStudy, command
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.pipeline import TextSource, record_texts
 from lmri.space.sites import site_names

@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +11,34 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy import stats
-from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 
+from lmri.decomposition.fit_checks import check_n_components
+from lmri.decomposition.map_metrics import (
+    Projected,
+    explained_variance,
+    shape_metrics,
+    signs_by_skewness,
+    time_courses,
+    top_token_share,
+)
 from lmri.decomposition.nuisance import Nuisance
-from lmri.decomposition.standardization import StandardizedRuns, products
+from lmri.decomposition.standardization import StandardizedRuns
 from lmri.decomposition.surrogates import N_SURROGATES, ShiftedRuns
 from lmri.exceptions import ConvergenceWarning, DataWarning, NothingFoundError
-from lmri.networks.thresholds import SurrogateNull, z_scores
+from lmri.networks.thresholds import SurrogateNull
 from lmri.space import Img, NeuronSpace
 from lmri.space.masker import NeuronMasker
 from lmri.storage import texts_of
 
 Runs = StandardizedRuns | ShiftedRuns
 
-Projected = Iterable[tuple[np.ndarray, float]]
-"""For each run in order: its products with the maps, ``(n_volumes, n_maps)``, and its sum of squares."""
 
 SURROGATE_ITERATIONS = 40
 """Maximum number of iterations on surrogates. Without co-activation ICA hardly ever converges; the tails of its maps
 settle within 30 iterations."""
 
 
-class Decomposition:
+class Decomposition(ABC):
     """Mixin for estimators over a neuron space: images in, signed and sorted maps out.
 
     Attributes
@@ -70,6 +75,8 @@ class Decomposition:
     can_be_auto = False
     needs_every_run = False
     """Whether each run must have more volumes than there are components."""
+    label: str
+    """Label of the settings, such as "paper parity", stored with the parameters; most estimators have none."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's parameters, as scikit-learn's estimators do."""
@@ -109,7 +116,7 @@ class Decomposition:
         imgs = list(imgs)
         if not imgs:
             raise ValueError("imgs is empty. Pass at least one 4D image, such as recording.imgs.")
-        _check_n_components(self.n_components, self.can_be_auto)
+        check_n_components(self.n_components, self.can_be_auto)
         self._started = time.perf_counter()
         self.set_confounds(confounds)
         models = getattr(self, "_models", None)
@@ -118,9 +125,28 @@ class Decomposition:
         )
         return self._runs
 
+    @abstractmethod
+    def fit(self, imgs: Img | Sequence[Img], y: None = None, confounds: Sequence[Any] | None = None) -> "Decomposition":
+        """Estimate the maps.
+
+        Parameters
+        ----------
+        imgs : path, Nifti1Image or sequence of them
+            4D images of the space, such as ``recording.imgs``.
+        y : None
+            Ignored; present for scikit-learn's signature.
+        confounds : sequence of array or DataFrame of shape (n_volumes, n_confounds), optional
+            Confounds, one array or table per run, as from `lmri.confounds.select`.
+
+        Returns
+        -------
+        Decomposition
+            The fitted estimator itself.
+        """
+
+    @abstractmethod
     def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
         """Estimate maps ``(n_components, n_neurons)``, of any sign and order, and return them with the convergence."""
-        raise NotImplementedError
 
     @property
     def _convergence_advice(self) -> str:
@@ -337,158 +363,3 @@ class Decomposition:
         if self.scope == "study":
             runs.take_moments(self._moments)
         return [time_courses(self.components_, run) for run in runs]
-
-
-def signs_by_skewness(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute for each map the sign that makes its heavier tail positive.
-
-    The largest weight is unsuitable: if some members have the opposite sign, spatial centring makes them the peak. The
-    sign counts as determined if the absolute sum of cubed z-scores exceeds two standard errors, estimated from the map
-    itself; the sign of a map with equally many members on both sides is not determined.
-
-    Parameters
-    ----------
-    maps : ndarray of shape (n_maps, n_neurons)
-        Maps of any sign.
-
-    Returns
-    -------
-    signs : ndarray of shape (n_maps,)
-        Signs, 1 or -1, by which maps are multiplied.
-    determined : ndarray of bool, shape (n_maps,)
-        Whether the data determine the sign.
-    skewness : ndarray of shape (n_maps,)
-        Skewness of the maps before the change of sign.
-    """
-    z = z_scores(maps)
-    each = z * z * z  # a power would take ten times as long
-    cubes, error = each.sum(axis=1), np.linalg.norm(each, axis=1)
-    return np.where(cubes < 0, -1.0, 1.0), np.abs(cubes) > 2 * error, cubes / z.shape[1]
-
-
-def shape_metrics(maps: np.ndarray, space: NeuronSpace) -> dict[str, np.ndarray]:
-    """Compute metrics of the distribution of maps over neurons and layers.
-
-    Returns
-    -------
-    dict of ndarray of shape (n_maps,)
-        ``kurtosis``, excess over a Gaussian; ``sparsity``, from 0 (all weights equal) to 1 (one neuron; Hoyer, 2004);
-        ``layer_centre``, the mean layer, and ``layer_entropy``, from 0 (one layer) to 1 (all layers equal), both
-        weighted by squared weights.
-    """
-    z = z_scores(maps)
-    size = np.abs(maps, dtype=np.float64)
-    norm, root = np.linalg.norm(size, axis=1), np.sqrt(maps.shape[1])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sparsity = (root - size.sum(axis=1) / norm) / (root - 1)
-        energy = np.stack([(size[:, space.layer_of == layer] ** 2).sum(axis=1) for layer in range(space.n_layers)])
-        share = energy / energy.sum(axis=0)  # (n_layers, n_maps)
-    entropy = stats.entropy(share, axis=0) / np.log(space.n_layers) if space.n_layers > 1 else np.zeros(len(maps))
-    return {
-        "kurtosis": np.nan_to_num(stats.kurtosis(z, axis=1)),
-        "sparsity": sparsity,
-        "layer_centre": np.arange(space.n_layers) @ share,
-        "layer_entropy": entropy,
-    }
-
-
-def top_token_share(courses: Sequence[np.ndarray]) -> np.ndarray:
-    """Compute the share of each time course's energy in its largest token, ``(n_maps,)``; near 1, it is one token."""
-    squares = [course**2 for course in courses]
-    largest = np.max([square.max(axis=0) for square in squares], axis=0)
-    total = np.sum([square.sum(axis=0) for square in squares], axis=0)
-    return np.divide(largest, total, out=np.zeros(len(total)), where=total > 0)
-
-
-def explained_variance(
-    maps: np.ndarray, runs: StandardizedRuns, projected: Projected | None = None
-) -> tuple[np.ndarray, float, list[np.ndarray]]:
-    """Compute the share of the variance of the standardized data that each map explains alone, and all maps together.
-
-    Variance is computed around each neuron's mean even if the data were not centred, because a mean pattern would
-    dominate. Time courses are computed in the same pass over the data; with `projected`, the data are not read.
-
-    Returns
-    -------
-    alone : ndarray of shape (n_maps,)
-        Shares of single maps; maps that overlap share variance, so the sum may exceed `together`.
-    together : float
-        Share of all maps, in [0, 1].
-    courses : list of ndarray of shape (n_volumes, n_maps)
-        Time courses as from `time_courses`, one array per run, float32.
-    """
-    norms = (maps**2).sum(axis=1)
-    inverse = np.linalg.pinv(maps @ maps.T, hermitian=True)
-    alone, together, total = np.zeros(len(maps)), 0.0, 0.0
-    courses = []
-    mean = runs.moments.mean if runs.standardize == "none" else None  # otherwise the mean is 0
-    for scores, squares in runs.projected(maps) if projected is None else projected:
-        course = (scores if mean is None else scores + mean @ maps.T) @ inverse
-        courses.append(course.astype(np.float32))  # float32, as memory grows with the number of runs
-        alone += (scores**2).sum(axis=0)
-        together += float(np.einsum("ti,ij,tj->", scores, inverse, scores, optimize=True))
-        total += squares
-    total = total or 1.0
-    shares = np.divide(alone, norms, out=np.zeros(len(maps)), where=norms > 0) / total
-    return shares, together / total, courses
-
-
-def time_courses(maps: np.ndarray, run: np.ndarray) -> np.ndarray:
-    """Regress volumes ``(n_volumes, n_neurons)`` on maps by least squares: ``(n_volumes, n_maps)``, float64."""
-    maps = maps.astype(np.float64)
-    return products(run, maps) @ np.linalg.pinv(maps @ maps.T, hermitian=True)
-
-
-def _check_n_components(n_components: Any, can_be_auto: bool) -> None:
-    """Raise an error unless the number of components is a positive integer, or ``"auto"`` where it is accepted."""
-    if can_be_auto and n_components == "auto":
-        return
-    if not isinstance(n_components, int | np.integer) or isinstance(n_components, bool) or n_components < 1:
-        raise ValueError(
-            f"n_components is {n_components!r}; it must be an integer of at least 1{', or auto' * can_be_auto}."
-        )
-
-
-def check_components(n_volumes: Sequence[int], n_components: int, n_neurons: int) -> None:
-    """Raise an error if a run has too few volumes: a centred run of ``T`` volumes allows ``T - 1`` components.
-
-    nilearn would silently return fewer components.
-    """
-    if n_components > n_neurons - 1:
-        raise ValueError(
-            f"n_components is {n_components}, but there are {n_neurons} neurons, which allows at most {n_neurons - 1}. "
-            "Choose fewer components."
-        )
-    shortest = min(n_volumes)
-    if n_components > shortest - 1:
-        run = list(n_volumes).index(shortest) + 1
-        where = f"run {run}, the shortest, has" if len(n_volumes) > 1 else "there are"
-        raise ValueError(
-            f"n_components is {n_components}, but {where} {shortest} volumes, which allows at most {shortest - 1}. "
-            "Choose fewer components, or record longer runs (more texts, a larger run_tokens)."
-        )
-
-
-def warn_of_overlearning(n_samples: int, n_components: int, what: str) -> None:
-    """Warn if there are fewer samples than squared components."""
-    if n_samples < n_components**2:
-        warnings.warn(
-            f"{n_samples} {what} for {n_components} components are fewer than n_components² = {n_components**2}. "
-            "ICA overlearns and finds spikes even in noise. Record more, or choose fewer components.",
-            DataWarning,
-            stacklevel=4,
-        )
-
-
-@contextmanager
-def counted_non_convergence() -> Iterator[list[int]]:
-    """Count scikit-learn's convergence warnings instead of showing them; other warnings are passed on."""
-    counter = [0]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield counter
-    for warning in caught:
-        if issubclass(warning.category, SklearnConvergenceWarning):
-            counter[0] += 1
-        elif not issubclass(warning.category, DeprecationWarning | FutureWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -8,14 +8,8 @@ from scipy import linalg
 from sklearn import decomposition
 from sklearn.base import BaseEstimator
 
-from lmri.decomposition.base import (
-    SURROGATE_ITERATIONS,
-    Decomposition,
-    Runs,
-    check_components,
-    counted_non_convergence,
-    warn_of_overlearning,
-)
+from lmri.decomposition.base import SURROGATE_ITERATIONS, Decomposition, Runs
+from lmri.decomposition.fit_checks import check_components, counted_non_convergence, warn_of_overlearning
 from lmri.decomposition.ica import FUNS
 from lmri.decomposition.neuronica import NeuronICA
 from lmri.decomposition.threads import one_thread

@@ -5,6 +5,7 @@ routines of the same library are called by the addresses that scipy exports for 
 """
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,14 @@ def _call(name: str, *arguments: Any) -> int:
     return status.value
 
 
-def _reference(value: Any) -> Any:
+def _reference(value: Any) -> object:
     """Convert a value to a pointer argument."""
     if isinstance(value, np.ndarray):
         return ctypes.c_void_p(value.ctypes.data)
     return ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.byref(ctypes.c_int(value))
 
 
-def _routine(name: str, n_arguments: int) -> Any:
+def _routine(name: str, n_arguments: int) -> Callable[..., None]:
     """Return a LAPACK routine as a ctypes function."""
     capsule = cython_lapack.__pyx_capi__[name]
     kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)

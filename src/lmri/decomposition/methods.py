@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lmri.decomposition.base import Decomposition
     from lmri.space import NeuronSpace
 
 
@@ -42,7 +43,7 @@ class DecompositionMethod:
     auto: bool = False
     threshold: str = "fdr"
 
-    def build(self, space: "NeuronSpace", **parameters: Any) -> Any:
+    def build(self, space: "NeuronSpace", **parameters: Any) -> "Decomposition":
         """Return an estimator.
 
         Parameters
@@ -126,7 +127,7 @@ def find_method(name: str) -> DecompositionMethod:
     return METHODS[name]
 
 
-def build(method: str, space: "NeuronSpace", **parameters: Any) -> Any:
+def build(method: str, space: "NeuronSpace", **parameters: Any) -> "Decomposition":
     """Return an estimator by the name of its method.
 
     Parameters

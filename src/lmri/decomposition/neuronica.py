@@ -1,19 +1,21 @@
-"""NeuronICA, a group ICA for neurons: streamed group PCA, ICA from several starts, and a stability index per map."""
+"""NeuronICA, a group ICA for neurons: streamed group PCA, ICA from several starts, and a stability index per map.
+
+The module is longer than most because it is one estimator whose docstrings describe every parameter.
+"""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from joblib.parallel import get_active_backend
 from scipy import linalg
 from sklearn.base import BaseEstimator
 
 from lmri.decomposition import ica, stability
-from lmri.decomposition.base import Decomposition, Projected, Runs, check_components, warn_of_overlearning
+from lmri.decomposition.base import Decomposition, Runs
+from lmri.decomposition.fit_checks import check_components, warn_of_overlearning
 from lmri.decomposition.group_pca import (
     GroupPCA,
     Reduce,
@@ -25,18 +27,16 @@ from lmri.decomposition.group_pca import (
     reduced_in_pieces,
     whitened,
 )
-from lmri.decomposition.standardization import StandardizedRuns, products
-from lmri.decomposition.surrogates import RunMeans, Shifter, generator
-from lmri.decomposition.threads import n_threads, one_pool, one_thread
+from lmri.decomposition.map_metrics import Projected
+from lmri.decomposition.standardization import Moments, StandardizedRuns, products
+from lmri.decomposition.surrogate_ica import spatial_surrogate_maps
+from lmri.decomposition.threads import one_pool
 from lmri.exceptions import NothingFoundError
 from lmri.space import Img, NeuronSpace
 
 _EXACT, _EXACT_ANYWAY = 16, 1024
 """Limits below which a temporal decomposition is whitened exactly: number of volumes (or neurons) per component, and in
 all. Group PCA is as accurate only if the spectrum falls off."""
-
-_SURROGATE_BYTES = 2**30
-"""Memory per worker for surrogates that share one pass over the data, in addition to the data."""
 
 
 class NeuronICA(Decomposition, BaseEstimator):
@@ -340,81 +340,16 @@ class NeuronICA(Decomposition, BaseEstimator):
         """Estimate the maps of each surrogate; spatial ICA processes several surrogates in one pass over the data."""
         if self.kind != "spatial":
             return super()._surrogate_maps(n_surrogates, n_jobs)
-        # Threads share one pass over the data; another joblib backend, such as a cluster, cannot.
-        backend, _ = get_active_backend(prefer="threads")
-        shared, n_workers = getattr(backend, "supports_sharedmem", False), backend.effective_n_jobs(n_jobs)
-        # One surrogate per thread is faster than one surrogate after the other with all threads of BLAS.
-        wanted = max(n_workers, n_threads() if self.device == "cpu" else 1) if shared else 1
-        threads, together = self._at_once(wanted, n_workers if shared else 1)
-        if not shared:
-            together = min(together, -(-n_surrogates // n_workers))
-        parts = [range(n_surrogates)[first : first + together] for first in range(0, n_surrogates, together)]
-        jobs = (delayed(_surrogates)(self._clone_for_surrogate(), self._runs, part, threads) for part in parts)
-        with one_thread() if threads > 1 or not shared else one_pool():
-            maps_of_parts = Parallel(n_jobs=1 if shared else n_jobs)(jobs)
-        return [maps for part in maps_of_parts for maps in part]
-
-    def _at_once(self, threads: int, n_workers: int) -> tuple[int, int]:
-        """Compute how many threads fit into memory, and how many surrogates may share one pass over the data."""
-        groups = plan(self._runs.n_volumes)
-        volumes = max(sum(self._runs.n_volumes[number] for number in group) for group in groups)
-        has_means = self.scope == "study" or self.standardize == "none"
-        a_row = 4 * self.space.n_neurons
-        # A thread holds the volumes of one surrogate, shifted and concatenated; a surrogate holds its reduced rows.
-        of_thread = a_row * volumes * (1 + has_means + any(len(group) > 1 for group in groups))
-        of_surrogate = a_row * (2 * n_kept(len(self.components_)) + has_means * len(self._runs))
-        most = n_workers * _SURROGATE_BYTES
-        threads = max(n_workers, min(threads, most // (of_thread + of_surrogate)))
-        return threads, max(threads, (most - threads * of_thread) // of_surrogate)
+        return spatial_surrogate_maps(self, n_surrogates, n_jobs)
 
 
 def _reduced_group(
     estimator: NeuronICA, runs: StandardizedRuns, group: list[int], n_rows: int, denoise: bool
-) -> tuple[np.ndarray, list[Any]]:
+) -> tuple[np.ndarray, list[Moments | None]]:
     """Reduce one group of runs in a worker process; return the reduced rows and the moments of the runs."""
     arrays, run_moments = zip(*(runs.read(number) for number in group), strict=True)
     volumes = np.concatenate([estimator._prepare(run, runs) for run in arrays])
     return reduced_in_pieces(volumes, n_rows, denoise, estimator._reduce, centre=denoise), list(run_moments)
-
-
-def _surrogates(estimator: Any, runs: StandardizedRuns, numbers: Sequence[int], threads: int) -> list[np.ndarray]:
-    """Estimate the maps of several surrogates in one pass over the data.
-
-    Threads share the data: numpy releases Python's lock while it computes, and processes would have to be started.
-    """
-    n_components = int(estimator.n_components)
-    accumulated = [GroupPCA(n_kept(n_components), True, estimator._reduce, True) for _ in numbers]
-    means = RunMeans(runs, estimator._seed)
-    changes = [means.change(surrogate) for surrogate in numbers]
-    read = iter(runs)
-
-    def load(group: list[int], before: list[Shifter]) -> list[Shifter]:
-        return [Shifter(next(read), old) for _, old in zip(group, [*before, *[None] * len(group)], strict=False)]
-
-    def add(index: int, group: list[int], shifters: list[Shifter]) -> None:
-        sources = [generator(estimator._seed, numbers[index], number) for number in group]
-        shifted = [shift(source) for shift, source in zip(shifters, sources, strict=True)]
-        change = changes[index]
-        if change is not None:
-            shifted = [run + change[number] for run, number in zip(shifted, group, strict=True)]
-        accumulated[index].update(shifted[0] if len(shifted) == 1 else np.concatenate(shifted))
-
-    def unmix(index: int) -> np.ndarray:
-        maps: np.ndarray = estimator._spatial(accumulated[index].rows, n_components)
-        return maps
-
-    indices, groups = range(len(numbers)), plan(runs.n_volumes)
-    with ThreadPoolExecutor(threads) as pool:
-        each = pool.map if threads > 1 else map
-        shifters, spare = load(groups[0], []), list[Shifter]()
-        for group, following in zip(groups, [*groups[1:], None], strict=True):
-            # With one thread, reading ahead would need the memory of two groups without a gain.
-            ahead = pool.submit(load, following, spare) if following and threads > 1 else None
-            for _ in each(partial(add, group=group, shifters=shifters), indices):
-                pass
-            if following:
-                spare, shifters = shifters, ahead.result() if ahead else load(following, shifters)
-        return list(each(unmix, indices))
 
 
 def _orthonormal(rows: np.ndarray) -> np.ndarray:

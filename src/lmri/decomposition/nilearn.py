@@ -19,13 +19,8 @@ from joblib import parallel_config
 from nilearn import decomposition
 from nilearn.maskers import NiftiMapsMasker
 
-from lmri.decomposition.base import (
-    Decomposition,
-    Runs,
-    check_components,
-    counted_non_convergence,
-    warn_of_overlearning,
-)
+from lmri.decomposition.base import Decomposition, Runs
+from lmri.decomposition.fit_checks import check_components, counted_non_convergence, warn_of_overlearning
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.exceptions import DataWarning, NothingFoundError
 from lmri.space import Img, NeuronSpace
@@ -62,7 +57,8 @@ class _Nilearn(Decomposition):
                 paths.append(str(path))
             # Threads, because warnings of other processes, and thus the convergence, would be lost.
             with parallel_config(backend="threading"), counted_non_convergence() as counter:
-                super().fit(paths)  # type: ignore[misc]
+                # nilearn's fit: the abstract one of Decomposition comes before it.
+                super(Decomposition, self).fit(paths)  # type: ignore[misc]
         return counter[0]
 
     @contextmanager

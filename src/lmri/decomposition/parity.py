@@ -9,11 +9,14 @@ threshold. Two differences remain: the first token of each text is left out unle
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmri.decomposition.methods import build
 from lmri.networks import NetworkSet
 from lmri.space import Img, NeuronSpace
+
+if TYPE_CHECKING:
+    from lmri.decomposition.base import Decomposition
 
 PARITY = "paper parity"
 """Label of all results with the paper's choices."""
@@ -59,7 +62,7 @@ class Difference:
         return f"{self.what} is {self.found!r}, and {self.expected!r} in the paper"
 
 
-def paper_estimator(space: NeuronSpace, seed: int = 0, n_components: int = 10) -> Any:
+def paper_estimator(space: NeuronSpace, seed: int = 0, n_components: int = 10) -> "Decomposition":
     """Return the paper's estimator: temporal FastICA as scikit-learn computes it, with the solver's signs.
 
     Parameters

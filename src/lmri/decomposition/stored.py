@@ -21,7 +21,7 @@ from lmri.networks.stored import DECOMPOSITIONS, DecompositionInputs, check_rows
 from lmri.networks.thresholds import SurrogateNull, map_scores
 from lmri.space import NeuronSpace
 from lmri.space.headers import INTENTS
-from lmri.storage.bids import recording_digest
+from lmri.storage.dataset_files import recording_digest
 from lmri.storage.entries import RECORDINGS, Codec, Entry, File, Reference, make_address
 from lmri.storage.freshness import references_by_name
 from lmri.storage.layout import GROUP

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmri.lesions.finetuning import FineTuned, Training, finetune, save
 from lmri.lesions.tasks import Classification, load
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 from lmri.storage.splits import SHARES
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmri.lesions.baselines import BASELINES, Baseline
-from lmri.lesions.controls.families.kinds import Lesioned
+from lmri.lesions.controls.family import Lesioned
 from lmri.lesions.controls.registry import CONTROLS, ControlOptions
 from lmri.lesions.tasks.requested import TaskOptions
 from lmri.networks.network import Network
@@ -19,6 +19,8 @@ from lmri.storage import text_hash
 from lmri.storage.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lmri.lesions.controls.base import Controls
     from lmri.lesions.evaluation.plan import Conditions
     from lmri.lesions.tasks.base import Task
@@ -259,7 +261,7 @@ def lesioned_by(
         Lists the networks that are lesioned.
     """
 
-    def norms() -> Any:
+    def norms() -> "np.ndarray | None":
         from lmri.lesions.interventions import output_norms
 
         return output_norms(model, store.space(site)) if is_input(site) else None

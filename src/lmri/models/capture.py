@@ -66,7 +66,7 @@ class ActivationBuffers:
             self._tokens_on[device] = self._tokens.to(device)
         return self._tokens_on[device]
 
-    def _send(self, number: int, z: int, rows: torch.Tensor) -> Any:
+    def _send(self, number: int, z: int, rows: torch.Tensor) -> "torch.Event":
         """Start an asynchronous copy of rows that are not used elsewhere; return its completion event."""
         accelerator = torch.get_device_module(rows.device)
         pinned = self._pinned.get((number, z))

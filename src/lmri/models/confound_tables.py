@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmri.decomposition.confounds import CONFOUNDS, Predictions, has_predictions, predicted_by, reasons, write
 from lmri.exceptions import StudyError
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
 

@@ -10,12 +10,10 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
-from lmri.models.offloading import OffloadedWeight, find_offloaded
-from lmri.models.quantization import keep_layout, precision, quantization_of
+from lmri.demo import EMBEDDED
+from lmri.models.loading.offloading import OffloadedWeight, find_offloaded
+from lmri.models.loading.quantization import keep_layout, precision, quantization_of
 from lmri.space import ModelInfo
-
-EMBEDDED = "lmri-demo"
-"""Name of the small model included in the package."""
 
 
 def describe_model(model: PreTrainedModel) -> ModelInfo:

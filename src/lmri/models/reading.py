@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import BatchEncoding, PreTrainedModel
 
-from lmri.models.offloading import running_device
+from lmri.models.loading.offloading import running_device
 from lmri.storage import text_hash
 from lmri.storage.texts import check_characters
 
@@ -133,7 +133,7 @@ def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | 
     return Encoding(ids, tokens, spans, [token in special for token in ids], n_cut)
 
 
-def _truncated(tokenizer: Any, text: str, limit: int, options: dict[str, Any]) -> Any:
+def _truncated(tokenizer: Any, text: str, limit: int, options: dict[str, Any]) -> BatchEncoding:
     """Tokenize a text and truncate it at the end, regardless of the truncation side of the tokenizer."""
     n_added = tokenizer.num_special_tokens_to_add()
     if limit <= n_added:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from lmri.storage.store import Store
 
@@ -48,7 +48,7 @@ class ModelSource:
         """Location of the model, if one was named."""
         return str(self.model) if isinstance(self.model, str | Path) else None
 
-    def load(self, store: "Store") -> "tuple[PreTrainedModel, Any]":
+    def load(self, store: "Store") -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Load model and tokenizer in the precision of the recordings; a loaded model is returned as it is.
 
         Parameters

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from lmri.decomposition.confounds import Predictions
 from lmri.exceptions import NonFiniteError, StudyError
@@ -256,7 +257,7 @@ class _CachedOutput:
     output: Any = None
     places: slice = slice(None)
 
-    def cut(self) -> Any:
+    def cut(self) -> tuple[Any, ...] | ModelOutput:
         if isinstance(self.output, tuple):
             return (self.output[0][:, self.places], *self.output[1:])
         values = dict(self.output)
@@ -269,7 +270,7 @@ def _cached_output(part: nn.Module) -> Iterator[_CachedOutput]:
     """Run a part only once while the body runs; every call returns a slice of its cached output."""
     cached, forward, original = _CachedOutput(), part.forward, vars(part).get("forward")
 
-    def once(*args: Any, **kwargs: Any) -> Any:
+    def once(*args: Any, **kwargs: Any) -> tuple[Any, ...] | ModelOutput:
         if cached.output is None:
             cached.output = forward(*args, **kwargs)
         return cached.cut()

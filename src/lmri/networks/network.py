@@ -1,7 +1,7 @@
 """A functional network: one map over neurons with signed weights and, after a threshold, its members."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -10,6 +10,9 @@ import pandas as pd
 from lmri.exceptions import NotThresholdedError, SpaceMismatchError
 from lmri.networks.thresholds import map_scores
 from lmri.space import Img, NeuronSpace
+
+if TYPE_CHECKING:
+    from nilearn.plotting.html_stat_map import StatMapView
 
 LOCALIZER = "localizer"
 """Name of the method whose maps hold t values."""
@@ -136,7 +139,7 @@ class Network:
         """Count the members in each layer, ``(n_layers,)``."""
         return self.space.count_per_layer(self.members)
 
-    def view(self, **options: Any) -> Any:
+    def view(self, **options: Any) -> "StatMapView":
         """Show the map in a notebook as z or t, for members only or, before thresholding, for all neurons.
 
         Parameters

@@ -1,4 +1,7 @@
-"""Methods section: one paragraph per analysis, generated from the stored provenance, with references."""
+"""Methods section: one paragraph per analysis, generated from the stored provenance, with references.
+
+The module is longer than most because it contains the sentences of every kind of analysis, which form one text.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

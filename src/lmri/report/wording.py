@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from lmri.decomposition.confounds import CONFOUNDS
 from lmri.decomposition.methods import METHODS
+from lmri.lesions.scores.columns import SUMMARY
 from lmri.networks.thresholds import THRESHOLDS
 
 SOLVERS = {"fastica": "FastICA", "picard": "Picard"}
@@ -41,28 +42,21 @@ VIEWS = {"main": "overview", "shape": "shape of the map", "confounds": "confound
 """Groups of columns of the table of networks, each narrow enough for a page."""
 
 _COLUMNS = {
-    "ci_low": "95 % from",
-    "ci_high": "95 % to",
-    "control_family": "controls matched for",
-    "control_mean": "controls, mean",
+    **{name: column.heading for name, column in SUMMARY.items() if column.heading},
     "control_sd": "controls, sd",
     "control_low": "controls from",
     "control_high": "controls to",
-    "diff": "difference",
-    "effect_low": "effect from",
-    "effect_high": "effect to",
-    "sd_repeats": "sd of repeats",
     "r_null_95": "r, null 95 %",
     "chance_95": "chance, 95 %",
     "p_better": "p of improvement",
     "q_better": "q of improvement",
     "p_min": "smallest p",
-    "p_max": "p, FWE-corrected",
     "p_uncorrected": "p, uncorrected",
     "p_corrected": "p, corrected",
     "p_floor": "smallest possible p",
     "K": "K",
 }
+"""Labels of columns of tables that differ from the stored names; those of scores are in `SUMMARY`."""
 
 _SUBSCRIPTED = re.compile(r"\b([pq])_(better|worse)\b")
 _SETTING = re.compile(r"\b(standardize = \w+)")
@@ -99,7 +93,7 @@ def heading(column: str) -> str:
     return _COLUMNS.get(column, column.replace("_", " "))
 
 
-def cell(column: str, value: Any) -> Any:
+def cell(column: str, value: object) -> object:
     """Format the name of a metric or control family for display.
 
     Examples

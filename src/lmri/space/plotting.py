@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from nilearn.plotting.html_stat_map import StatMapView
 
     from lmri.space import NeuronSpace
 
@@ -26,7 +27,7 @@ MOST_PIXELS = 1600
 COLOURS = "RdBu_r"
 
 
-def view(img: nib.Nifti1Image, title: str, **options: Any) -> Any:
+def view(img: nib.Nifti1Image, title: str, **options: Any) -> "StatMapView":
     """Show a map in nilearn's interactive viewer for notebooks, without a background brain and without interpolation.
 
     Parameters
@@ -185,7 +186,7 @@ def plot_carpet(
     return _saved_or_returned(drawn, output_file)
 
 
-def _saved_or_returned(figure: Any, output_file: str | Path | None) -> Any:
+def _saved_or_returned(figure: "Figure", output_file: str | Path | None) -> "Figure | None":
     """Save and close a figure if there is an output file, as nilearn does, else return the figure."""
     if output_file is None:
         return figure

@@ -10,6 +10,8 @@ and folds each into an axial slice, so that
 The affine is the identity (millimetres are voxel indices) and the orientation is RAS, so "z = 3" in a viewer is layer
 3. The last axis of arrays has length ``n_neurons``, ordered by layer and then by neuron. nilearn orders voxels
 differently, and every conversion of an image to an array uses this module.
+
+The module is longer than most because it is one class: properties, conversions and checks of the same mapping.
 """
 
 import colorsys

@@ -1,5 +1,5 @@
-from .bids import ignore_in_bids as ignore_in_bids
-from .bids import texts_of as texts_of
+from .dataset_files import ignore_in_bids as ignore_in_bids
+from .dataset_files import texts_of as texts_of
 from .files import LOCK as LOCK
 from .files import PARTIAL as PARTIAL
 from .files import check_writable as check_writable

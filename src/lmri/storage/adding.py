@@ -12,7 +12,7 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.space import ModelInfo
 from lmri.storage import Layout
-from lmri.storage import bids as dataset
+from lmri.storage import dataset_files as dataset
 from lmri.storage.provenance import file_hash
 from lmri.storage.store import Store, check_version
 from lmri.storage.subjects import assign_scope, models, write_model, write_tables

@@ -12,8 +12,8 @@ from lmri import storage
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, SpaceMismatchError, StudyError
 from lmri.space import ModelInfo, NeuronSpace
 from lmri.storage import Layout
-from lmri.storage import bids as dataset
 from lmri.storage import corpora as corpus_tables
+from lmri.storage import dataset_files as dataset
 from lmri.storage.entries import (
     RECORDINGS,
     Codec,

@@ -16,8 +16,8 @@ from nibabel.filebasedimages import ImageFileError
 
 from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.space import NeuronSpace
-from lmri.storage.bids import recording_digest
 from lmri.storage.corpora import tables_of
+from lmri.storage.dataset_files import recording_digest
 from lmri.storage.entries import NOUNS, Codec, Entry, parse_address
 from lmri.storage.freshness import Source, check_fresh
 from lmri.storage.layout import ENTRY_KINDS, GROUP, Layout

@@ -13,7 +13,7 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.space import ModelInfo
 from lmri.storage import Layout
-from lmri.storage import bids as dataset
+from lmri.storage import dataset_files as dataset
 from lmri.storage.corpora import SHARED, TEXT_COLUMNS, extend_split, write_texts_table
 from lmri.storage.layout import make_scope
 from lmri.storage.subjects import write_model

@@ -1,8 +1,8 @@
 from .dual_regression import Individuals as Individuals
 from .dual_regression import dual_regression as dual_regression
-from .inference import MapTest as MapTest
 from .inference import contrast as contrast
 from .inference import one_sample as one_sample
+from .map_test import MapTest as MapTest
 from .pipeline import DualRegressionResult as DualRegressionResult
 from .templates import DrawnTexts as DrawnTexts
 from .templates import TemplateOverlap as TemplateOverlap

@@ -7,84 +7,16 @@ import itertools
 import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lmri.decomposition.individuals.dual_regression import Individuals
+from lmri.decomposition.individuals.map_test import ALPHA, MapTest
+from lmri.decomposition.individuals.t_statistics import one_sample_t, two_sample_t
 from lmri.exceptions import DataWarning
-from lmri.networks import NetworkSet
 
 FAMILIES = ("map", "set")
-ALPHA = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class MapTest:
-    """Test of every neuron of every map over texts, corrected by the maximum over neurons.
-
-    Parameters
-    ----------
-    networks : NetworkSet
-        Group maps.
-    effect : ndarray of float32, shape (n_networks, n_neurons)
-        Difference of means, first group minus second; the mean for a one-sample test.
-    t : ndarray of float32, shape (n_networks, n_neurons)
-        Ratio of the effect to its standard error over texts.
-    p : ndarray of shape (n_networks, n_neurons)
-        Two-sided p, corrected for the family.
-    family : {"map", "set"}
-        Family of the maximum: the neurons of each map, without correction over maps, or of all maps.
-    max_t : ndarray of shape (n_permutations, n_networks)
-        Null distribution of the largest ``|t|``; the same in every column for ``family="set"``.
-    groups : dict
-        Names of the individuals in each group.
-    p_floor : float
-        Smallest possible p with this number of texts and permutations.
-    info : dict
-        Test, permutations and seed.
-    """
-
-    networks: NetworkSet
-    effect: np.ndarray
-    t: np.ndarray
-    p: np.ndarray
-    family: str
-    max_t: np.ndarray
-    groups: Mapping[str, tuple[str, ...]]
-    p_floor: float
-    info: Mapping[str, Any]
-
-    def threshold(self, alpha: float = ALPHA) -> NetworkSet:
-        """Return the t maps as networks whose members have ``p <= alpha``; an empty network is a valid null result."""
-        if not self.p_floor <= alpha < 1:
-            raise ValueError(
-                f"alpha is {alpha}; it must lie between the smallest possible p, {self.p_floor:.3g}, and 1."
-            )
-        mask = self.p <= alpha
-        info = {**self.info, "threshold": {"method": "max_t", "alpha": alpha, "family": self.family}}
-        return NetworkSet(
-            self.networks.space, self.t, mask, f"{self.networks.method}-{self.info['test']}", info=info,
-            fit_texts=self.networks.fit_texts,
-        )  # fmt: skip
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Summary per map, at p <= 0.05: ``network, n_significant, max_abs_t, layer, neuron, p_min, p_floor``."""
-        space, best = self.networks.space, np.abs(self.t).argmax(axis=1)
-        return pd.DataFrame(
-            {
-                "network": self.networks.names,
-                "n_significant": (self.p <= ALPHA).sum(axis=1),
-                "max_abs_t": np.abs(self.t).max(axis=1),
-                "layer": space.layer_of[best],
-                "neuron": space.neuron_of[best],
-                "p_min": self.p.min(axis=1),
-                "p_floor": self.p_floor,
-            }
-        )
 
 
 def contrast(
@@ -259,56 +191,6 @@ def one_sample(
     indices = list(range(n))
     return _tested(individuals, indices, np.ones((1, n)), signs, one_sample_t, exact, p_floor, family,
                    {"all": individuals.names}, info)  # fmt: skip
-
-
-def two_sample_t(Y: np.ndarray, labels: np.ndarray, pooled_variance: bool = False) -> np.ndarray:
-    """Compute t of every column for many labellings at once.
-
-    Parameters
-    ----------
-    Y : ndarray of shape (n, n_neurons)
-        Data, one row per text.
-    labels : ndarray of bool, shape (n_labellings, n)
-        Membership of each text in the first group, which has the same size in every labelling.
-    pooled_variance : bool
-        Whether t is Student's instead of Welch's.
-
-    Returns
-    -------
-    ndarray of shape (n_labellings, n_neurons)
-        t of the first group minus the second; 0 for constant columns.
-    """
-    n, n_first = len(Y), int(labels[0].sum())
-    n_second = n - n_first
-    Y = Y - Y.mean(axis=0)
-    squares = Y**2
-    total, total_squares = Y.sum(axis=0), squares.sum(axis=0)
-    picked = labels.astype(np.float64)
-    sums, sums_squares = picked @ Y, picked @ squares
-    first, second = sums / n_first, (total - sums) / n_second
-    spread_first = sums_squares - n_first * first**2
-    spread_second = (total_squares - sums_squares) - n_second * second**2
-    if pooled_variance:
-        variance = (spread_first + spread_second) / (n - 2) * (1 / n_first + 1 / n_second)
-    else:
-        variance = spread_first / (n_first - 1) / n_first + spread_second / (n_second - 1) / n_second
-    return _over_error(first - second, variance, total_squares)
-
-
-def one_sample_t(Y: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Compute t of every column against 0 for many sign flips at once: ``(n_flips, n_neurons)``."""
-    n = len(Y)
-    squares = (Y**2).sum(axis=0)
-    mean = signs @ Y / n
-    variance = (squares - n * mean**2) / (n - 1) / n
-    return _over_error(mean, variance, squares)
-
-
-def _over_error(effect: np.ndarray, variance: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Divide effects by their standard errors; 0 without error."""
-    # Variances are differences of sums of squares, so they are clipped at rounding error; t is at most about 1e6.
-    error = np.sqrt(np.maximum(variance, 1e-12 * squares))
-    return np.divide(effect, error, out=np.zeros_like(effect), where=error > 0)
 
 
 def _tested(

@@ -1,4 +1,8 @@
-"""Localizer: contrast map and test from images and events."""
+"""Localizer: contrast map and test from images and events.
+
+The module is longer than most because it is one estimator whose docstrings describe every parameter; `localize` applies
+it to recordings.
+"""
 
 import re
 import time
@@ -10,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
-from lmri.decomposition.base import explained_variance, shape_metrics, top_token_share
 from lmri.decomposition.confounds import select
 from lmri.decomposition.localizer.conditions import Labelled, decide_level, labelled, warn_of_spread, without_repeats
 from lmri.decomposition.localizer.contrast import Contrast
 from lmri.decomposition.localizer.first_level import first_level, text_means
 from lmri.decomposition.localizer.second_level import ALPHA, TESTS, SecondLevel, between_texts, within_units
+from lmri.decomposition.map_metrics import explained_variance, shape_metrics, top_token_share
 from lmri.decomposition.nuisance import Nuisance
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.exceptions import DataWarning

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.linalg import null_space
 
-from lmri.decomposition.individuals.inference import two_sample_t
+from lmri.decomposition.individuals.t_statistics import two_sample_t
 
 
 def contrast_t(Y: np.ndarray, codes: np.ndarray, weights: Sequence[float]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lmri.decomposition.individuals.inference import one_sample_t
+from lmri.decomposition.individuals.t_statistics import one_sample_t
 from lmri.decomposition.localizer.contrast import Contrast
 from lmri.decomposition.localizer.permutation import arrangements, contrast_t, n_same, without_contrast
 from lmri.networks.thresholds import q_values

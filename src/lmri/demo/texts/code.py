@@ -1,4 +1,7 @@
-"""Short pieces of Python: functions, classes and tests that compile, with correct asserted results."""
+"""Short pieces of Python: functions, classes and tests that compile, with correct asserted results.
+
+The module is longer than most because it contains all sentences of its topics.
+"""
 
 from __future__ import annotations
 

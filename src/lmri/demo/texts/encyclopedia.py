@@ -1,4 +1,7 @@
-"""Short encyclopedia entries: lives, towns, rivers, animals, plants, minerals, compounds, battles and buildings."""
+"""Short encyclopedia entries: lives, towns, rivers, animals, plants, minerals, compounds, battles and buildings.
+
+The module is longer than most because it contains all sentences of its topics.
+"""
 
 from __future__ import annotations
 

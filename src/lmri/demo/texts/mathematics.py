@@ -1,4 +1,7 @@
-"""Small problems of arithmetic, algebra and number theory, solved step by step with correct results."""
+"""Small problems of arithmetic, algebra and number theory, solved step by step with correct results.
+
+The module is longer than most because it contains all sentences of its topics.
+"""
 
 from __future__ import annotations
 

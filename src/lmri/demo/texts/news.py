@@ -1,4 +1,7 @@
-"""Short news reports: sport, business, markets, weather, councils, traffic, culture and research."""
+"""Short news reports: sport, business, markets, weather, councils, traffic, culture and research.
+
+The module is longer than most because it contains all sentences of its topics.
+"""
 
 from __future__ import annotations
 

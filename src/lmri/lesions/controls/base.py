@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.special import gammaln
 
 from lmri.networks import Network
 
@@ -108,6 +107,8 @@ def overlap_within(sizes: np.ndarray, members: np.ndarray) -> float:
 
 def n_choices(sizes: np.ndarray, members: np.ndarray) -> float:
     """Count the ways to draw ``members[i]`` out of ``sizes[i]`` neurons of every stratum; infinity beyond floats."""
+    from scipy.special import gammaln  # takes 0.1 s to load, and the command line lists the families at every start
+
     return whole_exp(float((gammaln(sizes + 1) - gammaln(members + 1) - gammaln(sizes - members + 1)).sum()))
 
 

@@ -1,10 +1,15 @@
-"""The registry of control families: a new family is one file in ``families`` and one line here."""
+"""The registry of control families: a new family is one file ``NAME.py`` of this package and one line here.
+
+The file contains the class of the controls and its description ``FAMILY``; ``layer`` is the simplest example. All other
+modules are helpers: ``family`` (description of a family), ``base`` (interface of the controls, and functions for random
+draws), ``energy_measurement`` and ``energy_balance``.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmri.lesions.controls.families import energy, index, layer, shared
-from lmri.lesions.controls.families.kinds import ControlFamily
+from lmri.lesions.controls import energy, index, layer, shared
+from lmri.lesions.controls.family import ControlFamily
 
 CONTROLS: dict[str, ControlFamily] = {
     family.name: family

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from lmri.lesions.controls.families import shared
-from lmri.lesions.controls.matched import MatchedControls
+from lmri.lesions.controls.base import Controls
+from lmri.lesions.controls.family import ControlFamily, Lesioned
+from lmri.lesions.controls.layer import MatchedControls
 from lmri.networks import Network
 from lmri.storage import digest
-
-SHARED = shared.FAMILY.family
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +125,20 @@ class SharedControls:
         """Return everything besides network and seed that draws depend on, ready for JSON."""
         members = sorted(digest(np.flatnonzero(network.members).tolist()) for network in self.networks)
         return {"family": self.family, "n": self.n, "slack": self.slack, "networks": digest(members), "draws": "shared"}
+
+
+def _make(lesioned: Lesioned, n: int) -> Controls:
+    return SharedControls(lesioned.targets(), n)
+
+
+FAMILY = ControlFamily(
+    "shared",
+    "layer+size, shared",
+    "as layer, but shared by networks of similar size, which is faster",
+    "at least as many neurons in every layer, and are shared by networks of similar size",
+    _make,
+    same_size=False,
+)
+
+SHARED = FAMILY.family
+"""Name of this family in tables."""

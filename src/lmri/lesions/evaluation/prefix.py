@@ -150,8 +150,8 @@ class PrefixCache:
 
         return keep
 
-    def _instead(self, whole: Callable[..., Any], depth: int, is_last: bool) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
+    def _instead(self, whole: Callable[..., Any], depth: int, is_last: bool) -> Callable[..., object]:
+        def forward(*args: Any, **kwargs: Any) -> object:
             stored = None if self._read is None else self._stored.get((self._read, depth))
             if stored is None:
                 return whole(*args, **kwargs)
@@ -171,7 +171,7 @@ def _restore(block: torch.nn.Module, whole: Callable[..., Any]) -> None:
         block.forward = whole
 
 
-def _fresh(output: Any) -> Any:
+def _fresh(output: object) -> object:
     """Copy tensors, so that a model that modifies its inputs in place does not change the cache."""
     if isinstance(output, torch.Tensor):
         return output.clone()

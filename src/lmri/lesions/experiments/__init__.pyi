@@ -1,12 +1,12 @@
-from .amplification import amplification_outcome as amplification_outcome
 from .amplification import dose_conditions as dose_conditions
 from .amplification import dose_grid as dose_grid
+from .amplification_text import amplification_outcome as amplification_outcome
 from .dissociation import Dissociations as Dissociations
 from .dissociation import dissociate as dissociate
 from .dissociation import dissociation_outcome as dissociation_outcome
 from .lesions import lesion_outcome as lesion_outcome
 from .preservation import preservation_conditions as preservation_conditions
 from .preservation import preservation_grid as preservation_grid
-from .preservation import preservation_outcome as preservation_outcome
+from .preservation_text import preservation_outcome as preservation_outcome
 from .robustness import Robustness as Robustness
 from .robustness import robustness as robustness

@@ -5,6 +5,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
@@ -60,7 +61,7 @@ def preservation_figure(table: pd.DataFrame, controls: pd.DataFrame) -> Drawing:
         return drawing(figure, caption + " Points without neurons are not shown, as the axis is logarithmic." * n_empty)
 
 
-def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Any]]:
+def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """Create `n` panels, row by row, and remove unused panels of the last row."""
     n_columns = min(n, MOST_COLUMNS)
     n_rows = -(-n // n_columns)
@@ -250,9 +251,9 @@ def _through(points: pd.Series, neutral: float) -> pd.Series:
     return points
 
 
-def _dose_legend(colours: dict[str, Any], controls: pd.DataFrame) -> list[Any]:
+def _dose_legend(colours: dict[str, Any], controls: pd.DataFrame) -> list[Line2D]:
     marks = _marks(colours)
-    handles: list[Any] = [
+    handles = [
         Line2D([], [], color=colour, marker=marks[name], ms=3.5, lw=1.2, label=name)
         for name, colour in colours.items()
         if colour is not SOFT

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from lmri.decomposition.stored import DECOMPOSITION_CODEC
 from lmri.lesions.controls.registry import CONTROLS
-from lmri.lesions.experiments.amplification import amplification_outcome, dose_conditions, dose_grid
-from lmri.lesions.experiments.preservation import preservation_grid, preservation_outcome
+from lmri.lesions.experiments.amplification import dose_conditions, dose_grid
+from lmri.lesions.experiments.amplification_text import amplification_outcome
+from lmri.lesions.experiments.preservation import preservation_grid
+from lmri.lesions.experiments.preservation_text import preservation_outcome
 from lmri.lesions.experiments.splitting import split_tasks
 from lmri.lesions.plans import Plan, WriteUp, plan_networks
 from lmri.lesions.requests import Request, build_tasks, check_not_learned, intervention_maker

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmri.lesions.experiments.specifications import Variant
+from lmri.lesions.experiments.choices import Variant
 from lmri.lesions.scores import FEWEST_CLUSTERS, INTACT, Scores, TaskInfo
 
 COLUMNS = (

@@ -13,6 +13,18 @@ import numpy as np
 import pandas as pd
 
 from lmri.decomposition.parity import PARITY, paper_estimator, paper_networks
+from lmri.lesions.experiments.paper_values import (
+    AG_NEWS_INTACT,
+    AG_NEWS_NETWORKS,
+    COMPONENTS,
+    CORPORA,
+    LESIONS,
+    MODELS,
+    NAMES,
+    PRESERVED,
+    TASKS,
+    TEMPLATES,
+)
 from lmri.lesions.experiments.parity import check_parity
 from lmri.lesions.scores import INTACT, Scores
 
@@ -38,92 +50,6 @@ __all__ = [
     "preserve_layout",
     "templates_layout",
 ]
-
-MODELS = {"gpt2": "GPT-2", "qwen2.5-3b": "Qwen2.5-3B-Instruct", "chatglm3-6b": "ChatGLM3-6B-base"}
-"""Models of the paper, with their names there."""
-
-TASKS = ("cola", "mrpc", "qqp", "sst2", "mnli", "qnli", "ag-news", "squad")
-"""Tasks of the paper, in its order, under the names used here."""
-
-NAMES = dict(zip(TASKS, ("CoLA", "MRPC", "QQP", "SST-2", "MNLI", "QNLI", "AG News", "SQuAD"), strict=True))
-
-CORPORA = ("NEWS", "WIKI", "MATH", "CODE")
-
-TEMPLATES: dict[str, tuple[tuple[int, ...], ...]] = {
-    "gpt2": (
-        (15, 208, 142, 140), (7, 119, 109, 85), (12, 59, 31, 44), (31, 145, 91, 114), (32, 91, 32, 135),
-        (87, 4, 6, 107), (63, 41, 35, 134), (21, 58, 43, 71), (15, 0, 51, 112), (11, 18, 118, 79),
-    ),
-    "qwen2.5-3b": (
-        (0, 2, 0, 0), (0, 0, 1, 59), (0, 1, 0, 0), (0, 0, 0, 0), (50, 10, 0, 0),
-        (0, 17, 0, 0), (64, 73, 55, 58), (0, 0, 0, 64), (0, 0, 0, 3), (64, 70, 55, 2),
-    ),
-    "chatglm3-6b": (
-        (0, 0, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 2),
-        (3, 0, 8, 0), (0, 0, 1, 0), (0, 0, 0, 0), (0, 4, 0, 0), (0, 0, 0, 0),
-    ),
-}  # fmt: skip
-"""Tables 1 to 3: networks of 100 single texts with IoU > 0.2 to a template, one row per template, by `CORPORA`."""
-
-AG_NEWS_INTACT = 0.8614
-AG_NEWS_NETWORKS = (
-    (37, 0.8538), (21, 0.6643), (57, 0.8391), (29, 0.8439), (36, 0.5749),
-    (29, 0.8500), (15, 0.8482), (55, 0.7042), (15, 0.6753), (72, 0.8471),
-)  # fmt: skip
-"""Table 4: number of neurons of each network of GPT-2, and accuracy on AG News with the network lesioned."""
-
-LESIONS: dict[str, dict[str, tuple[float, float | None, float]]] = {
-    "gpt2": {
-        "cola": (0.7776, 0.7383, 0.5772), "mrpc": (0.7941, 0.7941, 0.7377), "qqp": (0.8758, 0.8717, 0.8104),
-        "sst2": (0.9163, 0.9083, 0.5436), "mnli": (0.6847, 0.6879, 0.5995), "qnli": (0.8746, 0.8569, 0.6811),
-        "ag-news": (0.8614, 0.8487, 0.5557), "squad": (0.3397, 0.3154, 0.1342),
-    },
-    "qwen2.5-3b": {
-        "cola": (0.6913, None, 0.0), "mrpc": (0.6275, None, 0.0172), "sst2": (0.8440, None, 0.0),
-        "mnli": (0.2731, None, 0.0), "qnli": (0.3953, None, 0.0), "ag-news": (0.7185, None, 0.0),
-        "squad": (0.2104, None, 0.0057),
-    },
-    "chatglm3-6b": {
-        "cola": (0.6893, None, 0.0), "mrpc": (0.8161, None, 0.0441), "sst2": (0.9392, None, 0.1422),
-        "mnli": (0.2062, None, 0.0), "qnli": (0.1067, None, 0.0053), "ag-news": (0.9128, None, 0.0025),
-        "squad": (0.9021, None, 0.0358),
-    },
-}  # fmt: skip
-"""Tables 5 to 7: intact, with 15 % random neurons lesioned (GPT-2 only), and with 10 networks lesioned."""
-
-COMPONENTS = (10, 64, 128, 256, 512)
-
-PRESERVED: dict[str, dict[str, tuple[tuple[float, int], ...]]] = {
-    "gpt2": {
-        "cola": ((0.3078, 145), (0.3509, 495), (0.4976, 1221), (0.7776, 2109), (0.6088, 1409)),
-        "mrpc": ((0.6838, 71), (0.6985, 394), (0.8113, 759), (0.7279, 426), (0.8137, 817)),
-        "qqp": ((0.6106, 60), (0.6849, 300), (0.8477, 582), (0.8766, 865), (0.8048, 632)),
-        "sst2": ((0.5195, 58), (0.7970, 391), (0.6823, 253), (0.8394, 560), (0.9163, 1357)),
-        "mnli": ((0.3220, 61), (0.3407, 342), (0.4158, 722), (0.6858, 1242), (0.5294, 816)),
-        "qnli": ((0.5338, 213), (0.8559, 2111), (0.8737, 3168), (0.8629, 2568), (0.8720, 3651)),
-        "ag-news": ((0.6849, 86), (0.7039, 394), (0.8462, 830), (0.8596, 1281), (0.8613, 1606)),
-        "squad": ((0.0016, 79), (0.2143, 652), (0.3314, 945), (0.3391, 1262), (0.3398, 1577)),
-    },
-    "qwen2.5-3b": {
-        "cola": ((0.0, 1500), (0.6913, 6694), (0.6913, 8330), (0.6913, 10602), (0.6913, 6349)),
-        "mrpc": ((0.0, 1219), (0.6814, 7556), (0.5245, 10390), (0.6373, 12042), (0.6324, 12733)),
-        "sst2": ((0.0092, 914), (0.8200, 4592), (0.8830, 7223), (0.8888, 9686), (0.8899, 11027)),
-        "mnli": ((0.0014, 2116), (0.2546, 8319), (0.2476, 10064), (0.2740, 11285), (0.2725, 12080)),
-        "qnli": ((0.0002, 750), (0.2720, 7569), (0.4077, 9478), (0.3948, 10368), (0.3967, 11043)),
-        "ag-news": ((0.1201, 1876), (0.0061, 7423), (0.7280, 10274), (0.7205, 11491), (0.7213, 12118)),
-        "squad": ((0.0057, 2053), (0.1900, 8436), (0.1918, 10765), (0.2102, 12272), (0.2106, 13183)),
-    },
-    "chatglm3-6b": {
-        "cola": ((0.0, 2967), (0.6913, 12306), (0.6913, 15966), (0.6913, 20495), (0.6913, 27832)),
-        "mrpc": ((0.0, 2344), (0.7770, 13917), (0.8186, 18520), (0.8162, 23369), (0.8162, 28697)),
-        "sst2": ((0.0, 1235), (0.8624, 9390), (0.9300, 14854), (0.9381, 18702), (0.9404, 26513)),
-        "mnli": ((0.0, 3399), (0.2123, 12569), (0.2041, 15586), (0.2062, 20103), (0.2103, 25080)),
-        "qnli": ((0.0, 905), (0.1545, 13846), (0.1157, 22341), (0.1078, 28645), (0.1067, 30838)),
-        "ag-news": ((0.0, 2098), (0.9036, 11831), (0.9087, 18540), (0.9128, 26489), (0.9128, 32864)),
-        "squad": ((0.0001, 2849), (0.8655, 16150), (0.9016, 21903), (0.9023, 26646), (0.9021, 30226)),
-    },
-}  # fmt: skip
-"""Tables 8 to 10: score with only the networks of 10 to 512 components preserved, and their number of neurons."""
 
 
 def check_model(model: str | None) -> str | None:

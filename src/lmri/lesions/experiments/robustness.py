@@ -9,18 +9,9 @@ import pandas as pd
 
 from lmri.lesions.baselines import Baseline
 from lmri.lesions.controls.registry import CONTROLS
+from lmri.lesions.experiments.choices import BASE, KINDS, UNION, Threshold, Variant
 from lmri.lesions.experiments.judging import COLUMNS, HOLDS, STATUSES, variant_row
-from lmri.lesions.experiments.specifications import (
-    BASE,
-    KINDS,
-    OTHER_METHODS,
-    OTHER_THRESHOLDS,
-    SEEDS,
-    UNION,
-    Specifications,
-    Threshold,
-    Variant,
-)
+from lmri.lesions.experiments.specifications import OTHER_METHODS, OTHER_THRESHOLDS, SEEDS, Specifications
 from lmri.lesions.requests import lesioned_by
 from lmri.lesions.scores import ALPHA, Scores
 from lmri.storage.outcome import Outcome

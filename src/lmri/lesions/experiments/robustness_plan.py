@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from lmri.lesions.experiments.choices import KINDS, UNION, Choice, threshold_label
 from lmri.lesions.experiments.robustness import Robustness, robustness
-from lmri.lesions.experiments.specifications import (
-    KINDS,
-    OTHER_METHODS,
-    OTHER_THRESHOLDS,
-    SEEDS,
-    UNION,
-    Choice,
-    Specifications,
-    threshold_label,
-)
+from lmri.lesions.experiments.specifications import OTHER_METHODS, OTHER_THRESHOLDS, SEEDS, Specifications
 from lmri.lesions.experiments.stored import StoredExperiment
 from lmri.lesions.tasks.requested import TaskOptions
 from lmri.models.study_model import ModelSource

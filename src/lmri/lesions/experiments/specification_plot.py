@@ -105,7 +105,7 @@ def _draw_task(axis: Any, rows: pd.DataFrame, places: list[int]) -> None:
     axis.set_axisbelow(True)
 
 
-def _legend() -> list[Any]:
+def _legend() -> list[Line2D | Patch]:
     def dot(marker: str, face: Any, label: str) -> Line2D:
         return Line2D([], [], color=POSITIVE, marker=marker, mfc=face, ms=4.5, lw=1.4, label=label)
 

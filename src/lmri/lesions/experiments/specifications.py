@@ -1,7 +1,7 @@
 """Specifications: the choices behind a lesion, and the corresponding network under each alternative choice."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,18 @@ from lmri.decomposition.nuisance import Nuisance
 from lmri.decomposition.stored import DECOMPOSITION_CODEC
 from lmri.exceptions import ConvergenceWarning, DataWarning, LMRIError, StudyError
 from lmri.lesions.baselines import Baseline
-from lmri.networks import Network, NetworkSet
+from lmri.lesions.experiments.choices import (
+    BASE,
+    FAMILIES,
+    KINDS,
+    UNION,
+    Choice,
+    Threshold,
+    Variant,
+    check_known,
+    choice_label,
+)
+from lmri.networks import NetworkSet
 from lmri.networks.comparison import compare, compare_time_courses
 from lmri.networks.stored import NETWORKS, NETWORKS_CODEC, DecompositionInputs, source_of, time_courses
 from lmri.networks.thresholds import THRESHOLDS, needs_null, value_name
@@ -23,14 +34,9 @@ from lmri.storage.store import Store
 if TYPE_CHECKING:
     from lmri.lesions.interventions import Intervention
 
-BASE = "base"
-KINDS = ("site", "baseline", "threshold", "seed", "method", "sinks", "controls")
-FAMILIES = ("layer", "energy")
-UNION = "union"
-
 SEEDS = (1, 2, 3)
 OTHER_METHODS = ("ica", "canica", "fastica-temporal")
-OTHER_THRESHOLDS: "tuple[Threshold, ...]" = (
+OTHER_THRESHOLDS: tuple[Threshold, ...] = (
     ("z", {"z": 2.5}),
     ("z", {"z": 3.0}),
     ("z", {"z": 3.5}),
@@ -39,98 +45,6 @@ OTHER_THRESHOLDS: "tuple[Threshold, ...]" = (
 
 FAILURES = (LMRIError, ValueError, RuntimeError, ArithmeticError)
 """Errors that count as the result of one variant instead of aborting the analysis."""
-
-Threshold = tuple[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """All choices for one lesion.
-
-    Parameters
-    ----------
-    kind : str
-        Kind of the choice that differs from the base, in `KINDS`, or ``"base"``.
-    label : str
-        Readable name of the choice.
-    site, method : str
-        Site of the neurons, and method of the decomposition.
-    seed : int
-        Seed of the decomposition.
-    threshold : tuple of str and mapping
-        Threshold method and its values.
-    baseline : str
-        Baseline: ``"zero"``, ``"CORPUS"`` for its mean, or ``"resample:CORPUS"`` with or without ``":SEED"``.
-    spared : str
-        Spared tokens: ``"sinks"``, or empty.
-    controls : {"layer", "energy"}
-        Family of matched controls.
-    """
-
-    kind: str
-    label: str
-    site: str
-    method: str
-    seed: int
-    threshold: Threshold
-    baseline: str = "zero"
-    spared: str = ""
-    controls: str = "layer"
-
-    @property
-    def name(self) -> str:
-        """Name of the condition."""
-        return self.kind if self.kind == BASE else f"{self.kind}: {self.label}"
-
-    def cells(self) -> dict[str, object]:
-        """Return all choices as cells of a table."""
-        chosen = {name: getattr(self, name) for name in ("site", "method", "seed", "baseline", "spared")}
-        return {"kind": self.kind, "choice": self.label, **chosen, "threshold": threshold_label(self.threshold)}
-
-
-@dataclass(frozen=True, eq=False)
-class Variant:
-    """A choice, and the network that corresponds to the base's network under it.
-
-    Parameters
-    ----------
-    choice : Choice
-        Choices of the variant.
-    network : Network, optional
-        Network to lesion; None if there is none, for the reason in `problem`.
-    matched_by : {"", "maps", "time courses"}
-        Method by which the network was matched; empty for the same map, or the union.
-    r, limit : float
-        Correlation with the base's map or time course, and the 95 % level of its null.
-    above_null : bool
-        Whether the correlation exceeds the null.
-    n_converged, n_starts : int
-        Numbers of converged and of all starts of the decomposition.
-    problem : str
-        Reason why there is no network.
-    """
-
-    choice: Choice
-    network: Network | None = None
-    matched_by: str = ""
-    r: float = np.nan
-    limit: float = np.nan
-    above_null: bool = True
-    n_converged: int = 0
-    n_starts: int = 0
-    problem: str = ""
-
-
-def threshold_label(threshold: Threshold) -> str:
-    """Format a threshold in the notation of the command line.
-
-    Examples
-    --------
-    >>> threshold_label(("z", {"z": 2.5}))
-    'z:2.5'
-    """
-    method, values = threshold
-    return ":".join([method, *(f"{value:g}" for value in values.values())])
 
 
 @dataclass(eq=False)
@@ -171,7 +85,7 @@ class Specifications:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _check_known("controls", [self.controls], FAMILIES)
+        check_known("controls", [self.controls], FAMILIES)
         entry = self.study.find(NETWORKS, self.name, self.site)
         self.name, self.site = entry.name, entry.site
         self.entry = entry
@@ -228,9 +142,9 @@ class Specifications:
             If a choice needs a new fit, but the confounds of the base differ from the confounds in the study.
         """
         vary = list(dict.fromkeys(vary))
-        _check_known("vary", vary, KINDS)
-        _check_known("methods", methods, tuple(METHODS))
-        _check_known("thresholds", [by for by, _ in thresholds], tuple(THRESHOLDS))
+        check_known("vary", vary, KINDS)
+        check_known("methods", methods, tuple(METHODS))
+        check_known("thresholds", [by for by, _ in thresholds], tuple(THRESHOLDS))
         if baselines is None:
             baselines = [f"{kind}{corpus}" for kind in ("", "resample:") for corpus in self.corpora]
         for value in baselines:
@@ -248,7 +162,9 @@ class Specifications:
         choices = [base]
         for kind in KINDS:
             variants = [replace(base, **changes) for changes in others[kind]] if kind in vary else []
-            variants = [replace(choice, kind=kind, label=_label(kind, choice)) for choice in variants if choice != base]
+            variants = [
+                replace(choice, kind=kind, label=choice_label(kind, choice)) for choice in variants if choice != base
+            ]
             if kind in vary and not variants:
                 self.notes.append(f"{kind} was not varied: there is no alternative to the base")
             # Repeated choices are listed once.
@@ -362,19 +278,3 @@ class Specifications:
             )
         baseline = Baseline.parse(variant.choice.baseline).value(self.study, variant.choice.site)
         return lesion(variant.network, baseline, spare=variant.choice.spared or None)
-
-
-def _label(kind: str, choice: Choice) -> str:
-    if kind == "threshold":
-        return threshold_label(choice.threshold)
-    if kind == "baseline":
-        return Baseline.parse(choice.baseline).label
-    if kind == "sinks":
-        return "first token spared"
-    return f"seed {choice.seed}" if kind == "seed" else str(getattr(choice, kind))
-
-
-def _check_known(name: str, values: Iterable[str], known: tuple[str, ...]) -> None:
-    unknown = [value for value in values if value not in known]
-    if unknown:
-        raise ValueError(f"{name} contains {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}.")

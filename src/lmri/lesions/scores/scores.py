@@ -15,24 +15,14 @@ import numpy as np
 import pandas as pd
 
 from lmri.exceptions import DataWarning
+from lmri.lesions.scores.columns import CONDITIONS, ITEM_TEXT, ITEMS, LABELS, SUMMARY, SUMMARY_COLUMNS, with_columns
+from lmri.lesions.scores.design import Design, TaskInfo
+from lmri.lesions.scores.labels import count_labels
 from lmri.lesions.scores.metrics import ClusterSums, cluster_sums
 from lmri.lesions.scores.p_values import at_least_as_bad, maxt_p, permutation_p, sequential_p
 from lmri.networks.thresholds import q_values
 from lmri.space import ModelInfo
 from lmri.space.html import html_table
-
-SUMMARY_COLUMNS = (
-    "condition", "network", "n_neurons", "task", "scoring", "metric", "value", "diff", "ci_low", "ci_high",
-    "control_family", "control_mean", "effect", "effect_low", "effect_high", "p", "p_max", "q", "n_items",
-    "n_controls", "n_repeats", "sd_repeats", "unparseable", "seed",
-    "majority_rate", "balanced_accuracy", "mean_margin", "predicted_counts", "collapsed", "split", "note",
-)  # fmt: skip
-
-ITEM_TEXT = ("condition", "task", "item", "cluster", "label", "predicted", "answer")
-CONDITION_TEXT = ("condition", "kind", "network", "control_of", "control_family", "note")
-SUMMARY_TEXT = (
-    "condition", "network", "task", "scoring", "metric", "control_family", "predicted_counts", "split", "note",
-)  # fmt: skip
 
 INTACT = "intact"
 ALPHA = 0.05
@@ -41,83 +31,7 @@ FEWEST_CLUSTERS = 5
 """Smallest number of clusters for an interval: a bootstrap of fewer clusters would be far too narrow."""
 
 
-@dataclass(frozen=True)
-class TaskInfo:
-    """Properties of a task that the summary needs.
-
-    Parameters
-    ----------
-    name : str
-        Name of the task.
-    scoring : str
-        Scoring method: ``"loglikelihood"``; ``"loglikelihood/token"`` or ``"loglikelihood/character"``, which divide by
-        length; ``"generate"``; or ``"head"``.
-    metric : str
-        Metric, such as ``"nats_per_token"`` or ``"accuracy"``; ``"f1"``, ``"matthews"`` and ``"balanced_accuracy"`` are
-        computed from labels, any other metric is a mean of the values.
-    higher_is_better : bool
-        Whether higher values are better.
-    per_token : bool
-        Whether items are weighted by their number of tokens; otherwise all have equal weight.
-    also : tuple of str
-        Further metrics of the same items, each with separate rows: metrics of labels, or any column of the items.
-    positive : str
-        Positive label of F1.
-    split : str
-        Split of the items: ``"fit"``, ``"select"`` or ``"test"``; empty if they were not split.
-    note : str
-        Caveats of the data, shown in every row.
-    """
-
-    name: str
-    scoring: str
-    metric: str
-    higher_is_better: bool
-    per_token: bool
-    also: tuple[str, ...] = ()
-    positive: str = ""
-    split: str = ""
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "also", tuple(self.also))  # a list if read from a file
-        if "f1" in self.metrics and not self.positive:
-            raise ValueError(f"The task {self.name!r} has the metric 'f1', but no positive label. Give positive=.")
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """All metrics; the main metric of the task comes first."""
-        return (self.metric, *self.also)
-
-    def identity(self) -> dict[str, Any]:
-        """Return the properties that values depend on, for hashes; defaults are omitted to keep older hashes valid."""
-        optional = {name: getattr(self, name) for name in ("also", "positive", "split") if getattr(self, name)}
-        required = ("name", "scoring", "metric", "higher_is_better", "per_token")
-        return {name: getattr(self, name) for name in required} | optional
-
-
-@dataclass(frozen=True)
-class Design:
-    """Design of the controls, which determines how p is computed.
-
-    Parameters
-    ----------
-    stop_after : int
-        Number of controls at least as harmful as a network after which drawing stopped; 0 if all were drawn.
-    n_planned : int
-        Planned number of draws per network; 0 if it is unknown, as in scores of earlier versions.
-    joint : tuple of str
-        Families of controls whose draws with the same number are joint controls of all networks.
-    """
-
-    stop_after: int = 0
-    n_planned: int = 0
-    joint: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "joint", tuple(self.joint))  # a list if read from a file
-
-
+@with_columns(items=ITEMS, conditions=CONDITIONS)
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Result of an evaluation.
@@ -125,12 +39,13 @@ class Scores:
     Parameters
     ----------
     items : DataFrame
-        Item rows: ``condition, task, item, cluster, n_tokens, value``, and ``repeat`` if a condition was scored several
-        times, for example with several seeds of donor tokens; classification adds ``label, predicted, margin``, and
-        generation ``answer``. The value is NaN if a generated answer could not be parsed or the model gave NaN.
+        Item rows. `repeat`, the labels and their margin, and `answer` are present only where they apply:
+
+        <items>
     conditions : DataFrame
-        Conditions: ``condition, kind, network, n_neurons, control_of, control_family, draw, note``; `kind` is
-        ``intact``, ``network``, ``union``, ``random`` or ``control``.
+        Conditions:
+
+        <conditions>
     tasks : sequence of TaskInfo
         Tasks in the order of the summary.
     seed : int
@@ -157,41 +72,17 @@ class Scores:
         if gaps:
             object.__setattr__(self, "items", self.items.assign(**{name: self.items[name].fillna("") for name in gaps}))
 
+    @with_columns(summary=SUMMARY)
     def summary(self) -> pd.DataFrame:
         """Compute the summary: one row per condition, task, metric and family of controls, ``intact`` first.
 
         Returns
         -------
         DataFrame
-            Table with `SUMMARY_COLUMNS`. Rows of a task's main metric come before rows of its further metrics:
+            Rows of a task's main metric come before rows of its further metrics. The columns are defined in
+            `lmri.lesions.scores.columns`:
 
-            ``value``
-                Metric under this condition; ``diff`` is its difference from intact, and ``ci_low`` to ``ci_high`` the
-                95 % interval of `diff` over resampled clusters (texts).
-            ``control_mean``
-                Mean `diff` of the matched controls; ``effect`` is ``diff - control_mean``, and ``effect_low`` to
-                ``effect_high`` its 95 % interval over resampled clusters, with the controls held fixed: whether the
-                effect relative to controls generalizes to other texts.
-            ``p``
-                (1 + controls at least as harmful) / (1 + controls): whether this set of neurons is unusual among sets
-                matched to it, for this model and these items. It is never below 1 / (1 + ``n_controls``). If draws
-                stopped early, it is the sequential p of Besag and Clifford, and `control_mean` is the mean of the draws
-                that were made.
-            ``p_max``
-                `p` adjusted for all conditions of the same task, metric and family of controls (max-T): how often the
-                largest effect among jointly drawn controls is at least as large. Missing if draws are not joint or
-                stopped early.
-            ``q``
-                `p` adjusted for the false discovery rate over all conditions of the same task, metric and family of
-                controls; missing if even the smallest possible p in all of them would not be significant at 0.05.
-            ``n_repeats``, ``sd_repeats``
-                Number of repetitions of the condition, for example with several seeds of donor tokens, and the standard
-                deviation of the value over repetitions; `value` pools all repetitions.
-            ``unparseable``
-                Share of generated answers without a value. Without generation, a missing value means that the model
-                gives NaN or infinity; then the mean and p are also missing.
-            ``majority_rate, balanced_accuracy, mean_margin, predicted_counts, collapsed``
-                Context for interpreting an accuracy, as in `label_counts`; missing if there are no labels.
+            <summary>
         """
         table = self._summary.copy()
         broken = table.loc[~np.isfinite(table["value"].astype(float)), "condition"].unique()
@@ -408,49 +299,19 @@ class Scores:
                 if row["control_family"] == family:
                     row["p_max"] = p_max[str(row["condition"])]
 
+    @with_columns(labels=LABELS)
     def label_counts(self) -> pd.DataFrame:
         """Count true and predicted labels: one row per condition, classification task and label.
 
         Returns
         -------
         DataFrame
-            ``condition, task, label, n_true, n_predicted, recall, majority_rate, balanced_accuracy, mean_margin,
-            collapsed``. An accuracy equal to the majority rate, with all predictions on one label, shows no
-            discrimination. Answers that could not be parsed count only in ``n_true``; the margin is missing if the
-            scoring gives none.
+            An accuracy equal to the majority rate, with all predictions on one label, shows no discrimination. Answers
+            that could not be parsed count only in ``n_true``. The columns are:
+
+            <labels>
         """
-        columns = [
-            "condition", "task", "label", "n_true", "n_predicted", "recall", "majority_rate", "balanced_accuracy",
-            "mean_margin", "collapsed",
-        ]  # fmt: skip
-        if "predicted" not in self.items:
-            return pd.DataFrame(columns=columns)
-        shown = self.conditions.loc[self.conditions["kind"] != "control", "condition"]
-        rows = []
-        classified = self.items[self.items["condition"].isin(shown) & (self.items["label"] != "")]
-        for (condition, task), items in classified.groupby(["condition", "task"], sort=False):
-            true = items["label"].value_counts()
-            # Only items that enter the accuracy.
-            read = items[(items["predicted"] != "") & items["value"].notna()]
-            majority = read["label"].value_counts().max() / len(read) if len(read) else np.nan
-            recall = (read["predicted"] == read["label"]).groupby(read["label"]).mean()
-            predicted = items.loc[items["predicted"] != "", "predicted"].value_counts()
-            for label in sorted(true.index.union(predicted.index)):
-                rows.append(
-                    {
-                        "condition": condition,
-                        "task": task,
-                        "label": label,
-                        "n_true": int(true.get(label, 0)),
-                        "n_predicted": int(predicted.get(label, 0)),
-                        "recall": recall.get(label, np.nan),
-                        "majority_rate": majority,
-                        "balanced_accuracy": recall.mean(),
-                        "mean_margin": items["margin"].mean() if "margin" in items else np.nan,
-                        "collapsed": int(len(predicted) == 1 and len(true) > 1),
-                    }
-                )
-        return pd.DataFrame(rows, columns=columns)
+        return count_labels(self.items, self.conditions)
 
 
 def sums_of(items: pd.DataFrame, task: TaskInfo, metric: str) -> ClusterSums:

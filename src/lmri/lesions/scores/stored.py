@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lmri import storage
-from lmri.lesions.scores.scores import CONDITION_TEXT, ITEM_TEXT, Design, Scores, TaskInfo
+from lmri.lesions.scores.columns import CONDITION_TEXT, ITEM_TEXT
+from lmri.lesions.scores.design import Design, TaskInfo
+from lmri.lesions.scores.scores import Scores
 from lmri.networks.stored import NETWORKS
 from lmri.space import ModelInfo
 from lmri.storage.entries import Codec, Entry, File, Reference

@@ -5,16 +5,12 @@ answers; lmri handles conditions, item rows and statistics. The response cache o
 key does not include lesions.
 """
 
-import contextlib
-import copy
 import importlib
-import io
 import json
-import logging
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,6 +22,7 @@ from transformers import PreTrainedModel
 from lmri.exceptions import DataWarning
 from lmri.lesions.scores import TaskInfo
 from lmri.lesions.tasks.base import check_causal
+from lmri.lesions.tasks.lm_eval_harness import import_harness, load_tasks, prepare, quiet, wrap
 from lmri.models import context_length, evaluation_mode
 from lmri.storage import digest, text_hash
 
@@ -90,10 +87,10 @@ class LMEval(Sequence["HarnessTask"]):
         if limit is not None and limit < 1:
             raise ValueError(f"limit is {limit}; it must be at least 1. Omit it to score all documents.")
         options: dict[str, Any] = {"limit": limit, "metric": metric, "filter": filter, "cluster": cluster}
-        with _quiet():
-            loaded = _load(list(tasks), include)
+        with quiet():
+            loaded = load_tasks(list(tasks), include)
             for task in loaded.values():
-                _prepare(task, limit, num_fewshot, seed)
+                prepare(task, limit, num_fewshot, seed)
         self._tasks = [HarnessTask(name, task, batch_size=batch_size, **options) for name, task in loaded.items()]
 
     def __len__(self) -> int:
@@ -169,9 +166,9 @@ class HarnessTask:
         """Score every document: ``value`` is the metric; multiple choice adds ``label, predicted, margin``."""
         check_causal(model, "LMEval")
         lengths = self._lengths(model, tokenizer)
-        with _quiet(), evaluation_mode(model), torch.random.fork_rng():
+        with quiet(), evaluation_mode(model), torch.random.fork_rng():
             torch.manual_seed(0)  # seed for tasks that sample their answers
-            lm = _wrap(model, tokenizer, self.batch_size)
+            lm = wrap(model, tokenizer, self.batch_size)
             self._answer(lm)
         by_doc = defaultdict(list)
         for instance in self._task.instances:
@@ -251,90 +248,13 @@ class HarnessTask:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The harness
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _harness(module: str) -> Any:
-    """Import a module of the harness, or raise an error with installation instructions."""
-    try:
-        return importlib.import_module(f"lm_eval.{module}")
-    except ImportError as error:
-        raise ImportError(
-            f"LMEval needs the lm-evaluation-harness, but {error.name!r} is not installed. Install the harness and "
-            "accelerate: pip install 'lmri[lm-eval]'."
-        ) from error
-
-
-def _load(names: list[str], include: str | Path | None) -> dict[str, Any]:
-    manager = _harness("tasks").TaskManager
-    folder = None if include is None else str(include)
-    if folder is not None and not Path(folder).is_dir():
-        raise ValueError(f"include is {folder!r}, which is not a folder. Give the folder of your task files.")
-    # Indexing all tasks of the harness takes seconds, so they are indexed only if needed.
-    local_manager = manager(include_path=folder, include_defaults=False)
-    local = all(name in local_manager.all_tasks or Path(name).is_file() for name in names)
-    try:
-        loaded = (local_manager if local else manager(include_path=folder)).load(names)["tasks"]
-    except KeyError as error:
-        raise ValueError(
-            f"{error.args[0]}. Give names of tasks of the harness (lm-eval ls tasks), or set include= to the folder of "
-            "your task files."
-        ) from error
-    except (OSError, ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise ValueError(f"The harness cannot load {names}: {error} Check the task files and their data.") from error
-    if not loaded:
-        raise ValueError(f"There is no task in {names}. Give at least one name, such as 'arc_easy'.")
-    return dict(loaded)
-
-
-def _prepare(task: Any, limit: int | None, num_fewshot: int | None, seed: int) -> None:
-    """Build all requests once, as in the harness' evaluation."""
-    if num_fewshot is not None:
-        task.set_config(key="num_fewshot", value=num_fewshot)
-    elif task.get_config("num_fewshot") is None:
-        task.set_config(key="num_fewshot", value=0)
-    task.set_fewshot_seed(seed=seed)
-    task.build_all_requests(limit=limit, rank=0, world_size=1)
-
-
-def _wrap(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> Any:
-    """Wrap the live model for the harness, protecting model and tokenizer from changes."""
-    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
-        raise ValueError(
-            "LMEval needs a tokenizer with a token for the start or the end of a text; this one has neither. Set one "
-            "in the vocabulary of the model: tokenizer.eos_token = ..."
-        )
-    tokenizer_copy = copy.deepcopy(tokenizer)  # the harness sets a pad token if there is none
-    # The harness ties weights, which would change a model with untied weights.
-    model.tie_weights = lambda *args, **options: None
-    try:
-        return _harness("models.huggingface").HFLM(pretrained=model, tokenizer=tokenizer_copy, batch_size=batch_size)
-    finally:
-        del model.tie_weights
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress progress bars and log messages of the harness, as a library should not print."""
-    log = logging.getLogger("lm_eval")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        log.setLevel(level)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Documents and values
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def _metric(name: str, task: Any, metric: str | None) -> str:
     """Choose a metric that is a mean over items, as the statistics require."""
-    mean = _harness("api.metrics").mean
+    mean = import_harness("api.metrics").mean
     means = [key for key, function in task.aggregation().items() if function is mean]
     if metric is None and means:
         return str(means[0])

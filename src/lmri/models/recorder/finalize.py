@@ -8,8 +8,8 @@ from lmri.models.recorder.files import image_path, table_paths
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.routing import write_routing
 from lmri.space import NeuronSpace
-from lmri.storage.bids import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.corpora import write_texts_table
+from lmri.storage.dataset_files import write_event_sidecars, write_recording_index, write_recording_site
 from lmri.storage.recording import Recording, Run
 from lmri.storage.store import Store
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lmri.models.loading_options import LoadingOptions
+from lmri.models.loading.options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.stored_corpora import stored_requests
 from lmri.storage.texts import read_texts

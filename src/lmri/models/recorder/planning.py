@@ -21,8 +21,8 @@ from lmri.models.sites.caveats import caveats
 from lmri.space import NeuronSpace
 from lmri.space.layers import stack_of
 from lmri.space.sites import DECODER, ROUTER
-from lmri.storage.bids import texts_digest
 from lmri.storage.corpora import hashes_of
+from lmri.storage.dataset_files import texts_digest
 from lmri.storage.recording import pack
 from lmri.storage.store import Store
 from lmri.storage.texts import split_texts

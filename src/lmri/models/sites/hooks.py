@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -50,7 +51,7 @@ def hooked(model: PreTrainedModel, space: NeuronSpace, functions: Mapping[int, F
         yield
 
 
-def register_hook(module: nn.Module, site: str, function: Function) -> Any:
+def register_hook(module: nn.Module, site: str, function: Function) -> RemovableHandle:
     """Register a hook that calls `function` with the input or output of a module called once per pass.
 
     Returns
@@ -60,7 +61,7 @@ def register_hook(module: nn.Module, site: str, function: Function) -> Any:
     """
     if not is_input(site):
 
-        def after(module: nn.Module, args: Any, output: Any) -> Any:
+        def after(module: nn.Module, args: Any, output: Any) -> torch.Tensor | tuple[Any, ...] | None:
             if not isinstance(output, tuple):
                 return function(output)
             replaced = function(output[0])  # a mixture of experts may also return router scores

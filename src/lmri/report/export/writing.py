@@ -54,7 +54,7 @@ def export(
     site : str, optional
         Site; required if there are several.
     out : str or Path, optional
-        New folder; by default ``lmri/export/SITE/NAME`` in the study, with a suffix for the format.
+        New folder; by default ``lmri/SCOPE/export/SITE/NAME`` in the study, with a suffix for the format.
 
     Returns
     -------

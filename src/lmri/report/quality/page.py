@@ -67,7 +67,7 @@ def check_quality(
     corpus, site : str, optional
         Corpus and site; all by default.
     out : str or Path, optional
-        File of the page, for one recording; by default ``lmri/qc/SITE/CORPUS/qc.html`` in the study.
+        File of the page, for one recording; by default ``lmri/SCOPE/qc/SITE/CORPUS/qc.html`` in the study.
     progress : callable, optional
         Function called with the number of finished runs and of all runs of a recording.
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from lmri import storage
 from lmri.lesions.controls.registry import family_words
 from lmri.lesions.scores import ALPHA, INTACT, Scores
 from lmri.lesions.scores.figure import scores_figure
@@ -181,7 +180,7 @@ def experiments(reader: ReportReader) -> list[dict[str, Any]]:
         outcome = reader.attempt(description, partial(reader.study.open, EXPERIMENT_CODEC, entry.name, entry.site))
         if outcome is not None:
             other = _other_weights(entry, reader.entries["scores"], reader.study.model)
-            rows.append(_experiment(entry, outcome, other))
+            rows.append(_experiment(reader.layout, entry, outcome, other))
     return rows
 
 
@@ -198,7 +197,7 @@ def _other_weights(experiment: Entry, scores: Sequence[Entry], recorded: ModelIn
     return ""
 
 
-def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str, Any]:
+def _experiment(layout: Layout, entry: Entry, outcome: Outcome, other_weights: str) -> dict[str, Any]:
     """Format an outcome: text, figures, layouts and main table are shown directly, further tables are collapsed."""
     tables = [_table(stem, table) for stem, table in outcome.tables.items()]
     return {
@@ -213,7 +212,7 @@ def _experiment(entry: Entry, outcome: Outcome, other_weights: str) -> dict[str,
         "layouts": [_table(stem, table) for stem, table in outcome.layouts.items()],
         "main": tables[0] if tables else None,
         "others": tables[1:],
-        "folder": f"lmri/experiments/{storage.bids_label(entry.site)}/{entry.name}",
+        "folder": layout.relative(entry.folder),
     }
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln
 
 from lmri.lesions.controls.base import (
     DRAWS,
+    Controls,
     check_n,
     common_notes,
     layer_overlap,
@@ -16,7 +16,7 @@ from lmri.lesions.controls.base import (
     relocate_weights,
     whole_exp,
 )
-from lmri.lesions.controls.families import index
+from lmri.lesions.controls.family import ControlFamily, Lesioned
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 from lmri.space.layers import is_input
@@ -44,7 +44,7 @@ class PermutedControls:
     @property
     def family(self) -> str:
         """Name of the family in tables."""
-        return index.FAMILY.family
+        return FAMILY.family
 
     def draw(self, network: Network, number: int, seed: int) -> Network:
         """Draw one control, which has the network's weights at other neurons.
@@ -78,6 +78,8 @@ class PermutedControls:
 
     def n_possible(self, network: Network) -> float:
         """Count the distinct sets that can be drawn, including the network itself; may be infinity."""
+        from scipy.special import gammaln  # takes 0.1 s to load
+
         width = _common_width(network.space)
         # Swapping indices that are members in the same layers gives the same set.
         _, same = np.unique(network.members.reshape(-1, width), axis=1, return_counts=True)
@@ -109,3 +111,16 @@ def _common_width(space: NeuronSpace) -> int:
             "number in each layer. Use MatchedControls."
         )
     return space.widths[0]
+
+
+def _make(_lesioned: Lesioned, n: int) -> Controls:
+    return PermutedControls(n)
+
+
+FAMILY = ControlFamily(
+    "index",
+    "layer+size+index",
+    "the same permutation of neuron indices in every layer (mlp_out)",
+    "the neurons of the network under one permutation of the index, common to all layers",
+    _make,
+)

@@ -2,9 +2,12 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lmri.storage.store import Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,15 @@ class LoadingOptions:
     offload_folder: str | Path | None = None
     quantize: str | None = None
 
-    def load(self, location: str | Path) -> tuple[Any, Any]:
+    def load(self, location: str | Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Load a model and its tokenizer."""
         from lmri.models import load_model
 
         return load_model(location, **asdict(self))
 
-    def load_of(self, store: Store, location: str | Path | None = None) -> tuple[Any, Any]:
+    def load_of(
+        self, store: Store, location: str | Path | None = None
+    ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Load the model of a study in the precision of its recordings.
 
         Parameters

@@ -14,7 +14,7 @@ QUANTIZED = ("8bit", "4bit")
 _STORED = (torch.int8, torch.uint8, torch.int32)  # data types of packed quantized weights
 
 
-def quantization_config(quantize: str, dtype: str) -> Any:
+def quantization_config(quantize: str, dtype: str) -> TorchAoConfig | BitsAndBytesConfig:
     """Return the quantization settings for loading: weights only, so that texts in a batch stay independent.
 
     LLM.int8 of bitsandbytes would also quantize activations, and detects outliers over all texts of a batch: the

@@ -11,18 +11,19 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from lmri.models.checkpoints import PICKLE, check_folder, check_tokenizer_files, find_commit
+from lmri.demo import EMBEDDED
 from lmri.models.checks import check_readable, check_tokenizer, check_weights
-from lmri.models.identity import EMBEDDED
-from lmri.models.quantization import check_quantized, keep_layout, n_bits, quantization_config, quantization_of
+from lmri.models.loading.checkpoints import PICKLE, check_folder, check_tokenizer_files, find_commit
+from lmri.models.loading.quantization import check_quantized, keep_layout, n_bits, quantization_config, quantization_of
 
 logger = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-_EMBEDDED_FOLDER = Path(__file__).parents[1] / "demo" / "model"
+_EMBEDDED_FOLDER = Path(__file__).parents[2] / "demo" / "model"
 # Errors that the loaders of transformers raise for a bad name, file, shape, connection or configuration.
 _ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError, SafetensorError)
 
@@ -40,7 +41,7 @@ def load_model(
     offload_folder: str | Path | None = None,
     quantize: str | None = None,
     quantization: Any = None,
-) -> tuple[PreTrainedModel, Any]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer.
 
     Parameters
@@ -197,7 +198,9 @@ def _source(name: str | Path, revision: str | None, allow_pickle: bool) -> str:
     return str(folder)
 
 
-def _quantization(config: Any, name: str, quantize: str | None, quantization: Any, dtype: str) -> Any:
+def _quantization(
+    config: Any, name: str, quantize: str | None, quantization: Any, dtype: str
+) -> QuantizationConfigMixin | None:
     """Return the quantization to apply; None if the checkpoint is already quantized."""
     if quantize is None and quantization is None:
         return None
@@ -243,7 +246,7 @@ def _advice(error: Exception) -> str:
     return "Use a name on the Hugging Face hub, or a folder with config.json, model.safetensors and a tokenizer."
 
 
-def _model_class(config: Any, trust_remote_code: bool) -> Any:
+def _model_class(config: Any, trust_remote_code: bool) -> type[Any]:
     code: dict[str, str] = getattr(config, "auto_map", None) or {} if trust_remote_code else {}
     for architecture in getattr(config, "architectures", None) or []:
         known = getattr(transformers, architecture, None)

@@ -8,6 +8,7 @@ import numpy as np
 
 from lmri.lesions.controls.base import (
     DRAWS,
+    Controls,
     check_n,
     common_notes,
     layer_overlap,
@@ -17,6 +18,7 @@ from lmri.lesions.controls.base import (
     permute_members,
     relocate_weights,
 )
+from lmri.lesions.controls.family import ControlFamily, Lesioned
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 
@@ -105,3 +107,12 @@ def random_share(space: NeuronSpace, share: float, seed: int) -> Network:
     members = np.zeros(space.n_neurons, dtype=bool)
     members[rng.choice(space.n_neurons, size=round(share * space.n_neurons), replace=False)] = True
     return Network.from_members(space, members, f"random-{100 * share:.0f}%", "random")
+
+
+def _make(_lesioned: Lesioned, n: int) -> Controls:
+    return MatchedControls(n)
+
+
+FAMILY = ControlFamily(
+    "layer", "layer+size", "same number of neurons per layer", "the same number of neurons in every layer", _make
+)
