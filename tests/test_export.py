@@ -154,7 +154,7 @@ def test_localizer_maps_are_exported_and_labelled_as_t(made):
     members = made.networks("contrast", SITE).members[0]
     assert np.array_equal(space.from_img(cut), np.where(members, t, 0))
     export(made, "contrast", "workbench", SITE)
-    dense = nib.load(made.root / f"lmri/export/{SITE.replace('_', '')}/contrast_workbench/maps_stat-t.dscalar.nii")
+    dense = nib.load(made.layout.folder / f"export/{SITE.replace('_', '')}/contrast_workbench/maps_stat-t.dscalar.nii")
     assert np.isin(dense.get_fdata().ravel(), t).all()
 
 
@@ -235,7 +235,7 @@ def test_every_viewer_is_told_the_same_names_and_colours(made):
 def test_a_melodic_folder_holds_the_numbers_of_the_study(study):
     networks = study.networks("ica", SITE)
     folder = export(study, "ica", site=SITE)
-    assert folder == study.layout.derivatives_dir / "export" / "mlphidden" / "ica.ica"
+    assert folder == study.layout.folder / "export" / "mlphidden" / "ica.ica"
     z = networks.space.from_img(folder / "melodic_IC.nii.gz")
     assert np.array_equal(z, np.stack([one.z for one in networks]).astype(np.float32))
     courses = np.concatenate([table.to_numpy() for _, _, table in study.time_courses("ica", SITE)])

@@ -629,7 +629,7 @@ def test_the_command_writes_tables_and_page_into_the_study(recorded, tmp_path):
     assert done.exit_code == 0, (done.output, done.exception)
     content = json.loads(done.stdout)["recordings"]
     assert [(one["corpus"], one["site"]) for one in content] == [("words", "mlp_hidden"), ("words", "mlp_out")]
-    folder = root / "lmri" / "qc" / "mlpout" / "words"
+    folder = root / "lmri" / "sub-unnamedgpt2" / "qc" / "mlpout" / "words"
     assert content[1]["folder"] == str(folder)
     quality = qc.inspect(open_study(root).recording("words", "mlp_out"))
     assert content[1]["n_dead"] == quality.neurons["dead"].sum()

@@ -30,7 +30,7 @@ def report(
     output, opened = printing.output, study.open_all()
     if out is not None and len(opened) > 1:
         raise ValueError(
-            f"--out is a single file, but the study contains {', '.join(one.scope for one in opened)}. Choose a model "
+            f"--out is a single file, but the study contains {', '.join(scope.scope for scope in opened)}. Choose a model "
             "with --subject, or omit --out."
         )
     with output.progress("Writing the report"):
@@ -44,12 +44,12 @@ def info(study: StudyScope, printing: Printing) -> None:
     """List the models, recordings and results of a study."""
     output, opened = printing.output, study.open_all()
     results = []
-    for one in opened:
-        contents = one.info()
-        output.say(describe(one))
+    for scope in opened:
+        contents = scope.info()
+        output.say(describe(scope))
         output.table(contents)
-        model = None if one.scope == GROUP else one.model.id
-        results.append({"scope": one.scope, "model": model, "contents": records(contents)})
+        model = None if scope.scope == GROUP else scope.model.id
+        results.append({"scope": scope.scope, "model": model, "contents": records(contents)})
     single = {key: results[0][key] for key in ("model", "contents")}
     output.result(single if len(results) == 1 else {"models": results})
 

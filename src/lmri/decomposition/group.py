@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from lmri.decomposition.confounds import select
-from lmri.decomposition.individuals.model_maps import DualRegression, GroupMaps
+from lmri.decomposition.model_maps import DualRegression, GroupMaps
 from lmri.decomposition.pipeline import fit_unless_stored
 from lmri.decomposition.settings import DecompositionSettings
 from lmri.decomposition.stored import DECOMPOSITION_CODEC, decomposition_identity, save_decomposition
@@ -96,8 +96,8 @@ def decompose_group(
     entry = group.find(DECOMPOSITIONS, label, space.site)
     source = GroupMaps(make_address(GROUP, label, space.site), entry.digest)
     maps = group.open(DECOMPOSITION_CODEC, label, space.site)
-    for member, own in zip(members, groups, strict=True):
-        _regress(member, own, maps, source, settings, f"{label}-dr")
+    for member, recorded in zip(members, groups, strict=True):
+        _regress(member, recorded, maps, source, settings, f"{label}-dr")
     return networks
 
 

@@ -292,7 +292,7 @@ class StandardizedRuns:
     def dead(self) -> np.ndarray:
         """Whether each neuron is constant in at least one run or, with scope ``"study"``, in all: ``(n_neurons,)``.
 
-        Of several models, a neuron counts that is constant in all runs of one of them.
+        If there are several models, a neuron counts that is constant in all runs of one of them.
         """
         with self._lock:
             self._see_all()

@@ -12,6 +12,7 @@ from lmri.report.page import is_report, write_report
 from lmri.storage.entries import Entry, parse_address
 from lmri.storage.layout import GROUP
 from lmri.storage.store import Store
+from lmri.storage.subjects import COLUMNS
 from lmri.storage.tolerant import ReportReader
 
 
@@ -70,8 +71,8 @@ def _added_columns(study: Store) -> dict[str, Any]:
     """Return the columns that users added to the table of participants, by scope."""
     table = study.subjects
     names = [name for name in table.columns if name not in ("scope", "subject", "session")]
-    own = [name for name in names if name not in ("id", "revision", "fingerprint", "model_type", "dtype")]
-    return {"names": own, "rows": {row["scope"]: [row[name] for name in own] for row in table.to_dict("records")}}
+    added = [name for name in names if name not in COLUMNS]
+    return {"names": added, "rows": {row["scope"]: [row[name] for name in added] for row in table.to_dict("records")}}
 
 
 def _corpora(studies: Sequence[Store]) -> dict[str, Any]:
@@ -97,7 +98,9 @@ def _group(study: Store) -> dict[str, Any]:
 
 def _decomposition(entry: Entry, networks: Sequence[Entry]) -> dict[str, Any]:
     addresses = [parse_address(address) for address in DecompositionInputs.of(entry).corpora]
-    own = [item for item in networks if item.site == entry.site and item.inputs.get("decomposition") == entry.name]
+    thresholded = [
+        item for item in networks if item.site == entry.site and item.inputs.get("decomposition") == entry.name
+    ]
     return {
         "name": entry.name,
         "site": entry.site,
@@ -108,6 +111,6 @@ def _decomposition(entry: Entry, networks: Sequence[Entry]) -> dict[str, Any]:
         "convergence": entry.results.get("convergence", {}),
         "networks": [
             (item.name, item.parameters.get("description", ""), item.results["n_networks"], item.results["n_empty"])
-            for item in own
+            for item in thresholded
         ],
     }

@@ -177,9 +177,9 @@ def _is_empty(layout: Layout) -> bool:
     """Return whether a scope contains nothing but its description: no recording, and none that can be continued."""
     if not layout.folder.is_dir():
         return True
-    own = (layout.model.name, storage.LOCK)
+    known = (layout.model.name, storage.LOCK)
     return not any(
-        path.name not in own and not (path.is_dir() and not any(path.iterdir())) for path in layout.folder.iterdir()
+        path.name not in known and not (path.is_dir() and not any(path.iterdir())) for path in layout.folder.iterdir()
     )
 
 

@@ -28,7 +28,7 @@ RECORDINGS = "recordings"
 """Kind of a reference to a recording rather than to an entry."""
 
 Address = tuple[str, str, str]
-"""Scope, name and site of a recording or an entry; scope and site are empty if they are those of the reference."""
+"""Scope, name and site of a recording or an entry; scope and site are empty if the reference determines them."""
 
 
 def parse_address(address: str) -> Address:
@@ -250,9 +250,9 @@ class Entries:
         self, kind: str, site: str, name: str, inputs: Mapping[str, Any], parameters: Mapping[str, Any]
     ) -> bool:
         """Move a finished result into place that an earlier command could not move; return whether there was one."""
-        for kept in self.layout.kept_entries(kind, site, name):
-            if not _changes(kept, inputs, parameters):
-                self._move_into_place(kind, site, name, kept)
+        for finished in self.layout.kept_entries(kind, site, name):
+            if not _changes(finished, inputs, parameters):
+                self._move_into_place(kind, site, name, finished)
                 return True
         return False
 
@@ -267,7 +267,7 @@ class Entries:
             If an entry of this name was stored meanwhile; the finished entry is kept.
         """
         folder = self.layout.entry(kind, site, name)
-        kept = f"The finished result was kept in {finished}"
+        message = f"The finished result was kept in {finished}"
         try:
             with writing(self.layout.root):
                 if not finished.exists() and folder.exists():
@@ -276,13 +276,13 @@ class Entries:
                 if folder.exists():
                     raise EntryExistsError(
                         f"{NOUNS[kind].capitalize()} {name!r} ({site}) was stored by another command meanwhile. "
-                        f"{kept}: compare it with {folder}, and delete one of them."
+                        f"{message}: compare it with {folder}, and delete one of them."
                     )
                 finished.replace(folder)
                 write_log(self.layout, kind, name=name, site=site)
         except LockedError as error:
             raise LockedError(
-                f"{error} {kept}. The same command moves it into place without computing it again; so does: "
+                f"{error} {message}. The same command moves it into place without computing it again; so does: "
                 f"{move_command(finished, folder)}"
             ) from None
         remove_empty(finished.parent, self.layout.folder)

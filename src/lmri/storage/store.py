@@ -446,7 +446,7 @@ class Store:
         store, references = self.at(entry.scope), self.codecs[entry.kind].references(entry)
         if named := [reference for reference in references if reference.kind == RECORDINGS]:
             addresses = [(parse_address(reference.name), reference.site) for reference in named]
-            return [store.at(scope).recording(name, own or site) for (scope, name, own), site in addresses]
+            return [store.at(scope).recording(name, own_site or site) for (scope, name, own_site), site in addresses]
         sources = [store.find(reference.kind, reference.name, reference.site) for reference in references]
         return [recording for source in sources for recording in store.recordings_of(source)]
 

@@ -67,7 +67,7 @@ def record_texts(
     Returns
     -------
     Recording, list of Recording or None
-        Return value of `lmri.record`; a list of all recordings if the texts are those of the study.
+        Return value of `lmri.record`; a list of all recordings if the study contains the texts.
     """
     if options.shard is not None and scheduler is not None:
         raise ValueError("--shard and --scheduler exclude each other: a cluster records all shards. Omit one of them.")

@@ -18,7 +18,7 @@ OF_MODEL = ("projection", "experts")
 """Parameters that describe one model; another model is recorded with their defaults."""
 
 _CHOSEN = ("site", "resume", "subject", "session", "shard")
-"""Options that a user may choose although the texts are those of the study."""
+"""Options that a user may choose although the study contains the texts."""
 
 
 def stored_requests(out: str | Path, options: RecordingOptions) -> list[tuple[list[str], RecordingOptions]]:

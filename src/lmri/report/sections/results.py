@@ -23,6 +23,7 @@ from lmri.space.drawing import Drawing
 from lmri.storage.entries import Entry
 from lmri.storage.experiments import EXPERIMENT_CODEC
 from lmri.storage.freshness import scored_sets
+from lmri.storage.layout import Layout
 from lmri.storage.outcome import Outcome
 from lmri.storage.tolerant import ReportReader
 

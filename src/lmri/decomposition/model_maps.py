@@ -130,7 +130,9 @@ class DualRegression(Decomposition, BaseEstimator):
             )
         maps = np.linalg.solve(gram, products) * sd[:, None]
         group = self.maps.weights.astype(np.float64)
-        group_r = np.array([np.corrcoef(own, other)[0, 1] for own, other in zip(maps, group, strict=True)])
+        group_r = np.array(
+            [np.corrcoef(model_map, group_map)[0, 1] for model_map, group_map in zip(maps, group, strict=True)]
+        )
         no_start = {"n_starts": 0, "n_converged": 0}
         self._store_results(maps, runs, no_start, {"group_r": group_r}, courses=courses)
         return self
