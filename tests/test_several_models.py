@@ -26,7 +26,7 @@ from lmri.report.validation import validate
 from lmri.storage.corpora import known_split, stored_texts
 from lmri.storage.entries import as_name, make_address, parse_address
 from lmri.storage.files import LockedError, lock_wait
-from lmri.storage.store import group_space
+from lmri.storage.recordings import group_space
 from lmri.study import open_scopes
 from tiny_models import build, sentences, word_tokenizer
 

@@ -10,7 +10,7 @@ from lmri.cli.options import NameOption, Printing, Seed, SiteOption, StudyScope,
 from lmri.decomposition.methods import METHODS
 from lmri.networks.thresholds.registry import THRESHOLDS, alternatives, usage
 from lmri.storage.entries import make_address
-from lmri.storage.layout import GROUP
+from lmri.storage.names import GROUP
 
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet

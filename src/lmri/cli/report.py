@@ -7,7 +7,7 @@ import typer
 
 from lmri.cli.console import records
 from lmri.cli.options import Printing, StudyScope, UpgradableStudy, command
-from lmri.storage.layout import GROUP
+from lmri.storage.names import GROUP
 
 if TYPE_CHECKING:
     from lmri.study import Study
@@ -30,8 +30,8 @@ def report(
     output, opened = printing.output, study.open_all()
     if out is not None and len(opened) > 1:
         raise ValueError(
-            f"--out is a single file, but the study contains {', '.join(scope.scope for scope in opened)}. Choose a model "
-            "with --subject, or omit --out."
+            f"--out is a single file, but the study contains {', '.join(scope.scope for scope in opened)}. Choose a "
+            "model with --subject, or omit --out."
         )
     with output.progress("Writing the report"):
         paths = [opened[0].report(out)] if len(opened) == 1 else write_reports(opened)

@@ -22,9 +22,10 @@ from lmri.exceptions import AmbiguousChoiceError
 from lmri.networks import NetworkSet
 from lmri.networks.stored import DECOMPOSITIONS
 from lmri.storage.entries import make_address
-from lmri.storage.layout import GROUP
+from lmri.storage.names import GROUP
 from lmri.storage.recording import Recording
-from lmri.storage.store import Store, group_space
+from lmri.storage.recordings import group_space
+from lmri.storage.store import Store
 from lmri.storage.subjects import choose_scope
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from lmri.space import ModelInfo
 from lmri.storage import Layout
 from lmri.storage import dataset_files as dataset
 from lmri.storage.provenance import file_hash
-from lmri.storage.store import Store, check_version
+from lmri.storage.recordings import check_version
+from lmri.storage.store import Store
 from lmri.storage.subjects import assign_scope, models, write_model, write_tables
 
 

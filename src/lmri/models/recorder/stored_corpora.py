@@ -10,7 +10,8 @@ from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.models.recorder.options import RecordingOptions
 from lmri.storage import Layout
 from lmri.storage.corpora import corpus_is_recorded, stored_texts
-from lmri.storage.store import Store, check_version
+from lmri.storage.recordings import check_version
+from lmri.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
