@@ -170,6 +170,27 @@ def two_corpora(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def several_models(tmp_path_factory):
+    """Return the folder of the study of `several-models.md`: two models of one origin, and their group."""
+    import torch
+
+    from lmri.demo.texts import generate
+
+    folder = tmp_path_factory.mktemp("docs")
+    model, tokenizer = lmri.load_model("lmri-demo")
+    texts = generate("news", 12, 1)
+    lmri.record(model, tokenizer, texts, folder / "study", corpus="news", site="mlp_hidden", subject="parent")
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(1.01)
+    lmri.record(model, tokenizer, None, folder / "study", subject="child")
+    lmri.open_study(folder / "study", "parent").decompose(
+        n_components=3, n_init=1, threshold="z:3", name="g", subjects=["parent", "child"]
+    )
+    return folder
+
+
 @pytest.fixture
 def run_page(tmp_path, monkeypatch):
     """Run the Python blocks of a page in order, next to a copy of a study."""
@@ -190,8 +211,8 @@ def run_page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", [path for path in HOW_TO if _has_python(path)], ids=_name)
 @pytest.mark.filterwarnings("ignore")
-def test_the_python_of_a_how_to_page_runs_as_it_stands(path, run_page, one_corpus):
-    run_page(path, one_corpus)
+def test_the_python_of_a_how_to_page_runs_as_it_stands(path, run_page, request):
+    run_page(path, request.getfixturevalue("several_models" if path.stem == "several-models" else "one_corpus"))
 
 
 @pytest.mark.parametrize("name", OTHERS)
