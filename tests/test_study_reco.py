@@ -181,9 +181,10 @@ def test_phantoms_are_of_the_neurons_of_the_study(walked):
 
 def test_a_view_serves_the_study(walked, monkeypatch):
     seen = {}
-    monkeypatch.setattr("lmri.report.viewer.serve", lambda study, port, ready, browser: seen.update(vars()))
+    monkeypatch.setattr("lmri.report.viewer.serve", lambda study, port, **others: seen.update(vars()))
     walked.view(port=0, no_browser=True)
-    assert (seen["study"], seen["port"], seen["browser"]) == (walked.root, 0, False)
+    assert (seen["study"], seen["port"], seen["others"]["browser"]) == (walked.root, 0, False)
+    assert (seen["others"]["subject"], seen["others"]["session"]) == (walked.subject, walked.session)
 
 
 def test_a_cluster_loads_the_model_itself(tmp_path):

@@ -1649,6 +1649,9 @@ class Study(Store):
     ) -> None:
         """Serve the study to the browser of this machine, until it is interrupted.
 
+        The page starts with this model, and has a menu of the other models of the study. The group is not shown,
+        because it has no recordings.
+
         Parameters
         ----------
         port : int, optional
@@ -1657,10 +1660,16 @@ class Study(Store):
             Whether to serve the page without opening a browser.
         ready : callable, optional
             Function that is called with the address once the server listens.
+
+        Raises
+        ------
+        StudyError
+            If this is the group.
         """
         from lmri.report.viewer import serve
 
-        serve(self.root, port, ready, browser=not no_browser)
+        subject = self.subject or GROUP
+        serve(self.root, port, ready, browser=not no_browser, subject=subject, session=self.session)
 
     def phantom(
         self,

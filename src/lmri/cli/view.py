@@ -22,7 +22,8 @@ def view(
 ) -> None:
     """Open a study in the browser: layers, networks, texts, time courses and lesions. Stop the server with Ctrl-C.
 
-    The page is served to this machine only, and shows nothing outside the study.
+    A study of several models is shown with a menu of its models; --subject and --session choose the one that is shown
+    first. The page is served to this machine only, and shows nothing outside the study.
     """
     output = printing.output
 
@@ -31,4 +32,4 @@ def view(
         output.result({"url": url})
         sys.stdout.flush()  # a program that reads the address from a pipe waits for it
 
-    study.open().view(port=port, no_browser=no_browser, ready=ready)
+    study.open_all()[0].view(port=port, no_browser=no_browser, ready=ready)

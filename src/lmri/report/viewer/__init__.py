@@ -1,8 +1,8 @@
 """Viewer: a local web page for exploring a study, and its server. No model is loaded.
 
-`server` handles HTTP, `guard` authorizes requests, `api` and `results_api` answer them, `query` validates their
-parameters, `cached_reader` reads the study piece by piece, `top_tokens` finds tokens in their text, and `page/` runs in
-the browser.
+`server` handles HTTP, `guard` authorizes requests, `models` finds the model that a request names, `api` and
+`results_api` answer them, `query` validates their parameters, `cached_reader` reads a model piece by piece,
+`top_tokens` finds tokens in their text, and `page/` runs in the browser.
 """
 
 import lazy_loader as _lazy

@@ -42,13 +42,13 @@ def plain(content: Any) -> Any:
 
 
 def study(reader: CachedReader, query: Query) -> dict[str, Any]:
-    """Return an overview of the study."""
+    """Return an overview of one model; ``folder`` has the arguments with which a command finds it."""
     inventory = reader.contents(now=True)  # the page compares it with its own state
     rois = regions.stored(reader.layout)
     problems = [*inventory.problems, *(roi.problem for roi in rois if roi.problem)]
     return {
         "name": reader.layout.root.resolve().name,
-        "folder": shlex.quote(str(reader.layout.root)),
+        "folder": shlex.join([str(reader.layout.root), *reader.options]),
         "root": str(reader.layout.root.resolve()),
         "state": reader.state(inventory),
         "model": reader.study.model.id,

@@ -1,4 +1,4 @@
-"""Cached reader of a study, piece by piece: unreadable parts are listed as problems, and the rest is shown."""
+"""Cached reader of one model, piece by piece: unreadable parts are listed as problems, and the rest is shown."""
 
 import io
 import threading
@@ -30,7 +30,7 @@ FRESH = 1.0
 
 
 class CachedReader(StudyReader):
-    """Reader of a study that may change while it is viewed.
+    """Reader of one model of a study that may change while it is viewed.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ class CachedReader(StudyReader):
         Folder of the study.
     fresh : float, default 1
         Seconds for which the inventory is cached. Contents are read again as soon as their files change.
+    subject, session : str, optional
+        Labels of the model and of its state; required if the study contains several.
 
     Raises
     ------
@@ -45,12 +47,22 @@ class CachedReader(StudyReader):
         If there is no study.
     """
 
-    def __init__(self, root: str | Path, fresh: float = FRESH) -> None:
-        super().__init__(Store(root, CODECS))
+    def __init__(
+        self, root: str | Path, fresh: float = FRESH, subject: str | None = None, session: str | None = None
+    ) -> None:
+        super().__init__(Store(root, CODECS, subject, session))
         self.fresh = fresh
         self._looking, self._seen = threading.Lock(), (-np.inf, Inventory())
         self._root = self.layout.root.resolve()
         self._small, self._large, self._sets = Kept(5000), Kept(64), Kept(4)
+
+    @property
+    def options(self) -> list[str]:
+        """Options that choose this model on the command line; none if the study contains no other model."""
+        if self.layout.scopes() == [self.layout.scope]:
+            return []
+        session = self.layout.session
+        return ["--subject", self.layout.subject, *(["--session", session] if session else [])]
 
     # -- inventory ----------------------------------------------------------------------------------------------------
 

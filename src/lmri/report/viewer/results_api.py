@@ -90,7 +90,7 @@ def matches(reader: CachedReader, query: Query) -> dict[str, Any]:
             "null_95": results["null_95"],
             "pairs": pairs,
         }
-    command = ["lmri", "compare", str(reader.layout.root.resolve()), first.name, second.name]
+    command = ["lmri", "compare", str(reader.layout.root.resolve()), first.name, second.name, *reader.options]
     command += ["--site", first.site] if len(inventory.spaces) > 1 else []
     raise HTTPException(404, f"{first.name!r} and {second.name!r} were not compared. Run: {shlex.join(command)}")
 
@@ -99,7 +99,7 @@ def matches(reader: CachedReader, query: Query) -> dict[str, Any]:
 
 
 def rois(reader: CachedReader, query: Query) -> list[dict[str, Any]]:
-    """List the stored regions of interest."""
+    """List the stored regions of interest of the model."""
     return [
         {"name": roi.name, "site": roi.site, "n_neurons": roi.n_neurons}
         for roi in regions.stored(reader.layout)
@@ -122,16 +122,22 @@ def save_roi(reader: CachedReader, body: bytes) -> dict[str, Any]:
         request = json.loads(body)
         site, name, neurons = request["site"], request["name"], request["neurons"]
         shown = [request[key] for key in ("root", "fingerprint", "geometry")]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        scope = request.get("scope", reader.layout.scope)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise HTTPException(
             400,
             'The content is not {"site": ..., "name": ..., "neurons": [[layer, neuron], ...], "root": ..., '
-            '"fingerprint": ..., "geometry": ...}, with the last three from /api/study.',
+            '"fingerprint": ..., "geometry": ...}, with the last three (and "scope", if it is there) from /api/study.',
         ) from None
     if not isinstance(site, str) or not isinstance(name, str) or not isinstance(neurons, list):
         raise HTTPException(400, "site and name must be text, and neurons a list of [layer, neuron].")
     inventory = reader.contents(now=True)
     space = inventory.spaces[one_of("site", site, inventory.spaces)]
+    if scope != reader.layout.scope:
+        raise HTTPException(
+            409,
+            f"The neurons were drawn on the model {scope!r}, and not on {reader.layout.scope!r}. Reload the page.",
+        )
     # A page that was left open may show a different study from the one that is served now.
     root = reader.layout.root.resolve()
     if shown != [str(root), reader.study.model.fingerprint, storage.digest(space.to_dict())]:
@@ -150,7 +156,7 @@ def save_roi(reader: CachedReader, body: bytes) -> dict[str, Any]:
         path = regions.save(reader.layout, space, name, members)
     except StudyError as error:  # the name is taken, or another region is being saved
         raise HTTPException(409, str(error)) from error
-    command = ["lmri", "lesion", str(reader.layout.root.resolve()), "--roi", str(path.resolve())]
+    command = ["lmri", "lesion", str(reader.layout.root.resolve()), *reader.options, "--roi", str(path.resolve())]
     return {
         "path": reader.layout.relative(path),
         "n_neurons": int(members.sum()),

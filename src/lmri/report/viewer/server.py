@@ -25,6 +25,7 @@ from lmri.exceptions import LMRIError, StudyError
 from lmri.report.viewer import api, results_api
 from lmri.report.viewer.cached_reader import FRESH, CachedReader
 from lmri.report.viewer.guard import ASGIApp, guarded
+from lmri.report.viewer.models import ViewedModels
 from lmri.report.viewer.query import Answer, Query
 
 HOST = "127.0.0.1"
@@ -63,8 +64,15 @@ def niivue_path() -> Path:
 # -- the application --------------------------------------------------------------------------------------------------
 
 
-def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, ticket: str | None = None) -> ASGIApp:
-    """Create the application that serves a study.
+def make_app(
+    study: str | Path,
+    token: str | None = None,
+    fresh: float = FRESH,
+    ticket: str | None = None,
+    subject: str | None = None,
+    session: str | None = None,
+) -> ASGIApp:
+    """Create the application that serves all models of a study. The group has no recordings, and is not served.
 
     Parameters
     ----------
@@ -76,19 +84,24 @@ def make_app(study: str | Path, token: str | None = None, fresh: float = FRESH, 
         Lifetime of the inventory, see `CachedReader`.
     ticket : str, optional
         One-time secret, see `guarded`.
+    subject, session : str, optional
+        Labels of the model that is shown first, see `ViewedModels`.
 
     Raises
     ------
     StudyError
         If there is no study.
+    AmbiguousChoiceError
+        If there is no such model, or several fit.
     """
-    reader = CachedReader(study, fresh)
+    models = ViewedModels(study, fresh, subject, session)
+    answers: dict[str, Answer] = {**api.ANSWERS, "study": _overview(models)}
     routes = [
         Route("/", lambda request: _file(PAGE / "index.html")),
         Route("/page/{name}", _page),
         Route("/niivue.umd.js", lambda request: _file(niivue_path())),
-        *(Route(f"/api/{name}", _answering(reader, answer)) for name, answer in api.ANSWERS.items()),
-        Route("/api/rois", _saving(reader), methods=["POST"]),
+        *(Route(f"/api/{name}", _answering(models, answer)) for name, answer in answers.items()),
+        Route("/api/rois", _saving(models), methods=["POST"]),
     ]
     handlers: Mapping[Any, Any] = {
         HTTPException: _refused,
@@ -118,9 +131,16 @@ def _file(path: Path) -> Response:
     return Response(path.read_bytes(), media_type=TYPES[path.suffix])
 
 
-def _answering(reader: CachedReader, answer: Answer) -> Callable[[Request], Response]:
+def _overview(models: ViewedModels) -> Answer:
+    def answer(reader: CachedReader, query: Query) -> dict[str, Any]:
+        return {**api.study(reader, query), **models.listed(reader)}
+
+    return answer
+
+
+def _answering(models: ViewedModels, answer: Answer) -> Callable[[Request], Response]:
     def endpoint(request: Request) -> Response:
-        content = answer(reader, Query(request.query_params))
+        content = answer(models.reader(request.query_params.get("scope")), Query(request.query_params))
         if isinstance(content, bytes):
             return Response(content, media_type="application/octet-stream")
         return _json(content)
@@ -128,7 +148,10 @@ def _answering(reader: CachedReader, answer: Answer) -> Callable[[Request], Resp
     return endpoint
 
 
-def _saving(reader: CachedReader) -> Callable[[Request], Awaitable[Response]]:
+def _saving(models: ViewedModels) -> Callable[[Request], Awaitable[Response]]:
+    def save(scope: str | None, body: bytes) -> dict[str, Any]:
+        return results_api.save_roi(models.reader(scope), body)
+
     async def endpoint(request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -138,7 +161,7 @@ def _saving(reader: CachedReader) -> Callable[[Request], Awaitable[Response]]:
             body += part
             if len(body) > LARGEST_BODY:
                 raise HTTPException(413, f"The content is larger than {LARGEST_BODY // 2**20} MB.")
-        return _json(await run_in_threadpool(results_api.save_roi, reader, bytes(body)), 201)
+        return _json(await run_in_threadpool(save, request.query_params.get("scope"), bytes(body)), 201)
 
     return endpoint
 
@@ -236,7 +259,9 @@ def _server(app: ASGIApp) -> uvicorn.Server:
 
 
 @contextlib.contextmanager
-def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
+def serving(
+    study: str | Path, port: int | None = 0, subject: str | None = None, session: str | None = None
+) -> Iterator[str]:
     """Serve a study in a thread while the body of the context runs.
 
     Parameters
@@ -245,6 +270,8 @@ def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
         Folder of the study.
     port : int, optional
         Port, see `bound`; any free port by default.
+    subject, session : str, optional
+        Labels of the model that is shown first, and of its state; by default the first model in alphabetical order.
 
     Yields
     ------
@@ -259,7 +286,7 @@ def serving(study: str | Path, port: int | None = 0) -> Iterator[str]:
         If the port is in use.
     """
     token = secrets.token_urlsafe(24)
-    app = make_app(study, token)
+    app = make_app(study, token, subject=subject, session=session)
     listening = bound(port)
     server = _server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -277,6 +304,8 @@ def serve(
     port: int | None = None,
     ready: Callable[[str], None] | None = None,
     browser: bool = False,
+    subject: str | None = None,
+    session: str | None = None,
 ) -> None:
     """Serve a study until the process is interrupted (Ctrl-C).
 
@@ -291,10 +320,12 @@ def serve(
     browser : bool, default False
         Whether to open the page in a browser. The browser is started with a ticket that is valid once, because the
         list of processes shows it to all accounts of this machine.
+    subject, session : str, optional
+        Labels of the model that is shown first, and of its state; by default the first model in alphabetical order.
     """
     niivue_path()  # fails now if it is missing, rather than in the browser
     token, ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24) if browser else None
-    app = make_app(study, token, ticket=ticket)
+    app = make_app(study, token, ticket=ticket, subject=subject, session=session)
     with contextlib.closing(bound(port)) as listening:
         if ready is not None:
             ready(address(listening, token))

@@ -13,6 +13,7 @@ const cache = new Map();
 const slots = new Map();
 const watchers = [];
 let lost = null;
+let scope = null;
 
 /** Register a function that is called when the server is "gone" or "closed" to this browser, and when it is back (null). */
 export const onConnection = (watch) => watchers.push(watch);
@@ -31,11 +32,18 @@ export function newest(slot) {
   return control.signal;
 }
 
+/** Send all further requests to a model (null: the only one). Requests to the previous model are aborted. */
+export function useScope(next) {
+  if (next === scope) return;
+  scope = next;
+  for (const control of slots.values()) control.abort();
+}
+
 /** Whether an error only means that a request was replaced by a newer one. */
 export const isStale = (error) => error?.name === "AbortError";
 
 function address(path, names) {
-  const query = new URLSearchParams(Object.entries(names).filter(([, value]) => value !== null && value !== undefined));
+  const query = new URLSearchParams(Object.entries({ scope, ...names }).filter(([, value]) => value !== null && value !== undefined));
   return `/api/${path}${query.size ? `?${query}` : ""}`;
 }
 
@@ -76,9 +84,11 @@ async function json(path, names, slot) {
   return content;
 }
 
-/** Fetch the overview of the study; after `patience` milliseconds without an answer the server counts as gone. */
+/** Fetch the overview of the model; after `patience` milliseconds without an answer the server counts as gone. */
 export const study = (patience = null) =>
-  ask("/api/study", patience ? { signal: AbortSignal.timeout(patience) } : {}).then((response) => response.json());
+  ask(address("study", {}), patience ? { signal: AbortSignal.timeout(patience) } : {}).then((response) => response.json());
+/** Fetch the overview of another model, which does not become the model of further requests. */
+export const studyOf = (scope) => json("study", { scope }, "study");
 export const networks = (site, set, slot = "networks") => json("networks", { site, set }, slot);
 export const tokens = (site, corpus, run) => json("tokens", { site, corpus, run }, "tokens");
 export const course = (site, set, network, corpus, run) =>
@@ -88,17 +98,17 @@ export const neuron = (site, set, layer, place, corpus, run) =>
   json("neuron", { site, set, layer, neuron: place, corpus, run }, "neuron");
 export const scores = (site, set, network) => json("scores", { site, set, network }, "scores");
 export const matches = (site, first, second) => json("matches", { site, first, second }, "matches");
-export const rois = () => ask("/api/rois", {}).then((response) => response.json());
+export const rois = () => ask(address("rois", {}), {}).then((response) => response.json());
 
 /**
  * Save a region of interest, given as [layer, neuron] pairs.
  *
- * @param {{root: string, fingerprint: string, geometry: string}} shown study on which it was drawn; the server
- *   refuses it if it now serves a different study
+ * @param {{root: string, scope?: string, fingerprint: string, geometry: string}} shown study and model on which it was
+ *   drawn; the server refuses it if it now serves a different study, or if the request is for a different model
  */
-export async function saveRoi(site, name, neurons, { root, fingerprint, geometry }) {
-  const body = JSON.stringify({ site, name, neurons, root, fingerprint, geometry });
-  const response = await ask("/api/rois", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+export async function saveRoi(site, name, neurons, { root, scope: shown, fingerprint, geometry }) {
+  const body = JSON.stringify({ site, name, neurons, root, scope: shown, fingerprint, geometry });
+  const response = await ask(address("rois", {}), { method: "POST", headers: { "Content-Type": "application/json" }, body });
   return response.json();
 }
 

@@ -72,6 +72,14 @@ export class Comparison {
     }
   }
 
+  /** Remove the pairs and the names of the sets. */
+  clear() {
+    this.key = null;
+    document.getElementById("first-name").textContent = "";
+    this.choice.replaceChildren();
+    this.#clear();
+  }
+
   #clear(...nodes) {
     this.stored = false;
     this.grid.hidden = true;

@@ -7,7 +7,7 @@ import { state } from "./state.js";
 /** Fetched data; null for data that is not available (yet). */
 export const data = {
   study: null, site: null, mask: null, rows: [], info: {}, map: null, members: null, mean: null, volume: null,
-  partner: null, unmatched: null, tokens: null, course: null, neuron: null, greys: new WeakMap(), plain: null,
+  partner: null, unmatched: null, wished: null, tokens: null, course: null, neuron: null, greys: new WeakMap(), plain: null,
 };
 
 /** Show an error message until the selection changes; a lost connection is shown elsewhere. */
@@ -28,10 +28,11 @@ export async function attempt(act, failed = fail) {
   }
 }
 
+const place = () => ({ ...(state.scope === null ? {} : { scope: state.scope }), site: state.site });
 /** Parameters of requests: current network, its partner in the comparison, run, and volume. */
-export const names = () => ({ site: state.site, set: state.set, network: state.network });
-export const partnerNames = () => ({ site: state.site, set: state.second, network: state.partner });
-export const run = () => ({ site: state.site, corpus: state.corpus, run: state.run });
+export const names = () => ({ ...place(), set: state.set, network: state.network });
+export const partnerNames = () => ({ ...place(), set: state.second, network: state.partner });
+export const run = () => ({ ...place(), corpus: state.corpus, run: state.run });
 export const volume = () => ({ ...run(), volume: state.volume });
 
 /** Tag an answer with its request, so that an outdated answer can be recognized until the next one arrives. */

@@ -8,7 +8,7 @@ import { bothEnds, showNetwork, showNeuron, slot } from "./details.js";
 import { $, command, el, number, say } from "./dom.js";
 import { goTo, toToken } from "./navigation.js";
 import { showScores } from "./lesions.js";
-import { mark, mosaics, render } from "./scene.js";
+import { clearScene, mark, mosaics, render } from "./scene.js";
 import { state, update } from "./state.js";
 import { Grid } from "./table.js";
 import { Strip } from "./text.js";
@@ -41,6 +41,22 @@ const chart = new Chart($("course"), { select });
 const lesions = slot("lesions", "…");
 const tops = slot("network-tops", "…");
 
+const NO_TOKENS = { tokens: [], text_ids: [], text_starts: [] };
+
+/** Remove everything of the previous model at once: in the next model, equal names are of other neurons and tokens. */
+export function clear() {
+  Object.assign(data, {
+    rows: [], info: {}, map: null, members: null, mean: null, volume: null, partner: null, unmatched: null, tokens: null, course: null, neuron: null,
+  });
+  clearScene();
+  table.setRows([]);
+  comparison.clear();
+  for (const node of [$("panel-network"), $("panel-neuron"), lesions, tops]) say(node, "…");
+  strip.setTokens(NO_TOKENS);
+  chart.setRun([], []);
+  showCourse(null, "");
+}
+
 export function loadNetworks() {
   Object.assign(data, { rows: [], info: {}, map: null, members: null });
   if (!state.set) {
@@ -61,9 +77,11 @@ export function loadNetwork() {
   const row = data.rows.find((entry) => entry.name === state.network);
   table.select(state.network);
   if (!row) {
-    // No network of this set is selected: select the first non-empty network.
-    const first = data.rows.find((entry) => entry.n_neurons) ?? data.rows[0];
-    return first && update({ network: first.name });
+    // No network of this set is selected: select the one that was wished for, or the first non-empty network.
+    const first = data.rows.find((entry) => entry.name === data.wished) ?? data.rows.find((entry) => entry.n_neurons) ?? data.rows[0];
+    if (!first) return undefined;
+    data.wished = null;
+    return update({ network: first.name });
   }
   showNetwork($("panel-network"), row, data.site, statOf(state.set), { lesions, tops });
   const request = names();
@@ -78,9 +96,9 @@ export function loadNetwork() {
     drawn(of(request, map), of(request, members));
   }, (error) => { drawn(null, null); fail(error); });
   for (const node of [lesions, tops]) say(node, "…");
-  attempt(async () => showScores(lesions, await api.scores(...Object.values(request)), request), (error) => say(lesions, error.message, "bad"));
+  attempt(async () => showScores(lesions, await api.scores(state.site, state.set, state.network), request), (error) => say(lesions, error.message, "bad"));
   attempt(async () => {
-    const answer = await api.tops(...Object.values(request));
+    const answer = await api.tops(state.site, state.set, state.network);
     tops.replaceChildren(...bothEnds(answer, "sd", goTo));
   }, (error) => say(tops, error.message, "bad"));
 }
@@ -140,7 +158,7 @@ export function loadTokens() {
     showLines();
     showVolume();
   };
-  const none = () => show({ tokens: [], text_ids: [], text_starts: [] });
+  const none = () => show(NO_TOKENS);
   return attempt(async () => show(of(request, await patiently(api.tokens(state.site, state.corpus, state.run), none))),
     (error) => { none(); fail(error); });
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { onTheme, theme, toggleTheme } from "./color.js";
-import { attempt, current, data, nVolumes, run } from "./data.js";
+import { attempt, current, data, fail, nVolumes, run } from "./data.js";
 import { $, command, count, el, hideTip, nameFolder, say, showTip } from "./dom.js";
 import { choose, toToken } from "./navigation.js";
 import { listen } from "./keys.js";
@@ -42,22 +42,24 @@ function showPanel() {
 // -- wiring -----------------------------------------------------------------------------------------------------------
 
 on(Object.keys(state), () => { $("failed").hidden = true; });
-on(["site", "set", "corpus", "run"], fill);
-on(["site"], () => { roi.setSpace(state.site, data.site); render(); });
-on(["site", "set"], load.loadNetworks);
+const PLACE = ["scope", "site"]; // a change of one of them changes the neurons
+on(["scope"], load.clear);
+on([...PLACE, "set", "corpus", "run"], fill);
+on(PLACE, () => { roi.setSpace(state.scope, state.site, data.site); render(); });
+on([...PLACE, "set"], load.loadNetworks);
 on(["network"], load.loadNetwork);
-on(["site", "set", "network", "corpus", "run"], load.loadCourse);
-on(["site", "corpus", "run"], load.loadTokens);
-on(["site", "corpus"], load.loadMean);
-on(["site", "corpus", "run", "volume", "underlay", "overlay"], load.loadVolume);
+on([...PLACE, "set", "network", "corpus", "run"], load.loadCourse);
+on([...PLACE, "corpus", "run"], load.loadTokens);
+on([...PLACE, "corpus"], load.loadMean);
+on([...PLACE, "corpus", "run", "volume", "underlay", "overlay"], load.loadVolume);
 on(["volume"], load.showVolume);
-on(["site", "set", "layer", "neuron", "corpus", "run"], load.loadNeuron);
+on([...PLACE, "set", "layer", "neuron", "corpus", "run"], load.loadNeuron);
 on(["underlay", "overlay", "threshold", "zoom"], () => { controls(); render(); });
-on(["view", "site", "set", "second", "network", "partner"], (changed) => {
+on(["view", ...PLACE, "set", "second", "network", "partner"], (changed) => {
   if (changed.has("partner") && changed.size === 1) load.loadPartner();
   else load.loadComparison();
 });
-on(["site", "set", "network", "partner", "corpus", "run", "volume", "underlay", "overlay"], showHovered);
+on([...PLACE, "set", "network", "partner", "corpus", "run", "volume", "underlay", "overlay"], showHovered);
 on(["panel"], showPanel);
 on(["tool"], () => {
   roi.setTool(state.tool);
@@ -128,7 +130,47 @@ const act = {
   },
 };
 
+let turn = 0;
+let switching = false;
+
+/**
+ * Show another model: its overview is fetched, and then its other contents are. Meanwhile nothing is shown, because the
+ * menu already names the next model.
+ */
+function showModel(scope, wanted = {}) {
+  const own = ++turn;
+  const wait = (now) => {
+    switching = now;
+    document.querySelector("main").setAttribute("aria-busy", String(now));
+  };
+  $("model").value = scope;
+  wait(true);
+  return attempt(async () => {
+    const next = await api.studyOf(scope);
+    if (!next.sites.length || !data.study.sites.length) {
+      history.replaceState(null, "", `#scope=${scope}`);
+      return location.reload();
+    }
+    showStudy(next);
+    choose(wanted);
+  }).finally(() => {
+    if (own !== turn) return; // a newer choice is being fetched
+    showMenu(data.study);
+    wait(false);
+  });
+}
+
+/** Follow a link to a selection; a link that names no model is to the model that is shown first. */
+function follow(wanted) {
+  const { study } = data;
+  if (!study) return undefined;
+  const scope = study.models?.some((model) => model.scope === wanted.scope) ? wanted.scope : study.first ?? null;
+  if (scope !== null && (switching || scope !== study.scope)) return showModel(scope, wanted);
+  return study.sites.length ? choose(wanted) : undefined;
+}
+
 function wire() {
+  $("model").addEventListener("change", () => showModel($("model").value));
   for (const name of ["site", "set", "corpus"]) $(name).addEventListener("change", () => choose({ [name]: $(name).value, ...(name === "set" ? { network: null } : {}) }));
   $("run").addEventListener("change", () => choose({ run: Number($("run").value) }));
   $("underlay").addEventListener("change", () => update({ underlay: $("underlay").value }));
@@ -140,7 +182,7 @@ function wire() {
   $("view-compare").addEventListener("click", () => update({ view: "compare" }));
   $("theme").addEventListener("click", toggleTheme);
   for (const name of ["network", "neuron", "roi"]) $(`tab-${name}`).addEventListener("click", () => update({ panel: name }));
-  window.addEventListener("hashchange", () => data.study?.sites.length && choose(fromAddress()));
+  window.addEventListener("hashchange", () => follow(fromAddress()));
   const themed = () => {
     $("theme").textContent = theme() === "dark" ? "Light" : "Dark";
     if (data.site) render();
@@ -176,10 +218,12 @@ const isOther = (now, next) => now.root !== next.root || now.fingerprint !== nex
 /** Check whether the server still serves this study, and whether the study has changed. */
 function lookAgain(reconnected = false) {
   if (!data.study) return reconnected ? start() : undefined;
+  const { scope } = data.study;
   return attempt(async () => {
     const next = await api.study(SOON);
+    if (switching || data.study.scope !== scope) return; // the answer is of the previous model
     if (isOther(data.study, next)) return location.reload();
-    const same = next.state === data.study.state;
+    const same = next.state === data.study.state && next.scope === scope;
     showStudy(next);
     if (!data.site) return;
     roi.refresh();
@@ -189,7 +233,7 @@ function lookAgain(reconnected = false) {
     choose({});
     fill();
     loadAgain();
-  });
+  }, (error) => (error.status === 404 && scope ? location.reload() : fail(error))); // the model is gone
 }
 
 window.addEventListener("focus", () => lookAgain());
@@ -212,19 +256,36 @@ function showProblems(problems) {
     el("ul", {}, ...problems.map((text) => el("li", { text }))));
 }
 
+/** List the models; without others there is no menu. */
+function showMenu({ models, scope }) {
+  $("models").hidden = !models;
+  const listed = JSON.stringify(models ?? []);
+  if ($("model").dataset.listed !== listed) { // new options would close an open menu
+    $("model").replaceChildren(...(models ?? []).map((model) => el("option", { value: model.scope, text: model.label })));
+    $("model").dataset.listed = listed;
+  }
+  $("model").value = scope ?? "";
+}
+
 function showStudy(study) {
   data.study = study;
+  api.useScope(study.scope ?? null);
+  showMenu(study);
   $("study-name").textContent = study.name;
   $("study-model").textContent = `${study.model}`;
   $("study-model").title = `weights ${study.fingerprint}, lmri ${study.version}`;
-  document.title = `${study.name} · lmri view`;
+  const label = study.models?.find((model) => model.scope === study.scope)?.label;
+  document.title = [study.name, label, "lmri view"].filter(Boolean).join(" · ");
   nameFolder(study.folder);
   showProblems(study.problems);
 }
 
 async function start() {
   await attempt(async () => {
-    showStudy(await api.study());
+    const first = await api.study();
+    const { scope } = fromAddress();
+    const isOfAnother = scope !== first.scope && first.models?.some((model) => model.scope === scope);
+    showStudy(isOfAnother ? await api.studyOf(scope) : first);
     const { study } = data;
     if (!study.sites.length) {
       for (const id of ["site", "set", "corpus", "run", "view-compare", "view-networks"]) $(id).disabled = true;

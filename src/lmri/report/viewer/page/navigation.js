@@ -16,9 +16,10 @@ export function goTo({ corpus, run: number_, volume }) {
   toToken(volume);
 }
 
-/** Change the selection, and adapt all dependent selections. */
+/** Change the selection, and adapt all dependent selections; the model is the one whose overview was fetched last. */
 export function choose(wanted) {
   const next = { ...state, ...wanted };
+  const scope = data.study.scope ?? null;
   const sites = data.study.sites;
   const site = sites.find((entry) => entry.site === next.site) ?? sites[0];
   const set = site.sets.find((entry) => entry.name === next.set) ?? site.sets.find((entry) => entry.n_networks > entry.n_empty) ?? site.sets[0] ?? null;
@@ -27,10 +28,13 @@ export function choose(wanted) {
   const run_ = Math.min(Math.max(1, Math.round(next.run)), corpus?.runs.length ?? 1);
   const last = Math.max(0, (corpus?.runs[run_ - 1] ?? 1) - 1);
   const layer = next.layer !== null && next.neuron !== null && next.neuron < (site.layers[next.layer]?.width ?? 0) ? next.layer : null;
-  const moved = state.site !== site.site;
+  const another = state.scope !== scope;
+  const moved = state.site !== site.site || another;
   if (moved) Object.assign(data, { site, mask: inside(site), plain: null, mean: null, volume: null, map: null, members: null, partner: null, neuron: null });
+  // The networks of another model are not known yet; nothing is requested of a network that it may not have.
+  if (another) data.wished = next.network;
   update({
-    ...wanted, ...(set ? {} : { network: null, partner: null }), site: site.site, set: set?.name ?? null, corpus: corpus?.corpus ?? null, run: run_,
+    ...wanted, ...(another ? { network: null, partner: null } : {}), scope, ...(set ? {} : { network: null, partner: null }), site: site.site, set: set?.name ?? null, corpus: corpus?.corpus ?? null, run: run_,
     volume: Math.min(Math.round(next.volume), last), layer, neuron: layer === null ? null : next.neuron,
     zoom: next.zoom !== null && next.zoom < site.layers.length ? next.zoom : null,
   });

@@ -16,8 +16,8 @@ export class Roi {
   /** @param {{changed: Function, tool: Function, members: Function, shown: Function}} acts */
   constructor(host, acts) {
     this.acts = acts;
-    this.site = null;
-    this.sets = new Map(); // one per site, because sites have different neurons
+    this.scope = this.site = null;
+    this.sets = new Map(); // one per model and site, because these have different neurons
     this.past = [];
     this.tools = TOOLS.map(([tool, label, title]) =>
       el("button", { type: "button", text: label, title, "aria-pressed": "false", data: { tool }, on: { click: () => acts.tool(tool) } }));
@@ -27,6 +27,7 @@ export class Roi {
     this.button = el("button", { class: "strong", text: "Save" });
     this.result = el("div", { id: "roi-result", role: "status" });
     this.list = el("ul", { id: "roi-list", class: "soft" });
+    this.heading = el("h3", { text: "Saved in this study" });
     const act = (id, text, title, click) => el("button", { type: "button", id, text, title, on: { click } });
     host.append(
       el("div", { class: "switch", role: "group", "aria-label": "ROI tool" }, ...this.tools), this.hint, this.size,
@@ -35,18 +36,28 @@ export class Roi {
         act("roi-undo", "Undo", "the last change (Ctrl+Z)", () => this.undo()),
         act("roi-clear", "Clear", "remove all neurons", () => this.#change(new Set()))),
       el("form", { class: "row", on: { submit: (event) => { event.preventDefault(); this.save(); } } }, this.name, this.button),
-      this.result, el("h3", { text: "Saved in this study" }), this.list,
+      this.result, this.heading, this.list,
     );
   }
 
   /** Neurons of the ROI, as indices in the volume. */
   get keys() {
-    return this.sets.get(this.site) ?? new Set();
+    return this.sets.get(this.place) ?? new Set();
   }
 
-  /** Switch to the neurons of a site. */
-  setSpace(site, space) {
-    if (this.site !== site) this.past = [];
+  get place() {
+    return `${this.scope}\n${this.site}`;
+  }
+
+  /** Switch to the neurons of a model (null: the only one) and a site. */
+  setSpace(scope, site, space) {
+    if (this.scope !== scope || this.site !== site) this.past = [];
+    if (this.scope !== scope) {
+      this.heading.textContent = scope === null ? "Saved in this study" : "Saved for this model";
+      for (const node of [this.result, this.list]) node.replaceChildren();
+      this.scope = scope;
+      this.refresh();
+    }
     this.site = site;
     this.space = space;
     this.#tell();
@@ -73,7 +84,7 @@ export class Roi {
   begin() {
     this.past.push(this.keys);
     if (this.past.length > UNDO) this.past.shift();
-    this.sets.set(this.site, new Set(this.keys));
+    this.sets.set(this.place, new Set(this.keys));
   }
 
   /** Add or remove the neurons of a rectangle of voxels, within a stroke. */
@@ -98,13 +109,13 @@ export class Roi {
 
   undo() {
     if (!this.past.length) return;
-    this.sets.set(this.site, this.past.pop());
+    this.sets.set(this.place, this.past.pop());
     this.#tell();
   }
 
   #change(next) {
     this.begin();
-    this.sets.set(this.site, next);
+    this.sets.set(this.place, next);
     this.result.replaceChildren();
     this.#tell();
   }
@@ -131,14 +142,16 @@ export class Roi {
       return say(this.result, "Enter a name first.", "bad");
     }
     this.button.disabled = true;
+    const { scope } = this;
     try {
       const saved = await saveRoi(this.site, name, this.neurons(), this.acts.shown());
+      if (scope !== this.scope) return; // another model is shown now; the list of its own has the ROI
       this.result.replaceChildren(
         el("p", {}, `Saved ${count(saved.n_neurons, "neuron")} as `, el("code", { id: "roi-path", text: saved.path })),
         el("p", { class: "soft", text: "To lesion the ROI and test its effect, run:" }), command(saved.command));
       await this.refresh();
     } catch (error) {
-      say(this.result, error.message, "bad");
+      if (scope === this.scope) say(this.result, error.message, "bad");
     } finally {
       this.button.disabled = false;
     }
@@ -146,12 +159,14 @@ export class Roi {
 
   /** List the stored ROIs. */
   async refresh() {
+    const { scope } = this;
     try {
       const stored = await rois();
+      if (scope !== this.scope) return;
       const line = (roi) => el("li", {}, el("bdi", { text: roi.name }), ` · ${roi.site} · ${count(roi.n_neurons, "neuron")}`);
       this.list.replaceChildren(...(stored.length ? stored.map(line) : [el("li", { text: "none yet" })]));
     } catch (error) {
-      this.list.replaceChildren(el("li", { text: error.message }));
+      if (scope === this.scope) this.list.replaceChildren(el("li", { text: error.message }));
     }
   }
 }

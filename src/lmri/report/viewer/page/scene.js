@@ -18,7 +18,7 @@ export const mosaics = [
 export const mark = (changes) => mosaics.forEach((mosaic) => mosaic.mark(changes));
 export const roi = new Roi($("panel-roi"), {
   changed: (keys) => mark({ roi: keys }), tool: (tool) => update({ tool }), members: shownMembers,
-  shown: () => ({ root: data.study.root, fingerprint: data.study.fingerprint, geometry: data.site.geometry }),
+  shown: () => ({ root: data.study.root, scope: data.study.scope, fingerprint: data.study.fingerprint, geometry: data.site.geometry }),
 });
 
 let webgl = null;
@@ -209,6 +209,16 @@ export function showHovered() {
   const [name, ...rest] = describe(under, side);
   showTip(x, y, el("b", { text: name }), ...rest.map((text) => el("span", { text })));
   $("readout").textContent = [name, ...rest].join(" · ");
+}
+
+/** Remove the pictures, the colour scale and the description of the voxel under the pointer. */
+export function clearScene() {
+  hovered = null;
+  hideTip();
+  resting = "";
+  $("readout").textContent = "";
+  legend(null);
+  mosaics.forEach((mosaic) => { mosaic.clear(); mosaic.say(null); });
 }
 
 /** Return the pointer actions of a mosaic: inspect neurons, or edit the ROI. */

@@ -1,7 +1,7 @@
 /** Current selection: one object, changed by one function, and stored in the address so that links restore it. */
 
 export const state = {
-  site: null, set: null, network: null, corpus: null, run: 1, volume: 0,
+  scope: null, site: null, set: null, network: null, corpus: null, run: 1, volume: 0,
   underlay: "mean", overlay: "members", threshold: null,
   view: "networks", second: null, partner: null,
   layer: null, neuron: null, zoom: null, panel: "network", tool: "inspect",
@@ -10,7 +10,7 @@ export const state = {
 const START = { ...state };
 const NUMBERS = new Set(["run", "volume", "threshold", "layer", "neuron", "zoom"]);
 const IN_ADDRESS = [
-  "site", "set", "network", "corpus", "run", "volume", "underlay", "overlay", "threshold", "view", "second", "partner",
+  "scope", "site", "set", "network", "corpus", "run", "volume", "underlay", "overlay", "threshold", "view", "second", "partner",
   "layer", "neuron", "zoom",
 ];
 const ALLOWED = {

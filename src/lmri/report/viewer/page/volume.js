@@ -55,6 +55,7 @@ export class Mosaic {
   /** Show the canvas of the painter, and report whether several neurons share a pixel. */
   #present(painter, scene) {
     const flat = painter === this.flat;
+    this.frame.style.visibility = "";
     this.gl.hidden = flat;
     this.plain.hidden = !flat;
     if (flat) delete this.stage.dataset.painter;
@@ -71,6 +72,15 @@ export class Mosaic {
     const label = tile.label + 2;
     if (tile.y - label < scrollTop) this.stage.scrollTop = tile.y - label;
     else if (tile.y + tile.h > scrollTop + clientHeight) this.stage.scrollTop = tile.y + tile.h + 2 - clientHeight;
+  }
+
+  /** Remove the picture until the next one is painted. */
+  clear() {
+    this.scene = null;
+    this.content = null;
+    this.places = null;
+    this.frame.style.visibility = "hidden";
+    Object.assign(this.drawn, { selected: null, hover: null, band: null });
   }
 
   /** @param {{space: object, underlay: Float32Array, overlay: Float32Array|null, low: number, high: number}} content */
