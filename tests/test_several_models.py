@@ -380,7 +380,7 @@ def test_models_of_other_geometry_are_not_decomposed_together(copy, tokenizer):
         (["alpha"], {}, "two or more"),
         (["alpha", "sub-alpha"], {}, "two or more"),
         (["alpha", "group"], {}, "two or more"),
-        (["alpha", "nobody"], {}, "No model"),
+        (["alpha", "nobody"], {}, "no model with"),
         (["alpha", "beta"], {"standardize": "none"}, "units differ"),
     ],
 )

@@ -67,13 +67,15 @@ def test_with_one_model_no_choice_is_needed_and_with_several_the_choices_are_lis
     add(root, ALPHA)
     assert open_study(root).scope == "sub-Alpha15"
     add(root, BETA)
-    with pytest.raises(AmbiguousChoiceError, match=r"Several models .*--subject Alpha15; --subject beta"):
+    with pytest.raises(
+        AmbiguousChoiceError, match=r"contains several models, and none was chosen.*--subject Alpha15; --subject beta"
+    ):
         open_study(root)
     assert open_study(root, "beta").model == BETA
     assert open_study(root, "sub-beta").model == BETA
-    with pytest.raises(AmbiguousChoiceError, match=r"No model .*subject='gamma'.*--subject Alpha15; --subject beta"):
+    with pytest.raises(AmbiguousChoiceError, match=r"no model with subject='gamma'.*--subject Alpha15; --subject beta"):
         open_study(root, "gamma")
-    with pytest.raises(AmbiguousChoiceError, match="No model"):
+    with pytest.raises(AmbiguousChoiceError, match="contains no model with"):
         open_study(root, "beta", "late")
     assert open_study(root, "group").scope == "group"
     with pytest.raises(AmbiguousChoiceError, match="no sessions"):

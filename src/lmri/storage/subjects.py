@@ -120,10 +120,13 @@ def choose_scope(layout: Layout, subject: str | None = None, session: str | None
         return fitting[0]
     request = ", ".join(f"{key}={value!r}" for key, value in (("subject", subject), ("session", session)) if value)
     options = "; ".join(_option(scope) for scope in fitting or scopes)
-    problem = "Several models of" if fitting else "No model of"
+    if fitting:
+        which = f"{request} fits {len(fitting)} of them" if request else "none was chosen"
+        problem = f"contains several models, and {which}"
+    else:
+        problem = f"contains no model with {request}"
     raise AmbiguousChoiceError(
-        f"{problem} {layout.root} fit{'' if fitting else 's'} ({request or 'none was chosen'}). "
-        f"Choose one with --subject and --session (subject=, session=): {options}."
+        f"{layout.root} {problem}. Choose one with --subject and --session (subject=, session=): {options}."
     )
 
 
