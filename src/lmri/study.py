@@ -6,7 +6,7 @@ complete docstring. The methods contain no logic: each calls the function of the
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from lmri.lesions.controls.registry import ControlOptions
 from lmri.lesions.scores import Scores
 from lmri.lesions.scores.stored import SCORES_CODEC, save_scores
 from lmri.lesions.tasks.requested import TaskOptions
+from lmri.models.recorder.keywords import StudyRecordingKeywords
 from lmri.models.study_model import ModelSource
 from lmri.networks import NetworkSet, labels
 from lmri.networks.comparison import AnyComparison, CourseComparison
@@ -1273,6 +1274,46 @@ class Study(Store):
 
     # -- commands on recordings and files -----------------------------------------------------------------------------
 
+    @overload
+    def record(
+        self,
+        model: str | Path | tuple[Any, Any],
+        texts: str | Path | Iterable[str],
+        *,
+        site: str | None = ...,
+        shard: None = ...,
+        **options: Unpack[StudyRecordingKeywords],
+    ) -> Recording: ...
+    @overload
+    def record(
+        self,
+        model: str | Path | tuple[Any, Any],
+        texts: str | Path | Iterable[str] | None = ...,
+        *,
+        site: list[str] | tuple[str, ...],
+        shard: None = ...,
+        **options: Unpack[StudyRecordingKeywords],
+    ) -> list[Recording]: ...
+    @overload
+    def record(
+        self,
+        model: str | Path | tuple[Any, Any],
+        texts: None = ...,
+        *,
+        site: str | None = ...,
+        shard: None = ...,
+        **options: Unpack[StudyRecordingKeywords],
+    ) -> list[Recording]: ...
+    @overload
+    def record(
+        self,
+        model: str | Path | tuple[Any, Any],
+        texts: str | Path | Iterable[str] | None = ...,
+        *,
+        shard: tuple[int, int],
+        site: str | Sequence[str] | None = ...,
+        **options: Unpack[StudyRecordingKeywords],
+    ) -> None: ...
     def record(
         self,
         model: str | Path | tuple[Any, Any],
@@ -1313,7 +1354,7 @@ class Study(Store):
         session: str | None = None,
         seed: int = 0,
         progress: Progress | None = None,
-    ) -> Any:
+    ) -> Recording | list[Recording] | None:
         """Record a model's activations into this study while it reads texts; see `lmri.record`.
 
         Parameters

@@ -13,6 +13,7 @@ from lmri.cli.options import Loading, Printing, Revision, Seed, StudyScope, Wait
 from lmri.models.loading.options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.pipeline import TextSource, record_texts
+from lmri.models.recorder.stored_corpora import flat
 from lmri.space.sites import site_names
 from lmri.storage.files import WAIT, lock_wait
 from lmri.storage.layout import Layout
@@ -178,6 +179,7 @@ def record(
     if options.shard is not None:
         say_shard(output, out, options.shard, "all corpora" if texts is None else options.corpus)
     else:
+        recordings = flat([recordings])
         several = len(Layout(out).scopes()) > 1 or recordings[0].session
         subject, session = (recordings[0].subject, recordings[0].session) if several else (None, None)
         say_recordings(output, StudyScope(out, subject, session), recordings)

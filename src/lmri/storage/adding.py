@@ -13,10 +13,14 @@ from lmri.exceptions import StudyError
 from lmri.space import ModelInfo
 from lmri.storage import Layout
 from lmri.storage import dataset_files as dataset
+from lmri.storage.files import LockedError
 from lmri.storage.provenance import file_hash
 from lmri.storage.recordings import check_version
 from lmri.storage.store import Store
 from lmri.storage.subjects import assign_scope, models, write_model, write_tables
+
+_UNDO_WAIT = 10.0
+"""Seconds to wait for the lock of the study after an error or Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,9 @@ class _Created:
             yield
         except BaseException:
             if self.is_new_scope:
-                with contextlib.nullcontext() if locked else storage.writing(self.layout.root):
+                # If another command writes for long, an empty scope remains, which the next recording replaces.
+                lock = contextlib.nullcontext() if locked else storage.writing(self.layout.root, _UNDO_WAIT)
+                with contextlib.suppress(LockedError), lock:
                     if _is_empty(store.layout):
                         self._undo(store.layout)
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmri.models.loading.options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
-from lmri.models.recorder.stored_corpora import stored_requests
+from lmri.models.recorder.stored_corpora import Recorded, flat, stored_requests
 from lmri.storage.texts import read_texts
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def record_texts(
     loading: LoadingOptions | None = None,
     scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Any:
+) -> Recorded:
     """Read texts, load a model and record.
 
     Parameters
@@ -78,8 +78,6 @@ def record_texts(
         if isinstance(model, str | Path) and scheduler is None:
             logger.info("Loading %s", model)
             model = loading.load(model)
-        from lmri.models.recorder.run import flat
-
         results = [
             record_texts(out, model, TextSource(read), each, loading, scheduler, progress) for read, each in requests
         ]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 from transformers import PreTrainedModel
 
@@ -15,13 +15,14 @@ from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.generating import Continuation
 from lmri.models.recorder.generation_cache import generate_or_reuse
 from lmri.models.recorder.journal import interruption, journal_of, n_finished
+from lmri.models.recorder.keywords import RecordingKeywords
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.planning import Request, make_plan
 from lmri.models.recorder.reading import Reading
 from lmri.models.recorder.shard_paths import n_shards_of
 from lmri.models.recorder.shards import record_shard
-from lmri.models.recorder.stored_corpora import stored_requests
+from lmri.models.recorder.stored_corpora import Recorded, flat, stored_requests
 from lmri.models.recorder.write_activations import Progress, keep_finished_batches, write_batches
 from lmri.models.sites import find_sites
 from lmri.space import NeuronSpace
@@ -34,6 +35,50 @@ from lmri.storage.texts import read_texts
 logger = logging.getLogger(__name__)
 
 
+@overload
+def record(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: str | Path | Iterable[str],
+    out: str | Path,
+    *,
+    site: str = ...,
+    shard: None = ...,
+    **options: Unpack[RecordingKeywords],
+) -> Recording: ...
+@overload
+def record(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: str | Path | Iterable[str] | None,
+    out: str | Path,
+    *,
+    site: list[str] | tuple[str, ...],
+    shard: None = ...,
+    **options: Unpack[RecordingKeywords],
+) -> list[Recording]: ...
+@overload
+def record(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: None,
+    out: str | Path,
+    *,
+    site: str = ...,
+    shard: None = ...,
+    **options: Unpack[RecordingKeywords],
+) -> list[Recording]: ...
+@overload
+def record(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    texts: str | Path | Iterable[str] | None,
+    out: str | Path,
+    *,
+    shard: tuple[int, int],
+    site: str | Sequence[str] = ...,
+    **options: Unpack[RecordingKeywords],
+) -> None: ...
 def record(
     model: PreTrainedModel,
     tokenizer: Any,
@@ -61,7 +106,7 @@ def record(
     subject: str | None = None,
     session: str | None = None,
     progress: Progress | None = None,
-) -> Any:
+) -> Recorded:
     """Record the activations of a model while it reads texts.
 
     Each text is read separately. Each token becomes one volume; runs consist of whole texts. Held-out texts are not
@@ -173,13 +218,9 @@ def record(
     )
     if texts is None:
         requests = stored_requests(out, options)
-        return flat([record_with(model, tokenizer, stored, out, each, progress) for stored, each in requests])
+        results = [record_with(model, tokenizer, stored, out, each, progress) for stored, each in requests]
+        return None if shard is not None else flat(results)
     return record_with(model, tokenizer, texts, out, options, progress)
-
-
-def flat(results: Sequence[list[Recording] | None]) -> list[Recording]:
-    """Concatenate the recordings of several corpora; shards have none."""
-    return [recording for result in results for recording in result or ()]
 
 
 def record_with(
@@ -189,7 +230,7 @@ def record_with(
     out: str | Path,
     options: RecordingOptions,
     progress: Progress | None = None,
-) -> Any:
+) -> Recorded:
     """Record with the given options; see `record`."""
     if alterations(model):
         raise ValueError(

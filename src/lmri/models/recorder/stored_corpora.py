@@ -1,7 +1,7 @@
 """Recording another model with the texts that a study contains: each corpus, with the parameters of its recording."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.models.recorder.options import RecordingOptions
 from lmri.storage import Layout
 from lmri.storage.corpora import corpus_is_recorded, stored_texts
+from lmri.storage.recording import Recording
 from lmri.storage.recordings import check_version
 from lmri.storage.store import Store
 
@@ -70,6 +71,16 @@ def stored_requests(out: str | Path, options: RecordingOptions) -> list[tuple[li
     if not requests:
         raise AmbiguousChoiceError(f"{out} contains no recordings yet. Pass the texts to record.")
     return requests
+
+
+Recorded = Recording | list[Recording] | None
+"""Stored recording, or a list with one recording per site and corpus; None for a shard."""
+
+
+def flat(results: Sequence[Recorded]) -> list[Recording]:
+    """Concatenate the recordings of several corpora; shards have none."""
+    lists = [[result] if isinstance(result, Recording) else result or [] for result in results]
+    return [recording for recordings in lists for recording in recordings]
 
 
 def _request(store: Store, corpus: str, options: RecordingOptions) -> tuple[list[str], RecordingOptions]:

@@ -8,7 +8,7 @@ from lmri.exceptions import StudyError
 from lmri.report.viewer.cached_reader import FRESH, CachedReader
 from lmri.report.viewer.query import one_of
 from lmri.storage.layout import GROUP, Layout, split_scope
-from lmri.storage.store import check_version
+from lmri.storage.recordings import check_version
 from lmri.storage.subjects import choose_scope
 
 
