@@ -148,7 +148,7 @@ def test_localizer_maps_are_exported_and_labelled_as_t(made):
     space, network = made.space(SITE), made.decomposition("contrast", SITE).threshold("top", share=0.1)[0]
     assert np.array_equal(space.from_img(path), t)
     assert not np.allclose(network.z, t)
-    assert np.array_equal(network.strength, t)
+    assert np.array_equal(network.stat_map, t)
     assert np.array_equal(network.neurons()["t"], network.neurons()["weight"])
     (cut,) = made.entries.find("networks", "contrast", SITE).folder.glob("*_network-00_stat-t_statmap.nii.gz")
     members = made.networks("contrast", SITE).members[0]
@@ -167,7 +167,7 @@ def test_counted_signs_equal_displayed_signs(made):
     for weights, threshold in ((shifted, "z"), (sparse, "support")):
         networks = NetworkSet(space, weights).threshold(threshold, **({"z": 1.0} if threshold == "z" else {}))
         [row] = networks.table.to_dict("records")
-        painted = np.where(networks.members[0], networks[0].strength, 0)
+        painted = np.where(networks.members[0], networks[0].stat_map, 0)
         assert row["n_positive"] == (painted > 0).sum()
         assert row["n_neurons"] - row["n_positive"] == (painted < 0).sum()
     assert row["n_neurons"] - row["n_positive"] == 1  # of the sparse map, whose mean is above most of its weights

@@ -54,7 +54,7 @@ def test_neurons_are_listed_by_layer_and_neuron_with_their_signs(maps):
 
 def test_a_threshold_says_what_it_was_and_leaves_the_maps_alone(maps):
     found = maps.threshold("z", z=2.5)
-    assert maps.mask is None
+    assert not maps.is_thresholded
     assert np.array_equal(found.weights, maps.weights)
     assert found.info["threshold"]["method"] == "z"
     assert found.info["threshold"]["z"] == 2.5

@@ -31,9 +31,9 @@ def names(name: str, n: int) -> list[str]:
 
 def write_networks(file: File, networks: NetworkSet, name: str) -> None:
     """Write weights, members, z (or t) maps for viewers (one 4D image, and one 3D image per network), and tables."""
-    space, stat = networks.space, networks.stat
+    space, stat = networks.space, networks.stat_type
     table = networks.table.assign(network=names(name, len(networks)))
-    shown = np.where(networks.members, networks.strength, 0)
+    shown = np.where(networks.members, networks.stat_map, 0)
     storage.save_img(space.to_img(networks.weights, "estimate"), file("weights.nii.gz"))
     storage.save_img(space.to_img(networks.members), file("members.nii.gz"))
     storage.save_img(space.to_img(shown, stat), file(f"stat-{stat}_statmap.nii.gz"))

@@ -41,7 +41,7 @@ def open_rois(store: Store, paths: Sequence[str | Path], site: str | None = None
     return RoiSet(
         space,
         regions.weights,
-        regions.mask,
+        regions.members,
         regions.method,
         info={"rois": about},
         fit_texts=fitted,

@@ -210,7 +210,7 @@ def _cell(
                         chosen = networks.threshold(by, **values)
                         record |= _thresholded(phantom, chosen)
                         # Intermediate results of a threshold, such as surrogates, are reused by the next.
-                        networks = replace(chosen, mask=None, info=networks.info)
+                        networks = replace(chosen, members=None, info=networks.info)
                     except Exception as error:
                         record["note"] = _reason(error)
                 records.append({"note": "", **record})

@@ -103,7 +103,7 @@ def accept(
         + (", ".join(rejected_names) or "none"),
     }
     accepted = replace(
-        original, mask=original.members & ~rejected[:, None], info={**original.info, "threshold": threshold}
+        original, members=original.members & ~rejected[:, None], info={**original.info, "threshold": threshold}
     )
     save_networks(study, accepted, source, name)
     known = dict(

@@ -36,10 +36,10 @@ def write_workbench(exported: Exported, folder: Path) -> None:
         with storage.whole(folder / name) as partial:
             nib.save(img, partial)
 
-    stat = exported.networks.stat
-    save(exported.strength, cifti2.ScalarAxis(labelled), f"maps_stat-{stat}.dscalar.nii")
+    stat = exported.networks.stat_type
+    save(exported.stat_map, cifti2.ScalarAxis(labelled), f"maps_stat-{stat}.dscalar.nii")
     if exported.networks.is_thresholded:
-        members = np.where(exported.networks.members, exported.strength, 0)
+        members = np.where(exported.networks.members, exported.stat_map, 0)
         save(members, cifti2.ScalarAxis(labelled), f"networks_stat-{stat}.dscalar.nii")
     table = space.labels_table
     key = {0: ("???", (0.0, 0.0, 0.0, 0.0))}
