@@ -87,7 +87,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     storage.write_text(path, "before")
 
     def fail():
-        with storage.whole(path) as partial:
+        with storage.atomic_path(path) as partial:
             partial.write_text("half")
             raise RuntimeError
 
@@ -99,7 +99,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
 def test_a_folder_appears_only_when_its_body_ends(tmp_path):
     folder = tmp_path / "entry"
-    with storage.whole(folder) as partial:
+    with storage.atomic_path(folder) as partial:
         partial.mkdir()
         (partial / "a").write_text("a")
         assert not folder.exists()

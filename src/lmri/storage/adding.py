@@ -66,7 +66,7 @@ def adding(
         If another command is writing to the study.
     """
     created = _Created(Layout(Path(root)))
-    with storage.writing(_checked(created.layout).root, wait):
+    with storage.write_lock(_checked(created.layout).root, wait):
         store = created.open_or_create(model, labels or ModelLabels())
         with created.undone_on_error(store, locked=True):
             yield store
@@ -92,7 +92,7 @@ def recording_to(
     """
     while True:
         created = _Created(Layout(Path(root)))
-        with storage.writing(_checked(created.layout).root):
+        with storage.write_lock(_checked(created.layout).root):
             store = created.open_or_create(model, labels or ModelLabels())
         with (
             created.undone_on_error(store, locked=False),
@@ -162,7 +162,7 @@ class _Created:
             yield
         except BaseException:
             if self.is_new_scope:
-                with contextlib.nullcontext() if locked else storage.writing(self.layout.root):
+                with contextlib.nullcontext() if locked else storage.write_lock(self.layout.root):
                     if _is_empty(store.layout):
                         self._undo(store.layout)
             raise

@@ -16,7 +16,7 @@ import pandas as pd
 
 from lmri.exceptions import StudyError
 from lmri.space.drawing import Drawing
-from lmri.storage.files import read_json, whole, write_json, write_text
+from lmri.storage.files import atomic_path, read_json, write_json, write_text
 from lmri.storage.provenance import digest
 from lmri.storage.tables import current_names, escape, former_names, read_table, write_table
 
@@ -121,7 +121,7 @@ class Outcome:
         folder = Path(folder)
         if folder.exists():
             raise FileExistsError(f"{folder} exists. Nothing was overwritten. Choose another --out.")
-        with whole(folder) as partial:
+        with atomic_path(folder) as partial:
             partial.mkdir()
             self.save(partial.joinpath)
         return folder
@@ -141,7 +141,7 @@ class Outcome:
             write_text(file(f"{stem}.md"), to_markdown(table))
         for stem, figure in self.figures.items():
             write_text(file(f"{stem}.svg"), figure.svg)
-            with whole(file(f"{stem}.png")) as partial:
+            with atomic_path(file(f"{stem}.png")) as partial:
                 partial.write_bytes(figure.png)
         content = {
             "experiment": self.experiment,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.exceptions import StudyError
-from lmri.storage.files import whole
+from lmri.storage.files import atomic_path
 
 # All line breaks that any reader recognizes, the tab, the quote (readers treat it as the start of a quoted field), the
 # backslash itself, and lone surrogates, which UTF-8 cannot encode.
@@ -68,7 +68,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         sep="\t", index=False, na_rep="n/a", quoting=csv.QUOTE_NONE, lineterminator="\n"
     )
     content = text.encode("utf-8")
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         # The gzip header contains no time and no file name, so that the same table results in the same bytes.
         partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 

@@ -59,7 +59,7 @@ class DualRegressionResult:
             The folder.
         """
         individuals, test = self.individuals, self.test
-        with storage.whole(Path(folder)) as part:
+        with storage.atomic_path(Path(folder)) as part:
             part.mkdir()
             for name, maps in zip(individuals.names, individuals.maps, strict=True):
                 storage.save_img(individuals.space.to_img(maps, "estimate"), part / "maps" / f"{name}.nii.gz")

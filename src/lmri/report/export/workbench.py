@@ -33,7 +33,7 @@ def write_workbench(exported: Exported, folder: Path) -> None:
         volumes = np.asarray(space.to_img(values).dataobj)[tuple(voxels.voxel.T)].T  # (n_maps, n_voxels)
         img = cifti2.Cifti2Image(volumes.astype(np.float32), (axis, voxels))
         img.nifti_header.set_intent(f"ConnDense{'Label' if name.endswith('dlabel.nii') else 'Scalar'}")
-        with storage.whole(folder / name) as partial:
+        with storage.atomic_path(folder / name) as partial:
             nib.save(img, partial)
 
     stat = exported.networks.stat_type

@@ -91,8 +91,8 @@ def export(
     if folder.exists():
         _check_same(folder, about)
         return folder
-    lock = storage.writing(study.root) if out is None else contextlib.nullcontext()
-    with lock, storage.whole(folder) as partial:
+    lock = storage.write_lock(study.root) if out is None else contextlib.nullcontext()
+    with lock, storage.atomic_path(folder) as partial:
         partial.mkdir(parents=True)
         write(exported, partial)
         storage.write_json(partial / ABOUT, about)
