@@ -377,9 +377,9 @@ def test_what_a_person_rejected_is_empty_and_the_rest_can_be_lesioned(study):
     assert np.array_equal(kept.weights, networks.weights)
     assert np.array_equal(kept.members, networks.members & [[True], [False], [True]])
     assert np.array_equal(kept.union().members, networks.members[0] | networks.members[2])
-    assert kept.info["threshold"]["method"] == "accepted"
-    assert kept.info["threshold"]["z"] == 1.5
-    assert "ica-01" in kept.info["threshold"]["description"]
+    assert kept.origin.threshold["method"] == "accepted"
+    assert kept.origin.threshold["z"] == 1.5
+    assert "ica-01" in kept.origin.threshold["description"]
     page = study.report().read_text(encoding="utf-8")
     assert "1 of 3 networks were rejected manually" in page
     assert page.count("Rejected manually.") == 1

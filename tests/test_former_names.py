@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lmri
-from lmri import Network, NetworkSet, NeuronSpace
+from lmri import Network, NetworkSet, NeuronSpace, Origin
 from lmri.exceptions import NotThresholdedError
 from lmri.rois import RoiSet
 
@@ -19,7 +19,11 @@ SPACE = NeuronSpace.build([4, 4])
 WEIGHTS = np.arange(8, dtype=np.float32)
 MEMBERS = WEIGHTS > 5
 NETWORK = Network(SPACE, WEIGHTS, MEMBERS, stat_type="t")
-SET = NetworkSet(SPACE, WEIGHTS[None], MEMBERS[None])
+RESULTS = {
+    "method": "ica", "parameters": {"scope": "run"}, "n_runs": 2, "dead_neurons": [], "convergence": {"n_starts": 1},
+    "level": "within", "seconds": 1.5, "threshold": {"method": "z", "z": 3.0},
+}  # fmt: skip
+SET = NetworkSet(SPACE, WEIGHTS[None], MEMBERS[None], origin=Origin.of(RESULTS))
 ROIS = RoiSet.of([NETWORK])
 
 ATTRIBUTES = {"strength": "stat_map", "stat": "stat_type", "mask": "members"}
@@ -27,6 +31,7 @@ ATTRIBUTES = {"strength": "stat_map", "stat": "stat_type", "mask": "members"}
 OTHER = {
     ("decomposition/nilearn.py", "mask"): "masker.mask",  # a parameter of nilearn
     ("report/figures.py", "strength"): "consensus.strength",
+    ("networks/annotation/labels.py", "info"): "Annotation.info",
 }
 """Attributes with the same name that belong to other objects."""
 
@@ -60,6 +65,37 @@ def test_the_former_mask_is_none_before_a_threshold():
             _ = networks.members
 
 
+def test_the_former_info_has_the_same_content_and_cannot_be_changed():
+    with alias_warning("NetworkSet", "info", "origin") as warned:
+        info = SET.info
+    assert [warning.filename for warning in warned] == [__file__]
+    assert dict(info) == SET.origin.as_dict() == RESULTS
+    assert list(info) == list(RESULTS)
+    assert info.get("contrast") is None
+    assert {**info, "level": "between"}["level"] == "between"
+    with pytest.raises(TypeError):
+        info["level"] = "between"
+
+
+def test_the_former_info_of_stored_results_is_what_the_study_holds(walked):
+    for entry in walked.entries.list("networks"):
+        networks, source = walked.networks(entry.name, entry.site), entry.inputs["decomposition"]
+        with pytest.warns(DeprecationWarning, match="NetworkSet.info"):
+            info = dict(networks.info)
+        assert info.pop("seconds") > 0
+        assert info == {**walked.find("decompositions", source, entry.site).results, "threshold": entry.parameters}
+
+
+def test_results_at_the_place_of_the_former_info_are_converted():
+    assert NetworkSet(SPACE, WEIGHTS[None], MEMBERS[None], "networks", SET.metrics, RESULTS).origin == SET.origin
+
+
+def test_networks_without_a_known_threshold_are_not_stored(walked):
+    networks = replace(walked.networks("canica"), origin=Origin("canica"))
+    with pytest.raises(ValueError, match="identifies stored networks"):
+        walked.save_networks(networks, "canica", "unknown")
+
+
 @pytest.mark.parametrize(
     ("cls", "arguments", "old", "new", "value"),
     [
@@ -67,6 +103,8 @@ def test_the_former_mask_is_none_before_a_threshold():
         (Network, (SPACE, WEIGHTS), "stat", "stat_type", "t"),
         (NetworkSet, (SPACE, WEIGHTS[None]), "mask", "members", MEMBERS[None]),
         (RoiSet, (SPACE, WEIGHTS[None]), "mask", "members", MEMBERS[None]),
+        (NetworkSet, (SPACE, WEIGHTS[None]), "info", "origin", RESULTS),
+        (RoiSet, (SPACE, WEIGHTS[None]), "info", "origin", RESULTS),
     ],
 )
 def test_a_former_parameter_is_accepted_alone_and_warns_where_it_is_used(cls, arguments, old, new, value):
@@ -103,12 +141,14 @@ def _uses(tree):
     """List attributes that are read but not called, and keywords of constructors, under a former name."""
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in ATTRIBUTES and id(node) not in called:
-            yield node.attr
+        if isinstance(node, ast.Attribute) and node.attr in {*ATTRIBUTES, "info"} and id(node) not in called:
+            owner = getattr(node.value, "id", getattr(node.value, "attr", ""))
+            if node.attr in ATTRIBUTES or owner in ("networks", "maps", "original"):
+                yield node.attr
         if isinstance(node, ast.Call):
             function = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if function in ("Network", "NetworkSet", "RoiSet", "replace", "cls"):
-                yield from (keyword.arg for keyword in node.keywords if keyword.arg in ATTRIBUTES)
+                yield from (keyword.arg for keyword in node.keywords if keyword.arg in {*ATTRIBUTES, "info"})
 
 
 def test_no_module_of_lmri_uses_a_former_name():
@@ -122,8 +162,11 @@ def test_no_module_of_lmri_uses_a_former_name():
 
 
 def test_the_check_of_modules_detects_uses():
-    code = "networks.strength; network.stat; network.mask; layout.mask(); NetworkSet(a, mask=b); replace(a, stat=b)"
-    assert sorted(_uses(ast.parse(code))) == ["mask", "mask", "stat", "stat", "strength"]
+    code = (
+        "networks.strength; network.stat; network.mask; self.networks.info; NetworkSet(a, mask=b); replace(a, stat=b)"
+    )
+    code += "; layout.mask(); recording.info; path.stat()"  # other objects
+    assert sorted(_uses(ast.parse(code))) == ["info", "mask", "mask", "stat", "stat", "strength"]
 
 
 def test_a_use_within_lmri_is_an_error_in_tests():

@@ -33,7 +33,7 @@ def test_networks_come_back_as_they_went_in(walked):
     assert np.array_equal(networks.weights, again.weights)
     assert np.array_equal(networks.members, again.members)
     assert networks.space == walked.space()
-    assert networks.info["threshold"] == again.info["threshold"]
+    assert networks.origin.threshold == again.origin.threshold
     assert networks.names == ["canica-00", "canica-01", "canica-02", "canica-03"]
     pd.testing.assert_frame_equal(networks.table, again.table)
 

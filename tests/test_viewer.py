@@ -166,7 +166,9 @@ def test_what_a_person_rejected_is_said_to_be(copy):
     kept = replace(
         networks,
         members=networks.members & (np.arange(len(networks)) != 1)[:, None],
-        info={**networks.info, "threshold": {"method": "accepted", "by": "z", "description": "", "rejected": [1]}},
+        origin=replace(
+            networks.origin, threshold={"method": "accepted", "by": "z", "description": "", "rejected": [1]}
+        ),
     )
     copy.save_networks(kept, "canica", "accepted")
     rows = Page(copy.root).ask("networks", site=SITE, set="accepted")["networks"]
@@ -918,7 +920,7 @@ def test_hundreds_of_networks(copy):
         storage.write_table(file("networks.tsv"), table)
 
     inputs = {"decomposition": "many", "decomposition_sha256": made.digest}
-    copy.entries.write("networks", SITE, "many", inputs, many.info["threshold"], {"n_networks": 500}, write)
+    copy.entries.write("networks", SITE, "many", inputs, many.origin.threshold, {"n_networks": 500}, write)
     page = Page(copy.root)
     assert page.ask("study")["problems"] == []
     said = page.ask("networks", site=SITE, set="many")["networks"]

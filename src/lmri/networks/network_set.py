@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 import nibabel as nib
@@ -13,6 +14,7 @@ from lmri.exceptions import SpaceMismatchError
 from lmri.networks.former_names import FormerAttribute, accept_former
 from lmri.networks.members import Members, members_or_none
 from lmri.networks.network import LOCALIZER, Network
+from lmri.networks.origin import Origin
 from lmri.networks.thresholds import THRESHOLDS, SurrogateNull, map_scores
 from lmri.networks.thresholds.registry import names_in_docstring, parameters_in_docstring
 from lmri.space import NeuronSpace
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@accept_former(mask="members")
+@accept_former(mask="members", info="origin")
 @dataclass(frozen=True, eq=False)
 class NetworkSet(Sequence[Network]):
     """The maps of one decomposition.
@@ -41,8 +43,8 @@ class NetworkSet(Sequence[Network]):
         Name of the decomposition; networks are named after it.
     metrics : DataFrame
         Metrics of the decomposition, one row per map.
-    info : dict
-        Provenance: parameters and, after thresholding, the method and values of the threshold.
+    origin : Origin
+        Method, parameters and convergence of the decomposition and, after thresholding, the threshold.
     fit_texts : frozenset of str
         Hashes of the texts that the maps were fitted on.
     null : SurrogateNull or callable, optional
@@ -60,15 +62,18 @@ class NetworkSet(Sequence[Network]):
     )
     method: str = "networks"
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
-    info: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
     fit_texts: frozenset[str] = frozenset()
     null: SurrogateNull | Callable[[], SurrogateNull] | None = None
 
     strength = FormerAttribute("stat_map")
     stat = FormerAttribute("stat_type")
     mask = FormerAttribute("members", members_or_none)
+    info = FormerAttribute("origin", lambda networks: MappingProxyType(networks.origin.as_dict()))
 
     def __post_init__(self) -> None:
+        if isinstance(self.origin, Mapping):  # the former `info`
+            object.__setattr__(self, "origin", Origin.of(self.origin))
         shape = (len(self.weights), self.space.n_neurons)
         for what, values in (("weights", self.weights), ("members", members_or_none(self))):
             if values is not None and values.shape != shape:
@@ -99,7 +104,7 @@ class NetworkSet(Sequence[Network]):
             space.from_img(estimator.components_img_),
             method=getattr(estimator, "method_name", type(estimator).__name__.lower()),
             metrics=getattr(estimator, "metrics_", pd.DataFrame()),
-            info=getattr(estimator, "info_", {}),
+            origin=Origin.of(getattr(estimator, "info_", {})),
             fit_texts=getattr(estimator, "fit_texts_", frozenset()),
             null=getattr(estimator, "null_", None) or _null_of(estimator),
         )
@@ -107,7 +112,7 @@ class NetworkSet(Sequence[Network]):
     @property
     def stat_type(self) -> str:
         """Statistic that is displayed: ``"t"`` for a localizer, else ``"z"``."""
-        return "t" if self.info.get("method") == LOCALIZER else "z"
+        return "t" if self.origin.method == LOCALIZER else "z"
 
     @property
     def stat_map(self) -> np.ndarray:
@@ -147,7 +152,7 @@ class NetworkSet(Sequence[Network]):
             If the threshold is unknown, or needs surrogates and there are no images to compute them from.
         """
         if method is None:
-            method = "support" if self.info.get("method") == "dictlearning" else "fdr"
+            method = "support" if self.origin.method == "dictlearning" else "fdr"
         if method not in THRESHOLDS:
             raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(map(repr, THRESHOLDS))}.")
         threshold = THRESHOLDS[method]
@@ -159,11 +164,13 @@ class NetworkSet(Sequence[Network]):
             )
         chosen: dict[str, Any] = {"method": method, **known, **parameters, "description": threshold.description}
         if not threshold.needs_null:
-            return replace(self, members=threshold(self.weights, **parameters), info={**self.info, "threshold": chosen})
+            return replace(
+                self, members=threshold(self.weights, **parameters), origin=replace(self.origin, threshold=chosen)
+            )
         null = self._null()
         chosen["n_surrogates"] = null.n_surrogates
         members = threshold(self.weights, null, **parameters)
-        return replace(self, members=members, info={**self.info, "threshold": chosen}, null=null)
+        return replace(self, members=members, origin=replace(self.origin, threshold=chosen), null=null)
 
     def _null(self) -> SurrogateNull:
         null = self.null() if callable(self.null) else self.null

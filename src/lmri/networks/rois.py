@@ -21,7 +21,7 @@ RESERVED = ("intact",)
 """Names reserved for other conditions of the scores."""
 
 
-@accept_former(mask="members")
+@accept_former(mask="members", info="origin")
 @dataclass(frozen=True, eq=False)
 class RoiSet(NetworkSet):
     """Regions of interest as a set of networks, each under its own name.

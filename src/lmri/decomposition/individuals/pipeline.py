@@ -147,7 +147,7 @@ def regress_texts(
         texts=[table["text_id"].tolist() for recording in recordings for table in recording.events],
         text_hashes=hashes,
         # As for the maps; over all volumes, which keeps differences between texts.
-        standardize=maps.info.get("parameters", {}).get("standardize", "zscore"),
+        standardize=maps.origin.parameters.get("standardize", "zscore"),
         too_short="skip",
     )
     if contrast_of is None:

@@ -119,14 +119,14 @@ def _network_set(opened_set: Opened, most: int) -> dict[str, Any]:
         "anchor": anchor,
         "name": entry.name,
         "site": entry.site,
-        "method": networks.info["method"],
+        "method": networks.origin.method,
         "threshold": by or method,
         "label": threshold.pop("label", ""),
         "description": threshold.pop("description"),
         "limit": threshold_words(by or method, threshold),
         "cutoff": threshold.get("z"),
-        "results": networks.info,
-        "parameters": networks.info["parameters"],
+        "results": networks.origin.as_dict(),
+        "parameters": networks.origin.parameters,
         "corpora": courses.corpora(),
         "n_volumes": len(courses.scaled),
         "courses": courses.about(),
@@ -163,7 +163,7 @@ def slice_word(space: NeuronSpace) -> str:
 def _meanings(networks: NetworkSet, courses: Courses, columns: Sequence[str]) -> dict[str, str]:
     """Return the definitions of the columns of a set, which depend on its signs and on the unit of its volumes."""
     unit, is_t = courses.unit[0], networks.stat_type == "t"
-    by_skewness = networks.info["parameters"].get("signs", "skewness") == "skewness"
+    by_skewness = networks.origin.parameters.get("signs", "skewness") == "skewness"
     signs = "the map is signed so that the heavier tail is positive" if by_skewness else "signs do not depend on it"
     determined = "yes if the data determine which tail is heavier"
     means = unit in ("word", "sentence")
