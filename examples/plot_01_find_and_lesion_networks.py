@@ -71,14 +71,14 @@ for site in study.sites:
         study.save_networks(networks, method)
         sizes = networks.members.sum(axis=1)
         fdr = maps.threshold("fdr_gaussian", alpha=0.05).members.sum(axis=1)
-        convergence = networks.info["convergence"]
+        convergence = networks.origin.convergence
         rows.append(
             {
                 "site": site,
                 "method": method,
                 "converged": f"{convergence['n_converged']}/{convergence['n_starts']}",
-                "variance %": round(100 * networks.info["variance_explained_together"], 1),
-                "threshold": networks.info["threshold"]["method"],
+                "variance %": round(100 * networks.origin.variance_explained_together, 1),
+                "threshold": networks.origin.threshold["method"],
                 "neurons, median (range)": f"{int(pd.Series(sizes).median())} ({sizes.min()}-{sizes.max()})",
                 "empty": int((sizes == 0).sum()),
                 "fdr_gaussian: median": int(pd.Series(fdr).median()),

@@ -209,7 +209,7 @@ for site, _, kind in (one.partition(":") for one in options.plan):
     sizes = networks.members.sum(axis=1)
     union = networks.union()
     say(
-        f"{site}, {kind}: {networks.info['convergence']}\nneurons {sizes.tolist()}, together {union.n_neurons}, "
+        f"{site}, {kind}: {networks.origin.convergence}\nneurons {sizes.tolist()}, together {union.n_neurons}, "
         f"by layer {union.layer_profile().tolist()}"
     )
     if "iq" in networks.metrics:

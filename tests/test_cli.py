@@ -4,13 +4,15 @@ import json
 import os
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import lmri
 from lmri.cli.app import app
-from lmri.cli.console import format_p
+from lmri.cli.console import format_p, records
 from lmri.demo.texts import generate
 from lmri.networks.thresholds import parse_threshold
 from lmri.study import open_study
@@ -55,6 +57,13 @@ def study(texts):
 @pytest.fixture
 def copy(study, tmp_path):
     return shutil.copytree(study, tmp_path / "study")
+
+
+def test_a_renamed_key_of_json_output_is_printed_under_both_names():
+    table = pd.DataFrame({"p": [0.1, 0.2], "p_fwe": [0.3, np.nan]})
+    assert records(table) == [{"p": 0.1, "p_fwe": 0.3, "p_max": 0.3}, {"p": 0.2, "p_fwe": None, "p_max": None}]
+    assert records(table[["p"]]) == [{"p": 0.1}, {"p": 0.2}]
+    assert list(table) == ["p", "p_fwe"]
 
 
 def test_nothing_is_computed_for_a_study_that_cannot_be_written_to(study, monkeypatch):

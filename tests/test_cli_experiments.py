@@ -255,7 +255,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     assert done.exit_code == 0, done.output
     opened = open_study(study)
     networks = opened.networks("paper-parity")
-    assert networks.info["method"] == "fastica-temporal"
+    assert networks.origin.method == "fastica-temporal"
     scores = opened.scores("lesion-paper-parity")
     assert set(scores.conditions["kind"]) == {"intact", "network", "union", "random"}
     assert opened.experiment("lesion-paper-parity").title.startswith("Paper parity")

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from lmri import FastICA, open_study
+from lmri import FastICA, Origin, open_study
 from lmri.cli.app import app
 from lmri.exceptions import SpaceMismatchError, StudyError
 from lmri.networks import NetworkSet
@@ -308,7 +308,7 @@ def test_no_chain_of_likenesses_makes_a_network():
 
 
 def test_sets_standardized_differently_are_refused_unless_asked_for(maps):
-    run, study = (_set(maps, scope, info={"parameters": {"scope": scope}}) for scope in ("run", "study"))
+    run, study = (_set(maps, scope, origin=Origin(parameters={"scope": scope})) for scope in ("run", "study"))
     for function in (lambda **more: compare(run, study, **more), lambda **more: compare_many([run, study], **more)):
         with pytest.raises(ValueError, match=r"scope \('run' and 'study'\).*same_standardization=False"):
             function()

@@ -425,7 +425,7 @@ def test_what_another_command_wrote_meanwhile_stays(copy, monkeypatch):
     known = predictions(model, recording)
     for path in copy.layout.func.glob("*_timeseries.*"):
         path.unlink()
-    original, n_held = storage.writing, []
+    original, n_held = storage.write_lock, []
 
     @contextlib.contextmanager
     def held(root, wait=None):
@@ -435,7 +435,7 @@ def test_what_another_command_wrote_meanwhile_stays(copy, monkeypatch):
         with original(root, wait):
             yield
 
-    monkeypatch.setattr(storage, "writing", held)
+    monkeypatch.setattr(storage, "write_lock", held)
     assert write(copy.layout, recording) == []  # without predictions
     assert len(n_held) == 2
     assert pd.concat(recording.confounds)["surprisal"].notna().all()

@@ -96,7 +96,7 @@ def test_dictionary_learning_finds_planted_networks_or_says_that_a_map_is_empty(
     _, r = matched(found.components_, phantom.maps)
     assert (r >= 0.8).sum() >= K - 2  # how well depends on the last digits of the data
     sparse = NetworkSet.from_estimator(found).threshold()
-    assert sparse.info["threshold"]["method"] == "support"
+    assert sparse.origin.threshold["method"] == "support"
     assert 0 < sparse.members.mean() < 0.2
     with pytest.warns(DataWarning, match=r"[1-5] of 9 maps are all zero at alpha=20"):
         DictLearning(SPACE, 9, alpha=20).fit(phantom.imgs)

@@ -351,7 +351,7 @@ def test_controls_of_one_condition_do_not_depend_on_the_others(gpt2, tokenizer):
     other = evaluate(gpt2, tokenizer, [task], {"one": one}, controls, seed=6).summary()
     pd.testing.assert_frame_equal(alone, again)
     # But for p of the largest effect, which is of all that was looked at.
-    pd.testing.assert_series_equal(both.iloc[2].drop("p_max"), alone.iloc[1].drop("p_max"), check_names=False)
+    pd.testing.assert_series_equal(both.iloc[2].drop("p_fwe"), alone.iloc[1].drop("p_fwe"), check_names=False)
     assert other["control_mean"].iloc[1] != alone["control_mean"].iloc[1]
 
 

@@ -225,7 +225,7 @@ def test_shared_controls_are_scored_once(gpt2, tokenizer):
     summary = scores.summary()
     assert summary["n_controls"].tolist() == [0, 4, 4, 4]
     assert summary["control_mean"].iloc[1:].nunique() == 1
-    assert summary["p_max"].isna().all()
+    assert summary["p_fwe"].isna().all()
     with pytest.raises(ValueError, match=r"is not a lesion\. Shared controls are larger"):
         evaluate(gpt2, tokenizer, [task], {"x": preserve(sets[0])}, SharedControls(sets, n=4))
 
@@ -296,7 +296,7 @@ def test_controls_stop_once_enough_were_as_bad(gpt2, tokenizer):
         assert row["p"] == pytest.approx(expected)
         assert row["n_controls"] <= len(controls)
         assert row["diff"] == other["diff"]
-    assert rows["p_max"].isna().all()
+    assert rows["p_fwe"].isna().all()
     assert early.p_floor == 1 / 41
     with pytest.raises(ValueError, match="stop_after is -1"):
         evaluate(gpt2, tokenizer, several(), made, stop_after=-1)
@@ -311,7 +311,7 @@ def test_joint_draws_give_a_p_of_the_largest(gpt2, tokenizer):
     harm = np.column_stack([np.r_[row["diff"], controls[row["condition"]]] for _, row in summary.iterrows()])
     scaled = (harm - harm.mean(axis=0)) / harm.std(axis=0)
     expected = [(scaled.max(axis=1) >= one - 1e-9).mean() for one in scaled[0]]
-    np.testing.assert_allclose(summary["p_max"], expected)
+    np.testing.assert_allclose(summary["p_fwe"], expected)
 
 
 def test_the_interval_beyond_controls_is_that_of_resampled_texts(gpt2, tokenizer):

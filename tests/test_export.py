@@ -148,7 +148,7 @@ def test_localizer_maps_are_exported_and_labelled_as_t(made):
     space, network = made.space(SITE), made.decomposition("contrast", SITE).threshold("top", share=0.1)[0]
     assert np.array_equal(space.from_img(path), t)
     assert not np.allclose(network.z, t)
-    assert np.array_equal(network.strength, t)
+    assert np.array_equal(network.stat_map, t)
     assert np.array_equal(network.neurons()["t"], network.neurons()["weight"])
     (cut,) = made.entries.find("networks", "contrast", SITE).folder.glob("*_network-00_stat-t_statmap.nii.gz")
     members = made.networks("contrast", SITE).members[0]
@@ -167,7 +167,7 @@ def test_counted_signs_equal_displayed_signs(made):
     for weights, threshold in ((shifted, "z"), (sparse, "support")):
         networks = NetworkSet(space, weights).threshold(threshold, **({"z": 1.0} if threshold == "z" else {}))
         [row] = networks.table.to_dict("records")
-        painted = np.where(networks.members[0], networks[0].strength, 0)
+        painted = np.where(networks.members[0], networks[0].stat_map, 0)
         assert row["n_positive"] == (painted > 0).sum()
         assert row["n_neurons"] - row["n_positive"] == (painted < 0).sum()
     assert row["n_neurons"] - row["n_positive"] == 1  # of the sparse map, whose mean is above most of its weights
@@ -377,9 +377,9 @@ def test_what_a_person_rejected_is_empty_and_the_rest_can_be_lesioned(study):
     assert np.array_equal(kept.weights, networks.weights)
     assert np.array_equal(kept.members, networks.members & [[True], [False], [True]])
     assert np.array_equal(kept.union().members, networks.members[0] | networks.members[2])
-    assert kept.info["threshold"]["method"] == "accepted"
-    assert kept.info["threshold"]["z"] == 1.5
-    assert "ica-01" in kept.info["threshold"]["description"]
+    assert kept.origin.threshold["method"] == "accepted"
+    assert kept.origin.threshold["z"] == 1.5
+    assert "ica-01" in kept.origin.threshold["description"]
     page = study.report().read_text(encoding="utf-8")
     assert "1 of 3 networks were rejected manually" in page
     assert page.count("Rejected manually.") == 1

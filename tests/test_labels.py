@@ -122,7 +122,7 @@ def test_invalid_labels_are_refused_with_a_reason(copy):
     with pytest.raises(ValueError, match="no network 'three-00'"):
         copy.suggest_labels({"two-00": "a", "three-00": "b"}, "two", "mlp_out")
     assert not copy.layout.network_labels.exists()
-    with storage.writing(copy.root), lock_wait(0), pytest.raises(StudyError, match="Another command is writing"):
+    with storage.write_lock(copy.root), lock_wait(0), pytest.raises(StudyError, match="Another command is writing"):
         copy.label("two-00", "mine", "mlp_out")
 
 

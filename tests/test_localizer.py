@@ -467,8 +467,8 @@ def test_images_and_events_give_what_arrays_give():
     networks = found.threshold()
     assert (networks.members[0] == direct.members()).all()
     assert networks.names == ["code-prose-00"]
-    assert networks.info["threshold"]["method"] == "max_t"
-    assert found.threshold(tail="negative").info["threshold"]["method"] == "max_t-negative"
+    assert networks.origin.threshold["method"] == "max_t"
+    assert found.threshold(tail="negative").origin.threshold["method"] == "max_t-negative"
     table = found.table()
     assert set(SPACE.offsets[table["layer"]] + table["neuron"]) == set(np.flatnonzero(direct.members()))
     assert (np.sign(table["effect"]) == np.sign(table["t"])).all()
@@ -752,7 +752,7 @@ def test_a_stored_localizer_is_a_network_set_that_can_be_lesioned(kinds, gpt2):
     assert found["n_units"]["texts"] > 15
     assert len(found["neurons"]) > 0
     networks = kinds.networks(found["name"], "mlp_out")
-    assert networks.info["threshold"]["alpha"] == 0.05
+    assert networks.origin.threshold["alpha"] == 0.05
     places = kinds.space("mlp_out").offsets[[row["layer"] for row in found["neurons"]]]
     places = places + [row["neuron"] for row in found["neurons"]]
     assert set(np.flatnonzero(networks[0].members)) == set(places)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from lmri import Origin
 from lmri.exceptions import NonFiniteError, NotThresholdedError, SpaceMismatchError
 from lmri.lesions.controls import MatchedControls
 from lmri.networks import Network, NetworkSet
@@ -20,7 +21,7 @@ def maps():
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(3, SPACE.n_neurons)).astype(np.float32)
     weights[0, [2, 40, 60]] = 15, -15, 12
-    return NetworkSet(SPACE, weights, method="ica", info={"method": "ica"})
+    return NetworkSet(SPACE, weights, method="ica", origin=Origin("ica"))
 
 
 def test_nothing_that_needs_members_works_before_a_threshold(maps):
@@ -54,21 +55,21 @@ def test_neurons_are_listed_by_layer_and_neuron_with_their_signs(maps):
 
 def test_a_threshold_says_what_it_was_and_leaves_the_maps_alone(maps):
     found = maps.threshold("z", z=2.5)
-    assert maps.mask is None
+    assert not maps.is_thresholded
     assert np.array_equal(found.weights, maps.weights)
-    assert found.info["threshold"]["method"] == "z"
-    assert found.info["threshold"]["z"] == 2.5
-    assert "descriptive" in found.info["threshold"]["description"]
+    assert found.origin.threshold["method"] == "z"
+    assert found.origin.threshold["z"] == 2.5
+    assert "descriptive" in found.origin.threshold["description"]
 
 
 def test_the_default_threshold_is_fdr_and_for_dictionary_learning_the_support(maps):
     null = SurrogateNull.from_maps([np.random.default_rng(0).normal(size=maps.weights.shape) for _ in range(20)])
     found = replace(maps, null=lambda: null).threshold()
-    assert found.info["threshold"]["method"] == "fdr"
-    assert found.info["threshold"]["n_surrogates"] == 20
+    assert found.origin.threshold["method"] == "fdr"
+    assert found.origin.threshold["n_surrogates"] == 20
     with pytest.raises(ValueError, match=r"comes without surrogates, .* networks.threshold\('z', z=3.0\)"):
         maps.threshold()
-    sparse = NetworkSet(SPACE, np.where(np.abs(maps.weights) > 2, maps.weights, 0), info={"method": "dictlearning"})
+    sparse = NetworkSet(SPACE, np.where(np.abs(maps.weights) > 2, maps.weights, 0), origin=Origin("dictlearning"))
     assert np.array_equal(sparse.threshold().members, sparse.weights != 0)
 
 

@@ -121,9 +121,9 @@ def test_means_far_from_zero_do_not_change_the_share_of_variance(phantom):
 def test_the_fdr_threshold_is_the_default_and_finds_their_neurons_and_few_others(by_kind, phantom):
     rows, _ = matched(by_kind.components_, phantom.maps)
     networks = NetworkSet.from_estimator(by_kind).threshold()
-    assert networks.info["threshold"]["method"] == "fdr"
-    assert networks.info["threshold"]["alpha"] == 0.05
-    assert networks.info["threshold"]["n_surrogates"] == 20
+    assert networks.origin.threshold["method"] == "fdr"
+    assert networks.origin.threshold["alpha"] == 0.05
+    assert networks.origin.threshold["n_surrogates"] == 20
     members, truth = networks.members[rows], phantom.maps != 0
     assert (members & truth).sum() / truth.sum() >= 0.9
     assert (members & ~truth).sum() / members.sum() <= 0.10

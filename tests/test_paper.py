@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import FastICA
 
+from lmri import Origin
 from lmri.decomposition.parity import PARITY, differences, paper_networks
 from lmri.lesions.experiments import paper
 from lmri.lesions.experiments.lesions import lesion_outcome
@@ -272,7 +273,7 @@ def test_networks_are_those_of_scikit_learn_with_a_one_sided_threshold(recorded)
     z = (oracle - oracle.mean(axis=1, keepdims=True)) / oracle.std(axis=1, keepdims=True)
     expected = {tuple(row) for row in z > 1.96}
     assert {tuple(row) for row in found.members} == expected  # signs included, in any order
-    assert found.info["threshold"]["label"] == PARITY
+    assert found.origin.threshold["label"] == PARITY
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -282,7 +283,7 @@ def test_parity_is_stored_found_again_and_labelled(recorded, tmp_path):
     assert study.decompose(paper=True, n_components=4, site="mlp_hidden").names == networks.names  # the same again
     name = networks.method
     check_parity(networks, study.entries.find("networks", name).parameters, n_components=4)
-    assert networks.info["threshold"]["z"] == 3.6
+    assert networks.origin.threshold["z"] == 3.6
     for kind in ("decompositions", "networks"):
         assert study.entries.find(kind, name).parameters["label"] == PARITY
     assert PARITY in study.report().read_text()
@@ -300,7 +301,7 @@ def test_results_with_other_settings_are_refused_by_name(walked):
     }  # fmt: skip
 
 
-def parity_info(**changes):
+def parity_origin(**changes):
     info = {
         "method": "fastica-temporal",
         "parameters": {
@@ -312,7 +313,7 @@ def parity_info(**changes):
     for key, value in changes.items():
         part = info if key == "method" else info["threshold"] if key == "z" else info["parameters"]
         part[key] = value
-    return info
+    return Origin.of(info)
 
 
 @pytest.mark.parametrize(
@@ -327,17 +328,16 @@ def parity_info(**changes):
     ],
 )
 def test_every_setting_is_required_for_parity(walked, change, value):
-    good = parity_info()
+    good = parity_origin()
     networks = walked.networks("canica")
-    check_parity(replace(networks, info=good))  # positive control
-    bad = parity_info(**{change: value})
+    check_parity(replace(networks, origin=good))  # positive control
+    bad = parity_origin(**{change: value})
     with pytest.raises(ValueError, match=f"{change} is {value!r}"):
-        check_parity(replace(networks, info=bad))
+        check_parity(replace(networks, origin=bad))
 
 
 def test_an_evaluation_with_controls_or_other_interventions_is_not_the_papers(walked):
-    info = parity_info()
-    networks = replace(walked.networks("canica"), info=info)
+    networks = replace(walked.networks("canica"), origin=parity_origin())
     check_parity(networks, {"intervention": "lesion", "baseline": "zero", "n_controls": 0})
     for name, value in (("intervention", "amplify"), ("baseline", "news"), ("n_controls", 99)):
         with pytest.raises(ValueError, match=f"{name} is {value!r}"):

@@ -107,7 +107,7 @@ def _thresholded(study, space, maps, metrics, name, z):
     source = study.entries.find("decompositions", name, SITE)
     inputs = {"decomposition": name, "decomposition_sha256": source.digest}
     counts = {"n_networks": len(maps), "n_empty": 0}
-    study.entries.write("networks", SITE, name, inputs, dict(networks.info["threshold"]), counts, write)
+    study.entries.write("networks", SITE, name, inputs, dict(networks.origin.threshold), counts, write)
 
 
 def _digest(study):

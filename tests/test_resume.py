@@ -537,7 +537,7 @@ def test_the_error_names_the_bytes_of_the_images(tmp_path, reads, monkeypatch):
 # -- one writer -------------------------------------------------------------------------------------------------------
 
 HOLD = "import sys; from lmri import storage\nfrom pathlib import Path\n" + (
-    "with storage.writing(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    "with storage.write_lock(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
 )
 
 

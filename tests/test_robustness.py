@@ -375,8 +375,8 @@ def test_failures_are_reported_in_their_row(study, model, tokenizer, task, monke
 
 def test_networks_that_a_person_chose_cannot_be_chosen_again(study):
     networks = study.networks("ica", "mlp_hidden")
-    info = {**networks.info, "threshold": {"method": "accepted", "description": "by hand"}}
-    study.save_networks(dataclasses.replace(networks, info=info), "ica", "by-hand")
+    origin = dataclasses.replace(networks.origin, threshold={"method": "accepted", "description": "by hand"})
+    study.save_networks(dataclasses.replace(networks, origin=origin), "ica", "by-hand")
     with pytest.raises(StudyError, match=r"'by-hand' were selected by 'accepted'.*lmri threshold"):
         Specifications(study, "by-hand", "mlp_hidden")
 

@@ -203,7 +203,7 @@ def test_two_models_are_recorded_at_once_and_one_model_is_not(tmp_path, tokenize
 
 def test_a_finished_result_is_kept_if_the_study_is_locked_and_is_not_computed_again(copy, monkeypatch):
     study = open_study(copy, "alpha")
-    with storage.writing(copy), lock_wait(0), pytest.raises(LockedError, match="was kept in") as raised:
+    with storage.write_lock(copy), lock_wait(0), pytest.raises(LockedError, match="was kept in") as raised:
         study.decompose(n_components=2, n_init=1, threshold="z:2", name="kept")
     assert study.entries.list("decompositions") == []
     [kept] = study.kept_results()
@@ -223,7 +223,7 @@ def test_a_finished_result_is_kept_if_the_study_is_locked_and_is_not_computed_ag
 
 def test_the_printed_command_moves_a_kept_result_into_place(copy):
     study = open_study(copy, "alpha")
-    with storage.writing(copy), lock_wait(0), pytest.raises(LockedError) as raised:
+    with storage.write_lock(copy), lock_wait(0), pytest.raises(LockedError) as raised:
         study.decompose(n_components=2, n_init=1, threshold="z:2", name="kept")
     command = shlex.split(str(raised.value).rpartition("so does: ")[2])
     assert command[0] == "mv"
@@ -234,7 +234,7 @@ def test_the_printed_command_moves_a_kept_result_into_place(copy):
 
 def test_a_kept_result_of_other_parameters_is_not_used(copy):
     study = open_study(copy, "alpha")
-    with storage.writing(copy), lock_wait(0), pytest.raises(LockedError):
+    with storage.write_lock(copy), lock_wait(0), pytest.raises(LockedError):
         study.decompose(n_components=2, n_init=1, threshold="z:2", name="kept")
     study.decompose(n_components=3, n_init=1, threshold="z:2", name="kept")
     assert len(study.decomposition("kept")) == 3
@@ -244,7 +244,7 @@ def test_a_command_waits_for_the_lock(copy):
     study, held, release = open_study(copy, "alpha"), threading.Event(), threading.Event()
 
     def hold():
-        with storage.writing(copy):
+        with storage.write_lock(copy):
             held.set()
             release.wait(60)
 
@@ -260,7 +260,7 @@ def test_a_command_waits_for_the_lock(copy):
 
 
 def test_the_wait_is_an_option_and_not_negative(copy):
-    with storage.writing(copy):
+    with storage.write_lock(copy):
         result = run("decompose", copy, "--subject", "alpha", "--n-components", 2, "--n-init", 1, "--wait", 0)
     assert result.exit_code == 1
     assert "--wait" in result.output

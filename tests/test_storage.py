@@ -54,6 +54,20 @@ def test_numbers_read_back_to_the_last_bit(numbers):
         assert np.array_equal(storage.read_table(path)["x"], numbers, equal_nan=True)
 
 
+def test_only_tables_of_scores_are_read_under_current_names_of_columns(tmp_path):
+    path = tmp_path / "t.tsv"
+    for columns, expected in (
+        (["p", "p_max", "control_family"], ["p", "p_fwe", "control_family"]),
+        (["p", "p_fwe", "control_family"], ["p", "p_fwe", "control_family"]),
+        (["p_max", "p_fwe", "control_family"], ["p_max", "p_fwe", "control_family"]),
+        (["p", "p_max"], ["p", "p_max"]),  # a table of other software or of a user
+    ):
+        storage.write_table(path, pd.DataFrame([range(len(columns))], columns=columns))
+        table = storage.read_table(path)
+        assert list(table) == expected
+        assert table.iloc[0].tolist() == list(range(len(columns)))
+
+
 def test_missing_numbers_are_written_as_bids_wants(tmp_path):
     storage.write_table(tmp_path / "t.tsv", pd.DataFrame({"x": [1.5, np.nan]}))
     assert (tmp_path / "t.tsv").read_text() == "x\n1.5\nn/a\n"
@@ -73,7 +87,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     storage.write_text(path, "before")
 
     def fail():
-        with storage.whole(path) as partial:
+        with storage.atomic_path(path) as partial:
             partial.write_text("half")
             raise RuntimeError
 
@@ -85,7 +99,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
 
 def test_a_folder_appears_only_when_its_body_ends(tmp_path):
     folder = tmp_path / "entry"
-    with storage.whole(folder) as partial:
+    with storage.atomic_path(folder) as partial:
         partial.mkdir()
         (partial / "a").write_text("a")
         assert not folder.exists()

@@ -1,6 +1,7 @@
 """A small study that an earlier state of lmri wrote in format version 1 is read as it was written after an upgrade."""
 
 import tarfile
+from csv import DictReader
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from lmri import NeuronICA, open_study, storage
 from lmri.decomposition.stored import decomposition_identity
 from lmri.exceptions import EntryExistsError
+from lmri.lesions.scores import SUMMARY_TEXT
 from lmri.networks.thresholds import THRESHOLDS
 from lmri.report.validation import validate
+from lmri.report.viewer.cached_reader import CachedReader
 from lmri.storage.upgrade import upgrade
 
 ARCHIVE = Path(__file__).parent / "data" / "study-v1.tar.xz"
@@ -82,6 +85,30 @@ def test_stored_values_are_read_back_unchanged(study):
     assert comparison.mean_r == pytest.approx(
         study.find("comparisons", "ica--canica", "mlp_hidden").results["mean_abs_r"], rel=1e-6
     )  # it is computed again, from weights that were stored in single precision
+
+
+def test_a_former_column_is_read_under_its_current_name_and_digests_remain(study):
+    entry, of_scores = (study.find(kind, "lesion-ica", "mlp_hidden") for kind in ("experiments", "scores"))
+    outcome = study.experiment("lesion-ica", "mlp_hidden")
+    paths = [study.file_of(entry)("scores.tsv"), study.file_of(of_scores)("scores.tsv")]
+    tables = [outcome.tables["scores"], CachedReader(study.root).table(of_scores, "scores.tsv", SUMMARY_TEXT)]
+    for path, table in zip(paths, tables, strict=True):
+        stored = path.read_text().splitlines()[0].split("\t")
+        assert "p_max" in stored
+        assert "p_fwe" not in stored
+        assert ["p_max" if column == "p_fwe" else column for column in table] == stored
+        np.testing.assert_array_equal(table["p_fwe"], [float(row["p_max"]) for row in _rows(path)])
+    assert outcome.digest == entry.results["outcome_sha256"]
+    inputs = {key: value for key, value in entry.inputs.items() if not key.endswith("_sha256")}
+    assert study.save_experiment(outcome, "lesion-ica", "mlp_hidden", inputs, entry.parameters).digest == entry.digest
+
+
+def _rows(path):
+    with path.open() as file:
+        return [
+            {key: value.replace("n/a", "nan") for key, value in row.items()}
+            for row in DictReader(file, dialect="excel-tab")
+        ]
 
 
 def test_it_has_no_problem_and_a_report(study, tmp_path):

@@ -33,7 +33,7 @@ def test_networks_come_back_as_they_went_in(walked):
     assert np.array_equal(networks.weights, again.weights)
     assert np.array_equal(networks.members, again.members)
     assert networks.space == walked.space()
-    assert networks.info["threshold"] == again.info["threshold"]
+    assert networks.origin.threshold == again.origin.threshold
     assert networks.names == ["canica-00", "canica-01", "canica-02", "canica-03"]
     pd.testing.assert_frame_equal(networks.table, again.table)
 
@@ -250,7 +250,7 @@ def test_a_prompt_that_holds_a_fitted_text_counts_as_fitted(walked):
 
 
 def test_one_command_writes_at_a_time(copy):
-    with storage.writing(copy.root), lock_wait(0), pytest.raises(StudyError, match="Another command is writing"):
+    with storage.write_lock(copy.root), lock_wait(0), pytest.raises(StudyError, match="Another command is writing"):
         copy.save_networks(copy.decomposition("canica").threshold("z", z=2.0), "canica", "looser")
     copy.save_networks(copy.decomposition("canica").threshold("z", z=2.0), "canica", "looser")
 
@@ -445,7 +445,7 @@ def test_validation_never_advises_to_delete_files_of_an_unfinished_recording(cop
 def test_validation_does_not_judge_what_another_command_is_writing(copy):
     (copy.root / "lmri" / ".partial-x").write_text("")
     assert any(".partial-x is left over" in line for line in validate(copy).problems)
-    with storage.writing(copy.root):
+    with storage.write_lock(copy.root):
         found = validate(copy)
     assert not any(".partial-x" in line for line in found.problems)
     assert any("Another command is writing to this study" in line for line in found.notes)

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lmri import open_study
+from lmri import Origin, open_study
 from lmri.cli.app import app
 from lmri.decomposition.methods import METHODS, DecompositionMethod, build
 from lmri.networks import NetworkSet
@@ -73,7 +73,7 @@ def same(one: NetworkSet, other: NetworkSet) -> bool:
 def test_methods_return_what_they_store(copy):
     made = copy.decompose("fastica-temporal", 3, corpus="code", threshold="z:2.5", name="own")
     assert same(made, copy.networks("own"))
-    assert made.info["threshold"]["z"] == 2.5
+    assert made.origin.threshold["z"] == 2.5
     assert copy.entries.find("decompositions", "own").inputs["corpora"] == ["code"]
     written = copy.entries.find("decompositions", "own").folder.stat().st_mtime_ns
     assert same(made, copy.decompose("fastica-temporal", 3, corpus=["code"], threshold="z:2.5", name="own"))
@@ -198,8 +198,8 @@ def test_registered_estimators_exist(walked):
 def test_maps_without_a_choice_have_the_default_threshold_of_their_method(walked):
     maps = walked.decomposition("canica")
     for name, method in METHODS.items():
-        by = replace(maps, info={"method": name}, null=SurrogateNull.from_maps([maps.weights])).threshold()
-        assert by.info["threshold"]["method"] == method.threshold
+        by = replace(maps, origin=Origin(name), null=SurrogateNull.from_maps([maps.weights])).threshold()
+        assert by.origin.threshold["method"] == method.threshold
 
 
 def test_docstrings_list_all_thresholds():

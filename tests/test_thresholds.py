@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmri import storage
+from lmri import Origin, storage
 from lmri.decomposition.stored import read_null
 from lmri.exceptions import StudyError
 from lmri.networks import NetworkSet
@@ -352,10 +352,10 @@ def test_maps_without_surrogates_say_what_to_do_instead():
     null = null_of(np.random.default_rng(1), 100)
     given = NetworkSet(space, maps, null=null).threshold(alpha=0.1)
     assert np.array_equal(given.members, THRESHOLDS["fdr"](maps, null, alpha=0.1))
-    assert given.info["threshold"]["alpha"] == 0.1
-    assert given.info["threshold"]["description"] == THRESHOLDS["fdr"].description
-    sparse = NetworkSet(space, np.where(maps > 1, maps, 0), info={"method": "dictlearning"}).threshold()
-    assert sparse.info["threshold"]["method"] == "support"
+    assert given.origin.threshold["alpha"] == 0.1
+    assert given.origin.threshold["description"] == THRESHOLDS["fdr"].description
+    sparse = NetworkSet(space, np.where(maps > 1, maps, 0), origin=Origin("dictlearning")).threshold()
+    assert sparse.origin.threshold["method"] == "support"
 
 
 # -- the mixture ------------------------------------------------------------------------------------------------------

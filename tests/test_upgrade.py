@@ -211,7 +211,7 @@ def test_the_command_upgrades_once_and_waits_for_the_lock(old):
     def run(*options):
         return CliRunner().invoke(app, ["upgrade", str(old), *options])
 
-    with storage.writing(old):
+    with storage.write_lock(old):
         result = run("--wait", "0")
         assert (result.exit_code, "Another command is writing" in " ".join(result.output.split())) == (1, True)
         with lock_wait(0), pytest.raises(LockedError):

@@ -122,7 +122,7 @@ def test_networks_equal_the_stored_networks(page, walked, name):
     for row, network, wanted in zip(said["networks"], own, own.table.to_dict("records"), strict=True):
         assert row["name"] == network.name
         assert row["profile"] == network.layer_profile().tolist()
-        assert row["max"] == np.abs(network.strength).max()
+        assert row["max"] == np.abs(network.stat_map).max()
         for column, value in wanted.items():
             if column != "network":
                 assert row[column] == (None if isinstance(value, float) and np.isnan(value) else value), column
@@ -147,8 +147,8 @@ def test_a_localizer_is_shown_by_its_t(tmp_path, is_t):
     more = {"p_min": [0.0001], "max_abs_t": [9.0], "skewness": [0.2], "sign_determined": [1]}
     study = planted(tmp_path / "study", n_networks=1, z=1.5, shift=3.0, found=CONTRAST if is_t else {}, more=more)
     own, page = study.networks("ica"), Page(study.root)
-    assert own.stat == ("t" if is_t else "z")
-    assert page.ask("study")["sites"][0]["sets"][0]["stat"] == own.stat
+    assert own.stat_type == ("t" if is_t else "z")
+    assert page.ask("study")["sites"][0]["sets"][0]["stat"] == own.stat_type
     strength = own.weights[0] if is_t else own[0].z
     asked = {"site": SITE, "set": "ica", "network": "ica-00"}
     [row] = page.ask("networks", site=SITE, set="ica")["networks"]
@@ -165,8 +165,10 @@ def test_what_a_person_rejected_is_said_to_be(copy):
     networks = copy.networks("canica")
     kept = replace(
         networks,
-        mask=networks.members & (np.arange(len(networks)) != 1)[:, None],
-        info={**networks.info, "threshold": {"method": "accepted", "by": "z", "description": "", "rejected": [1]}},
+        members=networks.members & (np.arange(len(networks)) != 1)[:, None],
+        origin=replace(
+            networks.origin, threshold={"method": "accepted", "by": "z", "description": "", "rejected": [1]}
+        ),
     )
     copy.save_networks(kept, "canica", "accepted")
     rows = Page(copy.root).ask("networks", site=SITE, set="accepted")["networks"]
@@ -918,7 +920,7 @@ def test_hundreds_of_networks(copy):
         storage.write_table(file("networks.tsv"), table)
 
     inputs = {"decomposition": "many", "decomposition_sha256": made.digest}
-    copy.entries.write("networks", SITE, "many", inputs, many.info["threshold"], {"n_networks": 500}, write)
+    copy.entries.write("networks", SITE, "many", inputs, many.origin.threshold, {"n_networks": 500}, write)
     page = Page(copy.root)
     assert page.ask("study")["problems"] == []
     said = page.ask("networks", site=SITE, set="many")["networks"]

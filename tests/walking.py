@@ -58,6 +58,6 @@ def _walk(root: Path) -> Study:
 
 def two_of(networks: NetworkSet) -> NetworkSet:
     """Empty all networks except the first two, because empty networks are not scored."""
-    mask = networks.members.copy()
-    mask[2:] = False
-    return replace(networks, mask=mask)
+    members = networks.members.copy()
+    members[2:] = False
+    return replace(networks, members=members)

@@ -37,7 +37,7 @@ methods = {
 }
 maps = {name: lmri.NetworkSet.from_estimator(method.fit(imgs)) for name, method in methods.items()}
 for name, own in maps.items():
-    start = own.info["convergence"]
+    start = own.origin.convergence
     print(f"{name}: {start['n_converged']} of {start['n_starts']} initializations converged")
 
 # %%

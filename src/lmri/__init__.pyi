@@ -25,6 +25,7 @@ from .models.recorder import record_on_cluster as record_on_cluster
 from .models.sites import find_sites as find_sites
 from .networks import Network as Network
 from .networks import NetworkSet as NetworkSet
+from .networks import Origin as Origin
 from .networks.annotation import annotate as annotate
 from .networks.comparison import Comparison as Comparison
 from .networks.comparison import Consensus as Consensus

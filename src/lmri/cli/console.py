@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.table import Table
 
 from lmri.exceptions import LMRIError, LMRIWarning
+from lmri.storage.tables import FORMER_COLUMNS
 
 EXPECTED = (LMRIError, ValueError, TypeError, OSError, IndexError)
 """Errors that their message explains; any other error is a bug in lmri."""
@@ -132,7 +133,8 @@ def quote(path: object) -> str:
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Convert a table to JSON rows, with null for missing values."""
+    """Convert a table to JSON rows, with null for missing values; former keys are printed as well."""
+    table = table.assign(**{old: table[new] for old, new in FORMER_COLUMNS.items() if new in table})
     return [
         {key: None if isinstance(value, float) and pd.isna(value) else value for key, value in row.items()}
         for row in table.to_dict("records")

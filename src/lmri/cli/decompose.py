@@ -146,7 +146,7 @@ def threshold(
 
     output = printing.output
     networks = study.open().threshold(decomposition, by, name, site)
-    output.say(f"{name} at {networks.space.site}: {networks.info['threshold']['description']}.")
+    output.say(f"{name} at {networks.space.site}: {networks.origin.threshold['description']}.")
     output.table(summary_columns(networks))
     if not networks.members.any():
         say_empty(output, study, decomposition, networks)
@@ -165,12 +165,13 @@ def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet") -> 
     """Print a summary of a decomposition and its networks, and the next command."""
     from lmri.cli.networks import say_empty, site_hint, summary_columns
 
-    info, label = networks.info, networks.method
+    origin, label = networks.origin, networks.method
+    result = {"name": label, "site": networks.space.site, "info": origin.as_dict(), "networks": records(networks.table)}
     output.say(
         f"{label}, {networks.space.site}: {pluralize(len(networks), 'map')} from "
-        f"{pluralize(info['n_volumes'], 'volume')} ({pluralize(info['n_runs'], 'run')}); "
-        f"{format_convergence(info['convergence'])}. "
-        f"Threshold: {info['threshold']['description']}."
+        f"{pluralize(origin.n_volumes or 0, 'volume')} ({pluralize(origin.n_runs or 0, 'run')}); "
+        f"{format_convergence(origin.convergence)}. "
+        f"Threshold: {origin.threshold['description']}."
     )
     output.table(summary_columns(networks))
     if study.subject == GROUP:
@@ -179,11 +180,11 @@ def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet") -> 
             f"Each model has its own version of the maps, {label}-dr. Next: lmri lesion {quote(study.study)} --subject "
             f"MODEL --networks {address} --task perplexity --n-controls 20 --site {networks.space.site}"
         )
-        output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
+        output.result(result)
         return
     hint = site_hint(study, networks.space.site)
     if networks.members.any():
         output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
     else:
         say_empty(output, study, label, networks)
-    output.result({"name": label, "site": networks.space.site, "info": info, "networks": records(networks.table)})
+    output.result(result)

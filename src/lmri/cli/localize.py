@@ -137,7 +137,7 @@ def localize(
             "tail": tail,
             "most": most,
             "p_floor": localizer.test_.p_floor(tail),
-            "threshold": networks.info["threshold"],
+            "threshold": networks.origin.threshold,
             "networks": records(networks.table),
             "neurons": records(table),
             "overlap": records(pd.concat(result.overlaps, ignore_index=True)) if result.overlaps else [],
@@ -160,7 +160,7 @@ def _say(output: Output, result: "Localization") -> None:
         f"{networks.method} at {networks.space.site}: {len(table)} of {networks.space.n_neurons} neurons "
         f"({n_positive} higher, {len(table) - n_positive} lower) in {column}{localizer.contrast_}, {units}."
     )
-    threshold = networks.info["threshold"]
+    threshold = networks.origin.threshold
     output.say(f"Threshold: at {threshold['alpha']:g}, {threshold['description']}.")
     if len(table):
         title = f"Neurons with the largest |t|, of {len(table)}" if len(table) > MOST_ROWS else "Neurons"

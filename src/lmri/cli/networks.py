@@ -16,7 +16,7 @@ _STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"
 def say_empty(output: Output, study: "StudyScope", decomposition: str, networks: NetworkSet) -> None:
     """Print an explanation of an empty network set, and the next command."""
     hint = site_hint(study, networks.space.site)
-    z = networks.info["threshold"]["method"] != "z"
+    z = networks.origin.threshold["method"] != "z"
     by, name = ("z:3", "z3") if z else ("top:0.01", "top1")
     other = (
         " Hidden units often yield more neurons: lmri record ... --site mlp_hidden."

@@ -77,7 +77,7 @@ def _one_site(study: Study, site: str, model: Any, tokenizer: Any, output: Outpu
             networks = study.decompose(method, N_COMPONENTS, site=site, threshold=f"fdr:{ALPHA}")
         sizes = networks.members.sum(axis=1)
         descriptive = study.decomposition(method, site).threshold("z", z=3.0).members.sum(axis=1)
-        convergence = networks.info["convergence"]
+        convergence = networks.origin.convergence
         output.say(
             f"  {method}: {len(networks)} maps, {format_convergence(convergence)}; "
             f"neurons per map at {ALPHA:.0%} FDR (surrogate-calibrated): {', '.join(map(str, sizes))}; "

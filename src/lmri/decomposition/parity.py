@@ -120,7 +120,7 @@ def check_z(threshold: float) -> float:
 def as_parity(networks: NetworkSet) -> NetworkSet:
     """Label networks that have the paper's choices; raise an error if they have others."""
     raise_if_different(networks, differences(networks, n_components=None))
-    return replace(networks, info={**networks.info, "threshold": {**networks.info["threshold"], "label": PARITY}})
+    return replace(networks, origin=replace(networks.origin, threshold={**networks.origin.threshold, "label": PARITY}))
 
 
 def differences(networks: NetworkSet, n_components: int | None = 10) -> list[Difference]:
@@ -133,10 +133,10 @@ def differences(networks: NetworkSet, n_components: int | None = 10) -> list[Dif
     n_components : int or None, default=10
         Number of maps, as in the paper's lesions; None accepts any number, as in its preservations.
     """
-    parameters, threshold = networks.info.get("parameters", {}), networks.info.get("threshold", {})
+    parameters, threshold = networks.origin.parameters, networks.origin.threshold
     expected = {name: value for name, value in PARAMETERS.items() if name != "n_components"}
     expected |= {} if n_components is None else {"n_components": n_components}
-    pairs = [("method", networks.info.get("method"), METHOD)]
+    pairs = [("method", networks.origin.method, METHOD)]
     pairs += [(name, parameters.get(name), value) for name, value in expected.items()]
     pairs.append(("threshold", threshold.get("method"), THRESHOLD))
     deviations = [Difference(*pair) for pair in pairs if pair[1] != pair[2]]

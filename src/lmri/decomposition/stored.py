@@ -16,6 +16,7 @@ from lmri.decomposition.reproducibility import Reproducibility
 from lmri.exceptions import DataWarning, StudyError
 from lmri.networks import NetworkSet
 from lmri.networks.annotation import confound_correlations
+from lmri.networks.origin import Origin
 from lmri.networks.spectra import spectra, spectral_peak
 from lmri.networks.stored import DECOMPOSITIONS, DecompositionInputs, check_rows, labelled, mixing_suffix, names
 from lmri.networks.thresholds import SurrogateNull, map_scores
@@ -173,7 +174,7 @@ def read_decomposition(
     null = None
     if (about := info.get("null")) is not None:
         null = partial(read_null, file, n_maps=len(maps), **about)
-    return NetworkSet(space, maps, method=name, metrics=metrics, info=info, fit_texts=fit_texts, null=null)
+    return NetworkSet(space, maps, method=name, metrics=metrics, origin=Origin.of(info), fit_texts=fit_texts, null=null)
 
 
 def read_null(file: File, n_values: int, n_surrogates: int, n_maps: int) -> SurrogateNull:

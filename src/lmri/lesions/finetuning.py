@@ -19,7 +19,7 @@ from lmri.lesions.scores import INTACT, Scores
 from lmri.lesions.tasks import Classification
 from lmri.lesions.training import Training, seeded, train_classifier
 from lmri.models import describe_model, quiet
-from lmri.storage import read_json, text_hash, versions, whole, write_json, write_table
+from lmri.storage import atomic_path, read_json, text_hash, versions, write_json, write_table
 
 ABOUT = "finetuning.json"
 """File in the model folder with the provenance of the child."""
@@ -197,7 +197,7 @@ def save(made: FineTuned, out: str | Path) -> Path:
     out = Path(out).expanduser()
     if out.exists():
         raise ValueError(f"{out} already exists. It was not overwritten: choose another folder.")
-    with whole(out) as folder, quiet():
+    with atomic_path(out) as folder, quiet():
         made.model.save_pretrained(folder)
         made.tokenizer.save_pretrained(folder)
         write_json(folder / ABOUT, dict(made.about))

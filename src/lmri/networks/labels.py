@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from lmri.exceptions import StudyError
-from lmri.storage import Layout, read_table, write_table, writing
+from lmri.storage import Layout, read_table, write_lock, write_table
 from lmri.storage.entries import Entries, Entry
 from lmri.storage.store import Store
 
@@ -111,7 +111,7 @@ def write(
             raise ValueError(f"There is no network {network!r}; accepted are {known[0]} to {known[-1]}.")
         if not label.strip():
             raise ValueError(f"The label of {network!r} is {label!r}; use at least one word, such as 'unclear'.")
-    with writing(layout.root):
+    with write_lock(layout.root):
         table = read(layout)
         there = of(layout, decomposition)
         edited = set(there.loc[there["source"] != SUGGESTED, "network"]) if source == SUGGESTED else set()

@@ -7,7 +7,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from lmri.exceptions import NotThresholdedError, SpaceMismatchError
+from lmri.exceptions import SpaceMismatchError
+from lmri.networks.former_names import FormerAttribute, accept_former
+from lmri.networks.members import Members, members_or_none
 from lmri.networks.thresholds import map_scores
 from lmri.space import Img, NeuronSpace
 
@@ -18,6 +20,7 @@ LOCALIZER = "localizer"
 """Name of the method whose maps hold t values."""
 
 
+@accept_former(mask="members", stat="stat_type")
 @dataclass(frozen=True, eq=False)
 class Network:
     """One map over the neurons of a space.
@@ -28,28 +31,38 @@ class Network:
         Neurons that the map covers.
     weights : ndarray of shape (n_neurons,)
         Signed weights, in (layer, neuron) order.
-    mask : ndarray of bool, shape (n_neurons,), optional
-        Members; None until the map is thresholded. All False is an empty network, which is a valid result.
+    members : ndarray of bool, shape (n_neurons,), optional
+        Members; None until the map is thresholded. All False is an empty network, which is a valid result. Reading the
+        members of a map that is not thresholded raises `NotThresholdedError`.
     name : str
         Name in tables.
     fit_texts : frozenset of str
         Hashes of the texts that the map was fitted on.
     kind : {"network", "union", "random", "control"}
         Role in an evaluation: only networks and unions get matched controls.
-    stat : {"z", "t"}
+    stat_type : {"z", "t"}
         Statistic that is displayed: z over neurons, or t for a localizer, where 0 means no difference.
     """
 
     space: NeuronSpace
     weights: np.ndarray
-    mask: np.ndarray | None = None
+    members: Members = Members(  # noqa: RUF009
+        lambda network: (
+            f"{network.name!r} is a map that has not been thresholded: it has a weight for every neuron, and no "
+            "members yet. Threshold first: networks.threshold(method='z', z=3.0)."
+        )
+    )
     name: str = "network"
     fit_texts: frozenset[str] = frozenset()
     kind: str = "network"
-    stat: str = "z"
+    stat_type: str = "z"
+
+    strength = FormerAttribute("stat_map")
+    stat = FormerAttribute("stat_type")
+    mask = FormerAttribute("members", members_or_none)
 
     def __post_init__(self) -> None:
-        for what, values in (("weights", self.weights), ("mask", self.mask)):
+        for what, values in (("weights", self.weights), ("members", members_or_none(self))):
             if values is not None and values.shape != (self.space.n_neurons,):
                 raise SpaceMismatchError(
                     f"{what} have shape {values.shape}; this space needs ({self.space.n_neurons},), "
@@ -85,20 +98,9 @@ class Network:
         return cls(space, members.astype(np.float32), members, name, kind=kind)
 
     @property
-    def members(self) -> np.ndarray:
-        """Members of the network: bool, ``(n_neurons,)``.
-
-        Raises
-        ------
-        NotThresholdedError
-            If the network has not been thresholded.
-        """
-        if self.mask is None:
-            raise NotThresholdedError(
-                f"{self.name!r} is a map that has not been thresholded: it has a weight for every neuron, and no "
-                "members yet. Threshold first: networks.threshold(method='z', z=3.0)."
-            )
-        return self.mask
+    def is_thresholded(self) -> bool:
+        """Whether the map has been thresholded."""
+        return members_or_none(self) is not None
 
     @property
     def n_neurons(self) -> int:
@@ -109,7 +111,7 @@ class Network:
     def img(self) -> nib.Nifti1Image:
         """3D image of the weights; after thresholding, only the weights of members."""
         return self.space.to_img(
-            self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate"
+            np.where(self.members, self.weights, 0) if self.is_thresholded else self.weights, "estimate"
         )
 
     @property
@@ -118,20 +120,20 @@ class Network:
         return map_scores(self.weights[None])[0]
 
     @property
-    def strength(self) -> np.ndarray:
-        """Values that images and pages display, ``(n_neurons,)``: z or t; see `stat`."""
-        return self.z if self.stat == "z" else np.asarray(self.weights, dtype=np.float64)
+    def stat_map(self) -> np.ndarray:
+        """Values that images and pages display, ``(n_neurons,)``: z or t; see `stat_type`."""
+        return self.z if self.stat_type == "z" else np.asarray(self.weights, dtype=np.float64)
 
     def neurons(self) -> pd.DataFrame:
         """Return the table of members: ``layer, neuron, weight, z`` (or ``t``), by decreasing ``|z|`` (or ``|t|``)."""
-        order, strength = np.flatnonzero(self.members), self.strength
-        order = order[np.argsort(-np.abs(strength[order]), kind="stable")]
+        order, stat_map = np.flatnonzero(self.members), self.stat_map
+        order = order[np.argsort(-np.abs(stat_map[order]), kind="stable")]
         return pd.DataFrame(
             {
                 "layer": self.space.layer_of[order],
                 "neuron": self.space.neuron_of[order],
                 "weight": self.weights[order],
-                self.stat: strength[order],
+                self.stat_type: stat_map[order],
             }
         )
 
@@ -154,9 +156,9 @@ class Network:
         """
         from lmri.space.plotting import view  # nilearn and matplotlib take seconds to load
 
-        values = self.strength if self.mask is None else np.where(self.mask, self.strength, 0)
-        return view(self.space.to_img(values, self.stat), self.name, **options)
+        values = np.where(self.members, self.stat_map, 0) if self.is_thresholded else self.stat_map
+        return view(self.space.to_img(values, self.stat_type), self.name, **options)
 
     def __repr__(self) -> str:
-        size = "not thresholded" if self.mask is None else f"{self.n_neurons} neurons"
+        size = f"{self.n_neurons} neurons" if self.is_thresholded else "not thresholded"
         return f"<Network {self.name!r}: {size}, {self.space.describe()}>"

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from lmri.exceptions import NotThresholdedError, SpaceMismatchError
+from lmri.exceptions import SpaceMismatchError
+from lmri.networks.former_names import FormerAttribute, accept_former
+from lmri.networks.members import Members, members_or_none
 from lmri.networks.network import LOCALIZER, Network
+from lmri.networks.origin import Origin
 from lmri.networks.thresholds import THRESHOLDS, SurrogateNull, map_scores
 from lmri.networks.thresholds.registry import names_in_docstring, parameters_in_docstring
 from lmri.space import NeuronSpace
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@accept_former(mask="members", info="origin")
 @dataclass(frozen=True, eq=False)
 class NetworkSet(Sequence[Network]):
     """The maps of one decomposition.
@@ -31,14 +36,15 @@ class NetworkSet(Sequence[Network]):
         Neurons that the maps cover.
     weights : ndarray of shape (n_networks, n_neurons)
         Signed weights, in (layer, neuron) order.
-    mask : ndarray of bool, shape (n_networks, n_neurons), optional
-        Members; None until thresholded.
+    members : ndarray of bool, shape (n_networks, n_neurons), optional
+        Members; None until thresholded. Reading the members of maps that are not thresholded raises
+        `NotThresholdedError`.
     method : str
         Name of the decomposition; networks are named after it.
     metrics : DataFrame
         Metrics of the decomposition, one row per map.
-    info : dict
-        Provenance: parameters and, after thresholding, the method and values of the threshold.
+    origin : Origin
+        Method, parameters and convergence of the decomposition and, after thresholding, the threshold.
     fit_texts : frozenset of str
         Hashes of the texts that the maps were fitted on.
     null : SurrogateNull or callable, optional
@@ -48,16 +54,28 @@ class NetworkSet(Sequence[Network]):
 
     space: NeuronSpace
     weights: np.ndarray
-    mask: np.ndarray | None = None
+    members: Members = Members(  # noqa: RUF009
+        lambda _: (
+            "These maps have not been thresholded: each has a weight for every neuron, and no members yet. "
+            "Threshold first: networks.threshold(method='z', z=3.0)."
+        )
+    )
     method: str = "networks"
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
-    info: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
     fit_texts: frozenset[str] = frozenset()
     null: SurrogateNull | Callable[[], SurrogateNull] | None = None
 
+    strength = FormerAttribute("stat_map")
+    stat = FormerAttribute("stat_type")
+    mask = FormerAttribute("members", members_or_none)
+    info = FormerAttribute("origin", lambda networks: MappingProxyType(networks.origin.as_dict()))
+
     def __post_init__(self) -> None:
+        if isinstance(self.origin, Mapping):  # the former `info`
+            object.__setattr__(self, "origin", Origin.of(self.origin))
         shape = (len(self.weights), self.space.n_neurons)
-        for what, values in (("weights", self.weights), ("mask", self.mask)):
+        for what, values in (("weights", self.weights), ("members", members_or_none(self))):
             if values is not None and values.shape != shape:
                 raise SpaceMismatchError(f"{what} have shape {values.shape}; accepted is {shape}.")
         self.space.check_finite(self.weights, "The maps")
@@ -86,40 +104,30 @@ class NetworkSet(Sequence[Network]):
             space.from_img(estimator.components_img_),
             method=getattr(estimator, "method_name", type(estimator).__name__.lower()),
             metrics=getattr(estimator, "metrics_", pd.DataFrame()),
-            info=getattr(estimator, "info_", {}),
+            origin=Origin.of(getattr(estimator, "info_", {})),
             fit_texts=getattr(estimator, "fit_texts_", frozenset()),
             null=getattr(estimator, "null_", None) or _null_of(estimator),
         )
 
     @property
-    def stat(self) -> str:
+    def stat_type(self) -> str:
         """Statistic that is displayed: ``"t"`` for a localizer, else ``"z"``."""
-        return "t" if self.info.get("method") == LOCALIZER else "z"
+        return "t" if self.origin.method == LOCALIZER else "z"
 
     @property
-    def strength(self) -> np.ndarray:
-        """Values that images and pages display, ``(n_networks, n_neurons)``: z over neurons or t; see `stat`."""
-        return map_scores(self.weights) if self.stat == "z" else np.asarray(self.weights, dtype=np.float64)
+    def stat_map(self) -> np.ndarray:
+        """Values that images and pages display, ``(n_networks, n_neurons)``: z over neurons or t; see `stat_type`."""
+        return map_scores(self.weights) if self.stat_type == "z" else np.asarray(self.weights, dtype=np.float64)
 
     @property
     def is_thresholded(self) -> bool:
         """Whether the maps have been thresholded."""
-        return self.mask is not None
+        return members_or_none(self) is not None
 
     @property
     def names(self) -> list[str]:
         """Names of the networks, numbered from 0 like `networks[0]`."""
         return [f"{self.method}-{number:02d}" for number in range(len(self.weights))]
-
-    @property
-    def members(self) -> np.ndarray:
-        """Members: bool, ``(n_networks, n_neurons)``; raises `NotThresholdedError` before thresholding."""
-        if self.mask is None:
-            raise NotThresholdedError(
-                "These maps have not been thresholded: each has a weight for every neuron, and no members yet. "
-                "Threshold first: networks.threshold(method='z', z=3.0)."
-            )
-        return self.mask
 
     def threshold(self, method: str | None = None, **parameters: float) -> "NetworkSet":
         """Threshold the maps to determine the members of each network.
@@ -144,7 +152,7 @@ class NetworkSet(Sequence[Network]):
             If the threshold is unknown, or needs surrogates and there are no images to compute them from.
         """
         if method is None:
-            method = "support" if self.info.get("method") == "dictlearning" else "fdr"
+            method = "support" if self.origin.method == "dictlearning" else "fdr"
         if method not in THRESHOLDS:
             raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(map(repr, THRESHOLDS))}.")
         threshold = THRESHOLDS[method]
@@ -156,11 +164,13 @@ class NetworkSet(Sequence[Network]):
             )
         chosen: dict[str, Any] = {"method": method, **known, **parameters, "description": threshold.description}
         if not threshold.needs_null:
-            return replace(self, mask=threshold(self.weights, **parameters), info={**self.info, "threshold": chosen})
+            return replace(
+                self, members=threshold(self.weights, **parameters), origin=replace(self.origin, threshold=chosen)
+            )
         null = self._null()
         chosen["n_surrogates"] = null.n_surrogates
-        mask = threshold(self.weights, null, **parameters)
-        return replace(self, mask=mask, info={**self.info, "threshold": chosen}, null=null)
+        members = threshold(self.weights, null, **parameters)
+        return replace(self, members=members, origin=replace(self.origin, threshold=chosen), null=null)
 
     def _null(self) -> SurrogateNull:
         null = self.null() if callable(self.null) else self.null
@@ -179,14 +189,14 @@ class NetworkSet(Sequence[Network]):
         weights = np.take_along_axis(self.weights, largest[None], axis=0)[0]
         return Network(
             self.space, weights, np.asarray(self.members.any(axis=0)), f"{self.method}-union", self.fit_texts, "union",
-            self.stat,
+            self.stat_type,
         )  # fmt: skip
 
     @property
     def img(self) -> nib.Nifti1Image:
         """4D image of the weights, one volume per network; after thresholding, only the weights of members."""
         return self.space.to_img(
-            self.weights if self.mask is None else np.where(self.mask, self.weights, 0), "estimate"
+            np.where(self.members, self.weights, 0) if self.is_thresholded else self.weights, "estimate"
         )
 
     @property
@@ -202,7 +212,7 @@ class NetworkSet(Sequence[Network]):
                 "network": self.names,
                 "n_neurons": sizes,
                 "share": sizes / self.space.n_neurons,
-                "n_positive": (self.members & (self.strength > 0)).sum(axis=1),
+                "n_positive": (self.members & (self.stat_map > 0)).sum(axis=1),
                 "mean_layer": depth,
             }
         )
@@ -240,8 +250,8 @@ class NetworkSet(Sequence[Network]):
         """
         from lmri.space.plotting import plot_maps  # matplotlib takes a second to load
 
-        values = self.strength if self.mask is None else np.where(self.mask, self.strength, 0)
-        return plot_maps(self.space, values, self.names, axes, figure, output_file, title, vmax, cmap, self.stat)
+        values = np.where(self.members, self.stat_map, 0) if self.is_thresholded else self.stat_map
+        return plot_maps(self.space, values, self.names, axes, figure, output_file, title, vmax, cmap, self.stat_type)
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -260,22 +270,24 @@ class NetworkSet(Sequence[Network]):
         number = key + len(self) if key < 0 else key
         if not 0 <= number < len(self):
             raise IndexError(f"There is no network {key}; there are {len(self)}, counted from 0.")
-        mask = None if self.mask is None else self.mask[number]
-        return Network(self.space, self.weights[number], mask, self.names[number], self.fit_texts, stat=self.stat)
+        members = self.members[number] if self.is_thresholded else None
+        return Network(
+            self.space, self.weights[number], members, self.names[number], self.fit_texts, stat_type=self.stat_type
+        )
 
     def __iter__(self) -> Iterator[Network]:
         return (self[number] for number in range(len(self)))
 
     def _repr_html_(self) -> str:
         names = pd.DataFrame({"network": self.names})
-        table = names if self.mask is None else self.table
+        table = self.table if self.is_thresholded else names
         columns = ("network", "label", "n_neurons", "n_positive", "mean_layer", "variance", "iq")
         return html_table(repr(self).strip("<>"), table, columns)
 
     def __repr__(self) -> str:
-        if self.mask is None:
+        if not self.is_thresholded:
             return f"<NetworkSet {self.method!r}: {len(self)} maps, not thresholded, {self.space.describe()}>"
-        empty = int((~self.mask.any(axis=1)).sum())
+        empty = int((~self.members.any(axis=1)).sum())
         return f"<NetworkSet {self.method!r}: {len(self)} networks, {empty} of them empty, {self.space.describe()}>"
 
 

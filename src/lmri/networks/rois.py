@@ -13,6 +13,7 @@ import numpy as np
 from lmri import storage
 from lmri.exceptions import EntryExistsError, NonFiniteError, OtherWeightsWarning, SpaceMismatchError, StudyError
 from lmri.networks import Network, NetworkSet
+from lmri.networks.former_names import accept_former
 from lmri.space import Img, NeuronSpace
 from lmri.storage import Layout
 
@@ -20,6 +21,7 @@ RESERVED = ("intact",)
 """Names reserved for other conditions of the scores."""
 
 
+@accept_former(mask="members", info="origin")
 @dataclass(frozen=True, eq=False)
 class RoiSet(NetworkSet):
     """Regions of interest as a set of networks, each under its own name.
@@ -125,7 +127,7 @@ def read_roi(img: Img, space: NeuronSpace, name: str | None = None, fit_texts: f
     if not members.any():
         raise ValueError(f"{what} is 0 everywhere: it selects no neuron. Draw at least one.")
     network = Network.from_members(space, members, check_label(name or _name_of(img)))
-    return Network(space, network.weights, network.mask, network.name, fit_texts)
+    return Network(space, network.weights, network.members, network.name, fit_texts)
 
 
 def _data_of(img: nib.Nifti1Image, what: str) -> np.ndarray:

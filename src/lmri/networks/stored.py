@@ -12,6 +12,7 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.networks import labels
 from lmri.networks.network_set import NetworkSet
+from lmri.networks.origin import Origin
 from lmri.space import NeuronSpace
 from lmri.storage import Layout
 from lmri.storage.entries import Codec, Entry, File, Reference, parse_address
@@ -31,9 +32,9 @@ def names(name: str, n: int) -> list[str]:
 
 def write_networks(file: File, networks: NetworkSet, name: str) -> None:
     """Write weights, members, z (or t) maps for viewers (one 4D image, and one 3D image per network), and tables."""
-    space, stat = networks.space, networks.stat
+    space, stat = networks.space, networks.stat_type
     table = networks.table.assign(network=names(name, len(networks)))
-    shown = np.where(networks.members, networks.strength, 0)
+    shown = np.where(networks.members, networks.stat_map, 0)
     storage.save_img(space.to_img(networks.weights, "estimate"), file("weights.nii.gz"))
     storage.save_img(space.to_img(networks.members), file("members.nii.gz"))
     storage.save_img(space.to_img(shown, stat), file(f"stat-{stat}_statmap.nii.gz"))
@@ -55,7 +56,7 @@ def read_networks(
     table = storage.read_table(file("networks.tsv"), ["network"])
     check_rows(file("networks.tsv"), table, len(weights))
     metrics = table.drop(columns=[column for column in _TABLE_OF_MEMBERS if column in table])
-    return NetworkSet(space, weights, members, name, metrics, info, fit_texts)
+    return NetworkSet(space, weights, members, name, metrics, Origin.of(info), fit_texts)
 
 
 def check_rows(path: Path, table: pd.DataFrame, n_maps: int) -> None:
@@ -179,6 +180,11 @@ def save_networks(store: Store, networks: NetworkSet, decomposition: str, name: 
     """Store thresholded networks; see `lmri.Study.save_networks`."""
     name, site = name or decomposition, networks.space.site
     sizes = networks.members.sum(axis=1)  # raises if they are not thresholded
+    if not networks.origin.threshold:
+        raise ValueError(
+            f"The threshold of {networks.method!r} is not known, but it identifies stored networks. Name it: "
+            "dataclasses.replace(networks, origin=lmri.Origin(threshold={'method': ..., 'description': ...}))."
+        )
     # Labels may be edited, and no result may depend on them.
     if "label" in networks.metrics:
         networks = replace(networks, metrics=networks.metrics.drop(columns="label"))
@@ -196,7 +202,7 @@ def save_networks(store: Store, networks: NetworkSet, decomposition: str, name: 
     def write(folder: Path) -> None:
         write_networks(store.file(site, name, folder), networks, name)
 
-    threshold = dict(networks.info["threshold"])
+    threshold = dict(networks.origin.threshold)
     return store.entries.write(NETWORKS, site, name, inputs, threshold, counts, write, hint)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lmri.networks.network import Network
 from lmri.networks.network_set import NetworkSet
+from lmri.networks.origin import Origin
 from lmri.networks.rois import RoiSet, read_roi, site_of
 from lmri.storage import file_hash
 from lmri.storage.store import Store
@@ -41,9 +42,9 @@ def open_rois(store: Store, paths: Sequence[str | Path], site: str | None = None
     return RoiSet(
         space,
         regions.weights,
-        regions.mask,
+        regions.members,
         regions.method,
-        info={"rois": about},
+        origin=Origin(other={"rois": about}),
         fit_texts=fitted,
         labels=regions.labels,
     )
@@ -62,7 +63,7 @@ def lesion_targets(networks: NetworkSet) -> list[Network]:
 
 def roi_parameters(networks: NetworkSet) -> dict[str, Any]:
     """Return the parameters that name regions and their files; empty for other networks."""
-    return {"rois": networks.info["rois"]} if isinstance(networks, RoiSet) else {}
+    return {"rois": networks.origin.other["rois"]} if isinstance(networks, RoiSet) else {}
 
 
 def roi_words(networks: NetworkSet) -> dict[str, Any]:

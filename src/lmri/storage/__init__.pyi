@@ -2,6 +2,7 @@ from .dataset_files import ignore_in_bids as ignore_in_bids
 from .dataset_files import texts_of as texts_of
 from .files import LOCK as LOCK
 from .files import PARTIAL as PARTIAL
+from .files import atomic_path as atomic_path
 from .files import check_writable as check_writable
 from .files import is_locked as is_locked
 from .files import locked as locked
@@ -9,10 +10,9 @@ from .files import read_json as read_json
 from .files import remove as remove
 from .files import save_img as save_img
 from .files import unwritable as unwritable
-from .files import whole as whole
 from .files import write_json as write_json
+from .files import write_lock as write_lock
 from .files import write_text as write_text
-from .files import writing as writing
 from .layout import BIDSIGNORE as BIDSIGNORE
 from .layout import CONFOUNDS as CONFOUNDS
 from .layout import CONFOUNDS_IGNORED as CONFOUNDS_IGNORED

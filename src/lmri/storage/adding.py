@@ -71,7 +71,7 @@ def adding(
         If another command is writing to the study.
     """
     created = _Created(Layout(Path(root)))
-    with storage.writing(_checked(created.layout).root, wait):
+    with storage.write_lock(_checked(created.layout).root, wait):
         store = created.open_or_create(model, labels or ModelLabels())
         with created.undone_on_error(store, locked=True):
             yield store
@@ -97,7 +97,7 @@ def recording_to(
     """
     while True:
         created = _Created(Layout(Path(root)))
-        with storage.writing(_checked(created.layout).root):
+        with storage.write_lock(_checked(created.layout).root):
             store = created.open_or_create(model, labels or ModelLabels())
         with (
             created.undone_on_error(store, locked=False),
@@ -168,7 +168,7 @@ class _Created:
         except BaseException:
             if self.is_new_scope:
                 # If another command writes for long, an empty scope remains, which the next recording replaces.
-                lock = contextlib.nullcontext() if locked else storage.writing(self.layout.root, _UNDO_WAIT)
+                lock = contextlib.nullcontext() if locked else storage.write_lock(self.layout.root, _UNDO_WAIT)
                 with contextlib.suppress(LockedError), lock:
                     if _is_empty(store.layout):
                         self._undo(store.layout)

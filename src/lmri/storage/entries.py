@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
-from lmri.storage.files import LockedError, read_json, remove_empty, whole, write_json, writing
+from lmri.storage.files import LockedError, atomic_path, read_json, remove_empty, write_json, write_lock
 from lmri.storage.layout import Layout
 from lmri.storage.log import write_log
 from lmri.storage.names import check_new_name
@@ -270,7 +270,7 @@ class Entries:
         folder = self.layout.entry(kind, site, name)
         message = f"The finished result was kept in {finished}"
         try:
-            with writing(self.layout.root):
+            with write_lock(self.layout.root):
                 if not finished.exists() and folder.exists():
                     return  # the same command, run again meanwhile, has moved it
                 folder.parent.mkdir(parents=True, exist_ok=True)
@@ -318,7 +318,7 @@ class Entries:
             return self.find(kind, name, site)
         finished = self.layout.new_kept_entry(kind, site, name)
         # Another process may be writing an entry of the same name.
-        with whole(finished, f"-{os.getpid()}") as folder:
+        with atomic_path(finished, f"-{os.getpid()}") as folder:
             folder.mkdir(parents=True)
             write(folder)
             content = {

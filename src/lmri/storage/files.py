@@ -54,7 +54,7 @@ class LockedError(StudyError):
 
 
 @contextlib.contextmanager
-def whole(path: Path, ending: str = "") -> Iterator[Path]:
+def atomic_path(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield a hidden path to write to, and rename it to `path` if the body ends without an error.
 
     Parameters
@@ -81,7 +81,7 @@ def whole(path: Path, ending: str = "") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(root: Path, wait: float | None = None) -> Iterator[None]:
+def write_lock(root: Path, wait: float | None = None) -> Iterator[None]:
     """Hold the lock of a study while the body adds a model or moves a result into place.
 
     The body should be short: other commands wait for it. The lock of a killed command is released.
@@ -169,7 +169,7 @@ def remove_empty(folder: Path, above: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8 with Unix line endings."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_bytes(text.encode("utf-8"))
 
 
@@ -196,5 +196,5 @@ def read_json(path: Path) -> Any:
 
 def save_img(img: nib.Nifti1Image, path: Path) -> None:
     """Write an image atomically; the same image always results in the same bytes."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         nib.save(img, partial)

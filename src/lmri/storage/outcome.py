@@ -16,9 +16,9 @@ import pandas as pd
 
 from lmri.exceptions import StudyError
 from lmri.space.drawing import Drawing
-from lmri.storage.files import read_json, whole, write_json, write_text
+from lmri.storage.files import atomic_path, read_json, write_json, write_text
 from lmri.storage.provenance import digest
-from lmri.storage.tables import escape, read_table, write_table
+from lmri.storage.tables import current_names, escape, former_names, read_table, write_table
 
 ABOUT = "outcome.json"
 """Name of the file that describes the other files."""
@@ -86,13 +86,16 @@ class Outcome:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the text and tables; figures are excluded, because their bytes depend on the plotting library."""
+        """Hash of the text and tables; figures are excluded, because their bytes depend on the plotting library.
+
+        Columns that have been renamed count under their former names, so that stored digests remain valid.
+        """
         return digest(
             [
                 self.experiment,
                 self.title,
                 self.text,
-                [[stem, table.to_csv(index=False)] for stem, table in self.tables.items()],
+                [[stem, table.to_csv(index=False, header=former_names(table))] for stem, table in self.tables.items()],
                 [[stem, table.to_csv(index=False)] for stem, table in self.layouts.items()],
             ]
         )
@@ -118,7 +121,7 @@ class Outcome:
         folder = Path(folder)
         if folder.exists():
             raise FileExistsError(f"{folder} exists. Nothing was overwritten. Choose another --out.")
-        with whole(folder) as partial:
+        with atomic_path(folder) as partial:
             partial.mkdir()
             self.save(partial.joinpath)
         return folder
@@ -138,7 +141,7 @@ class Outcome:
             write_text(file(f"{stem}.md"), to_markdown(table))
         for stem, figure in self.figures.items():
             write_text(file(f"{stem}.svg"), figure.svg)
-            with whole(file(f"{stem}.png")) as partial:
+            with atomic_path(file(f"{stem}.png")) as partial:
                 partial.write_bytes(figure.png)
         content = {
             "experiment": self.experiment,
@@ -256,6 +259,7 @@ _DTYPES = {"whole": np.int64, "number": np.float64, "text": object}
 
 def _read_table(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
     table = read_table(path, [name for name, kind in kinds.items() if kind == "text"])
+    kinds = dict(zip(current_names(kinds), kinds.values(), strict=True))
     if list(table) != list(kinds):
         raise StudyError(f"{path} has the columns {list(table)} instead of {list(kinds)}. Compute it again.")
     return table.astype({name: _DTYPES[kind] for name, kind in kinds.items()})

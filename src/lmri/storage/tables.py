@@ -5,7 +5,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.exceptions import StudyError
-from lmri.storage.files import whole
+from lmri.storage.files import atomic_path
 
 # All line breaks that any reader recognizes, the tab, the quote (readers treat it as the start of a quoted field), the
 # backslash itself, and lone surrogates, which UTF-8 cannot encode.
@@ -24,6 +24,9 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
 _SHORT = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 _LONG = {escape[1]: char for char, escape in _SHORT.items()}
+
+FORMER_COLUMNS = {"p_max": "p_fwe"}
+"""Former names of columns of scores, as in stored files, and the names that replaced them."""
 
 
 def escape(text: str) -> str:
@@ -65,7 +68,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         sep="\t", index=False, na_rep="n/a", quoting=csv.QUOTE_NONE, lineterminator="\n"
     )
     content = text.encode("utf-8")
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         # The gzip header contains no time and no file name, so that the same table results in the same bytes.
         partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
@@ -90,6 +93,11 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
         Path of the file.
     text : iterable of str
         Names of text columns, whose values are never read as numbers or missing values, even ``NA`` or ``1e3``.
+
+    Returns
+    -------
+    DataFrame
+        Table with the current names of columns; see `current_names`.
 
     Raises
     ------
@@ -122,7 +130,34 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
             columns[column] = pd.Series([unescape(field) for field in fields[column]], dtype=object)
         else:
             columns[column] = _numbers(list(fields[column]), path, str(column))
-    return pd.DataFrame(columns, columns=fields.columns)
+    return pd.DataFrame(columns, columns=fields.columns).set_axis(current_names(fields.columns), axis="columns")
+
+
+def current_names(columns: Iterable[str]) -> list[str]:
+    """Replace former names of columns, which files of earlier versions hold, with the current names.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        Names of the columns of a table. Only tables of scores, which have a column ``control_family``, are concerned.
+
+    Examples
+    --------
+    >>> current_names(["p", "p_max", "control_family"]), current_names(["p_max"])
+    (['p', 'p_fwe', 'control_family'], ['p_max'])
+    """
+    return _renamed(list(columns), FORMER_COLUMNS)
+
+
+def former_names(columns: Iterable[str]) -> list[str]:
+    """Replace names of columns with their former names, on which digests of tables are based; see `current_names`."""
+    return _renamed(list(columns), {new: old for old, new in FORMER_COLUMNS.items()})
+
+
+def _renamed(columns: list[str], names: Mapping[str, str]) -> list[str]:
+    if "control_family" not in columns:
+        return columns
+    return [column if names.get(column, column) in columns else names[column] for column in columns]
 
 
 def _numbers(fields: list[str], path: Path, column: str) -> np.ndarray:

@@ -57,7 +57,7 @@ def upgrade(root: str | Path) -> list[int]:
     if not layout.study.is_file():
         raise StudyError(f"{root} is not a study (it has no lmri/study.json). Check the path.")
     done: list[int] = []
-    with storage.writing(layout.root):
+    with storage.write_lock(layout.root):
         while (version := _version(layout)) < storage.FORMAT_VERSION:
             STEPS[version](layout)
             done.append(version)

@@ -75,7 +75,7 @@ def write(layout: Layout, recording: Recording, predictions: Predictions | None 
     of_text = text_columns(recording, predictions) if needs_text else []
     of_site = site_columns(recording) if needs_site else []
     written: list[Path] = []
-    with storage.writing(layout.root):
+    with storage.write_lock(layout.root):
         still_text, still_site = _needs(recording, predictions)  # another process may have written meanwhile
         vars(recording).pop("confounds", None)  # discard the cached tables
         storage.ignore_in_bids(layout)

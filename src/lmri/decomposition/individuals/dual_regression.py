@@ -16,6 +16,7 @@ from lmri.decomposition.individuals.two_regressions import StageOne, regress_twi
 from lmri.decomposition.standardization import STANDARDIZATIONS, moments, pooled, standardized
 from lmri.exceptions import SpaceMismatchError
 from lmri.networks import NetworkSet
+from lmri.networks.origin import Origin
 from lmri.space import Img, NeuronSpace
 from lmri.storage import texts_of
 from lmri.storage.recording import Recording
@@ -82,11 +83,11 @@ class Individuals:
         """Return the maps of one individual."""
         if name not in self.names:
             raise KeyError(f"There is no individual {name!r}; there are {', '.join(self.names[:10])} …")
-        info = {"method": "dual_regression", **self.info}
+        origin = Origin.of({"method": "dual_regression", **self.info})
         texts = self.networks.fit_texts | (self.text_hashes.get(name) or frozenset())
         index = self.names.index(name)
         return NetworkSet(
-            self.space, self.maps[index], method=f"{self.networks.method}-{name}", info=info, fit_texts=texts
+            self.space, self.maps[index], method=f"{self.networks.method}-{name}", origin=origin, fit_texts=texts
         )
 
     @property

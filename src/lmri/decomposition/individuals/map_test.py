@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.networks import NetworkSet
+from lmri.networks.origin import Origin
 
 ALPHA = 0.05
 
@@ -55,9 +56,9 @@ class MapTest:
                 f"alpha is {alpha}; it must lie between the smallest possible p, {self.p_floor:.3g}, and 1."
             )
         mask = self.p <= alpha
-        info = {**self.info, "threshold": {"method": "max_t", "alpha": alpha, "family": self.family}}
+        origin = Origin.of({**self.info, "threshold": {"method": "max_t", "alpha": alpha, "family": self.family}})
         return NetworkSet(
-            self.networks.space, self.t, mask, f"{self.networks.method}-{self.info['test']}", info=info,
+            self.networks.space, self.t, mask, f"{self.networks.method}-{self.info['test']}", origin=origin,
             fit_texts=self.networks.fit_texts,
         )  # fmt: skip
 

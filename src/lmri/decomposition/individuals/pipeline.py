@@ -59,7 +59,7 @@ class DualRegressionResult:
             The folder.
         """
         individuals, test = self.individuals, self.test
-        with storage.whole(Path(folder)) as part:
+        with storage.atomic_path(Path(folder)) as part:
             part.mkdir()
             for name, maps in zip(individuals.names, individuals.maps, strict=True):
                 storage.save_img(individuals.space.to_img(maps, "estimate"), part / "maps" / f"{name}.nii.gz")
@@ -147,7 +147,7 @@ def regress_texts(
         texts=[table["text_id"].tolist() for recording in recordings for table in recording.events],
         text_hashes=hashes,
         # As for the maps; over all volumes, which keeps differences between texts.
-        standardize=maps.info.get("parameters", {}).get("standardize", "zscore"),
+        standardize=maps.origin.parameters.get("standardize", "zscore"),
         too_short="skip",
     )
     if contrast_of is None:

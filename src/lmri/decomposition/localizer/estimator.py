@@ -24,6 +24,7 @@ from lmri.decomposition.nuisance import Nuisance
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.exceptions import DataWarning
 from lmri.networks import NetworkSet
+from lmri.networks.origin import Origin
 from lmri.networks.thresholds import z_scores
 from lmri.space import Img, NeuronSpace
 from lmri.storage.recording import Recording
@@ -409,8 +410,8 @@ class Localizer:
             chosen["description"] += f"; of these the {most} with the largest t at most"
         mask = np.zeros((1, self.space.n_neurons), dtype=bool)
         mask[0, self._member_indices(alpha, tail, most)] = True
-        info = {**self.info_, "threshold": chosen}
-        return NetworkSet(self.space, self.components_, mask, self.name, self.metrics_, info, self.fit_texts_)
+        origin = Origin.of({**self.info_, "threshold": chosen})
+        return NetworkSet(self.space, self.components_, mask, self.name, self.metrics_, origin, self.fit_texts_)
 
     def _member_indices(self, alpha: float, tail: str, most: int | None) -> np.ndarray:
         """Return the indices of the members, the largest ``|t|`` first."""

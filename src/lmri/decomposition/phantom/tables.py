@@ -210,7 +210,7 @@ def _cell(
                         chosen = networks.threshold(by, **values)
                         record |= _thresholded(phantom, chosen)
                         # Intermediate results of a threshold, such as surrogates, are reused by the next.
-                        networks = replace(chosen, mask=None, info=networks.info)
+                        networks = replace(chosen, members=None, origin=networks.origin)
                     except Exception as error:
                         record["note"] = _reason(error)
                 records.append({"note": "", **record})
@@ -247,7 +247,7 @@ def _order(phantom: Phantom) -> int:
 
 def _fitted(phantom: Phantom, networks: NetworkSet) -> dict[str, Any]:
     """Compute the metrics of unthresholded maps."""
-    convergence = networks.info.get("convergence", {"n_converged": 1, "n_starts": 1})
+    convergence = networks.origin.convergence or {"n_converged": 1, "n_starts": 1}
     metrics: dict[str, Any] = {"converged": int(convergence["n_converged"] >= convergence["n_starts"])}
     if phantom.is_null:
         return metrics

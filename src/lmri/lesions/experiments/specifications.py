@@ -57,7 +57,7 @@ class Maps:
     @property
     def convergence(self) -> tuple[int, int]:
         """Numbers of converged starts and of all starts."""
-        counts = self.networks.info.get("convergence", {})
+        counts = self.networks.origin.convergence
         return int(counts.get("n_converged", 0)), int(counts.get("n_starts", 0))
 
 
@@ -94,7 +94,7 @@ class Specifications:
         self.source, self.inputs = source.name, DecompositionInputs.of(source)
         self.corpora = list(self.inputs.corpora)
         self.number = None if self.network == UNION else self._number(self.network)
-        info, settings = self.networks.info, self.networks.info["threshold"]
+        origin, settings = self.networks.origin, self.networks.origin.threshold
         by = settings["method"]
         if by not in THRESHOLDS:
             raise StudyError(
@@ -102,8 +102,8 @@ class Specifications:
                 f"accepted are thresholds ({', '.join(THRESHOLDS)}). Give a set created by lmri threshold."
             )
         threshold = (by, {key: settings[key] for key in [value_name(by)] if key is not None})
-        seed = int(info["parameters"].get("random_state") or 0)
-        self.base = Choice(BASE, "as stored", entry.site, str(info["method"]), seed, threshold, controls=self.controls)
+        seed = int(origin.parameters.get("random_state") or 0)
+        self.base = Choice(BASE, "as stored", entry.site, str(origin.method), seed, threshold, controls=self.controls)
         maps = self.study.open(DECOMPOSITION_CODEC, self.source, entry.site)
         courses = [table.to_numpy() for _, _, table in time_courses(self.study, self.source, entry.site)]
         self._fitted = {self._key(self.base): Maps(maps, courses)}
@@ -204,7 +204,7 @@ class Specifications:
         return self._fitted[key]
 
     def _fit(self, choice: Choice) -> Maps:
-        known = dict(self.networks.info["parameters"])
+        known = dict(self.networks.origin.parameters)
         known |= {"n_components": len(self.networks), "random_state": choice.seed}
         known.pop("confounds", None)  # a property of the data, not of the method
         held = ("n_components", "random_state", "standardize", "scope")
@@ -218,12 +218,12 @@ class Specifications:
             imgs = [img for recording in recordings for img in recording.imgs]
             estimator.fit(imgs, confounds=self._confounds(choice.site))
         if needs_null(choice.threshold[0]):
-            estimator.surrogate_null(int(self.networks.info["threshold"]["n_surrogates"]))
+            estimator.surrogate_null(int(self.networks.origin.threshold["n_surrogates"]))
         return Maps(NetworkSet.from_estimator(estimator), list(estimator.time_courses_))
 
     def _confounds(self, site: str) -> list[pd.DataFrame] | None:
         """Return the confounds removed from the base's data, at any site; raise if the study's values differ."""
-        names, digest = list(self.networks.info["parameters"].get("confounds") or []), self.inputs.confounds_sha256
+        names, digest = list(self.networks.origin.parameters.get("confounds") or []), self.inputs.confounds_sha256
         if digest is None and not names:
             return None
         known = bool(names) and set(names) <= set(COLUMNS)

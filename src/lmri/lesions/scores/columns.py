@@ -135,10 +135,10 @@ SUMMARY = _table(
         "probability",
     ),
     ScoreColumn(
-        "p_max",
-        "`p` adjusted for all conditions of the same task, metric and family of controls (max-T): how often the "
-        "largest effect among jointly drawn controls is at least as large. Missing if draws are not joint or "
-        "stopped early.",
+        "p_fwe",
+        "`p` adjusted for the family-wise error over all conditions of the same task, metric and family of controls "
+        "(max-T): how often the largest effect among jointly drawn controls is at least as large. Missing if draws "
+        "are not joint or stopped early.",
         "probability",
         "p, FWE-corrected",
     ),

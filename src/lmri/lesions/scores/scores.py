@@ -214,7 +214,7 @@ class Scores:
                     resampled = sums.metric(name, counts) - intact_resampled
                     row["ci_low"], row["ci_high"] = np.nanpercentile(resampled, [2.5, 97.5])
             rows.extend(self._control_rows(row, name, value, task, sums, counts, resampled))
-        self._add_p_max(rows, value, task)
+        self._add_p_fwe(rows, value, task)
         return rows
 
     def _spread_of_repeats(self, task: TaskInfo, metric: str) -> dict[str, dict[str, object]]:
@@ -279,8 +279,8 @@ class Scores:
             rows.append(row | comparison)
         return rows
 
-    def _add_p_max(self, rows: list[dict[str, object]], value: Mapping[str, float], task: TaskInfo) -> None:
-        """Add `p_max` to the rows of every family of controls whose draws are joint and complete."""
+    def _add_p_fwe(self, rows: list[dict[str, object]], value: Mapping[str, float], task: TaskInfo) -> None:
+        """Add `p_fwe` to the rows of every family of controls whose draws are joint and complete."""
         if self.design.stop_after:
             return
         controls = self.conditions[self.conditions["kind"] == "control"]
@@ -294,10 +294,10 @@ class Scores:
                 [[value[name] for name in table], *[[value[control] for control in row] for row in table.values]]
             )
             sign = -1.0 if task.higher_is_better else 1.0
-            p_max = dict(zip(table, maxt_p(sign * (effects - value[INTACT])), strict=True))
+            p_fwe = dict(zip(table, maxt_p(sign * (effects - value[INTACT])), strict=True))
             for row in rows:
                 if row["control_family"] == family:
-                    row["p_max"] = p_max[str(row["condition"])]
+                    row["p_fwe"] = p_fwe[str(row["condition"])]
 
     @with_columns(labels=LABELS)
     def label_counts(self) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def commit(study: Store, plan: Plan, whole: Path, folder: Path) -> None:
     folder : Path
         Hidden folder of the recording.
     """
-    with storage.writing(study.root):
+    with storage.write_lock(study.root):
         check_split(study, plan, folder)
         _move_into_place(study, plan, whole)
     discard(folder)

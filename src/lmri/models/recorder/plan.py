@@ -118,7 +118,7 @@ class Plan:
 
     def save(self, folder: Path) -> None:
         """Write the plan to a new folder, atomically."""
-        with storage.whole(folder) as partial:
+        with storage.atomic_path(folder) as partial:
             partial.mkdir(parents=True)
             storage.write_table(partial / "texts.tsv", self.texts)
             if self.prompts:

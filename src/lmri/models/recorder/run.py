@@ -273,7 +273,7 @@ def _record_whole(request: Request, out: str | Path, progress: Progress | None) 
     """Record in this process, which holds the lock of the model; the study is locked only to plan and to commit."""
     _ = request.reading.lengths  # computed before the study is locked, because it takes long
     with recording_to(out, describe_model(request.reading.model), request.options.labels) as study:
-        with storage.writing(study.root):
+        with storage.write_lock(study.root):
             _sweep(study)
             folder, spaces = _remaining(request, study)
             if not spaces:

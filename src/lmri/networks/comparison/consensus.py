@@ -287,7 +287,7 @@ def _pairs(
 def _overview(sets: Sequence[NetworkSet], labels: Sequence[str], table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for networks, label in zip(sets, labels, strict=True):
-        convergence = networks.info.get("convergence", {})
+        convergence = networks.origin.convergence
         convergence = convergence if convergence.get("n_starts") else {}  # some solvers do not report convergence
         rows.append(
             {
@@ -297,7 +297,7 @@ def _overview(sets: Sequence[NetworkSet], labels: Sequence[str], table: pd.DataF
                 "n_converged": convergence.get("n_converged", np.nan),
                 "n_starts": convergence.get("n_starts", np.nan),
                 "iq": _mean(networks.metrics["iq"].to_numpy(dtype=float)) if "iq" in networks.metrics else np.nan,
-                "seconds": networks.info.get("seconds", np.nan),
+                "seconds": np.nan if networks.origin.seconds is None else networks.origin.seconds,
             }
         )
     return pd.DataFrame(rows)

@@ -119,7 +119,7 @@ def check_standardization(first: NetworkSet, second: NetworkSet) -> None:
     ValueError
         If the standardizations differ; the message names the parameters.
     """
-    ours, theirs = (networks.info.get("parameters", {}) for networks in (first, second))
+    ours, theirs = (networks.origin.parameters for networks in (first, second))
     differing = [
         f"{name} ({ours[name]!r} and {theirs[name]!r})"
         for name in ("standardize", "scope")

@@ -92,7 +92,7 @@ def accept(
     source = inputs.decomposition
     rejected = component_labels.rejected | (component_labels.unknown & reject_unknown)
     component_names = names(source, len(original))
-    previous = original.info["threshold"]
+    previous = original.origin.threshold
     rejected_names = [component_names[number] for number in np.flatnonzero(rejected)]
     threshold = {
         **{key: value for key, value in previous.items() if key != "label"},
@@ -103,7 +103,7 @@ def accept(
         + (", ".join(rejected_names) or "none"),
     }
     accepted = replace(
-        original, mask=original.members & ~rejected[:, None], info={**original.info, "threshold": threshold}
+        original, members=original.members & ~rejected[:, None], origin=replace(original.origin, threshold=threshold)
     )
     save_networks(study, accepted, source, name)
     known = dict(

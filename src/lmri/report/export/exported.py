@@ -49,9 +49,9 @@ class Exported:
         return list(DecompositionInputs.of(self.source).corpora)
 
     @property
-    def strength(self) -> np.ndarray:
+    def stat_map(self) -> np.ndarray:
         """Unthresholded maps, ``(n_networks, n_neurons)``: z, or t of a localizer."""
-        return self.networks.strength
+        return self.networks.stat_map
 
     @property
     def labels(self) -> list[str]:

@@ -27,7 +27,7 @@ def write_melodic(exported: Exported, folder: Path) -> None:
     """
     space, study, site = exported.space, exported.study, exported.entry.site
     recordings = study.group(site, exported.corpora)
-    storage.save_img(space.to_img(exported.strength, exported.networks.stat), folder / "melodic_IC.nii.gz")
+    storage.save_img(space.to_img(exported.stat_map, exported.networks.stat_type), folder / "melodic_IC.nii.gz")
     storage.save_img(space.mask_img, folder / "mask.nii.gz")
     storage.save_img(space.to_img(mean_of(recordings)), folder / "mean.nii.gz")
     runs = time_courses(study, exported.decomposition, site)
@@ -36,9 +36,9 @@ def write_melodic(exported: Exported, folder: Path) -> None:
     storage.write_text(folder / "melodic_FTmix", _matrix(power(courses)))
     if exported.networks.is_thresholded:
         for number, network in enumerate(exported.networks, start=1):
-            shown = np.where(network.members, network.strength, 0)
+            shown = np.where(network.members, network.stat_map, 0)
             # MELODIC uses this name for every statistic.
-            storage.save_img(space.to_img(shown, network.stat), folder / "stats" / f"thresh_zstat{number}.nii.gz")
+            storage.save_img(space.to_img(shown, network.stat_type), folder / "stats" / f"thresh_zstat{number}.nii.gz")
     known = [[label] if label and label.lower() not in RESERVED else [] for label in exported.labels]
     storage.write_text(folder / LABELS, format_labels([[*label, UNKNOWN] for label in known]))
     storage.write_table(folder / "components.tsv", exported.table)

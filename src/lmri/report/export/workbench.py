@@ -33,13 +33,13 @@ def write_workbench(exported: Exported, folder: Path) -> None:
         volumes = np.asarray(space.to_img(values).dataobj)[tuple(voxels.voxel.T)].T  # (n_maps, n_voxels)
         img = cifti2.Cifti2Image(volumes.astype(np.float32), (axis, voxels))
         img.nifti_header.set_intent(f"ConnDense{'Label' if name.endswith('dlabel.nii') else 'Scalar'}")
-        with storage.whole(folder / name) as partial:
+        with storage.atomic_path(folder / name) as partial:
             nib.save(img, partial)
 
-    stat = exported.networks.stat
-    save(exported.strength, cifti2.ScalarAxis(labelled), f"maps_stat-{stat}.dscalar.nii")
+    stat = exported.networks.stat_type
+    save(exported.stat_map, cifti2.ScalarAxis(labelled), f"maps_stat-{stat}.dscalar.nii")
     if exported.networks.is_thresholded:
-        members = np.where(exported.networks.members, exported.strength, 0)
+        members = np.where(exported.networks.members, exported.stat_map, 0)
         save(members, cifti2.ScalarAxis(labelled), f"networks_stat-{stat}.dscalar.nii")
     table = space.labels_table
     key = {0: ("???", (0.0, 0.0, 0.0, 0.0))}

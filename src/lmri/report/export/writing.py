@@ -91,8 +91,8 @@ def export(
     if folder.exists():
         _check_same(folder, about)
         return folder
-    lock = storage.writing(study.root) if out is None else contextlib.nullcontext()
-    with lock, storage.whole(folder) as partial:
+    lock = storage.write_lock(study.root) if out is None else contextlib.nullcontext()
+    with lock, storage.atomic_path(folder) as partial:
         partial.mkdir(parents=True)
         write(exported, partial)
         storage.write_json(partial / ABOUT, about)
@@ -110,10 +110,10 @@ def _check_same(folder: Path, about: dict) -> None:
 
 def write_strips(exported: Exported, folder: Path) -> None:
     """Write one image per network (``x`` neurons, ``y`` layers) of its members or, if unthresholded, of all neurons."""
-    for network, strength in zip(exported.networks, exported.strength, strict=True):
-        shown = strength if network.mask is None else np.where(network.mask, strength, 0)
+    for network, stat_map in zip(exported.networks, exported.stat_map, strict=True):
+        shown = np.where(network.members, stat_map, 0) if network.is_thresholded else stat_map
         img = exported.space.to_strip_img(shown)
-        storage.save_img(stamp(img, img.affine, network.stat), folder / f"{network.name}_strip.nii.gz")
+        storage.save_img(stamp(img, img.affine, network.stat_type), folder / f"{network.name}_strip.nii.gz")
 
 
 FORMATS: dict[str, tuple[str, Callable[[Exported, Path], None]]] = {

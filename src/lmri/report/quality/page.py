@@ -12,7 +12,7 @@ from lmri.decomposition.quality.tokens import FEWEST_SEEN
 from lmri.exceptions import StudyError
 from lmri.report.environment import encodable, environment
 from lmri.report.quality import figures
-from lmri.storage import write_text, writing
+from lmri.storage import write_lock, write_text
 from lmri.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def check_quality(
         check_page(page)
         logger.info("Quality control of %s at %s", recording.corpus, recording.space.site)
         quality = inspect(recording, progress)
-        with writing(store.root):
+        with write_lock(store.root):
             quality.write(folder)
             write_page(quality, page)
         qualities.append(quality)

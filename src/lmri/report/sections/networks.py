@@ -119,14 +119,14 @@ def _network_set(opened_set: Opened, most: int) -> dict[str, Any]:
         "anchor": anchor,
         "name": entry.name,
         "site": entry.site,
-        "method": networks.info["method"],
+        "method": networks.origin.method,
         "threshold": by or method,
         "label": threshold.pop("label", ""),
         "description": threshold.pop("description"),
         "limit": threshold_words(by or method, threshold),
         "cutoff": threshold.get("z"),
-        "results": networks.info,
-        "parameters": networks.info["parameters"],
+        "results": networks.origin.as_dict(),
+        "parameters": networks.origin.parameters,
         "corpora": courses.corpora(),
         "n_volumes": len(courses.scaled),
         "courses": courses.about(),
@@ -143,7 +143,7 @@ def _network_set(opened_set: Opened, most: int) -> dict[str, Any]:
         "unit": courses.unit[0],
         "units": courses.unit[1],
         "meaning": courses.meaning if courses.unit[0] == "volume" else "",
-        "strength": networks.stat,
+        "stat_type": networks.stat_type,
         "has_labels": "label" in table,
         "n_networks": len(networks),
         "n_empty": int((sizes == 0).sum()),
@@ -162,8 +162,8 @@ def slice_word(space: NeuronSpace) -> str:
 
 def _meanings(networks: NetworkSet, courses: Courses, columns: Sequence[str]) -> dict[str, str]:
     """Return the definitions of the columns of a set, which depend on its signs and on the unit of its volumes."""
-    unit, is_t = courses.unit[0], networks.stat == "t"
-    by_skewness = networks.info["parameters"].get("signs", "skewness") == "skewness"
+    unit, is_t = courses.unit[0], networks.stat_type == "t"
+    by_skewness = networks.origin.parameters.get("signs", "skewness") == "skewness"
     signs = "the map is signed so that the heavier tail is positive" if by_skewness else "signs do not depend on it"
     determined = "yes if the data determine which tail is heavier"
     means = unit in ("word", "sentence")
@@ -234,18 +234,18 @@ def _card(network: Network, row: Mapping[str, Any], courses: Courses, number: in
     }
     if network.n_neurons:
         space = network.space
-        strength = np.where(network.members, network.strength, 0)
-        positive = space.count_per_layer(strength > 0)
-        strongest = network.neurons().rename(columns={network.stat: "strength"}).head(N_NEURONS)
+        stat_map = np.where(network.members, network.stat_map, 0)
+        positive = space.count_per_layer(stat_map > 0)
+        strongest = network.neurons().rename(columns={network.stat_type: "value"}).head(N_NEURONS)
         named = [space.layers[z].name.removeprefix("layer ") for z in strongest["layer"]]
         card |= {
             "layers": [
                 {"name": layer.name, "img": img, "count": int(count)}
-                for layer, img, count in zip(space.layers, figures.lightbox(space, strength), profile, strict=True)
+                for layer, img, count in zip(space.layers, figures.lightbox(space, stat_map), profile, strict=True)
             ],
-            "strip": figures.strip(space, strength),
+            "strip": figures.strip(space, stat_map),
             "neurons": strongest.assign(layer=named).to_dict("records"),
-            "strongest": float(np.abs(strength).max()),
+            "strongest": float(np.abs(stat_map).max()),
             "profile": profile_chart(positive, profile - positive, slice_word(space)),
         }
     return card

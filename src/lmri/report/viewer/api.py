@@ -123,7 +123,7 @@ def networks(reader: CachedReader, query: Query) -> dict[str, Any]:
     """List the networks of a set with their metrics."""
     entry, network_set = networks_of(reader, reader.contents(), query)
     profiles = network_set.space.count_per_layer(network_set.members)
-    largest = np.abs(network_set.strength).max(axis=1, initial=0)
+    largest = np.abs(network_set.stat_map).max(axis=1, initial=0)
     parameters = entry.parameters
     rejected = parameters.get("rejected", [])
     rows = [
@@ -150,11 +150,11 @@ def _map_values(
     reader: CachedReader, inventory: Inventory, query: Query, members: bool
 ) -> tuple[NeuronSpace, np.ndarray, str]:
     _, network_set, number = network_of(reader, inventory, query)
-    strength = network_set[number].strength
+    stat_map = network_set[number].stat_map
     return (
         network_set.space,
-        np.where(network_set.members[number], strength, 0) if members else strength,
-        network_set.stat,
+        np.where(network_set.members[number], stat_map, 0) if members else stat_map,
+        network_set.stat_type,
     )
 
 
