@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class RecordingKeywords(TypedDict, total=False):
-    """Keywords of a recording that do not determine what is returned; see `lmri.record`."""
+    """Keywords of a recording that do not determine the type of the result; see `lmri.record`."""
 
     corpus: str
     batch_size: int
