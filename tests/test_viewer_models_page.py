@@ -300,6 +300,22 @@ def test_a_model_without_recordings_can_be_left_again(browser, tmp_path):
         playwright.expect(page.locator(".token")).to_have_count(60)
 
 
+def test_a_page_notices_that_models_were_added_or_are_gone(browser, tmp_path):
+    root = tmp_path / "study"
+    add(root, ModelLabels("one"), SMALL, {"news": [tokens_of(60)]}, seed=5)
+    with serving(root) as url, opened(browser, url, allowed=("404",), ready=".token", script=NO_WEBGL) as page:
+        assert page.locator("#models").is_hidden()
+        another = add(root, ModelLabels("two"), SMALL, {"news": [halves(tokens_of(60))]}, seed=6)
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        page.select_option("#model", "sub-two")
+        playwright.expect(page.locator(".token")).to_have_count(len(another.recording().events[0]))
+        another.layout.model.unlink()
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        playwright.expect(page.locator(".token")).to_have_count(60)
+        assert page.locator("#models").is_hidden()
+        assert "scope" not in page.url
+
+
 def test_models_are_changed_from_the_keyboard_and_there_is_no_serious_barrier(browser, address, models):
     pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install axe-playwright-python")
     for scheme in ("light", "dark"):

@@ -902,7 +902,7 @@ def test_doses_of_one_network_are_told_apart(browser, address):
 
 def test_new_results_appear_without_reloading(browser, study, tmp_path):
     shutil.copytree(study.root, tmp_path / "study")
-    entries, aside = tmp_path / "study" / "lmri", tmp_path / "aside"
+    entries, aside = tmp_path / "study" / "lmri" / study.scope, tmp_path / "aside"
     [scores] = entries.glob("scores/*/lesion-ica")
     [nothing] = entries.glob("networks/*/nothing")
     shutil.move(scores, aside / "scores")
@@ -973,8 +973,7 @@ def test_a_study_without_networks_and_one_without_recordings(browser, tmp_path):
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(browser, study, tmp_path):
     shutil.copytree(study.root, tmp_path / "half")
-    (tmp_path / "half" / "lmri" / "sub-lmridemo" / "networks" / "mlphidden").exists()
-    victim = next((tmp_path / "half" / "lmri" / "sub-lmridemo" / "networks").rglob("other/entry.json"))
+    victim = next((tmp_path / "half" / "lmri" / study.scope / "networks").rglob("other/entry.json"))
     victim.write_text("{")
     with serving(tmp_path / "half") as url, opened(browser, url, script=NO_WEBGL) as page:
         assert "could not be read" in page.inner_text("#problems summary")
