@@ -67,6 +67,7 @@ def test_a_command_and_its_method_have_the_same_options_and_defaults(name):
     }
     options = {key: one for key, one in _options(name).items() if (name, key) not in DIFFERENT}
     options.pop("study", None)
+    options.pop("wait", None)  # in Python: lmri.storage.files.lock_wait
     if name != "record":  # all other methods belong to a study that was opened for one model
         for chosen in ("subject", "session"):
             options.pop(chosen, None)
