@@ -121,6 +121,7 @@ def test_it_has_no_problem_and_a_report(study, tmp_path):
 def test_damage_would_be_noticed(study, tmp_path):
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
+    upgrade(tmp_path / "study")
     copy = open_study(tmp_path / "study")
     entry = copy.find("networks", "ica", "mlp_hidden")
     copy.file_of(entry)("members.nii.gz").unlink()

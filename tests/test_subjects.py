@@ -12,8 +12,8 @@ from lmri.report.validation import validate
 from lmri.space import ModelInfo
 from lmri.storage import Layout
 from lmri.storage.adding import ModelLabels, adding
+from lmri.storage.identifiers import make_scope, split_scope
 from lmri.storage.layout import run_suffix
-from lmri.storage.names import make_scope, split_scope
 from lmri.storage.subjects import assign_scope, choose_scope, models, write_model
 from tiny_models import build, sentences, word_tokenizer
 

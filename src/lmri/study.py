@@ -29,7 +29,7 @@ from lmri.storage.contents import contents
 from lmri.storage.entries import Entry
 from lmri.storage.experiments import EXPERIMENT_CODEC, save_experiment
 from lmri.storage.freshness import with_digests
-from lmri.storage.names import GROUP, split_scope
+from lmri.storage.identifiers import GROUP, split_scope
 from lmri.storage.outcome import Outcome
 from lmri.storage.recording import Recording
 from lmri.storage.recordings import check_version

@@ -10,7 +10,7 @@ from lmri.cli.options import NameOption, Printing, Seed, SiteOption, StudyScope,
 from lmri.decomposition.methods import METHODS
 from lmri.networks.thresholds.registry import THRESHOLDS, alternatives, usage
 from lmri.storage.entries import make_address
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet
@@ -129,7 +129,7 @@ def decompose(
             seed=seed,
             progress=progress,
         )
-    _say_networks(printing.output, study, networks)
+    _say_networks(printing.output, study, networks, subjects[0] if subjects else "")
 
 
 @command
@@ -161,8 +161,11 @@ def _number_of_maps(text: str | None) -> int | str | None:
         return text
 
 
-def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet") -> None:
-    """Print a summary of a decomposition and its networks, and the next command."""
+def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet", first: str = "") -> None:
+    """Print a summary of a decomposition and its networks, and the next command.
+
+    If several models were decomposed together, `first` is the label of the first.
+    """
     from lmri.cli.networks import say_empty, site_hint, summary_columns
 
     origin, label = networks.origin, networks.method
@@ -178,7 +181,7 @@ def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet") -> 
         address = make_address(GROUP, label, networks.space.site)
         output.say(
             f"Each model has its own version of the maps, {label}-dr. Next: lmri lesion {quote(study.study)} --subject "
-            f"MODEL --networks {address} --task perplexity --n-controls 20 --site {networks.space.site}"
+            f"{first} --networks {address} --task perplexity --n-controls 20 --site {networks.space.site}"
         )
         output.result(result)
         return

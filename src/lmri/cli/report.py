@@ -7,7 +7,7 @@ import typer
 
 from lmri.cli.console import records
 from lmri.cli.options import Printing, StudyScope, UpgradableStudy, command
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 
 if TYPE_CHECKING:
     from lmri.study import Study

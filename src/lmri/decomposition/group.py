@@ -22,7 +22,7 @@ from lmri.exceptions import AmbiguousChoiceError
 from lmri.networks import NetworkSet
 from lmri.networks.stored import DECOMPOSITIONS
 from lmri.storage.entries import make_address
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import Recording
 from lmri.storage.recordings import group_space
 from lmri.storage.store import Store

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from lmri.decomposition.base import Decomposition
+from lmri.decomposition.base import Decomposition, Runs
 from lmri.decomposition.individuals.dual_regression import StageOne
 from lmri.exceptions import NothingFoundError
 from lmri.networks import NetworkSet
@@ -105,6 +105,15 @@ class DualRegression(Decomposition, BaseEstimator):
             If the time courses are constant or linearly dependent, so the maps are not determined.
         """
         runs = self._prepare_runs(imgs, confounds)
+        maps, convergence = self._fit_maps(runs)
+        group = self.maps.weights.astype(np.float64)
+        pairs = zip(maps, group, strict=True)
+        group_r = np.array([np.corrcoef(model_map, group_map)[0, 1] for model_map, group_map in pairs])
+        self._store_results(maps, runs, convergence, {"group_r": group_r}, courses=self._courses)
+        return self
+
+    def _fit_maps(self, runs: Runs) -> tuple[np.ndarray, dict[str, Any]]:
+        """Regress every run on the group maps, and every neuron on the time courses of all runs."""
         design = StageOne.of(self.maps)
         courses = []
         n, k, width = 0, self.n_components, self.space.n_neurons
@@ -128,11 +137,5 @@ class DualRegression(Decomposition, BaseEstimator):
                 f"The time courses of {k} group maps over {n} volumes are constant or linearly dependent, so the maps "
                 "of this model are not determined. Use fewer maps, or record more."
             )
-        maps = np.linalg.solve(gram, products) * sd[:, None]
-        group = self.maps.weights.astype(np.float64)
-        group_r = np.array(
-            [np.corrcoef(model_map, group_map)[0, 1] for model_map, group_map in zip(maps, group, strict=True)]
-        )
-        no_start = {"n_starts": 0, "n_converged": 0}
-        self._store_results(maps, runs, no_start, {"group_r": group_r}, courses=courses)
-        return self
+        self._courses = courses
+        return np.linalg.solve(gram, products) * sd[:, None], {"n_starts": 0, "n_converged": 0}

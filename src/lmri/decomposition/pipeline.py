@@ -17,7 +17,7 @@ from lmri.networks import NetworkSet
 from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC, save_networks
 from lmri.networks.thresholds import parse_threshold
 from lmri.storage import check_writable
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
 

@@ -25,7 +25,7 @@ from lmri.space.headers import INTENTS
 from lmri.storage.dataset_files import recording_digest
 from lmri.storage.entries import RECORDINGS, Codec, Entry, File, Reference, make_address
 from lmri.storage.freshness import references_by_name
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
 

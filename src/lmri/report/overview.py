@@ -10,7 +10,7 @@ from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, DecompositionInputs
 from lmri.report.environment import asset, encodable, environment
 from lmri.report.page import is_report, write_report
 from lmri.storage.entries import Entry, parse_address
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 from lmri.storage.store import Store
 from lmri.storage.subjects import COLUMNS
 from lmri.storage.tolerant import ReportReader

@@ -16,7 +16,7 @@ from lmri import storage
 from lmri.networks import rois
 from lmri.storage import PARTIAL
 from lmri.storage.entries import Entry, move_command
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import Recording, check_whole
 from lmri.storage.store import Store
 

@@ -13,6 +13,11 @@ from .files import unwritable as unwritable
 from .files import write_json as write_json
 from .files import write_lock as write_lock
 from .files import write_text as write_text
+from .identifiers import LONGEST_NAME as LONGEST_NAME
+from .identifiers import bids_label as bids_label
+from .identifiers import check_corpus as check_corpus
+from .identifiers import check_name as check_name
+from .identifiers import check_new_name as check_new_name
 from .layout import BIDSIGNORE as BIDSIGNORE
 from .layout import CONFOUNDS as CONFOUNDS
 from .layout import CONFOUNDS_IGNORED as CONFOUNDS_IGNORED
@@ -27,11 +32,6 @@ from .layout import sidecar as sidecar
 from .layout import with_suffix as with_suffix
 from .log import read_log as read_log
 from .log import write_log as write_log
-from .names import LONGEST_NAME as LONGEST_NAME
-from .names import bids_label as bids_label
-from .names import check_corpus as check_corpus
-from .names import check_name as check_name
-from .names import check_new_name as check_new_name
 from .provenance import VERSIONED as VERSIONED
 from .provenance import digest as digest
 from .provenance import file_hash as file_hash

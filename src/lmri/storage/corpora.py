@@ -112,7 +112,9 @@ def write_texts_table(
             }
         )
     path = layout.texts(corpus)
-    write_table(layout.read_texts(corpus), texts[READ + (GENERATED if generated else [])])
+    read = texts[READ + (GENERATED if generated else [])]
+    # Numbers of runs are integers, although held-out texts have none.
+    write_table(layout.read_texts(corpus), read.assign(run=read["run"].astype("Int64")))
     if not replace and path.is_file() and not _lists_same(path, shared):
         if any(corpus_is_recorded(layout.at(scope), corpus) for scope in layout.scopes() if scope != layout.scope):
             raise EntryExistsError(

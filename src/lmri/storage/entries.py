@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.storage.files import LockedError, atomic_path, read_json, remove_empty, write_json, write_lock
+from lmri.storage.identifiers import check_new_name
 from lmri.storage.layout import Layout
 from lmri.storage.log import write_log
-from lmri.storage.names import check_new_name
 from lmri.storage.provenance import digest, file_hash, versions
 
 if TYPE_CHECKING:

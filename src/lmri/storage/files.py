@@ -111,7 +111,7 @@ def unwritable(folder: Path, why: str) -> StudyError:
     """Return the error of a folder that cannot be written to."""
     return StudyError(
         f"{folder} cannot be written to ({why}). Copy the study to a folder of your own, or ask its owner; the report "
-        "can be written elsewhere: lmri report STUDY --out report.html."
+        "can be written elsewhere: lmri report STUDY --out report.html (with --subject, if there are several models)."
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmri.storage.files import LOCK
-from lmri.storage.names import GROUP, bids_label, check_name, split_scope
+from lmri.storage.identifiers import GROUP, bids_label, check_name, split_scope
 
 FORMAT_VERSION = 2
 """Version of the layout on disk. Studies of older versions are upgraded with ``lmri upgrade`` (decision 29)."""

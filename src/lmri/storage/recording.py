@@ -13,8 +13,8 @@ import pandas as pd
 from lmri.exceptions import StudyError
 from lmri.space import NeuronSpace
 from lmri.space.html import html_table
+from lmri.storage.identifiers import split_scope
 from lmri.storage.layout import confounds_beside
-from lmri.storage.names import split_scope
 from lmri.storage.tables import read_table
 
 if TYPE_CHECKING:

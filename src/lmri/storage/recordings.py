@@ -14,7 +14,7 @@ from lmri.storage import Layout
 from lmri.storage import corpora as corpus_tables
 from lmri.storage import dataset_files as dataset
 from lmri.storage.entries import ambiguous, parse_address
-from lmri.storage.names import GROUP, split_scope
+from lmri.storage.identifiers import GROUP, split_scope
 from lmri.storage.recording import Recording, Run, check_whole
 from lmri.storage.subjects import choose_scope, read_model, subjects_table
 

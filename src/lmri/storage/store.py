@@ -22,7 +22,7 @@ from lmri.storage.entries import (
     parse_address,
 )
 from lmri.storage.freshness import check_fresh
-from lmri.storage.names import GROUP
+from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import Recording
 from lmri.storage.recordings import RecordedModel, group_space
 

@@ -17,8 +17,8 @@ import pandas as pd
 from lmri.exceptions import AmbiguousChoiceError, StudyError
 from lmri.space import ModelInfo
 from lmri.storage.files import read_json, write_json, write_text
+from lmri.storage.identifiers import GROUP, bids_label, check_new_name, make_scope, split_scope
 from lmri.storage.layout import Layout, sidecar
-from lmri.storage.names import GROUP, bids_label, check_new_name, make_scope, split_scope
 from lmri.storage.tables import escape
 
 COLUMNS = {

@@ -20,8 +20,8 @@ from lmri.storage.corpora import tables_of
 from lmri.storage.dataset_files import recording_digest
 from lmri.storage.entries import NOUNS, Codec, Entry, parse_address
 from lmri.storage.freshness import Source, check_fresh
+from lmri.storage.identifiers import GROUP
 from lmri.storage.layout import ENTRY_KINDS, Layout
-from lmri.storage.names import GROUP
 from lmri.storage.recording import Recording, check_whole
 from lmri.storage.store import Store
 

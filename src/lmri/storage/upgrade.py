@@ -15,7 +15,7 @@ from lmri.space import ModelInfo
 from lmri.storage import Layout
 from lmri.storage import dataset_files as dataset
 from lmri.storage.corpora import SHARED, TEXT_COLUMNS, extend_split, write_texts_table
-from lmri.storage.names import make_scope
+from lmri.storage.identifiers import make_scope
 from lmri.storage.subjects import write_model
 
 _MOVED = (

@@ -12,7 +12,7 @@ from lmri.exceptions import StudyError
 from lmri.models.recorder.merging import merge
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.shard_paths import n_shards_of
-from lmri.storage.names import make_scope
+from lmri.storage.identifiers import make_scope
 from lmri.storage.recording import Recording
 from lmri.storage.store import open_store
 from lmri.storage.subjects import assign_scope

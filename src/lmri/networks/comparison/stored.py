@@ -1,11 +1,12 @@
 """Comparisons of network sets as entries of a study."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lmri import storage
-from lmri.exceptions import StudyError
+from lmri.exceptions import OtherWeightsWarning, StudyError
 from lmri.networks.comparison.consensus import Consensus, compare_many
 from lmri.networks.comparison.courses import CourseComparison, compare_time_courses
 from lmri.networks.comparison.kinds import AnyComparison
@@ -40,11 +41,13 @@ class ComparisonsCodec(Codec[AnyComparison]):
         keys = [(reference.name, reference.site) for reference in self.references(entry)]
         if is_of_time_courses(entry):
             return compare_sites(store, keys[0], keys[1], seed)
-        # Standardization was checked when the entry was created.
+        # Standardization was checked, and other weights were warned of, when the entry was created.
         sets = [store.open(NETWORKS_CODEC, *key) for key in keys]
-        if "sets" in inputs:
-            return compare_many(sets, seed, inputs["sets"], same_standardization=False)
-        return compare(sets[0], sets[1], seed, same_standardization=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OtherWeightsWarning)
+            if "sets" in inputs:
+                return compare_many(sets, seed, inputs["sets"], same_standardization=False)
+            return compare(sets[0], sets[1], seed, same_standardization=False)
 
 
 COMPARISON_CODEC = ComparisonsCodec()

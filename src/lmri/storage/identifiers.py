@@ -1,4 +1,4 @@
-"""Names in a study: corpora, entries, BIDS labels and scopes, and the rules that they follow."""
+"""Identifiers in a study: names of corpora and entries, BIDS labels and scopes, and the rules that they follow."""
 
 import re
 from collections.abc import Iterable
