@@ -34,7 +34,7 @@ def places(network):
 
 
 def test_saved_regions_are_read_back_unchanged(tmp_path, members):
-    path = save(Layout(tmp_path), SPACE, "mine", members)
+    path = save(Layout(tmp_path, "sub-tiny"), SPACE, "mine", members)
     found = read_roi(path, SPACE)
     assert places(found) == NEURONS
     assert (found.name, found.kind) == ("mine", "network")
@@ -46,27 +46,27 @@ def test_saved_regions_are_read_back_unchanged(tmp_path, members):
     assert nib.aff2axcodes(img.affine) == ("R", "A", "S")
     about = storage.read_json(storage.sidecar(path))
     assert (about["name"], about["site"], about["n_neurons"]) == ("mine", "mlp_out", 4)
-    [listed] = stored(Layout(tmp_path))
+    [listed] = stored(Layout(tmp_path, "sub-tiny"))
     assert (listed.name, listed.site, listed.n_neurons, listed.problem) == ("mine", "mlp_out", 4, "")
 
 
 def test_nothing_is_overwritten(tmp_path, members):
-    path = save(Layout(tmp_path), SPACE, "mine", members)
+    path = save(Layout(tmp_path, "sub-tiny"), SPACE, "mine", members)
     before = path.read_bytes()
     with pytest.raises(EntryExistsError, match="Choose another name"):
-        save(Layout(tmp_path), SPACE, "mine", ~members)
+        save(Layout(tmp_path, "sub-tiny"), SPACE, "mine", ~members)
     assert path.read_bytes() == before
-    save(Layout(tmp_path), SPACE, "other", ~members)
+    save(Layout(tmp_path, "sub-tiny"), SPACE, "other", ~members)
     with pytest.raises(EntryExistsError, match="only in case"):
-        save(Layout(tmp_path), SPACE, "Mine", ~members)
+        save(Layout(tmp_path, "sub-tiny"), SPACE, "Mine", ~members)
     with pytest.raises(ValueError, match="Windows reserves"):
-        save(Layout(tmp_path), SPACE, "aux", members)
+        save(Layout(tmp_path, "sub-tiny"), SPACE, "aux", members)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../a", ".hidden", "a b", "intact", "a\x00", "ä"])
 def test_names_are_those_of_entries(tmp_path, members, name):
     with pytest.raises(ValueError, match=r"name|called"):
-        save(Layout(tmp_path / "study"), SPACE, name, members)
+        save(Layout(tmp_path / "study", "sub-tiny"), SPACE, name, members)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -124,7 +124,7 @@ def test_invalid_regions_are_refused(tmp_path, members):
 
 def test_other_neurons_on_the_same_grid_are_refused(tmp_path, members):
     other = NeuronSpace(SPACE.layers, "attn_out")
-    path = save(Layout(tmp_path), SPACE, "mine", members)
+    path = save(Layout(tmp_path, "sub-tiny"), SPACE, "mine", members)
     alone = tmp_path / "alone.nii.gz"
     shutil.copy(path, alone)
     assert places(read_roi(alone, SPACE)) == NEURONS
@@ -140,7 +140,7 @@ def test_other_neurons_on_the_same_grid_are_refused(tmp_path, members):
 
 def test_a_region_of_other_weights_is_told(tmp_path, members):
     one, other = (replace(SPACE, model=ModelInfo("gpt2", None, print_, "gpt2", "float32")) for print_ in ("aa", "bb"))
-    path = save(Layout(tmp_path), one, "mine", members)
+    path = save(Layout(tmp_path, "sub-tiny"), one, "mine", members)
     with pytest.warns(OtherWeightsWarning, match="other weights"):
         read_roi(path, other)
     with warnings.catch_warnings():

@@ -25,7 +25,7 @@ COMMANDS = (
     "order", "decompose", "threshold", "compare", "describe", "label", "connectivity", "dual-regression", "localize",
 )  # fmt: skip
 
-PRINTING = {"study", "quiet", "json", "help", "out", "figure", "overlap"}
+PRINTING = {"study", "subject", "session", "wait", "quiet", "json", "help", "out", "figure", "overlap"}
 """Options of a command that only affect printed output, or files written for the user."""
 
 

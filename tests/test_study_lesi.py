@@ -29,7 +29,7 @@ from walking import two_of
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 COMMANDS = ("lesion", "preserve", "amplify", "robustness", "dissociate", "templates")
-PRINTING = {"study", "quiet", "json", "out", "dry_run"}
+PRINTING = {"study", "subject", "session", "wait", "quiet", "json", "out", "dry_run"}
 LISTS = ("vary", "thresholds", "seeds", "methods")
 """Options of robustness that the command line writes with commas."""
 

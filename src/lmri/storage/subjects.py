@@ -219,11 +219,17 @@ def _new_label(label: str, what: str, chosen: bool) -> str:
 
 
 def _other_model(layout: Layout, scope: str, known: ModelInfo, model: ModelInfo) -> StudyError:
+    scoped = layout.at(scope)
+    unfinished = (
+        ""
+        if scoped.recordings()
+        else "".join(f", or delete the unfinished recording, {path}" for path in scoped.unfinished_recordings())
+    )
     return StudyError(
         f"{scope} in {layout.root} is {known.id!r} (weights {known.fingerprint}, {known.dtype}), but the model is "
         f"{model.id!r} ({model.fingerprint}, {model.dtype}). Nothing was written. Choose another label (--subject); "
         "or, if this is another state of the same model, such as a checkpoint or a quantization, use sessions "
-        "(--session) in a new study; or use another folder (--out)."
+        f"(--session) in a new study; or use another folder (--out){unfinished}."
     )
 
 
