@@ -91,7 +91,7 @@ def study(tmp_path_factory):
 
 
 def test_a_study_of_many_commands_is_valid_bids(study):
-    folders = {path.name for path in (study.root / "lmri").iterdir()}
+    folders = {path.name for path in study.layout.folder.iterdir()}
     assert {"qc", "export", "rois", "labels.tsv", "comparisons", "atlas"} <= folders
     assert list(study.layout.func.glob("*confounds_timeseries.tsv"))
     assert_valid(study.root)
