@@ -1,12 +1,13 @@
 """Subjects and sessions: labels, tables, and the choice of a model; a study with one model needs no choice."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
 from lmri import open_study, record, storage
-from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
+from lmri.exceptions import AmbiguousChoiceError, DataWarning, EntryExistsError, StudyError
 from lmri.models import describe_model
 from lmri.report.validation import validate
 from lmri.space import ModelInfo
@@ -90,6 +91,12 @@ def test_the_same_weights_are_one_subject_whatever_their_name(tmp_path):
     renamed = ModelInfo("moved/elsewhere", None, ALPHA.fingerprint, "gpt2", "float32")
     assert assign_scope(Layout(root), renamed) == "sub-Alpha15"
     assert assign_scope(Layout(root), renamed, subject="twin") == "sub-twin"
+    with pytest.warns(DataWarning, match="sub-twin has the same weights and precision as sub-Alpha15"):
+        add(root, renamed, subject="twin")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        add(root, renamed, subject="twin")  # it is recorded already
+        add(root, BETA)
 
 
 @pytest.mark.parametrize(

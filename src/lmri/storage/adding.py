@@ -4,12 +4,13 @@ While a model is recorded, the lock of its scope is held, so that two models can
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lmri import storage
-from lmri.exceptions import StudyError
+from lmri.exceptions import DataWarning, StudyError
 from lmri.space import ModelInfo
 from lmri.storage import Layout
 from lmri.storage import dataset_files as dataset
@@ -17,7 +18,7 @@ from lmri.storage.files import LockedError
 from lmri.storage.provenance import file_hash
 from lmri.storage.recordings import check_version
 from lmri.storage.store import Store
-from lmri.storage.subjects import assign_scope, models, write_model, write_tables
+from lmri.storage.subjects import assign_scope, is_same, models, write_model, write_tables
 
 _UNDO_WAIT = 10.0
 """Seconds to wait for the lock of the study after an error or Ctrl-C."""
@@ -153,6 +154,13 @@ class _Created:
         if not scoped.model.is_file():
             self.is_new_scope = True
             before = models(layout)
+            if same := [other for other, known in before.items() if is_same(model, known)]:
+                warnings.warn(
+                    f"{scope} has the same weights and precision as {', '.join(same)}: agreement between them is not a "
+                    "replication.",
+                    DataWarning,
+                    stacklevel=2,
+                )
             dataset.describe_models(layout, {**before, scope: model}, before)
             tables = write_model(scoped, model)
             if self.is_new_study:
@@ -194,8 +202,7 @@ def _remove_failed(layout: Layout, model: ModelInfo) -> None:
     """Remove scopes of other weights without any recording, which a killed command left."""
     for scope, other in models(layout).items():
         scoped = layout.at(scope)
-        same = (other.fingerprint, other.dtype) == (model.fingerprint, model.dtype)
-        if not same and _is_empty(scoped) and not storage.is_locked(scoped.folder):
+        if not is_same(model, other) and _is_empty(scoped) and not storage.is_locked(scoped.folder):
             _remove_scope(scoped)
 
 
