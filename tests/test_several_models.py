@@ -357,7 +357,7 @@ def test_a_scaled_model_does_not_dominate_the_group(two):
         StandardizedRuns(recording.space, [*imgs, *scaled], "zscore", "study", models=[0] * len(imgs) + [1] * len(imgs))
     )
     for first, second in zip(runs[: len(imgs)], runs[len(imgs) :], strict=True):
-        assert np.allclose(first, second, rtol=0, atol=1e-5)
+        assert np.array_equal(first, second)
 
 
 def test_models_of_other_geometry_are_not_decomposed_together(copy, tokenizer):
