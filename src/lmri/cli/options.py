@@ -1,6 +1,7 @@
 """Options of the command line: single options as annotated types, and groups of options as dataclasses.
 
 A command takes a group as one parameter; `command` exposes the fields of the group as options of the command.
+The module is long because it declares every option that several commands share.
 """
 
 import contextlib

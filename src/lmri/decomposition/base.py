@@ -1,4 +1,7 @@
-"""Base class of all decompositions: checks before the fit; signs, order and metrics of the maps after it."""
+"""Base class of all decompositions: checks before the fit; signs, order and metrics of the maps after it.
+
+The module is long because it is one class with complete docstrings.
+"""
 
 import time
 import warnings

@@ -1,7 +1,8 @@
 """Standardization: centring and scaling of each neuron's time series, in the same way for every estimator.
 
 The scope determines the signal. Within each run (``"run"``), as in fMRI, differences between texts are removed together
-with differences between runs. Over the whole study (``"study"``) they are kept.
+with differences between runs. Over the whole study (``"study"``) they are kept. The module is long because both scopes
+share one class and the exact sums of moments.
 """
 
 import threading

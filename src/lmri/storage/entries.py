@@ -1,4 +1,7 @@
-"""Entries: named results that record their inputs and are never overwritten."""
+"""Entries: named results that record their inputs and are never overwritten.
+
+The module is long because it defines the address, the reference, the entry and its codec, which refer to each other.
+"""
 
 import json
 import os
