@@ -184,21 +184,55 @@ def test_lines_of_the_log_that_cannot_be_read_are_kept(old):
     assert log.read_text().splitlines()[-1] == '{"time": "2026'
 
 
-def test_prompts_of_generated_texts_are_recovered(tmp_path):
-    """Version 1 stored the hash of a prompt; the prompt is the beginning of the text with this hash."""
-    root, prompts = tmp_path / "study", sentences(8, seed=2)
-    recording = record(build("gpt2"), word_tokenizer(), prompts, root, corpus="made", generate=5)
-    texts, layout = recording.texts, Layout(root, recording.scope)
-    # Back to version 1.
-    columns = ["text_id", "sha256", "split", "run", "n_tokens", "n_volumes", "n_cut", "text", "prompt_sha256"]
-    storage.write_table(layout.texts("made"), texts[columns])
-    shutil.rmtree(layout.folder / "texts")
+def to_version_1(layout, texts):
+    """Give a study of one model the folders and tables of version 1."""
+    for corpus, table in texts.items():
+        storage.write_table(layout.texts(corpus), table)
+    shutil.rmtree(layout.folder / "texts", ignore_errors=True)
     model = json.loads(layout.model.read_text())
     for path in layout.folder.iterdir():
         if path.name not in ("model.json", storage.LOCK):
             path.replace(layout.derivatives_dir / path.name)
     shutil.rmtree(layout.folder)
     layout.study.write_text(json.dumps({"format_version": 1, "subject": model["subject"], "model": model["model"]}))
+
+
+def test_an_interrupted_recording_is_continued_after_the_upgrade(tmp_path):
+    texts, options = sentences(16), {"corpus": "news", "batch_size": 2}
+    n_whole: list[int] = []
+    expected = record(
+        build("gpt2"), word_tokenizer(), texts, tmp_path / "whole", **options,
+        progress=lambda done, total: n_whole.append(done),
+    )  # fmt: skip
+    root, n_seen = tmp_path / "study", []
+
+    def stop(done, total):
+        n_seen.append(done)
+        if len(n_seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(build("gpt2"), word_tokenizer(), texts, root, **options, progress=stop)
+    layout = Layout(root, expected.scope)
+    assert len(layout.unfinished_recordings()) == 1
+    to_version_1(layout, {})
+    upgrade(root)
+    n_again: list[int] = []
+    recording = record(
+        build("gpt2"), word_tokenizer(), texts, root, **options, resume=True,
+        progress=lambda done, total: n_again.append(done),
+    )  # fmt: skip
+    assert len(n_again) < len(n_whole)  # finished batches were not read again
+    assert [Path(img).read_bytes() for img in recording.imgs] == [Path(img).read_bytes() for img in expected.imgs]
+    pd.testing.assert_frame_equal(recording.texts, expected.texts)
+
+
+def test_prompts_of_generated_texts_are_recovered(tmp_path):
+    """Version 1 stored the hash of a prompt; the prompt is the beginning of the text with this hash."""
+    root, prompts = tmp_path / "study", sentences(8, seed=2)
+    recording = record(build("gpt2"), word_tokenizer(), prompts, root, corpus="made", generate=5)
+    texts, layout = recording.texts, Layout(root, recording.scope)
+    to_version_1(layout, {"made": texts})
     upgrade(root)
     study = open_study(root)
     pd.testing.assert_frame_equal(study.recording().texts, texts)

@@ -85,7 +85,7 @@ def _from_version_1(layout: Layout) -> None:
         _divide_texts(scoped, path.stem)
     _add_scope_to_log(scoped)
     _replace_readme(layout, model, description["subject"])
-    dataset.ignore_in_bids(layout, "report-*.html")
+    _ignore_reports(layout)
     write_model(scoped, model)
     storage.write_json(layout.study, {"format_version": 2})
 
@@ -142,6 +142,15 @@ def _add_scope_to_log(scoped: Layout) -> None:
             content = {**first, "scope": scoped.scope, **content}
         lines.append(json.dumps(content, ensure_ascii=False))
     storage.write_text(scoped.log, "".join(f"{line}\n" for line in lines))
+
+
+def _ignore_reports(layout: Layout) -> None:
+    """Add the reports of single models to ``.bidsignore``; lines of users are kept."""
+    added = "report-*.html"
+    unchanged = storage.BIDSIGNORE.replace(f"{added}\n", "").encode()
+    if layout.bidsignore.is_file() and layout.bidsignore.read_bytes() == unchanged:
+        storage.write_text(layout.bidsignore, storage.BIDSIGNORE)
+    dataset.ignore_in_bids(layout, added)
 
 
 def _replace_readme(layout: Layout, model: ModelInfo, subject: str) -> None:
