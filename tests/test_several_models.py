@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -495,6 +496,20 @@ def test_the_report_of_several_models_is_an_overview(grouped, tmp_path):
     result = run("report", root, "--out", tmp_path / "x.html")
     assert result.exit_code == 1
     assert "Choose a model" in " ".join(result.output.split())
+
+
+def test_the_methods_of_a_dual_regression_are_its_own(grouped, tmp_path):
+    study = open_study(shutil.copytree(grouped, tmp_path / "study"), "alpha")
+    study.decompose("ica", 2, n_init=1, threshold="z:2", name="own")
+    text = study.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    paragraphs = re.findall(r'<p class="method">(.*?)</p>', text, re.DOTALL)
+    [regressed] = [paragraph for paragraph in paragraphs if "group/g@mlp_out" in paragraph]
+    [decomposed] = [paragraph for paragraph in paragraphs if "maps of own" in paragraph]
+    for words in ("seed", "heavier tail", "initializations", "scikit-learn", "None"):
+        assert words not in regressed
+    assert "by dual regression" in regressed
+    assert "Nickerson" in text
+    assert "seed 0" in decomposed
 
 
 def test_a_study_with_one_model_has_one_report(tmp_path, tokenizer):

@@ -110,7 +110,7 @@ def test_dual_regression_returns_texts_and_with_a_contrast_their_test(copy, tmp_
     assert alone.test is None
     assert set(alone.corpora.values()) == {"code"}
     both = copy.dual_regression("canica", contrast=("code", "news"), n_permutations=50)
-    assert both.test is not None
+    assert both.test.effect.shape == (len(both.individuals.networks), both.individuals.space.n_neurons)
     assert both.amplitudes.shape == (len(both.individuals), len(both.individuals.networks))
     folder = both.write(tmp_path / "out")
     assert (folder / "contrast.tsv").is_file()

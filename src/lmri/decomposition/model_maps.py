@@ -37,6 +37,9 @@ class DualRegression(Decomposition, BaseEstimator):
     time courses, scaled to unit variance over all runs. Both include an intercept. Maps have the order and the signs of
     the group maps, so a map is compared with its group map by their names.
 
+    A neuron with weight in a group map also contributes to its time course, so its weight in stage 2 is not 0 even in
+    noise. The maps describe a model; they are no test of whether a neuron belongs to a network.
+
     Parameters
     ----------
     space : NeuronSpace

@@ -8,6 +8,7 @@ from typing import Any
 
 from lmri import storage
 from lmri.decomposition.base import SURROGATE_ITERATIONS
+from lmri.decomposition.model_maps import DualRegression
 from lmri.decomposition.quality.findings import sentence
 from lmri.lesions.controls.registry import CONTROLS
 from lmri.lesions.scores import ALPHA, N_BOOTSTRAP
@@ -47,7 +48,8 @@ def methods(reader: ReportReader, quality: Sequence[Mapping[str, Any]]) -> Metho
     decompositions = reader.entries["decompositions"]
     for entry in decompositions:
         if entry.parameters.get("method") != LOCALIZER:
-            _decomposition(section, entry, _sets_of(reader, entry))
+            write = _dual_regression if entry.parameters.get("method") == DualRegression.method_name else _decomposition
+            write(section, entry, _sets_of(reader, entry))
     if reader.entries["networks"]:
         section.add(
             "Time courses and spectra",
@@ -210,6 +212,25 @@ def _decomposition(section: Methods, entry: Entry, sets: Sequence[Entry]) -> Non
     text += _repeats(method, parameters)
     text += "".join(_threshold(networks) for networks in sets)
     section.add(f"Decomposition {entry.name}", text.rstrip(), _settings(parameters, ("method", "label", "confounds")))
+
+
+def _dual_regression(section: Methods, entry: Entry, sets: Sequence[Entry]) -> None:
+    parameters, results = entry.parameters, entry.results
+    text = (
+        f"At {entry.site}, the maps of the group decomposition {entry.inputs['decomposition']} were regressed on the "
+        f"recordings of {', '.join(entry.inputs['corpora'])} ({results['n_volumes']:,} volumes in "
+        f"{plural(results['n_runs'], 'run')}; "
+        f"{standardized_words(str(parameters.get('standardize')), str(parameters.get('scope')))}) by dual regression "
+        f"[@nickerson2017], computed with lmri {entry.versions.get('lmri', '')}: each volume was regressed on the "
+        f"{parameters.get('n_components')} group maps, and each neuron on the resulting time courses of all runs, "
+        "scaled to unit variance; both regressions include an intercept. The maps keep the order and the signs of the "
+        "group maps. A neuron contributes to the time course on which it is regressed, so its weight is not 0 even in "
+        "noise. "
+    )
+    if parameters.get("confounds"):
+        text += f"Confounds were regressed out of every run: {', '.join(parameters['confounds'])}. "
+    text += "".join(_threshold(networks) for networks in sets)
+    section.add(f"Dual regression {entry.name}", text.rstrip(), _settings(parameters, ("method", "confounds")))
 
 
 def _n_maps(parameters: Mapping[str, Any]) -> str:

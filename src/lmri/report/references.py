@@ -106,6 +106,16 @@ REFERENCES: dict[str, Reference] = {
         number="2",
         pages="387--392",
     ),
+    "nickerson2017": _article(
+        "Nickerson et al.",
+        "Using dual regression to investigate network shape and amplitude in functional connectivity analyses",
+        "2017",
+        "Frontiers in Neuroscience, 11, 115",
+        'Nickerson, Lisa D. and Smith, Stephen M. and {\\"O}ng{\\"u}r, D{\\"o}st and Beckmann, Christian F.',
+        journal="Frontiers in Neuroscience",
+        volume="11",
+        pages="115",
+    ),
     "varoquaux2010": _article(
         "Varoquaux et al.",
         "A group model for stable multi-subject ICA on fMRI datasets",

@@ -122,7 +122,9 @@ def typeset(text: Any) -> Markup:
 
 def method_words(method: str) -> str:
     """Return the label of a decomposition method."""
-    return METHODS[method].words if method in METHODS else method
+    if method in METHODS:
+        return METHODS[method].words
+    return "dual regression of a group" if method == "dual-regression" else method
 
 
 def standardized_words(standardize: str, scope: str) -> str:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class TextSource:
     """Texts and how they are read; the fields are the parameters of `lmri.read_texts`, see there.
 
-    Without a source, the texts are those that the study contains.
+    Without a source, every corpus of the study is recorded with the stored texts.
     """
 
     source: str | Path | Iterable[str] | None
