@@ -512,6 +512,17 @@ def test_the_methods_of_a_dual_regression_are_its_own(grouped, tmp_path):
     assert "seed 0" in decomposed
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["report"], ["qc"], ["confounds"], ["order"], ["view", "--no-browser"], ["localize", "--contrast", "a-b"]],
+)
+def test_commands_that_need_a_model_refuse_the_group_in_words(grouped, tmp_path, command):
+    root = shutil.copytree(grouped, tmp_path / "study")
+    result = run(command[0], root, "--subject", "group", *command[1:])
+    assert result.exit_code == 1
+    assert "bug in lmri" not in result.output
+
+
 def test_a_study_with_one_model_has_one_report(tmp_path, tokenizer):
     root = tmp_path / "study"
     record(build("gpt2"), tokenizer, TEXTS, root, **OPTIONS)

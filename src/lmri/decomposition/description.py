@@ -14,6 +14,7 @@ from lmri.networks.connectivity import Connectivity
 from lmri.networks.connectivity import connectivity as correlate
 from lmri.networks.spectra import Spectra, spectra
 from lmri.networks.stored import time_courses
+from lmri.storage.identifiers import GROUP
 from lmri.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,11 @@ def open_time_courses(store: Store, decomposition: str | None = None, site: str 
     site : str, optional
         Site of the neurons; needed if there are several.
     """
+    if store.scope == GROUP:
+        raise ValueError(
+            "Time courses of the group are of several models that read the same texts, which are not independent. "
+            "Describe the dual regression of one model instead: --subject MODEL (subject=), decomposition NAME-dr."
+        )
     courses = time_courses(store, decomposition, site)
     networks = store.open(DECOMPOSITION_CODEC, decomposition, site)
     recordings = {corpus: store.recording(corpus, networks.space.site) for corpus, _, _ in courses}

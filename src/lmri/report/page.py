@@ -19,6 +19,7 @@ from lmri.report.sections.courses import token_data
 from lmri.report.sections.stability import stability
 from lmri.report.sections.summary import summary
 from lmri.storage.entries import Entry
+from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import volume_meaning
 from lmri.storage.store import Store
 from lmri.storage.tolerant import ReportReader
@@ -48,6 +49,11 @@ def write_report(study: Store, path: Path) -> Path:
     StudyError
         If `path` exists and is not a report, or an entry of a complete study is out of date relative to its inputs.
     """
+    if study.scope == GROUP:
+        raise StudyError(
+            "The group has no report of its own: its decompositions are listed in the overview of the study. Omit "
+            "--subject, or choose one of its models."
+        )
     if path.exists() and not is_report(path):
         raise StudyError(f"{path} exists and is not a report. Nothing was overwritten: choose another --out.")
     reader = ReportReader(study)
