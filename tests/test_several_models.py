@@ -514,13 +514,23 @@ def test_the_methods_of_a_dual_regression_are_its_own(grouped, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    [["report"], ["qc"], ["confounds"], ["order"], ["view", "--no-browser"], ["localize", "--contrast", "a-b"]],
+    [
+        ["report"],
+        ["qc"],
+        ["confounds"],
+        ["order"],
+        ["view", "--no-browser"],
+        ["localize", "--contrast", "a-b"],
+        ["describe", "g"],
+        ["connectivity", "g"],
+    ],
 )
 def test_commands_that_need_a_model_refuse_the_group_in_words(grouped, tmp_path, command):
     root = shutil.copytree(grouped, tmp_path / "study")
     result = run(command[0], root, "--subject", "group", *command[1:])
     assert result.exit_code == 1
     assert "bug in lmri" not in result.output
+    assert "Rename the text ids" not in result.output
 
 
 def test_a_study_with_one_model_has_one_report(tmp_path, tokenizer):
