@@ -63,6 +63,7 @@ _HYBRID = {"layers_block_type": ["linear_attention", "hybrid", "linear_attention
 _HEAD = {"head_dim": N_HEADS * 2}
 _INDEXED = {"head_dim": 4, "num_key_value_heads": N_HEADS}
 
+_LATENT = {"num_key_value_heads": N_HEADS}  # latent attention has as many keys as queries
 _OWN: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {
         "rope_parameters": {
@@ -70,9 +71,15 @@ _OWN: dict[str, dict[str, Any]] = {
         }
     },
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4}},  # the default has none
+    "axk1": _LATENT,
     "axk2": _INDEXED,
     "deepseek_v32": _INDEXED,
     "glm_moe_dsa": _INDEXED,
+    "deepseek_v3": _LATENT,
+    "glm4_moe_lite": _LATENT,
+    "minicpm3": _LATENT,
+    "mistral4": _LATENT,
+    "youtu": _LATENT,
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2},
     "dots3_note_text": {"num_key_value_heads": N_HEADS},

@@ -41,6 +41,7 @@ from tiny_models import (
     bert_tokenizer,
     byte_tokenizer,
     randomize,
+    remote_code,
     snapshot,
     word_tokenizer,
 )
@@ -291,7 +292,7 @@ def test_predictions_that_are_not_finite_are_refused(tmp_path, gpt2, monkeypatch
         made.logits[0, 1] = float("nan")
         return made
 
-    monkeypatch.setattr(gpt2, "forward", broken)
+    monkeypatch.setattr(gpt2, "forward", remote_code(broken))
     with pytest.raises(NonFiniteError, match="token 2 of text"):
         predictions(gpt2, recording)
 

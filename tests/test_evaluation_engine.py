@@ -21,7 +21,7 @@ from lmri.lesions.evaluation.prefix import PrefixCache
 from lmri.lesions.evaluation.run import first_layer
 from lmri.lesions.interventions import preserve
 from lmri.lesions.scores import Design
-from tiny_models import albert, build, sentences
+from tiny_models import albert, build, remote_code, sentences
 
 TEXTS = sentences(8)
 
@@ -346,13 +346,13 @@ def test_blocks_below_a_lesion_are_not_run_and_no_number_changes(architecture, t
     from lmri.models.sites import blocks
 
     handles = [
-        block.register_forward_hook(lambda *_, z=z: calls.append(z), always_call=True)
+        block.register_forward_hook(remote_code(lambda *_, z=z: calls.append(z)), always_call=True)
         for z, block in enumerate(blocks(model))
     ]
     ran = []
     for z, block in enumerate(blocks(model)):
         part = next(block.children())
-        handles.append(part.register_forward_hook(lambda *_, z=z: ran.append(z)))
+        handles.append(part.register_forward_hook(remote_code(lambda *_, z=z: ran.append(z))))
     found = evaluate(model, tokenizer, [tasks.Perplexity(TEXTS)], made, MatchedControls(2))
     for handle in handles:
         handle.remove()
@@ -371,7 +371,7 @@ def test_a_model_that_gives_something_else_without_its_blocks_is_run_whole(gpt2,
     def steer(module, args, output):
         return (output[0] + 0.5, *output[1:]) if isinstance(output, tuple) else output + 0.5
 
-    handle = gpt2.transformer.h[1].register_forward_hook(steer)
+    handle = gpt2.transformer.h[1].register_forward_hook(remote_code(steer))
     task = tasks.Perplexity(TEXTS)
     prefix = PrefixCache(gpt2, [1, 2])
     with prefix.keeping():
@@ -390,8 +390,8 @@ def test_a_model_that_leaves_something_behind_for_later_blocks_is_run_whole(gpt2
     left = {}
     first, last = gpt2.transformer.h[0], gpt2.transformer.h[2]
     handles = [
-        first.attn.register_forward_hook(lambda module, args, output: left.update(value=output[0].mean())),
-        last.register_forward_pre_hook(lambda module, args: (args[0] + left["value"], *args[1:])),
+        first.attn.register_forward_hook(remote_code(lambda module, args, output: left.update(value=output[0].mean()))),
+        last.register_forward_pre_hook(remote_code(lambda module, args: (args[0] + left["value"], *args[1:]))),
     ]
     task = tasks.Perplexity(TEXTS, batch_size=2)
     prefix = PrefixCache(gpt2, [1, 2])
@@ -407,8 +407,8 @@ def test_a_model_whose_later_blocks_miss_the_earlier_ones_is_run_whole(gpt2, tok
     shared = {}
     first, last = gpt2.transformer.h[0], gpt2.transformer.h[2]
     handles = [
-        first.attn.register_forward_hook(lambda module, args, output: shared.update(key=output[0])),
-        last.register_forward_hook(lambda module, args, output: shared.pop("key") * 0 + output),
+        first.attn.register_forward_hook(remote_code(lambda module, args, output: shared.update(key=output[0]))),
+        last.register_forward_hook(remote_code(lambda module, args, output: shared.pop("key") * 0 + output)),
     ]
     made = lesion(network(find_sites(gpt2), [2], share=0.5))
     found = evaluate(gpt2, tokenizer, [tasks.Perplexity(TEXTS)], {"x": made}).items

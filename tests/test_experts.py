@@ -11,7 +11,18 @@ from lmri.models import evaluation_mode
 from lmri.models.capture import capture
 from lmri.models.sites import experts, projections
 from lmri.networks import Network
-from tiny_models import HIDDEN, MIXTURES, N_LAYERS, WIDTH, assert_untouched, mixture, read, snapshot, word_tokenizer
+from tiny_models import (
+    HIDDEN,
+    MIXTURES,
+    N_LAYERS,
+    WIDTH,
+    assert_untouched,
+    mixture,
+    read,
+    remote_code,
+    snapshot,
+    word_tokenizer,
+)
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 15, 16]])
 
@@ -51,7 +62,9 @@ def test_units_are_those_computed_by_hand_and_0_where_a_token_was_not_routed(kin
         if layer.expert is not None:
             module = projections(model, space)[z]
             handles.append(
-                module.register_forward_pre_hook(lambda m, args, z=z: inputs.__setitem__(z, (args[0], args[1])))
+                module.register_forward_pre_hook(
+                    remote_code(lambda m, args, z=z: inputs.__setitem__(z, (args[0], args[1])))
+                )
             )
     with evaluation_mode(model):
         model.base_model(input_ids=IDS)
@@ -111,7 +124,9 @@ def test_the_output_of_a_mixture_is_that_of_the_whole(kind):
     assert space.widths == (WIDTH,) * N_LAYERS
     z = N_LAYERS - 1
     module, seen = projections(model, space)[z], []
-    handle = module.register_forward_hook(lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    handle = module.register_forward_hook(
+        remote_code(lambda m, a, out: seen.append(out[0] if isinstance(out, tuple) else out))
+    )
     values = captured(model, space)
     handle.remove()
     assert torch.equal(values[:, columns(space, z)], seen[0].reshape(-1, WIDTH))
@@ -278,7 +293,7 @@ def test_weights_of_a_router_are_those_of_its_softmax():
     model = mixture("Mixtral")
     space = find_sites(model, "router")
     logits = []
-    handle = model.model.layers[1].mlp.gate.register_forward_hook(lambda m, a, out: logits.append(out[0]))
+    handle = model.model.layers[1].mlp.gate.register_forward_hook(remote_code(lambda m, a, out: logits.append(out[0])))
     values = captured(model, space)
     handle.remove()
     top = logits[0].float().softmax(-1).topk(2)

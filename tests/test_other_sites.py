@@ -25,6 +25,7 @@ from tiny_models import (
     build,
     randomize,
     read,
+    remote_code,
     snapshot,
     word_tokenizer,
 )
@@ -173,7 +174,7 @@ def test_the_decoder_is_seen_at_the_places_where_it_reads_the_tokens(name):
     both = captured(model, [encoder, decoder])
     torch.testing.assert_close(both[0], captured(model, [encoder])[0])
     seen = []
-    handle = projections(model, decoder)[1].register_forward_hook(lambda m, a, out: seen.append(out))
+    handle = projections(model, decoder)[1].register_forward_hook(remote_code(lambda m, a, out: seen.append(out)))
     start = torch.full((2, 1), model.config.decoder_start_token_id)
     with torch.no_grad():
         model.base_model(input_ids=IDS, decoder_input_ids=torch.cat([start, IDS], 1))
@@ -215,7 +216,7 @@ def test_layers_that_share_their_weights_are_calls_of_one_module(n_layers, n_gro
     assert space.n_layers == n_layers
     seen: list[torch.Tensor] = []
     handles = [
-        module.register_forward_hook(lambda m, a, out: seen.append(out if site == "mlp_out" else a[0]))
+        module.register_forward_hook(remote_code(lambda m, a, out: seen.append(out if site == "mlp_out" else a[0])))
         for module in set(projections(model, space))
     ]
     [values] = captured(model, [space])
@@ -248,7 +249,7 @@ def test_calls_are_counted_anew_after_a_pass_that_failed():
     network = Network.from_members(space, space.layer_of == 2)
     with lmri.lesion(network).on(model):
         expected = read(model, IDS)
-        handle = model.albert.encoder.register_forward_hook(lambda m, a, out: 1 / 0)
+        handle = model.albert.encoder.register_forward_hook(remote_code(lambda m, a, out: 1 / 0))
         with pytest.raises(ZeroDivisionError):
             read(model, IDS)
         handle.remove()

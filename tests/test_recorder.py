@@ -23,6 +23,7 @@ from tiny_models import (
     bert_tokenizer,
     build,
     byte_tokenizer,
+    remote_code,
     sentences,
     snapshot,
     word_tokenizer,
@@ -578,7 +579,7 @@ def test_no_hook_is_left_when_the_model_fails_while_recording(tmp_path, gpt2, to
         if args[0].shape[1] > 3:  # the self-test reads 3 tokens
             raise RuntimeError("out of memory")
 
-    handle = block.register_forward_pre_hook(fail)
+    handle = block.register_forward_pre_hook(remote_code(fail))
     before = snapshot(gpt2)
     with pytest.raises(RuntimeError, match="out of memory"):
         record(gpt2, tokenizer, ["the cat sits under a tree"], tmp_path, site=site, test_fraction=0)
@@ -590,7 +591,7 @@ def test_no_hook_is_left_when_the_model_fails_while_recording(tmp_path, gpt2, to
 
 def test_a_projection_that_is_skipped_for_some_texts_is_an_error(tmp_path, gpt2, tokenizer, monkeypatch):
     block, original = gpt2.transformer.h[1].mlp, type(gpt2.transformer.h[1].mlp).forward
-    monkeypatch.setattr(block, "forward", lambda x: original(block, x) if x.shape[1] <= 3 else x)
+    monkeypatch.setattr(block, "forward", remote_code(lambda x: original(block, x) if x.shape[1] <= 3 else x))
     with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' was called 0 times"):
         record(gpt2, tokenizer, ["the cat sits under a tree"], tmp_path, test_fraction=0)
 
@@ -609,7 +610,7 @@ def test_a_model_under_an_intervention_is_not_recorded(tmp_path, gpt2, tokenizer
 
 def test_hooks_of_others_see_the_forward_pass_and_stay(tmp_path, gpt2, tokenizer):
     seen = []
-    gpt2.transformer.h[0].mlp.c_proj.register_forward_hook(lambda module, args, output: seen.append(1))
+    gpt2.transformer.h[0].mlp.c_proj.register_forward_hook(remote_code(lambda module, args, output: seen.append(1)))
     before = snapshot(gpt2)
     record(gpt2, tokenizer, sentences(4), tmp_path)
     assert seen
@@ -689,7 +690,9 @@ def test_a_model_that_runs_tokens_first_is_recorded_right_also_in_square_batches
     expected = record(gpt2, tokenizer, texts, tmp_path / "texts-first", test_fraction=0, batch_size=3)
     for block in gpt2.transformer.h:
         mlp = block.mlp
-        mlp.forward = lambda hidden, whole=mlp.forward: whole(hidden.transpose(0, 1).contiguous()).transpose(0, 1)
+        mlp.forward = remote_code(
+            lambda hidden, whole=mlp.forward: whole(hidden.transpose(0, 1).contiguous()).transpose(0, 1)
+        )
     found = record(gpt2, tokenizer, texts, tmp_path / "tokens-first", test_fraction=0, batch_size=3)
     for one, other in zip(expected.arrays(), found.arrays(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -20,6 +20,7 @@ from tiny_models import (
     mixture,
     randomize,
     read,
+    remote_code,
     snapshot,
     word_tokenizer,
 )
@@ -125,7 +126,7 @@ def test_a_module_whose_forward_is_never_called_is_detected(gpt2, site, monkeypa
         return torch.addmm(mlp.c_proj.bias, hidden.flatten(0, -2), mlp.c_proj.weight).reshape(*hidden.shape[:-1], -1)
 
     ids, intact = IDS, read(gpt2, IDS)
-    monkeypatch.setattr(mlp, "forward", fused)
+    monkeypatch.setattr(mlp, "forward", remote_code(fused))
     torch.testing.assert_close(read(gpt2, ids), intact)  # the same model, but hooks see nothing
     with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' had 0 calls"):
         find_sites(gpt2, site)
@@ -143,7 +144,7 @@ def test_a_projection_whose_output_is_not_used_is_detected(gpt2, site, monkeypat
     def unused(hidden):
         return 0 * original(mlp, hidden)
 
-    monkeypatch.setattr(mlp, "forward", unused)
+    monkeypatch.setattr(mlp, "forward", remote_code(unused))
     with pytest.raises(SiteError, match="does not change the output: its value is not used"):
         find_sites(gpt2, site)
 
@@ -157,20 +158,20 @@ def test_a_weight_that_is_used_elsewhere_too_is_detected(gpt2, site, monkeypatch
         inner = mlp.act(mlp.c_fc(hidden))
         return original(mlp, hidden) + inner @ mlp.c_proj.weight + mlp.c_proj.bias
 
-    monkeypatch.setattr(mlp, "forward", twice)
-    with pytest.raises(SiteError, match=r"differs by .* from zeroing its weights"):
+    monkeypatch.setattr(mlp, "forward", remote_code(twice))
+    with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' carries only part of what its layer adds"):
         find_sites(gpt2, site)
 
 
 def test_the_self_test_leaves_nothing_behind_when_it_fails(gpt2, monkeypatch):
     mlp, original = gpt2.transformer.h[N_LAYERS // 2].mlp, type(gpt2.transformer.h[0].mlp).forward
     before = snapshot(gpt2)
-    monkeypatch.setattr(mlp, "forward", lambda hidden: 0 * original(mlp, hidden))
+    monkeypatch.setattr(mlp, "forward", remote_code(lambda hidden: 0 * original(mlp, hidden)))
     with pytest.raises(SiteError):
         find_sites(gpt2)
     assert_untouched(gpt2, before)
     # And when the model itself fails, after the first of the hooks has seen something.
-    monkeypatch.setattr(mlp, "forward", lambda hidden: 1 / 0)
+    monkeypatch.setattr(mlp, "forward", remote_code(lambda hidden: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         find_sites(gpt2)
     assert_untouched(gpt2, before)

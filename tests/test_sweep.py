@@ -17,7 +17,7 @@ from lmri.models.sites import blocks, projections
 from lmri.models.sites.caveats import caveats
 from lmri.models.sites.checking import probe
 from shrinking import MOST_PARAMETERS, build_small, head_classes
-from tiny_models import N_LAYERS, WIDTH, albert, assert_untouched, build, mixture, snapshot
+from tiny_models import N_LAYERS, WIDTH, albert, assert_untouched, build, mixture, remote_code, snapshot
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architectures.md"
@@ -81,8 +81,8 @@ def is_what_activation_gives(model, projection) -> bool:
 
     for module in model.modules():
         if not list(module.children()) and module is not projection:
-            handles.append(module.register_forward_hook(note))
-    handles.append(projection.register_forward_pre_hook(judge))
+            handles.append(module.register_forward_hook(remote_code(note)))
+    handles.append(projection.register_forward_pre_hook(remote_code(judge)))
     with evaluation_mode(model):
         probe(model, "encoder")
     for handle in handles:

@@ -1,6 +1,7 @@
 """Tiny models with random weights, one per architecture, and tokenizers built in memory; nothing is downloaded."""
 
 import random
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -293,3 +294,12 @@ def albert(n_layers: int, n_groups: int = 1) -> PreTrainedModel:
         num_hidden_groups=n_groups,
     )  # fmt: skip
     return randomize(transformers.AlbertForMaskedLM(config))
+
+
+def remote_code(function: types.FunctionType) -> types.FunctionType:
+    """Return a function as if it were defined in the code that came with the weights of a model."""
+    names = {**function.__globals__, "__name__": "transformers_modules.tiny.modeling"}
+    parts = (function.__name__, function.__defaults__, function.__closure__)
+    copied = types.FunctionType(function.__code__, names, *parts)
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied

@@ -23,6 +23,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError
+from lmri.models.batching import largest_difference, tolerance
 from lmri.models.sites import find_sites
 from lmri.models.sites.caveats import caveats
 from lmri.space import NeuronSpace
@@ -59,6 +60,8 @@ class Row:
     """Reasons why sites are not supported, by site."""
     caveats: list[str] = field(default_factory=list)
     stack: str = ""
+    alone: str = ""
+    """Whether a text in a batch has the values that it has alone, and otherwise the largest relative difference."""
 
     @property
     def works(self) -> bool:
@@ -85,6 +88,7 @@ def _try(head: str, kind: str, name: str) -> Row:
     for site in (*SITES, DECODER_SITE) if model.config.is_encoder_decoder else SITES:
         _look(model, site, row)
     spaces = [row.spaces[site] for site in ("mlp_out", "mlp_hidden") if site in row.spaces]
+    row.alone = _alone(model) if spaces else ""
     row.caveats = list(dict.fromkeys(caveat for space in spaces for caveat in caveats(model, space)))
     return row
 
@@ -96,6 +100,15 @@ def _look(model: PreTrainedModel, site: str, row: Row) -> None:
         row.reasons[site] = _first(error)
     except Exception as error:  # the model itself fails on a plain text
         row.reasons[site] = f"it fails to read a text: {_first(error)}"
+
+
+def _alone(model: PreTrainedModel) -> str:
+    """Compare texts in a batch with each text alone."""
+    try:
+        largest = largest_difference(model)
+    except Exception as error:  # such as a class that reads only texts of certain lengths
+        return f"not measured: {_first(error)}"
+    return "yes" if largest <= tolerance(model) else f"no ({largest:.2g})"
 
 
 def _first(error: Exception) -> str:
@@ -154,6 +167,10 @@ def page(rows: list[Row]) -> str:
         "afterwards, bit for bit. The results do not cover trained weights. Classes that are not supported are refused "
         "with the reason given here, and never produce numbers.",
         "",
+        "*Equal to the text alone*. 'yes': a text in a batch with longer and shorter texts has the last hidden states that "
+        "it has alone, up to rounding. 'no': it has others, with the largest root-mean-square difference of a token "
+        "relative to its text; lmri reads the texts of such models one at a time.",
+        "",
         "*Caveats*. 'post-norm': the sum of residual stream and MLP output is normalized. 'normalized': the MLP output "
         "is normalized before it is added. In both cases, a lesion of one neuron rescales others. '× 0.5' is a "
         "constant factor, and 'weighted' means factors that differ between tokens or neurons. "
@@ -189,8 +206,9 @@ def _table(head: str, rows: list[Row]) -> list[str]:
     lines = [
         f"## {head}: {len(works)} of {len(rows) - len(failed)} classes",
         "",
-        "| class | model type | stack | MLP | projection | attention's projection | caveats and unsupported sites |",
-        "|---|---|---|---|---|---|---|",
+        "| class | model type | stack | MLP | equal to the text alone | projection | attention's projection | caveats and "
+        "unsupported sites |",
+        "|---|---|---|---|---|---|---|---|",
         *(line(row) for row in works),
         "",
     ]
@@ -217,7 +235,16 @@ def line(row: Row) -> str:
     remarks = [_short(caveat) for caveat in row.caveats]
     remarks += [f"{site}: {reason}" for site, reason in row.reasons.items()]
     remarks += [_NOTES[row.kind]] if row.kind in _NOTES else []
-    cells = (row.name, row.kind, row.stack, kind_of(row), projection, attention, _safe("; ".join(remarks)))
+    cells = (
+        row.name,
+        row.kind,
+        row.stack,
+        kind_of(row),
+        _safe(row.alone),
+        projection,
+        attention,
+        _safe("; ".join(remarks)),
+    )
     return f"| {' | '.join(cells)} |"
 
 

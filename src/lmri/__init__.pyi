@@ -37,6 +37,8 @@ from .storage.recording import Recording as Recording
 from .storage.texts import read_texts as read_texts
 from .study import Study as Study
 from .study import open_study as open_study
+from .verification import Verification as Verification
+from .verification import check_model as check_model
 
 __version__: str
 

@@ -21,6 +21,14 @@ class SiteError(LMRIError, ValueError):
     """Raised when the modules of a site are not found in a model, or do not behave as expected."""
 
 
+class ModelStateError(LMRIError, ValueError):
+    """Raised when the calling program changes what a model computes, as by autocast or by a hook."""
+
+
+class DeviceError(LMRIError, RuntimeError):
+    """Raised when a device computes other values than the CPU."""
+
+
 class StudyError(LMRIError, ValueError):
     """Raised when a study cannot be read or written."""
 

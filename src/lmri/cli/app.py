@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lmri.cli.check import check
 from lmri.cli.compare import compare
 from lmri.cli.confounds import confounds
 from lmri.cli.decompose import decompose, threshold
@@ -50,6 +51,8 @@ def _version(
 
 
 app.command()(demo)
+
+app.command()(check)
 
 app.command()(record)
 

@@ -118,6 +118,14 @@ class Recorded:
             rich_help_panel="Model",
         ),
     ] = DEFAULT.session
+    device_check: Annotated[
+        bool,
+        typer.Option(
+            "--device-check/--no-device-check",
+            help="Compare the first 32 tokens with the CPU if the model is on another device.",
+            rich_help_panel="Model",
+        ),
+    ] = DEFAULT.device_check
     wait: Wait = WAIT
 
     def context(self) -> contextlib.AbstractContextManager[None]:

@@ -1,3 +1,5 @@
+from .batching import batch_texts as batch_texts
+from .batching import plan_batches as plan_batches
 from .checks import check_readable as check_readable
 from .checks import check_tokenizer as check_tokenizer
 from .checks import unknown_id as unknown_id
@@ -24,7 +26,6 @@ from .reading import encode as encode
 from .reading import evaluation_mode as evaluation_mode
 from .reading import hashes as hashes
 from .reading import input_device as input_device
-from .reading import plan_batches as plan_batches
 from .reading import read as read
 from .reading import reader as reader
 from .reading import right_pad as right_pad

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from transformers import BatchEncoding, PreTrainedModel
 
 from lmri.models.loading.offloading import running_device
+from lmri.models.module_state import preserved_state
+from lmri.models.runtime_state import check_runtime_state
 from lmri.storage import text_hash
 from lmri.storage.texts import check_characters
 
@@ -33,11 +35,15 @@ def read(part: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> torch.
 
 @contextlib.contextmanager
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Disable dropout and gradients, and restore the mode of each module afterwards."""
+    """Disable dropout and gradients, and restore the mode and the state of each module afterwards.
+
+    Every measurement runs in this context, so that it also refuses a disturbed model; see `check_runtime_state`.
+    """
+    check_runtime_state(model)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), preserved_state(model):
             yield
     finally:
         for module, mode in modes:
@@ -79,7 +85,7 @@ def context_length(model: PreTrainedModel, tokenizer: Any) -> int | None:
     positions: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     if getattr(positions, "padding_idx", None) is not None:
         # RoBERTa and related models count positions from the position after the pad, so fewer are available.
-        limits.append(positions.num_embeddings - positions.padding_idx - 1)
+        limits.append(positions.weight.shape[0] - positions.padding_idx - 1)
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < _UNBOUNDED]
     return min(known) if known else None
 
@@ -201,16 +207,6 @@ def bucket(lengths: list[int], batch_size: int, waste: float = math.inf, n_token
         batches[-1].append(text)
         n_real += lengths[text]
     return batches
-
-
-AT_ONCE, AT_ONCE_ELSEWHERE = {"cpu": 1024}, 16_384
-"""Default number of tokens per batch: with more, activations of the width of GPT-2 exceed the caches of a CPU."""
-
-
-def plan_batches(model: PreTrainedModel, lengths: list[int], parameters: Mapping[str, Any]) -> list[list[int]]:
-    """Plan the batches of a recording from its parameters and the device, reproducibly for later readings."""
-    at_once = parameters.get("batch_tokens") or AT_ONCE.get(input_device(model).type, AT_ONCE_ELSEWHERE)
-    return bucket(lengths, parameters["batch_size"], n_tokens=at_once)
 
 
 def right_pad(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -185,6 +185,7 @@ def write_recording_site(
     texts: pd.DataFrame,
     parameters: Mapping[str, Any],
     caveats: Sequence[str] = (),
+    device_check: str = "",
 ) -> None:
     """Write all files of a recording at one site except its images and its index."""
     site = space.site
@@ -225,6 +226,7 @@ def write_recording_site(
                     for row in run_texts.itertuples()
                 ],
                 "Caveats": list(caveats),
+                **({"DeviceCheck": device_check} if device_check else {}),
                 "LMRI": space.to_dict(),
             },
         )

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from lmri.exceptions import DataWarning
 from lmri.lesions.scores import TaskInfo
-from lmri.models import bucket, evaluation_mode, input_device, right_pad
+from lmri.models import batch_texts, evaluation_mode, input_device, right_pad
 
 _WASTE = 0.1  # share of padding above which one large batch is slower than two smaller ones
 
@@ -87,7 +87,7 @@ def token_log_likelihoods(model: PreTrainedModel, rows: list[list[int]], batch_s
     """
     results: dict[int, torch.Tensor] = {}
     with evaluation_mode(model):
-        for batch in bucket([len(row) for row in rows], batch_size, _WASTE):
+        for batch in batch_texts(model, [len(row) for row in rows], batch_size, _WASTE):
             ids, mask = right_pad([rows[row] for row in batch], input_device(model))
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
             target = ids[:, 1:, None].to(logits.device)

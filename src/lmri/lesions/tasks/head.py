@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from lmri.models import bucket, context_length, evaluation_mode, input_device, right_pad
+from lmri.models import batch_texts, context_length, evaluation_mode, input_device, right_pad
 
 
 def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) -> tuple[dict[str, list[int]], bool]:
@@ -139,7 +139,7 @@ def head_log_probabilities(
     # Decoders would otherwise cache keys and values for a next token that is not generated.
     cache = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     with evaluation_mode(model):
-        for batch in bucket(lengths, batch_size if pad_id is not None else 1):
+        for batch in batch_texts(model, lengths, batch_size if pad_id is not None else 1):
             inputs = pad_inputs([rows[row] for row in batch], pad_id, input_device(model))
             values = model(**inputs, **cache).logits.double().log_softmax(-1).cpu().tolist()
             results |= dict(zip(batch, values, strict=True))

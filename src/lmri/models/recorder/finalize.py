@@ -69,7 +69,7 @@ def _move_into_place(study: Store, plan: Plan, whole: Path) -> None:
     write_event_sidecars(layout, corpus, len(plan.runs))
     for space in plan.spaces:
         caveats = plan.caveats.get(space.site, [])
-        write_recording_site(layout, space, corpus, plan.texts, plan.parameters, caveats)
+        write_recording_site(layout, space, corpus, plan.texts, plan.parameters, caveats, plan.device_check)
     for space in plan.spaces:
         recording = Recording(space, corpus, _runs(study, plan, space.site), plan.texts, {})
         write_recording_index(layout, recording, plan.parameters, plan.made_of["versions"])

@@ -26,6 +26,7 @@ class RecordingKeywords(TypedDict, total=False):
     resume: bool
     subject: str | None
     session: str | None
+    device_check: bool
     progress: Callable[[int, int], None] | None
 
 

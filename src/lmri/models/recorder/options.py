@@ -70,6 +70,7 @@ class RecordingOptions:
     shard: tuple[int, int] | None = None
     subject: str | None = None
     session: str | None = None
+    device_check: bool = True
 
     def __post_init__(self) -> None:
         storage.check_corpus(self.corpus)

@@ -53,6 +53,8 @@ class Plan:
         Routers, which are read in the same passes and stored as tables.
     prompts : mapping from str to str
         Prompts by hash, if the model continued them.
+    device_check : str, default=""
+        Result of the comparison of the device with the CPU; empty for a model on the CPU.
     """
 
     corpus: str
@@ -65,6 +67,7 @@ class Plan:
     caveats: Mapping[str, list[str]] = field(default_factory=dict)
     routers: tuple[NeuronSpace, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
+    device_check: str = ""
 
     @cached_property
     def runs(self) -> list[list[int]]:
@@ -133,6 +136,7 @@ class Plan:
                 "location": self.location,
                 "caveats": dict(self.caveats),
                 "beside": [space.to_dict() for space in self.routers],
+                **({"device_check": self.device_check} if self.device_check else {}),
             }
             storage.write_json(partial / "plan.json", content)
 
@@ -148,7 +152,8 @@ class Plan:
         if (folder / "prompts.tsv").is_file():
             table = storage.read_table(folder / "prompts.tsv", TEXT_COLUMNS)
             prompts = dict(zip(table["sha256"], table["text"], strict=True))
-        return cls(content["corpus"], spaces, texts, **rest, routers=routers, prompts=prompts)
+        rest |= {"routers": routers, "prompts": prompts, "device_check": content.get("device_check", "")}
+        return cls(content["corpus"], spaces, texts, **rest)
 
     def check_same(self, folder: Path, next_step: str) -> None:
         """Raise `StudyError` if an unfinished recording has another plan.

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from lmri import storage
 from lmri.exceptions import DataWarning, SiteError
 from lmri.models import describe_model, input_device, location, plan_batches, warn_of_unknown_share
+from lmri.models.device_check import NOT_DONE, check_device, devices_of
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.plan import Plan
 from lmri.models.recorder.reading import Reading
@@ -123,8 +124,27 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
     routers = _unrequested_routers(reading.model, tuple(spaces))
     prompts = {storage.text_hash(continuation.prompt): continuation.prompt for continuation in reading.written}
     return Plan(
-        request.corpus, tuple(spaces), table, batches, request.parameters, made_of, where, remarks, routers, prompts
+        request.corpus,
+        tuple(spaces),
+        table,
+        batches,
+        request.parameters,
+        made_of,
+        where,
+        remarks,
+        routers,
+        prompts,
+        _device_check(reading, options.device_check),
     )
+
+
+def _device_check(reading: Reading, is_wanted: bool) -> str:
+    """Compare the device with the CPU on the tokens of the first text; return the result for the sidecars."""
+    if devices_of(reading.model) <= {"cpu", "meta"}:
+        return ""
+    if not is_wanted:
+        return f"{NOT_DONE}: device_check=False (--no-device-check)"
+    return check_device(reading.model, reading.encode(0).ids)
 
 
 def _unrequested_routers(model: PreTrainedModel, spaces: tuple[NeuronSpace, ...]) -> tuple[NeuronSpace, ...]:

@@ -105,6 +105,7 @@ def record(
     shard: tuple[int, int] | None = None,
     subject: str | None = None,
     session: str | None = None,
+    device_check: bool = True,
     progress: Progress | None = None,
 ) -> Recorded:
     """Record the activations of a model while it reads texts.
@@ -171,6 +172,9 @@ def record(
     session : str, optional
         Label of a state of the model, such as a checkpoint, an adapter or a quantization; by default the model has no
         sessions.
+    device_check : bool, default=True
+        Whether to compare the first 32 tokens with the CPU if the model is on another device, once per process. Some
+        drivers compute wrong values without an error.
     progress : callable, optional
         Function called with the number of tokens done and the total number of tokens.
 
@@ -191,6 +195,10 @@ def record(
         or if the recording to resume has a different plan.
     NonFiniteError
         If an activation is NaN or infinite.
+    ModelStateError
+        If the calling program changes what the model computes, as by autocast or by a hook of another program.
+    DeviceError
+        If the device computes other values than the CPU.
     OSError
         If the disk is full; finished batches are kept.
     """
@@ -215,6 +223,7 @@ def record(
         shard=shard,
         subject=subject,
         session=session,
+        device_check=device_check,
     )
     if texts is None:
         requests = stored_requests(out, options)

@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode, input_device
 from lmri.models.sites import experts
+from lmri.models.sites.bypass import check_bypass
 from lmri.models.sites.forward import forward
 from lmri.models.sites.hooks import features, hooked, projections, to_batch_tokens
 from lmri.models.sites.stack import blocks
@@ -26,12 +27,22 @@ _SOFTMAX = re.compile(r"softmax|attn|attention|mixer|mamba", re.IGNORECASE)
 _TEXTS, _TOKENS, _ROUTED_TOKENS = 2, 3, 16
 
 
-def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
+def check_sites(model: PreTrainedModel, space: NeuronSpace, is_named: bool = False) -> None:
     """Test reading, lesioning and restoring a site on a few tokens.
 
     The test checks that each layer is called once per forward pass, its width, and the order of texts and tokens; that
     silencing a neuron by a hook equals zeroing its weights and changes the output; for attention, that no module after
-    the projection is missed; and that the model is unchanged afterwards.
+    the projection is missed; that no other branch of the MLP or attention bypasses the site; that two readings agree;
+    and that the model is unchanged afterwards.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Model.
+    space : NeuronSpace
+        Site.
+    is_named : bool, default=False
+        Whether the user named the projection, which may then be one of several branches.
 
     Raises
     ------
@@ -58,6 +69,14 @@ def check_sites(model: PreTrainedModel, space: NeuronSpace) -> None:
             to_batch_tokens(calls[0], *shape)
         if is_attention(space.site):
             _check_last(model, space, run)
+        if not torch.equal(run().nan_to_num(), intact.nan_to_num()):
+            raise SiteError(
+                f"Two readings of the same tokens by {type(model).__name__} differ: it computes with random numbers, "
+                "such as dropout that ignores model.eval(), or with values that it keeps from earlier texts. Such a "
+                "model cannot be recorded reproducibly."
+            )
+        if not is_named and not space.site.endswith(ROUTER):
+            check_bypass(model, space, run)
         if not intact.isfinite().all():
             return  # NaN cannot be compared; the recorder names the neuron that causes it
         z = _busiest(seen)

@@ -86,9 +86,9 @@ def find_sites(
             f"All experts of {model.config.model_type!r} have {space.n_neurons:,} neurons: "
             f"{space.n_neurons * 4 / 1e6:.0f} MB per token. Choose experts: experts=[0, 1], or --experts 0,1."
         )
-    check_sites(model, space)
     if projection is None and not is_attention(site):
         check_activation(model, space)
+    check_sites(model, space, is_named=projection is not None)
     return space
 
 
