@@ -1,0 +1,3 @@
+from .result import Check as Check
+from .result import Verification as Verification
+from .run import check_model as check_model
