@@ -167,8 +167,8 @@ def page(rows: list[Row]) -> str:
         "afterwards, bit for bit. The results do not cover trained weights. Classes that are not supported are refused "
         "with the reason given here, and never produce numbers.",
         "",
-        "*Equal to the text alone*. 'yes': a text in a batch with longer and shorter texts has the last hidden states that "
-        "it has alone, up to rounding. 'no': it has others, with the largest root-mean-square difference of a token "
+        "*Equal to the text alone*. 'yes': a text in a batch with longer and shorter texts has the last hidden states "
+        "that it has alone, up to rounding. 'no': it has others, with the largest root-mean-square difference of a token "
         "relative to its text; lmri reads the texts of such models one at a time.",
         "",
         "*Caveats*. 'post-norm': the sum of residual stream and MLP output is normalized. 'normalized': the MLP output "
@@ -206,8 +206,8 @@ def _table(head: str, rows: list[Row]) -> list[str]:
     lines = [
         f"## {head}: {len(works)} of {len(rows) - len(failed)} classes",
         "",
-        "| class | model type | stack | MLP | equal to the text alone | projection | attention's projection | caveats and "
-        "unsupported sites |",
+        "| class | model type | stack | MLP | equal to the text alone | projection | attention's projection | "
+        "caveats and unsupported sites |",
         "|---|---|---|---|---|---|---|---|",
         *(line(row) for row in works),
         "",

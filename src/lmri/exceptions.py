@@ -22,7 +22,7 @@ class SiteError(LMRIError, ValueError):
 
 
 class ModelStateError(LMRIError, ValueError):
-    """Raised when the calling program changes what a model computes, as by autocast or by a hook."""
+    """Raised when the calling program changes the computation of a model, as by autocast or by a hook."""
 
 
 class DeviceError(LMRIError, RuntimeError):

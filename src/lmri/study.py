@@ -1352,6 +1352,7 @@ class Study(Store):
         scheduler: str | None = None,
         subject: str | None = None,
         session: str | None = None,
+        device_check: bool = True,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Recording | list[Recording] | None:
@@ -1419,6 +1420,8 @@ class Study(Store):
         subject, session : str, optional
             Labels of the model and of its state in the study; by default the last part of the model's name, and no
             session.
+        device_check : bool, default=True
+            Whether to compare the first 32 tokens with the CPU if the model is on another device.
         seed : int, default=0
             Seed of the split, of the shuffle and of the samples.
         progress : callable, optional
@@ -1461,6 +1464,7 @@ class Study(Store):
             shard=shard,
             subject=subject,
             session=session,
+            device_check=device_check,
         )
         source = TextSource(texts, text_column, config, split, limit, shuffle, seed)
         loading = LoadingOptions(

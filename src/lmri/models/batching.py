@@ -85,7 +85,7 @@ def plan_batches(model: PreTrainedModel, lengths: list[int], parameters: Mapping
 def is_independent(model: PreTrainedModel, longest: int | None = None) -> bool:
     """Test whether a text in a batch gives the values that it gives alone.
 
-    The test compares the last hidden states of texts of several lengths. The lengths lie on both sides of every length
+    The test compares the last hidden states of texts of several lengths. The lengths are on both sides of every length
     up to 512 that the configuration names, such as a window or a block, if `longest` exceeds it.
 
     Parameters

@@ -41,7 +41,7 @@ def check_device(model: PreTrainedModel, ids: Sequence[int]) -> str:
     Returns
     -------
     str
-        What was compared, for the sidecar of a recording; ``"not done"`` with the reason if the CPU cannot run the
+        Description of the comparison, for the sidecar of a recording; ``"not done"`` with the reason if the CPU cannot run the
         model; empty for a model on the CPU.
 
     Raises
@@ -92,11 +92,13 @@ def _compare(model: PreTrainedModel, ids: list[int], devices: list[str]) -> str:
 def _whole(model: PreTrainedModel, ids: list[int]) -> float:
     """Compare the last hidden states with those of a copy of the model on the CPU."""
     reference = copy.deepcopy(model).to("cpu")
-    values = []
-    for each in (model, reference):
-        with evaluation_mode(each):
-            values.append(forward(each, *right_pad([ids], input_device(each)))[0].float().cpu())
-    return relative_difference(*values)
+    values, expected = (_hidden(each, ids) for each in (model, reference))
+    return relative_difference(values, expected)
+
+
+def _hidden(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+    with evaluation_mode(model):
+        return forward(model, *right_pad([ids], input_device(model)))[0].float().cpu()
 
 
 def _both_ends(model: PreTrainedModel, ids: list[int]) -> float:

@@ -1,4 +1,4 @@
-"""Settings of the calling program that change what a model computes: autocast, hooks, replaced methods, dropout."""
+"""Settings of the calling program that change the computation of a model: autocast, hooks, replaced methods, dropout."""
 
 import functools
 import inspect
@@ -30,7 +30,7 @@ _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks")
 
 
 def check_runtime_state(model: torch.nn.Module) -> None:
-    """Raise `ModelStateError` if the calling program changes what a model computes.
+    """Raise `ModelStateError` if the calling program changes the computation of a model.
 
     Values measured in this state would be taken for those of the model itself.
 
@@ -72,8 +72,8 @@ def _disturbances(model: torch.nn.Module) -> Iterator[tuple[str, str]]:
             )
     for path, module in model.named_modules():
         yield from _disturbances_of(path, module)
-    for kind in {type(module) for module in model.modules()}:
-        yield from _disturbances_of_class(kind)
+    for module_class in {type(module) for module in model.modules()}:
+        yield from _disturbances_of_class(module_class)
     yield from _in_training(model)
 
 
@@ -87,10 +87,10 @@ def _disturbances_of(path: str, module: torch.nn.Module) -> Iterator[tuple[str, 
                     "Remove it (handle.remove()), or load the model again. To change activations, use lmri.lesion, "
                     "lmri.preserve or lmri.amplify.",
                 )
-    own = vars(module).get("forward")
-    if own is not None and not _is_trusted(_origin(own)) and _origin(own) != type(module).__module__:
+    replacement = vars(module).get("forward")
+    if replacement is not None and not _is_trusted(_origin(replacement), type(module).__module__):
         yield (
-            f"The method forward of {where} was replaced ({_describe(own)})",
+            f"The method forward of {where} was replaced ({_describe(replacement)})",
             "Load the model again, and do not patch it.",
         )
 
@@ -138,8 +138,8 @@ def _origin(function: Any) -> str:
     return str(named or getattr(function, "__module__", "") or "")
 
 
-def _is_trusted(origin: str) -> bool:
-    return any(origin == package or origin.startswith(f"{package}.") for package in _TRUSTED)
+def _is_trusted(origin: str, own_module: str = "") -> bool:
+    return origin == own_module or any(origin == name or origin.startswith(f"{name}.") for name in _TRUSTED)
 
 
 def _describe(function: Any) -> str:

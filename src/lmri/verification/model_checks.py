@@ -266,12 +266,12 @@ def special_tokens(subject: Subject) -> Outcome:
 
     tokenizer, text = subject.tokenizer, subject.texts[0]
     plain = subject.rows[0]
-    found = []
+    names = []
     for role in ("bos", "eos", "cls", "sep"):
         token, number = getattr(tokenizer, f"{role}_token", None), getattr(tokenizer, f"{role}_token_id", None)
         if token is None or number is None:
             continue
-        found.append(f"{role} {token!r}")
+        names.append(f"{role} {token!r}")
         given = f"{token}{text}" if role in ("bos", "cls") else f"{text}{token}"
         n_once, n_given = plain.count(number), encode(subject.model, tokenizer, given).ids.count(number)
         if n_once and n_given > n_once:
@@ -280,7 +280,7 @@ def special_tokens(subject: Subject) -> Outcome:
     bare = tokenizer(text, add_special_tokens=False)["input_ids"]
     if bare and list(added)[-1:] != list(bare)[-1:] and prompt[-1:] == list(added)[-1:]:
         return FAILED, f"a prompt ends in {tokenizer.convert_ids_to_tokens(int(prompt[-1]))!r}, which was added"
-    return PASSED, ", ".join(dict.fromkeys(found)) or "none"
+    return PASSED, ", ".join(dict.fromkeys(names)) or "none"
 
 
 def identified(subject: Subject) -> Outcome:

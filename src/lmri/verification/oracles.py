@@ -33,26 +33,28 @@ def hidden_and_logits(
     output : ndarray of shape (n_tokens, n_outputs) or (n_outputs,)
         Logits of the model, or the last hidden states of a model without head.
     """
-    kept: dict[int, torch.Tensor] = {}
+    seen: dict[int, torch.Tensor] = {}
     device = model.get_input_embeddings().weight.device
     row = torch.tensor([list(ids)], device=device)
     inputs: dict[str, Any] = {"input_ids": row, "attention_mask": torch.ones_like(row)}
     with contextlib.ExitStack() as stack, torch.no_grad(), _evaluation(model):
-        for z, layer in enumerate(space.layers if space is not None else ()):
-            stack.callback(_keep(model.base_model.get_submodule(layer.module), is_input(space.site), kept, z).remove)
+        if space is not None:
+            for z, layer in enumerate(space.layers):
+                module = model.base_model.get_submodule(layer.module)
+                stack.callback(_keep(module, is_input(space.site), seen, z).remove)
         outputs = model(**inputs)
     first = outputs["logits"] if "logits" in outputs else outputs[0]
-    layers = [kept[z].float().reshape(len(ids), -1).cpu().numpy() for z in sorted(kept)]
+    layers = [seen[z].float().reshape(len(ids), -1).cpu().numpy() for z in sorted(seen)]
     activations = np.concatenate(layers, axis=1) if layers else np.zeros((len(ids), 0), dtype=np.float32)
     return activations, first[0].float().cpu().numpy()
 
 
-def _keep(module: torch.nn.Module, is_hidden: bool, kept: dict[int, torch.Tensor], z: int) -> Any:
+def _keep(module: torch.nn.Module, is_hidden: bool, seen: dict[int, torch.Tensor], z: int) -> Any:
     if is_hidden:
-        return module.register_forward_pre_hook(lambda module, args: kept.__setitem__(z, args[0].clone()))
+        return module.register_forward_pre_hook(lambda module, args: seen.__setitem__(z, args[0].clone()))
 
     def after(module: torch.nn.Module, args: Any, output: Any) -> None:
-        kept[z] = (output[0] if isinstance(output, tuple) else output).clone()
+        seen[z] = (output[0] if isinstance(output, tuple) else output).clone()
 
     return module.register_forward_hook(after)
 
@@ -72,7 +74,8 @@ def _evaluation(model: torch.nn.Module) -> Iterator[None]:
 def zeroed_neuron(model: PreTrainedModel, space: NeuronSpace, z: int, neuron: int) -> Iterator[bool]:
     """Set the output weights of a neuron to zero while the body runs; yield whether they can be edited."""
     module: Any = model.base_model.get_submodule(space.layers[z].module)
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    weight: Any = getattr(module, "weight", None)
+    bias = getattr(module, "bias", None)
     plain = isinstance(weight, torch.nn.Parameter) and type(weight.data) is torch.Tensor and weight.is_floating_point()
     simple = type(module).__name__ in ("Linear", "Conv1D", "FalconLinear", "NonDynamicallyQuantizableLinear")
     if not (plain and simple and weight.ndim == 2 and not weight.is_meta and space.layers[z].expert is None):

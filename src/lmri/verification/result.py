@@ -15,11 +15,11 @@ class Check:
     Parameters
     ----------
     name : str
-        What was checked, as a statement.
+        Statement that was tested.
     status : {"passed", "FAILED", "not applicable", "not done"}
         Result.
     detail : str
-        What was measured, or why the check failed or was not done.
+        Measured values, or the reason why the check failed or was not done.
     """
 
     name: str
