@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lmri.exceptions import LMRIWarning
+from lmri.exceptions import LMRIWarning, ModelStateError
 from lmri.lesions.interventions import lesion
 from lmri.lesions.tasks import Perplexity
 from lmri.models import context_length, encode, evaluation_mode, fingerprint, look_closely
@@ -90,7 +90,12 @@ class Subject:
 def undisturbed(subject: Subject) -> Outcome:
     """Check that nothing in the calling program changes the model: autocast, hooks, replaced methods, dropout."""
     check_runtime_state(subject.model)
-    return PASSED, ""
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16), evaluation_mode(subject.model):
+            pass
+    except ModelStateError:
+        return PASSED, ""
+    return FAILED, "a measurement under autocast is not refused"
 
 
 def site_found(subject: Subject) -> Outcome:

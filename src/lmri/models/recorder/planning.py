@@ -140,7 +140,7 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
 
 def _device_check(reading: Reading, is_wanted: bool) -> str:
     """Compare the device with the CPU on the tokens of the first text; return the result for the sidecars."""
-    if devices_of(reading.model) <= {"cpu", "meta"}:
+    if not devices_of(reading.model) - {"cpu", "meta"}:
         return ""
     if not is_wanted:
         return f"{NOT_DONE}: device_check=False (--no-device-check)"
