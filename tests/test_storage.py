@@ -107,6 +107,10 @@ def test_a_folder_appears_only_when_its_body_ends(tmp_path):
 
 
 def test_broken_files_are_named_with_the_next_step(tmp_path):
+    for content in ("[]", "1", "null", '"a"'):
+        (tmp_path / "no_object.json").write_text(content)
+        with pytest.raises(StudyError, match=r"no_object\.json contains .*, not a JSON object"):
+            storage.read_json(tmp_path / "no_object.json")
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(StudyError, match=r"bad\.json is not complete JSON"):
         storage.read_json(tmp_path / "bad.json")

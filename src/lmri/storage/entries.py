@@ -140,7 +140,7 @@ class Entry:
         """
         path = folder / "entry.json"
         content = read_json(path)
-        if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("site", "name")):
+        if not all(isinstance(content.get(key), str) for key in ("site", "name")):
             raise StudyError(
                 f"{path} does not contain the name and site of the entry. Delete {folder} and compute it again."
             )
