@@ -14,6 +14,9 @@ RUNS ?= 20
 demo: .venv/installed
 	$(BIN)/lmri demo --out lmri-demo
 
+# Compiled files are kept: without them, each of the many processes of the tests compiles the package and the tests again.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Two processes of one thread each: more threads would wait for one another.
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=25
@@ -28,7 +31,7 @@ test-all: .venv/installed
 # Property tests, repeated: Hypothesis draws new inputs in every run.
 fuzz: .venv/installed
 	for run in $$(seq $(RUNS)); do \
-	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m hypothesis $$(grep -lE '^(from|import) hypothesis' tests/*.py) || exit 1; \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m hypothesis --hypothesis-profile=long $$(grep -lE '^(from|import) hypothesis' tests/*.py) || exit 1; \
 	done
 
 # Simulations behind the tables of docs/phantoms.md, docs/phantoms-methods.md and docs/nulls.md. The pages are rewritten.

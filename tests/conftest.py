@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:  # torch takes seconds to load, and half of the package does not need it
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -14,6 +15,11 @@ if TYPE_CHECKING:  # torch takes seconds to load, and half of the package does n
 # Set before transformers is imported, so that a test that accesses the hub fails immediately.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+# `make test` draws few examples; `make fuzz` draws many, with --hypothesis-profile=long.
+settings.register_profile("short", max_examples=30, deadline=None)
+settings.register_profile("long", max_examples=300, deadline=None)
+settings.load_profile("short")
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def check_cut(name, text, most):
 
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
 @given(text=TEXTS)
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @example(text="")
 def test_token_spans_match_the_text(name, text):
     check(name, text)
@@ -96,7 +96,7 @@ def test_token_spans_match_the_text(name, text):
 
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
 @given(text=TEXTS, most=st.integers(3, 20))
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 def test_a_cut_text_is_a_prefix(name, text, most):
     check_cut(name, text, most)
 

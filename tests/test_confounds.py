@@ -116,7 +116,7 @@ def test_tokens_are_counted_within_their_sentence():
     assert np.isnan(place).all()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n_dummy=st.integers(0, 3),
     max_tokens=st.sampled_from([None, 6, 9]),

@@ -18,8 +18,10 @@ from lmri.exceptions import DataWarning, EntryExistsError, StudyError
 from lmri.networks import NetworkSet
 from lmri.report.export import accept, export, format_labels, read_labels
 from lmri.report.export.melodic import power
+from lmri.report.validation import validate
 from lmri.space.headers import INTENTS
 from lmri.storage.dataset_files import atlas_files
+from lmri.storage.files import LockedError, lock_wait
 
 SITE = "mlp_hidden"
 
@@ -287,6 +289,20 @@ def test_a_second_export_keeps_what_a_person_saved_there(study, tmp_path):
     with pytest.raises(ValueError, match="to is 'fsl'; accepted are 'melodic', 'workbench', 'strip'"):
         export(study, "ica", "fsl")
     assert not list(study.root.rglob(f"{storage.PARTIAL}*"))
+
+
+def test_an_export_is_written_without_the_lock_and_kept_if_the_study_is_locked(study):
+    with storage.write_lock(study.root), lock_wait(0), pytest.raises(LockedError, match="was kept in") as raised:
+        export(study, "ica", site=SITE)
+    [kept] = study.layout.kept_entries("export", SITE, "ica")
+    folder = study.layout.export(SITE, "ica.ica")
+    assert str(raised.value).endswith(f"mv {kept} {folder}")
+    assert (kept / "melodic_mix").is_file()
+    assert not folder.exists()
+    assert any("Run lmri export again" in note for note in validate(study).notes)
+    assert export(study, "ica", site=SITE) == folder
+    assert (folder / "melodic_mix").is_file()
+    assert not study.layout.unfinished.exists()
 
 
 # -- labels -----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ from lmri.decomposition.phantom import (
 )
 from lmri.decomposition.phantom.docs import failures, maps_table, nulls_table, thresholds_table
 from lmri.decomposition.phantom.nulls import shift
-from lmri.decomposition.phantom.planting import TIME_COURSES, engagement
+from lmri.decomposition.phantom.options import TIME_COURSES
+from lmri.decomposition.phantom.planting import engagement
 from lmri.exceptions import DataWarning, SpaceMismatchError
 from lmri.networks import NetworkSet
 from lmri.space import NeuronSpace
@@ -159,6 +160,9 @@ def test_the_hard_phantom_can_be_solved_but_barely():
         ({"n_runs": 0}, "at least 1"),
         ({"noise_sd": 0.0}, "above 0"),
         ({"n_massive": -1}, "at least 0"),
+        ({"trend": float("nan")}, "finite"),
+        ({"noise_sd": float("inf")}, "finite"),
+        ({"strength": (1.0, float("inf"))}, "finite"),
     ],
 )
 def test_what_cannot_be_planted_is_refused(changed, message):

@@ -22,9 +22,12 @@ from lmri.decomposition.quality.runs import N_COLUMNS, N_ROWS, read_run
 from lmri.decomposition.quality.tokens import DUMMY, NOT_KEPT, visible
 from lmri.decomposition.standardization import FLOOR, moments
 from lmri.exceptions import NonFiniteError, StudyError
+from lmri.report.quality import page
 from lmri.report.quality.page import write_page
+from lmri.report.validation import validate
 from lmri.space import ModelInfo
 from lmri.space.layers import Layer
+from lmri.storage.files import LockedError, lock_wait
 from lmri.storage.recording import Recording, Run
 from lmri.study import open_study
 from tiny_models import sentences, word_tokenizer
@@ -645,6 +648,41 @@ def test_the_command_writes_tables_and_page_into_the_study(recorded, tmp_path):
     done = call("qc", root, "--site", "mlp_out", "--out", tmp_path / "page.html", "--quiet")
     assert (done.exit_code, done.output) == (0, "")
     assert (tmp_path / "page.html").read_bytes() == before
+
+
+def test_pages_are_rendered_without_the_lock_and_kept_if_the_study_is_locked(recorded, tmp_path, monkeypatch):
+    study = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
+    folder, write, locked = study.layout.quality("mlp_out", "words"), page.write_page, []
+
+    def watched(*arguments):
+        locked.append(storage.is_locked(study.root))
+        return write(*arguments)
+
+    monkeypatch.setattr(page, "write_page", watched)
+    study.qc(site="mlp_out")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with storage.write_lock(study.root), lock_wait(0), pytest.raises(LockedError, match="was kept in") as raised:
+        study.qc(site="mlp_out")
+    assert locked == [False, True]  # the second by this test, and it was rendered all the same
+    [kept] = study.layout.kept_entries("qc", "mlp_out", "words")
+    assert f"mv {kept}/* {folder}" in str(raised.value)
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert any("Run lmri qc again" in note for note in validate(study).notes)
+    assert validate(study).problems == []
+    study.qc(site="mlp_out")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not study.layout.unfinished.exists()
+
+
+def test_foreign_files_are_noticed_before_anything_is_computed(recorded, tmp_path):
+    study = open_study(shutil.copytree(recorded.root, tmp_path / "study"))
+    folder = study.layout.quality("mlp_out", "words")
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("years of work")
+    calls = []
+    with pytest.raises(StudyError, match=r"thesis\.tex"):
+        study.qc(site="mlp_out", progress=lambda *numbers: calls.append(numbers))
+    assert calls == []
 
 
 def test_a_study_with_quality_control_stays_valid(recorded, tmp_path):

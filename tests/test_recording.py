@@ -1,14 +1,13 @@
 """Runs contain whole texts in order, and no run has only a few volumes."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmri.storage.recording import pack
 
 
 @given(st.lists(st.integers(0, 900), max_size=40).filter(any), st.integers(50, 1200))
-@settings(max_examples=200, deadline=None)
 def test_every_text_with_volumes_is_in_one_run_in_order(volumes, run_tokens):
     runs = pack(volumes, run_tokens)
     assert [text for run in runs for text in run] == [text for text, count in enumerate(volumes) if count]

@@ -17,11 +17,13 @@ from typer.testing import CliRunner
 
 from lmri import NeuronICA, open_study, record, storage
 from lmri.cli.app import app
+from lmri.cli.networks import next_step
 from lmri.decomposition.group import decompose_group
 from lmri.decomposition.individuals.dual_regression import StageOne, regress_twice
 from lmri.decomposition.settings import DecompositionSettings
 from lmri.decomposition.standardization import StandardizedRuns
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, SpaceMismatchError, StudyError
+from lmri.models.study_model import suggest_task
 from lmri.report import write_reports
 from lmri.report.validation import validate
 from lmri.storage.corpora import known_split, stored_texts
@@ -380,8 +382,9 @@ def test_models_of_other_geometry_are_not_decomposed_together(copy, tokenizer):
     [
         (["alpha"], {}, "two or more"),
         (["alpha", "sub-alpha"], {}, "two or more"),
-        (["alpha", "group"], {}, "two or more"),
-        (["alpha", "nobody"], {}, "no model with"),
+        (["alpha", "group"], {}, r"there is no model 'group'\. Names accepted .* alpha, beta\."),
+        (["alpha", "nobody"], {}, r"there is no model 'nobody'\. Names accepted .* alpha, beta\."),
+        (["alpha", " "], {}, "there is no model ''"),
         (["alpha", "beta"], {"standardize": "none"}, "units differ"),
     ],
 )
@@ -444,7 +447,10 @@ def test_commands_need_a_choice_and_whole_study_commands_do_not(copy):
     result = run("decompose", copy, "--subject", "alpha,beta", "--n-components", 2, "--n-init", 1, "--threshold", "z:2",
                  "--name", "g")  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "--networks group/g@mlp_out" in " ".join(result.output.split())
+    assert "--subject alpha --networks group/g@mlp_out --task perplexity" in " ".join(result.output.split())
+    result = run("decompose", copy, "--subject", "alpha, beta", "--session", "late", "--n-components", 2)
+    assert result.exit_code == 1
+    assert "--subject sub-alpha_ses-late,..., and omit --session" in " ".join(result.output.split())
     assert [item["scope"] for item in json.loads(run("info", copy, "--json").output)["models"]] == [
         "sub-alpha", "sub-beta", "group",
     ]  # fmt: skip
@@ -544,3 +550,59 @@ def test_lines_of_the_log_contain_the_scope(grouped):
     lines = storage.read_log(open_study(grouped, "alpha").layout)
     assert {line["scope"] for line in lines} == {"sub-alpha", "sub-beta", "group"}
     assert all("scope" in line for line in lines)
+
+
+# -- the next step ----------------------------------------------------------------------------------------------------
+
+CONFIGS = {
+    "GPT2LMHeadModel": "--task perplexity",
+    "OPTForCausalLM": "--task perplexity",
+    "Gemma3ForConditionalGeneration": "--task perplexity",
+    "CodeOfItsOwn": "--task perplexity",
+    "GPT2ForSequenceClassification": "--task TASK:FILE --scoring head",
+    "BertForMaskedLM": "",
+    "GPT2Model": "",
+    "T5EncoderModel": "",
+}
+
+
+@pytest.mark.parametrize(("name", "options"), CONFIGS.items())
+def test_the_suggested_task_can_score_the_model(copy, tmp_path, name, options):
+    folder = tmp_path / "a model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"architectures": [name]}))
+    study = open_study(copy, "alpha")
+    assert suggest_task(study) == "--task perplexity"  # it is not known where the model is
+    storage.write_log(study.layout, "record", corpus="news", site="mlp_out", model=str(folder))
+    assert suggest_task(study) == options
+    assert suggest_task(open_study(copy, "beta")) == "--task perplexity"
+    said = next_step(study, "study", "ica", " --site mlp_out")
+    expected = f"lmri lesion study --networks ica {options} --n-controls 20 --site mlp_out"
+    assert expected in said if options else "lmri report study" in said and "lesion study" not in said
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"architectures": null}', '{"architectures": [1]}', "{}"])
+def test_a_configuration_that_says_nothing_is_no_reason_to_fail(copy, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    study = open_study(copy, "alpha")
+    for place in (tmp_path, tmp_path / "moved", "someone/something", "no name at all"):
+        storage.write_log(study.layout, "record", corpus="news", site="mlp_out", model=str(place))
+        assert suggest_task(study) == "--task perplexity"
+
+
+def test_a_model_that_reads_a_whole_text_first_has_no_task(copy, tmp_path):
+    config = {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    study = open_study(copy, "alpha")
+    storage.write_log(study.layout, "record", corpus="news", site="mlp_out", model=str(tmp_path))
+    assert suggest_task(study) == ""
+
+
+def test_the_hint_after_a_group_decomposition_depends_on_the_model(copy, tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2ForSequenceClassification"]}')
+    storage.write_log(open_study(copy, "beta").layout, "record", corpus="news", site="mlp_out", model=str(tmp_path))
+    arguments = ("--n-components", 2, "--n-init", 1, "--threshold", "z:2", "--name", "g")
+    result = run("decompose", copy, "--subject", "beta,alpha", *arguments)
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert "--subject beta --networks group/g@mlp_out --task TASK:FILE --scoring head --n-controls 20" in words

@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nilearn.maskers import NiftiLabelsMasker, NiftiMasker
 from nilearn.plotting import plot_stat_map
@@ -25,7 +25,6 @@ def test_layers_are_folded_near_square(width, expected):
 
 
 @given(st.integers(1, 30_000))
-@settings(max_examples=200, deadline=None)
 def test_every_fold_holds_its_layer_and_stays_within_aspect_two(width):
     nx, ny = fold(width)
     assert nx * ny >= width
@@ -46,7 +45,6 @@ def test_slice_z_is_layer_z_and_neurons_run_along_x(space):
 
 
 @given(widths=st.lists(st.integers(1, 70), min_size=1, max_size=5), n=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
 def test_neuron_to_voxel_to_neuron_is_the_identity(widths, n, seed):
     space = NeuronSpace.build(widths)
     values = np.random.default_rng(seed).normal(size=(n, space.n_neurons)).astype(np.float32)

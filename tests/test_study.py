@@ -183,9 +183,11 @@ def _nan(path):
         ("dataset_description.json", lambda path: path.unlink(), "BIDS"),
     ],
 )
-def test_damage_is_found_and_named(copy, pattern, damage, says):
+def test_damage_is_found_and_named(copy, monkeypatch, pattern, damage, says):
     (path,) = copy.root.glob(pattern)
     damage(path)
+    if says != "BIDS":  # the BIDS validator is a program of its own, and finds none of the others
+        monkeypatch.setattr("lmri.report.validation._check_bids", lambda *_: None)
     problems = validate(open_study(copy.root)).problems
     assert any(says in problem for problem in problems), problems
 

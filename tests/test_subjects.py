@@ -15,7 +15,7 @@ from lmri.storage import Layout
 from lmri.storage.adding import ModelLabels, adding
 from lmri.storage.identifiers import make_scope, split_scope
 from lmri.storage.layout import run_suffix
-from lmri.storage.subjects import assign_scope, choose_scope, models, write_model
+from lmri.storage.subjects import assign_scope, choose_member, choose_scope, models, write_model
 from tiny_models import build, sentences, word_tokenizer
 
 ALPHA = ModelInfo("lab/Alpha-1.5", "abc", "a" * 16, "gpt2", "float32")
@@ -155,9 +155,18 @@ def test_a_subject_either_has_sessions_or_has_none(tmp_path):
     assert open_study(root, session="late").model == late
     assert open_study(root, "sub-alpha_ses-late").model == late
     assert choose_scope(Layout(root), "alpha", "ses-early") == "sub-alpha_ses-early"
+    assert choose_scope(Layout(root), "alpha_ses-early") == "sub-alpha_ses-early"
+    for name in ("sub-alpha_ses-late", "alpha_ses-late", " alpha_ses-late "):
+        assert choose_member(Layout(root), name) == "sub-alpha_ses-late"
+    for name in ("alpha", "sub-alpha"):  # the option --session cannot choose one of several models
+        with pytest.raises(AmbiguousChoiceError, match=r"several sessions.*: sub-alpha_ses-early, sub-alpha_ses-late"):
+            choose_member(Layout(root), name)
     add(root, BETA)
     with pytest.raises(StudyError, match="has no sessions"):
         add(root, BETA, session="x")
+    assert choose_member(Layout(root), "beta") == "sub-beta"
+    with pytest.raises(AmbiguousChoiceError, match=r"'beta_ses-x'.*: sub-alpha_ses-early, sub-alpha_ses-late, beta\."):
+        choose_member(Layout(root), "beta_ses-x")
 
 
 def test_tables_are_generated_and_columns_of_users_are_kept(tmp_path):

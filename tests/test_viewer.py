@@ -448,14 +448,19 @@ def test_all_requests_succeed_for_a_valid_study(page):
         page.ask(name, **EVERYTHING)
 
 
-@pytest.mark.parametrize("name", sorted(set(ANSWERS) - {"study", "rois"}))
+NAMES = sorted(set(ANSWERS) - {"study", "rois"})
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_names_and_numbers_that_do_not_exist_are_refused(page, name):
     asked = EVERYTHING | {"kind": "volume"} if name == "slices" else EVERYTHING
     used = ["name", "site"] if name == "roi.nii.gz" else [key for key in asked if _is_missed(page, name, asked, key)]
     assert used
-    for key in used:
-        numbers = key in NUMBERS
-        for value in [*NUMBERS[key], *BAD_NUMBERS] if numbers else NASTY:
+    # All addresses check a parameter with the same function: each address has a few values, and together all.
+    for number, key in enumerate(used):
+        numbers, start = key in NUMBERS, NAMES.index(name) + number
+        bad = BAD_NUMBERS if numbers else NASTY
+        for value in [*(NUMBERS[key] if numbers else ()), *(bad[(start + 3 * step) % len(bad)] for step in range(4))]:
             error = page.ask(name, 400 if numbers or key == "kind" else 404, **(asked | {key: value}))["error"]
             assert len(error) > 10
 

@@ -11,6 +11,7 @@ from lmri.decomposition.methods import METHODS
 from lmri.networks.thresholds.registry import THRESHOLDS, alternatives, usage
 from lmri.storage.entries import make_address
 from lmri.storage.identifiers import GROUP
+from lmri.study import open_study
 
 if TYPE_CHECKING:
     from lmri.networks import NetworkSet
@@ -103,6 +104,11 @@ def decompose(
     """
     subjects = study.subject.split(",") if study.subject and "," in study.subject else None
     if subjects is not None:
+        if study.session is not None:
+            raise ValueError(
+                f"--session is {study.session!r}, but --subject names several models. Name the sessions there, such as "
+                f"--subject sub-{subjects[0].strip().removeprefix('sub-')}_ses-{study.session},..., and omit --session."
+            )
         study = replace(study, subject=GROUP, session=None)
     opened = study.open()
     with printing.output.progress("Decomposing") as progress:
@@ -129,7 +135,7 @@ def decompose(
             seed=seed,
             progress=progress,
         )
-    _say_networks(printing.output, study, networks, subjects[0] if subjects else "")
+    _say_networks(printing.output, study, networks, subjects[0].strip() if subjects else "")
 
 
 @command
@@ -166,7 +172,7 @@ def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet", fir
 
     If several models were decomposed together, `first` is the label of the first.
     """
-    from lmri.cli.networks import say_empty, site_hint, summary_columns
+    from lmri.cli.networks import next_step, say_empty, site_hint, summary_columns
 
     origin, label = networks.origin, networks.method
     result = {"name": label, "site": networks.space.site, "info": origin.as_dict(), "networks": records(networks.table)}
@@ -179,15 +185,14 @@ def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet", fir
     output.table(summary_columns(networks))
     if study.subject == GROUP:
         address = make_address(GROUP, label, networks.space.site)
-        output.say(
-            f"Each model has its own version of the maps, {label}-dr. Next: lmri lesion {quote(study.study)} --subject "
-            f"{first} --networks {address} --task perplexity --n-controls 20 --site {networks.space.site}"
-        )
+        member, command = open_study(study.study, first), f"{quote(study.study)} --subject {first}"
+        step = next_step(member, command, address, f" --site {networks.space.site}")
+        output.say(f"Each model has its own version of the maps, {label}-dr. {step}")
         output.result(result)
         return
     hint = site_hint(study, networks.space.site)
     if networks.members.any():
-        output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
+        output.say(next_step(study.open(), quote(study), label, hint))
     else:
         say_empty(output, study, label, networks)
     output.result(result)

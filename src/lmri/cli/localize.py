@@ -91,7 +91,7 @@ def localize(
     """Find the neurons that differ between conditions, and store them as a network that can be lesioned."""
     import pandas as pd
 
-    from lmri.cli.networks import site_hint
+    from lmri.cli.networks import next_step, site_hint
     from lmri.decomposition.localizer.pipeline import LocalizerSettings, localize_corpora
 
     output, opened = printing.output, study.open()
@@ -119,7 +119,7 @@ def localize(
         _say_overlap(output, overlap_table)
     hint = site_hint(study, stored_site)
     if len(table):
-        output.say(f"Next: lmri lesion {quote(study)} --networks {label} --task perplexity --n-controls 20{hint}")
+        output.say(next_step(opened, quote(study), label, hint))
     else:
         output.say(
             "No neuron differs beyond this threshold. This is a valid null result: with this number of texts no "

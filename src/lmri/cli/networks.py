@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmri.cli.console import Output, quote
+from lmri.models.study_model import suggest_task
 from lmri.networks import NetworkSet
 
 if TYPE_CHECKING:
     from lmri.cli.options import StudyScope
+    from lmri.storage.store import Store
 
 _STABILITY = {"Iq": "iq", "Iq texts": "iq_texts", "split-half r": "split_half_r"}
 
@@ -45,6 +47,16 @@ def summary_columns(networks: NetworkSet) -> pd.DataFrame:
             "sign": ["" if known else "undetermined" for known in table["sign_determined"]],
         }
     )
+
+
+def next_step(store: "Store", study: str, networks: str, hint: str) -> str:
+    """Return the command that follows the selection of networks: a lesion, if a task can score the model."""
+    task = suggest_task(store)
+    if not task:
+        return (
+            f"Next: lmri report {study}. (No task can score this model under a lesion; its class has no suitable head.)"
+        )
+    return f"Next: lmri lesion {study} --networks {networks} {task} --n-controls 20{hint}"
 
 
 def site_hint(study: "StudyScope", site: str) -> str:

@@ -26,7 +26,7 @@ from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import Recording
 from lmri.storage.recordings import group_space
 from lmri.storage.store import Store
-from lmri.storage.subjects import choose_scope
+from lmri.storage.subjects import choose_member
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def decompose_group(
     store : Store
         Any scope of the study.
     subjects : sequence of str
-        Two or more models; a session is named by its scope, such as ``"sub-gpt2_ses-int8"``.
+        Two or more models; one of several sessions is named by its scope, such as ``"sub-gpt2_ses-int8"``.
     settings : DecompositionSettings
         Method, parameters and threshold.
     site : str, optional
@@ -80,8 +80,8 @@ def decompose_group(
         raise ValueError(
             f"{option} does not standardize the models, whose units differ. Decompose one model, or omit {option}."
         )
-    scopes = [choose_scope(store.layout, subject.strip()) for subject in subjects]
-    if len(scopes) < 2 or len(set(scopes)) < len(scopes) or GROUP in scopes:
+    scopes = [choose_member(store.layout, subject) for subject in subjects]
+    if len(scopes) < 2 or len(set(scopes)) < len(scopes):
         raise ValueError(
             f"The models to decompose together are {', '.join(scopes) or 'none'}; accepted are two or more different "
             f"models of {', '.join(store.layout.scopes())}."

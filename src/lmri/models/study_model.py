@@ -1,5 +1,6 @@
-"""Location and loading options of the model of a study."""
+"""Location and loading options of the model of a study, and the tasks that can score it; nothing here loads torch."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,3 +72,47 @@ class ModelSource:
             offload_folder=self.offload_folder,
         )
         return options.load_of(store, self.location)
+
+
+PERPLEXITY, HEAD = "--task perplexity", "--task TASK:FILE --scoring head"
+
+# Ends of class names of transformers: models that no task can score, because they have no head or predict something
+# else than a next token or a class. Other names, and unknown ones, are taken for language models, as `load_model` does.
+_WITHOUT_TASK = (
+    "Model", "Encoder", "ForMaskedLM", "ForPreTraining", "ForTokenClassification", "ForQuestionAnswering",
+    "ForMultipleChoice", "ForNextSentencePrediction",
+)  # fmt: skip
+
+
+def suggest_task(store: "Store") -> str:
+    """Return the options of a task that can score the model of a study; an empty string if there is none.
+
+    The class of the model is read from its configuration, if that is on this computer.
+
+    Examples
+    --------
+    >>> import lmri
+    >>> suggest_task(lmri.open_study("study"))  # doctest: +SKIP
+    '--task perplexity'
+    """
+    config = _read_config(store)
+    name = next((name for name in config.get("architectures") or () if isinstance(name, str)), "")
+    if name.endswith("ForSequenceClassification"):
+        return HEAD
+    has_none = name.endswith(_WITHOUT_TASK) and not name.endswith(("LMHeadModel", "DoubleHeadsModel"))
+    return "" if has_none or config.get("is_encoder_decoder") else PERPLEXITY
+
+
+def _read_config(store: "Store") -> dict[str, Any]:
+    """Read the configuration of a model from its folder or the cache of the hub; empty if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    location = store.model_location or store.model.id
+    path: Any = Path(location).expanduser() / "config.json"
+    try:
+        if not path.parent.is_dir():
+            path = try_to_load_from_cache(location, "config.json", revision=store.model.revision)
+        content = json.loads(Path(path).read_text(encoding="utf-8")) if isinstance(path, str | Path) else {}
+    except (OSError, ValueError):  # moved, damaged, or not a name of the hub
+        return {}
+    return content if isinstance(content, dict) else {}

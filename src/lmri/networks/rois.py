@@ -177,8 +177,7 @@ def _check_neurons(loaded: nib.Nifti1Image, img: Img, space: NeuronSpace, what: 
 def _about(img: Img) -> dict[str, Any]:
     """Read the sidecar of an image; return an empty dictionary if there is none."""
     sidecar = storage.sidecar(Path(img)) if isinstance(img, str | Path) else None
-    about = storage.read_json(sidecar) if sidecar is not None and sidecar.is_file() else {}
-    return about if isinstance(about, dict) else {}
+    return storage.read_json(sidecar) if sidecar is not None and sidecar.is_file() else {}
 
 
 def _name_of(img: Img) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 from lmri import storage
 from lmri.networks import rois
 from lmri.storage import PARTIAL
-from lmri.storage.entries import Entry, move_command
+from lmri.storage.entries import Entry
 from lmri.storage.identifiers import GROUP
+from lmri.storage.placing import move_command
 from lmri.storage.recording import Recording, check_whole
 from lmri.storage.store import Store
 
@@ -98,6 +99,12 @@ def _check_remains(study: Store, findings: Findings) -> None:
             f"{path} is a finished result that was not moved into place, because the study was locked. The command "
             f"that computed it moves it, or: {command}"
         )
+    for kind, again in (("qc", "lmri qc"), ("export", "lmri export")):
+        for path in sorted(study.layout.unfinished.glob(f"{kind}/*/[!.]*")):
+            findings.notes.append(
+                f"{path} is a finished result that was not moved into place, because the study was locked. Run {again} "
+                "again, which replaces it."
+            )
     if study.scope == GROUP:
         return
     unfinished = {path.name.split("_")[0] for path in study.unfinished()}

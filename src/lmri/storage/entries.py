@@ -5,7 +5,6 @@ The module is long because it defines the address, the reference, the entry and 
 
 import json
 import os
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
-from lmri.storage.files import LockedError, atomic_path, read_json, remove_empty, write_json, write_lock
+from lmri.storage.files import atomic_path, read_json, remove_empty, write_json
 from lmri.storage.identifiers import check_new_name
 from lmri.storage.layout import Layout
 from lmri.storage.log import write_log
+from lmri.storage.placing import move_command, placing
 from lmri.storage.provenance import digest, file_hash, versions
 
 if TYPE_CHECKING:
@@ -46,11 +46,6 @@ def parse_address(address: str) -> Address:
     scope, _, rest = address.rpartition("/")
     name, _, site = rest.partition("@")
     return scope, name, site
-
-
-def move_command(source: Path, target: Path) -> str:
-    """Return the command that moves a finished entry into place."""
-    return f"mv {shlex.quote(str(source))} {shlex.quote(str(target))}"
 
 
 def as_name(address: str) -> str:
@@ -140,7 +135,7 @@ class Entry:
         """
         path = folder / "entry.json"
         content = read_json(path)
-        if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("site", "name")):
+        if not all(isinstance(content.get(key), str) for key in ("site", "name")):
             raise StudyError(
                 f"{path} does not contain the name and site of the entry. Delete {folder} and compute it again."
             )
@@ -271,24 +266,19 @@ class Entries:
             If an entry of this name was stored meanwhile; the finished entry is kept.
         """
         folder = self.layout.entry(kind, site, name)
-        message = f"The finished result was kept in {finished}"
-        try:
-            with write_lock(self.layout.root):
-                if not finished.exists() and folder.exists():
-                    return  # the same command, run again meanwhile, has moved it
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                if folder.exists():
-                    raise EntryExistsError(
-                        f"{NOUNS[kind].capitalize()} {name!r} ({site}) was stored by another command meanwhile. "
-                        f"{message}: compare it with {folder}, and delete one of them."
-                    )
-                finished.replace(folder)
-                write_log(self.layout, kind, name=name, site=site)
-        except LockedError as error:
-            raise LockedError(
-                f"{error} {message}. The same command moves it into place without computing it again; so does: "
-                f"{move_command(finished, folder)}"
-            ) from None
+        command = move_command(finished, folder)
+        next_step = f"The same command moves it into place without computing it again; so does: {command}"
+        with placing(self.layout.root, finished, next_step):
+            if not finished.exists() and folder.exists():
+                return  # the same command, run again meanwhile, has moved it
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if folder.exists():
+                raise EntryExistsError(
+                    f"{NOUNS[kind].capitalize()} {name!r} ({site}) was stored by another command meanwhile. The "
+                    f"finished result was kept in {finished}: compare it with {folder}, and delete one of them."
+                )
+            finished.replace(folder)
+            write_log(self.layout, kind, name=name, site=site)
         remove_empty(finished.parent, self.layout.folder)
 
     def write(

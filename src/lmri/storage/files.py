@@ -178,20 +178,23 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that contains an object, as all JSON files of a study do.
 
     Raises
     ------
     StudyError
-        If the file is missing or is not JSON.
+        If the file is missing, is not JSON or contains something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"{path} is missing. Run `lmri validate` to list all missing files.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is not complete JSON ({error}). Delete it and create it again.") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} contains {str(content)[:40]!r}, not a JSON object. Delete it and create it again.")
+    return content
 
 
 def save_img(img: nib.Nifti1Image, path: Path) -> None:

@@ -116,11 +116,11 @@ def with_digests(source: Source, inputs: Mapping[str, Any], site: str, where: ob
     return completed
 
 
-def _digests(source: Source, kind: str, value: Any, site: str) -> Any:
+def _digests(source: Source, kind: str, value: str | Iterable[str], site: str) -> str | list[str]:
     """Return the digest of one name, or the list of digests of a list of names."""
     if isinstance(value, str):
         return current_digest(source, kind, value, site)
-    return [_digests(source, kind, address, site) for address in value]
+    return [current_digest(source, kind, address, site) for address in value]
 
 
 def scored_sets(scores: Entry, experiments: Iterable[Entry]) -> list[str]:

@@ -111,14 +111,11 @@ def choose_scope(layout: Layout, subject: str | None = None, session: str | None
         raise AmbiguousChoiceError(
             f"{layout.root} contains no model yet. Record one: lmri record MODEL TEXTS --out ..."
         )
-    fitting = [
-        scope
-        for scope in scopes
-        if subject in (None, split_scope(scope)[0]) and session in (None, split_scope(scope)[1])
-    ]
+    fitting = [scope for scope in scopes if _fits(scope, subject, session)]
     if len(fitting) == 1:
         return fitting[0]
-    request = ", ".join(f"{key}={value!r}" for key, value in (("subject", subject), ("session", session)) if value)
+    labels = (("subject", subject), ("session", session))
+    request = ", ".join(f"{key}={value!r}" for key, value in labels if value is not None)
     options = "; ".join(_option(scope) for scope in fitting or scopes)
     if fitting:
         which = f"{request} fits {len(fitting)} of them" if request else "none was chosen"
@@ -130,10 +127,44 @@ def choose_scope(layout: Layout, subject: str | None = None, session: str | None
     )
 
 
+def choose_member(layout: Layout, name: str) -> str:
+    """Return the scope of one of several models that are named together, as in ``--subject A,sub-B_ses-int8``.
+
+    Parameters
+    ----------
+    layout : Layout
+        Layout of the study.
+    name : str
+        Label of a model, or its scope; the scope is needed if the model has several sessions.
+
+    Raises
+    ------
+    AmbiguousChoiceError
+        If the model is unknown or has several sessions; the message lists the accepted names.
+    """
+    scopes = layout.scopes()
+    subject, session = _labels(name.strip(), None)
+    fitting = [scope for scope in scopes if _fits(scope, subject, session)]
+    if len(fitting) == 1:
+        return fitting[0]
+    accepted = ", ".join(fitting or [scope if split_scope(scope)[1] else split_scope(scope)[0] for scope in scopes])
+    problem = f"the model {name.strip()!r} has several sessions" if fitting else f"there is no model {name.strip()!r}"
+    raise AmbiguousChoiceError(
+        f"In {layout.root} {problem}. Names accepted in a list of models (--subject A,B or subjects=['A', 'B']): "
+        f"{accepted}."
+    )
+
+
+def _fits(scope: str, subject: str | None, session: str | None) -> bool:
+    return subject in (None, split_scope(scope)[0]) and session in (None, split_scope(scope)[1])
+
+
 def _labels(subject: str | None, session: str | None) -> tuple[str | None, str | None]:
     """Return the labels without ``sub-`` and ``ses-``; a whole scope is accepted as a subject."""
-    if subject is not None and session is None and split_scope(subject)[1] is not None:
-        return split_scope(subject)
+    if subject is not None and session is None:
+        whole = split_scope(f"sub-{subject.removeprefix('sub-')}")
+        if whole[1] is not None:
+            return whole
     return (
         None if subject is None else subject.removeprefix("sub-"),
         None if session is None else session.removeprefix("ses-"),

@@ -1,14 +1,15 @@
 """Planted networks: simulated recordings with known members and strengths of networks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from lmri.decomposition.phantom.options import TIME_COURSES, PlantingKeywords, PlantingOptions
 from lmri.space import NeuronSpace
 from lmri.storage import save_img, write_json, write_table
 
@@ -23,25 +24,6 @@ TREND_SHARE = 0.1
 
 GRADES = (0.2, 1.8)
 """Range of graded weights relative to the strength of the network; uniform, so that their mean is the strength."""
-
-SPARSE_SHARE = 0.1
-"""Share of volumes at which a network with sparse time courses is active."""
-
-
-def _sparse(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Draw time courses that are 0 at most volumes."""
-    active = rng.random(shape) < SPARSE_SHARE
-    return np.where(active, rng.laplace(scale=1 / np.sqrt(2 * SPARSE_SHARE), size=shape), 0)
-
-
-# All have mean 0 and variance 1, so that a weight is an effect in activation units.
-TIME_COURSES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
-    "laplace": lambda rng, shape: rng.laplace(scale=np.sqrt(0.5), size=shape),
-    "sparse": _sparse,
-    "gaussian": lambda rng, shape: rng.normal(size=shape),
-}
-
-WEIGHTS = ("sharp", "graded")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,19 +123,8 @@ def plant(
     space: NeuronSpace,
     n_networks: int = 20,
     *,
-    share: float = 0.01,
-    minority: float = 0.1,
-    weights: str = "sharp",
-    strength: tuple[float, float] = (1.0, 1.0),
-    n_runs: int = 10,
-    n_volumes: int = 300,
-    n_engaged: int | None = None,
-    time_courses: str = "laplace",
-    n_massive: int = 0,
-    trend: float = 0.0,
-    noise_sd: float = 1.0,
-    random_state: int = 0,
     name: str = "planted",
+    **options: Unpack[PlantingKeywords],
 ) -> Phantom:
     """Simulate a recording with sparse networks, scattered over all layers, in Gaussian noise.
 
@@ -205,41 +176,39 @@ def plant(
     ValueError
         If a network would have no neurons or no runs, or a value is out of range.
     """
-    parameters = {key: value for key, value in locals().items() if key not in ("space", "name")}
-    parameters["strength"] = list(strength)
-    size = round(share * space.n_neurons)
-    n_engaged = n_networks if n_engaged is None else n_engaged
-    _check(space, parameters, size, n_engaged)
-    rng = np.random.default_rng(random_state)
+    chosen = PlantingOptions(n_networks, **options)
+    size, noise_sd, n_volumes = chosen.size_in(space), chosen.noise_sd, chosen.n_volumes
+    rng = np.random.default_rng(chosen.random_state)
 
     maps = np.zeros((n_networks, space.n_neurons))
-    for number, network_strength in enumerate(rng.permutation(np.geomspace(*strength, n_networks))):
+    for number, strength in enumerate(rng.permutation(np.geomspace(*chosen.strength, n_networks))):
         neurons = rng.choice(space.n_neurons, size, replace=False)
-        sizes = np.ones(size) if weights == "sharp" else rng.uniform(*GRADES, size)
-        signs = np.where(np.arange(size) < round(minority * size), -1, 1)
-        maps[number, neurons] = network_strength * noise_sd * sizes * signs
+        sizes = np.ones(size) if chosen.weights == "sharp" else rng.uniform(*GRADES, size)
+        signs = np.where(np.arange(size) < round(chosen.minority * size), -1, 1)
+        maps[number, neurons] = strength * noise_sd * sizes * signs
 
-    courses = [TIME_COURSES[time_courses](rng, (n_volumes, n_networks)) for _ in range(n_runs)]
-    courses = [course * on for course, on in zip(courses, engagement(n_runs, n_networks, n_engaged, rng), strict=True)]
+    courses = [TIME_COURSES[chosen.time_courses](rng, (n_volumes, n_networks)) for _ in range(chosen.n_runs)]
+    active = engagement(chosen.n_runs, n_networks, chosen.n_active, rng)
+    courses = [course * on for course, on in zip(courses, active, strict=True)]
     drifting = np.zeros(space.n_neurons)
     drifting_neurons = rng.choice(space.n_neurons, round(TREND_SHARE * space.n_neurons), replace=False)
-    drifting[drifting_neurons] = trend * noise_sd * rng.normal(size=len(drifting_neurons))
+    drifting[drifting_neurons] = chosen.trend * noise_sd * rng.normal(size=len(drifting_neurons))
     position = (np.arange(n_volumes) - (n_volumes - 1) / 2) / np.sqrt((n_volumes**2 - 1) / 12)  # mean 0, variance 1
-    massive = rng.choice(np.flatnonzero(~maps.any(axis=0)), n_massive, replace=False)
+    massive = rng.choice(np.flatnonzero(~maps.any(axis=0)), chosen.n_massive, replace=False)
 
     imgs = []
     for course in courses:
         noise = noise_sd * rng.standard_normal((n_volumes, space.n_neurons), dtype=np.float32)
         run = course @ maps + noise
-        if trend:
+        if chosen.trend:
             run += position[:, None] * drifting
-        if n_massive:
+        if chosen.n_massive:
             spikes = np.zeros(n_volumes)
             spikes[rng.choice(n_volumes, max(1, round(MASSIVE_SHARE * n_volumes)), replace=False)] = 1
-            level = MASSIVE * noise_sd * rng.uniform(0.5, 1.5, n_massive)
+            level = MASSIVE * noise_sd * rng.uniform(0.5, 1.5, chosen.n_massive)
             run[:, massive] = noise[:, massive] + level * (1 + spikes[:, None])
         imgs.append(space.to_img(run.astype(np.float32)))
-    return Phantom(space, maps, courses, imgs, name, noise_sd, parameters)
+    return Phantom(space, maps, courses, imgs, name, noise_sd, chosen.parameters)
 
 
 def engagement(n_runs: int, n_networks: int, n_engaged: int, rng: np.random.Generator) -> np.ndarray:
@@ -259,39 +228,3 @@ def engagement(n_runs: int, n_networks: int, n_engaged: int, rng: np.random.Gene
         order = np.lexsort((rng.random(n_networks), engaged.sum(axis=0)))
         engaged[run, order[:n_engaged]] = True
     return engaged
-
-
-def _check(space: NeuronSpace, parameters: Mapping[str, Any], size: int, n_engaged: int) -> None:
-    """Raise an error for parameters out of range."""
-    for key in ("n_networks", "n_runs"):
-        if parameters[key] < 1:
-            raise ValueError(f"{key} is {parameters[key]}; it must be at least 1.")
-    if parameters["n_volumes"] < 2:
-        raise ValueError(f"n_volumes is {parameters['n_volumes']}; it must be at least 2.")
-    if not 1 <= size < space.n_neurons:
-        raise ValueError(
-            f"share is {parameters['share']}, which is {size} of {space.n_neurons} neurons; a network needs at least 1 "
-            "neuron, but not all. Use another share."
-        )
-    if not 0 <= parameters["minority"] < 0.5:
-        raise ValueError(
-            f"minority is {parameters['minority']}; it must be at least 0 and below 0.5, where the sign is undefined."
-        )
-    for key, accepted in (("weights", WEIGHTS), ("time_courses", tuple(TIME_COURSES))):
-        if parameters[key] not in accepted:
-            raise ValueError(f"{key} is {parameters[key]!r}; accepted are {', '.join(map(repr, accepted))}.")
-    low, high = parameters["strength"]
-    if not 0 < low <= high:
-        raise ValueError(f"strength is {(low, high)}; it must be two numbers above 0, the lower one first.")
-    if not 1 <= n_engaged <= parameters["n_networks"]:
-        raise ValueError(f"n_engaged is {n_engaged}; it must be between 1 and n_networks={parameters['n_networks']}.")
-    if n_engaged * parameters["n_runs"] < parameters["n_networks"]:
-        raise ValueError(
-            f"{parameters['n_runs']} runs with {n_engaged} active networks each cannot include all "
-            f"{parameters['n_networks']} networks. Use more runs, or a larger n_engaged."
-        )
-    for key in ("trend", "n_massive"):
-        if parameters[key] < 0:
-            raise ValueError(f"{key} is {parameters[key]}; it must be at least 0.")
-    if not parameters["noise_sd"] > 0:
-        raise ValueError(f"noise_sd is {parameters['noise_sd']}; it must be above 0.")

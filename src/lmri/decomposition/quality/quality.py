@@ -99,17 +99,8 @@ class Quality:
             If the folder contains other files.
         """
         folder = Path(folder)
+        check_folder(folder)
         marker = folder / _MARKER
-        if folder.exists() and not folder.is_dir():
-            raise StudyError(f"{folder} is a file. Nothing was written. Choose another folder.")
-        ours = {_MARKER, "qc.html", *(_file(name) for name in _TABLES)}
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        foreign = [name for name in names if not _is_ours(name, ours)]
-        if foreign:
-            raise StudyError(
-                f"{folder} contains {sorted(foreign)[0]!r}, which is not a file of quality control. Nothing was "
-                "written. Choose a new folder."
-            )
         marker.unlink(missing_ok=True)  # written last, so that its presence marks a complete folder
         for name, table in self.tables.items():
             storage.write_table(folder / _file(name), table)
@@ -127,6 +118,30 @@ class Quality:
 def _file(name: str) -> str:
     """Return the file name of a table."""
     return name + _FILES.get(name, ".tsv")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise StudyError if a folder contains files other than those of quality control, which may be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"{folder} is a file. Nothing was written. Choose another folder.")
+    ours = {_MARKER, "qc.html", *(_file(name) for name in _TABLES)}
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    foreign = [name for name in names if not _is_ours(name, ours)]
+    if foreign:
+        raise StudyError(
+            f"{folder} contains {sorted(foreign)[0]!r}, which is not a file of quality control. Nothing was "
+            "written. Choose a new folder."
+        )
+
+
+def move_files(source: Path, folder: Path) -> None:
+    """Replace the files of older quality control by those of a complete folder, which is removed."""
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARKER).unlink(missing_ok=True)
+    for path in sorted(source.iterdir(), key=lambda path: path.name == _MARKER):  # the marker is moved last
+        path.replace(folder / path.name)
+    source.rmdir()
 
 
 def _is_ours(name: str, ours: set[str]) -> bool:

@@ -1,17 +1,18 @@
 """Robustness: whether the conclusion from a lesion survives alternative choices, varied one at a time."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from lmri.lesions.baselines import Baseline
 from lmri.lesions.controls.registry import CONTROLS
-from lmri.lesions.experiments.choices import BASE, KINDS, UNION, Threshold, Variant
+from lmri.lesions.experiments.choices import BASE, UNION, Variant
 from lmri.lesions.experiments.judging import COLUMNS, HOLDS, STATUSES, variant_row
-from lmri.lesions.experiments.specifications import OTHER_METHODS, OTHER_THRESHOLDS, SEEDS, Specifications
+from lmri.lesions.experiments.robustness_settings import RobustnessKeywords, RobustnessSettings
+from lmri.lesions.experiments.specifications import Specifications
 from lmri.lesions.requests import lesioned_by
 from lmri.lesions.scores import ALPHA, Scores
 from lmri.storage.outcome import Outcome
@@ -146,19 +147,11 @@ def robustness(
     network: str = UNION,
     site: str | None = None,
     *,
-    vary: Iterable[str] = KINDS,
-    baselines: Sequence[str] | None = None,
-    thresholds: Sequence[Threshold] = OTHER_THRESHOLDS,
-    seeds: Sequence[int] = SEEDS,
-    methods: Sequence[str] = OTHER_METHODS,
-    controls: str = "layer",
-    n_controls: int = 39,
-    alpha: float = ALPHA,
-    seed: int = 0,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,
     fitting: Callable[[int, int], None] | None = None,
     store: "ItemStore | None" = None,
+    **settings: Unpack[RobustnessKeywords],
 ) -> Robustness:
     """Test whether the conclusion from a lesion survives alternative choices, varied one at a time.
 
@@ -218,34 +211,23 @@ def robustness(
     ValueError
         If a name is unknown, or there are too few controls for any p to reach `alpha`.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}; it must be between 0 and 1, such as 0.05.")
-    if (needed := _controls_needed(alpha)) > n_controls:
-        raise ValueError(
-            f"n_controls is {n_controls}, too few for any p to reach {alpha:g}. Give at least {needed} (--n-controls)."
-        )
-    base = Specifications(study, networks, site, network, controls)
-    choices = base.choices(vary, baselines, thresholds, seeds, methods)
+    chosen = RobustnessSettings(**settings)
+    base = Specifications(study, networks, site, network, chosen.controls)
+    choices = chosen.choices(base)
     variants = []
     for index, choice in enumerate(choices):
-        variants.append(base.variant(choice, seed))
+        variants.append(base.variant(choice, chosen.seed))
         if fitting is not None:
             fitting(index + 1, len(choices))
-    scored, made_of = _score(base, variants, model, tokenizer, tasks, n_controls, seed, strict, progress, store)
+    scored, made_of = _score(base, variants, model, tokenizer, tasks, chosen, strict, progress, store)
     rows = [
-        variant_row(variant, scored.get(variant.choice.name), task.info, alpha)
+        variant_row(variant, scored.get(variant.choice.name), task.info, chosen.alpha)
         for task in tasks
         for variant in variants
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return Robustness(
-        table, base.target, base.entry.name, base.entry.site, alpha, seed, tuple(base.notes), tuple(made_of)
-    )
-
-
-def _controls_needed(alpha: float) -> int:
-    n = int(1 / alpha) - 1
-    return n if 1 / (n + 1) <= alpha else n + 1
+    table, entry = pd.DataFrame(rows, columns=list(COLUMNS)), base.entry
+    notes = tuple(base.notes)
+    return Robustness(table, base.target, entry.name, entry.site, chosen.alpha, chosen.seed, notes, tuple(made_of))
 
 
 # -- scoring ----------------------------------------------------------------------------------------------------------
@@ -257,8 +239,7 @@ def _score(
     model: "PreTrainedModel",
     tokenizer: Any,
     tasks: "Sequence[Task]",
-    n_controls: int,
-    seed: int,
+    chosen: RobustnessSettings,
     strict: bool,
     progress: Callable[[int, int], None] | None,
     store: "ItemStore | None",
@@ -275,8 +256,8 @@ def _score(
     made_of: list[Mapping[str, Any]] = []
     for key, group in groups.items():
         conditions = {variant.choice.name: base.intervention(variant) for variant in group}
-        drawn = _controls(base, key, model, n_controls)
-        scores = evaluate(model, tokenizer, tasks, conditions, drawn, seed, strict, progress, store=store)
+        drawn = _controls(base, key, model, chosen.n_controls)
+        scores = evaluate(model, tokenizer, tasks, conditions, drawn, chosen.seed, strict, progress, store=store)
         scored |= dict.fromkeys(conditions, (scores, scores.summary()))
         made_of.append(scores.made_of)
     return scored, made_of

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
 from transformers import PreTrainedModel
@@ -13,6 +13,7 @@ from lmri.lesions.scores import TaskInfo
 from lmri.lesions.tasks.base import check_causal, prompt_ids, remark, token_log_likelihoods
 from lmri.lesions.tasks.generation import generate, parse_label
 from lmri.lesions.tasks.head import head_log_probabilities, label_order
+from lmri.lesions.tasks.options import ClassificationKeywords, ClassificationOptions
 from lmri.models import context_length
 from lmri.storage import digest, text_hash
 from lmri.storage.texts import get_column, read_table_file
@@ -78,15 +79,9 @@ class Classification:
         clusters: Iterable[str] | None = None,
         name: str = "classification",
         batch_size: int = 8,
-        *,
-        scoring: str = "loglikelihood",
-        also: Iterable[str] = (),
-        positive: str = "",
-        max_new_tokens: int = 16,
-        aliases: Mapping[str, Sequence[str]] | None = None,
-        split: str = "",
-        note: str = "",
+        **options: Unpack[ClassificationKeywords],
     ) -> None:
+        chosen = ClassificationOptions(**options)
         self.items = [{"text": item} if isinstance(item, str) else dict(item) for item in texts]
         self.labels, self.verbalizer = [str(label) for label in labels], dict(verbalizer)
         self.clusters = (
@@ -94,14 +89,14 @@ class Classification:
             if clusters is None
             else [str(cluster) for cluster in clusters]
         )
-        self.prompt, self.batch_size, self.max_new_tokens = prompt, batch_size, max_new_tokens
-        self.aliases = {label: tuple((aliases or {}).get(label, ())) for label in self.verbalizer}
-        self._check(name, scoring, positive)
+        self.prompt, self.batch_size, self.max_new_tokens = prompt, batch_size, chosen.max_new_tokens
+        self.aliases = {label: tuple((chosen.aliases or {}).get(label, ())) for label in self.verbalizer}
+        self._check(name, chosen.scoring, chosen.positive)
         self.prompts = [fill(prompt, item, name) for item in self.items]
         self.texts = [text for item in self.items for text in item.values()]
         self.info = TaskInfo(
-            name, scoring, "accuracy", higher_is_better=True, per_token=False, also=tuple(also), positive=positive,
-            split=split, note=note,
+            name, chosen.scoring, "accuracy", higher_is_better=True, per_token=False, also=tuple(chosen.also),
+            positive=chosen.positive, split=chosen.split, note=chosen.note,
         )  # fmt: skip
         self._look()
 

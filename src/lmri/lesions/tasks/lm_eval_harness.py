@@ -8,9 +8,12 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
+
+if TYPE_CHECKING:  # an optional dependency
+    from lm_eval.models.huggingface import HFLM
 
 
 def import_harness(module: str) -> ModuleType:
@@ -57,7 +60,7 @@ def prepare(task: Any, limit: int | None, num_fewshot: int | None, seed: int) ->
     task.build_all_requests(limit=limit, rank=0, world_size=1)
 
 
-def wrap(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> Any:
+def wrap(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> "HFLM":
     """Wrap the live model for the harness, protecting model and tokenizer from changes."""
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise ValueError(

@@ -1,43 +1,25 @@
 """Loading of named tasks, and of user-defined YAML tasks, from files, folders or Hugging Face datasets."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from lmri.lesions.tasks.base import Task, remark
 from lmri.lesions.tasks.classification import SCORINGS, Classification
 from lmri.lesions.tasks.free_text import FreeText
 from lmri.lesions.tasks.items import Items
+from lmri.lesions.tasks.options import TaskDataKeywords, TaskDataOptions
 from lmri.lesions.tasks.perplexity import Perplexity
 from lmri.lesions.tasks.recipe import FreeRecipe, Recipe
 from lmri.lesions.tasks.registry import TASKS
 from lmri.lesions.tasks.table import read_yaml
 from lmri.storage import text_hash
-from lmri.storage.splits import SHARES
 from lmri.storage.texts import read_texts
 
 NAMES = (*TASKS, "perplexity")
 """Names of tasks accepted by `load`."""
 
 
-def load(
-    name: str | Path,
-    source: str | Path | None = None,
-    *,
-    scoring: str | None = None,
-    limit: int | None = None,
-    split: str = "",
-    shares: Sequence[float] = SHARES,
-    seed: int = 0,
-    known: Mapping[str, str] | None = None,
-    prompt: str | None = None,
-    words: Mapping[str, str] | None = None,
-    max_new_tokens: int | None = None,
-    batch_size: int = 8,
-    config: str | None = None,
-    dataset_split: str | None = None,
-    column: str = "text",
-) -> Task:
+def load(name: str | Path, source: str | Path | None = None, **options: Unpack[TaskDataKeywords]) -> Task:
     """Load a task with its data.
 
     Parameters
@@ -89,54 +71,39 @@ def load(
     >>> "sst2" in NAMES
     True
     """
+    chosen = TaskDataOptions(**options)
     recipe, default_source = _find(name)
+    _check(name, recipe, chosen)
     source = default_source if source is None else source
-    location = _locate(str(name), source, recipe.dataset if recipe else None, config, dataset_split)
-    common: dict[str, Any] = {"batch_size": batch_size, "split": split}
-    accepted, options = _taken(recipe)
-    for option, value in {"prompt": prompt, "words": words, "max_new_tokens": max_new_tokens}.items():
-        if value is not None and option not in options:
-            raise ValueError(f"{option} is {value!r}, but {name} does not accept it. Omit it.")
-    if scoring is not None and scoring not in accepted:
-        raise ValueError(f"scoring is {scoring!r}; for {name}, accepted are {', '.join(map(repr, accepted))}.")
-
-    items = _texts(*location, column) if recipe is None else recipe.read(*location)
-    if split:
-        items = items.of_split(str(name), split, shares, seed, known)
-    items = items.sample(limit, seed)
-    if recipe is None:
-        task: Any = Perplexity(items.targets, **common)
-    elif isinstance(recipe, Recipe):
-        task = Classification(
-            items.fields,
-            items.targets,
-            {label: (words or recipe.words).get(label, "") for label in recipe.labels},
-            prompt or recipe.prompt,
-            items.clusters,
-            recipe.name,
-            scoring=scoring or recipe.scoring,
-            also=recipe.also,
-            positive=recipe.positive,
-            aliases=recipe.labels,
-            max_new_tokens=16 if max_new_tokens is None else max_new_tokens,
-            **common,
-        )
-    else:
-        task = FreeText(
-            items.fields,
-            items.targets,
-            prompt or recipe.prompt,
-            recipe.measures,
-            items.clusters,
-            shortened=recipe.shortened,
-            first_line=recipe.first_line,
-            max_new_tokens=recipe.max_new_tokens if max_new_tokens is None else max_new_tokens,
-            name=recipe.name,
-            **common,
-        )
+    location = _locate(str(name), source, recipe.dataset if recipe else None, chosen.config, chosen.dataset_split)
+    items = _texts(*location, chosen.column) if recipe is None else recipe.read(*location)
+    if chosen.split:
+        items = items.of_split(str(name), chosen.split, chosen.shares, chosen.seed, chosen.known)
+    items = items.sample(chosen.limit, chosen.seed)
+    task = _build(recipe, items, chosen)
     for note in items.notes:
         task.info = remark(task.info, note)
     return task
+
+
+def _build(recipe: Recipe | FreeRecipe | None, items: Items, chosen: TaskDataOptions) -> Task:
+    """Build the task of a recipe, a perplexity if there is none, from its items."""
+    batch_size, split, limit = chosen.batch_size, chosen.split, chosen.max_new_tokens
+    if recipe is None:
+        return Perplexity(items.targets, batch_size=batch_size, split=split)
+    prompt = chosen.prompt or recipe.prompt
+    if isinstance(recipe, Recipe):
+        words = chosen.words or recipe.words
+        return Classification(
+            items.fields, items.targets, {label: words.get(label, "") for label in recipe.labels}, prompt,
+            items.clusters, recipe.name, batch_size, split=split,
+            scoring=chosen.scoring or recipe.scoring, also=recipe.also, positive=recipe.positive,
+            aliases=recipe.labels, max_new_tokens=16 if limit is None else limit,
+        )  # fmt: skip
+    return FreeText(
+        items.fields, items.targets, prompt, recipe.measures, items.clusters, recipe.shortened, recipe.first_line,
+        recipe.max_new_tokens if limit is None else limit, recipe.name, batch_size, split=split,
+    )  # fmt: skip
 
 
 def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | None]:
@@ -153,13 +120,22 @@ def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | No
     )
 
 
-def _taken(recipe: Recipe | FreeRecipe | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the scoring methods and options that a task accepts, so that no option is silently ignored."""
+def _check(name: str | Path, recipe: Recipe | FreeRecipe | None, chosen: TaskDataOptions) -> None:
+    """Raise an error for an option that the task would ignore."""
+    scorings: tuple[str, ...]
+    accepted: tuple[str, ...]
     if recipe is None:
-        return ("loglikelihood",), ()
-    if isinstance(recipe, Recipe):
-        return SCORINGS, ("prompt", "words", "max_new_tokens")
-    return ("generate",), ("prompt", "max_new_tokens")
+        scorings, accepted = ("loglikelihood",), ()
+    elif isinstance(recipe, Recipe):
+        scorings, accepted = SCORINGS, ("prompt", "words", "max_new_tokens")
+    else:
+        scorings, accepted = ("generate",), ("prompt", "max_new_tokens")
+    for option in ("prompt", "words", "max_new_tokens"):
+        value = getattr(chosen, option)
+        if value is not None and option not in accepted:
+            raise ValueError(f"{option} is {value!r}, but {name} does not accept it. Omit it.")
+    if chosen.scoring is not None and chosen.scoring not in scorings:
+        raise ValueError(f"scoring is {chosen.scoring!r}; for {name}, accepted are {', '.join(map(repr, scorings))}.")
 
 
 def _texts(source: str | Path, config: str | None, split: str | None, column: str) -> Items:

@@ -10,15 +10,18 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmri.lesions.tasks.items import Items, gather, read_source
 from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import FreeRecipe
 
+if TYPE_CHECKING:  # an optional dependency
+    from rouge_score.rouge_scorer import RougeScorer
+
 
 @lru_cache
-def _scorer() -> Any:
+def _scorer() -> "RougeScorer":
     try:
         rouge_scorer = importlib.import_module("rouge_score.rouge_scorer")
     except ImportError as error:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lmri import storage
@@ -125,7 +126,7 @@ def record_shards_on_cluster(
     return [study.recording(corpus=corpus, site=site) for site in sites]
 
 
-def _distributed() -> Any:
+def _distributed() -> ModuleType:
     try:
         import distributed
     except ImportError:
@@ -137,7 +138,7 @@ def _distributed() -> Any:
 
 
 @contextlib.contextmanager
-def _client(distributed: Any, scheduler: str) -> Iterator[Any]:
+def _client(distributed: ModuleType, scheduler: str) -> Iterator[Any]:
     try:
         client = distributed.Client(scheduler, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
@@ -170,7 +171,7 @@ def _shards_left(folders: Sequence[Path], corpus: str, sites: Sequence[str]) -> 
     return [entry["sites"] for entry in made_of if entry["corpus"] == corpus and set(entry["sites"]) <= set(sites)]
 
 
-def _await(distributed: Any, tasks: list[Any], progress: Callable[[int, int], None] | None) -> str:
+def _await(distributed: ModuleType, tasks: list[Any], progress: Callable[[int, int], None] | None) -> str:
     """Wait for all shards, even if some fail; return the scope of the model, or raise with the failed shards."""
     failed: dict[int, BaseException] = {}
     scopes: set[str] = set()

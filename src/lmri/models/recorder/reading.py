@@ -152,6 +152,6 @@ class Reading:
         return events, tokens
 
 
-def _joined(parts: list[Any]) -> Any:
+def _joined(parts: list[np.ndarray] | list[list[Any]]) -> np.ndarray | list[Any]:
     """Concatenate columns; concatenating one table per text would take twice the time."""
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else list(chain.from_iterable(parts))

@@ -1,6 +1,6 @@
 """Export of networks in the formats of other programs."""
 
-import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from lmri.report.export.exported import Exported
 from lmri.report.export.melodic import write_melodic
 from lmri.report.export.workbench import write_workbench
 from lmri.space.headers import stamp
+from lmri.storage.files import remove_empty
+from lmri.storage.placing import move_command, placing
 from lmri.storage.store import Store
 
 ABOUT = "lmri.json"
@@ -91,12 +93,32 @@ def export(
     if folder.exists():
         _check_same(folder, about)
         return folder
-    lock = storage.write_lock(study.root) if out is None else contextlib.nullcontext()
-    with lock, storage.atomic_path(folder) as partial:
+    # A folder in the study is written elsewhere, so that the lock is held only to move it into place.
+    finished = (
+        study.layout.new_kept_entry("export", exported.entry.site, exported.entry.name) if out is None else folder
+    )
+    with storage.atomic_path(finished, f"-{os.getpid()}") as partial:
         partial.mkdir(parents=True)
         write(exported, partial)
         storage.write_json(partial / ABOUT, about)
+    if out is None:
+        _move_into_place(study, finished, folder, about)
     return folder
+
+
+def _move_into_place(study: Store, finished: Path, folder: Path, about: dict) -> None:
+    next_step = f"Run the command again later, or move it: {move_command(finished, folder)}"
+    with placing(study.root, finished, next_step):
+        if folder.exists():  # exported by another command meanwhile
+            _check_same(folder, about)
+            storage.remove(finished)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            finished.replace(folder)
+    for path in study.layout.kept_entries("export", about["site"], about["name"]):
+        if storage.read_json(path / ABOUT)["format"] == about["format"]:  # kept earlier, because the study was locked
+            storage.remove(path)
+    remove_empty(finished.parent, study.layout.folder)
 
 
 def _check_same(folder: Path, about: dict) -> None:

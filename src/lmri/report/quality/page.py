@@ -1,6 +1,8 @@
 """Page of quality control: findings and recommendations for a recording, as one self-contained HTML file."""
 
 import logging
+import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,14 @@ from typing import Any
 import pandas as pd
 
 from lmri.decomposition.quality import Quality, inspect
+from lmri.decomposition.quality.quality import check_folder, move_files
 from lmri.decomposition.quality.tokens import FEWEST_SEEN
 from lmri.exceptions import StudyError
 from lmri.report.environment import encodable, environment
 from lmri.report.quality import figures
-from lmri.storage import write_lock, write_text
+from lmri.storage import atomic_path, remove, write_text
+from lmri.storage.files import remove_empty
+from lmri.storage.placing import placing
 from lmri.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -97,16 +102,35 @@ def check_quality(
         )
     qualities = []
     for recording in recordings:
-        folder = store.layout.quality(recording.space.site, recording.corpus)
+        check_folder(store.layout.quality(recording.space.site, recording.corpus))
         page = page_of(store, recording.corpus, recording.space.site) if out is None else Path(out)
         check_page(page)
         logger.info("Quality control of %s at %s", recording.corpus, recording.space.site)
         quality = inspect(recording, progress)
-        with write_lock(store.root):
-            quality.write(folder)
+        _store(store, quality, recording.corpus, recording.space.site, with_page=out is None)
+        if out is not None:
             write_page(quality, page)
         qualities.append(quality)
     return qualities
+
+
+def _store(store: Store, quality: Quality, corpus: str, site: str, with_page: bool) -> None:
+    """Store the tables of a recording, and the page if it belongs to the study; the lock is held only to move them."""
+    layout = store.layout
+    folder, earlier = layout.quality(site, corpus), layout.kept_entries("qc", site, corpus)
+    finished = layout.new_kept_entry("qc", site, corpus)
+    with atomic_path(finished, f"-{os.getpid()}") as partial:
+        quality.write(partial)
+        if with_page:
+            write_page(quality, partial / "qc.html")
+    files = f"{shlex.quote(str(finished))}/*"
+    with placing(
+        store.root, finished, f"Run the command again later, or move its files: mv {files} {shlex.quote(str(folder))}"
+    ):
+        move_files(finished, folder)
+    for path in earlier:  # kept by a command that found the study locked; replaced now
+        remove(path)
+    remove_empty(finished.parent, layout.folder)
 
 
 def page_of(store: Store, corpus: str, site: str) -> Path:

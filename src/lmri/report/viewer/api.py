@@ -22,8 +22,11 @@ from lmri.storage.entries import Entry
 from lmri.storage.recording import Recording, volume_unit
 from lmri.storage.tolerant import Inventory
 
+JSON = dict[str, "JSON"] | list["JSON"] | str | int | float | bool | None
+"""Content of a JSON file."""
 
-def plain(content: Any) -> Any:
+
+def plain(content: Any) -> JSON:
     """Convert data for strict JSON: NumPy numbers become Python numbers, and non-finite numbers become None."""
     if isinstance(content, dict):
         return {str(key): plain(value) for key, value in content.items()}
