@@ -261,7 +261,7 @@ def test_the_command_says_when_nothing_was_learned(folder):
     assert "held-out items (split test)" in result.output
     wrong = run(folder / "parent", "--task", "squad", "--data", folder / "sst2.jsonl", "--out", folder / "other")
     assert wrong.exit_code == 1
-    assert "for squad, accepted are 'generate'" in wrong.output
+    assert "for squad, choose from 'generate'" in wrong.output
 
 
 @pytest.mark.slow

@@ -432,9 +432,9 @@ def test_auto_says_that_noise_holds_nothing():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"kind": "both"}, "kind is 'both'; accepted are 'spatial', 'temporal'"),
-        ({"solver": "infomax"}, "solver is 'infomax'; accepted are 'fastica', 'picard'"),
-        ({"fun": "exp"}, "fun is 'exp'; accepted are 'logcosh', 'cube'"),
+        ({"kind": "both"}, "kind is 'both'; choose from 'spatial', 'temporal'"),
+        ({"solver": "infomax"}, "solver is 'infomax'; choose from 'fastica', 'picard'"),
+        ({"fun": "exp"}, "fun is 'exp'; choose from 'logcosh', 'cube'"),
         ({"solver": "picard", "fun": "cube"}, "fun is 'cube'; with solver='picard'"),
         ({"n_init": 0}, "n_init is 0"),
         ({"n_init": 2.5}, r"n_init is 2\.5"),

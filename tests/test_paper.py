@@ -209,9 +209,9 @@ def test_templates_of_the_same_rank_stand_side_by_side():
 
 def test_bad_requests_are_refused():
     scores = make_scores([SST2])
-    with pytest.raises(ValueError, match="accepted are gpt2, qwen2"):
+    with pytest.raises(ValueError, match="choose from gpt2, qwen2"):
         paper.lesion_layout(scores, "gpt3")
-    with pytest.raises(ValueError, match="no scores of 'x'; accepted are sst2"):
+    with pytest.raises(ValueError, match="no scores of 'x'; choose from sst2"):
         paper.networks_layout(scores, "x")
     without = replace(scores, conditions=scores.conditions[scores.conditions["kind"] != "union"])
     with pytest.raises(ValueError, match="With 10 components"):

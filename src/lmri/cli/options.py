@@ -71,16 +71,22 @@ Folder = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
-Controls = Annotated[int, typer.Option(help="Number of matched controls per network; 0 for none.")]
+Controls = Annotated[
+    int, typer.Option(help="Number of matched controls per network; 0 for none.", rich_help_panel="Controls")
+]
 Families = Annotated[
     list[str] | None,
     typer.Option(
         "--controls",
-        help=f"How controls are matched to the network: {controls_help()}. May be repeated.",
+        help=f"Property in which random neurons match the network: {controls_help()}. May be repeated.",
         show_default="layer",
+        rich_help_panel="Controls",
     ),
 ]
-Baseline = Annotated[str, typer.Option(help=f"Value assigned to lesioned neurons: {baselines_help()}.")]
+Baseline = Annotated[
+    str,
+    typer.Option(help=f"Value assigned to lesioned neurons: {baselines_help()}.", rich_help_panel="Intervention"),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Estimate the run time and exit (only the intact model is evaluated)."),
@@ -88,24 +94,34 @@ DryRun = Annotated[
 StopAfter = Annotated[
     int,
     typer.Option(
-        help="Stop drawing controls for a network after N did at least as much harm (sequential Monte Carlo p, Besag & "
-        "Clifford 1991); 0 to draw all."
+        help="Stop drawing controls for a network after N of them did at least as much harm (sequential Monte Carlo p, "
+        "Besag & Clifford 1991); 0 to draw all.",
+        rich_help_panel="Controls",
     ),
 ]
 Spare = Annotated[
     str | None,
     typer.Option(
-        help="Tokens to exclude from the intervention; sinks: the first token of every text.", show_default="none"
+        help="Tokens to exclude from the intervention: sinks (the first token of every text).",
+        show_default="none",
+        rich_help_panel="Intervention",
     ),
 ]
 Positions = Annotated[
     str | None,
     typer.Option(
-        help="Tokens to change: prompt, generated or last, if answers are generated, or positions such as 0,1.",
+        help="Tokens at which neurons are changed: positions such as 0,1; or, if answers are generated, prompt, "
+        "generated or last.",
         show_default="all",
+        rich_help_panel="Intervention",
     ),
 ]
-Seeds = Annotated[int, typer.Option(help="Number of resampling seeds to pool (with --baseline resample:CORPUS).")]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        help="Number of resampling seeds to pool (with --baseline resample:CORPUS).", rich_help_panel="Intervention"
+    ),
+]
 PaperModel = Annotated[
     str | None,
     typer.Option(

@@ -232,7 +232,7 @@ def parse_experts(text: str | None) -> list[int] | None:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not (last.isdecimal() and int(last) >= int(first))):
-            raise ValueError(f"--experts is {text!r}; accepted are numbers and ranges, such as 0,4-6.")
+            raise ValueError(f"--experts is {text!r}; accepted values are numbers and ranges, such as 0,4-6.")
         experts += range(int(first), int(last or first) + 1)
     return experts
 

@@ -120,7 +120,7 @@ def _split(text: str) -> list[str]:
 def _parse_seeds(text: str) -> list[int]:
     seeds = _split(text)
     if invalid := [seed for seed in seeds if not seed.isdecimal()]:
-        raise ValueError(f"--seeds contains {invalid[0]!r}; accepted are whole numbers, such as 1,2,3.")
+        raise ValueError(f"--seeds contains {invalid[0]!r}; accepted values are whole numbers, such as 1,2,3.")
     return [int(seed) for seed in seeds]
 
 

@@ -83,8 +83,8 @@ def decompose_group(
     scopes = [choose_scope(store.layout, subject.strip()) for subject in subjects]
     if len(scopes) < 2 or len(set(scopes)) < len(scopes) or GROUP in scopes:
         raise ValueError(
-            f"The models to decompose together are {', '.join(scopes) or 'none'}; accepted are two or more different "
-            f"models of {', '.join(store.layout.scopes())}."
+            f"The models to decompose together are {', '.join(scopes) or 'none'}. Choose two or more different models "
+            f"from {', '.join(store.layout.scopes())}."
         )
     members = [store.at(scope) for scope in scopes]
     groups = _recordings(members, site, corpora)

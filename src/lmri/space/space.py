@@ -224,7 +224,7 @@ class NeuronSpace:
         values = np.asarray(values)
         if values.ndim not in (1, 2) or values.shape[-1] != self.n_neurons:
             raise SpaceMismatchError(
-                f"values have shape {values.shape}; accepted are ({self.n_neurons},) and (n, {self.n_neurons}), "
+                f"values have shape {values.shape}; they must have ({self.n_neurons},) or (n, {self.n_neurons}), "
                 "in (layer, neuron) order."
             )
         if values.ndim == 2 and len(values) == 0:

@@ -279,7 +279,7 @@ def _check(space: NeuronSpace, parameters: Mapping[str, Any], size: int, n_engag
         )
     for key, accepted in (("weights", WEIGHTS), ("time_courses", tuple(TIME_COURSES))):
         if parameters[key] not in accepted:
-            raise ValueError(f"{key} is {parameters[key]!r}; accepted are {', '.join(map(repr, accepted))}.")
+            raise ValueError(f"{key} is {parameters[key]!r}; choose from {', '.join(map(repr, accepted))}.")
     low, high = parameters["strength"]
     if not 0 < low <= high:
         raise ValueError(f"strength is {(low, high)}; it must be two numbers above 0, the lower one first.")

@@ -180,7 +180,7 @@ def _tasks(scores: Scores, tasks: Iterable[str] | None) -> list[TaskInfo]:
     names = list(known) if tasks is None else list(tasks)
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"There are no scores of {unknown}; accepted are {list(known)}.")
+        raise ValueError(f"There are no scores of {unknown}; choose from {list(known)}.")
     if len(set(names)) < 2:
         raise ValueError(
             f"A dissociation needs two tasks, but there is only {names}. Score the same lesions on another task."
@@ -194,7 +194,7 @@ def _harms(scores: Scores, tasks: Sequence[TaskInfo], networks: Iterable[str] | 
     names = [name for name in controls["control_of"].unique() if name in single] if networks is None else list(networks)
     unknown = [name for name in names if name not in set(controls["control_of"])]
     if unknown:
-        raise ValueError(f"There are no controls of {unknown}; accepted are {sorted(controls['control_of'].unique())}.")
+        raise ValueError(f"There are no controls of {unknown}; choose from {sorted(controls['control_of'].unique())}.")
     if len(set(names)) < 2:
         raise ValueError(
             f"A dissociation needs two networks with matched controls, but there are {len(set(names))}. Lesion more "

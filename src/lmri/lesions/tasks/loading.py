@@ -98,7 +98,7 @@ def load(
         if value is not None and option not in options:
             raise ValueError(f"{option} is {value!r}, but {name} does not accept it. Omit it.")
     if scoring is not None and scoring not in accepted:
-        raise ValueError(f"scoring is {scoring!r}; for {name}, accepted are {', '.join(map(repr, accepted))}.")
+        raise ValueError(f"scoring is {scoring!r}; for {name}, choose from {', '.join(map(repr, accepted))}.")
 
     items = _texts(*location, column) if recipe is None else recipe.read(*location)
     if split:
@@ -149,7 +149,7 @@ def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | No
     if Path(name).suffix.lower() in (".yaml", ".yml"):
         return read_yaml(Path(name))
     raise ValueError(
-        f"There is no task {str(name)!r}; accepted are {', '.join([*TASKS, 'perplexity'])}, and YAML files."
+        f"There is no task {str(name)!r}; choose from {', '.join([*TASKS, 'perplexity'])}, and YAML files."
     )
 
 
