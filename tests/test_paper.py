@@ -294,7 +294,7 @@ def test_parity_is_stored_found_again_and_labelled(recorded, tmp_path):
 def test_results_with_other_settings_are_refused_by_name(walked):
     with pytest.raises(ValueError, match=r"method is 'canica', and 'fastica-temporal' in the paper.*--paper"):
         check_parity(walked.networks("canica"))
-    found = {one.what: one.found for one in differences(walked.networks("fastica-temporal"))}
+    found = {one.what: one.value for one in differences(walked.networks("fastica-temporal"))}
     assert found == {
         "n_components": 4, "signs": "skewness", "standardize": "zscore", "scope": "run", "max_iter": 1000,
         "threshold": "z",

@@ -315,9 +315,9 @@ def _comparisons(section: Methods, entries: Sequence[Entry]) -> None:
     section.add(
         "Comparison of methods",
         "The maps of two methods were matched one to one by the Hungarian algorithm on |r|, their absolute correlation "
-        "over neurons [@kuhn1955]. The null distribution is that of arbitrary unmixings of the subspace of either "
-        "method, matched in the same way; the stricter of the two was used, at a level of 5 % for the pair of each "
-        "rank, without correction for the number of pairs. "
+        "over neurons [@kuhn1955]. The null distribution was computed from arbitrary unmixings of the subspace of "
+        "either method, matched in the same way; the stricter of the two was used, at a level of 5 % for the pair of "
+        "each rank, without correction for the number of pairs. "
         f"{between}{several}"
         f"Comparisons: {', '.join(f'{entry.name} at {entry.site}' for entry in entries)} (seed {', '.join(seeds)}; "
         f"{_software(_same(entry.versions for entry in entries), ('lmri', 'numpy', 'scipy'))}).",

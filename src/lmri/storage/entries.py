@@ -397,7 +397,7 @@ def ambiguous(
 
 
 def _described(request: Mapping[str, Any]) -> str:
-    """Describe what was chosen: ``" named 'ica' at mlp_out"``; an empty string if nothing was chosen."""
+    """Describe a choice: ``" named 'ica' at mlp_out"``; an empty string if nothing was chosen."""
     words = {"name": " named {!r}", "corpus": " of the corpus {!r}", "site": " at {}"}
     return "".join(words[key].format(value) for key, value in request.items() if value is not None)
 

@@ -276,12 +276,12 @@ def _interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
+def dissociation_outcome(dissociations: Dissociations, of: str) -> Outcome:
     """Summarize dissociations as text, tables and one figure per family of controls.
 
     Parameters
     ----------
-    found : Dissociations
+    dissociations : Dissociations
         Result of `dissociate`.
     of : str
         Name of the scores, such as the name of the evaluation.
@@ -289,16 +289,16 @@ def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
     from lmri.lesions.experiments.effects import draw_dissociations
     from lmri.space.drawing import drawing
 
-    table = found.table.sort_values("p", kind="stable")
+    table = dissociations.table.sort_values("p", kind="stable")
     figures = {}
-    for number, (family, effects) in enumerate(found.effects.groupby("control_family", sort=False)):
-        figure = draw_dissociations(effects, found.table[found.table["control_family"] == family])
+    for number, (family, effects) in enumerate(dissociations.effects.groupby("control_family", sort=False)):
+        figure = draw_dissociations(effects, dissociations.table[dissociations.table["control_family"] == family])
         figures["effects" if number == 0 else f"effects-{number + 1}"] = drawing(figure, _caption(str(family)))
     return Outcome(
         "dissociate",
         f"Dissociations among the lesions of {of}",
         _text(table),
-        {"dissociations": table, "effects": found.effects},
+        {"dissociations": table, "effects": dissociations.effects},
         {},
         figures,
     )
