@@ -567,7 +567,7 @@ def test_too_few_samples_are_warned_of():
 
 
 def test_starts_that_did_not_converge_are_counted(phantom):
-    with pytest.warns(ConvergenceWarning, match="ica converged from 0 of 3 initializations"):
+    with pytest.warns(ConvergenceWarning, match="ica converged from none of 3 initializations, so"):
         estimator = NeuronICA(SPACE, K, n_init=3, max_iter=1, tol=1e-9).fit(phantom.imgs)
     assert not estimator.converged_.any()
     assert estimator.info_["convergence"]["n_converged"] == 0

@@ -38,7 +38,7 @@ def dissociate(
     study: WritableStudy,
     printing: Printing,
     scores: Annotated[
-        str | None, typer.Argument(metavar="[SCORES]", help="Name of an evaluation; required if there are several.")
+        str | None, typer.Argument(metavar="SCORES", help="Name of an evaluation; required if there are several.")
     ] = None,
     site: SiteOption = None,
     network: Annotated[

@@ -7,6 +7,7 @@ The module is long because it declares every option that several commands share.
 import contextlib
 import functools
 import inspect
+import re
 import shlex
 from collections.abc import Callable
 from copy import copy
@@ -54,7 +55,7 @@ Session = Annotated[
 DecompositionName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[DECOMPOSITION]",
+        metavar="DECOMPOSITION",
         help="Name of the decomposition; required if there are several.",
         show_default=False,
     ),
@@ -355,9 +356,16 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
                     stack.enter_context(context())
             function(**options, **built)
 
+    run.__doc__ = _unwrapped(function)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _unwrapped(function: Callable[..., None]) -> str:
+    """Return the docstring of a command with one line per paragraph, as help fills lines itself; lists are kept."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(text if re.search(r"\n( |- )", text) else text.replace("\n", " ") for text in paragraphs)
 
 
 def _option(field: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:

@@ -412,8 +412,8 @@ class NeuronSpace:
             )
         if self.model and other.model and self.model.fingerprint != other.model.fingerprint:
             message = (
-                f"{what} has the same geometry but other weights (fingerprint {other.model.fingerprint}) "
-                f"than {self.model.id!r} ({self.model.fingerprint}), which was recorded."
+                f"{what} has the geometry of the recorded model {self.model.id!r}, but other weights (fingerprint "
+                f"{other.model.fingerprint} instead of {self.model.fingerprint})."
             )
             if strict:
                 raise SpaceMismatchError(message + " Use the recorded model, or strict=False.")

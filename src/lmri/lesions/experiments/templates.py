@@ -30,7 +30,7 @@ def templates_outcome(templates: CorpusTemplates, model: str | None = None, pari
         for corpus, overlap in templates.overlaps.items()
     ]
     sentences.append(
-        f"Among the decompositions of {templates.n_individuals} single texts, {templates.n_not_converged} did not converge "
+        f"Of {templates.n_individuals} decompositions of single texts, {templates.n_not_converged} did not converge "
         f"and {templates.n_nothing_found} found no network; these count as empty."
     )
     limits = (

@@ -195,7 +195,7 @@ AUTO = ThresholdMethod(
 FDR_GAUSSIAN = ThresholdMethod(
     "fdr_gaussian",
     fdr_gaussian,
-    "two-sided, z over the neurons of each map, treated as Gaussian; a heuristic, not calibrated for heavy tails",
+    "two-sided FDR, treating z over the neurons of each map as Gaussian; a heuristic, not calibrated for heavy tails",
     "at a false discovery rate of {value}",
     note="as if Gaussian",
 )
