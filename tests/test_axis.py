@@ -151,7 +151,7 @@ def test_averages_are_summed_in_double_precision():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"per": "phrase"}, "per is 'phrase'; accepted are 'token', 'word', 'sentence'"),
+        ({"per": "phrase"}, "per is 'phrase'; choose from 'token', 'word', 'sentence'"),
         ({"every": 0}, "every is 0"),
         ({"every": 2, "per": "word"}, "tokens can be skipped or averaged"),
         ({"generate": 0}, "generate is 0"),

@@ -218,7 +218,7 @@ def test_bad_recordings_end_in_a_message(texts, tmp_path, study):
         "record", "lmri-demo", texts, "--out", out, "--text-column", "body"
     )
     assert "no/such-model" in fails("record", "no/such-model", texts, "--out", out)
-    assert "'attn'; accepted are 'mlp_out', 'mlp_hidden'" in fails(
+    assert "'attn'; choose from 'mlp_out', 'mlp_hidden'" in fails(
         "record", "lmri-demo", texts, "--out", out, "--site", "attn"
     )
     assert "Try 'mynews'" in fails("record", "lmri-demo", texts, "--out", out, "--corpus", "my news")
@@ -233,24 +233,24 @@ def test_bad_recordings_end_in_a_message(texts, tmp_path, study):
 
 def test_bad_decompositions_end_in_a_message(study, tmp_path):
     assert "is not a study" in fails("decompose", tmp_path)
-    assert "'pca'; accepted are 'ica'," in fails("decompose", study, "--method", "pca")
+    assert "'pca'; choose from 'ica'," in fails("decompose", study, "--method", "pca")
     assert "which allows at most" in fails("decompose", study, "--n-components", 5000, "--name", "x")
-    assert "corpus='news'" in fails("decompose", study, "--corpus", "poems", "--name", "x")
+    assert "Choose from: news (mlp_out)" in fails("decompose", study, "--corpus", "poems", "--name", "x")
     assert "n_components: 3 stored, 4 requested" in fails("decompose", study, "--method", "canica", "--n-components", 4)
-    assert "accepted are fdr, fdr_set, z" in fails("decompose", study, "--threshold", "p:0.05")
+    assert "choose from fdr, fdr_set, z" in fails("decompose", study, "--threshold", "p:0.05")
     assert "'z:high' has the value 'high'" in fails("decompose", study, "--threshold", "z:high")
     assert "--alpha is not an option of ica" in fails("decompose", study, "--alpha", 3)
 
 
 def test_bad_interventions_end_in_a_message(study, texts, tmp_path):
     lesion = ("lesion", study, "--networks", "canica")
-    assert "Choose from: name='canica'" in fails("lesion", study, "--networks", "pca")
-    assert "accepted are perplexity" in fails(*lesion, "--task", "mmlu")
+    assert "Choose from: canica (mlp_out)" in fails("lesion", study, "--networks", "pca")
+    assert "choose from perplexity" in fails(*lesion, "--task", "mmlu")
     assert "absent.txt does not exist" in fails(*lesion, "--task", "perplexity:absent.txt")
     assert "were recorded for fitting" in fails(*lesion, "--task", f"perplexity:{texts}")
     assert "pass its location with --model" in fails(*lesion, "--model", tmp_path / "nowhere")
     assert "--n-controls is -1" in fails(*lesion, "--n-controls", -1)
-    assert "corpus='news'" in fails(*lesion, "--baseline", "poems")
+    assert "Choose from: news (mlp_out)" in fails(*lesion, "--baseline", "poems")
     assert "exactly one of --gain" in fails("amplify", study, "--networks", "canica")
 
 

@@ -220,7 +220,7 @@ def test_several_families_seeds_and_spared_tokens_are_asked_for_at_once(study):
     shown = made_of(study, "many-ways").parameters
     assert (shown["controls"], shown["n_seeds"], shown["spare"]) == (["layer", "energy"], 3, "sinks")
     for bad, said in (
-        (("--n-seeds", "3"), "--n-seeds is 3; accepted are 1 and, with --baseline resample:CORPUS"),
+        (("--n-seeds", "3"), "--n-seeds is 3; it must be 1, or a larger number with --baseline resample:CORPUS"),
         (("--controls", "layer", "--controls", "layer"), "do not repeat one"),
         (("--stop-after", "-2"), "--stop-after is -2"),
         (("--spare", "ends"), "ends"),

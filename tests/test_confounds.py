@@ -366,7 +366,7 @@ def test_without_a_model_first_and_with_it_later(copy):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--corpus", "code"], "accepted are news"),
+        (["--corpus", "code"], "choose from news"),
         (["--model", "x", "--no-model"], "Omit one of them"),
         (["--batch-size", "0"], "at least 1"),
     ],
@@ -539,7 +539,7 @@ def test_a_word_has_the_sum_of_its_surprisal_and_the_entropy_of_its_first_token(
 
 @pytest.mark.parametrize(
     ("names", "told"),
-    [(["colour"], "accepted are position"), ([], "at least one"), (["position", "position"], "without duplicates")],
+    [(["colour"], "choose from position"), ([], "at least one"), (["position", "position"], "without duplicates")],
 )
 def test_unknown_confounds_are_refused(demo, names, told):
     with pytest.raises(ValueError, match=told):
@@ -674,7 +674,7 @@ def test_the_choice_is_part_of_what_a_decomposition_is(copy):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--confounds", "colour"], "accepted are position"),
+        (["--confounds", "colour"], "choose from position"),
         (["--paper", "--confounds", "position"], "confounds (none)"),
         (["--confounds", "position", "--confounds", "position"], "without duplicates"),
     ],

@@ -424,7 +424,7 @@ def test_energy_is_not_measured_with_parts_missing(recorded):
         removed_energy(hidden, norms=np.ones(3))
     with pytest.raises(ValueError, match="norms are given at 'mlp_out'"):
         removed_energy(out, norms=np.ones(out.space.n_neurons))
-    with pytest.raises(ValueError, match="baseline is 'median'; accepted are 'zero', 'mean', 'resample'"):
+    with pytest.raises(ValueError, match="baseline is 'median'; choose from 'zero', 'mean', 'resample'"):
         removed_energy(out, "median")
     with pytest.raises(ValueError, match="There is no recording"):
         removed_energy([])

@@ -123,7 +123,7 @@ def test_what_cannot_be_tested_is_refused():
     scores = make_scores({})
     with pytest.raises(ValueError, match="needs two tasks"):
         dissociate(scores, tasks=["loss"])
-    with pytest.raises(ValueError, match=r"no scores of \['x'\]; accepted are \['loss', 'accuracy'\]"):
+    with pytest.raises(ValueError, match=r"no scores of \['x'\]; choose from \['loss', 'accuracy'\]"):
         dissociate(scores, tasks=["x", "loss"])
     with pytest.raises(ValueError, match="needs two networks"):
         dissociate(scores, ["a"])

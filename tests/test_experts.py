@@ -253,7 +253,7 @@ def test_experts_are_recorded(tmp_path):
 
 
 def test_an_expert_that_is_not_there_is_refused():
-    with pytest.raises(SiteError, match="Layer 0 has no expert 4; accepted are 0 to 3"):
+    with pytest.raises(SiteError, match="Layer 0 has no expert 4; experts are 0 to 3"):
         find_sites(mixture("Mixtral"), "mlp_hidden", experts=[0, 4])
 
 

@@ -286,7 +286,7 @@ def test_a_second_export_keeps_what_a_person_saved_there(study, tmp_path):
         export(study, "ica", out=tmp_path / "folder")
     with pytest.raises(ValueError, match=r"'one' has one network; FSLeyes opens an \.ica folder only with two or more"):
         export(study, "one")
-    with pytest.raises(ValueError, match="to is 'fsl'; accepted are 'melodic', 'workbench', 'strip'"):
+    with pytest.raises(ValueError, match="to is 'fsl'; choose from 'melodic', 'workbench', 'strip'"):
         export(study, "ica", "fsl")
     assert not list(study.root.rglob(f"{storage.PARTIAL}*"))
 
@@ -400,7 +400,7 @@ def test_what_a_person_rejected_is_empty_and_the_rest_can_be_lesioned(study):
     assert "1 of 3 networks were rejected manually" in page
     assert page.count("Rejected manually.") == 1
     assert "were thresholded by z (z = 1.5, )" not in page
-    assert "Networks accepted were thresholded by z (z = 1.5)" in page
+    assert "The networks accepted were thresholded by z (z = 1.5)" in page
     conditions = lmri.conditions_of(kept, lmri.lesion)
     assert conditions["accepted-01"].target.n_neurons == 0
     assert conditions["accepted-00"].target.n_neurons > 0
@@ -426,7 +426,7 @@ def test_another_decision_under_the_same_name_is_refused(study):
     folder = export(study, "ica", site=SITE)
     accept(study, "ica", decide(folder, "Signal", "Signal", "MRI"), "mine")
     accept(study, "ica", decide(folder, "Signal", "Signal", "MRI"), "mine")  # the same again is the same
-    with pytest.raises(EntryExistsError, match="description"):
+    with pytest.raises(EntryExistsError, match="rejected"):
         accept(study, "ica", decide(folder, "Signal", "MRI", "Signal"), "mine")
 
 

@@ -244,7 +244,7 @@ def test_a_lesion_can_leave_the_mean_of_a_recording(tmp_path, tokenizer, name, s
 
 def test_a_baseline_has_to_be_zero_or_a_recording_of_the_same_neurons(recorded, gpt2):
     network = some(find_sites(gpt2, "mlp_out"))
-    with pytest.raises(ValueError, match=r"baseline is 'mean'; accepted are 'zero', a Recording \(its mean\)"):
+    with pytest.raises(ValueError, match=r"baseline is 'mean'; accepted values are 'zero', a Recording \(its mean\)"):
         lesion(network, baseline="mean")
     with pytest.raises(SpaceMismatchError, match="The recording of 'words' has 3 layers of 56 neurons at mlp_hidden"):
         lesion(network, baseline=recorded.recording(site="mlp_hidden"))
@@ -721,10 +721,10 @@ def test_what_is_spared_is_in_the_label_and_in_the_hash():
     # One thing said in two ways is one thing, and nothing spared is as if nothing was said.
     assert lesion(network, spare_positions=[0, 0]).digest() == digests[1]
     assert lesion(network, spare_positions=[], spare_tokens=[]).digest() == "7fe5662111e132e0"
-    with pytest.raises(ValueError, match=r"spare is 'first'; accepted are 'sinks'"):
+    with pytest.raises(ValueError, match=r"spare is 'first'; it must be 'sinks'"):
         lesion(network, spare="first")
     for wrong in ([-1], [1.5], ["0"], [True]):
-        with pytest.raises(ValueError, match=r"spare_positions contains .*; accepted are integers of at least 0"):
+        with pytest.raises(ValueError, match=r"spare_positions contains .*; use integers of at least 0"):
             preserve(network, spare_positions=wrong)
 
 
@@ -966,7 +966,7 @@ def test_a_model_of_another_geometry_is_refused_and_left_alone(gpt2, site, name,
 def test_other_weights_on_the_same_geometry_warn_and_strictly_are_refused(gpt2, site):
     network, other = some(find_sites(gpt2, site)), build("gpt2", seed=1)
     before = snapshot(other)
-    with pytest.warns(OtherWeightsWarning, match="same geometry but other weights"), lesion(network).on(other):
+    with pytest.warns(OtherWeightsWarning, match="has the geometry of the recorded model .*, but other weights"), lesion(network).on(other):
         lesioned = read(other, IDS)
     assert torch.equal(lesioned, read(zeroed(other, network), IDS))
     with pytest.raises(SpaceMismatchError, match="other weights"), lesion(network).on(other, strict=True):

@@ -115,7 +115,7 @@ def test_invalid_labels_are_refused_with_a_reason(copy):
         copy.label("two-00", "mine")
     with pytest.raises(ValueError, match=r"no network 'ica-00' at mlp_out.*two at mlp_hidden, two at mlp_out"):
         copy.label("ica-00", "mine", "mlp_out")
-    with pytest.raises(ValueError, match="no network 'two-02'; accepted are two-00 to two-01"):
+    with pytest.raises(ValueError, match="no network 'two-02'; networks are two-00 to two-01"):
         copy.label("two-02", "mine", "mlp_out")
     with pytest.raises(ValueError, match="use at least one word"):
         copy.label("two-00", " \n", "mlp_out")

@@ -181,7 +181,7 @@ def test_an_answer_that_the_filter_cannot_read_is_missing_and_not_wrong(folder, 
         assert task.score(gpt2, tokenizer)["answer"].tolist() != expected
     whole = LMEval(["tiny_answer"], include=folder, filter="rest")[0]
     assert whole.score(gpt2, tokenizer)["value"].notna().all()
-    with pytest.raises(ValueError, match="filter of 'tiny_answer' is 'x'; accepted are 'first-letter', 'rest'"):
+    with pytest.raises(ValueError, match="filter of 'tiny_answer' is 'x'; choose from 'first-letter', 'rest'"):
         LMEval(["tiny_answer"], include=folder, filter="x")
 
 

@@ -145,7 +145,7 @@ def test_a_model_that_was_built_but_never_loaded_has_no_fingerprint(gpt2):
 
 def test_places_that_contradict_each_other_are_refused(folder, monkeypatch):
     for options, message in (
-        ({"device_map": "everywhere"}, "device_map is 'everywhere'; accepted are 'auto'"),
+        ({"device_map": "everywhere"}, "device_map is 'everywhere'; choose from 'auto'"),
         ({"device_map": "auto", "device": "cpu:0"}, "Use only one of them"),
         ({"max_memory": {"cpu": "1GB"}}, "max_memory is .* only with device_map"),
         ({"offload_folder": "x"}, "offload_folder is 'x'"),
@@ -222,7 +222,7 @@ def test_four_bit_weights_in_another_order_are_refused(gpt2):
 
 
 def test_unsupported_quantizations_are_refused(folder, monkeypatch):
-    with pytest.raises(ValueError, match="quantize is '3bit'; accepted are '8bit', '4bit'"):
+    with pytest.raises(ValueError, match="quantize is '3bit'; choose from '8bit', '4bit'"):
         load_model(folder, quantize="3bit")
     with pytest.raises(ValueError, match="Use only one of them"):
         load_model(folder, quantize="4bit", quantization=object())

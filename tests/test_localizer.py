@@ -619,7 +619,7 @@ def test_values_that_are_not_finite_are_refused():
     ("parameters", "said"),
     [
         ({"level": "both"}, "level is 'both'"),
-        ({"unit": "token"}, "unit is 'token'; accepted are 'run', 'text'"),
+        ({"unit": "token"}, "unit is 'token'; choose from 'run', 'text'"),
         ({"test": "z"}, "test is 'z'"),
         ({"n_permutations": 0}, "n_permutations is 0"),
         ({"level": "within"}, "No run has all conditions"),

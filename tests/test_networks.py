@@ -112,7 +112,7 @@ def test_sets_are_sequences(maps):
 
 
 def test_bad_thresholds_are_named(maps):
-    with pytest.raises(ValueError, match="'bonferroni'; accepted are 'fdr', 'fdr_set', 'z'"):
+    with pytest.raises(ValueError, match="'bonferroni'; choose from 'fdr', 'fdr_set', 'z'"):
         maps.threshold("bonferroni")
     with pytest.raises(ValueError, match="'z' takes z, not alpha"):
         maps.threshold("z", alpha=0.05)

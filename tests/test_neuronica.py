@@ -432,9 +432,9 @@ def test_auto_says_that_noise_holds_nothing():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"kind": "both"}, "kind is 'both'; accepted are 'spatial', 'temporal'"),
-        ({"solver": "infomax"}, "solver is 'infomax'; accepted are 'fastica', 'picard'"),
-        ({"fun": "exp"}, "fun is 'exp'; accepted are 'logcosh', 'cube'"),
+        ({"kind": "both"}, "kind is 'both'; choose from 'spatial', 'temporal'"),
+        ({"solver": "infomax"}, "solver is 'infomax'; choose from 'fastica', 'picard'"),
+        ({"fun": "exp"}, "fun is 'exp'; choose from 'logcosh', 'cube'"),
         ({"solver": "picard", "fun": "cube"}, "fun is 'cube'; with solver='picard'"),
         ({"n_init": 0}, "n_init is 0"),
         ({"n_init": 2.5}, r"n_init is 2\.5"),
@@ -567,7 +567,7 @@ def test_too_few_samples_are_warned_of():
 
 
 def test_starts_that_did_not_converge_are_counted(phantom):
-    with pytest.warns(ConvergenceWarning, match="ica converged from 0 of 3 initializations"):
+    with pytest.warns(ConvergenceWarning, match="ica converged from none of 3 initializations, so"):
         estimator = NeuronICA(SPACE, K, n_init=3, max_iter=1, tol=1e-9).fit(phantom.imgs)
     assert not estimator.converged_.any()
     assert estimator.info_["convergence"]["n_converged"] == 0

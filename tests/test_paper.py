@@ -209,9 +209,9 @@ def test_templates_of_the_same_rank_stand_side_by_side():
 
 def test_bad_requests_are_refused():
     scores = make_scores([SST2])
-    with pytest.raises(ValueError, match="accepted are gpt2, qwen2"):
+    with pytest.raises(ValueError, match="choose from gpt2, qwen2"):
         paper.lesion_layout(scores, "gpt3")
-    with pytest.raises(ValueError, match="no scores of 'x'; accepted are sst2"):
+    with pytest.raises(ValueError, match="no scores of 'x'; choose from sst2"):
         paper.networks_layout(scores, "x")
     without = replace(scores, conditions=scores.conditions[scores.conditions["kind"] != "union"])
     with pytest.raises(ValueError, match="With 10 components"):
@@ -294,7 +294,7 @@ def test_parity_is_stored_found_again_and_labelled(recorded, tmp_path):
 def test_results_with_other_settings_are_refused_by_name(walked):
     with pytest.raises(ValueError, match=r"method is 'canica', and 'fastica-temporal' in the paper.*--paper"):
         check_parity(walked.networks("canica"))
-    found = {one.what: one.found for one in differences(walked.networks("fastica-temporal"))}
+    found = {one.what: one.value for one in differences(walked.networks("fastica-temporal"))}
     assert found == {
         "n_components": 4, "signs": "skewness", "standardize": "zscore", "scope": "run", "max_iter": 1000,
         "threshold": "z",

@@ -151,8 +151,8 @@ def test_the_hard_phantom_can_be_solved_but_barely():
     [
         ({"minority": 0.5}, "sign is undefined"),
         ({"share": 0.0001}, "share is 0.0001, which is 0 of 328 neurons"),
-        ({"weights": "soft"}, "accepted are 'sharp', 'graded'"),
-        ({"time_courses": "uniform"}, "accepted are 'laplace'"),
+        ({"weights": "soft"}, "choose from 'sharp', 'graded'"),
+        ({"time_courses": "uniform"}, "choose from 'laplace'"),
         ({"strength": (2.0, 1.0)}, "the lower one first"),
         ({"n_engaged": 21}, "between 1 and n_networks=20"),
         ({"n_engaged": 1, "n_runs": 10}, "Use more runs, or a larger n_engaged"),
@@ -425,7 +425,7 @@ def test_failures_are_rows_with_a_reason(tried):
     assert fits["note"].str.contains("n_components is 4").all()
     assert fits[["found", "power", "kept"]].isna().all(axis=None)
     assert (fits["n_converged"] == 0).all()
-    for threshold, reason in (("nonsense", "'nonsense'; accepted are"), ("support:3", "accepts none. Leave it out")):
+    for threshold, reason in (("nonsense", "'nonsense'; choose from"), ("support:3", "accepts none. Leave it out")):
         one = row(tried, "strong", threshold)
         assert one["n_failed"] == 2
         assert reason in one["note"]
@@ -536,9 +536,9 @@ def test_the_command_writes_recordings_instead(tmp_path):
 
 
 def test_the_command_refuses_impossible_requests():
-    assert "--data is 'easy'; accepted are sharp, hard" in fails("--data", "easy")
-    assert "--method is 'pca'; accepted are ica," in fails("--method", "pca")
-    assert "The threshold is 'p'; accepted are fdr" in fails("--threshold", "p")
+    assert "--data is 'easy'; choose from sharp, hard" in fails("--data", "easy")
+    assert "--method is 'pca'; choose from ica," in fails("--method", "pca")
+    assert "There is no threshold 'p'; choose from fdr" in fails("--threshold", "p")
     assert "z is -1.0" in fails("--threshold", "z:-1")
     assert "Name a study with a recording" in fails("--data", "salmon")
     assert "--seeds is 0" in fails("--seeds", 0)

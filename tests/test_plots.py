@@ -137,7 +137,7 @@ def test_a_carpet_is_nilearns_with_layers_beside_it(walked, tmp_path, capsys, re
     assert any(axes.get_xlabel() == "volume" for axes in own.axes)
     assert recording.plot_carpet(output_file=tmp_path / "carpet.png") is None
     assert (tmp_path / "carpet.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match=r"run is 0; accepted are 1 to"):
+    with pytest.raises(ValueError, match=r"run is 0; runs are 1 to"):
         recording.plot_carpet(run=0)
 
 

@@ -136,7 +136,7 @@ def test_a_model_without_a_cache_cannot_tell_a_prompt():
 @pytest.mark.parametrize(
     ("positions", "message"),
     [
-        ("first", "positions is 'first'; accepted are 'prompt', 'generated', 'last', positions"),
+        ("first", "positions is 'first'; choose from 'prompt', 'generated', 'last', positions"),
         ([], "positions is empty"),
         ([-1], "positions contains -1"),
         ([1.5], r"positions contains 1\.5"),

@@ -52,6 +52,12 @@ def test_code_and_tables_of_a_page_are_left_out(tmp_path):
     assert len(list(prose.findings(path))) == 1
 
 
+def test_questions_are_no_relative_clauses(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("What is the effect of a lesion? What is stored is not repeated.\n")
+    assert [text for _, _, text in prose.findings(path)] == ["What is"]
+
+
 def test_a_count_that_has_risen_fails_and_one_that_has_fallen_is_stored(tmp_path, monkeypatch, capsys):
     stored = tmp_path / "counts.json"
     stored.write_text('{"a.py": 2}')

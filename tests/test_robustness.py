@@ -389,13 +389,13 @@ def test_bad_choices_are_refused_before_anything_is_run(study):
         ({"n_controls": 18}, "n_controls is 18, too few for any p to reach 0.05. Give at least 19"),
         ({"alpha": 0.01, "n_controls": 98}, "Give at least 99"),
         ({"alpha": 1.5}, "alpha is 1.5; it must be between 0 and 1"),
-        ({"vary": ["size"]}, "vary contains 'size'; accepted are site, baseline"),
-        ({"methods": ["pca"]}, "methods contains 'pca'; accepted are ica"),
-        ({"thresholds": [("p", {})]}, "thresholds contains 'p'; accepted are fdr"),
-        ({"baselines": ["resample:"]}, "The baseline is 'resample:'; accepted are zero"),
+        ({"vary": ["size"]}, "vary contains 'size'; choose from site, baseline"),
+        ({"methods": ["pca"]}, "methods contains 'pca'; choose from ica"),
+        ({"thresholds": [("p", {})]}, "thresholds contains 'p'; choose from fdr"),
+        ({"baselines": ["resample:"]}, "The baseline is 'resample:'; choose from zero"),
         ({"baselines": ["other"]}, "other"),
-        ({"controls": "index"}, "controls contains 'index'; accepted are layer, energy"),
-        ({"network": "9"}, "network is '9'; accepted are 'union', numbers from 0 to 3"),
+        ({"controls": "index"}, "controls contains 'index'; choose from layer, energy"),
+        ({"network": "9"}, "network is '9'; accepted values are 'union', numbers from 0 to 3"),
     ):
         with pytest.raises(ValueError, match=message):
             ask(**options)

@@ -88,7 +88,7 @@ def test_models_share_texts_and_split(two):
 @pytest.mark.parametrize(
     ("texts", "options", "words"),
     [
-        (TEXTS[:-1], {}, r"other texts \(40 there, 39 here, 39 in both\)"),
+        (TEXTS[:-1], {}, r"other texts \(40 there, 39 here, 39 in common\)"),
         (TEXTS[::-1], {}, "the same texts in another order"),
         (TEXTS, {"seed": 1}, "seed = 0, not 1"),
         (TEXTS, {"test_fraction": 0.5}, r"test_fraction = 0\.25, not 0\.5"),

@@ -91,7 +91,7 @@ def test_the_head_does_not_change_the_sites(gpt2, head):
 
 
 def test_an_unknown_site_is_refused(gpt2):
-    with pytest.raises(ValueError, match=r"site is 'mlp'; accepted are 'mlp_out', 'mlp_hidden'"):
+    with pytest.raises(ValueError, match=r"site is 'mlp'; choose from 'mlp_out', 'mlp_hidden'"):
         find_sites(gpt2, "mlp")
 
 

@@ -83,7 +83,7 @@ def test_too_few_clusters_for_three_splits_are_said():
     "shares", [(0.5, 0.5), (0.5, 0.6, -0.1), (0.3, 0.3, 0.3), (1.0, 1.0, -1.0), (np.nan, 0.5, 0.5)]
 )
 def test_invalid_shares_are_refused(shares):
-    with pytest.raises(ValueError, match="accepted are 3 numbers from 0 to 1 that add up to 1"):
+    with pytest.raises(ValueError, match="give 3 numbers from 0 to 1 that add up to 1"):
         split_clusters(CLUSTERS[:9], shares=shares)
 
 

@@ -100,7 +100,7 @@ def test_methods_that_store_nothing_return_frozen_results(copy):
     assert list(courses.peaks["network"]) == courses.names == copy.decomposition("canica").names
     assert set(courses.tables) == {"connectivity", "spectra", "peaks"}
     assert {path for path in copy.root.rglob("*") if path.is_file()} == before
-    with pytest.raises(ValueError, match="accepted are correlation and partial"):
+    with pytest.raises(ValueError, match="accepted values are correlation and partial"):
         copy.connectivity("canica", kind="other")
 
 
@@ -135,7 +135,7 @@ def test_descriptions_are_stored_as_labels_on_request(copy):
         ({"method": "canica", "solver": "picard"}, "--solver is not an option of canica"),
         ({"method": "canica", "n_components": "auto"}, r"an integer \(auto only with ica and ica-temporal\)"),
         ({"n_components": "many"}, "accepted is an integer or auto"),
-        ({"method": "pca"}, "The method is 'pca'; accepted are 'ica'"),
+        ({"method": "pca"}, "There is no method 'pca'; choose from 'ica'"),
         ({"threshold": "fdr", "n_surrogates": 3}, "--n-surrogates is 3, but fdr needs at least 20"),
         ({"threshold": "z:3", "n_surrogates": -1}, "it must be at least 0"),
         ({"paper": True, "n_splits": 2}, "--paper sets method"),
@@ -173,7 +173,7 @@ def test_a_new_threshold_is_an_entry_of_the_registry(monkeypatch, helped):
     one = ThresholdMethod("largest", largest, "weights above a limit", "at {value} units of weight")
     monkeypatch.setitem(THRESHOLDS, one.name, one)
     assert parse_threshold("largest:3") == ("largest", {"size": 3.0})
-    with pytest.raises(ValueError, match=r"accepted are fdr, .*, largest"):
+    with pytest.raises(ValueError, match=r"choose from fdr, .*, largest"):
         parse_threshold("nonsense")
     assert "fdr_gaussian:0.05 or largest:2.0" in helped()
     assert threshold_words("largest", {"size": 3.0}) == ("at", "3 units of weight")
@@ -185,7 +185,7 @@ def test_a_new_method_is_an_entry_of_the_registry(monkeypatch, helped, walked):
     one = DecompositionMethod("again", "lmri.decomposition.fastica:FastICA", "ICA again", "FastICA again")
     monkeypatch.setitem(METHODS, one.name, one)
     assert "fastica-temporal, fastica-spatial or again." in helped()
-    with pytest.raises(ValueError, match=r"accepted are 'ica', .*, 'again'"):
+    with pytest.raises(ValueError, match=r"choose from 'ica', .*, 'again'"):
         build("nonsense", walked.space())
     assert method_words("again") == "ICA again"
     assert build("again", walked.space(), n_components=2).n_components == 2

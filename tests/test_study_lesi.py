@@ -131,10 +131,10 @@ def test_contradictions_are_refused_before_a_model_is_loaded(study):
         ({"roi": ["x.nii"], "networks": "pair"}, "--roi cannot be combined with"),
         ({"paper": True, "baseline": "news"}, "--paper sets"),
         ({"networks": "pair", "n_controls": -1}, "--n-controls is -1"),
-        ({"networks": "pair", "controls": ["layer", "layer"]}, "do not repeat one"),
+        ({"networks": "pair", "controls": ["layer", "layer"]}, "each at most once"),
         ({"networks": "pair", "stop_after": -1}, "--stop-after is -1"),
         ({"networks": "pair", "n_seeds": 2}, "--n-seeds is 2"),
-        ({"networks": "pair", "baseline": "a:b"}, "accepted are zero, CORPUS, resample:CORPUS and"),
+        ({"networks": "pair", "baseline": "a:b"}, "choose from zero, CORPUS, resample:CORPUS and"),
         ({"networks": "pair", "task": ["nonsense"]}, "The task is 'nonsense'"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -168,7 +168,7 @@ def test_a_new_family_of_controls_is_known_everywhere(study, demo, monkeypatch):
         make=lambda _, n: Dummy(n),
     )  # fmt: skip
     monkeypatch.setitem(CONTROLS, "dummy", dummy)
-    with pytest.raises(ValueError, match="choose from layer, energy, index, shared, dummy; do not repeat one"):
+    with pytest.raises(ValueError, match="choose from layer, energy, index, shared, dummy; each at most once"):
         ControlOptions("nonsense")
     scores = study.lesion("pair", controls="dummy", n_controls=1, model=demo, name="dummy")
     assert set(scores.conditions["control_family"]) == {"", "layer+size+dummy"}

@@ -94,7 +94,7 @@ def test_items_without_an_answer_are_left_out_and_other_layouts_refused(tmp_path
     (tmp_path / "dev.json").write_text(json.dumps({"data": [{"title": "t"}]}))
     with pytest.raises(ValueError, match=r"not in the layout of SQuAD v1\.1: KeyError\('paragraphs'\) is missing"):
         tasks.load("squad", tmp_path / "dev.json")
-    with pytest.raises(ValueError, match="scoring is 'head'; for squad, accepted are 'generate'"):
+    with pytest.raises(ValueError, match="scoring is 'head'; for squad, choose from 'generate'"):
         tasks.load("squad", table(tmp_path), scoring="head")
     with pytest.raises(ValueError, match=r"words is .* squad does not accept it"):
         tasks.load("squad", table(tmp_path), words={"a": "b"})
@@ -184,7 +184,7 @@ def test_own_free_text_takes_yaml(tmp_path, gpt2, tokenizer, monkeypatch):
     monkeypatch.setattr("lmri.lesions.tasks.free_text.generate", lambda *args: ["Five", "2"])
     assert task.score(gpt2, tokenizer)["value"].tolist() == [0, 1]
     for key, message in (
-        ("metric: bleu", "accepted are answer_f1, exact_match, rouge_l"),
+        ("metric: bleu", "choose from answer_f1, exact_match, rouge_l"),
         ("label: a", "has the unknown key"),
     ):
         path.write_text(f'data: squad.jsonl\nprompt: "{{q}}"\nreferences: a\n{key}\n')

@@ -84,7 +84,7 @@ def test_datasets_of_hugging_face_are_read_from_disk_and_by_their_loader(tmp_pat
     saved = datasets.Dataset.from_list(rows, features=features)
     datasets.DatasetDict({"validation": saved, "test": saved}).save_to_disk(tmp_path / "disk")
     assert tasks.load(name, tmp_path / "disk", dataset_split="validation").labels == labels
-    with pytest.raises(ValueError, match="has no split 'dev'; accepted are 'validation', 'test'"):
+    with pytest.raises(ValueError, match="has no split 'dev'; choose from 'validation', 'test'"):
         tasks.load(name, tmp_path / "disk", dataset_split="dev")
     (tmp_path / "loader").mkdir()
     saved.to_parquet(tmp_path / "loader" / "validation.parquet")
@@ -149,7 +149,7 @@ def test_ag_news_counts_from_0_or_from_1_as_the_file_does(tmp_path):
     zero = write(tmp_path / "zero.jsonl", [{"title": "Oil", "text": "Up.", "label": 3, "label_name": "Sci/Tech"}] * 2)
     assert tasks.load("ag-news", zero).labels == ["Sci/Tech"] * 2
     named.write_text("Class Index,Title,Description\n0,Oil,Up.\n4,Mars,Red.\n")
-    with pytest.raises(ValueError, match=r"has the class indices \['0'\]; accepted are 1 to 4"):
+    with pytest.raises(ValueError, match=r"has the class indices \['0'\]; the classes are 1 to 4"):
         tasks.load("ag-news", named)
 
 
@@ -214,7 +214,7 @@ def test_splits_are_disjoint_whole_and_named_in_every_row(tmp_path):
     assert len(alone.texts) < len(half.texts)
     scores = evaluate(build("gpt2", vocab_size=300, context=512), byte_tokenizer(), [half], {})
     assert set(scores.summary()["split"]) == {"test"}
-    with pytest.raises(ValueError, match="split is 'train'; accepted are 'fit', 'select', 'test'"):
+    with pytest.raises(ValueError, match="split is 'train'; choose from 'fit', 'select', 'test'"):
         tasks.load("qqp", path, split="train")
     with pytest.raises(ValueError, match="None of the 1 items of 'qqp' is in the split"):
         tasks.load("qqp", write(tmp_path / "one.jsonl", rows[:1]), split="test", shares=(1, 0, 0))
@@ -290,7 +290,7 @@ def test_it_warns_of_a_label_that_the_prompt_never_names(tmp_path):
         (two("sst2")[0], {"words": {"negative": " x", "positive": "X"}}, "Two labels have the same words"),
         (two("sst2")[0], {"prompt": "Good?"}, r"does not contain '\{sentence\}'"),
         (two("sst2")[0], {"prompt": "{sentence} {title}"}, "has a placeholder for 'title'; the items have 'sentence'"),
-        (two("sst2")[0], {"scoring": "guess"}, "scoring is 'guess'; for sst2, accepted are 'loglikelihood'"),
+        (two("sst2")[0], {"scoring": "guess"}, "scoring is 'guess'; for sst2, choose from 'loglikelihood'"),
         (two("sst2")[0], {"max_new_tokens": 0}, "max_new_tokens is 0"),
     ],
 )
@@ -300,7 +300,7 @@ def test_what_cannot_be_a_task_is_refused(tmp_path, rows, options, message):
 
 
 def test_unknown_tasks_files_and_folders_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="There is no task 'sst3'; accepted are cola, mrpc"):
+    with pytest.raises(ValueError, match="There is no task 'sst3'; choose from cola, mrpc"):
         tasks.load("sst3", tmp_path)
     for name in ("sst2", "ag-news", "ag_news"):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.jsonl does not exist"):
@@ -316,7 +316,7 @@ def test_unknown_tasks_files_and_folders_are_refused(tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("one\ntwo\n")
     for options in ({"scoring": "generate"}, {"prompt": "{text}"}, {"words": {"a": "b"}}):
-        with pytest.raises(ValueError, match=r"accepted are 'loglikelihood'|perplexity does not accept it"):
+        with pytest.raises(ValueError, match=r"choose from 'loglikelihood'|perplexity does not accept it"):
             tasks.load("perplexity", texts, **options)
 
 
@@ -369,10 +369,10 @@ def test_an_own_table_takes_a_few_lines_of_yaml(tmp_path):
     [
         (("label: kind\n", ""), "lacks the key 'label'"),
         (("label:", "lable:"), "has the unknown key 'lable'"),
-        (("words: {no: yes, off: \" no\"}", "words: yes"), "accepted are words by label"),
+        (("words: {no: yes, off: \" no\"}", "words: yes"), "give words by label"),
         (("positive: no", "positive: maybe"), "needs positive: one of the labels 'no', 'off'"),
         (("positive: no", "scoring: guess"), "has scoring: 'guess'"),
-        (("positive: no", "metrics: [bleu]"), "accepted are f1, matthews, balanced_accuracy"),
+        (("positive: no", "metrics: [bleu]"), "choose from f1, matthews, balanced_accuracy"),
         (("{text} ({place})", "Text"), "has no column in braces"),
         (("{text}", "{body}"), "has no column 'body'"),
         (("data: irony.csv", "data: lost.csv"), r"lost\.csv does not exist"),

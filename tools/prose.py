@@ -32,7 +32,8 @@ PHRASES = {
         r"\bbeside\b|\b(?:stands?|lies?|lay) (?:in|on|at|out|for|behind|there|where)\b", re.IGNORECASE
     ),
     "relative clause as a noun": re.compile(
-        r"\bwhat (?:is|was|are|were|a|an|it|they|of|has|had|gives|comes|makes|there|people|another|an?other)\b",
+        r"\bwhat (?:is|was|are|were|a|an|it|they|of|has|had|gives|comes|makes|there|people|another|an?other)\b"
+        r"(?![^.]*\?)",  # questions are not counted
         re.IGNORECASE,
     ),
     "that of, those of which": re.compile(r"\b(?:is|are) (?:that|those) of\b|\bthose of which\b"),
@@ -78,9 +79,11 @@ def findings(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def files() -> list[Path]:
-    """List the modules of the package and the pages of the documentation."""
+    """List the modules of the package and the pages of the documentation; the demo texts are data."""
     pages = [path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "generated", "gallery"} & {*path.parts}]
-    return sorted([*(ROOT / "src" / "lmri").rglob("*.py"), ROOT / "README.md", *pages])
+    package = ROOT / "src" / "lmri"
+    modules = [path for path in package.rglob("*.py") if not path.is_relative_to(package / "demo" / "texts")]
+    return sorted([*modules, ROOT / "README.md", *pages])
 
 
 def count() -> dict[str, int]:

@@ -96,7 +96,7 @@ def set_log_level(level: str) -> None:
     """
     global _log_handler
     if level not in _LOG_LEVELS:
-        raise ValueError(f"The log level is {level!r}; accepted are {', '.join(map(repr, _LOG_LEVELS))}.")
+        raise ValueError(f"The log level is {level!r}; choose from {', '.join(map(repr, _LOG_LEVELS))}.")
     logger, handler = logging.getLogger(__name__), logging.StreamHandler()
     handler.setLevel(level.upper())
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))

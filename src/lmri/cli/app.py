@@ -50,64 +50,17 @@ def _version(
         raise typer.Exit
 
 
-app.command()(demo)
+COMMANDS = {
+    "Start": (demo,),
+    "Record and check": (record, merge, check, qc, confounds),
+    "Find networks": (order, decompose, threshold, localize, templates),
+    "Interpret networks": (compare, describe, label, connectivity, dual_regression, export, accept),
+    "Lesion networks": (lesion, preserve, amplify, dissociate, robustness, finetune),
+    "View and manage studies": (view, report, info, validate, upgrade),
+    "Simulate": (phantom,),
+}
+"""Commands by the heading under which ``lmri --help`` lists them."""
 
-app.command()(check)
-
-app.command()(record)
-
-app.command()(merge)
-
-app.command()(qc)
-
-app.command()(confounds)
-
-app.command()(order)
-
-
-app.command()(decompose)
-
-app.command()(threshold)
-
-app.command()(compare)
-
-app.command()(describe)
-
-app.command()(label)
-
-app.command()(connectivity)
-
-app.command()(dual_regression)
-
-app.command()(export)
-
-app.command()(accept)
-
-app.command()(lesion)
-
-app.command()(preserve)
-
-app.command()(amplify)
-
-app.command()(finetune)
-
-app.command()(localize)
-
-app.command()(templates)
-
-app.command()(dissociate)
-
-app.command()(robustness)
-
-app.command()(view)
-
-
-app.command()(report)
-
-app.command()(info)
-
-app.command()(validate)
-
-app.command()(upgrade)
-
-app.command()(phantom)
+for heading, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=heading)(command)

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 @command
 def compare(
     study: WritableStudy,
-    first: Annotated[str, typer.Argument(help="Name of a network set, or NAME@SITE.", show_default=False)],
-    second: Annotated[str, typer.Argument(help="Name of a second network set.", show_default=False)],
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST", help="Name of a network set, or NAME@SITE.", show_default=False)
+    ],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Name of a second network set.", show_default=False)],
     printing: Printing,
-    more: Annotated[list[str] | None, typer.Argument(help="Names of further network sets.", show_default=False)] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="MORE", help="Names of further network sets.", show_default=False)
+    ] = None,
     site: SiteOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the comparison.", show_default="FIRST--SECOND")] = None,
     figure: Annotated[

@@ -100,7 +100,7 @@ def decompose(
 ) -> None:
     """Decompose recordings into maps, and threshold the maps into networks.
 
-    With --subject A,B the models A and B are decomposed together; see lmri info STUDY --subject group.
+    With --subject A,B, the models A and B are decomposed together. The result belongs to the scope group of the study.
     """
     subjects = study.subject.split(",") if study.subject and "," in study.subject else None
     if subjects is not None:
@@ -141,18 +141,20 @@ def decompose(
 @command
 def threshold(
     study: WritableStudy,
-    decomposition: Annotated[str, typer.Argument(help="Name of a decomposition.", show_default=False)],
+    decomposition: Annotated[
+        str, typer.Argument(metavar="DECOMPOSITION", help="Name of a decomposition.", show_default=False)
+    ],
     by: Annotated[str, typer.Option("--by", help=usage(), show_default=False)],
     name: Annotated[str, typer.Option(help="Name of the new networks.", show_default=False)],
     printing: Printing,
     site: SiteOption = None,
 ) -> None:
     """Re-threshold the maps of a stored decomposition."""
-    from lmri.cli.networks import say_empty, summary_columns
+    from lmri.cli.networks import format_threshold, say_empty, summary_columns
 
     output = printing.output
     networks = study.open().threshold(decomposition, by, name, site)
-    output.say(f"{name} at {networks.space.site}: {networks.origin.threshold['description']}.")
+    output.say(f"{name} at {networks.space.site}, {format_threshold(networks)}.")
     output.table(summary_columns(networks))
     if not networks.members.any():
         say_empty(output, study, decomposition, networks)
@@ -172,15 +174,14 @@ def _say_networks(output: Output, study: StudyScope, networks: "NetworkSet", fir
 
     If several models were decomposed together, `first` is the label of the first.
     """
-    from lmri.cli.networks import next_step, say_empty, site_hint, summary_columns
+    from lmri.cli.networks import format_threshold, next_step, say_empty, site_hint, summary_columns
 
     origin, label = networks.origin, networks.method
     result = {"name": label, "site": networks.space.site, "info": origin.as_dict(), "networks": records(networks.table)}
     output.say(
         f"{label}, {networks.space.site}: {pluralize(len(networks), 'map')} from "
         f"{pluralize(origin.n_volumes or 0, 'volume')} ({pluralize(origin.n_runs or 0, 'run')}); "
-        f"{format_convergence(origin.convergence)}. "
-        f"Threshold: {origin.threshold['description']}."
+        f"{format_convergence(origin.convergence)}. Networks were {format_threshold(networks)}."
     )
     output.table(summary_columns(networks))
     if study.subject == GROUP:

@@ -38,7 +38,7 @@ def dissociate(
     study: WritableStudy,
     printing: Printing,
     scores: Annotated[
-        str | None, typer.Argument(metavar="[SCORES]", help="Name of an evaluation; required if there are several.")
+        str | None, typer.Argument(metavar="SCORES", help="Name of an evaluation; required if there are several.")
     ] = None,
     site: SiteOption = None,
     network: Annotated[
@@ -54,7 +54,7 @@ def dissociate(
     output = printing.output
     check_new("--out", out)
     stored = store_dissociations(study.open(), scores, site, network, task, name)
-    table = stored.found.table.sort_values("p", kind="stable")
+    table = stored.result.table.sort_values("p", kind="stable")
     columns = [
         "network_a",
         "task_1",
@@ -70,7 +70,7 @@ def dissociate(
     output.table(table[columns].head(MOST_ROWS).round({"interaction": 1, "ci_low": 1, "ci_high": 1, "p": 3, "q": 3}))
     output.say(stored.outcome.text)
     _say_stored(output, study, stored, out)
-    output.result(stored.found.to_dict())
+    output.result(stored.result.to_dict())
 
 
 @command
@@ -125,7 +125,7 @@ def templates(
     )
     with output.progress("Decomposing texts") as progress:
         stored = store_templates(study.open(), options, site, corpus, name, progress)
-    counts = stored.found
+    counts = stored.result
     for corpus_name, rows in counts.table.groupby("templates_of", sort=False):
         output.table(_pivot_by_corpus(rows), f"Templates of {corpus_name}")
     output.say(

@@ -23,7 +23,7 @@ def export(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Network set or decomposition; required if there are several.", show_default=False
+            metavar="NAME", help="Network set or decomposition; required if there are several.", show_default=False
         ),
     ] = None,
     to: Annotated[
@@ -55,9 +55,12 @@ def export(
 def accept(
     study: WritableStudy,
     printing: Printing,
-    networks: Annotated[str, typer.Argument(help="Name of a network set.", show_default=False)],
+    networks: Annotated[str, typer.Argument(metavar="NETWORKS", help="Name of a network set.", show_default=False)],
     labels: Annotated[
-        Path, typer.Argument(help="File of labels, as saved by FSLeyes, Melview or FIX.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="LABELS", help="File of labels, as saved by FSLeyes, Melview or FIX.", show_default=False
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the new networks.", show_default=False)],
     site: SiteOption = None,

@@ -85,7 +85,17 @@ def lesion(
     strict: Strict = False,
     seed: Seed = 0,
 ) -> None:
-    """Lesion each network and their union, or regions of interest, and compare the model's scores with controls."""
+    """Lesion networks or regions of interest, and compare the scores of the model with control lesions.
+
+    Each network of the set is lesioned separately, then all of them together.
+    Each lesion is compared with lesions of random neurons that match it.
+    The weights of the model are not changed.
+
+    For example:
+      lmri lesion study --networks ica-z3
+      lmri lesion study --networks ica-z3 --task sst2:dev.jsonl --n-controls 99
+      lmri lesion study --roi roi.nii.gz
+    """
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.lesion_plan import plan_lesion
     from lmri.lesions.requests import Silencing, lesion_request

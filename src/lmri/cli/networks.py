@@ -32,6 +32,15 @@ def say_empty(output: Output, study: "StudyScope", decomposition: str, networks:
     )
 
 
+def format_threshold(networks: NetworkSet) -> str:
+    """Describe the threshold of a network set: ``"thresholded by z (z = 3): two-sided, ..."``."""
+    from lmri.report.wording import threshold_words  # slow to import
+
+    values = {name: value for name, value in networks.origin.threshold.items() if name not in ("description", "label")}
+    at, limit = threshold_words(values.pop("method"), values)
+    return f"thresholded {at} {limit}: {networks.origin.threshold['description']}"
+
+
 def summary_columns(networks: NetworkSet) -> pd.DataFrame:
     """Return the columns of a network table that fit on the screen."""
     table = networks.table

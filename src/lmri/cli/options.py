@@ -7,6 +7,7 @@ The module is long because it declares every option that several commands share.
 import contextlib
 import functools
 import inspect
+import re
 import shlex
 from collections.abc import Callable
 from copy import copy
@@ -54,7 +55,7 @@ Session = Annotated[
 DecompositionName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[DECOMPOSITION]",
+        metavar="DECOMPOSITION",
         help="Name of the decomposition; required if there are several.",
         show_default=False,
     ),
@@ -71,16 +72,22 @@ Folder = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
-Controls = Annotated[int, typer.Option(help="Number of matched controls per network; 0 for none.")]
+Controls = Annotated[
+    int, typer.Option(help="Number of matched controls per network; 0 for none.", rich_help_panel="Controls")
+]
 Families = Annotated[
     list[str] | None,
     typer.Option(
         "--controls",
-        help=f"How controls are matched to the network: {controls_help()}. May be repeated.",
+        help=f"Property in which random neurons match the network: {controls_help()}. May be repeated.",
         show_default="layer",
+        rich_help_panel="Controls",
     ),
 ]
-Baseline = Annotated[str, typer.Option(help=f"Value assigned to lesioned neurons: {baselines_help()}.")]
+Baseline = Annotated[
+    str,
+    typer.Option(help=f"Value assigned to lesioned neurons: {baselines_help()}.", rich_help_panel="Intervention"),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Estimate the run time and exit (only the intact model is evaluated)."),
@@ -88,24 +95,34 @@ DryRun = Annotated[
 StopAfter = Annotated[
     int,
     typer.Option(
-        help="Stop drawing controls for a network after N did at least as much harm (sequential Monte Carlo p, Besag & "
-        "Clifford 1991); 0 to draw all."
+        help="Stop drawing controls for a network after N of them did at least as much harm (sequential Monte Carlo p, "
+        "Besag & Clifford 1991); 0 to draw all.",
+        rich_help_panel="Controls",
     ),
 ]
 Spare = Annotated[
     str | None,
     typer.Option(
-        help="Tokens to exclude from the intervention; sinks: the first token of every text.", show_default="none"
+        help="Tokens to exclude from the intervention: sinks (the first token of every text).",
+        show_default="none",
+        rich_help_panel="Intervention",
     ),
 ]
 Positions = Annotated[
     str | None,
     typer.Option(
-        help="Tokens to change: prompt, generated or last, if answers are generated, or positions such as 0,1.",
+        help="Tokens at which neurons are changed: positions such as 0,1; or, if answers are generated, prompt, "
+        "generated or last.",
         show_default="all",
+        rich_help_panel="Intervention",
     ),
 ]
-Seeds = Annotated[int, typer.Option(help="Number of resampling seeds to pool (with --baseline resample:CORPUS).")]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        help="Number of resampling seeds to pool (with --baseline resample:CORPUS).", rich_help_panel="Intervention"
+    ),
+]
 PaperModel = Annotated[
     str | None,
     typer.Option(
@@ -339,9 +356,16 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
                     stack.enter_context(context())
             function(**options, **built)
 
+    run.__doc__ = _unwrapped(function)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _unwrapped(function: Callable[..., None]) -> str:
+    """Return the docstring of a command with one line per paragraph, as help fills lines itself; lists are kept."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(text if re.search(r"\n( |- )", text) else text.replace("\n", " ") for text in paragraphs)
 
 
 def _option(field: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:

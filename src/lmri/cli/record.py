@@ -145,7 +145,9 @@ class Recorded:
 
 @command
 def record(
-    model: Annotated[str, typer.Argument(help="Hub name, local folder, or lmri-demo.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Hub name, local folder, or lmri-demo.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the study; created if it does not exist.", show_default=False)],
     recorded: Recorded,
     source: Texts,
@@ -154,6 +156,7 @@ def record(
     texts: Annotated[
         str | None,
         typer.Argument(
+            metavar="TEXTS",
             help="Text file (one text per line), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset.",
             show_default="the texts of the study, recorded with the stored parameters",
         ),
@@ -171,7 +174,7 @@ def record(
 ) -> None:
     """Record a model's activations while it reads texts, and save them as 4D NIfTI images.
 
-    Without TEXTS, the model reads every corpus of the study, as another model has read it.
+    Without TEXTS, every corpus of the study is recorded, with the parameters that are stored for the other models.
     """
     output, options = printing.output, recorded.options(seed, with_texts=texts is not None)
     where = TextSource(texts, source.text_column, source.config, source.split, source.limit, source.shuffle, seed)
@@ -240,7 +243,7 @@ def parse_experts(text: str | None) -> list[int] | None:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not (last.isdecimal() and int(last) >= int(first))):
-            raise ValueError(f"--experts is {text!r}; accepted are numbers and ranges, such as 0,4-6.")
+            raise ValueError(f"--experts is {text!r}; accepted values are numbers and ranges, such as 0,4-6.")
         experts += range(int(first), int(last or first) + 1)
     return experts
 

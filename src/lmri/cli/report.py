@@ -47,7 +47,7 @@ def info(study: StudyScope, printing: Printing) -> None:
     for scope in opened:
         contents = scope.info()
         output.say(describe(scope))
-        output.table(contents)
+        output.table(contents.rename(columns={"made of": "details"}))
         model = None if scope.scope == GROUP else scope.model.id
         results.append({"scope": scope.scope, "model": model, "contents": records(contents)})
     single = {key: results[0][key] for key in ("model", "contents")}

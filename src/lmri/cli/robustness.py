@@ -96,7 +96,7 @@ def robustness(
         return
     with output.progress("Loading the model") as progress:
         stored = plan.run(model_source, strict, progress)
-    _say(output, stored.found)
+    _say(output, stored.result)
     output.say(f"Stored as {stored.name!r} at {stored.site}.")
     if out is not None:
         stored.outcome.write(out)
@@ -105,10 +105,10 @@ def robustness(
         {
             "name": stored.name,
             "site": stored.site,
-            "target": stored.found.target,
-            "text": stored.found.text,
-            "survival": records(stored.found.survival),
-            "specifications": records(stored.found.table),
+            "target": stored.result.target,
+            "text": stored.result.text,
+            "survival": records(stored.result.survival),
+            "specifications": records(stored.result.table),
         }
     )
 
@@ -120,7 +120,7 @@ def _split(text: str) -> list[str]:
 def _parse_seeds(text: str) -> list[int]:
     seeds = _split(text)
     if invalid := [seed for seed in seeds if not seed.isdecimal()]:
-        raise ValueError(f"--seeds contains {invalid[0]!r}; accepted are whole numbers, such as 1,2,3.")
+        raise ValueError(f"--seeds contains {invalid[0]!r}; accepted values are whole numbers, such as 1,2,3.")
     return [int(seed) for seed in seeds]
 
 

@@ -22,8 +22,8 @@ def view(
 ) -> None:
     """Open a study in the browser: layers, networks, texts, time courses and lesions. Stop the server with Ctrl-C.
 
-    A study of several models is shown with a menu of its models; --subject and --session choose the one that is shown
-    first. The page is served to this machine only, and shows nothing outside the study.
+    A study of several models has a menu of models; --subject and --session choose the model that is shown first.
+    The page is served to this machine only, and shows nothing outside the study.
     """
     output = printing.output
 

@@ -219,10 +219,12 @@ class Decomposition(ABC):
                 DataWarning,
                 stacklevel=4,
             )
-        if convergence["n_converged"] < convergence["n_starts"]:
+        n_converged, n_starts = convergence["n_converged"], convergence["n_starts"]
+        if n_converged < n_starts:
+            number = f"converged from {n_converged or 'none'} of {n_starts} initializations"
             warnings.warn(
-                f"{self.method_name} converged from {convergence['n_converged']} of {convergence['n_starts']} "
-                f"initializations. Maps may depend on the seed. {self._convergence_advice}",
+                f"{self.method_name} {'did not converge' if n_starts == 1 else number}, so its maps may depend on the "
+                f"seed. {self._convergence_advice}",
                 ConvergenceWarning,
                 stacklevel=4,
             )

@@ -175,7 +175,7 @@ def connectivity(
         If the kind is unknown.
     """
     if kind not in KINDS:
-        raise ValueError(f"--kind is {kind!r}; accepted are {' and '.join(KINDS)}.")
+        raise ValueError(f"--kind is {kind!r}; accepted values are {' and '.join(KINDS)}.")
     opened = open_time_courses(store, decomposition, site)
     texts = [table["text_id"].tolist() for table in opened.events]
     logger.info("Correlating")

@@ -98,9 +98,9 @@ class FastICA(Decomposition, BaseEstimator):
             neuron after standardization.
         """
         if self.kind not in ("temporal", "spatial"):
-            raise ValueError(f"kind is {self.kind!r}; accepted are 'temporal' and 'spatial'.")
+            raise ValueError(f"kind is {self.kind!r}; accepted values are 'temporal' and 'spatial'.")
         if self.signs not in ("skewness", "solver"):
-            raise ValueError(f"signs is {self.signs!r}; accepted are 'skewness' and 'solver'.")
+            raise ValueError(f"signs is {self.signs!r}; accepted values are 'skewness' and 'solver'.")
         runs = self._prepare_runs(imgs, confounds)
         maps, convergence = self._fit_maps(runs)
         self._store_results(maps, runs, convergence)

@@ -83,8 +83,8 @@ def decompose_group(
     scopes = [choose_member(store.layout, subject) for subject in subjects]
     if len(scopes) < 2 or len(set(scopes)) < len(scopes):
         raise ValueError(
-            f"The models to decompose together are {', '.join(scopes) or 'none'}; accepted are two or more different "
-            f"models of {', '.join(store.layout.scopes())}."
+            f"The models to decompose together are {', '.join(scopes) or 'none'}. Choose two or more different models "
+            f"from {', '.join(store.layout.scopes())}."
         )
     members = [store.at(scope) for scope in scopes]
     groups = _recordings(members, site, corpora)

@@ -190,7 +190,7 @@ def picard(Z: np.ndarray, W: np.ndarray, fun: str = "logcosh", max_iter: int = 5
 def check_fun(fun: str) -> None:
     """Raise an error for an unknown contrast function."""
     if fun not in FUNS:
-        raise ValueError(f"fun is {fun!r}; accepted are {', '.join(map(repr, FUNS))}.")
+        raise ValueError(f"fun is {fun!r}; choose from {', '.join(map(repr, FUNS))}.")
 
 
 def _one_thread_if_small(n_components: int) -> AbstractContextManager[None]:

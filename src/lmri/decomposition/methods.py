@@ -123,7 +123,7 @@ def find_method(name: str) -> DecompositionMethod:
         If there is no method of this name.
     """
     if name not in METHODS:
-        raise ValueError(f"The method is {name!r}; accepted are {', '.join(map(repr, METHODS))}.")
+        raise ValueError(f"There is no method {name!r}; choose from {', '.join(map(repr, METHODS))}.")
     return METHODS[name]
 
 

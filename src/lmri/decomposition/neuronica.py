@@ -171,7 +171,7 @@ class NeuronICA(Decomposition, BaseEstimator):
         """Raise an error for a parameter outside of its accepted values."""
         for name, accepted in (("kind", ("spatial", "temporal")), ("solver", ica.SOLVERS), ("fun", ica.FUNS)):
             if getattr(self, name) not in accepted:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted are {', '.join(map(repr, accepted))}.")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(map(repr, accepted))}.")
         for name, least in (("n_init", 1), ("max_iter", 1), ("random_state", 0)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:

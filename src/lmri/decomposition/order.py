@@ -129,7 +129,7 @@ def estimate_order(
     Speech, and Signal Processing, 33, 387–392.
     """
     if scope not in SCOPES:
-        raise ValueError(f"scope is {scope!r}; accepted are {', '.join(map(repr, SCOPES))}.")
+        raise ValueError(f"scope is {scope!r}; choose from {', '.join(map(repr, SCOPES))}.")
     if max_order is not None and max_order < 1:
         raise ValueError(f"max_order is {max_order}; it must be at least 1.")
     if max_volumes < 3:

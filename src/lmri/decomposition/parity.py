@@ -50,16 +50,16 @@ class Difference:
     ----------
     what : str
         Name of the choice, such as ``"signs"``.
-    found, expected : object
+    value, expected : object
         The choice, and the paper's.
     """
 
     what: str
-    found: object
+    value: object
     expected: object
 
     def __str__(self) -> str:
-        return f"{self.what} is {self.found!r}, and {self.expected!r} in the paper"
+        return f"{self.what} is {self.value!r}, and {self.expected!r} in the paper"
 
 
 def paper_estimator(space: NeuronSpace, seed: int = 0, n_components: int = 10) -> "Decomposition":
@@ -145,14 +145,14 @@ def differences(networks: NetworkSet, n_components: int | None = 10) -> list[Dif
     return deviations
 
 
-def raise_if_different(networks: NetworkSet, found: Sequence[Difference]) -> None:
+def raise_if_different(networks: NetworkSet, differing: Sequence[Difference]) -> None:
     """Raise an error if choices differ from the paper's.
 
     Parameters
     ----------
     networks : NetworkSet
         Networks with these choices.
-    found : sequence of Difference
+    differing : sequence of Difference
         Choices that differ.
 
     Raises
@@ -160,8 +160,8 @@ def raise_if_different(networks: NetworkSet, found: Sequence[Difference]) -> Non
     ValueError
         If there is any; the message names all of them.
     """
-    if found:
+    if differing:
         raise ValueError(
-            f"{networks.method!r} was not made as in the paper: {'; '.join(map(str, found))}. Compute networks with "
-            "the paper's choices (lmri decompose STUDY --paper), or leave out the label."
+            f"{networks.method!r} was not computed as in the paper: {'; '.join(map(str, differing))}. Compute networks "
+            "with the paper's choices (lmri decompose STUDY --paper), or leave out the label."
         )

@@ -172,9 +172,9 @@ class StandardizedRuns:
         models: Sequence[int] | None = None,
     ) -> None:
         if standardize not in STANDARDIZATIONS:
-            raise ValueError(f"standardize is {standardize!r}; accepted are {', '.join(map(repr, STANDARDIZATIONS))}.")
+            raise ValueError(f"standardize is {standardize!r}; choose from {', '.join(map(repr, STANDARDIZATIONS))}.")
         if scope not in SCOPES:
-            raise ValueError(f"scope is {scope!r}; accepted are {', '.join(map(repr, SCOPES))}.")
+            raise ValueError(f"scope is {scope!r}; choose from {', '.join(map(repr, SCOPES))}.")
         self.space, self.standardize, self.scope = space, standardize, scope
         lengths = [_length(space, img) for img in imgs]
         self.confounds = None if confounds is None else Nuisance.read(confounds).checked(lengths).runs

@@ -183,7 +183,7 @@ def make_classifier(
     return child, child_tokenizer
 
 
-def save(made: FineTuned, out: str | Path) -> Path:
+def save(child: FineTuned, out: str | Path) -> Path:
     """Write a child and its scores to a standard model folder, which `lmri.load_model` reads.
 
     ``finetuning.json`` contains the provenance of the child, ``held_out.tsv`` the held-out scores and
@@ -198,12 +198,12 @@ def save(made: FineTuned, out: str | Path) -> Path:
     if out.exists():
         raise ValueError(f"{out} already exists. It was not overwritten: choose another folder.")
     with atomic_path(out) as folder, quiet():
-        made.model.save_pretrained(folder)
-        made.tokenizer.save_pretrained(folder)
-        write_json(folder / ABOUT, dict(made.about))
-        write_table(folder / "held_out.tsv", made.held_out)
-        write_table(folder / "held_out_items.tsv", made.items)
-    made.model.config._name_or_path = str(out)
+        child.model.save_pretrained(folder)
+        child.tokenizer.save_pretrained(folder)
+        write_json(folder / ABOUT, dict(child.about))
+        write_table(folder / "held_out.tsv", child.held_out)
+        write_table(folder / "held_out_items.tsv", child.items)
+    child.model.config._name_or_path = str(out)
     return out
 
 

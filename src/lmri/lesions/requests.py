@@ -101,7 +101,7 @@ class Request:
         takes_seed = BASELINES[self.baseline.kind].takes_seed
         if self.n_seeds < 1 or (self.n_seeds > 1 and not takes_seed):
             raise ValueError(
-                f"--n-seeds is {self.n_seeds}; accepted are 1 and, with --baseline resample:CORPUS, larger numbers, "
+                f"--n-seeds is {self.n_seeds}; it must be 1, or a larger number with --baseline resample:CORPUS, "
                 "such as 10."
             )
         doses = [self.options.get("gain"), self.options.get("offset")]

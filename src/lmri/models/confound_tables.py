@@ -143,7 +143,7 @@ def _recordings(store: Store, corpora: Sequence[str] | None, site: str | None) -
     if not known:
         raise StudyError(f"{store.root} contains no recording. Record first: lmri record.")
     if absent := [name for name in corpora or [] if name not in names]:
-        raise ValueError(f"--corpus is {absent[0]!r}; accepted are {', '.join(names)}.")
+        raise ValueError(f"--corpus is {absent[0]!r}; choose from {', '.join(names)}.")
     selected = [recording for recording in known if recording.corpus in (corpora or names)]
     # Opened again one by one, which refuses truncated recordings.
     return [store.recording(recording.corpus, recording.space.site) for recording in selected]

@@ -259,7 +259,7 @@ def connectivity(
     Neuroscience, 5, 2.
     """
     if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; accepted are {', '.join(map(repr, KINDS))}.")
+        raise ValueError(f"kind is {kind!r}; choose from {', '.join(map(repr, KINDS))}.")
     if min_volumes < 4:
         raise ValueError(
             f"min_volumes is {min_volumes}; it must be at least 4 (Fisher's z of 3 volumes has no standard error)."

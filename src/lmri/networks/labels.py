@@ -108,7 +108,7 @@ def write(
     """
     for network, label in labels.items():
         if network not in known:
-            raise ValueError(f"There is no network {network!r}; accepted are {known[0]} to {known[-1]}.")
+            raise ValueError(f"There is no network {network!r}; networks are {known[0]} to {known[-1]}.")
         if not label.strip():
             raise ValueError(f"The label of {network!r} is {label!r}; use at least one word, such as 'unclear'.")
     with write_lock(layout.root):

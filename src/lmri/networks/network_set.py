@@ -154,7 +154,7 @@ class NetworkSet(Sequence[Network]):
         if method is None:
             method = "support" if self.origin.method == "dictlearning" else "fdr"
         if method not in THRESHOLDS:
-            raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(map(repr, THRESHOLDS))}.")
+            raise ValueError(f"There is no threshold {method!r}; choose from {', '.join(map(repr, THRESHOLDS))}.")
         threshold = THRESHOLDS[method]
         known = threshold.defaults
         unknown = set(parameters) - set(known)

@@ -39,7 +39,7 @@ class Methods:
                 Markup("{}{}").format(f"{group}: " if group else "", as_code(group_settings))
                 for group, group_settings in settings
             )
-            paragraph += Markup(" Settings: {}.").format(Markup("; ").join(groups))
+            paragraph += Markup(' <span class="settings">Settings: {}.</span>').format(Markup("; ").join(groups))
         self.paragraphs.append((heading, paragraph))
 
     def _cite(self, match: re.Match[str]) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from lmri import storage
 from lmri.decomposition.base import SURROGATE_ITERATIONS
 from lmri.decomposition.model_maps import DualRegression
-from lmri.decomposition.quality.findings import sentence
 from lmri.lesions.controls.registry import CONTROLS
 from lmri.lesions.scores import ALPHA, N_BOOTSTRAP
 from lmri.networks import LOCALIZER
@@ -185,22 +184,15 @@ def _decomposition(section: Methods, entry: Entry, sets: Sequence[Entry]) -> Non
     starts, n_runs = results["convergence"], results["n_runs"]
     text = (
         f"At {entry.site}, the recordings of {', '.join(entry.inputs['corpora'])} ({results['n_volumes']:,} volumes in "
-        f"{plural(n_runs, 'run')}) were decomposed into the maps of {entry.name} by {method_words(method)} "
-        f"({_n_maps(parameters)}; "
-        f"{standardized_words(str(parameters.get('standardize')), str(parameters.get('scope')))}; "
-        f"seed {parameters.get('random_state')}): {_how(method, parameters, versions)} "
-        f"{_SOURCES.get(method, '[@hyvarinen2000]')}. "
+        f"{plural(n_runs, 'run')}) were decomposed by {method_words(method)} into {_n_maps(parameters)} "
+        f"({standardized_words(str(parameters.get('standardize')), str(parameters.get('scope')))}; "
+        f"seed {parameters.get('random_state')}), using {_how(method, parameters, versions)} "
+        f"{_SOURCES.get(method, '[@hyvarinen2000]')}. {_converged(starts['n_converged'], starts['n_starts'])}"
     )
-    if starts["n_starts"]:  # 0 if the solver does not report convergence
-        total = plural(starts["n_starts"], "initialization")
-        n_converged = starts["n_converged"]
-        text += (
-            f"{n_converged} of {total} converged. " if n_converged else f"The algorithm did not converge ({total}). "
-        )
     if parameters.get("signs", "skewness") == "skewness":
-        text += "Maps are signed so that the heavier tail is positive. "
+        text += "The sign of each map was chosen such that its heavier tail is positive. "
     else:
-        text += f"Signs of the maps are as returned by the {parameters['signs']}. "
+        text += f"The signs of the maps are those returned by the {parameters['signs']}. "
     if parameters.get("confounds"):
         text += f"Confounds were regressed out of every run: {', '.join(parameters['confounds'])}. "
     if "order" in results:
@@ -233,47 +225,62 @@ def _dual_regression(section: Methods, entry: Entry, sets: Sequence[Entry]) -> N
     section.add(f"Dual regression {entry.name}", text.rstrip(), _settings(parameters, ("method", "confounds")))
 
 
+def _converged(n_converged: int, n_starts: int) -> str:
+    """Describe the convergence of the initializations; empty if the solver does not report it (``n_starts`` is 0)."""
+    if not n_starts:
+        return ""
+    if not n_converged:
+        return (
+            "The algorithm did not converge. " if n_starts == 1 else f"None of {n_starts} initializations converged. "
+        )
+    if n_starts == 1:
+        return "The algorithm converged. "
+    number = f"All {n_starts}" if n_converged == n_starts else f"{n_converged} of {n_starts}"
+    return f"{number} initializations converged. "
+
+
 def _n_maps(parameters: Mapping[str, Any]) -> str:
     n = parameters.get("n_components")
-    return plural(n, "component") if isinstance(n, int) else "estimated number of components"
+    return plural(n, "component") if isinstance(n, int) else "an estimated number of components"
 
 
 def _how(method: str, parameters: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """Describe the implementation of a method: its package, its version and its main settings."""
     if method == "canica":
         return (
-            f"nilearn {versions.get('nilearn')}, {parameters.get('n_init')} initializations, {_smoothing(parameters)}, "
-            "no detrending or CCA"
+            f"nilearn {versions.get('nilearn')} with {parameters.get('n_init')} initializations and "
+            f"{_smoothing(parameters)}, without detrending or CCA"
         )
     if method in ("ica", "ica-temporal"):
-        reduced = ", after an incremental group PCA" if method == "ica" else ""
+        reduced = " after an incremental group PCA" if method == "ica" else ""
         solver = parameters.get("solver")
         cited = " [@ablin2018]" if solver == "picard" else ""
         return (
-            f"lmri {versions.get('lmri')}, {SOLVERS.get(str(solver), solver)}{cited} with the nonlinearity "
-            f"{parameters.get('fun')}, {parameters.get('n_init')} initializations clustered by ICASSO{reduced}"
+            f"{SOLVERS.get(str(solver), solver)}{cited} of lmri {versions.get('lmri')} (nonlinearity "
+            f"{parameters.get('fun')}){reduced}; the components of {parameters.get('n_init')} initializations were "
+            "clustered by ICASSO"
         )
     if method == "dictlearning":
         return (
-            f"nilearn {versions.get('nilearn')}, sparsity penalty {parameters.get('alpha')}, {_smoothing(parameters)}, "
-            "no detrending"
+            f"nilearn {versions.get('nilearn')} with a sparsity penalty of {parameters.get('alpha')} and "
+            f"{_smoothing(parameters)}, without detrending"
         )
-    return f"scikit-learn {versions.get('scikit-learn')}, nonlinearity {parameters.get('fun')}"
+    return f"scikit-learn {versions.get('scikit-learn')} (nonlinearity {parameters.get('fun')})"
 
 
 def _smoothing(parameters: Mapping[str, Any]) -> str:
     fwhm = parameters.get("smoothing_fwhm")
-    return f"smoothed by {fwhm:g} mm FWHM over neighbouring neuron indices" if fwhm else "no smoothing"
+    return f"smoothing by {fwhm:g} mm FWHM over neighbouring neuron indices" if fwhm else "no smoothing"
 
 
 def _repeats(method: str, parameters: Mapping[str, Any]) -> str:
     text = ""
     if parameters.get("n_surrogates"):
-        other = ", using the temporal ICA of lmri" if method == "fastica-temporal" else ""
+        other = ", with the temporal ICA of lmri," if method == "fastica-temporal" else ""
         text += (
-            f"The whole pipeline was repeated on {parameters['n_surrogates']} surrogates, in which every neuron was "
-            f"circularly shifted independently within its run{other}, with one initialization and at most "
-            f"{SURROGATE_ITERATIONS} iterations per surrogate. "
+            f"To obtain null distributions, the same pipeline{other} was applied to {parameters['n_surrogates']} "
+            "surrogate recordings, in which every neuron was circularly shifted by an independent random amount within "
+            f"its run (one initialization and at most {SURROGATE_ITERATIONS} iterations per surrogate). "
         )
     if parameters.get("n_bootstraps"):
         text += (
@@ -294,7 +301,8 @@ def _threshold(entry: Entry) -> str:
     cited = " [@benjamini1995]" if "fdr" in method else " [@beckmann2004]" if method == "mixture" else ""
     without = ("method", "description", "label", "by", "rejected")
     at, limit = threshold_words(method, {name: value for name, value in parameters.items() if name not in without})
-    return f"Networks {entry.name} were thresholded {at} {limit}: {parameters.get('description', '')}{cited}. "
+    description = f": {parameters['description']}" if parameters.get("description") else ""
+    return f"The networks {entry.name} were thresholded {at} {limit}{description}{cited}. "
 
 
 def _comparisons(section: Methods, entries: Sequence[Entry]) -> None:
@@ -306,11 +314,12 @@ def _comparisons(section: Methods, entries: Sequence[Entry]) -> None:
         several = "A consensus of several sets uses pairs that exceed their null at 5 % over all comparisons together. "
     section.add(
         "Comparison of methods",
-        "Maps of two methods were matched one to one by the Hungarian algorithm on |r| [@kuhn1955]. The null "
-        "is an arbitrary unmixing of the subspace of either method, matched in the same way; the stricter of the two "
-        "nulls was used, at 5 % for the pair of each rank, without correction for the number of pairs. "
+        "The maps of two methods were matched one to one by the Hungarian algorithm on |r|, their absolute correlation "
+        "over neurons [@kuhn1955]. The null distribution was computed from arbitrary unmixings of the subspace of "
+        "either method, matched in the same way; the stricter of the two was used, at a level of 5 % for the pair of "
+        "each rank, without correction for the number of pairs. "
         f"{between}{several}"
-        f"Compared: {', '.join(f'{entry.name} at {entry.site}' for entry in entries)} (seed {', '.join(seeds)}; "
+        f"Comparisons: {', '.join(f'{entry.name} at {entry.site}' for entry in entries)} (seed {', '.join(seeds)}; "
         f"{_software(_same(entry.versions for entry in entries), ('lmri', 'numpy', 'scipy'))}).",
     )
 
@@ -319,44 +328,52 @@ def _evaluation(section: Methods, entry: Entry, target: str) -> None:
     parameters, results = entry.parameters, entry.results
     scored = results.get("model")
     tasks = ", ".join(
-        f"{task['name']} ({task['metric'].replace('_', ' ')}, "
-        f"{'higher' if task['higher_is_better'] else 'lower'} is better)"
-        for task in results.get("tasks", [])
+        f"{', '.join(names)} ({metric.replace('_', ' ')}, {'higher' if higher_is_better else 'lower'} is better)"
+        for (metric, higher_is_better), names in _by_metric(results.get("tasks", [])).items()
     )
     kind = str(parameters.get("intervention", "intervention"))
-    action = sentence(INTERVENTIONS.get(kind, kind))
+    action = INTERVENTIONS.get(kind, kind)
     text = (
-        f"{action} of {target} at {entry.site} was performed with hooks on the live "
-        f"model{' ' + scored['id'] if scored else ''} and evaluated on "
-        f"{tasks or 'no task'}. Confidence intervals (95 %) are percentiles of {N_BOOTSTRAP:,} "
+        f"The {action} of {target} at {entry.site} was applied to the activations of "
+        f"{scored['id'] if scored else 'the model'} during the forward pass; the weights were not changed. The model "
+        f"was evaluated on {tasks or 'no task'}. Confidence intervals (95 %) are percentiles of {N_BOOTSTRAP:,} "
         "bootstrap samples of texts. "
     )
     if results.get("p_floor", 1.0) < 1:
         design = results.get("design", {})
         text += (
-            f"{_controls(parameters)}. p is one-sided, towards worse performance: "
-            "(1 + number of controls at least as bad) / (1 + number of controls) [@phipson2010]"
+            f"{_controls(parameters)}. p-values are one-sided (worse performance) and computed as "
+            "(1 + number of controls that perform at least as badly) / (1 + number of controls) [@phipson2010]"
         )
         text += (
-            " or, if drawing stopped early, the sequential Monte Carlo p [@besag1991]"
+            " or, if drawing stopped early, as sequential Monte Carlo p-values [@besag1991]"
             if design.get("stop_after")
             else ""
         )
         text += (
-            ". q is the false discovery rate over all conditions of a task, metric and family of controls "
-            f"[@benjamini1995]; it is reported if the smallest possible p can reach {ALPHA}. "
+            ". They were corrected for the false discovery rate over all conditions of a task, metric and family of "
+            f"controls [@benjamini1995]; q-values are reported if the smallest possible value can reach {ALPHA}. "
         )
     else:
-        text += "There were no matched controls. "
+        text += "No matched controls were evaluated. "
     text += f"Computed with {_software(entry.versions, _LIVE)}."
     section.add(f"Evaluation {entry.name}", text, _settings(parameters, ("intervention", "networks", "rois")))
+
+
+def _by_metric(tasks: Iterable[Mapping[str, Any]]) -> dict[tuple[str, bool], list[str]]:
+    """Group the names of tasks by metric and by whether higher values are better."""
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for task in tasks:
+        groups.setdefault((task["metric"], task["higher_is_better"]), []).append(task["name"])
+    return groups
 
 
 def _controls(parameters: Mapping[str, Any]) -> str:
     """Describe the properties that controls share with their network, from the requested families."""
     named = parameters.get("controls") or []
     known = [CONTROLS[family].words for family in ([named] if isinstance(named, str) else named) if family in CONTROLS]
-    return f"Controls have {'; or '.join(known)}" if known else "Controls are matched neurons"
+    shared = f". Controls have {'; or '.join(known)}" if known else ""
+    return f"Effects were compared with those of random neurons (controls){shared}"
 
 
 def _experiment(section: Methods, entry: Entry) -> None:

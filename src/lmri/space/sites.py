@@ -120,7 +120,7 @@ def check_site(site: str) -> str:
     """
     if site.removeprefix(DECODER) not in SITES:
         raise ValueError(
-            f"site is {site!r}; accepted are {', '.join(map(repr, SITES))} and, for the decoder of an "
+            f"site is {site!r}; choose from {', '.join(map(repr, SITES))} and, for the decoder of an "
             f"encoder–decoder, the same with the prefix {DECODER!r}."
         )
     return site

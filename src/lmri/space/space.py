@@ -224,7 +224,7 @@ class NeuronSpace:
         values = np.asarray(values)
         if values.ndim not in (1, 2) or values.shape[-1] != self.n_neurons:
             raise SpaceMismatchError(
-                f"values have shape {values.shape}; accepted are ({self.n_neurons},) and (n, {self.n_neurons}), "
+                f"values have shape {values.shape}; they must have ({self.n_neurons},) or (n, {self.n_neurons}), "
                 "in (layer, neuron) order."
             )
         if values.ndim == 2 and len(values) == 0:
@@ -412,8 +412,8 @@ class NeuronSpace:
             )
         if self.model and other.model and self.model.fingerprint != other.model.fingerprint:
             message = (
-                f"{what} has the same geometry but other weights (fingerprint {other.model.fingerprint}) "
-                f"than {self.model.id!r} ({self.model.fingerprint}), which was recorded."
+                f"{what} has the geometry of the recorded model {self.model.id!r}, but other weights (fingerprint "
+                f"{other.model.fingerprint} instead of {self.model.fingerprint})."
             )
             if strict:
                 raise SpaceMismatchError(message + " Use the recorded model, or strict=False.")

@@ -257,16 +257,17 @@ def check_same_corpus(layout: Layout, corpus: str, hashes: Sequence[str], parame
                 changed.insert(0, _difference(begun.hashes, hashes))
             if changed:
                 raise EntryExistsError(
-                    f"{corpus!r} is already recorded by {scope} in {layout.root}, with {'; '.join(changed)}. A corpus "
-                    "is the same texts, seed and share of held-out texts in all models of a study. Choose another name "
-                    "(--corpus), or record the stored texts: lmri record MODEL --out STUDY."
+                    f"The corpus {corpus!r} was already recorded by {scope} in {layout.root}, with "
+                    f"{'; '.join(changed)}. All models of a study read the same texts of a corpus, with the same seed "
+                    "and share of held-out texts. Choose another name (--corpus), or record the stored texts: lmri "
+                    "record MODEL --out STUDY."
                 )
 
 
 def _difference(begun: Sequence[str], now: Sequence[str]) -> str:
     if sorted(begun) == sorted(now):
         return "the same texts in another order"
-    return f"other texts ({len(begun):,} there, {len(now):,} here, {len(set(begun) & set(now)):,} in both)"
+    return f"other texts ({len(begun):,} there, {len(now):,} here, {len(set(begun) & set(now)):,} in common)"
 
 
 def fitted_texts(layout: Layout) -> frozenset[str]:

@@ -54,7 +54,7 @@ EVENT_COLUMNS = {
     "trial_type": {"Description": "Corpus"},
     "text_id": {"Description": "Text that the token belongs to; see lmri/texts"},
     "token": {
-        "Description": "Part of the text that the token stands for; backslash escapes for tabs, quotes, line ends"
+        "Description": "Part of the text that the token represents; backslash escapes for tabs, quotes, line ends"
     },
     "token_id": {
         "Description": "Number of the token in the vocabulary of the model; of a word or sentence a negative hash"

@@ -329,6 +329,10 @@ class Entries:
         return self.find(kind, name, site)
 
 
+_WORDING = {"description"}
+"""Parameters that are worded by this version and determine no result."""
+
+
 def _changes(folder: Path, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
     """Describe the differences between the inputs and parameters of a stored entry and those of a request."""
     old = read_json(folder / "entry.json")
@@ -336,7 +340,7 @@ def _changes(folder: Path, inputs: Mapping[str, Any], parameters: Mapping[str, A
     return [
         f"{key}: {old[part].get(key)!r} stored, {new[part].get(key)!r} requested"
         for part in ("inputs", "parameters")
-        for key in sorted({*old[part], *new[part]})
+        for key in sorted({*old[part], *new[part]} - _WORDING)
         if old[part].get(key) != new[part].get(key)
     ]
 
@@ -367,16 +371,28 @@ def ambiguous(
     layout: Layout, kind: str, request: Mapping[str, Any], options: Sequence[Mapping[str, str]], several: bool
 ) -> AmbiguousChoiceError:
     """Return the error of a request that fits several recordings or entries or none, with the list of options."""
-    criteria = ", ".join(f"{key}={value!r}" for key, value in request.items() if value is not None)
-    criteria = criteria or "nothing was chosen"
+    chosen = _described(request)
     if not options:
         return AmbiguousChoiceError(
-            f"{layout.root} has no {kind} yet ({criteria}). Compute them first; `lmri --help` lists the commands."
+            f"{layout.root} contains no {kind} yet. Compute them first; `lmri --help` lists the commands."
         )
-    listed = "; ".join(", ".join(f"{key}={value!r}" for key, value in option.items()) for option in options)
-    problem = "Several" if several else "None"
+    listed = ", ".join(map(_choice, options))
+    if several and not chosen:
+        problem = f"{layout.root} contains several {kind}, and none was chosen."
+    else:
+        problem = f"There are {'several' if several else 'no'} {kind}{chosen} in {layout.root}."
     differ = [key for key in ("site", "corpus") if len({option.get(key) for option in options}) > 1]
-    how = f" On the command line: {' or '.join(f'--{key}' for key in differ)}." if differ else ""
-    return AmbiguousChoiceError(
-        f"{problem} of the {kind} in {layout.root} fit ({criteria}). Choose from: {listed}.{how}"
-    )
+    how = f" Use {' or '.join(f'--{key}' for key in differ)} ({', '.join(f'{key}=' for key in differ)} in Python)."
+    return AmbiguousChoiceError(f"{problem} Choose from: {listed}.{how if differ else ''}")
+
+
+def _described(request: Mapping[str, Any]) -> str:
+    """Describe a choice: ``" named 'ica' at mlp_out"``; an empty string if nothing was chosen."""
+    words = {"name": " named {!r}", "corpus": " of the corpus {!r}", "site": " at {}"}
+    return "".join(words[key].format(value) for key, value in request.items() if value is not None)
+
+
+def _choice(option: Mapping[str, str]) -> str:
+    """Format an option: ``"ica (mlp_out)"``, or ``"mlp_out"`` if only the site can be chosen."""
+    name = option.get("name") or option.get("corpus")
+    return f"{name} ({option['site']})" if name else option["site"]

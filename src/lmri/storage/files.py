@@ -41,7 +41,7 @@ def lock_wait(seconds: float) -> Iterator[None]:
         If the time is negative.
     """
     if not seconds >= 0:
-        raise ValueError(f"wait is {seconds}; accepted are 0 (do not wait) or more seconds.")
+        raise ValueError(f"wait is {seconds}; it must be 0 (do not wait) or a number of seconds.")
     token = _wait.set(seconds)
     try:
         yield

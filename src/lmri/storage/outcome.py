@@ -69,8 +69,8 @@ class Outcome:
         for stem in (*self.tables, *self.layouts, *self.figures):
             if not isinstance(stem, str) or not _STEM.fullmatch(stem):
                 raise ValueError(
-                    f"A table or figure is named {stem!r}; accepted are letters, digits, '_' and '-', because it "
-                    "becomes a file name. Choose another name."
+                    f"A table or figure is named {stem!r}; use only letters, digits, '_' and '-', because the name "
+                    "becomes a file name."
                 )
         for stem, figure in self.figures.items():
             if not isinstance(figure, Drawing):
@@ -242,7 +242,7 @@ def _plain_column(column: pd.Series, where: str) -> np.ndarray:
     if all(isinstance(value, str) for value in known):
         return np.array(["" if gap else value for value, gap in zip(column, gaps, strict=True)], dtype=object)
     if not all(isinstance(value, bool | np.bool_ | int | float | np.integer | np.floating) for value in known):
-        raise TypeError(f"The column {where} contains {known[0]!r}; accepted are columns of numbers or of text.")
+        raise TypeError(f"The column {where} contains {known[0]!r}; store a column of numbers or of text.")
     if not gaps.any() and not any(isinstance(value, float | np.floating) for value in known):
         return np.array(known, dtype=np.int64)
     return np.array([np.nan if gap else float(value) for value, gap in zip(column, gaps, strict=True)])

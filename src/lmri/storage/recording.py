@@ -194,7 +194,7 @@ class Recording:
         from lmri.space.plotting import plot_carpet  # nilearn and matplotlib take seconds to load
 
         if not 1 <= run <= len(self.runs):
-            raise ValueError(f"run is {run}; accepted are 1 to {len(self.runs)}.")
+            raise ValueError(f"run is {run}; runs are 1 to {len(self.runs)}.")
         title = f"{self.corpus}, run {run}"
         return plot_carpet(self.space, self.imgs[run - 1], title, axes, figure, output_file, **options)
 

@@ -82,7 +82,7 @@ def split_clusters(
 def _bounds(shares: Sequence[float]) -> list[float]:
     if len(shares) != len(SPLITS) or any(not 0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1):
         raise ValueError(
-            f"shares are {tuple(shares)}; accepted are 3 numbers from 0 to 1 that add up to 1, for {', '.join(SPLITS)}."
+            f"shares are {tuple(shares)}; give 3 numbers from 0 to 1 that add up to 1, for {', '.join(SPLITS)}."
         )
     # The upper bound of the last split with a nonzero share is exactly 1, despite rounding errors of the sum.
     bounds = [sum(shares[: number + 1]) for number in range(len(shares))]
@@ -117,7 +117,7 @@ def _connected(clusters: Sequence[str], texts: Sequence[Sequence[str]]) -> list[
 def _forced(together: Sequence[str], texts: Sequence[Sequence[str]], known: Mapping[str, str]) -> dict[str, str]:
     unknown = sorted(set(known.values()) - set(SPLITS))
     if unknown:
-        raise ValueError(f"known names the splits {unknown}; accepted are {', '.join(map(repr, SPLITS))}.")
+        raise ValueError(f"known names the splits {unknown}; choose from {', '.join(map(repr, SPLITS))}.")
     forced: dict[str, str] = {}
     for root, item_texts in zip(together, texts, strict=True):
         for split in (known[text] for text in item_texts if text in known):

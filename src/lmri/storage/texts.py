@@ -118,7 +118,7 @@ def read_table_file(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
     except (ValueError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{path} cannot be read as {ending[1:].upper()}: {error}") from error
-    raise ValueError(f"{path} ends in {ending!r}; accepted are {', '.join(FILE_ENDINGS)}.")
+    raise ValueError(f"{path} ends in {ending!r}; choose from {', '.join(FILE_ENDINGS)}.")
 
 
 def get_column(

@@ -11,7 +11,7 @@ from lmri.decomposition.confounds.text_confounds import RunTexts
 from lmri.networks.annotation.features import token_features
 from lmri.storage.recording import Recording
 
-NO_SPANS = "The tokenizer cannot tell which part of the text a token stands for."
+NO_SPANS = "The tokenizer cannot tell which part of the text a token represents."
 
 TEXT_COLUMNS = {name: confound.sidecar for name, confound in CONFOUNDS.items() if not confound.of_site}
 """Columns that depend on the text and on the model's predictions, but not on the site."""

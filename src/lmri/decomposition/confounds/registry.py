@@ -80,8 +80,8 @@ CONFOUNDS: dict[str, Confound] = {
             "sentence_position",
             of_text.sentence_position,
             "token",
-            "Place of the token in its sentence, counted from 0, dummies included, tokens that stand for no part of "
-            "the text not. A sentence ends behind . ! ? or … and closing quotes or brackets where a blank follows, "
+            "Place of the token in its sentence, counted from 0, including dummies but not tokens that represent no "
+            "part of the text. A sentence ends behind . ! ? or … and closing quotes or brackets where a blank follows, "
             "behind 。！？, and at a line end. Of a word or sentence, that of its first token",
             "position in the sentence, counted from 0, including dummies but not tokens that represent no part of the "
             "text (BOS)",
@@ -114,7 +114,7 @@ CONFOUNDS: dict[str, Confound] = {
             "token_length",
             of_text.token_length,
             "character",
-            "Characters of the part of the text that the token stands for, without blanks around it; of the whole word "
+            "Characters of the part of the text that the token represents, without blanks around it; of the whole word "
             "or sentence",
             "length of the part of the text that the token represents, without surrounding white space",
             "r with length",

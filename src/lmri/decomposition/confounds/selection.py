@@ -82,7 +82,7 @@ def _check_names(names: Sequence[str]) -> None:
         raise TypeError(f"The confounds are a string, {names!r}. Pass a list of names.")
     for name in names:
         if name not in COLUMNS:
-            raise ValueError(f"The confound is {name!r}; accepted are {', '.join(COLUMNS)}.")
+            raise ValueError(f"The confound is {name!r}; choose from {', '.join(COLUMNS)}.")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"The confounds are {list(names)}. Name at least one confound, without duplicates.")
 

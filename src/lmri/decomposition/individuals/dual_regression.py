@@ -172,7 +172,7 @@ def dual_regression(
         ("too_short", too_short, TOO_SHORT),
     ):  # fmt: skip
         if value not in accepted:
-            raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}.")
+            raise ValueError(f"{name} is {value!r}; choose from {', '.join(map(repr, accepted))}.")
     runs, labels, hashes = _sources(networks.space, data, unit, texts, text_hashes)
     design = StageOne.of(networks)
 

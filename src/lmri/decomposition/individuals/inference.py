@@ -247,7 +247,7 @@ def _check_test(n_permutations: int, family: str) -> None:
     if n_permutations < 1:
         raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1, and 1000 is usual.")
     if family not in FAMILIES:
-        raise ValueError(f"family is {family!r}; accepted are {', '.join(map(repr, FAMILIES))}.")
+        raise ValueError(f"family is {family!r}; choose from {', '.join(map(repr, FAMILIES))}.")
 
 
 def _grouped(

@@ -69,7 +69,7 @@ class Contrast:
             term = _TERM.match(text, position)
             if term is None or (weights and term["sign"] is None):
                 raise ValueError(
-                    f"The contrast {text!r} cannot be read from {text[position:].strip()!r} on; accepted are "
+                    f"The contrast {text!r} cannot be read from {text[position:].strip()!r} on; accepted forms are "
                     f"{_EXAMPLE}."
                 )
             name = term["double"] or term["single"] or term["plain"]

@@ -236,10 +236,10 @@ class Localizer:
             ("test", self.test, TESTS),
         ):
             if value not in accepted:
-                raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}.")
+                raise ValueError(f"{name} is {value!r}; choose from {', '.join(map(repr, accepted))}.")
         if self.standardize not in STANDARDIZE:
             raise ValueError(
-                f"standardize is {self.standardize!r}; accepted are 'none' and 'zscore' (over all runs). "
+                f"standardize is {self.standardize!r}; accepted values are 'none' and 'zscore' (over all runs). "
                 "Standardization within runs would remove differences between texts."
             )
         return self._contrast

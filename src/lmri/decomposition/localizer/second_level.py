@@ -119,7 +119,7 @@ class SecondLevel:
 def check_tail(tail: str) -> None:
     """Raise an error for an unknown tail."""
     if tail not in TAILS:
-        raise ValueError(f"tail is {tail!r}; accepted are {', '.join(map(repr, TAILS))}.")
+        raise ValueError(f"tail is {tail!r}; choose from {', '.join(map(repr, TAILS))}.")
 
 
 def between_texts(
@@ -243,13 +243,13 @@ def within_units(
 def _checked(values: np.ndarray, kind: str, n_permutations: int) -> np.ndarray:
     """Return values as float64; raise an error for invalid values or options."""
     if kind not in TESTS:
-        raise ValueError(f"test is {kind!r}; accepted are {', '.join(map(repr, TESTS))}.")
+        raise ValueError(f"test is {kind!r}; choose from {', '.join(map(repr, TESTS))}.")
     if n_permutations < 1:
         raise ValueError(f"n_permutations is {n_permutations}; it must be at least 1, and 1000 is usual.")
     Y = np.asarray(values, dtype=np.float64)
     if Y.ndim != 2 or not np.isfinite(Y).all():
         raise ValueError(
-            f"The maps to test have shape {Y.shape}{'' if Y.ndim != 2 else ' and hold NaN or infinity'}; accepted are "
+            f"The maps to test have shape {Y.shape}{'' if Y.ndim != 2 else ' and hold NaN or infinity'}; they must be "
             "finite values of shape (n_units, n_neurons). Record again, in float32."
         )
     return Y

@@ -78,7 +78,7 @@ class PlantingOptions:
             )
         for key, accepted in (("weights", WEIGHTS), ("time_courses", tuple(TIME_COURSES))):
             if getattr(self, key) not in accepted:
-                raise ValueError(f"{key} is {getattr(self, key)!r}; accepted are {', '.join(map(repr, accepted))}.")
+                raise ValueError(f"{key} is {getattr(self, key)!r}; choose from {', '.join(map(repr, accepted))}.")
         low, high = self.strength
         if not 0 < low <= high < np.inf:
             raise ValueError(f"strength is {(low, high)}; it must be two finite numbers above 0, the lower one first.")

@@ -86,7 +86,7 @@ class Trial:
         ):
             for name in names or ():
                 if name not in accepted:
-                    raise ValueError(f"{option} is {name!r}; accepted are {', '.join(accepted)}.")
+                    raise ValueError(f"{option} is {name!r}; choose from {', '.join(accepted)}.")
         for text in self.threshold or ():
             if text not in THRESHOLDS:
                 parse_threshold(text)

@@ -58,7 +58,7 @@ def generate(kind: str, n: int, seed: int) -> list[str]:
     True
     """
     if kind not in _TOPICS:
-        raise ValueError(f"unknown kind of text {kind!r}; accepted are {', '.join(map(repr, KINDS))}")
+        raise ValueError(f"unknown kind of text {kind!r}; choose from {', '.join(map(repr, KINDS))}")
     if n < 1:
         raise ValueError(f"the number of texts must be at least 1, not {n!r}")
     rng = Random(f"{kind}/{seed}")

@@ -16,7 +16,7 @@ BASELINES: dict[str, BaselineKind] = {
 
 def baselines_help() -> str:
     """List the forms of baselines, each with its description, for ``--help``."""
-    return "; ".join(f"{kind.form}, {kind.help}" if kind.help else kind.form for kind in BASELINES.values())
+    return "; ".join(f"{kind.form} ({kind.help})" if kind.help else kind.form for kind in BASELINES.values())
 
 
 def baseline_forms() -> list[str]:
@@ -27,4 +27,4 @@ def baseline_forms() -> list[str]:
 def accepted_baselines() -> str:
     """List the accepted forms of baselines for error messages."""
     *first, last = [form for kind in BASELINES.values() for form in kind.accepted]
-    return f"accepted are {', '.join(first)} and {last}"
+    return f"choose from {', '.join(first)} and {last}"

@@ -256,7 +256,7 @@ def _make(lesioned: Lesioned, n: int) -> Controls:
 FAMILY = ControlFamily(
     "energy",
     "layer+size+energy",
-    "also the activity removed by the lesion",
+    "also the amount of activity that the lesion removes",
     "the same number of neurons in every layer, whose lesion removes similar energy",
     _make,
 )

@@ -90,7 +90,7 @@ def removed_energy(
     for recording in every[1:]:
         space.check_same(recording.space, f"The recording of {recording.corpus!r}")
     if baseline not in BASELINES:
-        raise ValueError(f"baseline is {baseline!r}; accepted are {', '.join(map(repr, BASELINES))}.")
+        raise ValueError(f"baseline is {baseline!r}; choose from {', '.join(map(repr, BASELINES))}.")
     if not is_input(space.site) and norms is not None:
         raise ValueError(
             f"norms are given at {space.site!r}, where a neuron is a coordinate of the output and has no output "

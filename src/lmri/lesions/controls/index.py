@@ -120,7 +120,7 @@ def _make(_lesioned: Lesioned, n: int) -> Controls:
 FAMILY = ControlFamily(
     "index",
     "layer+size+index",
-    "the same permutation of neuron indices in every layer (mlp_out)",
+    "the network's neurons after one permutation of the indices, applied to all layers, for mlp_out",
     "the neurons of the network under one permutation of the index, common to all layers",
     _make,
 )

@@ -114,5 +114,5 @@ def _make(_lesioned: Lesioned, n: int) -> Controls:
 
 
 FAMILY = ControlFamily(
-    "layer", "layer+size", "same number of neurons per layer", "the same number of neurons in every layer", _make
+    "layer", "layer+size", "same number of neurons in every layer", "the same number of neurons in every layer", _make
 )

@@ -51,11 +51,10 @@ class ControlOptions:
             raise ValueError(f"--n-controls is {self.n}; it must be at least 0.")
         for family in self.names:
             if family not in CONTROLS or self.names.count(family) > 1:
-                raise ValueError(f"--controls is {family!r}; choose from {', '.join(CONTROLS)}; do not repeat one.")
+                raise ValueError(f"--controls is {family!r}; choose from {', '.join(CONTROLS)}, each at most once.")
         if self.stop_after < 0:
             raise ValueError(
-                f"--stop-after is {self.stop_after}; accepted are 0 (draw all controls) and positive integers, such as "
-                "10."
+                f"--stop-after is {self.stop_after}; it must be 0 (draw all controls) or a positive integer, as 10."
             )
 
     @property
@@ -66,7 +65,7 @@ class ControlOptions:
 
 def controls_help() -> str:
     """List the families of controls, each with its description, for ``--help``."""
-    return "; ".join(f"{family.name}, {family.help}" if family.help else family.name for family in CONTROLS.values())
+    return "; ".join(f"{family.name} ({family.help})" if family.help else family.name for family in CONTROLS.values())
 
 
 def family_words(family: str) -> str:

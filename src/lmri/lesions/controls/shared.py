@@ -134,7 +134,7 @@ def _make(lesioned: Lesioned, n: int) -> Controls:
 FAMILY = ControlFamily(
     "shared",
     "layer+size, shared",
-    "as layer, but shared by networks of similar size, which is faster",
+    "as layer, but one set of controls for all networks of similar size, which is faster",
     "at least as many neurons in every layer, and are shared by networks of similar size",
     _make,
     same_size=False,

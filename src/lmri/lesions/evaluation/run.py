@@ -264,7 +264,7 @@ def _check(tasks: Sequence[Task], conditions: Mapping[str, Conditions], stop_aft
         )
     if stop_after < 0:
         raise ValueError(
-            f"stop_after is {stop_after}; accepted are 0 (draw all controls) and positive integers, such as 10."
+            f"stop_after is {stop_after}; it must be 0 (draw all controls) or a positive integer, such as 10."
         )
 
 

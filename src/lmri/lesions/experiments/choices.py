@@ -122,4 +122,4 @@ def check_known(name: str, values: Iterable[str], known: tuple[str, ...]) -> Non
     """Raise `ValueError` if a value is not among the known ones."""
     unknown = [value for value in values if value not in known]
     if unknown:
-        raise ValueError(f"{name} contains {', '.join(map(repr, unknown))}; accepted are {', '.join(known)}.")
+        raise ValueError(f"{name} contains {', '.join(map(repr, unknown))}; choose from {', '.join(known)}.")

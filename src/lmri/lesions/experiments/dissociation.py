@@ -180,7 +180,7 @@ def _tasks(scores: Scores, tasks: Iterable[str] | None) -> list[TaskInfo]:
     names = list(known) if tasks is None else list(tasks)
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"There are no scores of {unknown}; accepted are {list(known)}.")
+        raise ValueError(f"There are no scores of {unknown}; choose from {list(known)}.")
     if len(set(names)) < 2:
         raise ValueError(
             f"A dissociation needs two tasks, but there is only {names}. Score the same lesions on another task."
@@ -194,7 +194,7 @@ def _harms(scores: Scores, tasks: Sequence[TaskInfo], networks: Iterable[str] | 
     names = [name for name in controls["control_of"].unique() if name in single] if networks is None else list(networks)
     unknown = [name for name in names if name not in set(controls["control_of"])]
     if unknown:
-        raise ValueError(f"There are no controls of {unknown}; accepted are {sorted(controls['control_of'].unique())}.")
+        raise ValueError(f"There are no controls of {unknown}; choose from {sorted(controls['control_of'].unique())}.")
     if len(set(names)) < 2:
         raise ValueError(
             f"A dissociation needs two networks with matched controls, but there are {len(set(names))}. Lesion more "
@@ -276,12 +276,12 @@ def _interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
+def dissociation_outcome(dissociations: Dissociations, of: str) -> Outcome:
     """Summarize dissociations as text, tables and one figure per family of controls.
 
     Parameters
     ----------
-    found : Dissociations
+    dissociations : Dissociations
         Result of `dissociate`.
     of : str
         Name of the scores, such as the name of the evaluation.
@@ -289,16 +289,16 @@ def dissociation_outcome(found: Dissociations, of: str) -> Outcome:
     from lmri.lesions.experiments.effects import draw_dissociations
     from lmri.space.drawing import drawing
 
-    table = found.table.sort_values("p", kind="stable")
+    table = dissociations.table.sort_values("p", kind="stable")
     figures = {}
-    for number, (family, effects) in enumerate(found.effects.groupby("control_family", sort=False)):
-        figure = draw_dissociations(effects, found.table[found.table["control_family"] == family])
+    for number, (family, effects) in enumerate(dissociations.effects.groupby("control_family", sort=False)):
+        figure = draw_dissociations(effects, dissociations.table[dissociations.table["control_family"] == family])
         figures["effects" if number == 0 else f"effects-{number + 1}"] = drawing(figure, _caption(str(family)))
     return Outcome(
         "dissociate",
         f"Dissociations among the lesions of {of}",
         _text(table),
-        {"dissociations": table, "effects": found.effects},
+        {"dissociations": table, "effects": dissociations.effects},
         {},
         figures,
     )

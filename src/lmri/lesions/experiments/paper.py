@@ -55,7 +55,7 @@ __all__ = [
 def check_model(model: str | None) -> str | None:
     """Check the name of a model of the paper; None if no published values are requested."""
     if model is not None and model not in MODELS:
-        raise ValueError(f"The paper's model is {model!r}; accepted are {', '.join(MODELS)}, or None.")
+        raise ValueError(f"The paper's model is {model!r}; choose from {', '.join(MODELS)}, or None.")
     return model
 
 
@@ -278,7 +278,7 @@ def _rows(scores: Scores | pd.DataFrame, task: str) -> pd.DataFrame:
     summary = _summary(scores)
     rows = summary[summary["task"] == task]
     if rows.empty:
-        raise ValueError(f"There are no scores of {task!r}; accepted are {', '.join(summary['task'].unique())}.")
+        raise ValueError(f"There are no scores of {task!r}; choose from {', '.join(summary['task'].unique())}.")
     return rows[rows["metric"] == rows["metric"].iloc[0]].drop_duplicates("condition")
 
 

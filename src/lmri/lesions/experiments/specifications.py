@@ -99,7 +99,7 @@ class Specifications:
         if by not in THRESHOLDS:
             raise StudyError(
                 f"The networks {entry.name!r} were selected by {by!r}, which cannot be repeated with other maps; "
-                f"accepted are thresholds ({', '.join(THRESHOLDS)}). Give a set created by lmri threshold."
+                f"those that can be repeated are {', '.join(THRESHOLDS)}. Give a set created by lmri threshold."
             )
         threshold = (by, {key: settings[key] for key in [value_name(by)] if key is not None})
         seed = int(origin.parameters.get("random_state") or 0)
@@ -120,7 +120,7 @@ class Specifications:
         if network.isdecimal() and int(network) < len(names):
             return int(network)
         raise ValueError(
-            f"network is {network!r}; accepted are {UNION!r}, numbers from 0 to {len(names) - 1}, and the names "
+            f"network is {network!r}; accepted values are {UNION!r}, numbers from 0 to {len(names) - 1}, and the names "
             f"{', '.join(names)}."
         )
 

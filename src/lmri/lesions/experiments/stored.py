@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 _LONGEST = 80  # characters; file names contain it with additions
 
 
 @dataclass(frozen=True, eq=False)
-class StoredExperiment(Generic[Found]):
+class StoredExperiment(Generic[Result]):
     """An experiment and its entry in the study.
 
     Parameters
     ----------
     name, site : str
         Name and site of the entry.
-    found : object
+    result : object
         Result from which the outcome was computed.
     outcome : Outcome
         Text, tables and figures, as stored.
@@ -44,7 +44,7 @@ class StoredExperiment(Generic[Found]):
 
     name: str
     site: str
-    found: Found
+    result: Result
     outcome: Outcome
 
 

@@ -6,12 +6,12 @@ from lmri.lesions.experiments.paper import check_model, templates_layout
 from lmri.storage.outcome import Outcome
 
 
-def templates_outcome(found: CorpusTemplates, model: str | None = None, parity: bool = False) -> Outcome:
+def templates_outcome(templates: CorpusTemplates, model: str | None = None, parity: bool = False) -> Outcome:
     """Summarize templates as text, the paper's layout, a table and a figure.
 
     Parameters
     ----------
-    found : CorpusTemplates
+    templates : CorpusTemplates
         Result of `find_templates_by_corpus`.
     model : {"gpt2", "qwen2.5-3b", "chatglm3-6b"}, optional
         Model of the paper whose counts are shown alongside.
@@ -22,16 +22,16 @@ def templates_outcome(found: CorpusTemplates, model: str | None = None, parity: 
     from lmri.space.drawing import drawing
 
     model = check_model(model)
-    iou = next(iter(found.overlaps.values())).threshold
+    iou = next(iter(templates.overlaps.values())).threshold
     sentences = [
         f"Templates of {corpus}: {int((overlap.table['n_above'] > overlap.table['chance_95']).sum())} of "
         f"{len(overlap.table)} counts of a template in the texts of a corpus exceed the 95 % level of random networks "
         "with the same layer profiles."
-        for corpus, overlap in found.overlaps.items()
+        for corpus, overlap in templates.overlaps.items()
     ]
     sentences.append(
-        f"Among the decompositions of {found.n_individuals} single texts, {found.n_not_converged} did not converge and "
-        f"{found.n_nothing_found} found no network; these count as empty."
+        f"Of {templates.n_individuals} decompositions of single texts, {templates.n_not_converged} did not converge "
+        f"and {templates.n_nothing_found} found no network; these count as empty."
     )
     limits = (
         "Counts depend on the number of single texts and on the number of maps per text. The chance level is exact for "
@@ -46,10 +46,10 @@ def templates_outcome(found: CorpusTemplates, model: str | None = None, parity: 
         "templates",
         f"{PARITY.capitalize()}: templates by corpus" if parity else "Templates by corpus",
         " ".join(sentences) + "\n\n" + limits,
-        {"templates": found.table},
+        {"templates": templates.table},
         {
             f"templates-of-{corpus}": templates_layout(overlap.table, model)
-            for corpus, overlap in found.overlaps.items()
+            for corpus, overlap in templates.overlaps.items()
         },
-        {"templates": drawing(draw_templates(found.overlaps), caption)},
+        {"templates": drawing(draw_templates(templates.overlaps), caption)},
     )

@@ -151,7 +151,7 @@ def _baseline(
     if isinstance(baseline, str):
         if baseline != "zero":
             raise ValueError(
-                f"baseline is {baseline!r}; accepted are 'zero', a Recording (its mean), and "
+                f"baseline is {baseline!r}; accepted values are 'zero', a Recording (its mean), and "
                 "ResampleSource.draw(recording) (its values at donor tokens)."
             )
         return _zeros(space), "zero", None

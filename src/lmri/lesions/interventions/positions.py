@@ -71,12 +71,12 @@ def make_token_mask(
     """
     if isinstance(only, str) and only not in ONLY:
         raise ValueError(
-            f"positions is {only!r}; accepted are {', '.join(map(repr, ONLY))}, positions in a text such as [0, 1], "
+            f"positions is {only!r}; choose from {', '.join(map(repr, ONLY))}, positions in a text such as [0, 1], "
             "and None for all."
         )
     if spare not in (None, SINKS):
         raise ValueError(
-            f"spare is {spare!r}; accepted are {SINKS!r} (the first token of every text) and None. For other tokens, "
+            f"spare is {spare!r}; it must be {SINKS!r} (the first token of every text) or None. For other tokens, "
             "use spare_positions=[0, 1] or spare_tokens=[tokenizer.bos_token_id]."
         )
     masked_positions = _whole("spare_positions", positions) | ({0} if spare == SINKS else set())
@@ -93,7 +93,7 @@ def _whole(name: str, values: Iterable[int] | None) -> set[int]:
     given = [] if values is None else [values] if isinstance(values, int | str) else list(values)
     for value in given:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"{name} contains {value!r}; accepted are integers of at least 0, such as [0, 1].")
+            raise ValueError(f"{name} contains {value!r}; use integers of at least 0, such as [0, 1].")
     return {int(value) for value in given}
 
 

@@ -24,7 +24,7 @@ def _prepare(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, 
         wrong = sorted(set(written) - {"1", "2", "3", "4"})
         if wrong:
             raise ValueError(
-                f"{where} has the class indices {wrong}; accepted are 1 to 4 ({', '.join(NAMES)}). Correct the file."
+                f"{where} has the class indices {wrong}; the classes are 1 to 4 ({', '.join(NAMES)}). Correct the file."
             )
         new_columns["label"] = [NAMES[int(index) - 1] for index in written]
     text = table[find_column(table, ("text", "description"), where)].astype(str)

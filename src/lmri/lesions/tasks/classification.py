@@ -109,7 +109,7 @@ class Classification:
                 "each text needs one of each."
             )
         if scoring not in SCORINGS:
-            raise ValueError(f"scoring is {scoring!r}; accepted are {', '.join(map(repr, SCORINGS))}.")
+            raise ValueError(f"scoring is {scoring!r}; choose from {', '.join(map(repr, SCORINGS))}.")
         if not any(f"{{{field}}}" in self.prompt for field in self.items[0]):
             field = next(iter(self.items[0]), "text")
             raise ValueError(
@@ -131,7 +131,7 @@ class Classification:
             )
         if positive and positive not in self.verbalizer:
             raise ValueError(
-                f"positive is {positive!r}; accepted are the labels {', '.join(map(repr, self.verbalizer))}."
+                f"positive is {positive!r}; choose from the labels {', '.join(map(repr, self.verbalizer))}."
             )
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1.")

@@ -62,7 +62,7 @@ class Items:
     ) -> "Items":
         """Select the items of one split, as assigned by `lmri.splits.split_clusters`."""
         if split not in SPLITS:
-            raise ValueError(f"split is {split!r}; accepted are {', '.join(map(repr, SPLITS))}.")
+            raise ValueError(f"split is {split!r}; choose from {', '.join(map(repr, SPLITS))}.")
         assigned = split_clusters(self.clusters, self.linked, shares, seed, known)
         chosen = self.take([index for index, to in enumerate(assigned) if to == split])
         if not len(chosen):
@@ -186,7 +186,7 @@ def _from_disk(folder: Path, split: str | None) -> pd.DataFrame:
     if isinstance(loaded, datasets.DatasetDict):
         name = split or "validation"
         if name not in loaded:
-            raise ValueError(f"{folder} has no split {name!r}; accepted are {', '.join(map(repr, loaded))}. Name one.")
+            raise ValueError(f"{folder} has no split {name!r}; choose from {', '.join(map(repr, loaded))}. Name one.")
         loaded = loaded[name]
     return _to_table(loaded)
 

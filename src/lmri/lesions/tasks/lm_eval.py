@@ -133,7 +133,7 @@ class HarnessTask:
         kind = task.OUTPUT_TYPE
         if kind not in SCORINGS:
             raise ValueError(
-                f"The task {name!r} is of the kind {kind!r}; accepted are {', '.join(map(repr, SCORINGS))}. For the "
+                f"The task {name!r} is of the kind {kind!r}; choose from {', '.join(map(repr, SCORINGS))}. For the "
                 "perplexity of texts, use lmri.lesions.tasks.Perplexity."
             )
         self._task, self._docs = task, dict(task.doc_iterator(limit=limit))
@@ -260,7 +260,7 @@ def _metric(name: str, task: Any, metric: str | None) -> str:
         return str(means[0])
     if metric not in means:
         raise ValueError(
-            f"The metric of {name!r} is {metric!r}; accepted are metrics that are means over items: "
+            f"The metric of {name!r} is {metric!r}; accepted metrics are means over items: "
             f"{', '.join(map(repr, means)) or 'this task has none'} (of {', '.join(map(repr, task.aggregation()))})."
         )
     return str(metric)
@@ -269,7 +269,7 @@ def _metric(name: str, task: Any, metric: str | None) -> str:
 def _filter(name: str, task: Any, chosen: str | None) -> str:
     names = [entry.name for entry in task._filters]
     if chosen is not None and chosen not in names:
-        raise ValueError(f"The filter of {name!r} is {chosen!r}; accepted are {', '.join(map(repr, names))}.")
+        raise ValueError(f"The filter of {name!r} is {chosen!r}; choose from {', '.join(map(repr, names))}.")
     return chosen or names[0]
 
 

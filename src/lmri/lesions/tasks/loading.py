@@ -116,7 +116,7 @@ def _find(name: str | Path) -> tuple[Recipe | FreeRecipe | None, str | Path | No
     if Path(name).suffix.lower() in (".yaml", ".yml"):
         return read_yaml(Path(name))
     raise ValueError(
-        f"There is no task {str(name)!r}; accepted are {', '.join([*TASKS, 'perplexity'])}, and YAML files."
+        f"There is no task {str(name)!r}; choose from {', '.join([*TASKS, 'perplexity'])}, and YAML files."
     )
 
 
@@ -135,7 +135,7 @@ def _check(name: str | Path, recipe: Recipe | FreeRecipe | None, chosen: TaskDat
         if value is not None and option not in accepted:
             raise ValueError(f"{option} is {value!r}, but {name} does not accept it. Omit it.")
     if chosen.scoring is not None and chosen.scoring not in scorings:
-        raise ValueError(f"scoring is {chosen.scoring!r}; for {name}, accepted are {', '.join(map(repr, scorings))}.")
+        raise ValueError(f"scoring is {chosen.scoring!r}; for {name}, choose from {', '.join(map(repr, scorings))}.")
 
 
 def _texts(source: str | Path, config: str | None, split: str | None, column: str) -> Items:

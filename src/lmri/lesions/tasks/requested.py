@@ -86,8 +86,8 @@ class TaskOptions:
             store.check_apart(named.texts, file or kind)
             return [named]
         raise ValueError(
-            f"The task is {text!r}; accepted are perplexity, perplexity:FILE, classification:FILE, NAME:FILE with "
-            f"NAME among {', '.join(TASKS)}, and a YAML file."
+            f"There is no task {text!r}; choose from perplexity, perplexity:FILE, classification:FILE, NAME:FILE with "
+            f"NAME among {', '.join(TASKS)}, or a YAML file."
         )
 
 

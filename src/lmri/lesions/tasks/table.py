@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> tuple[Recipe | FreeRecipe, str | Path | None]:
     missing = [key for key in needed if key not in content]
     if unknown or missing:
         problem = f"has the unknown key {unknown[0]!r}" if unknown else f"lacks the key {missing[0]!r}"
-        raise ValueError(f"{path} {problem}; accepted are {', '.join(accepted)}.")
+        raise ValueError(f"{path} {problem}; choose from {', '.join(accepted)}.")
     for key in accepted:
         if key in content and not isinstance(content[key], str) and key not in ("words", "metrics"):
             raise ValueError(f"{path} has {key}: {content[key]!r}; text is needed. Put it in quotes.")
@@ -89,18 +89,18 @@ def _columns(prompt: str) -> tuple[str, ...]:
 def _recipe(content: Mapping[str, Any], name: str, path: Path) -> Recipe:
     words, metrics = content["words"], content.get("metrics", [])
     if not isinstance(words, dict) or not all(isinstance(entry, str) for entry in words.values()):
-        raise ValueError(f"{path} has words: {words!r}; accepted are words by label, such as {{pos: good, neg: bad}}.")
+        raise ValueError(f"{path} has words: {words!r}; give words by label, such as {{pos: good, neg: bad}}.")
     metrics = [metrics] if isinstance(metrics, str) else metrics
     wrong = [entry for entry in metrics if entry not in _FURTHER]
     if not isinstance(metrics, list) or wrong:
-        raise ValueError(f"{path} has metrics: {metrics!r}; accepted are {', '.join(_FURTHER)}.")
+        raise ValueError(f"{path} has metrics: {metrics!r}; choose from {', '.join(_FURTHER)}.")
     if "positive" in content and "f1" not in metrics:
         metrics = ["f1", *metrics]
     if "f1" in metrics and content.get("positive") not in words:
         raise ValueError(f"{path} requests F1, which needs positive: one of the labels {', '.join(map(repr, words))}.")
     scoring = content.get("scoring", "loglikelihood")
     if scoring not in SCORINGS:
-        raise ValueError(f"{path} has scoring: {scoring!r}; accepted are {', '.join(map(repr, SCORINGS))}.")
+        raise ValueError(f"{path} has scoring: {scoring!r}; choose from {', '.join(map(repr, SCORINGS))}.")
     return Recipe(
         name=name,
         columns={field: (field,) for field in _columns(content["prompt"])},
@@ -120,7 +120,7 @@ def _recipe(content: Mapping[str, Any], name: str, path: Path) -> Recipe:
 def _free_text(content: Mapping[str, Any], name: str, path: Path) -> FreeRecipe:
     metric, most = content["metric"], content.get("max_new_tokens", "32")
     if metric not in _MEASURES:
-        raise ValueError(f"{path} has metric: {metric!r}; accepted are {', '.join(_MEASURES)}.")
+        raise ValueError(f"{path} has metric: {metric!r}; choose from {', '.join(_MEASURES)}.")
     if not most.isdecimal() or int(most) < 1:
         raise ValueError(f"{path} has max_new_tokens: {most!r}; it must be at least 1.")
     fields = _columns(content["prompt"])

@@ -92,7 +92,7 @@ def load_model(
     """
     _check_placement(name, device, device_map, max_memory, offload_folder)
     if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; accepted are {', '.join(map(repr, DTYPES))}.")
+        raise ValueError(f"dtype is {dtype!r}; choose from {', '.join(map(repr, DTYPES))}.")
     if quantize is not None and quantization is not None:
         raise ValueError(f"quantize is {quantize!r}, and quantization is also set. Use only one of them.")
     source = _source(name, revision, allow_pickle)
@@ -163,7 +163,7 @@ def _check_placement(name: str | Path, device: str, device_map: Any, max_memory:
     try:
         torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device is {device!r}; accepted are 'cpu', 'cuda', 'cuda:1' and so on.") from None
+        raise ValueError(f"device is {device!r}; accepted values are 'cpu', 'cuda', 'cuda:1' and so on.") from None
     if str(name).startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise ValueError(f"The folder {str(name)!r} does not exist. Check the path of the model.")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -179,7 +179,7 @@ def _check_placement(name: str | Path, device: str, device_map: Any, max_memory:
         raise ValueError(f"device is {device!r} and device_map is {device_map!r}. Use only one of them.")
     maps = ("auto", "balanced", "balanced_low_0", "sequential")
     if not isinstance(device_map, dict) and device_map not in maps:
-        raise ValueError(f"device_map is {device_map!r}; accepted are {', '.join(map(repr, maps))}, or a dict.")
+        raise ValueError(f"device_map is {device_map!r}; choose from {', '.join(map(repr, maps))}, or a dict.")
     if importlib.util.find_spec("accelerate") is None:
         raise ValueError(f"device_map is {device_map!r}, which needs accelerate: pip install accelerate.")
 

@@ -33,7 +33,7 @@ def quantization_config(quantize: str, dtype: str) -> TorchAoConfig | BitsAndByt
         If the quantization is unknown, or a required package is not installed.
     """
     if quantize not in QUANTIZED:
-        raise ValueError(f"quantize is {quantize!r}; accepted are {', '.join(map(repr, QUANTIZED))} and None.")
+        raise ValueError(f"quantize is {quantize!r}; choose from {', '.join(map(repr, QUANTIZED))} and None.")
     packages = {"8bit": ("torchao", "accelerate"), "4bit": ("bitsandbytes", "accelerate")}[quantize]
     if any(importlib.util.find_spec(needed) is None for needed in packages):
         raise ValueError(

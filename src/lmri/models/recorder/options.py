@@ -79,7 +79,7 @@ class RecordingOptions:
         if self.experts is not None:
             object.__setattr__(self, "experts", sorted(set(self.experts)))
         if not self.sites or len(set(self.sites)) < len(self.sites):
-            raise ValueError(f"site is {self.site!r}; accepted are one name or a non-empty list of different names.")
+            raise ValueError(f"site is {self.site!r}; give one name or a non-empty list of different names.")
         if self.n_dummy < 0:
             raise ValueError(f"n_dummy is {self.n_dummy}; it must be at least 0.")
         for name in ("batch_size", "batch_tokens", "max_tokens"):
@@ -88,7 +88,7 @@ class RecordingOptions:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             number, n_shards = self.shard
-            raise ValueError(f"shard is {number}/{n_shards}; accepted are 1/{n_shards} to {n_shards}/{n_shards}.")
+            raise ValueError(f"shard is {number}/{n_shards}; shards are 1/{n_shards} to {n_shards}/{n_shards}.")
         _ = self.axis, self.generation  # validated on construction
         if self.experts is not None and not any(has_experts(site) for site in self.sites):
             raise ValueError(

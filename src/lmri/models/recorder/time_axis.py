@@ -34,7 +34,7 @@ class Axis:
 
     def __post_init__(self) -> None:
         if self.per not in UNITS:
-            raise ValueError(f"per is {self.per!r}; accepted are {', '.join(map(repr, UNITS))}.")
+            raise ValueError(f"per is {self.per!r}; choose from {', '.join(map(repr, UNITS))}.")
         if self.every < 1:
             raise ValueError(f"every is {self.every}; it must be at least 1.")
         if self.every > 1 and self.per != "token":

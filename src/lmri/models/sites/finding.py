@@ -224,7 +224,7 @@ class _Finder:
         chosen = range(n_experts) if self.chosen is None else self.chosen
         for expert in chosen:
             if not 0 <= expert < n_experts:
-                raise SiteError(f"Layer {z} has no expert {expert}; accepted are 0 to {n_experts - 1}.")
+                raise SiteError(f"Layer {z} has no expert {expert}; experts are 0 to {n_experts - 1}.")
         path, width = self.paths[module], fused.width(module)
         return [Layer(f"layer {z} expert {expert}", path, width, block=z, expert=expert) for expert in chosen]
 

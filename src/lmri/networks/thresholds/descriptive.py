@@ -156,42 +156,46 @@ def _check_share(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}; it must be between 0 and 1.")
 
 
-Z = ThresholdMethod("z", z, "two-sided z over neurons; descriptive, controls no error rate", "by z")
+Z = ThresholdMethod(
+    "z", z, "two-sided, z over the neurons of each map; descriptive, no error rate is controlled", "by z"
+)
 
 Z_POSITIVE = ThresholdMethod(
     "z_positive",
     z_positive,
-    "one-sided z over neurons, as in the paper; depends on the map's sign, and controls no error rate",
+    "one-sided, z over the neurons of each map, as in the paper; depends on the sign; no error rate is controlled",
     "by positive z",
 )
 
 ROBUST_Z = ThresholdMethod(
     "robust_z",
     robust_z,
-    "two-sided z over neurons by median and MAD; descriptive, controls no error rate",
+    "two-sided, z over the neurons of each map from median and MAD; descriptive, no error rate is controlled",
     "by robust z",
 )
 
 TOP = ThresholdMethod(
     "top",
     top,
-    "a fixed share of the neurons; a quota, keeps as many in noise",
+    "a fixed share of the neurons of each map; a quota that keeps as many neurons in noise",
     "at the strongest {percent} % of all neurons",
 )
 
 SUPPORT = ThresholdMethod(
     "support",
     support,
-    "all non-zero weights; the decomposition's own sparsity decides",
+    "all weights that are not 0; the sparsity of the decomposition determines their number",
     "by every weight that is not 0",
 )
 
-AUTO = ThresholdMethod("auto", auto, "nilearn's quota over all maps; keeps as many in noise", "by a quota")
+AUTO = ThresholdMethod(
+    "auto", auto, "nilearn's quota over all maps, which keeps as many neurons in noise", "by a quota"
+)
 
 FDR_GAUSSIAN = ThresholdMethod(
     "fdr_gaussian",
     fdr_gaussian,
-    "two-sided FDR as if z over neurons were Gaussian; a heuristic, not calibrated for heavy tails",
+    "two-sided FDR, treating z over the neurons of each map as Gaussian; a heuristic, not calibrated for heavy tails",
     "at a false discovery rate of {value}",
     note="as if Gaussian",
 )

@@ -97,6 +97,6 @@ def _gamma(size: np.ndarray, weights: np.ndarray, sd: float) -> tuple[float, flo
 MIXTURE = ThresholdMethod(
     "mixture",
     mixture,
-    "Gaussian-Gamma mixture of each map; descriptive, heavy tails count as active",
+    "Gaussian-Gamma mixture model of each map; descriptive, no error rate is controlled",
     "by a mixture",
 )

@@ -172,8 +172,8 @@ def fdr_set(maps: np.ndarray, null: SurrogateNull, alpha: float = 0.05) -> np.nd
 FDR = ThresholdMethod(
     "fdr",
     fdr,
-    "two-sided FDR within each map that stands out; both from the whole pipeline on surrogates in which every neuron "
-    "is shifted on its own",
+    "two-sided FDR within each map that is significant as a whole; p-values from the same pipeline applied to "
+    "surrogates, in which every neuron is circularly shifted independently",
     "at a false discovery rate of {value}",
     calibrated=True,
 )
@@ -181,8 +181,8 @@ FDR = ThresholdMethod(
 FDR_SET = ThresholdMethod(
     "fdr_set",
     fdr_set,
-    "two-sided FDR over all maps together; p from the whole pipeline on surrogates in which every neuron is shifted on "
-    "its own",
+    "two-sided FDR over all maps together; p-values from the same pipeline applied to surrogates, in which every "
+    "neuron is circularly shifted independently",
     "at a false discovery rate of {value} over all maps",
     calibrated=True,
 )

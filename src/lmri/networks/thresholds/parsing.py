@@ -36,7 +36,7 @@ def parse_threshold(text: str | None) -> Threshold:
         return None, {}
     method, _, value = text.partition(":")
     if method not in THRESHOLDS:
-        raise ValueError(f"The threshold is {method!r}; accepted are {', '.join(THRESHOLDS)}.")
+        raise ValueError(f"There is no threshold {method!r}; choose from {', '.join(THRESHOLDS)}.")
     if not value:
         return method, {}
     threshold = THRESHOLDS[method]

@@ -69,7 +69,7 @@ def export(
         If the folder exists with other content.
     """
     if to not in FORMATS:
-        raise ValueError(f"to is {to!r}; accepted are {', '.join(map(repr, FORMATS))}.")
+        raise ValueError(f"to is {to!r}; choose from {', '.join(map(repr, FORMATS))}.")
     ending, write = FORMATS[to]
     exported = opened(study, name, site)
     folder = study.layout.export(exported.entry.site, exported.entry.name + ending) if out is None else Path(out)

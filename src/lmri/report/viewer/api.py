@@ -238,7 +238,7 @@ def slices(reader: CachedReader, query: Query) -> dict[str, Any]:
     elif kind == "volume":
         space, values = _volume_values(inventory, query)
     else:
-        raise HTTPException(400, f"kind is {kind!r}; accepted are map, members, mean and volume.")
+        raise HTTPException(400, f"kind is {kind!r}; accepted values are map, members, mean and volume.")
     return {"shape": list(space.shape), "values": images.slices(space, np.asarray(values, dtype=np.float32))}
 
 

@@ -112,11 +112,11 @@ def refusal(method: str, headers: Headers, path: str = "/") -> tuple[int, str] |
     if len(hosts) != 1 or len(origins) > 1:
         return (
             400,
-            f"The request names {len(hosts)} hosts and {len(origins)} origins; accepted are one and at most one.",
+            f"The request names {len(hosts)} hosts and {len(origins)} origins; send one host and at most one origin.",
         )
     host = hosts[0].strip().lower()
     if not is_loopback(host):
-        return 421, f"The host is {host!r}; accepted are 127.0.0.1, localhost and [::1], with a port."
+        return 421, f"The host is {host!r}; accepted values are 127.0.0.1, localhost and [::1], with a port."
     if origins and origins[0].strip().lower() != f"http://{host}":
         return 403, f"The origin is {origins[0]!r}; accepted is the viewer's own page, http://{host}."
     if method not in ("GET", "HEAD") and not origins:

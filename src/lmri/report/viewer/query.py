@@ -40,7 +40,7 @@ class Query:
         text = self.text(name)
         value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
         if not first <= value <= last:
-            raise HTTPException(400, f"{name} is {text!r}; accepted are whole numbers from {first} to {last}.")
+            raise HTTPException(400, f"{name} is {text!r}; accepted values are whole numbers from {first} to {last}.")
         return value
 
 

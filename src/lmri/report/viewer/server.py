@@ -210,7 +210,7 @@ def bound(port: int | None = None) -> socket.socket:
         If the port is in use or not available; the message names a free port.
     """
     if port is not None and not 0 <= port < 2**16:
-        raise ValueError(f"The port is {port}; accepted are 1 to 65535, and 0 for any that is free.")
+        raise ValueError(f"The port is {port}; choose from 1 to 65535, or 0 for any free port.")
     try:
         return _listening(PORT if port is None else port)
     except OSError as error:
