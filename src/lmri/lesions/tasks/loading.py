@@ -37,6 +37,7 @@ def load(
     config: str | None = None,
     dataset_split: str | None = None,
     column: str = "text",
+    quoting: str | None = None,
 ) -> Task:
     """Load a task with its data.
 
@@ -73,6 +74,9 @@ def load(
         Configuration and split of a Hugging Face dataset.
     column : str, default="text"
         Column of the texts of a perplexity task.
+    quoting : {"csv", "none"}, optional
+        Whether quotation marks in CSV and TSV files enclose fields (``"csv"``) or belong to the texts (``"none"``); by
+        default they enclose fields in ``.csv`` files only.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def load(
     if scoring is not None and scoring not in accepted:
         raise ValueError(f"scoring is {scoring!r}; for {name}, accepted are {', '.join(map(repr, accepted))}.")
 
-    items = _texts(*location, column) if recipe is None else recipe.read(*location)
+    items = _texts(*location, column, quoting) if recipe is None else recipe.read(*location, quoting)
     if split:
         items = items.of_split(str(name), split, shares, seed, known)
     items = items.sample(limit, seed)
@@ -162,8 +166,8 @@ def _taken(recipe: Recipe | FreeRecipe | None) -> tuple[tuple[str, ...], tuple[s
     return ("generate",), ("prompt", "max_new_tokens")
 
 
-def _texts(source: str | Path, config: str | None, split: str | None, column: str) -> Items:
-    texts = read_texts(source, column=column, config=config, split=split)
+def _texts(source: str | Path, config: str | None, split: str | None, column: str, quoting: str | None) -> Items:
+    texts = read_texts(source, column=column, config=config, split=split, quoting=quoting)
     return Items(
         [{"text": text} for text in texts], texts, [text_hash(text) for text in texts], [[text] for text in texts]
     )
