@@ -369,7 +369,7 @@ def test_malformed_labels_are_refused_in_words(tmp_path, lines, says):
 
 
 def test_what_is_no_text_is_refused(tmp_path):
-    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "labels.txt").write_bytes(b"\xe9t\xe9")
     with pytest.raises(ValueError, match="it is not text"):
         read_labels(tmp_path / "labels.txt", 2)
     with pytest.raises(FileNotFoundError, match="Save the labels in FSLeyes"):

@@ -91,9 +91,10 @@ def test_the_union_holds_every_member_with_its_largest_weight(maps):
 
 def test_a_map_drawn_in_a_viewer_counts_as_thresholded():
     drawn = np.zeros(SPACE.n_neurons)
-    drawn[[5, 33]] = 1, 3
+    drawn[[5, 33]] = 1.5, -3
     network = Network.from_img(SPACE.to_img(drawn), SPACE)
     assert np.flatnonzero(network.members).tolist() == [5, 33]
+    assert network.weights[network.members].tolist() == [1.5, -3]
     with pytest.raises(SpaceMismatchError):
         Network.from_img(SPACE.to_img(drawn), NeuronSpace.build([30, 20]))
     with pytest.raises(ValueError, match="2 volumes"):

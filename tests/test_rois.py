@@ -236,6 +236,33 @@ def test_the_lesion_of_a_region_is_that_of_the_same_neurons(copy, tmp_path):
     assert copy.entries.find("scores", "both").parameters["rois"][1]["path"] == "drawn.nii.gz"
 
 
+def test_a_command_reports_the_interpretation_and_lesions_each_label(copy, tmp_path):
+    study, space = copy, copy.space()
+    values = np.zeros(space.n_neurons)
+    values[[1, 5, 9, 30]], values[[2, 60]] = 1, 2
+    nib.save(space.to_img(values.astype(np.int16)), tmp_path / "two.nii.gz")
+    found = open_rois(study, [tmp_path / "two.nii.gz"])
+    assert found.names == ["two-1", "two-2"]
+    entries = found.origin.other["rois"]
+    assert [(roi["name"], roi["kind"], roi["label"], roi["n_neurons"]) for roi in entries] == [
+        ("two-1", "label image", 1, 4),
+        ("two-2", "label image", 2, 2),
+    ]
+    with pytest.raises(ValueError, match="with different names"):
+        open_rois(study, [tmp_path / "two.nii.gz"] * 2)
+    arguments = ["lesion", study.root, "--roi", tmp_path / "two.nii.gz", "--n-controls", 1, "--name", "of-labels"]
+    done = run(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert {row["condition"] for row in printed["summary"]} == {"intact", "two-1", "two-2", "two-1-two-2-union"}
+    assert [roi["kind"] for roi in printed["rois"]] == ["label image"] * 2
+    assert "two.nii.gz is a label image of 2 regions: two-1 (4 neurons), two-2 (2 neurons)" in done.stderr
+    again = run(*arguments)
+    assert "Region two-2: 2 neurons (label image, label 2)." in again.stdout
+    written = study.entries.find("experiments", "of-labels").parameters["rois"]
+    assert written.startswith("two-1 (label 1 of two.nii.gz, a label image, 4 neurons)")
+
+
 def test_fitted_texts_count_as_those_a_region_was_drawn_from(copy):
     path = save(copy.layout, copy.space(), "mine", copy.networks("canica")[0].members)
     found = open_rois(copy, [path], None)

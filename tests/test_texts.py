@@ -22,7 +22,8 @@ def test_every_table_format_gives_the_same_texts(tmp_path, ending):
         table.to_parquet(path)
     else:
         table.to_json(path, orient="records", lines=ending == "jsonl")
-    assert read_texts(path) == TEXTS
+    # pandas encloses texts with tabs and line ends in quotation marks, which a TSV file does not do on its own.
+    assert read_texts(path, quoting="csv" if ending == "tsv" else None) == TEXTS
 
 
 def test_only_the_first_line_of_third_party_errors_is_shown():
@@ -63,7 +64,7 @@ def test_unknown_columns_files_and_formats_are_named(tmp_path):
 def test_rows_with_more_fields_than_names_are_refused(tmp_path):
     # pandas would take the first field of each for the name of the row, and the rest for the text.
     (tmp_path / "t.csv").write_text("text\nthe cat, the dog\na bird, a fish\n")
-    with pytest.raises(ValueError, match=r"more fields than its first line has names\. Quote texts"):
+    with pytest.raises(ValueError, match=r"line 2 has 2 fields, more than its first line has names \(1\)\. Enclose"):
         read_texts(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text('text\n"the cat, the dog"\n"a bird, a fish"\n')
     assert read_texts(tmp_path / "t.csv") == ["the cat, the dog", "a bird, a fish"]
@@ -86,7 +87,7 @@ def test_difficult_texts_are_read_unchanged(tmp_path, ending):
     path, texts = tmp_path / f"t.{ending}", [*HURTING]
     if ending != "txt":
         texts += ["a\r\nb", "\ufeffbegins with a mark", "tab\tand, comma"]
-    if ending in ("json", "jsonl", "parquet", "txt"):
+    if ending in ("json", "jsonl", "parquet"):
         texts += ["zero\x00byte"]
     table = pd.DataFrame({"text": texts})
     if ending == "txt":
@@ -98,30 +99,23 @@ def test_difficult_texts_are_read_unchanged(tmp_path, ending):
         table.to_parquet(path)
     else:
         path.write_bytes(b"\xef\xbb\xbf" + table.to_json(orient="records", lines=ending == "jsonl").encode())
-    assert read_texts(path) == texts
+    assert read_texts(path, quoting="csv" if ending == "tsv" else None) == texts
 
 
-@pytest.mark.parametrize("ending", ["csv", "tsv"])
-def test_zero_bytes_in_a_table_are_kept_or_refused_and_never_cut(tmp_path, ending):
+@pytest.mark.parametrize("ending", ["txt", "csv", "tsv"])
+def test_zero_bytes_in_a_text_file_are_refused_and_never_cut(tmp_path, ending):
     path = tmp_path / f"t.{ending}"
     path.write_bytes(b"text\nbefore\x00behind\n")
-    assert read_texts(path) == ["before\x00behind"]
+    with pytest.raises(ValueError, match="line 2 contains a zero byte: the file is UTF-16 without a byte-order mark"):
+        read_texts(path)
 
 
 def test_half_a_surrogate_pair_in_json_is_named(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"text": "fine"}\n{"text": "a\\ud83d"}\n')
-    with pytest.raises(ValueError, match=r"Text 1 of .*half a surrogate pair.*'\\ud83d' at 1"):
+    with pytest.raises(ValueError, match=r"t\.jsonl, line 2, .*half a surrogate pair.*'\\ud83d' at 1"):
         read_texts(tmp_path / "t.jsonl")
     (tmp_path / "t.jsonl").write_text('{"text": "a\\ud83d\\ude42"}\n')  # a whole one is an emoji
     assert read_texts(tmp_path / "t.jsonl") == ["a🙂"]
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-@pytest.mark.parametrize("ending", ["txt", "csv", "jsonl"])
-def test_other_encodings_are_refused(tmp_path, encoding, ending):
-    (tmp_path / f"t.{ending}").write_bytes('text\n{"text": "fünf Bälle"}\n'.encode(encoding))
-    with pytest.raises(ValueError, match=rf"t\.{ending} (is not UTF-8|cannot be read)"):
-        read_texts(tmp_path / f"t.{ending}")
 
 
 def test_a_million_empty_lines_are_left_out(tmp_path):

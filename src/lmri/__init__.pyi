@@ -31,7 +31,8 @@ from .networks.comparison import Comparison as Comparison
 from .networks.comparison import Consensus as Consensus
 from .networks.comparison import compare as compare
 from .networks.comparison import compare_many as compare_many
-from .networks.rois import read_roi as read_roi
+from .networks.roi_images import read_roi as read_roi
+from .networks.roi_images import read_rois as read_rois
 from .space import NeuronSpace as NeuronSpace
 from .storage.recording import Recording as Recording
 from .storage.texts import read_texts as read_texts

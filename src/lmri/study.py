@@ -738,6 +738,7 @@ class Study(Store):
         site: str | None = None,
         model: "AnyModel" = None,
         text_column: str = "text",
+        quoting: str | None = None,
         name: str | None = None,
         batch_size: int = 8,
         device: str = "cpu",
@@ -793,6 +794,8 @@ class Study(Store):
             was recorded.
         text_column : str, default="text"
             Column of the texts in FILE.
+        quoting : {"csv", "none"}, optional
+            Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
         name : str, optional
             Name of the entries; by default the command and the networks.
         batch_size : int, default=8
@@ -833,7 +836,7 @@ class Study(Store):
 
         source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
         silencing = Silencing(baseline, n_seeds, spare, positions)
-        tasks = TaskOptions(task, scoring, split, text_column, batch_size)
+        tasks = TaskOptions(task, scoring, split, text_column, batch_size, quoting)
         matched = ControlOptions(controls, n_controls, stop_after)
         request = lesion_request(networks, roi or (), silencing, tasks, matched, seed, paper)
         plan = plan_lesion(
@@ -857,6 +860,7 @@ class Study(Store):
         site: str | None = None,
         model: "AnyModel" = None,
         text_column: str = "text",
+        quoting: str | None = None,
         name: str | None = None,
         batch_size: int = 8,
         device: str = "cpu",
@@ -899,6 +903,8 @@ class Study(Store):
             was recorded.
         text_column : str, default="text"
             Column of the texts in FILE.
+        quoting : {"csv", "none"}, optional
+            Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
         name : str, optional
             Name of the entries; by default the command and the networks.
         batch_size : int, default=8
@@ -940,7 +946,7 @@ class Study(Store):
 
         source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
         sizes = Sizes([networks] if isinstance(networks, str) else networks or (), share or (), decomposition)
-        tasks = TaskOptions(task, scoring, split, text_column, batch_size)
+        tasks = TaskOptions(task, scoring, split, text_column, batch_size, quoting)
         matched = ControlOptions(controls, n_controls)
         request = Request("preserve", {"baseline": baseline}, sizes.first, tasks, matched, seed)
         plan = plan_preservation(self, request, sizes, site, name, source.location)
@@ -961,6 +967,7 @@ class Study(Store):
         site: str | None = None,
         model: "AnyModel" = None,
         text_column: str = "text",
+        quoting: str | None = None,
         name: str | None = None,
         batch_size: int = 8,
         device: str = "cpu",
@@ -1003,6 +1010,8 @@ class Study(Store):
             was recorded.
         text_column : str, default="text"
             Column of the texts in FILE.
+        quoting : {"csv", "none"}, optional
+            Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
         name : str, optional
             Name of the entries; by default the command and the networks.
         batch_size : int, default=8
@@ -1044,7 +1053,7 @@ class Study(Store):
 
         source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
         doses = Doses(gain or (), offset or (), along_sign, split or ())
-        tasks = TaskOptions(task, scoring, doses.single_split, text_column, batch_size)
+        tasks = TaskOptions(task, scoring, doses.single_split, text_column, batch_size, quoting)
         matched = ControlOptions(controls, n_controls)
         request = Request("amplify", doses.options(), networks, tasks, matched, seed)
         plan = plan_amplification(self, request, doses, site, name, source.location)
@@ -1071,6 +1080,7 @@ class Study(Store):
         site: str | None = None,
         model: "AnyModel" = None,
         text_column: str = "text",
+        quoting: str | None = None,
         name: str | None = None,
         batch_size: int = 8,
         device: str = "cpu",
@@ -1118,6 +1128,8 @@ class Study(Store):
             was recorded.
         text_column : str, default="text"
             Column of the texts in FILE.
+        quoting : {"csv", "none"}, optional
+            Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
         name : str, optional
             Name of the entries; by default the command and the networks.
         batch_size : int, default=8
@@ -1156,7 +1168,7 @@ class Study(Store):
         from lmri.lesions.experiments.robustness_plan import RobustnessOptions, RobustnessPlan, Variations
 
         variations = Variations(vary, baselines, thresholds, seeds, methods)
-        tasks = TaskOptions(task, scoring, split, text_column, batch_size)
+        tasks = TaskOptions(task, scoring, split, text_column, batch_size, quoting)
         options = RobustnessOptions(networks, network, variations, tasks, n_controls, controls, seed)
         source = ModelSource(model, device, trust_remote_code, allow_pickle, device_map, offload_folder)
         stored = RobustnessPlan.of(self, options, site, name).run(source, strict, progress)
@@ -1322,6 +1334,7 @@ class Study(Store):
         corpus: str = "texts",
         site: str | Sequence[str] | None = None,
         text_column: str = "text",
+        quoting: str | None = None,
         config: str | None = None,
         split: str | None = None,
         limit: int | None = None,
@@ -1371,6 +1384,8 @@ class Study(Store):
             Sites to record in the same passes; by default ``"mlp_out"``.
         text_column : str, default="text"
             Column of a table with the texts.
+        quoting : {"csv", "none"}, optional
+            Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
         config, split : str, optional
             Configuration and split of a Hugging Face dataset.
         limit : int, optional
@@ -1466,7 +1481,7 @@ class Study(Store):
             session=session,
             device_check=device_check,
         )
-        source = TextSource(texts, text_column, config, split, limit, shuffle, seed)
+        source = TextSource(texts, text_column, config, split, limit, shuffle, seed, quoting)
         loading = LoadingOptions(
             dtype, device, revision, trust_remote_code, allow_pickle, device_map, offload_folder, quantize
         )

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.table import Table
 
 from lmri.exceptions import LMRIError, LMRIWarning
+from lmri.storage.notices import NAME as NOTICES
 from lmri.storage.tables import FORMER_COLUMNS
 
 EXPECTED = (LMRIError, ValueError, TypeError, OSError, IndexError)
@@ -101,6 +102,35 @@ class _StageHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno == logging.INFO:
             self._show(record.getMessage())
+
+
+class _NoticeHandler(logging.Handler):
+    """Handler that prints each notice once."""
+
+    def __init__(self, err: Console) -> None:
+        super().__init__(logging.INFO)
+        self._err, self._shown = err, set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._shown:
+            self._shown.add(text)
+            self._err.print(escape(text))
+
+
+@contextlib.contextmanager
+def _notices(err: Console, quiet: bool) -> Iterator[None]:
+    """Print what the library notes about the user's files, such as the number of texts, unless the output is quiet."""
+    logger, handler = logging.getLogger(NOTICES), _NoticeHandler(err)
+    level = logger.level
+    if not quiet:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager
@@ -195,7 +225,7 @@ def _calm(err: Console, quiet: bool) -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("huggingface_hub", "httpx", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)  # pages of retries would hide the error after them
-    with warnings.catch_warnings(), _log_warnings():
+    with warnings.catch_warnings(), _log_warnings(), _notices(err, quiet):
         warnings.simplefilter("always", LMRIWarning)
         warnings.showwarning = show
         yield

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lmri.cli.console import check_new, quote, records
-from lmri.cli.options import Device, Pickle, Printing, Revision, Seed, Trust, command
+from lmri.cli.options import Device, Pickle, Printing, Quoting, Revision, Seed, Trust, command
 from lmri.models.loading.options import LoadingOptions
 from lmri.storage.splits import SHARES
 
@@ -33,6 +33,7 @@ def finetune(
     ] = None,
     config: Annotated[str | None, typer.Option(help="Configuration of a Hugging Face dataset.")] = None,
     dataset_split: Annotated[str | None, typer.Option(help="Split of a Hugging Face dataset.")] = None,
+    quoting: Quoting = None,
     shares: Annotated[
         tuple[float, float, float],
         typer.Option(
@@ -68,7 +69,7 @@ def finetune(
         from lmri.lesions.finetuning_task import TaskData, finetune_on_task
 
         training = Training(epochs, max_steps, batch_size, learning_rate, max_tokens=max_tokens, seed=seed)
-        task_data = TaskData(task, data, config, dataset_split, shares, limit, seed)
+        task_data = TaskData(task, data, config, dataset_split, shares, limit, seed, quoting)
         loading = LoadingOptions(
             device=device, revision=revision, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmri.cli.console import Output, check_new, quote, records
+from lmri.cli.console import Output, check_new, pluralize, quote, records
 from lmri.cli.options import (
     Baseline,
     Controls,
@@ -32,6 +32,8 @@ from lmri.cli.options import (
 )
 from lmri.cli.scores import pivot_by_task, run_time
 from lmri.models.study_model import ModelSource
+from lmri.networks.roi_values import MASK
+from lmri.networks.stored_rois import roi_parameters
 
 if TYPE_CHECKING:
     from lmri.lesions.plans import Plan, StoredScores
@@ -56,8 +58,8 @@ def lesion(
     roi: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Image of a region of interest to lesion instead (all nonzero voxels), saved by lmri view or drawn in "
-            "any viewer. May be repeated.",
+            help="Image of regions of interest to lesion instead, saved by lmri view or drawn in any viewer: a mask, a "
+            "label image (one region per label) or a thresholded weight map. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -290,6 +292,10 @@ def _say_scores(
         f"{stored.name} at {stored.site}: {units} ({better}) of the intact model, and differences from it"
         + (f"; p relative to {n_controls} controls" if n_controls else ""),
     )
+    rois = roi_parameters(networks).get("rois", [])
+    for roi in rois:
+        label = f", label {roi['label']}" if "label" in roi else ""
+        output.say(f"Region {roi['name']}: {pluralize(roi['n_neurons'], 'neuron')} ({roi.get('kind', MASK)}{label}).")
     if not networks.members.any():
         output.say(f"Every network of {networks.method} is empty, so there were no neurons to {request.kind}.")
     labels = scores.label_counts()
@@ -310,6 +316,7 @@ def _say_scores(
         {
             "name": stored.name,
             "site": stored.site,
+            **({"rois": [{"kind": MASK, **roi} for roi in rois]} if rois else {}),
             "p_floor": scores.p_floor,
             "summary": records(summary),
             "labels": records(labels),

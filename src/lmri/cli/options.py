@@ -159,6 +159,14 @@ DeviceMap = Annotated[
     ),
 ]
 OffloadFolder = Annotated[Path | None, typer.Option(help="Folder for weights offloaded to disk.", show_default=False)]
+Quoting = Annotated[
+    str | None,
+    typer.Option(
+        help="Quotation marks in CSV and TSV files of texts: csv (they enclose fields) or none (they belong to the "
+        "texts).",
+        show_default="csv for .csv, none for .tsv",
+    ),
+]
 Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of the model on the hub.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model whose weights differ from the recorded ones.")]
 
@@ -290,11 +298,12 @@ class Scoring:
         ),
     ] = None
     text_column: Annotated[str, typer.Option(help="Column of FILE with the texts.")] = "text"
+    quoting: Quoting = None
     batch_size: Annotated[int, typer.Option(help="Number of texts per forward pass.")] = 8
 
     def options(self, split: str) -> TaskOptions:
         """Return the options of the library for these tasks and a split."""
-        return TaskOptions(self.task, self.scoring, split, self.text_column, self.batch_size)
+        return TaskOptions(self.task, self.scoring, split, self.text_column, self.batch_size, self.quoting)
 
 
 _PANELS = ("Tasks", "Model", "Output")

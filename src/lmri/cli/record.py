@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmri.cli.console import Output, pluralize, quote
-from lmri.cli.options import Loading, Printing, Revision, Seed, StudyScope, Wait, WritableStudy, command
+from lmri.cli.options import Loading, Printing, Quoting, Revision, Seed, StudyScope, Wait, WritableStudy, command
 from lmri.models.loading.options import LoadingOptions
 from lmri.models.recorder.options import RecordingOptions
 from lmri.models.recorder.pipeline import TextSource, record_texts
@@ -29,6 +29,7 @@ class Texts:
     """Options of the source of the texts."""
 
     text_column: Annotated[str, typer.Option(help="Column with the texts.")] = "text"
+    quoting: Quoting = None
     config: Annotated[str | None, typer.Option(help="Configuration of a Hugging Face dataset.")] = None
     split: Annotated[str | None, typer.Option(help="Split of a Hugging Face dataset.", show_default="train")] = None
     limit: Annotated[int | None, typer.Option(help="Maximum number of texts.")] = None
@@ -157,7 +158,8 @@ def record(
         str | None,
         typer.Argument(
             metavar="TEXTS",
-            help="Text file (one text per line), CSV, TSV, JSONL, Parquet, or a Hugging Face dataset.",
+            help="Text file (one text per line), CSV, TSV, JSONL, Parquet, a folder of such files, or a Hugging Face "
+            "dataset.",
             show_default="the texts of the study, recorded with the stored parameters",
         ),
     ] = None,
@@ -177,7 +179,9 @@ def record(
     Without TEXTS, every corpus of the study is recorded, with the parameters that are stored for the other models.
     """
     output, options = printing.output, recorded.options(seed, with_texts=texts is not None)
-    where = TextSource(texts, source.text_column, source.config, source.split, source.limit, source.shuffle, seed)
+    where = TextSource(
+        texts, source.text_column, source.config, source.split, source.limit, source.shuffle, seed, source.quoting
+    )
     how = LoadingOptions(dtype=dtype, revision=revision, quantize=quantize, **asdict(loading))
     try:
         with output.progress(f"Recording {'all corpora' if texts is None else options.corpus}") as progress:

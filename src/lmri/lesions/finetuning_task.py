@@ -32,6 +32,8 @@ class TaskData:
         Largest number of training items, drawn at random.
     seed : int, default=0
         Seed of the split and of the draw.
+    quoting : {"csv", "none"}, optional
+        Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
     """
 
     task: str
@@ -41,6 +43,7 @@ class TaskData:
     shares: tuple[float, float, float] = SHARES
     limit: int | None = None
     seed: int = 0
+    quoting: str | None = None
 
     def load(self, split: str) -> Classification:
         """Load one side of the split, ``"fit"`` or ``"test"``.
@@ -60,6 +63,7 @@ class TaskData:
             seed=self.seed,
             config=self.config,
             dataset_split=self.dataset_split,
+            quoting=self.quoting,
         )
         if not isinstance(side, Classification):
             raise ValueError(f"{self.task} has no labels to learn. Choose a classification task.")

@@ -41,8 +41,8 @@ def check_device(model: PreTrainedModel, ids: Sequence[int]) -> str:
     Returns
     -------
     str
-        Description of the comparison, for the sidecar of a recording; ``"not done"`` with the reason if the CPU cannot run the
-        model; empty for a model on the CPU.
+        Description of the comparison, for the sidecar of a recording; ``"not done"`` with the reason if the CPU cannot
+        run the model; empty for a model on the CPU.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Settings of the calling program that change the computation of a model: autocast, hooks, replaced methods, dropout."""
+"""Settings of the calling program that change the computation of a model, such as autocast, hooks and dropout."""
 
 import functools
 import inspect

@@ -72,7 +72,7 @@ class Network:
 
     @classmethod
     def from_img(cls, img: Img, space: NeuronSpace, name: str = "roi") -> "Network":
-        """Read a map that was drawn or selected in a viewer; its non-zero voxels are the members.
+        """Read a map that was drawn or selected in a viewer; see `lmri.read_roi`.
 
         Parameters
         ----------
@@ -83,11 +83,9 @@ class Network:
         name : str
             Name in tables.
         """
-        weights = space.from_img(img)
-        if weights.ndim == 2 and len(weights) != 1:
-            raise ValueError(f"The image has {len(weights)} volumes; a network has one volume. Pass a 3D image.")
-        weights = weights.reshape(-1)
-        return cls(space, weights, weights != 0, name)
+        from lmri.networks.roi_images import read_roi  # which uses this class
+
+        return read_roi(img, space, name)
 
     @classmethod
     def from_members(

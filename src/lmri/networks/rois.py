@@ -1,24 +1,22 @@
 """Regions of interest: neurons selected or drawn by a user, stored as mask images and lesioned as networks."""
 
-import json
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from lmri import storage
-from lmri.exceptions import EntryExistsError, NonFiniteError, OtherWeightsWarning, SpaceMismatchError, StudyError
+from lmri.exceptions import EntryExistsError, StudyError
 from lmri.networks import Network, NetworkSet
 from lmri.networks.former_names import accept_former
-from lmri.space import Img, NeuronSpace
+from lmri.networks.roi_images import RoiImage as RoiImage
+from lmri.networks.roi_images import check_label
+from lmri.networks.roi_images import read_roi as read_roi
+from lmri.networks.roi_images import read_rois as read_rois
+from lmri.networks.roi_images import site_of as site_of
+from lmri.space import NeuronSpace
 from lmri.storage import Layout
-
-RESERVED = ("intact",)
-"""Names reserved for other conditions of the scores."""
 
 
 @accept_former(mask="members", info="origin")
@@ -61,146 +59,6 @@ class RoiSet(NetworkSet):
     def names(self) -> list[str]:
         """Names of the regions."""
         return list(self.labels)
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_roi(img: Img, space: NeuronSpace, name: str | None = None, fit_texts: frozenset[str] = frozenset()) -> Network:
-    """Read a region of interest; its non-zero voxels are the members.
-
-    Images written by other software are accepted if they are on the grid of `space`, flipped or not. In images stored
-    as scaled integers, 0 may have been rounded to the nearest step: values up to half a step count as 0.
-
-    Parameters
-    ----------
-    img : Nifti1Image or path
-        3D image.
-    space : NeuronSpace
-        Neurons that the image covers.
-    name : str, optional
-        Name in tables; by default the name in the sidecar, else the file name without its extension.
-    fit_texts : frozenset of str
-        Hashes of the texts that the region was drawn from, if they are known.
-
-    Returns
-    -------
-    Network
-        Network with these members; each has the weight 1.
-
-    Raises
-    ------
-    SpaceMismatchError
-        If the grid differs, or if the metadata of the image name other neurons.
-    NonFiniteError
-        If a voxel is NaN or infinite.
-    ValueError
-        If the region is empty, has several volumes, or covers a voxel without a neuron.
-
-    Examples
-    --------
-    >>> space = NeuronSpace.build([6, 6])
-    >>> img = space.to_img(np.arange(12) == 7)
-    >>> read_roi(img, space, "one").neurons()[["layer", "neuron"]].values.tolist()
-    [[1, 1]]
-    """
-    what = str(img) if isinstance(img, str | Path) else "The image"
-    canonical = space.check_img(img)
-    original = nib.load(img) if isinstance(img, str | Path) else img
-    _check_neurons(original, img, space, what)
-    data = _data_of(canonical, what)
-    bad = np.argwhere(~np.isfinite(data))
-    if len(bad):
-        raise NonFiniteError(
-            f"{what} holds {data[tuple(bad[0])]} at voxel {tuple(map(int, bad[0]))} ({len(bad)} such voxels in all). "
-            "It is not known whether these neurons belong to the region. Set them to 0 or 1."
-        )
-    is_member = (np.abs(data) > _half_step(original)).reshape(-1, order="F")
-    outside = np.flatnonzero(is_member & ~space.inside)
-    if len(outside):
-        x, y, z = (int(index) for index in np.unravel_index(outside[0], space.shape, order="F"))
-        raise ValueError(
-            f"{what} is not 0 at voxel ({x}, {y}, {z}), which holds no neuron: layer {z} has {space.widths[z]} neurons "
-            f"({len(outside)} such voxels in all). Set them to 0; the mask image in sub-*/func shows valid voxels."
-        )
-    members = is_member[space.inside]
-    if not members.any():
-        raise ValueError(f"{what} is 0 everywhere: it selects no neuron. Draw at least one.")
-    network = Network.from_members(space, members, check_label(name or _name_of(img)))
-    return Network(space, network.weights, network.members, network.name, fit_texts)
-
-
-def _data_of(img: nib.Nifti1Image, what: str) -> np.ndarray:
-    if img.ndim == 4 and img.shape[3] != 1:
-        raise ValueError(f"{what} has {img.shape[3]} volumes; a region has one. Save one volume as a 3D image.")
-    try:
-        data = np.asarray(img.dataobj)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{what} cannot be read to its end ({error}). It is truncated. Save it again.") from error
-    if data.dtype.kind not in "biuf":
-        raise ValueError(f"{what} holds {data.dtype}; use a numeric image, such as a mask of 0 and 1.")
-    return data.reshape(img.shape[:3])
-
-
-def _half_step(img: nib.Nifti1Image) -> float:
-    slope, inter = getattr(img.dataobj, "slope", 1.0), getattr(img.dataobj, "inter", 0.0)
-    is_scaled = np.issubdtype(img.get_data_dtype(), np.integer) and (slope != 1 or inter != 0)
-    return abs(float(slope)) / 2 if is_scaled else 0.0
-
-
-def _check_neurons(loaded: nib.Nifti1Image, img: Img, space: NeuronSpace, what: str) -> None:
-    """Raise an error if the metadata of an image name other neurons, although its grid is the same."""
-    for extension in loaded.header.extensions if hasattr(loaded.header, "extensions") else ():
-        try:
-            content = json.loads(extension.get_content())["lmri"]
-            named_space = NeuronSpace.from_dict(content)
-        except (ValueError, LookupError, TypeError):
-            continue  # a header extension of other software
-        space.check_same(named_space, what)
-    about = _about(img)
-    site, geometry = about.get("site"), about.get("geometry")
-    if site not in (None, space.site) or geometry not in (None, space.geometry):
-        raise SpaceMismatchError(
-            f"{what} belongs to neurons at {site} according to its sidecar; this space is {space.describe()}. "
-            f"Choose the site: --site {site}."
-        )
-    weights, fingerprint = about.get("weights"), space.model.fingerprint if space.model else None
-    if None not in (weights, fingerprint) and weights != fingerprint:
-        warnings.warn(
-            f"{what} was selected in a model with other weights ({weights}; here {fingerprint}). The positions are the "
-            "same, the neurons are not.",
-            OtherWeightsWarning,
-            stacklevel=4,
-        )
-
-
-def _about(img: Img) -> dict[str, Any]:
-    """Read the sidecar of an image; return an empty dictionary if there is none."""
-    sidecar = storage.sidecar(Path(img)) if isinstance(img, str | Path) else None
-    return storage.read_json(sidecar) if sidecar is not None and sidecar.is_file() else {}
-
-
-def _name_of(img: Img) -> str:
-    if not isinstance(img, str | Path):
-        return "roi"
-    name = _about(img).get("name")
-    return name if isinstance(name, str) and name else storage.sidecar(Path(img)).stem
-
-
-def check_label(name: str) -> str:
-    """Return `name` if it is accepted as the name of a condition, else raise `ValueError`."""
-    if not name.strip() or not name.isprintable() or "/" in name or name in RESERVED:
-        raise ValueError(
-            f"A region of interest cannot be named {name!r}; use a printable name without '/', except "
-            f"{', '.join(map(repr, RESERVED))}. Rename the file, or edit the name in its sidecar."
-        )
-    return name
-
-
-def site_of(img: Img) -> str | None:
-    """Return the site named in the sidecar of an image; None if it names none."""
-    site = _about(img).get("site")
-    return site if isinstance(site, str) else None
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -254,8 +112,9 @@ def save(layout: Layout, space: NeuronSpace, name: str, members: np.ndarray) -> 
     """
     path = layout.roi(space.site, check_label(name))
     sidecar = storage.sidecar(path)
-    if not members.any():
-        raise ValueError(f"{name!r} has no neuron; a region needs at least one.")
+    if not members.any() or members.all():
+        extent = "every neuron, so it has no matched controls" if members.any() else "no neuron"
+        raise ValueError(f"{name!r} has {extent}; a region needs at least one, and not all.")
     names = [roi.name.removesuffix(".nii.gz") for roi in layout.rois() if roi.parent == path.parent]
     storage.check_new_name(name, names, f"region of interest at {space.site}")
     busy = f"Another region is being saved in {path.parent}. Try again."

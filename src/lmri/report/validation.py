@@ -165,7 +165,7 @@ def _check_rois(study: Store, recordings: list[Recording], findings: Findings) -
         if roi.problem and storage.sidecar(roi.path).exists():  # images without a sidecar were added manually
             findings.problems.append(roi.problem)
         elif folder in spaces:
-            findings.attempt(lambda roi=roi, space=spaces[folder]: rois.read_roi(roi.path, space))  # type: ignore[misc]
+            findings.attempt(lambda roi=roi, space=spaces[folder]: rois.read_rois(roi.path, space))  # type: ignore[misc]
         else:
             findings.notes.append(f"{roi.path} was not checked: there is no recording at {folder}.")
 

@@ -253,6 +253,8 @@ class NeuronSpace:
     def check_img(self, img: Img, what: str = "The image") -> nib.Nifti1Image:
         """Load `img`, reorient it to RAS, and check that it has the grid of this space.
 
+        The voxels of a NIfTI image without orientation are taken in the order in which they are stored, with a warning.
+
         Raises
         ------
         SpaceMismatchError
@@ -270,6 +272,14 @@ class NeuronSpace:
                 img = nib.load(path)
             except ImageFileError as error:
                 raise ValueError(f"{path} is not an image that nibabel can read ({error}).") from error
+        if isinstance(img.header, nib.Nifti1Header) and not (img.header["sform_code"] or img.header["qform_code"]):
+            # nibabel would assume that such an image runs from right to left.
+            warnings.warn(
+                f"{what} has no orientation (sform_code and qform_code are 0): its voxels are taken in stored order.",
+                DataWarning,
+                stacklevel=3,
+            )
+            img = nib.Nifti1Image(img.dataobj, self.affine, img.header)
         # Other software may have saved the file from right to left (LAS), as its affine shows.
         canonical = img if np.array_equal(img.affine, self.affine) else nib.as_closest_canonical(img)
         if canonical.ndim not in (3, 4) or canonical.shape[:3] != self.shape:

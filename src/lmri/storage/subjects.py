@@ -20,6 +20,7 @@ from lmri.storage.files import read_json, write_json, write_text
 from lmri.storage.identifiers import GROUP, bids_label, check_new_name, make_scope, split_scope
 from lmri.storage.layout import Layout, sidecar
 from lmri.storage.tables import escape
+from lmri.storage.text_files import TextFile
 
 COLUMNS = {
     "id": "Name of the model",
@@ -74,7 +75,7 @@ def subjects_table(layout: Layout) -> pd.DataFrame:
         subject, session = split_scope(scope)
         rows.append({"scope": scope, "subject": subject, "session": session, **asdict(model)})
     table = pd.DataFrame(rows, columns=["scope", "subject", "session", *(field.name for field in fields(ModelInfo))])
-    added = _read(layout.participants)
+    added = _read(layout.participants, "participant_id")
     for column in _added(added, "participant_id"):
         values = {row["participant_id"]: row.get(column, _MISSING) for row in added}
         table[column] = [values.get(f"sub-{subject}", _MISSING) for subject in table["subject"]]
@@ -319,7 +320,7 @@ def _common(states: Sequence[ModelInfo]) -> dict[str, str]:
 
 def _write(path: Path, key: str, rows: Mapping[str, Mapping[str, str]], folder: Path) -> list[Path]:
     """Write a table and its sidecar, with what users added to them."""
-    existing = _read(path)
+    existing = _read(path, key)
     added = _added(existing, key)
     known = {row.get(key, ""): row for row in existing}
     # Rows of users are kept if their data are in the folder; others belong to models whose recording failed.
@@ -338,7 +339,7 @@ def _write(path: Path, key: str, rows: Mapping[str, Mapping[str, str]], folder: 
     return [path, sidecar(path)]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _read(path: Path, key: str) -> list[dict[str, str]]:
     """Read a table as text, exactly as it is written.
 
     Raises
@@ -349,15 +350,18 @@ def _read(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
+        rows = [row for _, row in TextFile.read(path).plain_records("\t") if row != [""]]
+    except ValueError as error:
         raise StudyError(f"{path} is not a TSV table in UTF-8 ({error}). Save it as UTF-8, tab-separated.") from error
-    rows = [row for row in rows if row]
-    if not rows or len(set(rows[0])) < len(rows[0]) or any(len(row) != len(rows[0]) for row in rows):
+    if (
+        not rows
+        or key not in rows[0]
+        or len(set(rows[0])) < len(rows[0])
+        or any(len(row) != len(rows[0]) for row in rows)
+    ):
         raise StudyError(
             f"{path} is not a complete table: every row needs one field for each of the columns of the first line, "
-            "whose names differ. Repair it; lmri adds the rows of its models."
+            f"whose names differ and include {key}. Repair it; lmri adds the rows of its models."
         )
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
 

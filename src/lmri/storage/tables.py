@@ -124,6 +124,10 @@ def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
     # pandas pads short rows and reads surplus fields in all rows as an index; fields never contain tabs.
     if content.count(b"\t") != (1 + len(fields)) * (fields.shape[1] - 1):
         raise StudyError(f"{path} is not a complete table (its rows differ in length). Delete it and create it again.")
+    names = content.split(b"\n", 1)[0].removesuffix(b"\r").decode().split("\t")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise StudyError(f"{path} has several columns {twice!r}. Rename or delete all but one of them.")
     columns: dict[str, Any] = {}
     for column in fields:
         if column in text:

@@ -1,8 +1,6 @@
 """Reading of texts from files, folders and datasets, and their split into fitted and held-out texts."""
 
-import csv
 import hashlib
-import json
 import logging
 import random
 import re
@@ -14,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from lmri.exceptions import DataWarning
+from lmri.storage.folders import files_of
+from lmri.storage.notices import notice
 from lmri.storage.provenance import text_hash
+from lmri.storage.text_files import TextFile
+from lmri.storage.user_tables import FILE_ENDINGS, check_quoting, place, read_table_file, report
 
 logger = logging.getLogger(__name__)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-FILE_ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 def read_texts(
@@ -31,14 +32,15 @@ def read_texts(
     seed: int = 0,
     config: str | None = None,
     split: str | None = None,
+    quoting: str | None = None,
 ) -> list[str]:
-    """Read texts from a list, a file or a Hugging Face dataset.
+    """Read texts from a list, a file, a folder of files or a Hugging Face dataset.
 
     Parameters
     ----------
     source : str, Path or iterable of str
         Texts; or a file: ``.txt`` (one text per line), ``.csv``, ``.tsv``, ``.jsonl``, ``.json`` (a list of objects) or
-        ``.parquet``; or the name of a Hugging Face dataset, such as ``"ag_news"``.
+        ``.parquet``; or a folder of such files; or the name of a Hugging Face dataset, such as ``"ag_news"``.
     column : str, default="text"
         Column of a table or dataset with the texts.
     limit : int, optional
@@ -48,7 +50,11 @@ def read_texts(
     seed : int, default=0
         Seed of the shuffle.
     config, split : str, optional
-        Configuration and split of a Hugging Face dataset; the default split is ``"train"``.
+        Configuration and split of a Hugging Face dataset; the default split is ``"train"``. Files of a folder belong to
+        a split by their name.
+    quoting : {"csv", "none"}, optional
+        Whether quotation marks in CSV and TSV files enclose fields (``"csv"``) or belong to the texts (``"none"``); by
+        default they enclose fields in ``.csv`` files only.
 
     Returns
     -------
@@ -62,12 +68,11 @@ def read_texts(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1.")
-    texts, name = _load(source, column, config, split)
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"Text {number} of {name} is {text!r} ({type(text).__name__}); texts must be strings.")
-        check_characters(text, f"Text {number} of {name}")
-    selected = _without_empty_and_duplicates(texts, name)
+    check_quoting(quoting)
+    parts, name = _load(source, column, config, split, quoting)
+    for file, texts in parts.items():
+        _check(texts, file)
+    selected = _without_empty_and_duplicates([text for texts in parts.values() for text in texts], name)
     if shuffle:
         random.Random(seed).shuffle(selected)
     selected = selected[:limit]
@@ -75,6 +80,21 @@ def read_texts(
         raise ValueError(f"{name} contains no texts. Provide at least one text that is not only white space.")
     logger.info("%d texts from %s", len(selected), name)
     return selected
+
+
+def _check(texts: pd.Series, name: str) -> None:
+    """Raise an error that names the place of the first text that is not a string of valid characters."""
+    for number, text in enumerate(texts):
+        if isinstance(text, str) and (text.isascii() or not _SURROGATE.search(text)):
+            continue
+        where = f"Text {number} of {name}"
+        if texts.index.name:
+            where = f"{name}, {place(texts, number)}" + (f", column {texts.name!r}," if texts.name else ",")
+        if not isinstance(text, str):
+            # A key that is missing in a line of JSON Lines is NaN in the table.
+            value = "missing" if isinstance(text, float) and text != text else f"{text!r} ({type(text).__name__})"
+            raise TypeError(f"{where} is {value}; texts must be strings.")
+        check_characters(text, where)
 
 
 def check_characters(text: str, name: str = "The text") -> None:
@@ -86,69 +106,45 @@ def check_characters(text: str, name: str = "The text") -> None:
         )
 
 
-def read_table_file(path: Path) -> pd.DataFrame:
-    """Read a CSV, TSV, JSONL, JSON or Parquet file, without interpreting any text as a missing value.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the format is unknown, or the file cannot be parsed.
-    """
-    ending = path.suffix.lower()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Check the path.")
-    try:
-        if ending in (".csv", ".tsv"):
-            separator = "," if ending == ".csv" else "\t"
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL)
-            if not isinstance(table.index, pd.RangeIndex):
-                raise ValueError(
-                    "its rows have more fields than its first line has names. Quote texts that contain the separator."
-                )
-            return table
-        if ending in (".jsonl", ".json"):
-            # Not with pandas, which would convert a text such as "2004".
-            content = path.read_text(encoding="utf-8-sig")
-            rows = [json.loads(line) for line in content.split("\n") if line.strip()] if ending == ".jsonl" else None
-            # Object columns, because pandas strings reject half a surrogate pair without naming the text.
-            return pd.DataFrame(json.loads(content) if rows is None else rows, dtype=object)
-        if ending == ".parquet":
-            return pd.read_parquet(path)
-    except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as {ending[1:].upper()}: {error}") from error
-    raise ValueError(f"{path} ends in {ending!r}; choose from {', '.join(FILE_ENDINGS)}.")
-
-
 def get_column(
     table: pd.DataFrame,
     column: str,
     name: str,
     hint: str = "Choose the column of the texts: --text-column, or column=.",
-) -> list:
+) -> pd.Series:
     """Return one column of `table`, or raise `ValueError` with the list of columns."""
+    if not len(table.columns):
+        raise ValueError(f"{name} contains no rows. Provide at least one text.")
     if column not in table:
+        if f'"{column}"' in table:
+            hint = 'Quotation marks enclose the names: use --quoting csv (quoting="csv").'
         raise ValueError(f"{name} has no column {column!r}; it has {', '.join(map(repr, table.columns))}. {hint}")
-    return table[column].tolist()
+    return table[column]
 
 
 def _load(
-    source: str | Path | Iterable[str], column: str, config: str | None, split: str | None
-) -> tuple[list[str], str]:
+    source: str | Path | Iterable[str], column: str, config: str | None, split: str | None, quoting: str | None
+) -> tuple[dict[str, pd.Series], str]:
+    """Load texts by file, with their places as the index, and the name of their source."""
     if not isinstance(source, str | Path):
-        return list(source), "the list"
+        return {"the list": pd.Series(list(source), dtype=object)}, "the list"
     path = Path(source)
+    files = files_of(path, split) if path.is_dir() and config is None else []
     if path.is_file() or path.suffix.lower() in FILE_ENDINGS:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist. Check the path.")
-        if path.suffix.lower() == ".txt":
-            try:
-                return path.read_text(encoding="utf-8-sig").split("\n"), str(path)
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path} is not UTF-8 ({error}). Save it as UTF-8.") from error
-        return get_column(read_table_file(path), column, str(path)), str(path)
-    return _load_dataset(str(source), column, config, split)
+        files = files or [path]
+    if files:
+        return {str(file): _from_file(file, column, quoting) for file in files}, str(path)
+    name = f"the dataset {str(source)!r}, split {split or 'train'!r}"
+    return {name: _load_dataset(str(source), column, config, split)}, name
+
+
+def _from_file(path: Path, column: str, quoting: str | None) -> pd.Series:
+    if path.suffix.lower() != ".txt":
+        return get_column(read_table_file(path, quoting), column, str(path))
+    file = TextFile.read(path)
+    texts = pd.Series({number: line for number, line in enumerate(file.lines(), start=1) if line.strip()}, dtype=object)
+    report(file, len(texts))
+    return texts.rename_axis("line")
 
 
 def first_line(error: Exception) -> str:
@@ -157,7 +153,7 @@ def first_line(error: Exception) -> str:
     return words.rstrip(".") if len(words) <= 300 else f"{words[:300]} ..."
 
 
-def _load_dataset(name: str, column: str, config: str | None, split: str | None) -> tuple[list[str], str]:
+def _load_dataset(name: str, column: str, config: str | None, split: str | None) -> pd.Series:
     import datasets
 
     split = split or "train"
@@ -166,16 +162,16 @@ def _load_dataset(name: str, column: str, config: str | None, split: str | None)
     except Exception as error:  # the library raises many kinds, for a bad name, configuration, split or connection
         raise ValueError(
             f"{name!r} is neither a file nor a dataset that could be loaded (configuration {config!r}, "
-            f"split {split!r}): {first_line(error)}. Accepted are a file (.txt, .csv, .tsv, .jsonl, .parquet), a "
-            "folder that contains only .txt files, or the name of a dataset."
+            f"split {split!r}): {first_line(error)}. Accepted are a file ({', '.join(FILE_ENDINGS)}), a folder of such "
+            "files, or the name of a dataset."
         ) from error
     if column not in dataset.column_names:
         get_column(pd.DataFrame(columns=dataset.column_names), column, f"The dataset {name!r}")
-    return list(dataset[column]), f"the dataset {name!r}, split {split!r}"
+    return pd.Series(list(dataset[column]), dtype=object)
 
 
 def _without_empty_and_duplicates(texts: list[str], name: str) -> list[str]:
-    filled = [text.removesuffix("\r") for text in texts if text.strip()]
+    filled = [text for text in texts if text.strip()]
     unique = list(dict.fromkeys(filled))
     n_duplicates = len(filled) - len(unique)
     if n_duplicates:
@@ -186,7 +182,7 @@ def _without_empty_and_duplicates(texts: list[str], name: str) -> list[str]:
             stacklevel=3,
         )
     if len(filled) < len(texts):
-        logger.info("%d empty texts of %s were skipped", len(texts) - len(filled), name)
+        notice(f"Skipped {len(texts) - len(filled):,} texts of white space only of {name}")
     return unique
 
 

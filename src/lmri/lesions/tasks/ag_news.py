@@ -9,9 +9,10 @@ References
 
 import pandas as pd
 
-from lmri.lesions.tasks.items import find_column
+from lmri.lesions.tasks.items import find_column, is_missing
 from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import Recipe
+from lmri.storage.user_tables import place
 
 NAMES = ("World", "Sports", "Business", "Sci/Tech")
 
@@ -23,14 +24,20 @@ def _prepare(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, 
         written = [str(index).strip() for index in table[known["class index"]]]
         wrong = sorted(set(written) - {"1", "2", "3", "4"})
         if wrong:
+            first = place(table, next(number for number, index in enumerate(written) if index in wrong))
             raise ValueError(
-                f"{where} has the class indices {wrong}; the classes are 1 to 4 ({', '.join(NAMES)}). Correct the file."
+                f"{where}, {first} has the class indices {wrong}; accepted are 1 to 4 ({', '.join(NAMES)}). Correct "
+                "the file."
             )
         new_columns["label"] = [NAMES[int(index) - 1] for index in written]
-    text = table[find_column(table, ("text", "description"), where)].astype(str)
+    texts = list(table[find_column(table, ("text", "description"), where)])
     if "title" in known:
-        text = table[known["title"]].astype(str) + " " + text
-    return table.assign(text=text, **new_columns), ()
+        titles = table[find_column(table, ("title",), where)]
+        texts = [
+            text if is_missing(title) or is_missing(text) else f"{title} {text}"
+            for title, text in zip(titles, texts, strict=True)
+        ]
+    return table.assign(text=pd.Series(texts, index=table.index, dtype=object), **new_columns), ()
 
 
 RECIPE = Recipe(

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,10 +14,11 @@ from lmri.lesions.scores import TaskInfo
 from lmri.lesions.tasks.base import check_causal, prompt_ids, remark, token_log_likelihoods
 from lmri.lesions.tasks.generation import generate, parse_label
 from lmri.lesions.tasks.head import head_log_probabilities, label_order
+from lmri.lesions.tasks.items import gather, is_missing, plain
 from lmri.lesions.tasks.options import ClassificationKeywords, ClassificationOptions
 from lmri.models import context_length
 from lmri.storage import digest, text_hash
-from lmri.storage.texts import get_column, read_table_file
+from lmri.storage.user_tables import read_table_file
 
 SCORINGS = ("loglikelihood", "loglikelihood/token", "loglikelihood/character", "generate", "head")
 """Scoring methods; the first three use the likelihood of each label's words, as it is or divided by their length."""
@@ -152,7 +154,7 @@ class Classification:
             self.info = remark(self.info, f"the prompt does not name {' or '.join(map(repr, unnamed))}", stacklevel=4)
 
     @classmethod
-    def from_file(cls, path: Path, name: str = "classification") -> "Classification":
+    def from_file(cls, path: Path, name: str = "classification", quoting: str | None = None) -> "Classification":
         """Read items from a table with the columns ``prompt`` and ``label``; the label after a space is scored.
 
         Parameters
@@ -161,13 +163,21 @@ class Classification:
             Path of a CSV, TSV, JSONL, JSON or Parquet file.
         name : str
             Name in tables.
+        quoting : {"csv", "none"}, optional
+            Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing, or a row lacks its prompt or label.
         """
-        table = read_table_file(path)
-        prompts, labels = (
-            [str(field) for field in get_column(table, column, str(path), "Both prompt and label are needed.")]
-            for column in ("prompt", "label")
-        )
-        return cls(prompts, labels, {label: f" {label}" for label in sorted(set(labels))}, name=name)
+        columns = {"prompt": ("prompt",)}
+        items = gather(read_table_file(path, quoting), str(path), columns, _written_label, ("label",), ("prompt",), ())
+        prompts, labels = [item["prompt"] for item in items.fields], items.targets
+        task = cls(prompts, labels, {label: f" {label}" for label in sorted(set(labels))}, name=name)
+        for note in items.notes:
+            task.info = remark(task.info, note)
+        return task
 
     def digest(self) -> str:
         """Return the hash of prompts, labels, words and clusters, and of the settings of the scoring method."""
@@ -291,6 +301,15 @@ class Classification:
                 rows.append(row)
                 firsts.append(len(before))
         return rows, firsts
+
+
+def _written_label(raw: object, here: str) -> str | None:
+    """Return a label of a file as text, None if it is missing."""
+    if is_missing(raw):
+        return None
+    if not isinstance(raw, str | Number):
+        raise TypeError(f"{here} has the label {raw!r} ({type(raw).__name__}); accepted are texts and numbers.")
+    return plain(raw) or None
 
 
 def fill(prompt: str, item: Mapping[str, str], name: str) -> str:

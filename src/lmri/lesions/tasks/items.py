@@ -1,6 +1,5 @@
 """Items of a task: read from a file, a folder or a Hugging Face dataset, selected and checked."""
 
-import csv
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,8 @@ import pandas as pd
 
 from lmri.storage import text_hash
 from lmri.storage.splits import SPLITS, split_clusters
-from lmri.storage.texts import FILE_ENDINGS, first_line, read_table_file
-
-TABLE_ENDINGS = tuple(ending for ending in FILE_ENDINGS if ending != ".txt")
+from lmri.storage.texts import check_characters, first_line
+from lmri.storage.user_tables import FILE_ENDINGS, TABLE_ENDINGS, place, read_table_file
 
 UNLABELLED = ("", "-", "-1", "nan", "None")
 """Values that files contain if the label is withheld or raters disagreed."""
@@ -87,10 +85,11 @@ def read_source(
     source: str | Path,
     config: str | None = None,
     split: str | None = None,
+    quoting: str | None = None,
     *,
     files: Sequence[str] = (),
     header: Sequence[str] = (),
-    quoted: bool = True,
+    short_rows: bool = False,
 ) -> tuple[pd.DataFrame, str]:
     """Read the table of a task.
 
@@ -100,17 +99,19 @@ def read_source(
         File, folder, or name of a Hugging Face dataset.
     config, split : str, optional
         Configuration and split of a Hugging Face dataset; the default split is ``"validation"``.
+    quoting : {"csv", "none"}, optional
+        Whether quotation marks in CSV and TSV files enclose fields; see `read_table_file`.
     files : sequence of str
         Names of files to look for in a folder; the first existing one is read.
     header : sequence of str
         Columns of a file without a header line, in order.
-    quoted : bool, default=True
-        Whether TSV files quote their fields; GLUE files do not, and contain unpaired quotation marks.
+    short_rows : bool, default=False
+        Whether the last fields of a row may be missing, as in the official files of QQP.
 
     Returns
     -------
     table : DataFrame
-        Table with one row per item and the original columns.
+        Table with one row per item and the original columns; the index names the place of each row.
     name : str
         Name of the source, for messages.
     """
@@ -120,11 +121,7 @@ def read_source(
             return _from_disk(path, split), str(path)
         path = _file_in(path, files)
     if path.is_file() or path.suffix.lower() in FILE_ENDINGS or str(source).startswith((".", "/", "~")):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist. Check the path.")
-        if header or (not quoted and path.suffix.lower() in (".tsv", ".txt")):
-            return _read_lines(path, header, quoted), str(path)
-        return read_table_file(path), str(path)
+        return read_table_file(path, quoting, header=header, short_rows=short_rows), str(path)
     return load_dataset(str(source), config, split), f"the dataset {source!r}"
 
 
@@ -137,32 +134,6 @@ def _file_in(folder: Path, names: Sequence[str]) -> Path:
         listing = ", ".join(path.name for path in tables) or "none"
         raise ValueError(f"The folder {folder} contains several tables or none ({listing}). Name the file.")
     return tables[0]
-
-
-def _read_lines(path: Path, header: Sequence[str], quoted: bool) -> pd.DataFrame:
-    """Read CSV or TSV whose first line may be a header or an item."""
-    ending = path.suffix.lower()
-    if ending not in (".csv", ".tsv", ".txt"):
-        return read_table_file(path)
-    quoting = csv.QUOTE_MINIMAL if quoted or ending == ".csv" else csv.QUOTE_NONE
-    try:
-        table = pd.read_csv(
-            path,
-            sep="," if ending == ".csv" else "\t",
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            quoting=quoting,
-            encoding="utf-8-sig",
-        ).fillna("")  # lines that are too short
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as {ending[1:].upper()}: {error}") from error
-    first = [str(field) for field in table.iloc[0]]
-    # Column names are not numbers, while an item has its numeric label in some column.
-    is_item = len(header) == len(first) and any(field.strip().lstrip("-").isdecimal() for field in first)
-    if is_item:
-        return table.set_axis(list(header), axis=1)
-    return table.iloc[1:].set_axis(first, axis=1).reset_index(drop=True)
 
 
 def load_dataset(name: str, config: str | None = None, split: str | None = None) -> pd.DataFrame:
@@ -197,7 +168,7 @@ def _to_table(loaded: Any) -> pd.DataFrame:
         # Label names are used, as numbers depend on the dataset; -1 means "withheld" and has no name.
         if hasattr(feature, "int2str"):
             table[column] = [feature.int2str(int(code)) if code >= 0 else str(int(code)) for code in table[column]]
-    return table
+    return table.set_axis(pd.RangeIndex(1, len(table) + 1, name="row"), axis="index")
 
 
 def find_column(table: pd.DataFrame, names: Sequence[str], where: str) -> str:
@@ -206,17 +177,38 @@ def find_column(table: pd.DataFrame, names: Sequence[str], where: str) -> str:
     Raises
     ------
     ValueError
-        If there is no such column.
+        If there is no such column, or several that differ only in case.
     """
-    known = {str(column).strip().casefold(): str(column) for column in table}
     for name in names:
-        if name.casefold() in known:
-            return known[name.casefold()]
+        matching = [str(column) for column in table if str(column).strip().casefold() == name.casefold()]
+        if len(matching) > 1:
+            raise ValueError(
+                f"{where} has the columns {' and '.join(map(repr, matching))}, which differ only in case. Rename one."
+            )
+        if matching:
+            return matching[0]
     accepted = " or ".join(map(repr, names))
     raise ValueError(
         f"{where} has no column {accepted}; it has {list(map(str, table))}. Rename a column, or name it in a YAML task "
         "file."
     )
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a field is empty: None, NaN or an empty text."""
+    if isinstance(value, str):
+        return not value
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _text(value: object, where: str) -> str:
+    """Return a field as text, empty if it is missing."""
+    if is_missing(value):
+        return ""
+    if not isinstance(value, str):
+        raise TypeError(f"{where} is {value!r} ({type(value).__name__}); texts must be strings. Enclose it in quotes.")
+    check_characters(value, where)
+    return value
 
 
 def plain(value: object) -> str:
@@ -230,7 +222,7 @@ def gather(
     table: pd.DataFrame,
     where: str,
     columns: Mapping[str, Sequence[str]],
-    target: Callable[[Any], Any],
+    target: Callable[[Any, str], Any],
     target_columns: Sequence[str],
     cluster: Sequence[str],
     linked: Sequence[str],
@@ -247,7 +239,8 @@ def gather(
     columns : mapping of str to sequence of str
         Accepted names of the column of each field.
     target : callable
-        Function from a raw value to the item's target; None if the item has no target and is to be excluded.
+        Function from a raw value and its place to the item's target; None if the item has no target and is to be
+        excluded.
     target_columns : sequence of str
         Accepted names of the column of targets.
     cluster : sequence of str
@@ -265,17 +258,17 @@ def gather(
     items = Items([], [], [], [])
     n_unlabelled = n_empty = 0
     for number, raw in enumerate(given):
-        item = {field: values[number] for field, values in texts.items()}
-        for field, text in item.items():
-            if not isinstance(text, str):
-                item[field] = "" if text is None or text != text else str(text)
-        value = target(raw)
+        here = f"{where}, {place(table, number)},"
+        item = {field: _text(values[number], f"{here} {field}") for field, values in texts.items()}
+        value = target(raw, here)
         n_unlabelled += value is None
         n_empty += value is not None and not all(text.strip() for text in item.values())
         if value is None or not all(text.strip() for text in item.values()):
             continue
         items.fields.append(item)
         items.targets.append(value)
+        if named and is_missing(named[number]):
+            raise ValueError(f"{here} has no {cluster_column!r}, which names its cluster. Add it, or remove the row.")
         # Sorted, so that a pair is the same cluster in either order.
         key = str(named[number]) if named else text_hash("\x1f".join(sorted(item[field] for field in cluster)))
         items.clusters.append(key)

@@ -55,6 +55,9 @@ def load(name: str | Path, source: str | Path | None = None, **options: Unpack[T
         Configuration and split of a Hugging Face dataset.
     column : str, default="text"
         Column of the texts of a perplexity task.
+    quoting : {"csv", "none"}, optional
+        Whether quotation marks in CSV and TSV files enclose fields (``"csv"``) or belong to the texts (``"none"``); by
+        default they enclose fields in ``.csv`` files only.
 
     Returns
     -------
@@ -76,7 +79,9 @@ def load(name: str | Path, source: str | Path | None = None, **options: Unpack[T
     _check(name, recipe, chosen)
     source = default_source if source is None else source
     location = _locate(str(name), source, recipe.dataset if recipe else None, chosen.config, chosen.dataset_split)
-    items = _texts(*location, chosen.column) if recipe is None else recipe.read(*location)
+    items = (
+        _texts(*location, chosen.column, chosen.quoting) if recipe is None else recipe.read(*location, chosen.quoting)
+    )
     if chosen.split:
         items = items.of_split(str(name), chosen.split, chosen.shares, chosen.seed, chosen.known)
     items = items.sample(chosen.limit, chosen.seed)
@@ -138,8 +143,8 @@ def _check(name: str | Path, recipe: Recipe | FreeRecipe | None, chosen: TaskDat
         raise ValueError(f"scoring is {chosen.scoring!r}; for {name}, choose from {', '.join(map(repr, scorings))}.")
 
 
-def _texts(source: str | Path, config: str | None, split: str | None, column: str) -> Items:
-    texts = read_texts(source, column=column, config=config, split=split)
+def _texts(source: str | Path, config: str | None, split: str | None, column: str, quoting: str | None) -> Items:
+    texts = read_texts(source, column=column, config=config, split=split, quoting=quoting)
     return Items(
         [{"text": text} for text in texts], texts, [text_hash(text) for text in texts], [[text] for text in texts]
     )

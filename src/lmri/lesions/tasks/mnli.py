@@ -46,7 +46,7 @@ def _prepare(wanted: str, table: pd.DataFrame, where: str) -> tuple[pd.DataFrame
             f"{where} does not identify the {wanted} rows, neither by a column 'split' or 'genre' nor by its name. Use "
             "the task 'mnli' for all rows."
         )
-    matching = table[[kind == wanted for kind in kinds]].reset_index(drop=True)
+    matching = table[[kind == wanted for kind in kinds]]
     if matching.empty:
         raise ValueError(f"{where} contains no {wanted} rows. Use the task 'mnli' for all rows, or another file.")
     return matching, ()

@@ -23,6 +23,7 @@ class TaskDataKeywords(TypedDict, total=False):
     config: str | None
     dataset_split: str | None
     column: str
+    quoting: str | None
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class TaskDataOptions:
     config: str | None = None
     dataset_split: str | None = None
     column: str = "text"
+    quoting: str | None = None
 
 
 class ClassificationKeywords(TypedDict, total=False):

@@ -16,6 +16,8 @@ RECIPE = Recipe(
     positive="duplicate",
     dataset=("nyu-mll/glue", "qqp", "validation"),
     files=("dev.tsv", "dev.jsonl"),
+    # Rows of GLUE's files are broken by line ends within questions.
+    short_rows=True,
 )
 
 TASK = NamedTask(RECIPE, "paraphrase of questions from Quora")

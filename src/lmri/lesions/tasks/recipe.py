@@ -49,8 +49,8 @@ class Recipe:
         Accepted names of the file in a folder.
     header : tuple of str
         Columns of official files without a header line.
-    quoted : bool
-        Whether TSV files quote their fields.
+    short_rows : bool
+        Whether rows of files may lack their last fields; they are then without a label, and left out.
     prepare : callable, optional
         Function from a table and its name to a table with the columns of `columns`, and to the caveats for the rows.
     scoring : str
@@ -71,12 +71,14 @@ class Recipe:
     dataset: tuple[str, str | None, str] | None = None
     files: tuple[str, ...] = ()
     header: tuple[str, ...] = ()
-    quoted: bool = False
+    short_rows: bool = False
     prepare: Callable[[pd.DataFrame, str], Prepared] | None = field(default=None, repr=False)
     scoring: str = "loglikelihood"
 
-    def read(self, source: str | Path, config: str | None = None, split: str | None = None) -> Items:
-        """Read items from a file, a folder or a Hugging Face dataset.
+    def read(
+        self, source: str | Path, config: str | None = None, split: str | None = None, quoting: str | None = None
+    ) -> Items:
+        """Read items from a file, a folder or a Hugging Face dataset; see `read_source`.
 
         Raises
         ------
@@ -84,22 +86,22 @@ class Recipe:
             If a column is missing, or a label is unknown.
         """
         table, where = read_source(
-            source, config, split, files=self.files, header=self.header, quoted=self.quoted
-        )  # fmt: skip
+            source, config, split, quoting, files=self.files, header=self.header, short_rows=self.short_rows
+        )
         notes: tuple[str, ...] = ()
         if self.prepare is not None:
             # The name of a dataset's split may identify the kind, as in MNLI.
             table, notes = self.prepare(table, f"{where} {split or ''}".strip())
         known = {alias.casefold(): label for label, others in self.labels.items() for alias in (label, *others)}
 
-        def label_of(raw: object) -> str | None:
+        def label_of(raw: object, here: str) -> str | None:
             text = plain(raw)
             if text.casefold() in known:
                 return known[text.casefold()]
             if text in UNLABELLED:
                 return None
             accepted = ", ".join(" or ".join(map(repr, (label, *others))) for label, others in self.labels.items())
-            raise ValueError(f"{where} has the label {text!r}; {self.name} accepts {accepted}. Correct the file.")
+            raise ValueError(f"{here} has the label {text!r}; {self.name} accepts {accepted}. Correct the file.")
 
         items = gather(
             table,
@@ -127,7 +129,7 @@ class FreeRecipe:
     measures : mapping of str to callable
         Functions that compare answers with references; the first is the main metric.
     reader : callable
-        Function that reads items from source, configuration and split.
+        Function that reads items from source, configuration, split and quoting.
     dataset : tuple
         Name, configuration and split on the Hugging Face hub.
     shortened : str
@@ -143,15 +145,17 @@ class FreeRecipe:
     name: str
     prompt: str
     measures: "Mapping[str, Measure]"
-    reader: Callable[[str | Path, str | None, str | None], Items] = field(repr=False)
+    reader: Callable[[str | Path, str | None, str | None, str | None], Items] = field(repr=False)
     dataset: tuple[str, str | None, str] | None = None
     shortened: str = ""
     first_line: bool = True
     max_new_tokens: int = 32
     check: Callable[[], None] | None = field(default=None, repr=False)
 
-    def read(self, source: str | Path, config: str | None = None, split: str | None = None) -> Items:
-        """Read items from a file, a folder or a Hugging Face dataset."""
+    def read(
+        self, source: str | Path, config: str | None = None, split: str | None = None, quoting: str | None = None
+    ) -> Items:
+        """Read items from a file, a folder or a Hugging Face dataset; see `read_source`."""
         if self.check is not None:
             self.check()  # before anything is generated
-        return self.reader(source, config, split)
+        return self.reader(source, config, split, quoting)

@@ -31,6 +31,8 @@ class TaskOptions:
         Column of the texts in FILE.
     batch_size : int, default=8
         Number of texts per forward pass.
+    quoting : {"csv", "none"}, optional
+        Whether quotation marks in CSV and TSV files enclose fields; see `lmri.read_texts`.
     """
 
     tasks: Sequence[str] | None = None
@@ -38,6 +40,7 @@ class TaskOptions:
     split: str = ""
     text_column: str = "text"
     batch_size: int = 8
+    quoting: str | None = None
 
     @property
     def requested(self) -> list[str]:
@@ -74,15 +77,18 @@ class TaskOptions:
         if kind == "perplexity" and not file:
             return held_out_tasks(store, self.batch_size)
         if kind == "perplexity":
-            texts = read_texts(file, column=self.text_column)
+            texts = read_texts(file, column=self.text_column, quoting=self.quoting)
             store.check_apart(texts, file)
             return [Perplexity(texts, name, self.batch_size)]
         if kind == "classification" and file:
-            task = Classification.from_file(Path(file), name)
+            task = Classification.from_file(Path(file), name, self.quoting)
             store.check_apart(task.texts, file)
             return [task]
         if (file and kind.replace("_", "-") in TASKS) or kind.endswith((".yaml", ".yml")):
-            named = load(kind, file or None, scoring=self.scoring, split=self.split, seed=0, batch_size=self.batch_size)
+            named = load(
+                kind, file or None, scoring=self.scoring, split=self.split, seed=0, batch_size=self.batch_size,
+                quoting=self.quoting,
+            )  # fmt: skip
             store.check_apart(named.texts, file or kind)
             return [named]
         raise ValueError(

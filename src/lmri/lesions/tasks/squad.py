@@ -5,19 +5,22 @@ References
 .. [1] Rajpurkar et al. (2016). SQuAD: 100,000+ questions for machine comprehension of text. EMNLP.
 """
 
-import json
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lmri.lesions.tasks.items import Items, gather, read_source
+from lmri.lesions.tasks.items import Items, gather, is_missing, read_source
 from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import FreeRecipe
+from lmri.lesions.tasks.references import from_json, strings
+from lmri.storage.json_files import read_json
+from lmri.storage.text_files import TextFile
+from lmri.storage.user_tables import report
 
 FILES = ("dev-v1.1.json", "dev.json")
 
@@ -52,7 +55,7 @@ def _overlap(answer: list[str], reference: list[str]) -> float:
     return 2 * shared / (len(answer) + len(reference)) if shared else 0.0
 
 
-def read(source: str | Path, config: str | None = None, split: str | None = None) -> Items:
+def read(source: str | Path, config: str | None = None, split: str | None = None, quoting: str | None = None) -> Items:
     """Read questions from the official JSON, or from a table with context, question and answers."""
     path = Path(source).expanduser()
     if path.is_dir():
@@ -60,7 +63,7 @@ def read(source: str | Path, config: str | None = None, split: str | None = None
     if path.is_file() and path.suffix == ".json" and (table := _flat(path)) is not None:
         where = str(path)
     else:
-        table, where = read_source(source, config, split, files=FILES)
+        table, where = read_source(source, config, split, quoting, files=FILES)
     return gather(
         table, where, {"context": ("context",), "question": ("question",)}, _references, ("answers", "answer"),
         cluster=("context",), linked=("context",),
@@ -68,10 +71,8 @@ def read(source: str | Path, config: str | None = None, split: str | None = None
 
 
 def _flat(path: Path) -> pd.DataFrame | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    file = TextFile.read(path)
+    content = read_json(file)
     if not isinstance(content, dict) or "data" not in content:
         return None
     try:
@@ -83,25 +84,22 @@ def _flat(path: Path) -> pd.DataFrame | None:
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not in the layout of SQuAD v1.1: {error!r} is missing.") from error
-    return pd.DataFrame(rows)
+    report(file, len(rows))
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="question"))
 
 
-def _references(raw: Any) -> list[str] | None:
+def _references(raw: Any, here: str) -> list[str] | None:
     """Parse answers in files: texts, ``{"text": […]}``, a list of ``{"text": …}``, or JSON of any of these."""
-    if isinstance(raw, str) and raw.lstrip().startswith(("[", "{")):
-        try:
-            raw = json.loads(raw)
-        except ValueError:
-            return [raw]
+    raw = from_json(raw, "[{")
     if isinstance(raw, dict):
         raw = raw.get("text", [])
-    answers = (
-        [raw]
-        if isinstance(raw, str)
-        else [answer["text"] if isinstance(answer, dict) else str(answer) for answer in raw]
-    )
     # Questions without an answer come from SQuAD v2, which has a different metric.
-    return [answer for answer in answers if answer.strip()] or None
+    if is_missing(raw):
+        return None
+    listed = [raw] if isinstance(raw, str) else raw
+    if isinstance(listed, Iterable):
+        listed = [answer.get("text") if isinstance(answer, dict) else answer for answer in listed]
+    return strings(listed, here)
 
 
 RECIPE = FreeRecipe(

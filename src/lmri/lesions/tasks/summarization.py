@@ -6,15 +6,15 @@ References
 """
 
 import importlib
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmri.lesions.tasks.items import Items, gather, read_source
+from lmri.lesions.tasks.items import Items, gather, is_missing, read_source
 from lmri.lesions.tasks.named import NamedTask
 from lmri.lesions.tasks.recipe import FreeRecipe
+from lmri.lesions.tasks.references import from_json, strings
 
 if TYPE_CHECKING:  # an optional dependency
     from rouge_score.rouge_scorer import RougeScorer
@@ -48,24 +48,21 @@ def rouge_l(answer: str, references: Sequence[str]) -> float:
     return float(_scorer().score_multi(list(references), answer)["rougeL"].fmeasure)
 
 
-def read(source: str | Path, config: str | None = None, split: str | None = None) -> Items:
+def read(source: str | Path, config: str | None = None, split: str | None = None, quoting: str | None = None) -> Items:
     """Read documents and their summaries, one or a list per document."""
-    table, where = read_source(source, config, split)
+    table, where = read_source(source, config, split, quoting)
     return gather(
         table, where, {"text": ("text", "article", "document")}, read_references,
         ("summaries", "summary", "highlights"), cluster=("text",), linked=("text",),
     )  # fmt: skip
 
 
-def read_references(raw: Any) -> list[str] | None:
+def read_references(raw: Any, here: str) -> list[str] | None:
     """Parse references in files: one text, several, or JSON of several; None if there is none."""
-    if isinstance(raw, str) and raw.lstrip().startswith("["):
-        try:
-            raw = json.loads(raw)
-        except ValueError:
-            return [raw]
-    summaries = [raw] if isinstance(raw, str) else [str(summary) for summary in raw] if raw is not None else []
-    return [summary for summary in summaries if summary.strip()] or None
+    raw = from_json(raw, "[")
+    if is_missing(raw):
+        return None
+    return strings([raw] if isinstance(raw, str) else raw, here)
 
 
 RECIPE = FreeRecipe(

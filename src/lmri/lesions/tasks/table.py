@@ -23,12 +23,25 @@ from lmri.lesions.tasks.classification import SCORINGS
 from lmri.lesions.tasks.free_text import Measure
 from lmri.lesions.tasks.items import Items, gather, read_source
 from lmri.lesions.tasks.recipe import FreeRecipe, Recipe
+from lmri.storage.text_files import TextFile
 
 _COMMON = ("name", "data", "prompt", "cluster")
 _LABELS = ("label", "words", "positive", "metrics", "scoring")
 _REFERENCES = ("references", "metric", "max_new_tokens")
 _MEASURES: dict[str, Measure] = {**squad.RECIPE.measures, **summarization.RECIPE.measures}
 _FURTHER = ("f1", "matthews", "balanced_accuracy")
+
+
+class _UniqueKeys(yaml.BaseLoader):
+    """Loader that refuses a key that occurs twice in a mapping, of which YAML uses the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} occurs twice; remove one", problem_mark=mark)
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> tuple[Recipe | FreeRecipe, str | Path | None]:
@@ -48,10 +61,8 @@ def read_yaml(path: Path) -> tuple[Recipe | FreeRecipe, str | Path | None]:
     """
     try:
         # All scalars stay text: YAML would read the label `no` as a boolean, and the label `01` as a number.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist. Check the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(TextFile.read(path).text, Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not contain keys with values. Add them, such as `name: irony`.")
@@ -112,7 +123,6 @@ def _recipe(content: Mapping[str, Any], name: str, path: Path) -> Recipe:
         cluster_column=content.get("cluster", ""),
         also=tuple(metrics),
         positive=content.get("positive", ""),
-        quoted=True,
         scoring=scoring,
     )
 
@@ -125,8 +135,8 @@ def _free_text(content: Mapping[str, Any], name: str, path: Path) -> FreeRecipe:
         raise ValueError(f"{path} has max_new_tokens: {most!r}; it must be at least 1.")
     fields = _columns(content["prompt"])
 
-    def read(source: str | Path, config: str | None, split: str | None) -> Items:
-        table, where = read_source(source, config, split)
+    def read(source: str | Path, config: str | None, split: str | None, quoting: str | None) -> Items:
+        table, where = read_source(source, config, split, quoting)
         columns = {column: (column,) for column in fields}
         target_columns = (content["references"],)
         cluster = content.get("cluster", "")

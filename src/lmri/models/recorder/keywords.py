@@ -34,6 +34,7 @@ class StudyRecordingKeywords(RecordingKeywords, total=False):
     """Further keywords of `lmri.Study.record`: the source of the texts, and how the model is loaded."""
 
     text_column: str
+    quoting: str | None
     config: str | None
     split: str | None
     limit: int | None

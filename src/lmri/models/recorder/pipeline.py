@@ -28,6 +28,7 @@ class TextSource:
     limit: int | None = None
     shuffle: bool = False
     seed: int = 0
+    quoting: str | None = None
 
     def read(self) -> list[str]:
         """Read the texts."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lmri.storage.text_files import TextFile
+
 SIGNAL, UNKNOWN, NOISE = "Signal", "Unknown", "Unclassified noise"
 
 RESERVED = {SIGNAL.lower(), UNKNOWN.lower(), NOISE.lower()}
@@ -113,10 +115,9 @@ def read_labels(path: str | Path, n_components: int) -> ComponentLabels:
             f"{path} does not exist. Save the labels in FSLeyes (Classification panel), or check the path."
         )
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        lines = [line for line in map(str.strip, TextFile.read(path).lines()) if line]
+    except ValueError as error:
         raise _malformed(path, f"it is not text ({error})") from error
-    lines = [line for line in map(str.strip, content.splitlines()) if line]
     if not lines:
         raise _malformed(path, "it is empty")
     if len(lines) == 1 and _LIST.fullmatch(lines[0]):
