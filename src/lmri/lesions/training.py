@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from lmri.lesions.tasks import Classification
-from lmri.lesions.tasks.head import head_inputs, pad_inputs
+from lmri.lesions.tasks.head import head_inputs, pad_inputs, pads_told_apart
 from lmri.models import context_length
 
 
@@ -101,13 +101,12 @@ def train_classifier(
         for item, label in zip(task.items, task.labels, strict=True)
     ]
     device = next(child.parameters()).device
-    pad_id = int(tokenizer.pad_token_id)
 
     def collate(batch: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         inputs = pad_inputs(batch, pad_id, torch.device("cpu"))
         return inputs | {"labels": torch.tensor([row["labels"] for row in batch])}
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pads_told_apart(child, rows) as pad_id:
         trainer = transformers.Trainer(
             model=child,
             args=transformers.TrainingArguments(
