@@ -67,7 +67,8 @@ def why_not_causal(model: PreTrainedModel, rows: Sequence[Sequence[int]] = (), t
     NonFiniteError
         If a prediction is NaN, so that it cannot be compared.
     """
-    name, longest = type(model).__name__, tuple(max(rows, key=len, default=()))
+    name = type(model).__name__
+    longest: Row = tuple(max(rows, key=len)) if rows else ()
     if getattr(model.config, "is_encoder_decoder", False):
         return f"{name} is not causal: the encoder of an encoder–decoder reads a text as a whole and predicts no token."
     if model.get_output_embeddings() is None and not model.can_generate():

@@ -135,11 +135,10 @@ def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | 
         )
     names = tokenizer.convert_ids_to_tokens(read.ids)
     tokens = [
-        text[start:end] if 0 <= start < end else str(name)
-        for (start, end), name in zip(read.spans, names, strict=True)
+        text[start:end] if 0 <= start < end else str(name) for (start, end), name in zip(read.spans, names, strict=True)
     ]
-    marks, n_text = special_ids(tokenizer), len(read.ids) - read.n_after
-    special = [token in marks or not read.n_before <= at < n_text for at, token in enumerate(read.ids)]
+    marks = special_ids(tokenizer)
+    special = [is_end or token in marks for token, is_end in zip(read.ids, read.is_end, strict=True)]
     return Encoding(read.ids, tokens, read.spans, special, read.n_cut, read.n_after, read.n_repeated)
 
 

@@ -25,8 +25,10 @@ class Tokens:
         Token ids.
     spans : list of tuple of int
         Start and end (exclusive) of each token in characters; ``(-1, -1)`` if the tokenizer does not report spans.
-    n_before, n_after : int
-        Number of special tokens that the tokenizer added before and after the text.
+    is_end : list of bool
+        Whether each token is one of the special tokens that begin and end every text.
+    n_after : int
+        Number of special tokens that the tokenizer added after the text.
     n_repeated : int
         Number of special tokens that were not added, because the text already begins or ends with them.
     n_cut : int
@@ -35,7 +37,7 @@ class Tokens:
 
     ids: list[int]
     spans: list[tuple[int, int]]
-    n_before: int = 0
+    is_end: list[bool]
     n_after: int = 0
     n_repeated: int = 0
     n_cut: int = 0
@@ -68,17 +70,18 @@ def tokenize(tokenizer: Any, text: str, limit: int | None = None) -> Tokens:
     encoded = tokenizer(text, return_offsets_mapping=fast, return_special_tokens_mask=fast, **options)
     ids = [int(token) for token in encoded["input_ids"]]
     spans = [(int(start), int(end)) for start, end in encoded["offset_mapping"]] if fast else [(-1, -1)] * len(ids)
-    added = [bool(flag) for flag in encoded["special_tokens_mask"]] if fast else _added(tokenizer, len(ids))
+    added = [bool(flag) for flag in encoded["special_tokens_mask"]] if fast else _added(tokenizer, text, len(ids))
     own = [place for place, is_added in enumerate(added) if not is_added]
 
-    def kept(n_cut: int) -> list[int]:
-        """List the places to keep if the last tokens of the text are cut."""
+    def kept(n_cut: int) -> tuple[list[int], set[int]]:
+        """Return the places to keep if the last tokens of the text are cut, and those of special tokens at its ends."""
         cut = set(own[len(own) - n_cut :])
-        places = [place for place in range(len(ids)) if place not in cut]
-        again = added_again(tokenizer, [ids[place] for place in places], [added[place] for place in places])
-        return [place for at, place in enumerate(places) if at not in again]
+        rest = [place for place in range(len(ids)) if place not in cut]
+        again = added_again(tokenizer, [ids[place] for place in rest], [added[place] for place in rest])
+        ends = {place for place in rest if added[place]} | {rest[at] for at in again.values()}
+        return [place for at, place in enumerate(rest) if at not in again], ends
 
-    places, n_cut = kept(0), 0
+    (places, ends), n_cut = kept(0), 0
     n_whole = len(places)
     # A text that is cut may have lost its own special token, and the tokenizer's takes its place: hence a loop.
     while limit is not None and len(places) > limit:
@@ -89,13 +92,13 @@ def tokenize(tokenizer: Any, text: str, limit: int | None = None) -> Tokens:
                 f"The limit is {limit} tokens per text (max_tokens, or the context), but the tokenizer adds {n_added} "
                 f"special tokens to each text, which leaves no room. Set max_tokens to at least {n_added + 1}."
             )
-        places = kept(n_cut)
+        places, ends = kept(n_cut)
     flags = [added[place] for place in places]
     return Tokens(
         [ids[place] for place in places],
         [spans[place] for place in places],
-        n_before=_n_leading(flags),
-        n_after=_n_leading(flags[::-1]) if own else 0,
+        [place in ends for place in places],
+        n_after=_n_leading(flags[::-1]) if own else len(ids) - _n_before(tokenizer),
         n_repeated=len(ids) - n_cut - len(places),
         n_cut=n_whole - len(places) if n_cut else 0,
     )
@@ -106,8 +109,8 @@ def prompt_ids(tokenizer: Any, text: str) -> list[int]:
     return tokenize(tokenizer, text).prompt
 
 
-def added_again(tokenizer: Any, ids: Sequence[int], added: Sequence[bool]) -> set[int]:
-    """Find the added special tokens next to which the text already has the same tokens.
+def added_again(tokenizer: Any, ids: Sequence[int], added: Sequence[bool]) -> dict[int, int]:
+    """Find added special tokens next to which the text already has the same tokens.
 
     White space between the two is ignored. Tokens between two texts, such as ``[SEP]``, are compared with both.
 
@@ -122,27 +125,31 @@ def added_again(tokenizer: Any, ids: Sequence[int], added: Sequence[bool]) -> se
 
     Returns
     -------
-    set of int
-        Places in `ids`.
+    dict of int to int
+        Places of these tokens in `ids`, with the place of the same token in the text.
     """
-    again: set[int] = set()
+    again: dict[int, int] = {}
+
+    def text(places: range, marks: Sequence[int]) -> list[int]:
+        """List places of the text from its border on, without blank tokens there."""
+        # A token of the text stands for one added token only, as in a text of one token.
+        own = itertools.takewhile(lambda place: not added[place] and place not in again.values(), places)
+        words = itertools.dropwhile(
+            lambda place: ids[place] not in marks and not tokenizer.decode([ids[place]]).strip(), own
+        )
+        return list(itertools.islice(words, len(marks)))
+
+    own_ids = {token for token, is_added in zip(ids, added, strict=True) if not is_added}
     for is_added, places in itertools.groupby(range(len(ids)), key=lambda place: added[place]):
-        if not is_added:
-            continue
         run = list(places)
         marks = [ids[place] for place in run]
-
-        def text(places: range, marks: list[int] = marks) -> list[int]:
-            """Return the tokens of the text at these places, without blank ones at the beginning."""
-            own = itertools.takewhile(lambda place: not added[place], places)
-            tokens = itertools.dropwhile(
-                lambda token: token not in marks and not tokenizer.decode([token]).strip(), (ids[place] for place in own)
-            )
-            return list(itertools.islice(tokens, len(marks)))
-
-        n_after = _n_shared(marks[::-1], text(range(run[-1] + 1, len(ids))))
-        n_before = _n_shared(marks, text(range(run[0] - 1, -1, -1)))
-        again |= {*run[len(run) - n_after :], *run[:n_before]}
+        if not is_added or own_ids.isdisjoint(marks):
+            continue
+        before, after = text(range(run[0] - 1, -1, -1), marks), text(range(run[-1] + 1, len(ids)), marks)
+        n_before = _n_shared(marks, [ids[place] for place in before])
+        n_after = _n_shared(marks[::-1], [ids[place] for place in after])
+        again |= dict(zip(run[:n_before], reversed(before[:n_before]), strict=True))
+        again |= dict(zip(run[len(run) - n_after :], after[:n_after], strict=True))
     return again
 
 
@@ -164,19 +171,19 @@ def _n_leading(flags: list[bool]) -> int:
     return sum(1 for _ in itertools.takewhile(bool, flags))
 
 
-def _added(tokenizer: Any, n: int) -> list[bool]:
-    """Return which of `n` tokens of a text are added by a tokenizer that does not flag them.
+def _added(tokenizer: Any, text: str, n: int) -> list[bool]:
+    """Return which of the `n` tokens of a text were added, for a tokenizer that does not flag them."""
+    n_own = len(tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"])
+    n_before = min(_n_before(tokenizer), n - n_own)
+    return [not n_before <= place < n_before + n_own for place in range(n)]
 
-    They are those around a word that is certainly not special.
-    """
+
+def _n_before(tokenizer: Any) -> int:
+    """Return the number of tokens that a tokenizer adds before a text, from a word that is certainly not special."""
     options = {"return_attention_mask": False, "verbose": False}
     whole, own = (list(tokenizer("a", add_special_tokens=add, **options)["input_ids"]) for add in (True, False))
-    starts = (place for place in range(len(whole) - len(own) + 1) if whole[place : place + len(own)] == own)
-    n_before = next(starts, None)
-    if n_before is None:
-        return [False] * n
-    n_after = len(whole) - n_before - len(own)
-    return [place < n_before or place >= n - n_after for place in range(n)]
+    starts = range(len(whole) - len(own) + 1)
+    return next((place for place in starts if whole[place : place + len(own)] == own), 0)
 
 
 # -- special tokens by their names ------------------------------------------------------------------------------------

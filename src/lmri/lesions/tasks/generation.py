@@ -42,8 +42,8 @@ def generate(
     """
     if not model.can_generate():
         raise TypeError(
-            f"{type(model).__name__} cannot generate text, because its class lacks a generate method. Score the task by "
-            "'loglikelihood'."
+            f"{type(model).__name__} cannot generate text, because its class has no generate method. Score the task "
+            "by 'loglikelihood'."
         )
     by_length: dict[int, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):

@@ -215,8 +215,8 @@ def _warn_of_texts(table: pd.DataFrame, reading: Reading) -> None:
     own = table[table["n_repeated"] > 0]
     if len(own):
         warnings.warn(
-            f"{len(own)} of {len(table)} texts already begin or end with special tokens that the tokenizer adds to every "
-            f"text (first: {own['text_id'].iloc[0]}, {own['text'].iloc[0][:40]!r}). These tokens were not added again. "
+            f"{len(own)} of {len(table)} texts already begin or end with special tokens that the tokenizer adds to "
+            f"every text (first: {own['text_id'].iloc[0]}, {own['text'].iloc[0][:40]!r}). They were not added again. "
             "The sidecars contain this number.",
             DataWarning,
             stacklevel=_CALLER,
