@@ -350,9 +350,11 @@ def test_prompts_that_fill_the_context_are_left_out_and_listed(tmp_path):
 
 def test_a_model_that_reads_both_ways_is_refused():
     model = build("bert", head="BertLMHeadModel", is_decoder=False)
-    with pytest.raises(ValueError, match="is not causal: later tokens change its activity"):
-        check_causal(model, [5, 6, 7, 8])
+    with pytest.raises(
+        ValueError, match=r"is not causal: if the tokens from position 1 of .* Record the texts without"
+    ):
+        check_causal(model, [[5, 6, 7, 8]])
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        check_causal(build("gpt2").to(dtype), [5, 6, 7, 8])
-    check_causal(build("gpt2"), [5])
+        check_causal(build("gpt2").to(dtype), [[5, 6, 7, 8]])
+    check_causal(build("gpt2"), [[5]])
     check_causal(build("gpt2"), [])

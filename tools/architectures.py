@@ -168,8 +168,8 @@ def page(rows: list[Row]) -> str:
         "with the reason given here, and never produce numbers.",
         "",
         "*Equal to the text alone*. 'yes': a text in a batch with longer and shorter texts has the last hidden states "
-        "that it has alone, up to rounding. 'no': it has others, with the largest root-mean-square difference of a token "
-        "relative to its text; lmri reads the texts of such models one at a time.",
+        "that it has alone, up to rounding. 'no': it has others, with the largest root-mean-square difference of a "
+        "token relative to its text; lmri reads the texts of such models one at a time.",
         "",
         "*Caveats*. 'post-norm': the sum of residual stream and MLP output is normalized. 'normalized': the MLP output "
         "is normalized before it is added. In both cases, a lesion of one neuron rescales others. '× 0.5' is a "

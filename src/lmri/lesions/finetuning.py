@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from lmri.lesions.scores import INTACT, Scores
 from lmri.lesions.tasks import Classification
 from lmri.lesions.training import Training, seeded, train_classifier
-from lmri.models import describe_model, quiet
+from lmri.models import describe_model, marker_ids, quiet
 from lmri.storage import atomic_path, read_json, text_hash, versions, write_json, write_table
 
 ABOUT = "finetuning.json"
@@ -129,8 +129,8 @@ def make_classifier(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Create a classifier from a copy of a model's body, with a new head and a tokenizer with a pad token.
 
-    Padding uses the tokenizer's pad token, or else its end token. If it has neither, as in character-level models, a
-    token ``<pad>`` is added; causal classifiers use it to find the end of a text.
+    Padding uses the tokenizer's pad token, unless it is a word, or else its end token. If it has neither, as in
+    character-level models, a token ``<pad>`` is added; causal classifiers use it to find the end of a text.
 
     Parameters
     ----------
@@ -150,8 +150,10 @@ def make_classifier(
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
     config.architectures = None
-    if child_tokenizer.pad_token is None:
-        if child_tokenizer.eos_token is not None:
+    # A pad that is also a word would hide the last token of a text.
+    marks = marker_ids(child_tokenizer)
+    if child_tokenizer.pad_token_id not in marks:
+        if child_tokenizer.eos_token_id in marks:
             child_tokenizer.pad_token = child_tokenizer.eos_token
         else:
             child_tokenizer.add_special_tokens({"pad_token": "<pad>"})

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from lmri.lesions.tasks import Classification
-from lmri.lesions.tasks.head import head_inputs, pad_inputs
+from lmri.lesions.tasks.head import head_inputs, pad_inputs, pads_told_apart
 from lmri.models import context_length
 
 
@@ -96,18 +96,15 @@ def train_classifier(
     """Train a classifier in place with the trainer of transformers, and return the number of training steps."""
     limits = [limit for limit in (context_length(child, tokenizer), training.max_tokens) if limit]
     numbers = {label: number for number, label in enumerate(task.verbalizer)}
-    rows = [
-        {**head_inputs(tokenizer, item, min(limits) if limits else None)[0], "labels": numbers[label]}
-        for item, label in zip(task.items, task.labels, strict=True)
-    ]
+    inputs = [head_inputs(tokenizer, item, min(limits) if limits else None)[0] for item in task.items]
+    rows = [{**row, "labels": numbers[label]} for row, label in zip(inputs, task.labels, strict=True)]
     device = next(child.parameters()).device
-    pad_id = int(tokenizer.pad_token_id)
 
     def collate(batch: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        inputs = pad_inputs(batch, pad_id, torch.device("cpu"))
-        return inputs | {"labels": torch.tensor([row["labels"] for row in batch])}
+        padded = pad_inputs(batch, pad_id, torch.device("cpu"))
+        return padded | {"labels": torch.tensor([row["labels"] for row in batch])}
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pads_told_apart(child, inputs) as pad_id:
         trainer = transformers.Trainer(
             model=child,
             args=transformers.TrainingArguments(

@@ -1,5 +1,7 @@
 from .batching import batch_texts as batch_texts
+from .batching import is_independent as is_independent
 from .batching import plan_batches as plan_batches
+from .causality import why_not_causal as why_not_causal
 from .checks import check_readable as check_readable
 from .checks import check_tokenizer as check_tokenizer
 from .checks import unknown_id as unknown_id
@@ -29,3 +31,8 @@ from .reading import input_device as input_device
 from .reading import read as read
 from .reading import reader as reader
 from .reading import right_pad as right_pad
+from .tokenization import added_again as added_again
+from .tokenization import marker_ids as marker_ids
+from .tokenization import prompt_ids as prompt_ids
+from .tokenization import special_ids as special_ids
+from .tokenization import tokenize as tokenize

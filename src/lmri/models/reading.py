@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import BatchEncoding, PreTrainedModel
+from transformers import PreTrainedModel
 
 from lmri.models.loading.offloading import running_device
 from lmri.models.module_state import preserved_state
 from lmri.models.runtime_state import check_runtime_state
+from lmri.models.tokenization import special_ids, tokenize
 from lmri.storage import text_hash
 from lmri.storage.texts import check_characters
 
@@ -68,6 +69,10 @@ class Encoding:
         Whether each token is a special token, including special tokens named in the text itself.
     n_cut : int
         Number of tokens beyond the context of the model, truncated at the end of the text.
+    n_after : int
+        Number of special tokens that the tokenizer added after the text.
+    n_repeated : int
+        Number of special tokens that were not added, because the text already begins or ends with them.
     """
 
     ids: list[int]
@@ -75,6 +80,14 @@ class Encoding:
     spans: list[tuple[int, int]]
     special: list[bool]
     n_cut: int
+    n_after: int = 0
+    n_repeated: int = 0
+
+    def opened(self) -> "Encoding":
+        """Return the encoding without the special tokens added after the text, so that it can be continued."""
+        n = len(self.ids) - self.n_after
+        parts = (self.ids[:n], self.tokens[:n], self.spans[:n], self.special[:n])
+        return Encoding(*parts, self.n_cut, 0, self.n_repeated)
 
 
 def context_length(model: PreTrainedModel, tokenizer: Any) -> int | None:
@@ -92,6 +105,8 @@ def context_length(model: PreTrainedModel, tokenizer: Any) -> int | None:
 
 def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | None = None) -> Encoding:
     """Tokenize one text like ``tokenizer(text)``, and truncate it at the context length.
+
+    Special tokens that the text already begins or ends with are not added again; see `lmri.models.tokenization`.
 
     The name of a special token in the text, such as ``<|endoftext|>``, is read as this token: models are trained on
     texts in which it separates documents. The token is marked as special, and its span is the span of the name.
@@ -117,50 +132,20 @@ def encode(model: PreTrainedModel, tokenizer: Any, text: str, max_tokens: int | 
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
     check_characters(text)
     limits = [limit for limit in (context_length(model, tokenizer), max_tokens) if limit]
-    fast = bool(getattr(tokenizer, "is_fast", False))
-    options = {"return_offsets_mapping": fast, "return_attention_mask": False, "verbose": False}
-    encoded = tokenizer(text, **options)
-    n_cut = max(0, len(encoded["input_ids"]) - min(limits)) if limits else 0
-    if n_cut:
-        encoded = _truncated(tokenizer, text, min(limits), options)
-    ids = [int(token) for token in encoded["input_ids"]]
+    read = tokenize(tokenizer, text, min(limits) if limits else None)
     n_known = model.get_input_embeddings().weight.shape[0]
-    if ids and max(ids) >= n_known:
+    if read.ids and max(read.ids) >= n_known:
         raise ValueError(
-            f"The tokenizer returned the token id {max(ids)}, but the model has only {n_known} tokens. "
+            f"The tokenizer returned the token id {max(read.ids)}, but the model has only {n_known} tokens. "
             "Load the tokenizer of the model."
         )
-    names = tokenizer.convert_ids_to_tokens(ids)
-    spans = [(int(start), int(end)) for start, end in encoded["offset_mapping"]] if fast else [(-1, -1)] * len(ids)
+    names = tokenizer.convert_ids_to_tokens(read.ids)
     tokens = [
-        text[start:end] if 0 <= start < end else str(name) for (start, end), name in zip(spans, names, strict=True)
+        text[start:end] if 0 <= start < end else str(name) for (start, end), name in zip(read.spans, names, strict=True)
     ]
-    special = _special_ids(tokenizer)
-    return Encoding(ids, tokens, spans, [token in special for token in ids], n_cut)
-
-
-def _truncated(tokenizer: Any, text: str, limit: int, options: dict[str, Any]) -> BatchEncoding:
-    """Tokenize a text and truncate it at the end, regardless of the truncation side of the tokenizer."""
-    n_added = tokenizer.num_special_tokens_to_add()
-    if limit <= n_added:
-        raise ValueError(
-            f"The limit is {limit} tokens per text (max_tokens, or the context), but the tokenizer adds {n_added} "
-            f"special tokens to each text, which leaves no room. Set max_tokens to at least {n_added + 1}."
-        )
-    side = getattr(tokenizer, "truncation_side", "right")
-    tokenizer.truncation_side = "right"
-    try:
-        return tokenizer(text, truncation=True, max_length=limit, **options)
-    finally:
-        tokenizer.truncation_side = side
-
-
-def _special_ids(tokenizer: Any) -> set[int]:
-    # An unknown token represents a word of the text, unless it is also bos or eos, as in GPT-2.
-    roles = ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "pad_token_id", "mask_token_id")
-    markers: set[Any] = {getattr(tokenizer, role, None) for role in roles} - {None}
-    others: set[Any] = set(tokenizer.all_special_ids) - {getattr(tokenizer, "unk_token_id", None)}
-    return {int(token) for token in others | markers}
+    marks = special_ids(tokenizer)
+    special = [is_end or token in marks for token, is_end in zip(read.ids, read.is_end, strict=True)]
+    return Encoding(read.ids, tokens, read.spans, special, read.n_cut, read.n_after, read.n_repeated)
 
 
 def hashes(texts: list[str]) -> frozenset[str]:

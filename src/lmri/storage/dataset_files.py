@@ -225,6 +225,9 @@ def write_recording_site(
                     {"id": row.text_id, "sha256": row.sha256, "n_tokens": row.n_tokens, "n_cut": row.n_cut}
                     for row in run_texts.itertuples()
                 ],
+                "NumberOfTextsWithOwnSpecialTokens": _n_with_own_special_tokens(run_texts),
+                "SpecialTokensNote": "Texts that begin or end with special tokens that the tokenizer adds to every "
+                "text; these tokens were not added again.",
                 "Caveats": list(caveats),
                 **({"DeviceCheck": device_check} if device_check else {}),
                 "LMRI": space.to_dict(),
@@ -242,6 +245,7 @@ def write_recording_index(
             "corpus": recording.corpus,
             "n_texts": len(recording.texts),
             "n_texts_fit": len(recording.fit_texts),
+            "n_texts_with_own_special_tokens": _n_with_own_special_tokens(recording.texts),
             "n_volumes": recording.n_volumes,
             "texts_sha256": texts_digest(recording.texts["text"]),
             "parameters": dict(parameters),
@@ -258,6 +262,11 @@ def write_recording_index(
             ],
         },
     )
+
+
+def _n_with_own_special_tokens(texts: pd.DataFrame) -> int:
+    """Count the texts that begin or end with special tokens of the tokenizer; 0 for tables of other programs."""
+    return int((texts["n_repeated"] > 0).sum()) if "n_repeated" in texts else 0
 
 
 def texts_digest(texts: Sequence[str] | pd.Series) -> str:

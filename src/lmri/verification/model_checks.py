@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from lmri.exceptions import LMRIWarning, ModelStateError
 from lmri.lesions.interventions import lesion
 from lmri.lesions.tasks import Perplexity
-from lmri.models import context_length, encode, evaluation_mode, fingerprint, look_closely
+from lmri.models import context_length, encode, evaluation_mode, fingerprint, look_closely, prompt_ids
 from lmri.models.batching import tolerance
 from lmri.models.device_check import NOT_DONE as DEVICE_NOT_DONE
 from lmri.models.device_check import check_device, devices_of
@@ -267,8 +267,6 @@ def _dependence_on_later_tokens(subject: Subject) -> float | None:
 
 def special_tokens(subject: Subject) -> Outcome:
     """Check that no special token is added twice, and that prompts do not end in one that the tokenizer adds."""
-    from lmri.models.reading import prompt_ids
-
     tokenizer, text = subject.tokenizer, subject.texts[0]
     plain = subject.rows[0]
     names = []

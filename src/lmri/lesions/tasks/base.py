@@ -1,6 +1,7 @@
 """Interface of tasks, and functions that tasks share."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -10,7 +11,8 @@ from transformers import PreTrainedModel
 
 from lmri.exceptions import DataWarning
 from lmri.lesions.scores import TaskInfo
-from lmri.models import batch_texts, evaluation_mode, input_device, right_pad
+from lmri.models import batch_texts, evaluation_mode, input_device, right_pad, tokenize, why_not_causal
+from lmri.models import prompt_ids as prompt_ids  # the prompts of all tasks are read by this function
 
 _WASTE = 0.1  # share of padding above which one large batch is slower than two smaller ones
 
@@ -52,19 +54,26 @@ def remark(info: TaskInfo, text: str, stacklevel: int = 3) -> TaskInfo:
     return replace(info, note=f"{info.note}; {text}" if info.note else text)
 
 
-def prompt_ids(tokenizer: Any, text: str) -> list[int]:
-    """Tokenize a prompt, without the end token that some tokenizers append."""
-    ids = [int(token) for token in tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"]]
-    eos = getattr(tokenizer, "eos_token_id", None)
-    return ids[:-1] if ids and ids[-1] == eos and not text.endswith(str(tokenizer.eos_token)) else ids
+def read_prompts(
+    info: TaskInfo, tokenizer: Any, prompts: Sequence[str], stacklevel: int = 4
+) -> tuple[list[list[int]], TaskInfo]:
+    """Tokenize prompts, and remark on those that already begin or end with the special tokens of the tokenizer."""
+    read = [tokenize(tokenizer, prompt) for prompt in prompts]
+    n = sum(tokens.n_repeated > 0 for tokens in read)
+    return [tokens.prompt for tokens in read], remark(info, repeated_note(n, len(prompts)), stacklevel) if n else info
 
 
-def check_causal(model: PreTrainedModel, task: str) -> None:
-    """Raise `TypeError` unless the model predicts each token from those before it."""
-    if getattr(model.config, "is_encoder_decoder", False) or not model.can_generate():
+def repeated_note(n: int, n_all: int, noun: str = "prompts") -> str:
+    """Format the number of texts whose special tokens were not added again."""
+    return f"{n} of {n_all} {noun} already begin or end with special tokens, which were not added again"
+
+
+def check_causal(model: PreTrainedModel, task: str, rows: Sequence[Sequence[int]], tokenizer: Any) -> None:
+    """Raise `TypeError` unless the model predicts each token of these texts from those before it."""
+    if reason := why_not_causal(model, rows, tokenizer):
         raise TypeError(
-            f"{task} needs a causal language model, but {type(model).__name__} is not causal. Load a model that "
-            "generates text from left to right."
+            f"{task} needs a causal language model, but {reason} Load a model that predicts text from left to right. "
+            "This model can be recorded, and classify texts with a trained head (scoring='head')."
         )
 
 

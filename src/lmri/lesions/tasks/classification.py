@@ -11,7 +11,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.lesions.scores import TaskInfo
-from lmri.lesions.tasks.base import check_causal, prompt_ids, remark, token_log_likelihoods
+from lmri.lesions.tasks.base import check_causal, prompt_ids, read_prompts, remark, repeated_note, token_log_likelihoods
 from lmri.lesions.tasks.generation import generate, parse_label
 from lmri.lesions.tasks.head import head_log_probabilities, label_order
 from lmri.lesions.tasks.items import gather, is_missing, plain
@@ -198,14 +198,15 @@ class Classification:
         """
         if self.info.scoring == "head":
             return self._by_head(model, tokenizer)
-        check_causal(model, "Classification")
-        return (
-            self._by_answer(model, tokenizer) if self.info.scoring == "generate" else self._by_words(model, tokenizer)
-        )
+        prompts, self.info = read_prompts(self.info, tokenizer, self.prompts)
+        if self.info.scoring == "generate":
+            return self._by_answer(model, tokenizer, prompts)
+        return self._by_words(model, tokenizer, prompts)
 
-    def _by_words(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
+    def _by_words(self, model: PreTrainedModel, tokenizer: Any, prompts: list[list[int]]) -> pd.DataFrame:
         names = list(self.verbalizer)
-        rows, firsts = self._rows(model, tokenizer, names)
+        rows, firsts = self._rows(model, tokenizer, prompts, names)
+        check_causal(model, "Classification", rows, tokenizer)
         likelihoods = token_log_likelihoods(model, rows, self.batch_size)
         # Token i is predicted at position i - 1.
         sums = [float(row[first - 1 :].sum()) for row, first in zip(likelihoods, firsts, strict=True)]
@@ -225,8 +226,10 @@ class Classification:
 
     def _by_head(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         order, note = label_order(model, self.aliases, self.info.name)
-        values, n_tokens, n_cut = head_log_probabilities(model, tokenizer, self.items, self.batch_size)
-        for text in (note, f"{n_cut} of {len(self.items)} items cut at the context" if n_cut else ""):
+        n_all = len(self.items)
+        values, n_tokens, n_cut, n_repeated = head_log_probabilities(model, tokenizer, self.items, self.batch_size)
+        cut = f"{n_cut} of {n_all} items cut at the context" if n_cut else ""
+        for text in (note, cut, repeated_note(n_repeated, n_all, "items") if n_repeated else ""):
             if text:
                 self.info = remark(self.info, text)
         return pd.DataFrame(
@@ -236,8 +239,7 @@ class Classification:
             ]
         )
 
-    def _by_answer(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
-        rows = [prompt_ids(tokenizer, prompt) for prompt in self.prompts]
+    def _by_answer(self, model: PreTrainedModel, tokenizer: Any, rows: list[list[int]]) -> pd.DataFrame:
         limit = context_length(model, tokenizer)
         for number, row in enumerate(rows):
             if not row:
@@ -247,6 +249,7 @@ class Classification:
                     f"Item {number} has {len(row)} tokens, and {self.max_new_tokens} more are to be generated; the "
                     f"model reads {limit}. Shorten it, or lower max_new_tokens."
                 )
+        check_causal(model, "Classification", rows, tokenizer)
         items = []
         for number, answer in enumerate(generate(model, tokenizer, rows, self.max_new_tokens, self.batch_size)):
             predicted = parse_label(answer or "", self.verbalizer)
@@ -280,12 +283,14 @@ class Classification:
             "margin": values[label] - others,
         }
 
-    def _rows(self, model: PreTrainedModel, tokenizer: Any, names: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+    def _rows(
+        self, model: PreTrainedModel, tokenizer: Any, prompts: list[list[int]], names: Sequence[str]
+    ) -> tuple[list[list[int]], list[int]]:
         """Tokenize every prompt with every answer, and find the first token of the answer."""
         rows, firsts = [], []
         limit = context_length(model, tokenizer)
         for number, prompt in enumerate(self.prompts):
-            before = prompt_ids(tokenizer, prompt)
+            before = prompts[number]
             for name in names:
                 row = prompt_ids(tokenizer, prompt + self.verbalizer[name])
                 if row[: len(before)] != before or len(row) == len(before) or not before:

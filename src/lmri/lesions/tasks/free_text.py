@@ -7,7 +7,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.lesions.scores import TaskInfo
-from lmri.lesions.tasks.base import check_causal, prompt_ids, remark
+from lmri.lesions.tasks.base import check_causal, prompt_ids, read_prompts, remark
 from lmri.lesions.tasks.classification import fill
 from lmri.lesions.tasks.generation import generate
 from lmri.models import context_length
@@ -89,11 +89,12 @@ class FreeText:
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every item: ``value`` is the main metric; further metrics have separate columns."""
-        check_causal(model, self.info.name)
+        _, self.info = read_prompts(self.info, tokenizer, self.prompts)
         limit = context_length(model, tokenizer)
         budget = None if limit is None else limit - self.max_new_tokens
         encoded = [self._row(number, tokenizer, budget) for number in range(len(self.items))]
         rows, n_cut = [row for row, _ in encoded], sum(cut for _, cut in encoded)
+        check_causal(model, self.info.name, rows, tokenizer)
         if n_cut:
             text = f"{n_cut} of {len(rows)} items cut at the context ({self.shortened})"
             self.info = remark(self.info, text)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from lmri.models import evaluation_mode, input_device
+from lmri.models import evaluation_mode, input_device, is_independent, marker_ids
 
 _NEGATION = re.compile(r"\b(not|no|never|neither|nor|cannot|isn't|aren't|wasn't|doesn't|don't|can't)\b|n't\b")
 
@@ -40,11 +40,18 @@ def generate(
     list of str or None
         Answers without prompts and special tokens; None where the model gave NaN.
     """
+    if not model.can_generate():
+        raise TypeError(
+            f"{type(model).__name__} cannot generate text, because its class has no generate method. Score the task "
+            "by 'loglikelihood'."
+        )
     by_length: dict[int, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         by_length[len(row)].append(number)
     ends = _end_ids(model, tokenizer)
+    marks = marker_ids(tokenizer)
     answers: list[str | None] = [None] * len(rows)
+    batch_size = batch_size if is_independent(model) else 1
     with evaluation_mode(model), _greedy_settings(model, ends, max_new_tokens):
         for numbers in by_length.values():
             for first in range(0, len(numbers), batch_size):
@@ -58,7 +65,9 @@ def generate(
                     new = output[index, ids.shape[1] :].tolist()
                     cut = next((at for at, token in enumerate(new) if token in ends), len(new))
                     if not watch.broken[index]:
-                        answers[number] = tokenizer.decode(new[:cut], skip_special_tokens=True)
+                        # Not skip_special_tokens=True, which also skips a word that is a special token.
+                        words = [token for token in new[:cut] if token not in marks]
+                        answers[number] = tokenizer.decode(words, skip_special_tokens=False)
     return answers
 
 

@@ -1,17 +1,18 @@
 """Predictions of models with a classification head."""
 
+import contextlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from lmri.models import batch_texts, context_length, evaluation_mode, input_device, right_pad
+from lmri.models import added_again, batch_texts, context_length, evaluation_mode, input_device, right_pad
 
 
-def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) -> tuple[dict[str, list[int]], bool]:
+def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) -> tuple[dict[str, list[int]], bool, int]:
     """Tokenize the texts of one item for a classifier.
 
     Tokenizers with a separator, such as BERT's, join two texts; for others, each text is one line.
@@ -31,16 +32,22 @@ def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) ->
         Input ``input_ids`` and, if the tokenizer returns them, ``token_type_ids``.
     is_cut : bool
         Whether the item was truncated.
+    n_repeated : int
+        Number of special tokens that were not added, because the texts already begin or end with them.
     """
     texts = list(fields.values())
     paired = len(texts) == 2 and getattr(tokenizer, "sep_token_id", None) is not None
     parts = texts if paired else ["\n".join(texts)]
-    whole = tokenizer(*parts, return_attention_mask=False, verbose=False)
-    is_cut = limit is not None and len(whole["input_ids"]) > limit
-    if is_cut:
-        whole = tokenizer(*parts, return_attention_mask=False, truncation=True, max_length=limit, verbose=False)
+    options = {"return_attention_mask": False, "return_special_tokens_mask": True, "verbose": False}
+    whole = tokenizer(*parts, **options)
+    again = added_again(tokenizer, whole["input_ids"], whole["special_tokens_mask"])
+    is_cut = limit is not None and len(whole["input_ids"]) - len(again) > limit
+    if limit is not None and is_cut:
+        whole = tokenizer(*parts, truncation=True, max_length=limit, **options)
+        again = added_again(tokenizer, whole["input_ids"], whole["special_tokens_mask"])
     names = [name for name in ("input_ids", "token_type_ids") if name in whole]
-    return {name: [int(token) for token in whole[name]] for name in names}, is_cut
+    places = [place for place in range(len(whole["input_ids"])) if place not in again]
+    return {name: [int(whole[name][place]) for place in places] for name in names}, is_cut, len(again)
 
 
 def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], task: str) -> tuple[list[str], str]:
@@ -93,10 +100,42 @@ def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], tas
     return order, ""
 
 
+@contextlib.contextmanager
+def pads_told_apart(model: PreTrainedModel, rows: Sequence[Mapping[str, list[int]]]) -> Iterator[int | None]:
+    """Choose a pad that a causal classifier does not mistake for the last token of a text.
+
+    Causal classifiers read the last token that is not a pad, which they know by its id. If a text ends with this token
+    (``!`` is a common pad of GPT-2), the configuration of the model names another token, which is in no text, within
+    the ``with`` block.
+
+    Yields
+    ------
+    int or None
+        Id of the pad; None if the model has no pad, and reads only batches of one text.
+    """
+    config = model.config.get_text_config()
+    pad_id = config.pad_token_id
+    if pad_id is None or all(row["input_ids"][-1:] != [pad_id] for row in rows):
+        yield pad_id
+        return
+    ids = {token for row in rows for token in row["input_ids"]}
+    unused = (token for token in reversed(range(model.get_input_embeddings().weight.shape[0])) if token not in ids)
+    configs = [config, model.config]
+    original = [part.pad_token_id for part in configs]
+    chosen = next(unused, None)
+    try:
+        for part in configs:
+            part.pad_token_id = chosen
+        yield chosen
+    finally:
+        for part, known in zip(configs, original, strict=True):
+            part.pad_token_id = known
+
+
 def pad_inputs(
     rows: Sequence[Mapping[str, list[int]]], pad_id: int | None, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """Collate items into one batch, padded on the right with the id that marks the end of a text."""
+    """Collate items into one batch, padded on the right with a pad by which classifiers find the end of a text."""
     ids, mask = right_pad([row["input_ids"] for row in rows], device)
     batch = {"input_ids": ids.masked_fill(mask == 0, pad_id or 0), "attention_mask": mask}
     if "token_type_ids" in rows[0]:
@@ -106,7 +145,7 @@ def pad_inputs(
 
 def head_log_probabilities(
     model: PreTrainedModel, tokenizer: Any, items: Sequence[Mapping[str, str]], batch_size: int
-) -> tuple[list[list[float]], list[int], int]:
+) -> tuple[list[list[float]], list[int], int, int]:
     """Compute the log-probability of every label.
 
     Parameters
@@ -129,18 +168,20 @@ def head_log_probabilities(
         Number of tokens by item.
     n_cut : int
         Number of items longer than the context.
+    n_repeated : int
+        Number of items whose special tokens were not added again.
     """
     limit = context_length(model, tokenizer)
     encoded = [head_inputs(tokenizer, fields, limit) for fields in items]
-    rows = [row for row, _ in encoded]
+    rows = [row for row, _, _ in encoded]
     lengths = [len(row["input_ids"]) for row in rows]
-    pad_id = model.config.get_text_config().pad_token_id
     results: dict[int, list[float]] = {}
     # Decoders would otherwise cache keys and values for a next token that is not generated.
     cache = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
-    with evaluation_mode(model):
+    with evaluation_mode(model), pads_told_apart(model, rows) as pad_id:
         for batch in batch_texts(model, lengths, batch_size if pad_id is not None else 1):
             inputs = pad_inputs([rows[row] for row in batch], pad_id, input_device(model))
             values = model(**inputs, **cache).logits.double().log_softmax(-1).cpu().tolist()
             results |= dict(zip(batch, values, strict=True))
-    return [results[row] for row in range(len(rows))], lengths, sum(is_cut for _, is_cut in encoded)
+    n_cut, n_repeated = sum(is_cut for _, is_cut, _ in encoded), sum(n > 0 for _, _, n in encoded)
+    return [results[row] for row in range(len(rows))], lengths, n_cut, n_repeated

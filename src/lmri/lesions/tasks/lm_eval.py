@@ -23,7 +23,7 @@ from lmri.exceptions import DataWarning
 from lmri.lesions.scores import TaskInfo
 from lmri.lesions.tasks.base import check_causal
 from lmri.lesions.tasks.lm_eval_harness import import_harness, load_tasks, prepare, quiet, wrap
-from lmri.models import context_length, evaluation_mode
+from lmri.models import context_length, evaluation_mode, tokenize
 from lmri.storage import digest, text_hash
 
 SCORINGS = {"multiple_choice": "loglikelihood", "loglikelihood": "loglikelihood", "generate_until": "generate"}
@@ -164,8 +164,9 @@ class HarnessTask:
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every document: ``value`` is the metric; multiple choice adds ``label, predicted, margin``."""
-        check_causal(model, "LMEval")
-        lengths = self._lengths(model, tokenizer)
+        requests = self._rows(model, tokenizer)
+        limit = context_length(model, tokenizer)
+        check_causal(model, "LMEval", [row[:limit] for row in requests.values()], tokenizer)
         with quiet(), evaluation_mode(model), torch.random.fork_rng():
             torch.manual_seed(0)  # seed for tasks that sample their answers
             lm = wrap(model, tokenizer, self.batch_size)
@@ -181,7 +182,7 @@ class HarnessTask:
             row = {
                 "item": number,
                 "cluster": self._clusters[number],
-                "n_tokens": lengths[number],
+                "n_tokens": len(requests[number]),
                 "value": _value(values[self.metric]),
             }
             if self._task.OUTPUT_TYPE == "generate_until":
@@ -224,24 +225,24 @@ class HarnessTask:
             "margin": scores[right] - others,
         }
 
-    def _lengths(self, model: PreTrainedModel, tokenizer: Any) -> dict[int, int]:
-        """Count the tokens of each document's longest request, and warn once if any exceeds the context."""
-        lengths: dict[int, int] = defaultdict(int)
+    def _rows(self, model: PreTrainedModel, tokenizer: Any) -> dict[int, list[int]]:
+        """Tokenize each document's longest request, and warn once if any exceeds the context."""
+        rows: dict[int, list[int]] = defaultdict(list)
         for instance in self._task.instances:
             text = "".join(part for part in instance.args if isinstance(part, str))
-            lengths[instance.doc_id] = max(lengths[instance.doc_id], len(tokenizer(text, verbose=False)["input_ids"]))
+            rows[instance.doc_id] = max(rows[instance.doc_id], tokenize(tokenizer, text).ids, key=len)
         limit = context_length(model, tokenizer)
         if limit is not None and self._checked_for != limit:
             self._checked_for = limit
-            n_long = sum(length > limit for length in lengths.values())
+            n_long = sum(len(row) > limit for row in rows.values())
             if n_long:
                 warnings.warn(
-                    f"{n_long} of {len(lengths)} items of {self.info.name!r} are longer than the context of the model "
+                    f"{n_long} of {len(rows)} items of {self.info.name!r} are longer than the context of the model "
                     f"({limit} tokens); the harness truncates them from the start.",
                     DataWarning,
                     stacklevel=3,
                 )
-        return lengths
+        return rows
 
     def __repr__(self) -> str:
         return f"<HarnessTask {self.info.name!r}: {len(self._docs)} items, {self.metric}>"

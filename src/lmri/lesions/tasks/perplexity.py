@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from lmri.exceptions import DataWarning
 from lmri.lesions.scores import TaskInfo
-from lmri.lesions.tasks.base import check_causal, token_log_likelihoods
+from lmri.lesions.tasks.base import check_causal, remark, repeated_note, token_log_likelihoods
 from lmri.models import context_length, encode
 from lmri.storage import digest, text_hash
 
@@ -54,8 +54,8 @@ class Perplexity:
 
     def score(self, model: PreTrainedModel, tokenizer: Any) -> pd.DataFrame:
         """Score every text: ``value`` is nats per token."""
-        check_causal(model, "Perplexity")
         rows = self._rows(model, tokenizer)
+        check_causal(model, "Perplexity", rows, tokenizer)
         scored = [number for number, row in enumerate(rows) if len(row) > 1]
         likelihoods = token_log_likelihoods(model, [rows[number] for number in scored], self.batch_size)
         return pd.DataFrame(
@@ -83,6 +83,8 @@ class Perplexity:
             short = sum(len(row) < 2 for row in rows)
             notes = [f"{len(cut)} texts cut at the context"] * bool(cut) + [f"{short} texts not scored"] * bool(short)
             self.info = replace(self.info, note="; ".join(filter(None, [self._given_note, *notes])))
+            if n_repeated := sum(encoding.n_repeated > 0 for encoding in encodings):
+                self.info = remark(self.info, repeated_note(n_repeated, len(rows), "texts"), stacklevel=5)
             if short == len(rows):
                 raise ValueError(f"None of the {short} texts of {self.info.name!r} has two tokens. Use longer texts.")
             if short:

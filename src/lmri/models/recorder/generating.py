@@ -10,7 +10,15 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from lmri.exceptions import DataWarning
-from lmri.models import Encoding, context_length, encode, evaluation_mode, input_device, read, reader
+from lmri.models import (
+    Encoding,
+    context_length,
+    encode,
+    evaluation_mode,
+    input_device,
+    special_ids,
+    why_not_causal,
+)
 from lmri.models.recorder.options import Generation
 from lmri.storage import text_hash
 
@@ -67,7 +75,7 @@ def continue_prompts(
         If no prompt leaves room, or the model cannot generate text or is not causal.
     """
     encodings = [prompt_with_room(model, tokenizer, prompt, how, max_tokens)[0] for prompt in prompts]
-    check_causal(model, max((encoding.ids for encoding in encodings), key=len))
+    check_causal(model, [encoding.ids for encoding in encodings], tokenizer)
     results = [continue_prompt(model, tokenizer, prompt, how, max_tokens, cache) for prompt in prompts]
     written = tuple(result for result in results if result is not None)
     full = [prompt for prompt, result in zip(prompts, results, strict=True) if result is None]
@@ -99,7 +107,7 @@ def prompt_with_room(
     model: PreTrainedModel, tokenizer: Any, prompt: str, how: Generation, max_tokens: int | None = None
 ) -> tuple[Encoding, int]:
     """Return the encoding of a prompt for generation and the largest number of new tokens; 0 or less if none fit."""
-    opened = _open_ended(encode(model, tokenizer, prompt, max_tokens))
+    opened = encode(model, tokenizer, prompt, max_tokens).opened()
     limits = [limit for limit in (context_length(model, tokenizer), max_tokens) if limit]
     n_new = min([how.max_new_tokens, *(limit - len(opened.ids) for limit in limits)])
     return opened, n_new if opened.ids else 0
@@ -176,31 +184,13 @@ def _plain_generation(model: PreTrainedModel, how: Generation, n_new: int) -> It
         model.generation_config = original
 
 
-def check_causal(model: PreTrainedModel, ids: list[int]) -> None:
-    """Raise `ValueError` if later tokens change the hidden states of earlier ones.
-
-    The activity during generation could then not be reproduced by reading the whole text. Kernels and their rounding
-    may differ between lengths, so the criterion is the relative difference.
-    """
-    device = input_device(model)
-    ids = (ids * 4)[: max(4, len(ids))] or [0] * 4
-    whole, part = torch.tensor([ids], device=device), torch.tensor([ids[:-1]], device=device)
-    with evaluation_mode(model):
-        read_whole, read_part = (read(reader(model), tokens, torch.ones_like(tokens)) for tokens in (whole, part))
-    difference = (read_whole[:, :-1].float() - read_part.float()).norm() / read_part.float().norm()
-    if not difference <= (1e-3 if read_part.dtype in (torch.float32, torch.float64) else 3e-2):
+def check_causal(model: PreTrainedModel, rows: Sequence[Sequence[int]], tokenizer: Any = None) -> None:
+    """Raise `ValueError` if the activity during generation could not be reproduced by reading the whole text."""
+    if reason := why_not_causal(model, rows, tokenizer):
         raise ValueError(
-            f"{type(model).__name__} is not causal: later tokens change its activity at earlier ones, so its activity "
-            "during generation cannot be reproduced. Record the texts without generate (--generate)."
+            f"{reason} Its activity during generation cannot be reproduced by reading the text. Record the texts "
+            "without generate (--generate)."
         )
-
-
-def _open_ended(read: Encoding) -> Encoding:
-    """Remove the end-of-text token that some tokenizers append to every text."""
-    n = len(read.ids)
-    while n > 1 and read.special[n - 1] and not 0 <= read.spans[n - 1][0] < read.spans[n - 1][1]:  # outside the text
-        n -= 1
-    return Encoding(read.ids[:n], read.tokens[:n], read.spans[:n], read.special[:n], read.n_cut)
 
 
 def _put_together(tokenizer: Any, prompt: str, read: Encoding, new: list[int]) -> Continuation:
@@ -226,8 +216,7 @@ def _put_together(tokenizer: Any, prompt: str, read: Encoding, new: list[int]) -
         has_span = bool(ends) and end > start
         spans.append((shift + start, shift + end) if has_span else (-1, -1))
         tokens.append(text[start:end] if has_span else str(names[index]))
-    special = set(tokenizer.all_special_ids)
-    encoding = Encoding(
-        [*read.ids, *seen], tokens, spans, [*read.special, *(token in special for token in seen)], read.n_cut
-    )
+    marks = special_ids(tokenizer)
+    special = [*read.special, *(token in marks for token in seen)]
+    encoding = Encoding([*read.ids, *seen], tokens, spans, special, read.n_cut, n_repeated=read.n_repeated)
     return Continuation(prompt, beginning + text, encoding, len(read.ids))

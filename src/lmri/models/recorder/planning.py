@@ -96,7 +96,7 @@ def make_plan(request: Request, study: Store, spaces: Sequence[NeuronSpace]) -> 
             stacklevel=_CALLER - 1,
         )
     table = _text_table(reading, request.corpus, sides)
-    _warn_of_cut_and_short(table, reading.n_dummy)
+    _warn_of_texts(table, reading)
     lengths = reading.lengths
     warn_of_unknown_share(reading.tokenizer, sum(lengths.n_tokens), lengths.n_unknown, request.corpus)
     volumes = np.where(table["split"] == "fit", table["n_volumes"], 0).tolist()
@@ -207,6 +207,7 @@ def _text_table(reading: Reading, corpus: str, sides: list[str]) -> pd.DataFrame
             "n_tokens": lengths.n_tokens,
             "n_volumes": lengths.n_volumes,
             "n_cut": lengths.n_cut,
+            "n_repeated": lengths.n_repeated,
             "text": reading.texts,
         }
         | (
@@ -221,7 +222,8 @@ _CALLER = 6
 """Stack level of the caller of `record`: the warning, the plan, a process or shard, and two frames of `record`."""
 
 
-def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:
+def _warn_of_texts(table: pd.DataFrame, reading: Reading) -> None:
+    """Warn of texts that are truncated, contain special tokens at their ends, or have no volumes."""
     cut = table[table["n_cut"] > 0]
     if len(cut):
         warnings.warn(
@@ -230,10 +232,19 @@ def _warn_of_cut_and_short(table: pd.DataFrame, n_dummy: int) -> None:
             DataWarning,
             stacklevel=_CALLER,
         )
+    own = table[table["n_repeated"] > 0]
+    if len(own):
+        warnings.warn(
+            f"{len(own)} of {len(table)} texts already begin or end with special tokens that the tokenizer adds to "
+            f"every text (first: {own['text_id'].iloc[0]}, {own['text'].iloc[0][:40]!r}). They were not added again. "
+            "The sidecars contain this number.",
+            DataWarning,
+            stacklevel=_CALLER,
+        )
     short = table[table["n_volumes"] == 0]
     if len(short):
         warnings.warn(
-            f"{len(short)} of {len(table)} texts have no token beyond the first {n_dummy} and have no volumes "
+            f"{len(short)} of {len(table)} texts have no token beyond the first {reading.n_dummy} and have no volumes "
             f"(first: {short['text_id'].iloc[0]}, {short['text'].iloc[0][:40]!r}).",
             DataWarning,
             stacklevel=_CALLER,

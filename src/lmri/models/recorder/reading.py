@@ -24,8 +24,9 @@ class Lengths:
 
     Parameters
     ----------
-    n_tokens, n_volumes, n_cut : list of int
-        Numbers per text: tokens read, volumes, and tokens truncated beyond the context.
+    n_tokens, n_volumes, n_cut, n_repeated : list of int
+        Numbers per text: tokens read, volumes, tokens truncated beyond the context, and special tokens that were not
+        added, because the text already begins or ends with them.
     n_unknown : int
         Number of unknown tokens.
     digest : str
@@ -35,6 +36,7 @@ class Lengths:
     n_tokens: list[int]
     n_volumes: list[int]
     n_cut: list[int]
+    n_repeated: list[int]
     n_unknown: int
     digest: str
 
@@ -105,7 +107,7 @@ class Reading:
     @cached_property
     def lengths(self) -> Lengths:
         """Lengths of all texts, for which each text is tokenized once."""
-        n_tokens, n_volumes, n_cut, n_unknown, digest = [], [], [], 0, hashlib.sha256()
+        n_tokens, n_volumes, n_cut, n_repeated, n_unknown, digest = [], [], [], [], 0, hashlib.sha256()
         unknown = unknown_id(self.tokenizer)
         for text in range(len(self.texts)):
             encoding = self.encode(text)
@@ -113,10 +115,11 @@ class Reading:
             n_tokens.append(len(encoding.ids))
             n_volumes.append(int(volumes.max(initial=-1)) + 1)
             n_cut.append(encoding.n_cut)
+            n_repeated.append(encoding.n_repeated)
             n_unknown += encoding.ids.count(unknown) if unknown is not None else 0
             numbers = [len(encoding.ids), encoding.n_cut, *encoding.ids, *dummies, *volumes]
             digest.update(np.array(numbers, dtype="<i8").tobytes())
-        return Lengths(n_tokens, n_volumes, n_cut, n_unknown, digest.hexdigest()[:16])
+        return Lengths(n_tokens, n_volumes, n_cut, n_repeated, n_unknown, digest.hexdigest()[:16])
 
     def tables(self, corpus: str, run: list[int], text_ids: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Build the events (one row per volume) and the tokens (one row per token) of one run."""
