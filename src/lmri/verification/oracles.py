@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from lmri.models.module_state import ModuleState
 from lmri.space import NeuronSpace
 from lmri.space.layers import is_input
 
@@ -37,6 +38,8 @@ def hidden_and_logits(
     device = model.get_input_embeddings().weight.device
     row = torch.tensor([list(ids)], device=device)
     inputs: dict[str, Any] = {"input_ids": row, "attention_mask": torch.ones_like(row)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = row
     with contextlib.ExitStack() as stack, torch.no_grad(), _evaluation(model):
         if space is not None:
             for z, layer in enumerate(space.layers):
@@ -63,9 +66,11 @@ def _keep(module: torch.nn.Module, is_hidden: bool, seen: dict[int, torch.Tensor
 def _evaluation(model: torch.nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    state = ModuleState(model)  # some models change their attributes when they read a short text
     try:
         yield
     finally:
+        state.restore()
         for module, mode in modes:
             module.training = mode
 
