@@ -74,19 +74,13 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> "Study":
     """Return a complete study of the embedded model. It is shared: copy its folder before writing."""
     import warnings
 
-    from filelock import FileLock
-
     import lmri
+    from sharing import copy_of
     from walking import walk
 
-    # Parallel test processes share one study.
-    is_worker = "PYTEST_XDIST_WORKER" in os.environ
-    folder = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.mktemp("walked")
-    root, done = folder / "walked-study", folder / "walked-study.done"
-    with FileLock(folder / "walked-study.lock"):
-        if not done.is_file():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # convergence is tested elsewhere
-                walk(root)
-            done.touch()
-    return lmri.open_study(root)
+    def build(root: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # convergence is tested elsewhere
+            walk(root)
+
+    return lmri.open_study(copy_of("walked-study", build, tmp_path_factory.mktemp("walked") / "walked-study"))

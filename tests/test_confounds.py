@@ -37,7 +37,7 @@ from lmri.storage.texts import sentence_starts
 from phantom import gaussian_noise, matched, planted
 from tiny_models import (
     ARCHITECTURES,
-    CAUSAL,
+    EVERY_CAUSAL,
     assert_untouched,
     bert_tokenizer,
     byte_tokenizer,
@@ -195,11 +195,18 @@ def looped(model, ids):
     return np.array(found).T
 
 
-@pytest.mark.parametrize(
-    ("name", "most"), [*((name, 1000) for name in CAUSAL), ("gpt2", 1), ("opt", 1), ("gemma2", 1), ("gpt2", 2**25)]
-)
-def test_surprisal_is_that_of_single_unbatched_readings(name, most, tmp_path, monkeypatch):
-    monkeypatch.setattr("lmri.models.logits.MOST_LOGITS", most)  # 1000 logits are 2 tokens of 5 texts here
+@pytest.mark.parametrize("name", EVERY_CAUSAL)
+def test_surprisal_is_that_of_single_unbatched_readings(name, tmp_path, monkeypatch):
+    check_surprisal(name, 1000, tmp_path, monkeypatch)  # 1000 logits are 2 tokens of 5 texts here
+
+
+@pytest.mark.parametrize(("name", "most"), [("gpt2", 1), ("opt", 1), ("gemma2", 1), ("gpt2", 2**25)])
+def test_surprisal_does_not_depend_on_the_number_of_logits_in_memory(name, most, tmp_path, monkeypatch):
+    check_surprisal(name, most, tmp_path, monkeypatch)
+
+
+def check_surprisal(name, most, tmp_path, monkeypatch):
+    monkeypatch.setattr("lmri.models.logits.MOST_LOGITS", most)
     model = build_model(name)
     recording = record(model, tmp_path / "study", texts_of(5), batch_size=5)
     before = snapshot(model)

@@ -17,10 +17,9 @@ from lmri.lesions.baselines import ResampleSource
 from lmri.lesions.interventions import Intervention, output_norms
 from lmri.models import hashes
 from lmri.space import NeuronSpace
-from tiny_models import ARCHITECTURES, CAUSAL, N_LAYERS, assert_untouched, build, read, sentences, snapshot
+from tiny_models import EVERY, EVERY_CAUSAL, N_LAYERS, assert_untouched, build, read, sentences, snapshot
 
 SITES = ("mlp_out", "mlp_hidden")
-EVERY = sorted(ARCHITECTURES)
 IDS = torch.tensor([[5, 6, 7, 8, 9], [30, 31, 32, 33, 34]])
 
 
@@ -205,7 +204,7 @@ def test_identity_interventions_register_no_hook(name, site):
         assert not torch.equal(read(model, IDS), intact)
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", EVERY_CAUSAL)
 def test_a_lesion_holds_while_text_is_generated(name, site):
     model = build(name)
     network = some(find_sites(model, site), share=0.3)
@@ -366,7 +365,7 @@ def test_pads_on_the_left_do_not_shift_donors(gpt2, site):
     assert torch.equal(seen[0][:, 3:].reshape(10, -1)[:, members[last]], expected)
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", EVERY_CAUSAL)
 def test_generated_tokens_have_the_donors_of_a_text_read_at_once(name, site):
     # With its cache the model sees one token a step; the donor follows its place in the text.
     model = build(name)
@@ -619,7 +618,7 @@ def test_pads_on_the_left_are_not_the_first_token(name, site):
     assert torch.equal(silenced[:, 3:], torch.tensor([[False, True, True, True, True]] * 2))
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", EVERY_CAUSAL)
 def test_positions_go_on_while_text_is_generated(name, site):
     # With its cache the model sees one token a step, which is not the first.
     model = build(name)

@@ -383,8 +383,8 @@ def test_nothing_is_found_with_shuffled_labels():
     assert found <= at_most(n)
 
 
-def test_parametric_finds_nothing_where_conditions_are_equal():
-    n = 100
+@pytest.mark.parametrize("n", [30, pytest.param(100, marks=pytest.mark.slow)])
+def test_parametric_finds_nothing_where_conditions_are_equal(n):
     found = sum(
         keeps_any(between_texts(data.mean(axis=1), labels, CODE, "parametric", space=SPACE))
         for seed in range(n)

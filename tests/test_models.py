@@ -22,6 +22,7 @@ from lmri.models.identity import _row_and_column_sums
 from tiny_models import (
     ARCHITECTURES,
     CONTEXT,
+    EVERY,
     WORDS,
     bert_tokenizer,
     build,
@@ -111,7 +112,7 @@ def test_the_fingerprint_leaves_out_the_head(gpt2):
     assert fingerprint(gpt2) == fingerprint(classifier) == fingerprint(bare)
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", EVERY)
 def test_the_fingerprint_sees_a_change_of_every_single_tensor_of_the_body(name):
     # Every tensor costs one fingerprint of the whole model; GPT-Neo lists its layers in the configuration.
     model = build(name, **({} if name == "gpt_neo" else {"layers": 2}))

@@ -14,7 +14,7 @@ from lmri.models.sites import blocks, projections
 from lmri.networks import Network
 from lmri.space import NeuronSpace
 from tiny_models import (
-    ARCHITECTURES,
+    EVERY,
     HIDDEN,
     N_HEADS,
     N_LAYERS,
@@ -31,7 +31,6 @@ from tiny_models import (
 )
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
-EVERY = sorted(ARCHITECTURES)
 
 ATTENTION = {
     "gpt2": "h.{z}.attn.c_proj",

@@ -17,6 +17,7 @@ from lmri.report import validation
 from tiny_models import (
     ARCHITECTURES,
     CONTEXT,
+    EVERY,
     N_LAYERS,
     WORDS,
     assert_untouched,
@@ -76,7 +77,7 @@ def files_of(root, but=("lmri/log.jsonl",)):
 # -- oracles, for every architecture ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+@pytest.fixture(scope="module", params=EVERY)
 def both_sites(request, tmp_path_factory):
     """Record one corpus at both sites with every architecture; texts differ in length, so batches are padded."""
     model, root = build(request.param), tmp_path_factory.mktemp(request.param)

@@ -236,13 +236,13 @@ def test_intervals_of_labels_are_of_resampled_clusters():
     items = {name: dict(tuple(own.groupby("cluster"))) for name, own in scores.items.groupby("condition")}
     clusters = sorted(items["a"])
     rng, draws = np.random.default_rng(1), []
-    for _ in range(200):
+    for _ in range(100):
         drawn = rng.choice(clusters, len(clusters))
         both = [_sklearn(pd.concat([items[name][cluster] for cluster in drawn])) for name in ("a", "intact")]
         draws.append({metric: both[0][metric] - both[1][metric] for metric in both[0]})
     for metric, values in pd.DataFrame(draws).items():
         low, high = np.percentile(values, [2.5, 97.5])
-        # Ends of an interval of 200 draws are off by about a fifteenth of its width.
+        # Ends of an interval of 100 draws are off by about a tenth of its width.
         width = high - low
         assert summary.loc[metric, "ci_low"] == pytest.approx(low, abs=0.2 * width)
         assert summary.loc[metric, "ci_high"] == pytest.approx(high, abs=0.2 * width)

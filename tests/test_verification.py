@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-import transformers
 from torch import nn
 from typer.testing import CliRunner
 
@@ -219,7 +218,9 @@ def test_the_command_prints_the_table_and_its_status_is_1_after_a_failure(tmp_pa
     content = json.loads(result.stdout)
     assert result.exit_code == 0
     assert content["passed"]
-    assert {"check": "text files keep every text", "result": "passed", "detail": "2 texts from 2 lines"} in content["checks"]
+    assert {"check": "text files keep every text", "result": "passed", "detail": "2 texts from 2 lines"} in content[
+        "checks"
+    ]
     monkeypatch.setattr(file_checks, "texts_are_read", lambda *_: (FAILED, "lost"))
     result = CliRunner().invoke(app, ["check", "lmri-demo", "--texts", str(texts)])
     assert result.exit_code == 1

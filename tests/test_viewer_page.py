@@ -1261,7 +1261,9 @@ def contrast(page, selector):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])
+@pytest.mark.parametrize(("scheme", "rules"), [
+    ("light", ()), pytest.param("dark", ("color-contrast",), marks=pytest.mark.slow),
+])  # fmt: skip
 def test_there_is_no_serious_barrier(browser, address, study, scheme, rules):
     pytest.importorskip("axe_playwright_python", reason="axe is not installed: pip install axe-playwright-python")
     with opened(browser, address, script=NO_WEBGL, color_scheme=scheme) as page:

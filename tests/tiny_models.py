@@ -2,10 +2,11 @@
 
 import random
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -167,6 +168,21 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
 }
 CAUSAL = sorted(name for name, entry in ARCHITECTURES.items() if entry.causal)
+
+REPRESENTATIVE = {
+    "gpt2", "gpt_neox", "opt", "bloom", "falcon", "mpt", "llama", "gemma2", "phi3", "cohere", "bert", "distilbert",
+    "modernbert", "bart", "t5", "t5_encoder",
+}  # fmt: skip
+"""Architectures that differ in how blocks, projections, positions or heads are built; the others vary one of these."""
+
+
+def each(names: Iterable[str]) -> list[Any]:
+    """Return names of architectures as parameters of a test: those that are not representative are slow tests."""
+    slow = pytest.mark.slow
+    return [name if name in REPRESENTATIVE else pytest.param(name, marks=slow) for name in sorted(names)]
+
+
+EVERY, EVERY_CAUSAL = each(ARCHITECTURES), each(CAUSAL)
 
 
 def build(name: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
