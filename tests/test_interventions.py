@@ -966,7 +966,10 @@ def test_a_model_of_another_geometry_is_refused_and_left_alone(gpt2, site, name,
 def test_other_weights_on_the_same_geometry_warn_and_strictly_are_refused(gpt2, site):
     network, other = some(find_sites(gpt2, site)), build("gpt2", seed=1)
     before = snapshot(other)
-    with pytest.warns(OtherWeightsWarning, match="has the geometry of the recorded model .*, but other weights"), lesion(network).on(other):
+    with (
+        pytest.warns(OtherWeightsWarning, match="has the geometry of the recorded model .*, but other weights"),
+        lesion(network).on(other),
+    ):
         lesioned = read(other, IDS)
     assert torch.equal(lesioned, read(zeroed(other, network), IDS))
     with pytest.raises(SpaceMismatchError, match="other weights"), lesion(network).on(other, strict=True):
