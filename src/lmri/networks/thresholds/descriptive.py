@@ -148,7 +148,7 @@ def q_values(p: np.ndarray) -> np.ndarray:
 
 def _check_positive(name: str, value: float) -> None:
     if not value > 0:
-        raise ValueError(f"{name} is {value}; it must be above 0.")
+        raise ValueError(f"The threshold {name} is {value}; it must be above 0.")
 
 
 def _check_share(name: str, value: float) -> None:
