@@ -124,7 +124,10 @@ def test_the_report_says_what_controls_have_in_common_with_their_network(study, 
     done = run("report", study, "--out", tmp_path / "report.html")
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report.html").read_text()
-    assert "the same number of neurons in every layer, whose lesion removes similar energy" in page
+    assert (
+        "the same number of neurons in every layer as the network, and their lesion removes about the same energy"
+        in page
+    )
 
 
 def test_named_tasks_are_scored_as_asked_and_on_their_split(study, tmp_path):

@@ -575,7 +575,7 @@ def test_an_empty_network_is_a_result():
 
 def test_an_absent_condition_is_named_beside_those_there_are():
     data, labels = texts(0)
-    with pytest.raises(ValueError, match=r"names 'poems', .* there are 'code', 'prose'\."):
+    with pytest.raises(ValueError, match=r"names 'poems', which is not among the values of .*: 'code', 'prose'\."):
         fit(data, labels, "code - poems")
     with pytest.raises(ValueError, match="no column 'kind'"):
         fit(data, labels, column="kind")
@@ -783,7 +783,7 @@ def test_the_command_says_what_it_found_and_what_it_could_not(kinds):
     assert "This is a valid null result" in said
     assert not kinds.networks("nothing", "mlp_out").members.any()
     said = command(kinds.root, "--contrast", "words - prose", "--site", "mlp_out", code=1)
-    assert "names 'prose', which the corpora at mlp_out do not have; there are 'words'" in said
+    assert "names 'prose', which is not among the corpora at mlp_out: 'words'" in said
     assert "tail is 'up'" in command(kinds.root, "--contrast", "a - b", "--tail", "up", "--site", "mlp_out", code=1)
 
 

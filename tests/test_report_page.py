@@ -286,7 +286,7 @@ def test_a_localizer_is_shown_by_its_t_and_a_map_by_its_z(tmp_path, is_t):
     # p is small, and not 0.
     assert '<td class="v-main" data-v="0.0001">&lt; 0.001</td>' in own
     assert ("the contrast determines the sign" in own) == is_t
-    assert ("such that its heavier tail is positive" in own.split('id="methods"')[0]) == (not is_t)
+    assert ("signed so that the heavier tail is positive" in own.split('id="methods"')[0]) == (not is_t)
 
 
 def test_columns_say_whose_signs_the_maps_have(tmp_path):

@@ -135,7 +135,7 @@ def test_contradictions_are_refused_before_a_model_is_loaded(study):
         ({"networks": "pair", "stop_after": -1}, "--stop-after is -1"),
         ({"networks": "pair", "n_seeds": 2}, "--n-seeds is 2"),
         ({"networks": "pair", "baseline": "a:b"}, "choose from zero, CORPUS, resample:CORPUS and"),
-        ({"networks": "pair", "task": ["nonsense"]}, "The task is 'nonsense'"),
+        ({"networks": "pair", "task": ["nonsense"]}, "There is no task 'nonsense'"),
     ):
         with pytest.raises(ValueError, match=words):
             study.lesion(**options, model="nowhere")
@@ -168,7 +168,7 @@ def test_a_new_family_of_controls_is_known_everywhere(study, demo, monkeypatch):
         make=lambda _, n: Dummy(n),
     )  # fmt: skip
     monkeypatch.setitem(CONTROLS, "dummy", dummy)
-    with pytest.raises(ValueError, match="choose from layer, energy, index, shared, dummy; each at most once"):
+    with pytest.raises(ValueError, match="choose from layer, energy, index, shared, dummy, each at most once"):
         ControlOptions("nonsense")
     scores = study.lesion("pair", controls="dummy", n_controls=1, model=demo, name="dummy")
     assert set(scores.conditions["control_family"]) == {"", "layer+size+dummy"}
@@ -203,7 +203,7 @@ def test_a_new_task_is_known_everywhere(study, demo, monkeypatch, tmp_path):
     file = tmp_path / "own.jsonl"
     rows = [{"sentence": f"It is {'good' if n % 2 else 'bad'}, {n}.", "label": n % 2} for n in range(6)]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    with pytest.raises(ValueError, match="squad, summarization, dummy, and a YAML file"):
+    with pytest.raises(ValueError, match="squad, summarization, dummy, or a YAML file"):
         TaskOptions(["nonsense"]).build(study)
     with pytest.raises(ValueError, match="summarization, dummy, perplexity, and YAML files"):
         lmri.tasks.load("nonsense")
@@ -229,7 +229,7 @@ app(["lesion", "--help"])
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"COLUMNS": "400", **_paths()}
     )
     shown = " ".join(done.stdout.replace("│", " ").split())
-    for words in ("which is faster; d1, my family", "d2:CORPUS, my baseline", "summarization, d3)"):
+    for words in ("which is faster d1: my family", "d2:CORPUS: my baseline", "summarization, d3 "):
         assert words in shown, done.stdout + done.stderr
 
 

@@ -96,7 +96,7 @@ def _commands() -> Iterator[str]:
         arguments = [one for one in command.params if one.param_type_name == "argument"]
         names = [(one.metavar or one.name).upper().strip("[]") for one in arguments]
         shown = [name if one.required else f"[{name}]" for name, one in zip(names, arguments, strict=True)]
-        yield from (f"## {name}", "", command.help.split("\f")[0].strip(), "", "```")
+        yield from (f"## {name}", "", *_paragraphs(command.help.split("\f")[0].strip()), "```")
         yield from (" ".join(["lmri", name, *shown, "[OPTIONS]"]), "```", "")
         yield from ("| | |", "|---|---|")
         for parameter in command.params:
@@ -110,8 +110,17 @@ def _row(parameter: Any, context: Any) -> str | None:
     record = None if "--help" in parameter.opts else parameter.get_help_record(context)
     if record is None:
         return None
-    name, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
-    return f"| `{name}` | {_escaped(text)} |"
+    name, text = (part.replace("|", "\\|") for part in record)
+    lines = [_escaped(" ".join(line.split())) for line in text.split("\n\n")]
+    return f"| `{' '.join(name.split())}` | {'<br>'.join(lines)} |"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Format the help of a command; indented lines are examples."""
+    for paragraph in text.split("\n\n"):
+        first, *rest = paragraph.split("\n")
+        examples = [line.removeprefix("  ") for line in rest if line.startswith("  ")]
+        yield from (first, "", "```", *examples, "```", "") if examples else (paragraph, "")
 
 
 def _escaped(text: str) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from lmri.cli.console import Output, check_new, pluralize, quote, records
 from lmri.cli.options import (
+    PAPER,
     Baseline,
     Controls,
     DryRun,
@@ -53,13 +54,13 @@ def lesion(
     printing: Printing,
     networks: Annotated[
         str | None,
-        typer.Option(help="Name of the network set; not required with --paper or --roi.", show_default=False),
+        typer.Option(help="Name of the network set to lesion, for example ica-z3.", show_default=False),
     ] = None,
     roi: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Image of regions of interest to lesion instead, saved by lmri view or drawn in any viewer: a mask, a "
-            "label image (one region per label) or a thresholded weight map. May be repeated.",
+            help="Image of regions of interest to lesion instead of networks: a mask, a label image (one region per "
+            "label) or a thresholded weight map. Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -71,8 +72,9 @@ def lesion(
         bool,
         typer.Option(
             "--paper",
-            help="Use the paper's settings: temporal FastICA with the solver's signs, 10 maps, one-sided z > 3.6 "
-            "(computed if not stored); baseline zero; random 15 % of neurons as the only controls.",
+            help="Lesion as in the paper: 10 components of temporal FastICA, computed if they are not stored; neurons "
+            "with z > 3.6; activity set to 0; a random 15 % of all neurons as the only control.",
+            rich_help_panel=PAPER,
         ),
     ] = False,
     paper_model: PaperModel = None,
@@ -87,16 +89,23 @@ def lesion(
     strict: Strict = False,
     seed: Seed = 0,
 ) -> None:
-    """Lesion networks or regions of interest, and compare the scores of the model with control lesions.
+    """Lesion networks or regions of interest, and measure how much worse the model performs.
 
-    Each network of the set is lesioned separately, then all of them together.
-    Each lesion is compared with lesions of random neurons that match it.
-    The weights of the model are not changed.
+    Each network in the set given by --networks is lesioned separately, then all of them together. Each lesion is
+    compared with lesions of random neurons (controls). The weights of the model are not changed.
 
-    For example:
-      lmri lesion study --networks ica-z3
-      lmri lesion study --networks ica-z3 --task sst2:dev.jsonl --n-controls 99
-      lmri lesion study --roi roi.nii.gz
+    Score the model on the held-out texts of the study, with 99 controls:
+      lmri lesion study --networks ica-z3 --n-controls 99
+
+    Score it on a benchmark, or on texts of your own:
+      lmri lesion study --networks ica-z3 --task sst2:dev.jsonl
+      lmri lesion study --networks ica-z3 --task perplexity:other.txt
+
+    Keep lesioned neurons at their mean over the corpus news, instead of at 0:
+      lmri lesion study --networks ica-z3 --baseline news
+
+    Lesion a region that was drawn in the viewer:
+      lmri lesion study --roi study/lmri/sub-gpt2/rois/mlpout/mine.nii.gz
     """
     from lmri.lesions.controls import ControlOptions
     from lmri.lesions.experiments.lesion_plan import plan_lesion

@@ -31,24 +31,27 @@ if TYPE_CHECKING:
 # Single options and arguments
 # ---------------------------------------------------------------------------------------------------------------------
 
+PAPER = "Replication of Liu et al. (2025)"
+
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of the study.", show_default=False)]
 Wait = Annotated[
     float,
-    typer.Option(help="Seconds to wait while another command writes to the study.", rich_help_panel="Output", min=0),
+    typer.Option(help="Seconds to wait if another command is writing to the study.", rich_help_panel="Output", min=0),
 ]
 Subject = Annotated[
     str | None,
     typer.Option(
-        help="Model of the study, such as gpt2; group: results of several models.",
-        show_default="the only one",
+        help="Label of the model in the study, for example gpt2. Required if the study contains several models. "
+        "--subject group selects the results of group decompositions.",
+        show_default=False,
         rich_help_panel="Model",
     ),
 ]
 Session = Annotated[
     str | None,
     typer.Option(
-        help="State of the model (checkpoint, adapter, quantization).",
-        show_default="the only one",
+        help="Label of the session, for example int8. Required if the model has several sessions.",
+        show_default=False,
         rich_help_panel="Model",
     ),
 ]
@@ -56,119 +59,153 @@ DecompositionName = Annotated[
     str | None,
     typer.Argument(
         metavar="DECOMPOSITION",
-        help="Name of the decomposition; required if there are several.",
+        help="Name of the decomposition. Required if there are several.",
         show_default=False,
     ),
 ]
 SiteOption = Annotated[
     str | None,
-    typer.Option(help="Site of the neurons, such as mlp_out; required if several were recorded.", show_default=False),
+    typer.Option(
+        help="Site of the neurons, for example mlp_out. Required if several sites were recorded.", show_default=False
+    ),
 ]
 NameOption = Annotated[
-    str | None, typer.Option(help="Name under which the result is stored.", show_default="the method")
+    str | None,
+    typer.Option(help="Name under which the result is stored. By default, the name of the method.", show_default=False),
 ]
 Folder = Annotated[
-    Path | None, typer.Option(help="New folder for all tables, as TSV.", show_default="tables are only printed")
+    Path | None,
+    typer.Option(help="New folder to which all tables are also written, as TSV files.", show_default=False),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
-Networks = Annotated[str, typer.Option(help="Name of the network set.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
+Networks = Annotated[str, typer.Option(help="Name of the network set, for example ica-z3.", show_default=False)]
 Controls = Annotated[
-    int, typer.Option(help="Number of matched controls per network; 0 for none.", rich_help_panel="Controls")
+    int,
+    typer.Option(
+        help="Number of controls per network; 0 for none. With N controls, p is at least 1/(N+1).",
+        rich_help_panel="Controls",
+    ),
 ]
 Families = Annotated[
     list[str] | None,
     typer.Option(
         "--controls",
-        help=f"Property in which random neurons match the network: {controls_help()}. May be repeated.",
+        help=f"How controls are drawn. Can be repeated.\n\n{controls_help()}",
         show_default="layer",
         rich_help_panel="Controls",
     ),
 ]
 Baseline = Annotated[
     str,
-    typer.Option(help=f"Value assigned to lesioned neurons: {baselines_help()}.", rich_help_panel="Intervention"),
+    typer.Option(
+        help=f"Value that replaces the activity of lesioned neurons.\n\n{baselines_help()}",
+        rich_help_panel="Intervention",
+    ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Estimate the run time and exit (only the intact model is evaluated)."),
+    typer.Option("--dry-run", help="Score only the intact model, print the estimated run time of the rest, and exit."),
 ]
 StopAfter = Annotated[
     int,
     typer.Option(
-        help="Stop drawing controls for a network after N of them did at least as much harm (sequential Monte Carlo p, "
-        "Besag & Clifford 1991); 0 to draw all.",
+        help="Stop drawing controls for a network when this many controls have done at least as much harm as the "
+        "network (sequential Monte Carlo test, Besag & Clifford 1991). 0 draws all controls.",
         rich_help_panel="Controls",
     ),
 ]
 Spare = Annotated[
     str | None,
     typer.Option(
-        help="Tokens to exclude from the intervention: sinks (the first token of every text).",
-        show_default="none",
+        help="Tokens at which the activity is not changed. The only choice is sinks: the first token of every text.",
+        show_default=False,
         rich_help_panel="Intervention",
     ),
 ]
 Positions = Annotated[
     str | None,
     typer.Option(
-        help="Tokens at which neurons are changed: positions such as 0,1; or, if answers are generated, prompt, "
-        "generated or last.",
-        show_default="all",
+        help="Tokens at which the activity is changed; by default, all.\n\n"
+        "0,1: the first two tokens of each text (any positions, from 0)\n\n"
+        "prompt, generated: the prompt, or the answer that the model generates\n\n"
+        "last: the last token of the prompt, and each generated token",
+        show_default=False,
         rich_help_panel="Intervention",
     ),
 ]
 Seeds = Annotated[
     int,
     typer.Option(
-        help="Number of resampling seeds to pool (with --baseline resample:CORPUS).", rich_help_panel="Intervention"
+        help="With --baseline resample:CORPUS, the number of random draws over which results are pooled.",
+        rich_help_panel="Intervention",
     ),
 ]
 PaperModel = Annotated[
     str | None,
     typer.Option(
-        help="Model of the paper whose values are shown alongside, if task and metric are the same: gpt2, qwen2.5-3b "
-        "or chatglm3-6b.",
-        show_default="none",
+        help="Also show the values that the paper reports for this model and the same task: gpt2, qwen2.5-3b or "
+        "chatglm3-6b.",
+        show_default=False,
+        rich_help_panel=PAPER,
     ),
 ]
 Split = Annotated[
     str,
     typer.Option(
-        help="Split of named tasks: fit, select or test, which share no text. Evaluate a classifier on test.",
-        show_default="all items",
+        help="Part of the items of a named task: fit, select or test. Use test for a classifier that lmri finetune "
+        "trained on fit. By default, all items are used.",
+        show_default=False,
+        rich_help_panel="Tasks",
     ),
 ]
 OutFolder = Annotated[
-    Path | None, typer.Option(help="New folder for tables and figures.", show_default="only stored in the study")
+    Path | None,
+    typer.Option(help="New folder to which tables and figures are also written.", show_default=False),
 ]
 ScoresName = Annotated[
     str | None,
     typer.Option(
         "--name",
-        help="Name under which the scores are stored.",
-        show_default="command and networks, as in lesion-canica",
+        help="Name under which the scores are stored. By default, the command and the networks, for example "
+        "lesion-ica-z3.",
+        show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="Device of the model: cpu or cuda.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
-Pickle = Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights, which can run arbitrary code.")]
+Device = Annotated[str, typer.Option(help="Device on which the model runs: cpu or cuda.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that is distributed with the model.")]
+Pickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load weights in pickle format, which can run arbitrary code.")
+]
 DeviceMap = Annotated[
     str | None,
     typer.Option(
-        help="auto: distribute the model over GPUs, memory and disk with accelerate.", show_default="one device"
+        help="With auto, distribute the model over GPUs, memory and disk (needs accelerate). By default, one device is "
+        "used.",
+        show_default=False,
     ),
 ]
-OffloadFolder = Annotated[Path | None, typer.Option(help="Folder for weights offloaded to disk.", show_default=False)]
+OffloadFolder = Annotated[
+    Path | None, typer.Option(help="Folder for weights that --device-map auto puts on disk.", show_default=False)
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Commit, branch or tag of the model on the Hugging Face hub.", show_default=False)
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Stop if the weights differ from those of the recorded model. By default, a warning is printed.",
+        rich_help_panel="Model",
+    ),
+]
 Quoting = Annotated[
     str | None,
     typer.Option(
-        help="Quotation marks in CSV and TSV files of texts: csv (they enclose fields) or none (they belong to the "
-        "texts).",
-        show_default="csv for .csv, none for .tsv",
+        help="How quotation marks in CSV and TSV files of texts are read: csv (they enclose fields) or none (they belong "
+        "to the texts). By default csv for .csv files, and none for .tsv files.",
+        show_default=False,
     ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of the model on the hub.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse a model whose weights differ from the recorded ones.")]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Groups
@@ -266,7 +303,11 @@ class StudyModel:
 
     model: Annotated[
         str | None,
-        typer.Option(help="Hub name or folder of the model.", show_default="its location when it was recorded"),
+        typer.Option(
+            help="Where the model is: a name on the Hugging Face hub, or a folder. By default, where it was when it "
+            "was recorded.",
+            show_default=False,
+        ),
     ] = None
     device: Device = "cpu"
     trust_remote_code: Trust = False
@@ -292,12 +333,15 @@ class Scoring:
     scoring: Annotated[
         str | None,
         typer.Option(
-            help="Scoring of named tasks: loglikelihood, loglikelihood/token, loglikelihood/character, generate, or "
-            "head for a classifier from lmri finetune.",
-            show_default="the task's own",
+            help="How a named task is scored; by default, as the task defines.\n\n"
+            "loglikelihood: by the likelihood of each answer\n\n"
+            "loglikelihood/token, loglikelihood/character: the same, per unit of length\n\n"
+            "generate: by generated text\n\n"
+            "head: by the classifier head of a model from lmri finetune",
+            show_default=False,
         ),
     ] = None
-    text_column: Annotated[str, typer.Option(help="Column of FILE with the texts.")] = "text"
+    text_column: Annotated[str, typer.Option(help="Name of the column of FILE that contains the texts.")] = "text"
     quoting: Quoting = None
     batch_size: Annotated[int, typer.Option(help="Number of texts per forward pass.")] = 8
 
@@ -306,8 +350,8 @@ class Scoring:
         return TaskOptions(self.task, self.scoring, split, self.text_column, self.batch_size, self.quoting)
 
 
-_PANELS = ("Tasks", "Model", "Output")
-"""Panels of the groups, in the order in which ``--help`` shows them, after the options of the command itself."""
+_PANELS = ("Tasks", "Controls", "Intervention", PAPER, "Model", "Output")
+"""Panels in the order in which ``--help`` shows them, after the options without a panel."""
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -336,7 +380,6 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
     """
     groups: dict[str, tuple[type, list[Field[Any]]]] = {}
     parameters: list[inspect.Parameter] = []
-    in_panels: dict[str, list[inspect.Parameter]] = {panel: [] for panel in _PANELS}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         group = parameter.annotation
         if not (isinstance(group, type) and is_dataclass(group)):
@@ -344,11 +387,8 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
             continue
         groups[parameter.name] = (group, list(fields(group)))
         hints, panel = get_type_hints(group, include_extras=True), getattr(group, "panel", None)
-        for field in fields(group):
-            shown = _option(field, hints[field.name], panel)
-            own_panel = get_args(shown.annotation)[1].rich_help_panel
-            (parameters if own_panel is None else in_panels[own_panel]).append(shown)
-    parameters += [parameter for panel in _PANELS for parameter in in_panels[panel]]
+        parameters += [_option(field, hints[field.name], panel) for field in fields(group)]
+    parameters.sort(key=_panel)
     names = [parameter.name for parameter in parameters]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise TypeError(f"{function.__name__} has two options named {', '.join(sorted(repeated))}.")
@@ -369,6 +409,12 @@ def with_groups(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _panel(parameter: inspect.Parameter) -> int:
+    """Return the rank of the panel of an option; options without a panel come first."""
+    panel = get_args(parameter.annotation)[1].rich_help_panel
+    return 0 if panel is None else 1 + _PANELS.index(panel)
 
 
 def _unwrapped(function: Callable[..., None]) -> str:

@@ -197,7 +197,7 @@ def save_networks(store: Store, networks: NetworkSet, decomposition: str, name: 
         )
     inputs = {"decomposition": decomposition, "decomposition_sha256": source.digest}
     counts = {"n_networks": len(networks), "n_empty": int((sizes == 0).sum())}
-    hint = f"threshold the same maps as a second set (lmri threshold STUDY {decomposition} --by ... --name OTHER)"
+    hint = f"store a second set under another name (lmri threshold STUDY {decomposition} --by ... --name OTHER)"
 
     def write(folder: Path) -> None:
         write_networks(store.file(site, name, folder), networks, name)

@@ -359,11 +359,12 @@ NOUNS = {
 def stale(entry: Entry, reference: Reference) -> StudyError:
     """Return the error of an entry that is out of date."""
     noun = NOUNS[entry.kind]
-    are, they = ("are", "they were") if noun.endswith("s") else ("is", "it was")
+    are, they, them = ("are", "they were", "them") if noun.endswith("s") else ("is", "it was", "it")
+    have = "have" if NOUNS[reference.kind].endswith("s") else "has"
     return StudyError(
         f"{noun.capitalize()} {entry.name!r} ({entry.site}) {are} out of date: the {NOUNS[reference.kind]} "
-        f"{reference.name!r} ({reference.site}) has changed since {they} computed. Delete {entry.folder} and compute "
-        "it again."
+        f"{reference.name!r} ({reference.site}) {have} changed since {they} computed. Delete {entry.folder} and "
+        f"compute {them} again."
     )
 
 

@@ -329,7 +329,8 @@ def check_version(layout: Layout) -> None:
     """Raise `StudyError` if a folder is not a study in the format of this version of lmri."""
     root = layout.root
     if not layout.study.is_file():
-        raise StudyError(f"{root} is not a study (it has no lmri/study.json). Create one with `lmri record`.")
+        problem = "is not a study (it has no lmri/study.json)" if root.exists() else "does not exist"
+        raise StudyError(f"{root} {problem}. Check the path, or create a study with `lmri record`.")
     version = storage.read_json(layout.study).get("format_version")
     if isinstance(version, int) and 1 <= version < storage.FORMAT_VERSION:
         raise StudyError(

@@ -110,7 +110,7 @@ def get_column(
     table: pd.DataFrame,
     column: str,
     name: str,
-    hint: str = "Choose the column of the texts: --text-column, or column=.",
+    hint: str = "Name the column that contains the texts: --text-column (column= in Python).",
 ) -> pd.Series:
     """Return one column of `table`, or raise `ValueError` with the list of columns."""
     if not len(table.columns):

@@ -55,7 +55,8 @@ def upgrade(root: str | Path) -> list[int]:
     """
     layout = Layout(Path(root))
     if not layout.study.is_file():
-        raise StudyError(f"{root} is not a study (it has no lmri/study.json). Check the path.")
+        problem = "is not a study (it has no lmri/study.json)" if layout.root.exists() else "does not exist"
+        raise StudyError(f"{root} {problem}. Check the path.")
     done: list[int] = []
     with storage.write_lock(layout.root):
         while (version := _version(layout)) < storage.FORMAT_VERSION:

@@ -148,7 +148,7 @@ def labelled(events: Sequence[pd.DataFrame], column: str, n_volumes: Sequence[in
         labels.append(label_volumes(table, column, length))
         texts.append(label_volumes(table, "text_id", length, plain=True))
     there = {label for run in labels for label in run if label is not None}
-    contrast.check_present(there, f"the events (column {column!r})")
+    contrast.check_present(there, f"the values of the column {column!r} of the events")
     for run, texts_of_run in zip(labels, texts, strict=True):
         taken = np.isin(run, list(contrast.conditions))
         if any(name is None for name in texts_of_run[taken]):

@@ -111,8 +111,8 @@ class Contrast:
         quoted = [name for name in there if not _PLAIN.fullmatch(name)]
         hint = f" Put names with blanks or hyphens in quotes: \"'{quoted[0]}' - ...\"." if quoted else ""
         raise ValueError(
-            f"The contrast names {', '.join(map(repr, absent))}, which {where} do not have; there are "
-            f"{listed or 'none'}.{hint}"
+            f"The contrast names {', '.join(map(repr, absent))}, which {'is' if len(absent) == 1 else 'are'} not among "
+            f"{where}: {listed or 'there are none'}.{hint}"
         )
 
     def __str__(self) -> str:

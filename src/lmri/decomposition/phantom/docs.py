@@ -48,7 +48,7 @@ def thresholds_table(table: pd.DataFrame) -> pd.DataFrame:
             **powers,
             "false share": _percent(rows["false_share"]),
             "± se": _percent(rows["false_share_se"]),
-            "neurons a map": _number(rows["kept"]),
+            "neurons per map": _number(rows["kept"]),
         }
     )
     return shown.reset_index(drop=True)
@@ -66,7 +66,7 @@ def nulls_table(table: pd.DataFrame) -> pd.DataFrame:
             "maps": _number(rows["n_maps"]),
             "keep any neuron": _percent(rows["maps_kept"]),
             "95 % interval": [f"{low} to {high}" for low, high in ends],
-            "neurons a map": _number(rows["kept"]),
+            "neurons per map": _number(rows["kept"]),
         }
     )
     return shown.reset_index(drop=True)
@@ -102,20 +102,21 @@ def markdown(table: pd.DataFrame) -> str:
     parts = [
         (
             "Networks found",
-            f"Median and worst of the seeds; found is |r| ≥ {FOUND:g} with the planted map, matched one to one. "
-            "Signs are of the networks found. AUC: how well |weight| ranks members first.",
+            "Medians, and the worst value over seeds. A network is found if a map matches it one to one with "
+            f'|r| ≥ {FOUND:g}. The column "sign right" refers to the networks found. AUC: how well |weight| ranks the '
+            "members above other neurons.",
             maps_table(table),
         ),
         (
             "Simulated networks after thresholding",
-            "Power: share of the planted neurons kept, and by their effect in noise sds. False share: kept neurons "
-            "that are not planted in the matched network, mean over the maps that keep any; its standard error is over "
-            "seeds.",
+            "Power: share of the planted neurons that are kept, overall and by their effect in standard deviations of "
+            "the noise. False share: share of the kept neurons that are not planted in the matched network, averaged "
+            "over the maps that keep any neuron, with its standard error over seeds.",
             thresholds_table(table),
         ),
         (
             "False positives on nulls",
-            "Share of maps that keep any neuron, with the exact binomial interval as if maps were independent.",
+            "Share of the maps that keep any neuron, with an exact binomial interval that treats maps as independent.",
             nulls_table(table),
         ),
         ("What failed", "Failures are excluded from all other numbers.", failures(table)),

@@ -45,7 +45,7 @@ class Baseline:
             return cls(next(kind.name for kind in BASELINES.values() if not kind.keyword), text)
         if named and (baseline := cls._of(named[0], rest)) is not None:
             return baseline
-        raise ValueError(f"The baseline is {text!r}; {accepted_baselines()}. Choose one of these.")
+        raise ValueError(f"The baseline is {text!r}; {accepted_baselines()}.")
 
     @classmethod
     def _of(cls, kind: BaselineKind, rest: list[str]) -> "Baseline | None":

@@ -30,6 +30,8 @@ class BaselineKind:
         Summary of the accepted forms, for ``--help``.
     help : str
         One-line description for ``--help``; empty if the form needs none.
+    words : str
+        Wording of the methods section after "lesioned neurons were", with ``{corpus}``.
     value : callable
         Computes the ``baseline`` of `lmri.lesion` from the recording of the corpus (None if no corpus is taken) and
         the seed.
@@ -47,6 +49,7 @@ class BaselineKind:
     accepted: tuple[str, ...]
     form: str
     help: str
+    words: str
     value: "Callable[[Any, int], str | Recording | ResampleSource]"
     label: Callable[[str, int], str]
     removed: "Callable[[Moments, Moments], np.ndarray]"

@@ -16,7 +16,7 @@ BASELINES: dict[str, BaselineKind] = {
 
 def baselines_help() -> str:
     """List the forms of baselines, each with its description, for ``--help``."""
-    return "; ".join(f"{kind.form} ({kind.help})" if kind.help else kind.form for kind in BASELINES.values())
+    return "\n\n".join(f"{kind.form}: {kind.help}" if kind.help else kind.form for kind in BASELINES.values())
 
 
 def baseline_forms() -> list[str]:

@@ -256,7 +256,7 @@ def _make(lesioned: Lesioned, n: int) -> Controls:
 FAMILY = ControlFamily(
     "energy",
     "layer+size+energy",
-    "also the amount of activity that the lesion removes",
-    "the same number of neurons in every layer, whose lesion removes similar energy",
+    "as layer, and the lesion removes about the same amount of activity",
+    "the same number of neurons in every layer as the network, and their lesion removes about the same energy",
     _make,
 )

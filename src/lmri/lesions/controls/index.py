@@ -120,7 +120,7 @@ def _make(_lesioned: Lesioned, n: int) -> Controls:
 FAMILY = ControlFamily(
     "index",
     "layer+size+index",
-    "the network's neurons after one permutation of the indices, applied to all layers, for mlp_out",
-    "the neurons of the network under one permutation of the index, common to all layers",
+    "as layer, and neurons that share their number across layers in the network also share it in a control",
+    "the indices of the network's neurons after one random permutation, which is the same in all layers",
     _make,
 )

@@ -114,5 +114,9 @@ def _make(_lesioned: Lesioned, n: int) -> Controls:
 
 
 FAMILY = ControlFamily(
-    "layer", "layer+size", "same number of neurons in every layer", "the same number of neurons in every layer", _make
+    "layer",
+    "layer+size",
+    "random neurons, the same number in every layer",
+    "the same number of neurons in every layer as the network",
+    _make,
 )

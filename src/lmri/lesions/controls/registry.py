@@ -65,7 +65,7 @@ class ControlOptions:
 
 def controls_help() -> str:
     """List the families of controls, each with its description, for ``--help``."""
-    return "; ".join(f"{family.name} ({family.help})" if family.help else family.name for family in CONTROLS.values())
+    return "\n\n".join(f"{family.name}: {family.help}" if family.help else family.name for family in CONTROLS.values())
 
 
 def family_words(family: str) -> str:
@@ -74,7 +74,7 @@ def family_words(family: str) -> str:
     Examples
     --------
     >>> family_words("layer+size"), family_words("my own")
-    ('the same number of neurons in every layer', 'my own')
+    ('the same number of neurons in every layer as the network', 'my own')
     """
     known = [entry.words for entry in CONTROLS.values() if entry.family == family]
     return known[0] if known else family

@@ -134,8 +134,8 @@ def _make(lesioned: Lesioned, n: int) -> Controls:
 FAMILY = ControlFamily(
     "shared",
     "layer+size, shared",
-    "as layer, but one set of controls for all networks of similar size, which is faster",
-    "at least as many neurons in every layer, and are shared by networks of similar size",
+    "as layer, but networks of similar size share their controls, which is faster",
+    "at least as many neurons in every layer as the network, and are shared by networks of similar size",
     _make,
     same_size=False,
 )

@@ -28,6 +28,10 @@ def tasks_help() -> str:
     """List the forms of ``--task`` for ``--help``."""
     others = [task.name for task in TASKS.values() if not task.is_variant and task.name != _EXAMPLE]
     return (
-        "Task: perplexity (of the held-out texts), perplexity:FILE, classification:FILE with the columns prompt and "
-        f"label, NAME:FILE such as {_EXAMPLE}:dev.jsonl ({', '.join(others)}), or a YAML file; may be repeated."
+        "Task on which the model is scored. Can be repeated.\n\n"
+        "perplexity: the held-out texts of the study\n\n"
+        "perplexity:FILE: other texts\n\n"
+        f"NAME:FILE: a named task and its items, such as {_EXAMPLE}:dev.jsonl; other names: {', '.join(others)}\n\n"
+        "classification:FILE: a table with the columns prompt and label\n\n"
+        "FILE.yaml: a task of your own"
     )

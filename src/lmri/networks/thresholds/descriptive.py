@@ -148,7 +148,7 @@ def q_values(p: np.ndarray) -> np.ndarray:
 
 def _check_positive(name: str, value: float) -> None:
     if not value > 0:
-        raise ValueError(f"{name} is {value}; it must be above 0.")
+        raise ValueError(f"The threshold {name} is {value}; it must be above 0.")
 
 
 def _check_share(name: str, value: float) -> None:
@@ -156,8 +156,15 @@ def _check_share(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}; it must be between 0 and 1.")
 
 
+_DESCRIPTIVE = "this threshold is descriptive and does not control an error rate"
+
 Z = ThresholdMethod(
-    "z", z, "two-sided, z over the neurons of each map; descriptive, no error rate is controlled", "by z"
+    "z",
+    z,
+    "two-sided, z over the neurons of each map; descriptive, no error rate is controlled",
+    "by z",
+    sentence="Neurons with |z| > {value} were selected, where z is the weight standardized over the neurons of the "
+    f"map; {_DESCRIPTIVE}",
 )
 
 Z_POSITIVE = ThresholdMethod(
@@ -165,6 +172,8 @@ Z_POSITIVE = ThresholdMethod(
     z_positive,
     "one-sided, z over the neurons of each map, as in the paper; depends on the sign; no error rate is controlled",
     "by positive z",
+    sentence="Neurons with z > {value} were selected, where z is the weight standardized over the neurons of the map; "
+    "this threshold depends on the sign of the map and does not control an error rate",
 )
 
 ROBUST_Z = ThresholdMethod(
@@ -172,6 +181,8 @@ ROBUST_Z = ThresholdMethod(
     robust_z,
     "two-sided, z over the neurons of each map from median and MAD; descriptive, no error rate is controlled",
     "by robust z",
+    sentence="Neurons with |z| > {value} were selected, where z is the weight standardized by the median and the "
+    f"median absolute deviation over the neurons of the map; {_DESCRIPTIVE}",
 )
 
 TOP = ThresholdMethod(
@@ -179,6 +190,8 @@ TOP = ThresholdMethod(
     top,
     "a fixed share of the neurons of each map; a quota that keeps as many neurons in noise",
     "at the strongest {percent} % of all neurons",
+    sentence="The {percent} % of neurons with the largest absolute weights were selected in each map; this quota does "
+    "not control an error rate",
 )
 
 SUPPORT = ThresholdMethod(
@@ -186,10 +199,16 @@ SUPPORT = ThresholdMethod(
     support,
     "all weights that are not 0; the sparsity of the decomposition determines their number",
     "by every weight that is not 0",
+    sentence="All neurons with nonzero weights were selected",
 )
 
 AUTO = ThresholdMethod(
-    "auto", auto, "nilearn's quota over all maps, which keeps as many neurons in noise", "by a quota"
+    "auto",
+    auto,
+    "nilearn's quota over all maps, which keeps as many neurons in noise",
+    "by a quota",
+    sentence="Neurons were selected by nilearn's quota over all maps (ratio {value}), which does not control an error "
+    "rate",
 )
 
 FDR_GAUSSIAN = ThresholdMethod(
@@ -198,4 +217,6 @@ FDR_GAUSSIAN = ThresholdMethod(
     "two-sided FDR, treating z over the neurons of each map as Gaussian; a heuristic, not calibrated for heavy tails",
     "at a false discovery rate of {value}",
     note="as if Gaussian",
+    sentence="Neurons were selected at a two-sided false discovery rate of {value} within their map, treating the "
+    "standardized weights as Gaussian; this heuristic is not calibrated for heavy-tailed maps",
 )

@@ -29,6 +29,9 @@ class ThresholdMethod:
         Remark that the report adds in brackets.
     calibrated : bool, default=False
         Whether the threshold controls the error rate that it names.
+    sentence : str
+        Sentence of the methods section, without a full stop, with ``{value}`` and ``{percent}`` as in `words`; by
+        default, a sentence is composed from `words` and `description`.
 
     Examples
     --------
@@ -45,6 +48,7 @@ class ThresholdMethod:
     words: str
     note: str = ""
     calibrated: bool = False
+    sentence: str = ""
 
     @cached_property
     def defaults(self) -> dict[str, Any]:

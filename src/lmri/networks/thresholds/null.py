@@ -176,6 +176,8 @@ FDR = ThresholdMethod(
     "surrogates, in which every neuron is circularly shifted independently",
     "at a false discovery rate of {value}",
     calibrated=True,
+    sentence="Neurons were selected at a two-sided false discovery rate of {value} within their map, in maps that were "
+    "significant as a whole at the same rate; p-values were computed from the surrogates",
 )
 
 FDR_SET = ThresholdMethod(
@@ -185,4 +187,6 @@ FDR_SET = ThresholdMethod(
     "neuron is circularly shifted independently",
     "at a false discovery rate of {value} over all maps",
     calibrated=True,
+    sentence="Neurons were selected at a two-sided false discovery rate of {value} over all maps together; p-values "
+    "were computed from the surrogates",
 )

@@ -108,11 +108,15 @@ def evaluations(reader: ReportReader) -> list[dict[str, Any]]:
     return rows
 
 
+OTHER_NEURONS = "other neurons"
+"""Description of evaluated neurons that belong to no stored network or region."""
+
+
 def scored_neurons(entry: Entry, experiments: Sequence[Entry]) -> str:
     """Return the names of the evaluated neurons: sets of networks, or regions of interest."""
     regions = [str(roi["name"]) for roi in entry.parameters.get("rois", [])]
     names = scored_sets(entry, experiments) or regions
-    return ", ".join(names) or "other neurons"
+    return ", ".join(names) or OTHER_NEURONS
 
 
 def _scores(entry: Entry, scores: Scores, of: str, is_written_up: bool) -> dict[str, Any]:
