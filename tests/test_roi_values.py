@@ -202,6 +202,9 @@ def test_values_that_are_no_numbers_are_refused_only_at_neurons(tmp_path, bad):
         assert np.array_equal(region.members, members)
     [region] = read(tmp_path, image(drawn + 1e-12, np.float64), PADDED).regions
     assert np.array_equal(region.members, members)
+    # -128 has no absolute value in int8.
+    with pytest.raises(ValueError, match=r"is not 0 at voxel \(\d, \d, 1\), which holds no neuron"):
+        read(tmp_path, image(np.where(inside, drawn, -128), np.int8), PADDED)
     # The zeros of voxels without a neuron are no background.
     with pytest.raises(ValueError, match=r"no background, .* 1 \(115 neurons\), 2 \(2 neurons\)"):
         read(tmp_path, image(np.where(inside, drawn + 1, 0), np.uint8), PADDED)
