@@ -67,7 +67,7 @@ def why_not_causal(model: PreTrainedModel, rows: Sequence[Sequence[int]] = (), t
         If a prediction is NaN, so that it cannot be compared.
     """
     name = type(model).__name__
-    longest: Row = tuple(max(rows, key=len)) if rows else ()
+    longest: Row = max((tuple(row) for row in rows), key=len, default=())
     if getattr(model.config, "is_encoder_decoder", False):
         return f"{name} is not causal: the encoder of an encoder–decoder reads a text as a whole and predicts no token."
     if model.get_output_embeddings() is None and not model.can_generate():
@@ -115,8 +115,8 @@ class _Vocabulary:
         ids = rng.sample(range(self.n), min(self.n, length + len(self.barred)))
         plain = [token for token in ids if token not in self.barred][:length]
         row = [plain[index % len(plain)] for index in range(length)]
-        for place, token in zip(rng.sample(range(length), length // 8), self.special, strict=False):
-            row[place] = token
+        for index, token in zip(rng.sample(range(length), length // 8), self.special, strict=False):
+            row[index] = token
         return tuple(row)
 
     def replaced(self, row: Row, cut: int) -> Row:
@@ -239,18 +239,17 @@ def _rounding(model: PreTrainedModel) -> float:
     """Return the largest change by rounding, relative to the largest logit.
 
     Results are rounded to the format of the weights, and sums are accumulated in float32 or finer. Rounding differs
-    between the two texts only if the number of rows of a product does, as for the tokens of an expert; the rounded
-    scores of a router may also choose another expert.
+    between the two texts only if the number of rows of a product does, as for the tokens of an expert, or if the scale
+    of a quantization depends on all tokens; the rounded scores of a router may also choose another expert.
     """
+    config, quantized = _text_config(model), bool(quantization_of(model.config))
     formats = {values.dtype for values in model.parameters() if values.is_floating_point() and values.itemsize > 1}
-    if quantization_of(model.config):
-        formats.add(torch.bfloat16)  # activations may have eight bits, as many as this format
-    precisions = [torch.finfo(dtype).eps for dtype in formats or {torch.float32}]
-    config = _text_config(model)
+    # Eight bits have the precision of bfloat16.
+    precisions = [torch.finfo(dtype).eps for dtype in formats | ({torch.bfloat16} if quantized else set())]
+    fine = min([torch.finfo(torch.float32).eps, *precisions])
     routes = any("experts" in name and isinstance(value, int) and value > 1 for name, value in _settings(config))
     width = int(getattr(model.config.get_text_config(), "hidden_size", None) or 1024)
-    sums = 16 * width**0.5 * min(torch.finfo(torch.float32).eps, *precisions)
-    return (32 if routes else 8) * max(precisions) + sums
+    return (32 if routes or quantized else 2) * max([fine, *precisions]) + 16 * width**0.5 * fine
 
 
 # -- state ------------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def logits_in_parts(
 
 def _run(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     parameters = inspect.signature(model.forward).parameters.values()
-    takes_it = any(one.name == "use_cache" or one.kind is one.VAR_KEYWORD for one in parameters)
+    takes_it = any(option.name == "use_cache" or option.kind is option.VAR_KEYWORD for option in parameters)
     # Ids are given by position: caches of passes, as in an evaluation, store only those with named ids.
     logits: torch.Tensor = model(ids, attention_mask=mask, **({"use_cache": False} if takes_it else {})).logits
     return logits

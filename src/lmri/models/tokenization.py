@@ -1,8 +1,8 @@
 """Tokens of one text, and the special tokens that a tokenizer adds at its ends.
 
 Every text that a model reads passes through this module: texts, prompts, and prompts with answers. Special tokens with
-which a text already begins or ends are not added again (decision 33). The added tokens are known by their place and not
-by their ids, because a special token may also be a word of the text.
+which a text already begins or ends are not added again (decision 33). The added tokens are identified by position, not
+by id, because a special token may also be a word of the text.
 """
 
 import itertools
@@ -71,36 +71,36 @@ def tokenize(tokenizer: Any, text: str, limit: int | None = None) -> Tokens:
     ids = [int(token) for token in encoded["input_ids"]]
     spans = [(int(start), int(end)) for start, end in encoded["offset_mapping"]] if fast else [(-1, -1)] * len(ids)
     added = [bool(flag) for flag in encoded["special_tokens_mask"]] if fast else _added(tokenizer, text, len(ids))
-    own = [place for place, is_added in enumerate(added) if not is_added]
+    of_text = [index for index, is_added in enumerate(added) if not is_added]
 
     def kept(n_cut: int) -> tuple[list[int], set[int]]:
-        """Return the places to keep if the last tokens of the text are cut, and those of special tokens at its ends."""
-        cut = set(own[len(own) - n_cut :])
-        rest = [place for place in range(len(ids)) if place not in cut]
-        again = added_again(tokenizer, [ids[place] for place in rest], [added[place] for place in rest])
-        ends = {place for place in rest if added[place]} | {rest[at] for at in again.values()}
-        return [place for at, place in enumerate(rest) if at not in again], ends
+        """Return the indices to keep if the end of the text is cut, and the indices of special tokens at its ends."""
+        cut = set(of_text[len(of_text) - n_cut :])
+        rest = [index for index in range(len(ids)) if index not in cut]
+        again = added_again(tokenizer, [ids[index] for index in rest], [added[index] for index in rest])
+        ends = {index for index in rest if added[index]} | {rest[at] for at in again.values()}
+        return [index for at, index in enumerate(rest) if at not in again], ends
 
-    (places, ends), n_cut = kept(0), 0
-    n_whole = len(places)
-    # A text that is cut may have lost its own special token, and the tokenizer's takes its place: hence a loop.
-    while limit is not None and len(places) > limit:
-        n_cut += len(places) - limit
-        if n_cut >= len(own):
+    (indices, ends), n_cut = kept(0), 0
+    n_whole = len(indices)
+    # A text that is cut may have lost its own special token, which the tokenizer then adds.
+    while limit is not None and len(indices) > limit:
+        n_cut += len(indices) - limit
+        if n_cut >= len(of_text):
             n_added = sum(added)
             raise ValueError(
                 f"The limit is {limit} tokens per text (max_tokens, or the context), but the tokenizer adds {n_added} "
                 f"special tokens to each text, which leaves no room. Set max_tokens to at least {n_added + 1}."
             )
-        places, ends = kept(n_cut)
-    flags = [added[place] for place in places]
+        indices, ends = kept(n_cut)
+    flags = [added[index] for index in indices]
     return Tokens(
-        [ids[place] for place in places],
-        [spans[place] for place in places],
-        [place in ends for place in places],
-        n_after=_n_leading(flags[::-1]) if own else len(ids) - _n_before(tokenizer),
-        n_repeated=len(ids) - n_cut - len(places),
-        n_cut=n_whole - len(places) if n_cut else 0,
+        [ids[index] for index in indices],
+        [spans[index] for index in indices],
+        [index in ends for index in indices],
+        n_after=_n_leading(flags[::-1]) if of_text else len(ids) - _n_before(tokenizer),
+        n_repeated=len(ids) - n_cut - len(indices),
+        n_cut=n_whole - len(indices) if n_cut else 0,
     )
 
 
@@ -126,28 +126,28 @@ def added_again(tokenizer: Any, ids: Sequence[int], added: Sequence[bool]) -> di
     Returns
     -------
     dict of int to int
-        Places of these tokens in `ids`, with the place of the same token in the text.
+        Indices of these tokens, with the index of the same token in the text.
     """
     again: dict[int, int] = {}
 
-    def text(places: range, marks: Sequence[int]) -> list[int]:
-        """List places of the text from its border on, without blank tokens there."""
+    def text(indices: range, marks: Sequence[int]) -> list[int]:
+        """List indices of the text from its border on, without blank tokens there."""
         # A token of the text stands for one added token only, as in a text of one token.
-        own = itertools.takewhile(lambda place: not added[place] and place not in again.values(), places)
+        following = itertools.takewhile(lambda index: not added[index] and index not in again.values(), indices)
         words = itertools.dropwhile(
-            lambda place: ids[place] not in marks and not tokenizer.decode([ids[place]]).strip(), own
+            lambda index: ids[index] not in marks and not tokenizer.decode([ids[index]]).strip(), following
         )
         return list(itertools.islice(words, len(marks)))
 
     own_ids = {token for token, is_added in zip(ids, added, strict=True) if not is_added}
-    for is_added, places in itertools.groupby(range(len(ids)), key=lambda place: added[place]):
-        run = list(places)
-        marks = [ids[place] for place in run]
+    for is_added, indices in itertools.groupby(range(len(ids)), key=lambda index: added[index]):
+        run = list(indices)
+        marks = [ids[index] for index in run]
         if not is_added or own_ids.isdisjoint(marks):
             continue
         before, after = text(range(run[0] - 1, -1, -1), marks), text(range(run[-1] + 1, len(ids)), marks)
-        n_before = _n_shared(marks, [ids[place] for place in before])
-        n_after = _n_shared(marks[::-1], [ids[place] for place in after])
+        n_before = _n_shared(marks, [ids[index] for index in before])
+        n_after = _n_shared(marks[::-1], [ids[index] for index in after])
         again |= dict(zip(run[:n_before], reversed(before[:n_before]), strict=True))
         again |= dict(zip(run[len(run) - n_after :], after[:n_after], strict=True))
     return again
@@ -175,15 +175,15 @@ def _added(tokenizer: Any, text: str, n: int) -> list[bool]:
     """Return which of the `n` tokens of a text were added, for a tokenizer that does not flag them."""
     n_own = len(tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"])
     n_before = min(_n_before(tokenizer), n - n_own)
-    return [not n_before <= place < n_before + n_own for place in range(n)]
+    return [not n_before <= index < n_before + n_own for index in range(n)]
 
 
 def _n_before(tokenizer: Any) -> int:
     """Return the number of tokens that a tokenizer adds before a text, from a word that is certainly not special."""
     options = {"return_attention_mask": False, "verbose": False}
-    whole, own = (list(tokenizer("a", add_special_tokens=add, **options)["input_ids"]) for add in (True, False))
-    starts = range(len(whole) - len(own) + 1)
-    return next((place for place in starts if whole[place : place + len(own)] == own), 0)
+    whole, bare = (list(tokenizer("a", add_special_tokens=add, **options)["input_ids"]) for add in (True, False))
+    starts = range(len(whole) - len(bare) + 1)
+    return next((index for index in starts if whole[index : index + len(bare)] == bare), 0)
 
 
 # -- special tokens by their names ------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ def head_inputs(tokenizer: Any, fields: Mapping[str, str], limit: int | None) ->
         whole = tokenizer(*parts, truncation=True, max_length=limit, **options)
         again = added_again(tokenizer, whole["input_ids"], whole["special_tokens_mask"])
     names = [name for name in ("input_ids", "token_type_ids") if name in whole]
-    places = [place for place in range(len(whole["input_ids"])) if place not in again]
-    return {name: [int(whole[name][place]) for place in places] for name in names}, is_cut, len(again)
+    indices = [index for index in range(len(whole["input_ids"])) if index not in again]
+    return {name: [int(whole[name][index]) for index in indices] for name in names}, is_cut, len(again)
 
 
 def label_order(model: PreTrainedModel, labels: Mapping[str, Sequence[str]], task: str) -> tuple[list[str], str]:

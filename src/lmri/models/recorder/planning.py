@@ -232,12 +232,12 @@ def _warn_of_texts(table: pd.DataFrame, reading: Reading) -> None:
             DataWarning,
             stacklevel=_CALLER,
         )
-    own = table[table["n_repeated"] > 0]
-    if len(own):
+    begun = table[table["n_repeated"] > 0]
+    if len(begun):
         warnings.warn(
-            f"{len(own)} of {len(table)} texts already begin or end with special tokens that the tokenizer adds to "
-            f"every text (first: {own['text_id'].iloc[0]}, {own['text'].iloc[0][:40]!r}). They were not added again. "
-            "The sidecars contain this number.",
+            f"{len(begun)} of {len(table)} texts already begin or end with special tokens that the tokenizer adds to "
+            f"every text (first: {begun['text_id'].iloc[0]}, {begun['text'].iloc[0][:40]!r}). The tokens were not "
+            "added again. The sidecars contain this number.",
             DataWarning,
             stacklevel=_CALLER,
         )
