@@ -201,8 +201,8 @@ Strict = Annotated[
 Quoting = Annotated[
     str | None,
     typer.Option(
-        help="How quotation marks in CSV and TSV files of texts are read: csv (they enclose fields) or none (they belong "
-        "to the texts). By default csv for .csv files, and none for .tsv files.",
+        help="How quotation marks in CSV and TSV files of texts are read: csv (they enclose fields) or none (they "
+        "belong to the texts). By default csv for .csv files, and none for .tsv files.",
         show_default=False,
     ),
 ]
