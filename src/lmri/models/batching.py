@@ -2,7 +2,7 @@
 
 In some models the other texts of a batch reach a text: through the pads (FNet, ConvBERT, Nyströmformer), through the
 length of the longest text (rotary embeddings with two scales), or through statistics of the batch. A numerical test
-decides whether a model may read several texts at once.
+decides whether a model may read several texts at once (decision 37).
 """
 
 import bisect

@@ -1,4 +1,7 @@
-"""Settings of the calling program that change the computation of a model, such as autocast, hooks and dropout."""
+"""Settings of the calling program that change the computation of a model, such as autocast, hooks and dropout.
+
+Why such a model is refused: decision 38.
+"""
 
 import functools
 import inspect
