@@ -52,8 +52,9 @@ def clusters(similarity: np.ndarray, n_clusters: int) -> np.ndarray:
     tree = linkage(squareform(distance, checks=False), "average")
     # Exactly n_clusters, also with tied distances: connected components of the first merges.
     n = len(similarity)
-    merged = np.arange(n, 2 * n - n_clusters)
-    pairs = tree[: len(merged), :2].astype(int).ravel(), np.repeat(merged, 2)
+    # 32-bit indices: versions of SciPy before 1.12 ignore a graph with others.
+    merged = np.arange(n, 2 * n - n_clusters, dtype=np.int32)
+    pairs = tree[: len(merged), :2].astype(np.int32).ravel(), np.repeat(merged, 2)
     graph = sparse.coo_array((np.ones(len(pairs[0])), pairs), shape=(2 * n, 2 * n))
     return sparse.csgraph.connected_components(graph, directed=False)[1][:n]
 
