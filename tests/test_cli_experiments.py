@@ -125,7 +125,7 @@ def test_the_report_says_what_controls_have_in_common_with_their_network(study, 
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report.html").read_text()
     assert (
-        "the same number of neurons in every layer as the network, and their lesion removes about the same energy"
+        "the same number of neurons in every layer as the network, and a lesion that removes about the same energy"
         in page
     )
 

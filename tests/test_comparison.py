@@ -16,7 +16,7 @@ from lmri.cli.app import app
 from lmri.exceptions import SpaceMismatchError, StudyError
 from lmri.networks import NetworkSet
 from lmri.networks.comparison import compare, compare_many, compare_time_courses
-from lmri.networks.comparison.pair import _hypergeometric, overlap
+from lmri.networks.comparison.maps import _hypergeometric, overlap
 from lmri.space import NeuronSpace
 from phantom import planted
 

@@ -35,7 +35,7 @@ from lmri.decomposition.localizer import (
 from lmri.decomposition.localizer.permutation import weighted_t
 from lmri.exceptions import DataWarning, NonFiniteError, NotThresholdedError, SpaceMismatchError
 from lmri.networks import NetworkSet
-from lmri.networks.comparison.pair import overlap
+from lmri.networks.comparison.maps import overlap
 from lmri.space import NeuronSpace
 from lmri.storage import read_table, write_table
 

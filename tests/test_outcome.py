@@ -20,7 +20,7 @@ from lmri.exceptions import AmbiguousChoiceError, EntryExistsError, StudyError
 from lmri.lesions.experiments.dissociation import dissociate, dissociation_outcome
 from lmri.lesions.experiments.effects import draw_dissociations
 from lmri.lesions.scores import Scores
-from lmri.lesions.scores.stored import scores_inputs
+from lmri.lesions.scores.codec import scores_inputs
 from lmri.report.validation import validate
 from lmri.space.drawing import STYLE, drawing
 from lmri.storage.outcome import Outcome, to_markdown

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lmri import NeuronICA, open_study, storage
-from lmri.decomposition.stored import decomposition_identity
+from lmri.decomposition.codec import decomposition_identity
 from lmri.exceptions import EntryExistsError
 from lmri.lesions.scores import SUMMARY_TEXT
 from lmri.networks.thresholds import THRESHOLDS

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from lmri import Origin, storage
-from lmri.decomposition.stored import read_null
+from lmri.decomposition.codec import read_null
 from lmri.exceptions import StudyError
 from lmri.networks import NetworkSet
 from lmri.networks.thresholds import (

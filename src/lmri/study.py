@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import pandas as pd
 
 from lmri import storage
+from lmri.decomposition.codec import DECOMPOSITION_CODEC, reliability, save_decomposition
 from lmri.decomposition.reproducibility import Reproducibility
-from lmri.decomposition.stored import DECOMPOSITION_CODEC, reliability, save_decomposition
 from lmri.lesions.codecs import CODECS
 from lmri.lesions.controls.registry import ControlOptions
 from lmri.lesions.scores import Scores
-from lmri.lesions.scores.stored import SCORES_CODEC, save_scores
+from lmri.lesions.scores.codec import SCORES_CODEC, save_scores
 from lmri.lesions.tasks.requested import TaskOptions
 from lmri.models.recorder.keywords import StudyRecordingKeywords
 from lmri.models.study_model import ModelSource
 from lmri.networks import NetworkSet, labels
+from lmri.networks.codec import DECOMPOSITIONS, NETWORKS_CODEC, save_networks, time_courses
 from lmri.networks.comparison import AnyComparison, CourseComparison
-from lmri.networks.comparison.stored import COMPARISON_CODEC, compare_sites, compare_stored, save_comparison
-from lmri.networks.stored import DECOMPOSITIONS, NETWORKS_CODEC, save_networks, time_courses
+from lmri.networks.comparison.codec import COMPARISON_CODEC, compare_sites, compare_stored, save_comparison
 from lmri.space.html import html_table
 from lmri.storage.contents import contents
 from lmri.storage.entries import Entry

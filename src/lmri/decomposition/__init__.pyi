@@ -1,3 +1,4 @@
+from .codec import decomposition_identity as decomposition_identity
 from .fastica import FastICA as FastICA
 from .methods import METHODS as METHODS
 from .methods import DecompositionMethod as DecompositionMethod
@@ -5,4 +6,3 @@ from .methods import build as build
 from .neuronica import NeuronICA as NeuronICA
 from .nilearn import CanICA as CanICA
 from .nilearn import DictLearning as DictLearning
-from .stored import decomposition_identity as decomposition_identity

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lmri.decomposition.codec import DECOMPOSITION_CODEC
 from lmri.decomposition.confounds import joined
-from lmri.decomposition.stored import DECOMPOSITION_CODEC
 from lmri.networks import labels
 from lmri.networks.annotation import Annotation, annotate
+from lmri.networks.codec import time_courses
 from lmri.networks.connectivity import Connectivity
 from lmri.networks.connectivity import connectivity as correlate
 from lmri.networks.spectra import Spectra, spectra
-from lmri.networks.stored import time_courses
 from lmri.storage.identifiers import GROUP
 from lmri.storage.store import Store
 

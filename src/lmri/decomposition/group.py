@@ -13,14 +13,14 @@ References
 import logging
 from collections.abc import Callable, Sequence
 
+from lmri.decomposition.codec import DECOMPOSITION_CODEC, decomposition_identity, save_decomposition
 from lmri.decomposition.confounds import select
 from lmri.decomposition.model_maps import DualRegression, GroupMaps
 from lmri.decomposition.pipeline import fit_unless_stored
 from lmri.decomposition.settings import DecompositionSettings
-from lmri.decomposition.stored import DECOMPOSITION_CODEC, decomposition_identity, save_decomposition
 from lmri.exceptions import AmbiguousChoiceError
 from lmri.networks import NetworkSet
-from lmri.networks.stored import DECOMPOSITIONS
+from lmri.networks.codec import DECOMPOSITIONS
 from lmri.storage.entries import make_address
 from lmri.storage.identifiers import GROUP
 from lmri.storage.recording import Recording

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from lmri.decomposition import parity
+from lmri.decomposition.codec import DECOMPOSITION_CODEC, decomposition_identity, save_decomposition
 from lmri.decomposition.confounds import select
 from lmri.decomposition.order import OrderEstimate, estimate_order
 from lmri.decomposition.reproducibility import FEWEST_TEXTS, Reproducibility, reproducibility, volume_texts
 from lmri.decomposition.settings import DecompositionSettings
-from lmri.decomposition.stored import DECOMPOSITION_CODEC, decomposition_identity, save_decomposition
 from lmri.exceptions import EntryExistsError
 from lmri.networks import NetworkSet
-from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC, save_networks
+from lmri.networks.codec import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC, save_networks
 from lmri.networks.thresholds import parse_threshold
 from lmri.storage import check_writable
 from lmri.storage.identifiers import GROUP

@@ -10,7 +10,7 @@ import pandas as pd
 from lmri.exceptions import EntryExistsError
 from lmri.lesions.requests import Request, build_tasks, make_conditions, make_controls, open_networks
 from lmri.lesions.scores import Scores
-from lmri.lesions.scores.stored import SCORES, SCORES_CODEC, save_scores, scores_inputs
+from lmri.lesions.scores.codec import SCORES, SCORES_CODEC, save_scores, scores_inputs
 from lmri.models.study_model import ModelSource
 from lmri.networks.network_set import NetworkSet
 from lmri.networks.stored_rois import roi_parameters

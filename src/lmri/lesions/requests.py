@@ -9,10 +9,10 @@ from lmri.lesions.baselines import BASELINES, Baseline
 from lmri.lesions.controls.family import Lesioned
 from lmri.lesions.controls.registry import CONTROLS, ControlOptions
 from lmri.lesions.tasks.requested import TaskOptions
+from lmri.networks.codec import NETWORKS_CODEC, corpora_of
 from lmri.networks.network import Network
 from lmri.networks.network_set import NetworkSet
 from lmri.networks.rois import RoiSet
-from lmri.networks.stored import NETWORKS_CODEC, corpora_of
 from lmri.networks.stored_rois import lesion_targets, open_rois
 from lmri.space.layers import is_input
 from lmri.storage import text_hash

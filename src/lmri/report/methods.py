@@ -405,8 +405,8 @@ def _evaluation(section: Methods, entry: Entry, target: str) -> None:
     kind = str(parameters.get("intervention", "intervention"))
     text = (
         f"{_intervention(kind, target, entry.site, parameters)} The weights of the model were not changed. The model"
-        f"{' ' + scored['id'] if scored else ''} was evaluated on {scores}. Confidence intervals (95 %) are "
-        f"percentiles of {N_BOOTSTRAP:,} bootstrap samples of texts. "
+        f"{' ' + scored['id'] if scored else ''} was evaluated on {scores}. Confidence intervals (95 %) were "
+        f"computed from {N_BOOTSTRAP:,} bootstrap samples of texts (percentile method). "
     )
     if results.get("p_floor", 1.0) < 1:
         early = results.get("design", {}).get("stop_after")
@@ -415,7 +415,7 @@ def _evaluation(section: Methods, entry: Entry, target: str) -> None:
             "controls that performed at least as badly) / (1 + number of controls) [@phipson2010]"
             f"{' or, if drawing stopped early, by sequential Monte Carlo [@besag1991]' if early else ''}. Within each "
             "task, metric and family of controls, p-values were adjusted for the number of conditions by the procedure "
-            f"of Benjamini and Hochberg [@benjamini1995]; the resulting q-values are reported only if the number of "
+            f"of Benjamini and Hochberg [@benjamini1995]; q-values were computed only if the number of "
             f"controls was large enough to reach q ≤ {ALPHA}. "
         )
     else:
@@ -450,7 +450,7 @@ def _controls(parameters: Mapping[str, Any]) -> str:
     known = [CONTROLS[family].words for family in ([named] if isinstance(named, str) else named) if family in CONTROLS]
     number = parameters.get("n_controls")
     sets = f"{number} sets of random neurons" if number else "sets of random neurons"
-    shared = f" Controls have {'; or '.join(known)}." if known else ""
+    shared = f" Controls had {'; or '.join(known)}." if known else ""
     if parameters.get("intervention") == "lesion":
         return f"Each lesion was compared with the lesions of {sets} (controls).{shared}"
     return f"Each condition was compared with {sets} that were changed in the same way (controls).{shared}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from lmri import storage
 from lmri.exceptions import StudyError
-from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, DecompositionInputs
+from lmri.networks.codec import DECOMPOSITIONS, NETWORKS, DecompositionInputs
 from lmri.report.environment import asset, encodable, environment
 from lmri.report.page import is_report, write_report
 from lmri.storage.entries import Entry, parse_address

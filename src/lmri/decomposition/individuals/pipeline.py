@@ -12,7 +12,7 @@ from lmri import storage
 from lmri.decomposition.individuals.dual_regression import Individuals, dual_regression
 from lmri.decomposition.individuals.inference import contrast
 from lmri.decomposition.individuals.map_test import MapTest
-from lmri.networks.stored import NETWORKS_CODEC
+from lmri.networks.codec import NETWORKS_CODEC
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lmri.decomposition.codec import save_decomposition
 from lmri.decomposition.localizer.contrast import Contrast
 from lmri.decomposition.localizer.estimator import Localizer, localize
 from lmri.decomposition.localizer.overlap import overlap_table
 from lmri.decomposition.localizer.second_level import check_tail
-from lmri.decomposition.stored import save_decomposition
 from lmri.networks import NetworkSet
-from lmri.networks.stored import NETWORKS_CODEC, save_networks
+from lmri.networks.codec import NETWORKS_CODEC, save_networks
 from lmri.storage.recording import Recording
 from lmri.storage.store import Store
 

@@ -257,6 +257,6 @@ FAMILY = ControlFamily(
     "energy",
     "layer+size+energy",
     "as layer, and the lesion removes about the same amount of activity",
-    "the same number of neurons in every layer as the network, and their lesion removes about the same energy",
+    "the same number of neurons in every layer as the network, and a lesion that removes about the same energy",
     _make,
 )

@@ -121,6 +121,6 @@ FAMILY = ControlFamily(
     "index",
     "layer+size+index",
     "as layer, and neurons that share their number across layers in the network also share it in a control",
-    "the indices of the network's neurons after one random permutation, which is the same in all layers",
+    "the indices of the network's neurons after one random permutation that is common to all layers",
     _make,
 )

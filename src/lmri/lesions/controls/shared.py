@@ -135,7 +135,7 @@ FAMILY = ControlFamily(
     "shared",
     "layer+size, shared",
     "as layer, but networks of similar size share their controls, which is faster",
-    "at least as many neurons in every layer as the network, and are shared by networks of similar size",
+    "at least as many neurons in every layer as the network, in sets that networks of similar size share",
     _make,
     same_size=False,
 )

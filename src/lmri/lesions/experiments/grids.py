@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lmri.decomposition.stored import DECOMPOSITION_CODEC
+from lmri.decomposition.codec import DECOMPOSITION_CODEC
 from lmri.lesions.controls.registry import CONTROLS
 from lmri.lesions.experiments.amplification import dose_conditions, dose_grid
 from lmri.lesions.experiments.amplification_text import amplification_outcome
@@ -13,8 +13,8 @@ from lmri.lesions.experiments.preservation_text import preservation_outcome
 from lmri.lesions.experiments.splitting import split_tasks
 from lmri.lesions.plans import Plan, WriteUp, plan_networks
 from lmri.lesions.requests import Request, build_tasks, check_not_learned, intervention_maker
+from lmri.networks.codec import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC
 from lmri.networks.network_set import NetworkSet
-from lmri.networks.stored import DECOMPOSITIONS, NETWORKS, NETWORKS_CODEC
 from lmri.storage.entries import as_name
 from lmri.storage.store import Store
 

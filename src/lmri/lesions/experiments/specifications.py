@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lmri.decomposition import METHODS, build
+from lmri.decomposition.codec import DECOMPOSITION_CODEC
 from lmri.decomposition.confounds import COLUMNS, select
 from lmri.decomposition.nuisance import Nuisance
-from lmri.decomposition.stored import DECOMPOSITION_CODEC
 from lmri.exceptions import ConvergenceWarning, DataWarning, LMRIError, StudyError
 from lmri.lesions.baselines import Baseline
 from lmri.lesions.experiments.choices import (
@@ -26,8 +26,8 @@ from lmri.lesions.experiments.choices import (
     choice_label,
 )
 from lmri.networks import NetworkSet
+from lmri.networks.codec import NETWORKS, NETWORKS_CODEC, DecompositionInputs, source_of, time_courses
 from lmri.networks.comparison import compare, compare_time_courses
-from lmri.networks.stored import NETWORKS, NETWORKS_CODEC, DecompositionInputs, source_of, time_courses
 from lmri.networks.thresholds import THRESHOLDS, needs_null, value_name
 from lmri.storage.store import Store
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from lmri.decomposition import parity
 from lmri.lesions.experiments.dissociation import Dissociations, dissociate, dissociation_outcome
 from lmri.lesions.experiments.paper import check_model
-from lmri.lesions.scores.stored import SCORES, SCORES_CODEC
+from lmri.lesions.scores.codec import SCORES, SCORES_CODEC
 from lmri.networks.network_set import NetworkSet
 from lmri.networks.thresholds.parsing import parse_threshold
 from lmri.storage import digest

@@ -1,8 +1,8 @@
 from .consensus import Consensus as Consensus
 from .consensus import compare_many as compare_many
-from .courses import CourseComparison as CourseComparison
-from .courses import compare_time_courses as compare_time_courses
 from .kinds import AnyComparison as AnyComparison
-from .pair import Comparison as Comparison
-from .pair import check_standardization as check_standardization
-from .pair import compare as compare
+from .maps import Comparison as Comparison
+from .maps import check_standardization as check_standardization
+from .maps import compare as compare
+from .time_courses import CourseComparison as CourseComparison
+from .time_courses import compare_time_courses as compare_time_courses

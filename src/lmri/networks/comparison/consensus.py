@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.networks import NetworkSet
-from lmri.networks.comparison.pair import (
+from lmri.networks.comparison.maps import (
     ALPHA,
     N_ROTATIONS,
     ROUNDING,

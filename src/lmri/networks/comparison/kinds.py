@@ -1,7 +1,7 @@
 """Types of comparison of network sets."""
 
 from lmri.networks.comparison.consensus import Consensus
-from lmri.networks.comparison.courses import CourseComparison
-from lmri.networks.comparison.pair import Comparison
+from lmri.networks.comparison.maps import Comparison
+from lmri.networks.comparison.time_courses import CourseComparison
 
 AnyComparison = Comparison | CourseComparison | Consensus

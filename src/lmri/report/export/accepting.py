@@ -10,7 +10,7 @@ from lmri import storage
 from lmri.exceptions import DataWarning, StudyError
 from lmri.networks import NetworkSet
 from lmri.networks import labels as networks_labels
-from lmri.networks.stored import (
+from lmri.networks.codec import (
     DECOMPOSITIONS,
     NETWORKS,
     NETWORKS_CODEC,

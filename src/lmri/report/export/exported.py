@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.networks import NetworkSet
-from lmri.networks.stored import DecompositionInputs
+from lmri.networks.codec import DecompositionInputs
 from lmri.space import NeuronSpace
 from lmri.storage.entries import Entry
 from lmri.storage.store import Store

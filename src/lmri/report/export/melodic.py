@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
-from lmri.decomposition.stored import mean_of
-from lmri.networks.stored import time_courses
+from lmri.decomposition.codec import mean_of
+from lmri.networks.codec import time_courses
 from lmri.report.export.exported import Exported
 from lmri.report.export.labels import RESERVED, UNKNOWN, format_labels
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from lmri import storage
-from lmri.decomposition.stored import DECOMPOSITION_CODEC
+from lmri.decomposition.codec import DECOMPOSITION_CODEC
 from lmri.exceptions import EntryExistsError
-from lmri.networks.stored import NETWORKS_CODEC, NetworksInputs
+from lmri.networks.codec import NETWORKS_CODEC, NetworksInputs
 from lmri.report.export.exported import Exported
 from lmri.report.export.melodic import write_melodic
 from lmri.report.export.workbench import write_workbench

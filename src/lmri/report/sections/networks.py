@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmri.decomposition.confounds import CONFOUNDS
 from lmri.networks import Network, NetworkSet
-from lmri.networks.stored import NETWORKS_CODEC, source_of, time_courses
+from lmri.networks.codec import NETWORKS_CODEC, source_of, time_courses
 from lmri.report import figures
 from lmri.report.charts import profile_chart, sparkline
 from lmri.report.sections.courses import MOST_VALUES, MOST_VALUES_TOGETHER, Courses

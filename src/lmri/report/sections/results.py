@@ -11,10 +11,10 @@ import pandas as pd
 
 from lmri.lesions.controls.registry import family_words
 from lmri.lesions.scores import ALPHA, INTACT, Scores
+from lmri.lesions.scores.codec import SCORES_CODEC
 from lmri.lesions.scores.figure import scores_figure
-from lmri.lesions.scores.stored import SCORES_CODEC
 from lmri.networks.comparison import AnyComparison, Consensus, CourseComparison
-from lmri.networks.comparison.stored import COMPARISON_CODEC
+from lmri.networks.comparison.codec import COMPARISON_CODEC
 from lmri.report import figures
 from lmri.report.environment import plural
 from lmri.report.wording import INTERVENTIONS

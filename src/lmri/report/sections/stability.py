@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lmri import storage
-from lmri.decomposition.stored import DECOMPOSITION_CODEC, reliability
+from lmri.decomposition.codec import DECOMPOSITION_CODEC, reliability
 from lmri.networks import LOCALIZER, NetworkSet
 from lmri.report import figures
 from lmri.report.charts import stability_chart

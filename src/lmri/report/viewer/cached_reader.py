@@ -14,7 +14,7 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.lesions.codecs import CODECS
 from lmri.networks import NetworkSet
-from lmri.networks.stored import DECOMPOSITIONS, DecompositionInputs, NetworksInputs, labelled, read_networks
+from lmri.networks.codec import DECOMPOSITIONS, DecompositionInputs, NetworksInputs, labelled, read_networks
 from lmri.networks.time_courses import RunText, scaled
 from lmri.report.viewer import top_tokens
 from lmri.report.viewer.kept import Kept, stamp

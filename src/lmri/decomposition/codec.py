@@ -16,9 +16,9 @@ from lmri.decomposition.reproducibility import Reproducibility
 from lmri.exceptions import DataWarning, StudyError
 from lmri.networks import NetworkSet
 from lmri.networks.annotation import confound_correlations
+from lmri.networks.codec import DECOMPOSITIONS, DecompositionInputs, check_rows, labelled, mixing_suffix, names
 from lmri.networks.origin import Origin
 from lmri.networks.spectra import spectra, spectral_peak
-from lmri.networks.stored import DECOMPOSITIONS, DecompositionInputs, check_rows, labelled, mixing_suffix, names
 from lmri.networks.thresholds import SurrogateNull, map_scores
 from lmri.space import NeuronSpace
 from lmri.space.headers import INTENTS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lmri.networks.comparison.pair import (
+from lmri.networks.comparison.maps import (
     N_ROTATIONS,
     correlations,
     match_table,

@@ -7,12 +7,12 @@ from typing import Any
 
 from lmri import storage
 from lmri.exceptions import OtherWeightsWarning, StudyError
+from lmri.networks.codec import NETWORKS, NETWORKS_CODEC, DecompositionInputs, names, source_of, time_courses
 from lmri.networks.comparison.consensus import Consensus, compare_many
-from lmri.networks.comparison.courses import CourseComparison, compare_time_courses
 from lmri.networks.comparison.kinds import AnyComparison
-from lmri.networks.comparison.pair import check_standardization, compare
+from lmri.networks.comparison.maps import check_standardization, compare
+from lmri.networks.comparison.time_courses import CourseComparison, compare_time_courses
 from lmri.networks.network_set import NetworkSet
-from lmri.networks.stored import NETWORKS, NETWORKS_CODEC, DecompositionInputs, names, source_of, time_courses
 from lmri.storage.entries import Codec, Entry, Reference, as_name, parse_address
 from lmri.storage.store import Store
 

@@ -9,7 +9,7 @@ from lmri import storage
 from lmri.lesions.scores.columns import CONDITION_TEXT, ITEM_TEXT
 from lmri.lesions.scores.design import Design, TaskInfo
 from lmri.lesions.scores.scores import Scores
-from lmri.networks.stored import NETWORKS
+from lmri.networks.codec import NETWORKS
 from lmri.space import ModelInfo
 from lmri.storage.entries import Codec, Entry, File, Reference
 from lmri.storage.store import Store
