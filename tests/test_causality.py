@@ -199,7 +199,7 @@ def test_the_bidirectional_option_of_gemma_is_found():
         assert bool(why_not_causal(model)) == both_ways
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", CAUSAL[::2])
 def test_causal_architectures_pass(name):
     model = build(name)
     before = snapshot(model)
@@ -209,11 +209,9 @@ def test_causal_architectures_pass(name):
 
 # A sample of the remaining ones: state-space models, linear attention, chunks, windows and experts.
 _PUBLISHED = (
-    "MambaForCausalLM", "Mamba2ForCausalLM", "RwkvForCausalLM", "RecurrentGemmaForCausalLM", "JambaForCausalLM",
-    "Zamba2ForCausalLM", "BambaForCausalLM", "FalconH1ForCausalLM", "Lfm2ForCausalLM", "Qwen3NextForCausalLM",
-    "MiniMaxForCausalLM", "GPTNeoForCausalLM", "GPTBigCodeForCausalLM", "CTRLLMHeadModel", "OpenAIGPTLMHeadModel",
-    "BioGptForCausalLM", "XGLMForCausalLM", "TrOCRForCausalLM", "BartForCausalLM", "Gemma3ForCausalLM",
-    "Cohere2ForCausalLM", "DiffLlamaForCausalLM", "GptOssForCausalLM", "Llama4ForCausalLM", "JetMoeForCausalLM",
+    "MambaForCausalLM", "RwkvForCausalLM", "RecurrentGemmaForCausalLM", "JambaForCausalLM", "FalconH1ForCausalLM",
+    "Lfm2ForCausalLM", "Qwen3NextForCausalLM", "CTRLLMHeadModel", "BartForCausalLM", "Gemma3ForCausalLM",
+    "GptOssForCausalLM", "Llama4ForCausalLM",
 )  # fmt: skip
 
 
@@ -223,7 +221,7 @@ def test_published_causal_classes_pass(name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", MIXTURES[::3])
+@pytest.mark.parametrize("kind", MIXTURES[::4])
 def test_experts_whose_numbers_of_tokens_differ_pass(kind, dtype):
     assert why_not_causal(mixture(kind).to(dtype)) == ""
 
@@ -289,38 +287,39 @@ def test_nan_does_not_pass_and_infinite_logits_of_unused_tokens_do():
     assert why_not_causal(unused) == ""
 
 
-def test_a_nan_that_later_tokens_cause_is_a_change():
-    def poisoned(module, args, output):
-        is_far = module.ids.shape[1] > 1 and bool(module.ids[0, -1] % 2)
-        output.logits[:, 0, 3] = math.nan if is_far else 0.0
+class Poisoned(transformers.GPT2LMHeadModel):
+    """A model in which the last token of a text may make one logit of the first NaN."""
 
-    model = build("gpt2")
-    model.register_forward_pre_hook(lambda module, args: setattr(module, "ids", args[0]))
-    model.register_forward_hook(poisoned)
-    assert "change by inf" in why_not_causal(model)
+    def forward(self, input_ids=None, **options):
+        made = super().forward(input_ids=input_ids, **options)
+        made.logits[:, 0, 3] = math.nan if input_ids[0, -1] % 2 else 0.0
+        return made
+
+
+def test_a_nan_that_later_tokens_cause_is_a_change():
+    assert "change by inf" in why_not_causal(Poisoned(build("gpt2").config).eval())
 
 
 # -- what is remembered -----------------------------------------------------------------------------------------------
 
 
-def n_passes(model, *given):
+def test_a_model_is_tested_once_until_a_longer_text_or_another_configuration(monkeypatch):
     passes = []
-    handle = model.register_forward_hook(lambda *args: passes.append(1))
-    try:
-        why_not_causal(model, *given)
-    finally:
-        handle.remove()
-    return len(passes)
-
-
-def test_a_model_is_tested_once_until_a_longer_text_or_another_configuration():
+    run = causality._predictions
+    monkeypatch.setattr(causality, "_predictions", lambda *given: passes.append(given) or run(*given))
     model = build("gpt2", context=300)
+
+    def n_passes(rows):
+        passes.clear()
+        assert why_not_causal(model, rows) == ""
+        return len(passes)
+
     rows = [[5, 6, 7, 8], [5, 6, 7]]
-    assert 0 < n_passes(model, rows) < 20
-    assert n_passes(model, rows) == 0
-    assert 0 < n_passes(model, [*rows, list(range(5, 90))]) <= 4
+    assert 0 < n_passes(rows) < 20
+    assert n_passes(rows) == 0
+    assert 0 < n_passes([*rows, list(range(5, 90))]) <= 4
     model.config.some_option = 3
-    assert n_passes(model, rows) > 5
+    assert n_passes(rows) > 5
 
 
 def test_switching_a_mask_off_is_noticed():
@@ -399,13 +398,10 @@ def test_every_task_refuses_a_model_that_reads_both_ways(name):
 
 
 def test_surprisal_and_generation_refuse_it_and_recording_does_not(tmp_path):
-    for is_decoder in (False, True):
-        model, folder = bert(is_decoder), tmp_path / str(is_decoder)
-        recording = lmri.record(model, word_tokenizer(), sentences(4), folder, test_fraction=0)
-        assert bool(predictions(model, recording).reason) != is_decoder
+    recording = lmri.record(bert(False), word_tokenizer(), sentences(2), tmp_path / "one", test_fraction=0)
+    assert "is not causal" in predictions(bert(False), recording).reason
     with pytest.raises(ValueError, match="Record the texts without generate"):
-        lmri.record(bert(False), word_tokenizer(), sentences(2), tmp_path / "new", generate=2)
-    lmri.record(bert(True), word_tokenizer(), sentences(2), tmp_path / "new", generate=2, test_fraction=0)
+        lmri.record(bert(False), word_tokenizer(), sentences(2), tmp_path / "two", generate=2)
 
 
 @pytest.mark.parametrize("name", ["bart", "t5"])
