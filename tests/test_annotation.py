@@ -337,12 +337,12 @@ def test_the_score_of_a_binary_feature_is_scikit_learns_roc_auc_in_texts_held_ou
     truth = reading.events["token_id"].to_numpy() == NUMBER
     areas = []
     for number in range(3):
-        model = LogisticRegression().fit(x[fold != number], truth[fold != number])
+        model = LogisticRegression(tol=1e-10).fit(x[fold != number], truth[fold != number])
         for text in np.unique(reading.text[fold == number]):
             own = reading.text == text
             if truth[own].any():
                 areas.append(roc_auc_score(truth[own], model.decision_function(x[own])))
-    assert found.loc["has_digit", "score"] == pytest.approx(np.mean(areas), abs=1e-3)
+    assert found.loc["has_digit", "score"] == pytest.approx(np.mean(areas), abs=1e-3)  # 2 of 2,700 pairs
 
 
 def test_a_feature_that_too_few_texts_have_is_not_tested():

@@ -307,9 +307,8 @@ def test_nifti_tool_finds_no_fault_and_the_same_header(images):
             assert int(shown[-1]) == int(header[field])
     volume = data(images[0])
     shown = call("nifti_tool", "-disp_ts", 2, 3, 1, "-quiet", "-infiles", images[0])
-    assert np.allclose(
-        np.array(shown.split(), dtype=float), volume[2, 3, 1], rtol=1e-5, atol=1e-5
-    )  # printed with 6 decimals
+    shown = np.array(shown.split(), dtype=float)
+    assert np.allclose(shown, volume[2, 3, 1], rtol=1e-5, atol=1e-5)  # printed with 6 decimals
 
 
 def test_mrtrix_reads_the_same_numbers_and_layer_names(study, images, tmp_path):
@@ -321,9 +320,8 @@ def test_mrtrix_reads_the_same_numbers_and_layer_names(study, images, tmp_path):
         assert content["size"] == list(wanted.shape)
         assert np.allclose(np.array(content["transform"])[:3], np.eye(4)[:3])
         call("mrdump", path, tmp_path / "values.txt", "-force", "-quiet")
-        assert np.allclose(
-            np.loadtxt(tmp_path / "values.txt"), wanted.ravel(order="F"), rtol=1e-5, atol=0
-        )  # printed with 6 digits
+        values = np.loadtxt(tmp_path / "values.txt")
+        assert np.allclose(values, wanted.ravel(order="F"), rtol=1e-5, atol=0)  # printed with 6 digits
     folder = study.layout.atlas("mlp_hidden")
     table, labels = folder / "layers_mrtrix.txt", folder / "layers.nii.gz"
     call("labelconvert", labels, table, table, tmp_path / "same.nii", "-quiet")

@@ -69,15 +69,14 @@ def test_maps_are_sorted_by_the_variance_they_explain(fitted):
     assert variance.is_monotonic_decreasing
     assert variance.iloc[-1] > 0
     # Planted maps hardly overlap, so alone and together agree.
-    assert np.isclose(
-        variance.sum(), fitted.info_["variance_explained_together"], rtol=0.02
-    )  # maps of 5 % of the neurons share 5 % of these
+    together = fitted.info_["variance_explained_together"]
+    assert np.isclose(variance.sum(), together, rtol=0.02)  # that overlap
 
 
 @pytest.mark.parametrize("method", list(ICA))
 def test_noise_gives_nothing(method):
     maps = NetworkSet.from_estimator(ICA[method](SPACE, K).fit(gaussian_noise(SPACE)))
-    assert maps.threshold("fdr_gaussian", alpha=0.05).members.mean() <= 0.001
+    assert maps.threshold("fdr_gaussian", alpha=0.05).members.mean() <= 0.001  # of all neurons, by chance
     # A quota keeps as many as ever: the reason why it is not the default.
     assert maps.threshold("auto").members.sum() == SPACE.n_neurons
 

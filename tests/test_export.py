@@ -183,7 +183,7 @@ def test_spectra_have_as_many_frequencies_as_fsleyes_expects(n):
     whole = np.vstack([courses, np.broadcast_to(courses.mean(axis=0), (even - n, 2))])
     k, t = np.arange(1, len(found) + 1), np.arange(even)
     by_hand = np.abs(np.exp(-2j * np.pi * np.outer(k, t) / even) @ whole) ** 2
-    assert np.allclose(found, by_hand, rtol=0, atol=rounding(found, even))
+    assert np.allclose(found, by_hand, rtol=0, atol=rounding(2 * np.sqrt(found.max()) * 3 * even, even))
 
 
 # -- names and colours of layers --------------------------------------------------------------------------------------

@@ -293,9 +293,10 @@ def test_the_largest_of_many_eigenvectors_are_as_good_as_in_float64(values):
     squares = with_spectrum(values)
     found, vectors = largest_eigen(squares, 100)
     oracle, theirs = np.linalg.eigh(squares)
-    close = relative(1100**2)  # n eps
+    # Rayleigh-Ritz values of a float32 basis have the square of its errors, over a gap of 1 %.
+    close = 100 * relative(1100, np.float32) ** 2
     assert np.allclose(found, oracle[::-1][:100], rtol=0, atol=close * oracle[-1])
-    assert np.allclose(vectors.T @ vectors, np.eye(100), rtol=0, atol=close)
+    assert np.allclose(vectors.T @ vectors, np.eye(100), rtol=0, atol=rounding(1.0, 1100**2))
     assert np.linalg.svd(vectors.T @ theirs[:, -100:], compute_uv=False).min() > 1 - close
 
 

@@ -27,6 +27,7 @@ from lmri.networks import Network
 from lmri.space import NeuronSpace
 from lmri.space.drawing import drawing
 from tiny_models import VOCABULARY, WORDS, build
+from tolerances import relative, rounding
 
 N_PLANTED = 6
 Z = (("z", {"z": 2.5}), ("z", {"z": 3.5}))
@@ -240,8 +241,8 @@ def test_effect_interval_p_and_conclusion_are_those_computed_by_hand(which, requ
         np.testing.assert_allclose(
             [row["effect"], row["effect_low"], row["effect_high"], row["p"], row["effect_sd"]],
             [effect, low, high, p, effect / sd],
-            rtol=1e-6,
-            atol=1e-9,
+            rtol=relative(len(scores.items)),
+            atol=rounding(scores.items["value"], len(scores.items)),
         )
         assert (row["status"] == HOLDS) == (effect > 0 and p <= 0.05 and low > 0)
         assert row["n_controls"] == 19
