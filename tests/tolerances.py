@@ -80,3 +80,6 @@ def model_rounding(model: "torch.nn.Module", values: Any, multiple: float = MULT
     n_terms = sum(max(parameter.shape) for parameter in model.parameters() if parameter.ndim > 1)
     dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     return rounding(values, n_terms, dtype, multiple)
+
+
+FUNCTIONS = {function.__name__ for function in (epsilon, relative, rounding, model_rounding)}
