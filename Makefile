@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 # How often `make fuzz` repeats the property tests.
 RUNS ?= 20
 
-.PHONY: demo test test-slow test-all fuzz campaign browser clients lint docs wheel clean
+.PHONY: demo test test-numeric test-slow test-all fuzz campaign browser clients lint docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/lmri demo --out lmri-demo
@@ -19,7 +19,12 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # Two processes of one thread each: more threads would wait for one another.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=25
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=25
+
+# Tests that compare what a model computes in two ways, for ATEN_CPU_CAPABILITY=default make test-numeric.
+test-numeric: .venv/installed
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "numeric and not slow" --durations=10 \
+	  $$(grep -lE '^(import torch|from tiny_models)' tests/test_*.py)
 
 # Slow tests only. Those on trained models and real texts need LMRI_TEST_DATA.
 test-slow: .venv/installed
@@ -52,6 +57,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/prose.py
+	$(BIN)/python tools/tolerances.py
 
 # The site; every warning is an error, and so is a link that leads nowhere.
 docs: .venv/installed-docs

@@ -31,6 +31,20 @@ def real_data() -> Path:
     return Path(folder)
 
 
+LARGE_FIXTURES = {"demo", "real_data", "study", "walked"}
+"""Complete studies and trained models; tests that need one are too slow to be run twice."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests whose tolerances follow from the number format as numeric, unless they need a large fixture."""
+    import tolerances
+
+    for item in items:
+        code = getattr(getattr(item, "function", None), "__code__", None)
+        if code and set(code.co_names) & tolerances.FUNCTIONS and not LARGE_FIXTURES & set(item.fixturenames):
+            item.add_marker("numeric")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the number of tests that were skipped because the real data are not available."""
     skipped = [

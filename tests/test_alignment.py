@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer
 from lmri import record
 from lmri.models import encode
 from tiny_models import CONTEXT, WORDS, bert_tokenizer, build, byte_tokenizer, sentences, word_tokenizer
+from tolerances import model_rounding
 
 FAMILY, FLAG, ACUTE, HEBREW = "👩\u200d👩\u200d👧", "🇩🇪", "e\u0301", "שלום עולם"
 NASTY = {
@@ -190,7 +191,7 @@ def test_recordings_of_difficult_texts_match_activations_of_the_same_text_parts(
             assert (row.start, row.end) == encoding.spans[place]
             assert row.start == row.end or text[int(row.start) : int(row.end)] == row.token
             if not np.isnan(row.volume):
-                np.testing.assert_allclose(volumes[int(row.volume)], values[place], atol=1e-4)
+                np.testing.assert_allclose(volumes[int(row.volume)], values[place], atol=model_rounding(model, values))
                 n_seen += 1
     assert n_seen == recording.n_volumes > 100
 

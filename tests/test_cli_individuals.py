@@ -18,6 +18,7 @@ from lmri.networks.connectivity import connectivity
 from lmri.report.figures import order_figure
 from lmri.storage import read_json, read_table
 from lmri.study import open_study
+from tolerances import rounding
 
 
 def run(*arguments: object):
@@ -164,7 +165,9 @@ def test_two_corpora_are_contrasted_over_their_texts(walked, tmp_path):
         np.testing.assert_array_equal(stored, values.astype(np.float32))
     code = np.array([name.startswith("code") for name in found.names])
     np.testing.assert_allclose(
-        expected.effect, found.maps[code].mean(axis=0) - found.maps[~code].mean(axis=0), atol=1e-6
+        expected.effect,
+        found.maps[code].mean(axis=0) - found.maps[~code].mean(axis=0),
+        atol=rounding(found.maps, len(found)),
     )
 
 

@@ -290,7 +290,7 @@ def test_controls_stop_once_enough_were_as_bad(gpt2, tokenizer):
         controls = full.conditions[full.conditions["control_of"] == row["condition"]]
         diffs = full.control_diffs(next(one for one in full.tasks if one.name == row["task"]))[row["condition"]]
         better = row["task"] == "mood"
-        bad = (diffs <= other["diff"] + 1e-9) if better else (diffs >= other["diff"] - 1e-9)
+        bad = (diffs <= other["diff"] + 1e-9) if better else (diffs >= other["diff"] - 1e-9)  # ties but for rounding
         stops = np.flatnonzero(np.cumsum(bad) >= 3)
         expected = 3 / (stops[0] + 1) if stops.size else (1 + bad.sum()) / 41
         assert row["p"] == pytest.approx(expected)
@@ -310,7 +310,7 @@ def test_joint_draws_give_a_p_of_the_largest(gpt2, tokenizer):
     controls = scores.control_diffs(task)
     harm = np.column_stack([np.r_[row["diff"], controls[row["condition"]]] for _, row in summary.iterrows()])
     scaled = (harm - harm.mean(axis=0)) / harm.std(axis=0)
-    expected = [(scaled.max(axis=1) >= one - 1e-9).mean() for one in scaled[0]]
+    expected = [(scaled.max(axis=1) >= one - 1e-9).mean() for one in scaled[0]]  # ties but for rounding
     np.testing.assert_allclose(summary["p_fwe"], expected)
 
 
@@ -327,8 +327,9 @@ def test_the_interval_beyond_controls_is_that_of_resampled_texts(gpt2, tokenizer
     means = (beyond.to_numpy() * tokens.to_numpy())[drawn].sum(1) / tokens.to_numpy()[drawn].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     width = high - low
-    assert row["effect_low"] == pytest.approx(low, abs=0.15 * width)
-    assert row["effect_high"] == pytest.approx(high, abs=0.15 * width)
+    # The Monte Carlo error of the ends, of 2,000 and 4,000 draws, is 2 % of the width.
+    assert row["effect_low"] == pytest.approx(low, abs=0.1 * width)  # 5 standard errors
+    assert row["effect_high"] == pytest.approx(high, abs=0.1 * width)  # 5 standard errors
     assert row["effect_low"] < row["effect"] < row["effect_high"]
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from lmri import NetworkSet, NeuronSpace
 from lmri.space.plotting import GAP, mosaic, pooled
 from test_imports import _loaded
+from tolerances import epsilon
 
 SPACE = NeuronSpace.build([40, 37, 40])
 
@@ -108,7 +109,7 @@ def test_a_network_is_viewed_without_a_brain_and_without_interpolation(networks,
     monkeypatch.setattr(nilearn.plotting, "view_img", lambda img, **options: asked.update(options, img=img))
     networks[1].view(threshold=2.5, cmap="cold_hot")
     values = SPACE.from_img(asked["img"])
-    np.testing.assert_allclose(values, np.where(networks[1].members, networks[1].z, 0), rtol=1e-6)
+    np.testing.assert_allclose(values, np.where(networks[1].members, networks[1].z, 0), rtol=epsilon(np.float32))
     assert (asked["bg_img"], asked["resampling_interpolation"]) == (False, "nearest")
     assert (asked["threshold"], asked["cmap"]) == (2.5, "cold_hot")
     x, y, z = asked["cut_coords"]

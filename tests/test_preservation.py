@@ -25,6 +25,7 @@ from lmri.lesions.experiments.tails import control_table, p_better
 from lmri.lesions.scores import Scores, TaskInfo
 from lmri.space import NeuronSpace
 from tiny_models import build, sentences
+from tolerances import relative
 
 pytestmark = pytest.mark.filterwarnings("ignore::lmri.exceptions.LMRIWarning")
 
@@ -100,13 +101,14 @@ def test_neurons_that_carry_everything_recover_everything_and_no_others_do(plant
     _, _, table = planted
     rows = table.set_index("condition")
     assert tuple(table.columns) == COLUMNS
-    assert rows.loc["carriers-union", "recovered"] == pytest.approx(1, abs=1e-6)
-    assert rows.loc["carriers-union", "diff"] == pytest.approx(0, abs=1e-6)
+    close = relative(3 * 400, np.float32)  # a ratio of losses of a model with 3 layers of 400 neurons
+    assert rows.loc["carriers-union", "recovered"] == pytest.approx(1, abs=close)
+    assert rows.loc["carriers-union", "diff"] == pytest.approx(0, abs=close)
     assert rows.loc["carriers-union", "p_better"] == 1 / 20
     assert rows.loc["carriers-union", "p"] == 1.0
     assert rows.loc["carriers-union", "control_recovered"] < 0.5
     # The negative control: as many neurons in the same layers, without an effect.
-    assert rows.loc["idle-union", "recovered"] == pytest.approx(0, abs=1e-6)
+    assert rows.loc["idle-union", "recovered"] == pytest.approx(0, abs=close)
     assert rows.loc["idle-union", "p_better"] > 0.2
     assert rows.loc["idle-union", "n_neurons"] == rows.loc["carriers-union", "n_neurons"] == len(CARRIERS)
 
@@ -120,7 +122,8 @@ def test_intact_and_nothing_kept_are_the_ends_of_the_scale(planted, rigged, toke
     everything = Network.from_members(grid[0].network.space, np.ones(600, dtype=bool))
     with lesion(everything).on(rigged):
         own = tasks.Perplexity(likely).score(rigged, tokenizer)
-    assert rows.loc[NOTHING, "value"] == pytest.approx(np.average(own["value"], weights=own["n_tokens"]), rel=1e-12)
+    mean = np.average(own["value"], weights=own["n_tokens"])
+    assert rows.loc[NOTHING, "value"] == pytest.approx(mean, rel=relative(len(own)))
     assert rows.loc[NOTHING, "value"] > rows.loc["intact", "value"]  # else nothing could be recovered
     empty = rows.loc["empty-union"]
     assert empty["recovered"] == 0

@@ -171,7 +171,8 @@ def test_fifty_networks_of_a_gpt2_with_thousands_of_tokens_stay_far_below_15_meg
     # All values are there, as bytes: each within half a step of what was stored.
     low, high, packed = _courses(html)[0]
     values = low + np.frombuffer(base64.b64decode(packed), np.uint8) / 255 * (high - low)
-    assert np.abs(values - planted_values(study)).max() <= (high - low) / 510 + 1e-5
+    grain = (high - low) / 510 + 1e-5  # half a step; time courses are stored with 6 digits
+    assert np.abs(values - planted_values(study)).max() <= grain
 
 
 def test_five_hundred_networks_are_all_in_the_table_and_the_page_says_whose_pictures_are_not(tmp_path):
@@ -204,7 +205,7 @@ def test_a_long_time_course_is_carried_as_ranges_that_hold_every_value(tmp_path,
     assert f"the lowest and highest value of every {step} tokens" in html
     lowest, highest = (low + np.frombuffer(base64.b64decode(packed), np.uint8) / 255 * (high - low)).reshape(2, -1)
     own = planted_values(study).reshape(-1, step)
-    grain = (high - low) / 510 + 1e-5
+    grain = (high - low) / 510 + 1e-5  # half a step; time courses are stored with 6 digits
     assert np.abs(lowest - own.min(axis=1)).max() <= grain
     assert np.abs(highest - own.max(axis=1)).max() <= grain
 
@@ -578,7 +579,7 @@ def test_a_single_test_has_to_stand_out_among_those_of_its_task_alone(n_networks
         for number in range(n_networks)
     ]
     p = 1 / (1 + n_controls)
-    assert (p * _n_together(pd.DataFrame(rows)) > 0.05 + 1e-12) == too_few
+    assert (p * _n_together(pd.DataFrame(rows)) > 0.05 + 1e-12) == too_few  # ties but for rounding
     p_values = np.r_[p, np.ones(n_networks - 1)]
     assert (q_values(p_values).min() > 0.05 + 1e-12) == too_few  # what it means
 

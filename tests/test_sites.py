@@ -127,7 +127,7 @@ def test_a_module_whose_forward_is_never_called_is_detected(gpt2, site, monkeypa
 
     ids, intact = IDS, read(gpt2, IDS)
     monkeypatch.setattr(mlp, "forward", remote_code(fused))
-    torch.testing.assert_close(read(gpt2, ids), intact)  # the same model, but hooks see nothing
+    torch.testing.assert_close(read(gpt2, ids), intact, rtol=0, atol=0)  # the same model, but hooks see nothing
     with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' had 0 calls"):
         find_sites(gpt2, site)
 
@@ -233,7 +233,7 @@ def test_a_site_is_seen_and_replaced_on_its_own_side(module):
         assert torch.equal(seen.pop(), value)
         handle.remove()
     handle = register_hook(module, "mlp_hidden", torch.zeros_like)
-    torch.testing.assert_close(module(x), module.bias.expand(2, 4, 3))
+    torch.testing.assert_close(module(x), module.bias.expand(2, 4, 3), rtol=0, atol=0)
     handle.remove()
     handle = register_hook(module, "mlp_out", torch.zeros_like)
     assert not module(x).any()

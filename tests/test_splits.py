@@ -17,8 +17,8 @@ def test_shares_are_those_asked_for():
     for shares in (SHARES, (0.1, 0.2, 0.7), (0.75, 0.0, 0.25), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)):
         assigned = split_clusters(CLUSTERS, shares=shares)
         for name, share in zip(SPLITS, shares, strict=True):
-            # Five standard errors of a share of 4,000.
-            assert np.isclose(assigned.count(name) / 4000, share, atol=5 * np.sqrt(share * (1 - share) / 4000))
+            close = 5 * np.sqrt(share * (1 - share) / 4000)  # 5 standard errors
+            assert np.isclose(assigned.count(name) / 4000, share, atol=close)
 
 
 def test_a_cluster_keeps_its_split_whatever_else_there_is():
@@ -28,7 +28,7 @@ def test_a_cluster_keeps_its_split_whatever_else_there_is():
     # Another seed is another draw: as many agree as chance has it, .5² + .25² + .25².
     other = split_clusters(CLUSTERS, seed=4)
     agreement = np.mean([one == whole[cluster] for one, cluster in zip(other, CLUSTERS, strict=True)])
-    assert np.isclose(agreement, 0.375, atol=0.04)
+    assert np.isclose(agreement, 0.375, atol=5 * np.sqrt(0.375 * 0.625 / 4000))  # 5 standard errors
 
 
 def test_no_cluster_and_no_text_comes_into_two_splits():

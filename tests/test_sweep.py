@@ -18,6 +18,7 @@ from lmri.models.sites.caveats import caveats
 from lmri.models.sites.checking import probe
 from shrinking import MOST_PARAMETERS, build_small, head_classes
 from tiny_models import N_LAYERS, WIDTH, albert, assert_untouched, build, mixture, remote_code, snapshot
+from tolerances import rounding
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architectures.md"
@@ -77,7 +78,10 @@ def is_what_activation_gives(model, projection) -> bool:
             factors.append(values)
         factors = [one for one in factors if one.shape == hidden.shape]
         activated = [values for is_act, values in recent if is_act and values.shape == hidden.shape]
-        verdicts.append(any(torch.allclose(act * one, hidden, atol=1e-5) for act in activated for one in factors))
+        close = rounding(hidden)
+        verdicts.append(
+            any(torch.allclose(act * one, hidden, rtol=0, atol=close) for act in activated for one in factors)
+        )
 
     for module in model.modules():
         if not list(module.children()) and module is not projection:

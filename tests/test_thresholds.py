@@ -22,6 +22,7 @@ from lmri.networks.thresholds import (
     z_scores,
 )
 from lmri.space import NeuronSpace
+from tolerances import relative
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_scale_and_sign_of_a_map_do_not_matter(maps, method):
 
 def test_fdr_keeps_nothing_of_gaussian_noise_and_quotas_keep_their_share():
     noise = np.random.default_rng(1).normal(size=(20, 5000))
-    assert THRESHOLDS["fdr_gaussian"](noise).mean() <= 0.001
+    assert THRESHOLDS["fdr_gaussian"](noise).mean() <= 0.001  # of all neurons, by chance
     assert THRESHOLDS["auto"](noise).sum() == 5000
     assert (THRESHOLDS["top"](noise, share=0.02).sum(axis=1) == 100).all()
 
@@ -85,7 +86,7 @@ def test_z_is_two_sided_where_one_sided_would_lose_the_minority(maps):
 
 def test_robust_z_is_not_inflated_by_members(maps):
     noise = maps[0, 30:]
-    assert np.isclose(robust_z_scores(maps)[0, 30:].std(), noise.std(), rtol=0.05)
+    assert np.isclose(robust_z_scores(maps)[0, 30:].std(), noise.std(), rtol=0.05)  # its efficiency is 37 %
     assert z_scores(maps)[0, 30:].std() < 0.9 * noise.std()
 
 
@@ -151,7 +152,7 @@ def test_p_of_few_values_is_exact(draw):
     maps = [getattr(rng, draw)(size=(3, 500)) for _ in range(4)]
     null = SurrogateNull.from_maps(maps)
     z = np.concatenate([rng.normal(size=2000) * 3, z_scores(maps[0]).ravel(), [0, 1e9, -1e9]])
-    assert np.allclose(null.p(z), brute_force(maps, z), rtol=1e-12)
+    assert np.allclose(null.p(z), brute_force(maps, z), rtol=relative())
     assert null.n_values == 6000
     assert null.n_surrogates == 4
     assert null.p(np.array([1e9]))[0] == 1 / 6001  # never 0
@@ -167,11 +168,11 @@ def test_p_of_many_values_is_exact_in_the_tail_and_on_the_safe_side_within_two_p
     own = z_scores(maps[1]).ravel()[::7]
     z = np.concatenate([np.linspace(0, 12, 3000), rng.normal(size=2000), own])
     p, truth = null.p(z), brute_force(maps, z)
-    assert (p >= truth * (1 - 1e-12)).all()
+    assert (p >= truth * (1 - relative())).all()
     assert (p / truth).max() <= 1.02
     tail = truth < 20_000 / 240_001
     assert tail.sum() > 1000
-    assert np.allclose(p[tail], truth[tail], rtol=1e-12)
+    assert np.allclose(p[tail], truth[tail], rtol=relative())
     assert len(null.z) < 25_000  # most values are not stored
     order = np.argsort(np.abs(z))
     assert (np.diff(p[order]) <= 0).all()  # larger |z|, smaller p
@@ -184,7 +185,7 @@ def test_p_is_exact_or_safe_around_the_number_of_values_that_are_kept(n):
     null = SurrogateNull.from_maps(maps)
     z = np.concatenate([np.linspace(0, 5, 999), z_scores(maps[0])[0]])
     p, truth = null.p(z), brute_force(maps, z)
-    assert (p >= truth * (1 - 1e-12)).all()
+    assert (p >= truth * (1 - relative())).all()
     assert (p / truth).max() <= 1.02
 
 
@@ -194,12 +195,12 @@ def test_ties_are_counted_completely():
     null = SurrogateNull.from_maps(maps)
     z = np.concatenate([np.unique(z_scores(maps[0])), np.linspace(0, 3, 301)])
     p, truth = null.p(z), brute_force(maps, z)
-    assert (p >= truth * (1 - 1e-12)).all()
+    assert (p >= truth * (1 - relative())).all()
     assert null.p(np.abs(z_scores(maps[0])).max(keepdims=True))[0, 0] < 0.6
     dead = [np.concatenate([np.zeros((1, 100)), rng.normal(size=(1, 100))], axis=1) for _ in range(3)]
     tied = SurrogateNull.from_maps(dead)
     at = z_scores(dead[0])[0, :1]  # where half of all values lie
-    assert np.allclose(tied.p(at), brute_force(dead, at), rtol=1e-12)
+    assert np.allclose(tied.p(at), brute_force(dead, at), rtol=relative())
 
 
 def test_a_null_without_its_last_maps_is_refused(tmp_path):
@@ -227,7 +228,7 @@ def test_p_of_a_map_is_the_share_of_null_maps_with_as_small_a_smallest_q():
     surrogate = np.array([smallest_q(row, np.delete(rows, n, axis=0).ravel()) for n, row in enumerate(rows)])
     own = z_scores(rng.laplace(size=(6, 200)) * np.linspace(0.2, 1, 200) ** 3)
     q = np.array([smallest_q(row, rows.ravel()) for row in own])
-    expected = (1 + (surrogate <= q[:, None] + 1e-12).sum(axis=1)) / 36
+    expected = (1 + (surrogate <= q[:, None] + 1e-12).sum(axis=1)) / 36  # ties but for rounding
     known = q <= 0.5  # above, it is not worked out
     assert known.sum() >= 2
     assert np.allclose(null.p_of_maps(own)[known], expected[known])

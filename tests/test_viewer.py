@@ -37,6 +37,7 @@ from lmri.storage.adding import adding
 from lmri.storage.outcome import Outcome
 from test_imports import _loaded
 from test_report_page import CONTRAST, planted
+from tolerances import rounding
 
 SITE = "mlp_hidden"
 HERE = "http://127.0.0.1:8765"
@@ -192,7 +193,7 @@ def test_time_courses_are_z_scored_over_all_runs(page, walked):
                 values = page.ask("course", **asked)["values"]
                 column = whole[:, number]
                 expected = (table.iloc[:, number].to_numpy() - column.mean()) / column.std()
-                np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-9)
+                np.testing.assert_allclose(values, expected, rtol=0, atol=rounding(expected, len(whole)))
 
 
 def test_tables_of_numbers_are_read_to_the_last_bit_or_not_at_all(tmp_path):
@@ -253,7 +254,8 @@ def test_a_neuron_is_its_column_of_the_recording(page, walked):
         for run, array in enumerate(arrays, start=1):
             said = page.ask("neuron", site=SITE, layer=layer, neuron=neuron, corpus="code", run=run)
             assert said["values"] == array[:, column].tolist()
-            np.testing.assert_allclose([said["mean"], said["sd"]], [whole.mean(), whole.std()], rtol=1e-12)
+            close = rounding(whole, len(whole))
+            np.testing.assert_allclose([said["mean"], said["sd"]], [whole.mean(), whole.std()], rtol=0, atol=close)
             assert said["layer_name"] == space.layers[layer].name
         assert [one["value"] for one in said["highest"]] == np.sort(whole)[::-1][:8].tolist()
         assert [one["value"] for one in said["lowest"]] == np.sort(whole)[:8].tolist()
@@ -271,7 +273,8 @@ def test_a_neuron_beside_a_network_is_scaled_by_the_same_corpora(page, walked):
         base = np.concatenate([arrays[name][:, column] for name in names]).astype(np.float64)
         said = page.ask("neuron", **asked, **given)["baseline"]
         assert said["corpora"] == names
-        np.testing.assert_allclose([said["mean"], said["sd"]], [base.mean(), base.std()], rtol=1e-12)
+        close = rounding(base, len(base))
+        np.testing.assert_allclose([said["mean"], said["sd"]], [base.mean(), base.std()], rtol=0, atol=close)
 
 
 def test_a_neuron_of_a_corpus_that_was_not_decomposed_is_scaled_by_that_alone(page, monkeypatch):

@@ -26,6 +26,7 @@ from lmri.storage.recording import Recording, Run
 from lmri.study import open_study
 from test_report_page import serious
 from test_scores import _scores
+from tolerances import epsilon
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
@@ -290,7 +291,7 @@ def test_a_voxel_is_the_neuron_that_the_recording_has_there(page, study):
         page.mouse.click(x, y)
         says(page, "#neuron-name", f"layer {layer} · neuron {neuron}")
         own = asked(page, "neuron", site="mlp_hidden", layer=layer, neuron=neuron, corpus="news", run=1)
-        np.testing.assert_allclose(own["values"], activations[:120, index], rtol=1e-6)
+        np.testing.assert_allclose(own["values"], activations[:120, index], rtol=epsilon(np.float32))
         says(page, "#neuron-facts", in_words(activations[:, index].mean(), 3))
         assert f"layer {layer} · {neuron}" in page.inner_text("#course-legend")
         assert (state(page).layer, state(page).neuron) == (str(layer), str(neuron))
@@ -471,7 +472,7 @@ def test_the_strip_is_coloured_by_the_time_course(page, study):
         "Array.from(document.querySelectorAll('.token'), one => Number(one.style.getPropertyValue('--share')))"
     )
     full = max(2, np.sort(np.abs(course))[int(0.99 * len(course))])
-    np.testing.assert_allclose(strong, np.minimum(1, np.abs(course) / full), atol=1e-3)
+    np.testing.assert_allclose(strong, np.minimum(1, np.abs(course) / full), atol=1e-3)  # written with 3 decimals
 
 
 def test_a_token_that_is_clicked_is_the_volume_under_the_map(page, study):
