@@ -16,6 +16,7 @@ from lmri.cli.app import app
 from lmri.exceptions import DataWarning, StudyError
 from lmri.lesions import tasks
 from lmri.lesions.tasks.items import gather, read_source
+from lmri.lesions.tasks.options import TaskDataOptions
 from lmri.storage import read_table
 from lmri.storage.json_files import DuplicateKeyError, parse_json
 from lmri.storage.text_files import TextFile
@@ -137,7 +138,7 @@ def test_separators_blank_lines_and_texts_like_numbers(write, content, texts):
         ("t.json", '[{"text": "a"},\n{"text":}]', "line 2 is not JSON"),
         ("t.json", '[{"text": "a"}, "b"]', "item 2 is 'b'"),
         ("t.json", "[" * 100_000, "nested too deeply"),
-        ("t.csv.gz", b"\x1f\x8b", "ends in '.gz'; accepted are"),
+        ("t.csv.gz", b"\x1f\x8b", "ends in '.gz'; choose from"),
     ],
 )
 def test_an_error_names_the_line(write, name, content, message):
@@ -216,7 +217,7 @@ def test_quoted_names_of_columns_lead_to_the_option(write):
     with pytest.raises(ValueError, match=r"no column 'text'; it has '\"text\"', .*--quoting csv"):
         read_texts(path)
     assert read_texts(path, quoting="csv") == ["a"]
-    with pytest.raises(ValueError, match="quoting is 'all'; accepted are 'csv'"):
+    with pytest.raises(ValueError, match="quoting is 'all'; choose from 'csv'"):
         read_texts(path, quoting="all")
 
 
@@ -292,7 +293,7 @@ def test_folders_are_read_by_the_same_rules(tmp_path):
     assert read_texts(tmp_path) == ["NA", "x", "y, z"]
     (tmp_path / "test.csv").write_text("text\nheld out\n")
     assert read_texts(tmp_path, split="test") == ["held out"]
-    with pytest.raises(ValueError, match=r"has no split 'train'; accepted are 'test'\. Choose one"):
+    with pytest.raises(ValueError, match=r"has no split 'train'; choose from 'test'\. Name one"):
         read_texts(tmp_path)
     (tmp_path / "notes.txt").write_text("note\n")
     with pytest.raises(ValueError, match=r"files of several formats .*Name one file"):
@@ -414,7 +415,7 @@ def test_tables_of_a_study_with_two_columns_of_one_name_are_refused(write):
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 
-COMMANDS = ("record", "lesion", "preserve", "amplify", "robustness", "finetune")
+COMMANDS = ("record", "lesion", "preserve", "amplify", "robustness", "finetune", "check")
 """Commands that read texts or tasks of a user."""
 
 
@@ -422,8 +423,8 @@ def test_every_reader_of_texts_takes_quoting():
     for name, command in typer.main.get_command(app).commands.items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert ("--quoting" in options) == (name in COMMANDS), name
-    functions = [read_texts, tasks.load, tasks.Classification.from_file]
-    functions += [getattr(lmri.Study, name) for name in COMMANDS if name != "finetune"]
+    functions = [read_texts, lmri.check_model, tasks.Classification.from_file, TaskDataOptions]
+    functions += [getattr(lmri.Study, name) for name in COMMANDS[:5]]
     assert all(inspect.signature(function).parameters["quoting"].default is None for function in functions)
 
 

@@ -213,7 +213,8 @@ def test_the_table_can_be_pasted_into_an_issue():
 
 def test_the_command_prints_the_table_and_its_status_is_1_after_a_failure(tmp_path, monkeypatch):
     texts = tmp_path / "texts.txt"
-    texts.write_text("The house is old.\n\nThe river is wide.\n")
+    # A repeated text is read once, and UTF-16 has a byte-order mark.
+    texts.write_bytes("The house is old.\n\nThe river is wide.\nThe house is old.\n".encode("utf-16"))
     result = CliRunner().invoke(app, ["check", "lmri-demo", "--texts", str(texts), "--json"])
     content = json.loads(result.stdout)
     assert result.exit_code == 0

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lmri.cli.console import pluralize
-from lmri.cli.options import Device, Pickle, Printing, Revision, Trust, command
+from lmri.cli.options import Device, Pickle, Printing, Quoting, Revision, Trust, command
 from lmri.models.loading.options import LoadingOptions
 from lmri.space.sites import site_names
 
@@ -20,6 +20,7 @@ def check(
     texts: Annotated[
         Path | None, typer.Option(help="File of texts, of which the first 8 are read.", show_default="a few sentences")
     ] = None,
+    quoting: Quoting = None,
     site: Annotated[str, typer.Option(help=f"Site to check: {site_names()}.")] = "mlp_out",
     projection: Annotated[
         str | None,
@@ -50,7 +51,9 @@ def check(
     with output.progress(f"Checking {model}") as progress:
         from lmri.verification import check_model
 
-        verification = check_model(*loading.load(model), texts, site=site, projection=projection, progress=progress)
+        verification = check_model(
+            *loading.load(model), texts, site=site, projection=projection, quoting=quoting, progress=progress
+        )
     output.say(verification.to_markdown())
     n_failed = len(verification.failures)
     output.say(

@@ -176,7 +176,7 @@ def _data_of(img: nib.Nifti1Image, what: str) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{what} cannot be read to its end ({error}). It is truncated. Save it again.") from error
     if data.dtype.kind not in "biuf":
-        raise ValueError(f"{what} holds {data.dtype}; accepted are numeric images, such as a mask of 0 and 1.")
+        raise ValueError(f"{what} holds {data.dtype}; use a numeric image, such as a mask of 0 and 1.")
     return data.reshape(img.shape[:3]).astype(np.float64)  # because -128 has no absolute value in int8
 
 
@@ -200,7 +200,7 @@ def _check_neurons(loaded: nib.Nifti1Image, img: Img, space: NeuronSpace, what: 
     site, geometry = about.get("site"), about.get("geometry")
     if site not in (None, space.site) or geometry not in (None, space.geometry):
         raise SpaceMismatchError(
-            f"{what} belongs to neurons at {site} according to its sidecar; accepted are {space.describe()}. "
+            f"{what} belongs to neurons at {site} according to its sidecar; this space is {space.describe()}. "
             f"Choose the site: --site {site}."
         )
     weights, fingerprint = about.get("weights"), space.model.fingerprint if space.model else None
@@ -216,8 +216,7 @@ def _check_neurons(loaded: nib.Nifti1Image, img: Img, space: NeuronSpace, what: 
 def _about(img: Img) -> dict[str, Any]:
     """Read the sidecar of an image; return an empty dictionary if there is none."""
     sidecar = storage.sidecar(Path(img)) if isinstance(img, str | Path) else None
-    about = storage.read_json(sidecar) if sidecar is not None and sidecar.is_file() else {}
-    return about if isinstance(about, dict) else {}
+    return storage.read_json(sidecar) if sidecar is not None and sidecar.is_file() else {}
 
 
 def _name_of(img: Img) -> str:
@@ -231,7 +230,7 @@ def check_label(name: str) -> str:
     """Return `name` if it is accepted as the name of a condition, else raise `ValueError`."""
     if not name.strip() or not name.isprintable() or "/" in name or name in RESERVED:
         raise ValueError(
-            f"A region of interest cannot be named {name!r}; accepted are printable names without '/', except "
+            f"A region of interest cannot be named {name!r}; use a printable name without '/', except "
             f"{', '.join(map(repr, RESERVED))}. Rename the file, or edit the name in its sidecar."
         )
     return name

@@ -50,7 +50,7 @@ def files_of(folder: Path, split: str | None = None) -> list[Path]:
     chosen = [path for path, name in zip(files, splits, strict=True) if name == (split or "train")]
     if files and not chosen:
         known = ", ".join(repr(name) for name in _SPLITS if name in splits)
-        raise ValueError(f"{folder} has no split {split or 'train'!r}; accepted are {known}. Choose one: split=.")
+        raise ValueError(f"{folder} has no split {split or 'train'!r}; choose from {known}. Name one: split=.")
     return chosen
 
 

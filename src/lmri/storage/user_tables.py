@@ -55,7 +55,7 @@ def read_table_file(
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist. Check the path.")
     if ending not in FILE_ENDINGS:
-        raise ValueError(f"{path} ends in {ending!r}; accepted are {', '.join(FILE_ENDINGS)}.")
+        raise ValueError(f"{path} ends in {ending!r}; choose from {', '.join(FILE_ENDINGS)}.")
     if ending == ".parquet":
         return _from_parquet(path)
     file = TextFile.read(path)
@@ -75,7 +75,7 @@ def check_quoting(quoting: str | None) -> None:
     """Raise `ValueError` if a value of ``quoting`` is not accepted."""
     if quoting not in (None, *QUOTINGS):
         raise ValueError(
-            f"quoting is {quoting!r}; accepted are 'csv' (quotation marks enclose fields), 'none' (they belong to the "
+            f"quoting is {quoting!r}; choose from 'csv' (quotation marks enclose fields), 'none' (they belong to the "
             "texts), and None (csv in .csv files, none in .tsv files)."
         )
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 import lmri
 from lmri.models import describe_model
 from lmri.models.device_check import devices_of
+from lmri.storage.text_files import TextFile
 from lmri.storage.texts import read_texts
 from lmri.verification import file_checks, model_checks
 from lmri.verification.model_checks import Outcome, Subject
@@ -53,6 +54,7 @@ def check_model(
     *,
     site: str = "mlp_out",
     projection: str | None = None,
+    quoting: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Check that lmri reads, lesions and restores a model correctly.
@@ -72,6 +74,8 @@ def check_model(
         Site to check.
     projection : str, optional
         Path of the projection within a block, if it is not detected automatically.
+    quoting : {"csv", "none"}, optional
+        Whether quotation marks in CSV and TSV files enclose fields; see `read_texts`.
     progress : callable, optional
         Function called with the number of finished checks and the total.
 
@@ -87,7 +91,7 @@ def check_model(
     >>> lmri.check_model(model, tokenizer).passed
     True
     """
-    every = list(TEXTS) if texts is None else list(read_texts(texts))
+    every = list(TEXTS) if texts is None else read_texts(texts, quoting=quoting)
     chosen = [*every[:N_TEXTS], *_with_pad(tokenizer, every[0])]
     subject = Subject(model, tokenizer, chosen, site, projection)
     n_lines = _n_lines(texts)
@@ -121,10 +125,10 @@ def _with_pad(tokenizer: Any, text: str) -> list[str]:
 
 
 def _n_lines(texts: object) -> int | None:
-    """Count the lines with text of a plain text file."""
-    if not isinstance(texts, str | Path) or Path(texts).suffix != ".txt" or not Path(texts).is_file():
+    """Count the different lines with text of a plain text file; a repeated text is read once."""
+    if not isinstance(texts, str | Path) or Path(texts).suffix.lower() != ".txt" or not Path(texts).is_file():
         return None
-    return sum(bool(line.strip()) for line in Path(texts).read_text(encoding="utf-8-sig").split("\n"))
+    return len({line for line in TextFile.read(Path(texts)).lines() if line.strip()})
 
 
 def _about(model: PreTrainedModel) -> dict[str, str]:

@@ -26,7 +26,7 @@ def _prepare(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, tuple[str, 
         if wrong:
             first = place(table, next(number for number, index in enumerate(written) if index in wrong))
             raise ValueError(
-                f"{where}, {first} has the class indices {wrong}; accepted are 1 to 4 ({', '.join(NAMES)}). Correct "
+                f"{where}, {first} has the class indices {wrong}; the classes are 1 to 4 ({', '.join(NAMES)}). Correct "
                 "the file."
             )
         new_columns["label"] = [NAMES[int(index) - 1] for index in written]

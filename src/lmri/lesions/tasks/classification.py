@@ -313,7 +313,7 @@ def _written_label(raw: object, here: str) -> str | None:
     if is_missing(raw):
         return None
     if not isinstance(raw, str | Number):
-        raise TypeError(f"{here} has the label {raw!r} ({type(raw).__name__}); accepted are texts and numbers.")
+        raise TypeError(f"{here} has the label {raw!r} ({type(raw).__name__}); use a text or a number.")
     return plain(raw) or None
 
 
