@@ -1,3 +1,4 @@
+from .adapters import transformer as transformer
 from .checks import check_readable as check_readable
 from .checks import check_tokenizer as check_tokenizer
 from .checks import unknown_id as unknown_id

@@ -26,6 +26,7 @@ from lmri.models import (
     look_closely,
     plan_batches,
     right_pad,
+    transformer,
 )
 from lmri.storage.recording import Recording
 
@@ -80,6 +81,7 @@ def predictions(
         parameters["batch_size"] = batch_size
     if parameters["batch_size"] < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    model = transformer(model)
     _check_weights(model, recording)
     weights = fingerprint(model, head=True)
     if reason := reason_against(model):
