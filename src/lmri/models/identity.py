@@ -46,7 +46,7 @@ def location(model: PreTrainedModel) -> str:
 
 def _is_folder(path: str) -> bool:
     # The name of the embedded model is also the default name of the demo study.
-    return path != EMBEDDED and Path(path).is_dir()
+    return path not in ("", EMBEDDED) and Path(path).is_dir()
 
 
 def fingerprint(model: PreTrainedModel, head: bool = False) -> str:

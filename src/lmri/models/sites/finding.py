@@ -14,7 +14,7 @@ from lmri.models.sites import experts as fused
 from lmri.models.sites.architecture import Architecture
 from lmri.models.sites.checking import calls_in_order, check_activation, check_sites
 from lmri.models.sites.hooks import features, linear_maps
-from lmri.models.sites.stack import blocks, n_declared
+from lmri.models.sites.stack import blocks, n_declared, text_config
 from lmri.models.sites.wrappers import check_embedding, check_inputs, check_outputs, check_transparent
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
@@ -145,7 +145,7 @@ class _Finder:
         self.architecture, self.site, self.projection, self.chosen = architecture, site, projection, chosen
         self.model = architecture.declared
         self.paths = {module: path for path, module in self.model.base_model.named_modules()}
-        hidden_size = getattr(self.model.config.get_text_config(), "hidden_size", None)
+        hidden_size = getattr(text_config(self.model.config), "hidden_size", None)
         if not isinstance(hidden_size, int):
             raise SiteError(
                 f"The configuration of {type(self.model).__name__} ({self.model.config.model_type!r}) has no hidden_size "

@@ -202,4 +202,8 @@ def _width(model: PreTrainedModel, module: nn.Module, layer: Layer, site: str) -
         return experts.width(module) if experts.is_fused(module) and layer.expert < experts.count(module) else 0
     if experts.within(module):
         return int(model.config.get_text_config().hidden_size)
-    return features(module)[0 if is_input(site) else 1]
+    side = 0 if is_input(site) else 1
+    if width := features(module)[side]:
+        return width
+    # A wrapper may not state its width, but contains a linear map of this width.
+    return layer.width if any(features(part)[side] == layer.width for part in module.modules()) else 0

@@ -100,8 +100,8 @@ def check_outputs(model: PreTrainedModel, stack: str, pairs: Sequence[tuple[str,
         outputs = [seen[path][1] for path in (part, module) if path in seen]
         if len(outputs) == 2 and not _same(*outputs):
             raise SiteError(
-                f"{part!r} ({type(model.base_model.get_submodule(part)).__name__}) changes the output of {module!r} by an "
-                f"adapter whose output cannot be separated from the rest of the block. {MERGE}"
+                f"{part!r} ({type(model.base_model.get_submodule(part)).__name__}) does not return the output of {module!r}, so "
+                f"the output of an adapter cannot be separated from the rest of the block. {MERGE}"
             )
 
 
