@@ -144,12 +144,12 @@ class Identity:
     def __init__(self, part: nn.Module) -> None:
         self._tuners: dict[str, _Tuner] = {}
         self._inserted: dict[str, nn.Module] = {}
-        own = package(part)
+        native = ("torch", "transformers", package(part))
         for path, module in part.named_modules():
             tuner = _Tuner.of(module)
             if tuner is not None:
                 self._tuners[path] = tuner
-            if tuner is not None or (package(module) not in ("torch", "transformers", own) and not is_packed(module)):
+            if tuner is not None or (package(module) not in native and not is_packed(module)):
                 self._inserted[path] = module
 
     @property
@@ -161,23 +161,19 @@ class Identity:
         """Return the name of a tensor or setting; None if it has no effect on the outputs."""
         if not self._tuners:
             return path
-        named: list[str] = []
-        prefix, rest = "", path.split(".")
-        while rest:
-            tuner = self._tuners.get(prefix)
-            if tuner is not None:
-                renamed = tuner.rename(rest)
-                if renamed is None:
-                    return None
-                n_used = len(rest) - len(renamed)
-                if n_used < 0:  # a part of the adapter itself
-                    return ".".join([*named, *renamed])
-                prefix = ".".join(filter(None, [prefix, *rest[:n_used]]))
-                rest = renamed
+        steps, named, n_done = path.split("."), [], 0
+        while n_done < len(steps):
+            tuner = self._tuners.get(".".join(steps[:n_done]))
+            if tuner is None:
+                named.append(steps[n_done])
+                n_done += 1
                 continue
-            named.append(rest[0])
-            prefix = ".".join(filter(None, [prefix, rest[0]]))
-            rest = rest[1:]
+            renamed = tuner.rename(steps[n_done:])
+            if renamed is None:
+                return None
+            if len(renamed) > len(steps) - n_done:  # a part of the adapter itself
+                return ".".join([*named, *renamed])
+            n_done = len(steps) - len(renamed)  # steps of the wrapper are no part of the name
         return ".".join(named)
 
     def hidden_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -217,7 +213,8 @@ def _class_switches(module: nn.Module) -> dict[str, Any]:
     switches: dict[str, Any] = {}
     for kind in reversed(type(module).__mro__):
         if kind.__module__.partition(".")[0] not in ("torch", "transformers", "builtins"):
-            switches |= {name: v for name, v in vars(kind).items() if isinstance(v, _PLAIN) and not name.startswith("__")}
+            plain = {name: value for name, value in vars(kind).items() if isinstance(value, _PLAIN)}
+            switches |= {name: value for name, value in plain.items() if not name.startswith("__")}
     return switches
 
 
@@ -248,5 +245,5 @@ def package(module: nn.Module) -> str:
 
 def is_packed(module: nn.Module) -> bool:
     """Check whether a module is a quantized layer, whose attributes change while it runs."""
-    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return any(is_traceable_wrapper_subclass(values) or values.dtype in PACKED for values in own)
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return any(is_traceable_wrapper_subclass(values) or values.dtype in PACKED for values in tensors)

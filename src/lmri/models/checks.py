@@ -46,8 +46,8 @@ def check_readable(model: torch.nn.Module) -> None:
             )
         if getattr(module, "disable_adapters", None) is True and is_merged(module):
             raise SiteError(
-                f"The {name} has a merged adapter that is disabled: the next forward pass would change its weights. Call "
-                "model.unmerge_adapter() first, or enable the adapter."
+                f"The {name} has a merged adapter that is disabled: the next forward pass would change its weights. "
+                "Call model.unmerge_adapter() first, or enable the adapter."
             )
         if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
             raise SiteError(

@@ -60,7 +60,7 @@ def output_norms(model: PreTrainedModel, space: NeuronSpace) -> np.ndarray:
                 "Load the model in float32 on one device."
             )
         if layer.expert is not None and is_inside_adapter(model, layer.module):
-            raise SiteError(f"The experts {layer.module!r} have an adapter, which is not part of their weights. {MERGE}")
+            raise SiteError(f"The experts {layer.module!r} have an adapter, in addition to weights. {MERGE}")
         # Linear stores (out, in), Conv1D (in, out); weights of experts are returned in the layout of Linear.
         norms.append(weight.detach().double().pow(2).sum(1 if isinstance(module, Conv1D) else 0).cpu().numpy())
     return np.concatenate(norms)

@@ -93,7 +93,7 @@ def check_not_adapter(source: str, revision: str | None = None) -> None:
 
 
 def _adapter_advice(path: Path, source: str) -> str:
-    """Explain what an adapter is, and how to merge or load it."""
+    """Explain how to merge or load an adapter."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:

@@ -2,14 +2,16 @@
 
 peft and other libraries replace a projection, an MLP or another part of a model by a wrapper that contains it. The
 search for a site must not see the parts of an adapter. If a model contains modules that may have been inserted, the
-architecture is therefore built again from the configuration, without memory for weights, and searched instead; what is
-found is then located in the model. An adapter is any module that the architecture lacks, so that no list of libraries
-is needed.
+architecture is therefore built again from the configuration, without memory for weights, and searched instead; the
+modules are then located in the model. An adapter is any module that the architecture lacks, so that no list of
+libraries is needed.
 """
 
+import contextlib
 import copy
 import logging
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -50,7 +52,8 @@ class Architecture:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model, self.declared = model, model
         self.added: list[str] = []
-        self._places: dict[str, tuple[str, str]] | None = None
+        self._body = ""
+        self._paths: dict[str, tuple[str, str]] | None = None
         foreign = [path for path, module in model.named_modules() if path and _may_be_inserted(module)]
         if not foreign:
             return
@@ -58,75 +61,77 @@ class Architecture:
         if declared is None:
             self._refuse_unknown(foreign)
             return
-        self.declared, self._places = declared, {}
-        self._pair("", declared, "", model)
+        self.declared, self._paths = declared, {}
+        self._pair(self._paths, "", declared, "", model)
         self._body = _path_of(model.base_model, model)
-        if self._places.get(self._body) != (self._body, self._body):
+        if self._paths.get(self._body) != (self._body, self._body):
             raise SiteError(f"The body of the {type(model).__name__} is wrapped in an adapter. {MERGE}")
 
-    def _refuse_unknown(self, paths: list[str]) -> None:
+    def _refuse_unknown(self, foreign: list[str]) -> None:
         """Refuse modules of other packages than that of the model, if the architecture cannot be built."""
-        own = {"torch", package(self.model), package(self.model.base_model)}
-        for path in paths:
+        libraries = {"torch", package(self.model), package(self.model.base_model)}
+        for path in foreign:
             module = self.model.get_submodule(path)
-            if package(module) not in own:
+            if package(module) not in libraries:
                 raise SiteError(
                     f"Module {path!r} of the {type(self.model).__name__} is a {type(module).__name__} of another "
                     "library. The architecture cannot be built from its configuration alone, which would show whether "
                     f"the module is an adapter. {MERGE}"
                 )
 
-    def _pair(self, path: str, declared: nn.Module, place: str, actual: nn.Module) -> None:
+    def _pair(
+        self, paths: dict[str, tuple[str, str]], path: str, declared: nn.Module, outer: str, actual: nn.Module
+    ) -> None:
         """Note the place of a declared module, and of its parts."""
-        inner, inside = place, actual
+        inner, inside = outer, actual
         if type(actual) is not type(declared):
             originals = _outermost(actual, type(declared))
             if len(originals) == 1:
                 [(below, inside)] = originals.items()
-                inner = _join(place, below)
-        self._places[path] = (place, inner)
+                inner = _join(outer, below)
+        paths[path] = (outer, inner)
         parts = dict(declared.named_children())
         for name, part in inside.named_children() if parts else ():  # all parts of a wrapped projection are its own
             if name in parts:
-                self._pair(_join(path, name), parts[name], _join(inner, name), part)
+                self._pair(paths, _join(path, name), parts[name], _join(inner, name), part)
             elif any(True for _ in part.parameters()):
                 self.added.append(_join(inner, name))
 
     def outer(self, path: str) -> str:
         """Return the place of a declared module in the body of the model: that of the outermost wrapper around it."""
-        return self._place(path)[0]
+        return self._located(path)[0]
 
     def inner(self, path: str) -> str:
         """Return the place of a declared module in the body of the model, inside all wrappers."""
-        return self._place(path)[1]
+        return self._located(path)[1]
 
-    def _place(self, path: str) -> tuple[str, str]:
-        if self._places is None:
+    def _located(self, path: str) -> tuple[str, str]:
+        if self._paths is None:
             return path, path
-        known = self._places.get(_join(self._body, path))
+        known = self._paths.get(_join(self._body, path))
         if known is None:
             raise SiteError(
                 f"{type(self.model).__name__} has no {path!r}, which its configuration declares: an adapter or another "
                 f"library has replaced a module around it. {MERGE}"
             )
-        outer, inner = (place.removeprefix(f"{self._body}.") for place in known)
+        outer, inner = (located.removeprefix(f"{self._body}.") for located in known)
         return outer, inner
 
     def is_wrapped(self, path: str) -> bool:
         """Check whether a declared module is inside a wrapper."""
-        outer, inner = self._place(path)
+        outer, inner = self._located(path)
         return outer != inner
 
     def is_replaced(self, path: str) -> bool:
         """Check whether a module of another class is at the place of a declared module, inside all wrappers."""
-        if self._places is None:
+        if self._paths is None:
             return False
         actual = self.model.base_model.get_submodule(self.inner(path))
         return type(actual) is not type(self.declared.base_model.get_submodule(path))
 
     def added_below(self, path: str) -> list[str]:
         """List the unexplained modules inside a declared module, by their paths within it."""
-        if self._places is None:
+        if self._paths is None:
             return []
         prefix = f"{_join(self._body, self.inner(path))}."
         return [added.removeprefix(prefix) for added in self.added if added.startswith(prefix)]
@@ -152,21 +157,32 @@ def _may_be_inserted(module: nn.Module) -> bool:
 
 
 def _build(model: PreTrainedModel) -> PreTrainedModel | None:
-    """Build a model from its configuration, without memory for its weights; None if this is not possible."""
+    """Build a model from its configuration, without memory for its weights; None if this is not possible.
+
+    A class of a user may need more than a configuration; the class of transformers that it extends does not.
+    """
+    known: list[Any] = [kind for kind in type(model).__mro__ if kind.__module__.startswith("transformers.models.")]
     level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
-        logging.disable(logging.ERROR)
-        with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return type(model)(copy.deepcopy(model.config))
-    except _ERRORS:
-        return None
+        for kind in dict.fromkeys([type(model), *known[:1]]):
+            with (
+                contextlib.suppress(*_ERRORS),
+                warnings.catch_warnings(action="ignore"),
+                torch.random.fork_rng(devices=[]),
+                torch.device("meta"),
+            ):
+                built: PreTrainedModel = kind(copy.deepcopy(model.config))
+                return built
     finally:
         logging.disable(level)
+    return None
 
 
 def _outermost(module: nn.Module, kind: type) -> dict[str, nn.Module]:
     """List the modules of exactly this class below a module, but not those inside another one of them."""
     outermost: dict[str, nn.Module] = {}
+    part: nn.Module
     for path, part in module.named_modules():
         if path and type(part) is kind and not any(path.startswith(f"{above}.") for above in outermost):
             outermost[path] = part

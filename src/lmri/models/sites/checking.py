@@ -15,7 +15,15 @@ from lmri.exceptions import SiteError
 from lmri.models import evaluation_mode, input_device
 from lmri.models.sites import experts
 from lmri.models.sites.forward import forward
-from lmri.models.sites.hooks import features, hooked, is_inserted, is_inside_adapter, is_plain, projections, to_batch_tokens
+from lmri.models.sites.hooks import (
+    features,
+    hooked,
+    is_inserted,
+    is_inside_adapter,
+    is_plain,
+    projections,
+    to_batch_tokens,
+)
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
@@ -168,11 +176,7 @@ def _check_last(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], to
     parts = [*model.base_model.get_submodule(root).modules()] if root else []
     if any(is_inserted(model, part) for part in parts):
         return  # parts of an adapter may run after the projection; the search compares the declared ones
-    siblings = [
-        module
-        for module in parts
-        if features(module)[1] == features(projection)[1]
-    ]
+    siblings = [module for module in parts if features(module)[1] == features(projection)[1]]
     called: list[nn.Module] = []
     with contextlib.ExitStack() as stack:
         for module in siblings:

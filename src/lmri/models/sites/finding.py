@@ -76,8 +76,8 @@ def find_sites(
     stack = stack_of(site)
     architecture = Architecture(model)
     finder = _Finder(architecture, site, projection, chosen)
-    found = enumerate(blocks(architecture.declared, stack))
-    numbered = [(z, layer) for z, block in found for layer in finder.layers(block, z)]
+    stacked = enumerate(blocks(architecture.declared, stack))
+    numbered = [(z, layer) for z, block in stacked for layer in finder.layers(block, z)]
     layers = [layer for _, layer in numbered]
     if any(layer.expert is not None for layer in layers):
         # With several slices per block, the number of a slice differs from that of its block, also for dense blocks.
@@ -148,8 +148,9 @@ class _Finder:
         hidden_size = getattr(text_config(self.model.config), "hidden_size", None)
         if not isinstance(hidden_size, int):
             raise SiteError(
-                f"The configuration of {type(self.model).__name__} ({self.model.config.model_type!r}) has no hidden_size "
-                f"(it is {hidden_size!r}): no single residual stream can be identified. Such models cannot be recorded."
+                f"The configuration of {type(self.model).__name__} ({self.model.config.model_type!r}) has no "
+                f"hidden_size (it is {hidden_size!r}): no single residual stream can be identified. Such models cannot "
+                "be recorded."
             )
         self.hidden_size = hidden_size
         self.side = 0 if is_input(site) else 1
@@ -197,29 +198,29 @@ class _Finder:
         )
 
     def _plain(self, block: nn.Module, module: nn.Module, z: int, suffix: str = "", number: int | None = None) -> Layer:
-        return Layer(f"layer {z}{suffix}", self._place(block, module), self._width(module), block=number)
+        return Layer(f"layer {z}{suffix}", self._locate(block, module), self._width(module), block=number)
 
     def _width(self, module: nn.Module) -> int:
         """Return the width of a linear map in the model, which may be pruned; a wrapper may not state it."""
         actual = self.architecture.model.base_model.get_submodule(self.architecture.outer(self.paths[module]))
         return features(actual)[self.side] or features(module)[self.side]
 
-    def _place(self, block: nn.Module, module: nn.Module) -> str:
+    def _locate(self, block: nn.Module, module: nn.Module) -> str:
         """Return the path of the module of the model to hook: the outermost wrapper whose input or output is the site.
 
         A wrapper around a whole MLP or attention has its own output; the hidden units are inside it.
         """
         architecture, path, root = self.architecture, self.paths[module], self.paths[block]
         self._refuse_added(root)
-        place = architecture.outer(path)
+        outermost = architecture.outer(path)
         above = path.rpartition(".")[0]
         while len(above) > len(root) and not is_input(self.site):
             if architecture.is_wrapped(above) or architecture.is_replaced(above):
-                self.equal.append((architecture.inner(above), place))
+                self.equal.append((architecture.inner(above), outermost))
             if architecture.is_wrapped(above):
-                place = architecture.outer(above)
+                outermost = architecture.outer(above)
             above = above.rpartition(".")[0]
-        return place
+        return outermost
 
     def _refuse_added(self, block: str) -> None:
         """Refuse modules that another library has added to the MLP or attention of a block, or to the block itself."""
@@ -227,8 +228,8 @@ class _Finder:
             above = path.split(".")[:-1]
             if not above or is_attention(self.site) == any(_ATTENTION.search(part) for part in above):
                 raise SiteError(
-                    f"{path!r} in {block!r} is not part of the architecture {self.model.config.model_type!r}. It may be an adapter "
-                    f"whose effect on the site cannot be determined. {MERGE}"
+                    f"{path!r} in {block!r} is not part of the architecture {self.model.config.model_type!r}. It may "
+                    f"be an adapter, whose effect on the site cannot be determined. {MERGE}"
                 )
 
     def _mlp(self, block: nn.Module, linear: dict[str, nn.Module], z: int) -> nn.Module:
@@ -261,7 +262,7 @@ class _Finder:
         module = linear[name]
         width = self._width(module)
         heads = _n_heads(block, name, width) if self.side == 0 else None
-        return Layer(f"layer {z}", self._place(block, module), width, n_heads=heads)
+        return Layer(f"layer {z}", self._locate(block, module), width, n_heads=heads)
 
     def _last(self, linear: dict[str, nn.Module], fitting: list[str]) -> str:
         """Return the candidate that runs last; it may not be the one declared last."""
@@ -303,7 +304,7 @@ class _Finder:
                 f"{', '.join(map(repr, outside)) or 'the block'} are summed outside a common module, so the output of "
                 f"the whole MLP cannot be read. Record the hidden units: {self._other_site()!r}."
             )
-        return Layer(f"layer {z}", self._place(block, block.get_submodule(parent)), self.hidden_size)
+        return Layer(f"layer {z}", self._locate(block, block.get_submodule(parent)), self.hidden_size)
 
     def _other_site(self) -> str:
         return DECODER * self.site.startswith(DECODER) + "mlp_hidden"
