@@ -270,6 +270,66 @@ def test_missing_shards_and_truncated_files_are_named(tmp_path, gpt2, tokenizer)
         load_model(path)
 
 
+@pytest.mark.parametrize("where", ["alone", "with a model", "in a folder below"])
+def test_a_folder_that_is_an_adapter_is_reported_with_its_base_and_how_to_merge_it(tmp_path, folder, where):
+    path = {"alone": tmp_path / "fr", "with a model": folder, "in a folder below": tmp_path / "fr" / "default"}[where]
+    path.mkdir(parents=True, exist_ok=True)
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "some/base", "task_type": "CAUSAL_LM"}
+    (path / "adapter_config.json").write_text(json.dumps(settings))
+    (tmp_path / "texts.txt").write_text("the cat sits\n")
+    model = folder if where == "with a model" else tmp_path / "fr"
+    arguments = ["record", str(model), str(tmp_path / "texts.txt"), "--out", str(tmp_path / "s")]
+    result = CliRunner().invoke(app, arguments)
+    said = " ".join(result.output.split())
+    assert result.exit_code == 1
+    assert f"{path} contains an adapter (LORA) for 'some/base', not a complete model" in said
+    assert "AutoModelForCausalLM.from_pretrained('some/base')" in said
+    assert "merge_and_unload().save_pretrained('merged')" in said
+    assert ("remove adapter_config.json" in said) == (where == "with a model")
+    assert not (tmp_path / "s").exists()
+    (path / "adapter_config.json").unlink()
+    if where == "with a model":
+        load_model(folder)
+
+
+def test_an_adapter_names_a_base_in_a_folder_by_its_path_and_prompts_cannot_be_merged(tmp_path, folder):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../my-model"}))
+    with pytest.raises(ValueError, match=rf"adapter \(of unknown type\) for '{folder.resolve()}'"):
+        load_model(adapter)
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
+    with pytest.raises(ValueError, match=r"adapter \(PREFIX_TUNING\) for 'BASE'. It adds virtual tokens"):
+        load_model(adapter)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(ValueError, match="contains an adapter"):
+        load_model(adapter)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="no bitsandbytes")
+def test_an_adapter_on_quantized_weights_is_recorded_at_its_outermost_module(tmp_path, tokenizer):
+    path = saved(tmp_path / "wide", build("llama", width=64, hidden=128), tokenizer)
+    model = load_model(path, quantize="4bit")[0]
+    plain = find_sites(model, "mlp_hidden")
+
+    class Lora(torch.nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base_layer, self.scaling = base, 1.0
+            self.lora_A, self.lora_B = torch.nn.Linear(128, 4), torch.nn.Linear(4, 64)
+
+        def forward(self, x):
+            return self.base_layer(x) + self.scaling * self.lora_B(self.lora_A(x))
+
+    for block in model.model.layers:
+        block.mlp.down_proj = Lora(block.mlp.down_proj)
+    space = find_sites(model, "mlp_hidden")
+    assert space == plain
+    assert space.model.fingerprint != plain.model.fingerprint
+    model.model.layers[0].mlp.down_proj.scaling = 0.5
+    assert fingerprint(model) not in (space.model.fingerprint, plain.model.fingerprint)
+
+
 @pytest.mark.parametrize("key", ["transformer.h.1.mlp.c_fc.weight", "transformer.wte.weight", "transformer.ln_f.bias"])
 def test_random_weights_in_the_body_are_refused(folder, key):
     weights = load_file(folder / "model.safetensors")

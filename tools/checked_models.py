@@ -1,7 +1,7 @@
 """Write the page of checked models from the JSON output of `lmri check`.
 
-    lmri check MODEL --json > result.json
-    python tools/checked_models.py result.json ... > docs/checked-models.md
+lmri check MODEL --json > result.json
+python tools/checked_models.py result.json ... > docs/checked-models.md
 """
 
 import json

@@ -18,7 +18,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from lmri.lesions.scores import INTACT, Scores
 from lmri.lesions.tasks import Classification
 from lmri.lesions.training import Training, seeded, train_classifier
-from lmri.models import describe_model, marker_ids, quiet
+from lmri.models import describe_model, marker_ids, quiet, transformer
+from lmri.models.adapters import MERGE, Identity
 from lmri.storage import atomic_path, read_json, text_hash, versions, write_json, write_table
 
 ABOUT = "finetuning.json"
@@ -145,7 +146,12 @@ def make_classifier(
     ------
     TypeError
         If transformers has no classifier for this architecture, or its body differs from the parent's.
+    ValueError
+        If adapters of the parent are active.
     """
+    model = transformer(model)
+    if adapters := Identity(model).adapters:
+        raise ValueError(f"The parent has active adapters ({', '.join(adapters)}), which its child would lack. {MERGE}")
     child_tokenizer, config = copy.deepcopy(tokenizer), copy.deepcopy(model.config)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}

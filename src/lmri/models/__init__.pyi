@@ -1,3 +1,4 @@
+from .adapters import transformer as transformer
 from .batching import batch_texts as batch_texts
 from .batching import is_independent as is_independent
 from .batching import plan_batches as plan_batches

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lmri.exceptions import DataWarning, SiteError
+from lmri.models.adapters import is_merged
 
 MOST_UNKNOWN = 0.05
 """Fraction of unknown tokens in a corpus above which a warning is issued."""
@@ -42,6 +43,11 @@ def check_readable(model: torch.nn.Module) -> None:
             raise SiteError(
                 f"The {name} is a TorchScript module, in which hooks are not called. Load the model with "
                 "lmri.load_model instead."
+            )
+        if getattr(module, "disable_adapters", None) is True and is_merged(module):
+            raise SiteError(
+                f"The {name} has a merged adapter that is disabled: the next forward pass would change its weights. "
+                "Call model.unmerge_adapter() first, or enable the adapter."
             )
         if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
             raise SiteError(

@@ -11,18 +11,20 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
 from lmri.demo import EMBEDDED
+from lmri.models.adapters import Identity, transformer
 from lmri.models.loading.offloading import OffloadedWeight, find_offloaded
 from lmri.models.loading.quantization import keep_layout, precision, quantization_of
 from lmri.space import ModelInfo
 
 
 def describe_model(model: PreTrainedModel) -> ModelInfo:
-    """Describe a model by its name, revision, fingerprint, type and precision."""
+    """Describe a model by its name, revision, fingerprint, type and precision; its name includes active adapters."""
+    model = transformer(model)
     path = str(getattr(model.config, "_name_or_path", "") or "") or f"unnamed-{model.config.model_type}"
     # The path of a local folder would make files differ between machines; only its name is used.
     identity = Path(path).resolve().name if _is_folder(path) else path
     return ModelInfo(
-        id=identity,
+        id="+".join([identity, *Identity(model).adapters]),
         revision=getattr(model.config, "_commit_hash", None),
         fingerprint=fingerprint(model),
         model_type=str(model.config.model_type),
@@ -31,21 +33,28 @@ def describe_model(model: PreTrainedModel) -> ModelInfo:
 
 
 def location(model: PreTrainedModel) -> str:
-    """Return the location from which the model was loaded: a name on the hub, or an absolute path."""
+    """Return the location from which the model was loaded: a name on the hub, or an absolute path.
+
+    A model with active adapters cannot be loaded from one location, so the location is empty.
+    """
+    model = transformer(model)
+    if Identity(model).adapters:
+        return ""
     path = str(getattr(model.config, "_name_or_path", "") or "")
     return str(Path(path).resolve()) if _is_folder(path) else path
 
 
 def _is_folder(path: str) -> bool:
     # The name of the embedded model is also the default name of the demo study.
-    return path != EMBEDDED and Path(path).is_dir()
+    return path not in ("", EMBEDDED) and Path(path).is_dir()
 
 
 def fingerprint(model: PreTrainedModel, head: bool = False) -> str:
     """Hash the weights: names, shapes and every byte of every tensor.
 
     The fingerprint does not depend on the location of the weights, on a device or offloaded to disk. Quantized weights
-    have a different fingerprint.
+    have a different fingerprint. Active adapters belong to it, with their scale; adapters that are off do not, and
+    merged adapters only by the weights into which they are merged (`lmri.models.adapters`).
 
     Parameters
     ----------
@@ -59,17 +68,20 @@ def fingerprint(model: PreTrainedModel, head: bool = False) -> str:
     ValueError
         If weights have no values, because the model was built but not loaded.
     """
+    model = transformer(model)
     keep_layout(model)
     part: torch.nn.Module = model if head else model.base_model
-    weights = _weights(part)
+    inserted = Identity(part)
+    weights, settings = _weights(part, inserted), "\n".join(inserted.settings())
     stored_as = precision(model)
     # Reading all weights of a large model takes seconds, and every intervention needs the fingerprint.
-    key = (head, _glance(weights) + stored_as)
+    key = (head, _glance(weights) + stored_as + settings)
     known = _FINGERPRINTS.setdefault(model, {})
     if key not in known:
         digest = hashlib.sha256()
         if quantization_of(model.config):
             digest.update(stored_as.encode())
+        digest.update(settings.encode())
         for name, weight in weights:
             for path, values in _plain(name, weight.read() if isinstance(weight, OffloadedWeight) else weight):
                 digest.update(f"{path}{tuple(values.shape)}{values.dtype}".encode())
@@ -85,8 +97,10 @@ def look_closely(model: PreTrainedModel) -> None:
     An edit of a few values through ``.data`` can escape the quick check of `fingerprint`. This function checks every
     value, which takes as long as reading the weights from memory once.
     """
+    model = transformer(model)
     for head, before in _SUMS.get(model, {}).items():
-        if _sums(_weights(model if head else model.base_model)) != before:
+        part = model if head else model.base_model
+        if _sums(_weights(part, Identity(part))) != before:
             _FINGERPRINTS.pop(model, None)
             _SUMS.pop(model, None)
             return
@@ -127,10 +141,14 @@ def _row_and_column_sums(values: torch.Tensor) -> str:
 _FINGERPRINTS: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple[bool, str], str]] = weakref.WeakKeyDictionary()
 
 
-def _weights(part: torch.nn.Module) -> list[tuple[str, "torch.Tensor | OffloadedWeight"]]:
-    """List all weights of a part by name; offloaded weights are not read yet."""
-    state = [(name, values) for name, values in part.state_dict().items() if isinstance(values, torch.Tensor)]
-    return [(name, find_offloaded(part, name) if values.is_meta else values) for name, values in sorted(state)]
+def _weights(part: torch.nn.Module, inserted: Identity) -> list[tuple[str, "torch.Tensor | OffloadedWeight"]]:
+    """List all weights of a part that have an effect, by name; offloaded weights are not read yet."""
+    state = [
+        (name, find_offloaded(part, path) if values.is_meta else values)
+        for path, values in part.state_dict().items()
+        if isinstance(values, torch.Tensor) and (name := inserted.name(path)) is not None
+    ]
+    return sorted([*state, *inserted.hidden_tensors()], key=lambda weight: weight[0])
 
 
 def _plain(name: str, values: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
@@ -167,7 +185,7 @@ def _glance(weights: list[tuple[str, "torch.Tensor | OffloadedWeight"]]) -> str:
 @contextlib.contextmanager
 def altered(model: PreTrainedModel, how: str) -> Iterator[None]:
     """Mark a model as altered while the body runs, because its behavior differs from its weights."""
-    stack = _ALTERED.setdefault(model, [])
+    stack = _ALTERED.setdefault(transformer(model), [])
     stack.append(how)
     try:
         yield
@@ -177,7 +195,7 @@ def altered(model: PreTrainedModel, how: str) -> Iterator[None]:
 
 def alterations(model: PreTrainedModel) -> list[str]:
     """List the active interventions on a model; empty if it is intact."""
-    return list(_ALTERED.get(model, []))
+    return list(_ALTERED.get(transformer(model), []))
 
 
 _ALTERED: weakref.WeakKeyDictionary[torch.nn.Module, list[str]] = weakref.WeakKeyDictionary()

@@ -23,6 +23,7 @@ from lmri.models import (
     look_closely,
     plan_batches,
     right_pad,
+    transformer,
     why_not_causal,
 )
 from lmri.models.logits import logits_in_parts
@@ -72,6 +73,7 @@ def predictions(
         parameters["batch_size"] = batch_size
     if parameters["batch_size"] < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+    model = transformer(model)
     _check_weights(model, recording)
     weights = fingerprint(model, head=True)
     rows = _rows(recording)

@@ -10,7 +10,7 @@ import transformers
 from transformers import PreTrainedModel
 
 import lmri
-from lmri.models import describe_model
+from lmri.models import describe_model, transformer
 from lmri.models.device_check import devices_of
 from lmri.storage.text_files import TextFile
 from lmri.storage.texts import read_texts
@@ -91,6 +91,7 @@ def check_model(
     >>> lmri.check_model(model, tokenizer).passed
     True
     """
+    model = transformer(model)
     every = list(TEXTS) if texts is None else read_texts(texts, quoting=quoting)
     chosen = [*every[:N_TEXTS], *_with_pad(tokenizer, every[0])]
     subject = Subject(model, tokenizer, chosen, site, projection)

@@ -28,7 +28,7 @@ from lmri.lesions.interventions import Intervention
 from lmri.lesions.scores import INTACT, Design, Scores, TaskInfo, values_of
 from lmri.lesions.scores.p_values import at_least_as_bad
 from lmri.lesions.tasks import Task
-from lmri.models import alterations, describe_model, hashes, look_closely
+from lmri.models import alterations, check_readable, describe_model, hashes, look_closely, transformer
 from lmri.space.layers import stack_of
 
 
@@ -86,6 +86,8 @@ def evaluate(
     deep layers cost less. The results are identical.
     """
     tasks = list(tasks)
+    check_readable(model)
+    model = transformer(model)
     look_closely(model)
     _check(tasks, conditions, stop_after)
     _warn_of_overlap(tasks, conditions)

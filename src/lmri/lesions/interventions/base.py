@@ -15,7 +15,7 @@ from lmri.exceptions import SiteError, SpaceMismatchError
 from lmri.lesions.baselines.resample_source import ResampleSource
 from lmri.lesions.interventions.positions import MaskedTokens, TokenMask
 from lmri.lesions.interventions.resampling import CurrentTokens
-from lmri.models import altered, check_readable, describe_model
+from lmri.models import altered, check_readable, describe_model, transformer
 from lmri.models.sites import hooked, n_declared, to_batch_tokens, widths
 from lmri.networks import Network
 from lmri.space import NeuronSpace
@@ -144,6 +144,8 @@ class Intervention:
         SpaceMismatchError
             If the geometry differs or, with `strict`, the weights.
         """
+        check_readable(model)
+        wrapper, model = model, transformer(model)
         self._check(model, strict)
         with contextlib.ExitStack() as stack:
             edits = self.edits()
@@ -152,7 +154,7 @@ class Intervention:
                 stack.enter_context(reading.of(model, edits[0].module))
             stack.enter_context(hooked(model, self.space, {edit.layer: _writer(edit, reading) for edit in edits}))
             stack.enter_context(altered(model, repr(self)))
-            yield model
+            yield wrapper
 
     def _reading(self) -> CurrentTokens | None:
         """Return the tracker of the current tokens; None if the change does not depend on tokens."""
@@ -161,7 +163,6 @@ class Intervention:
         return CurrentTokens(self.donors) if self.donors is not None else None
 
     def _check(self, model: PreTrainedModel, strict: bool) -> None:
-        check_readable(model)
         try:
             layer_widths = widths(model, self.space)
         except SiteError as error:

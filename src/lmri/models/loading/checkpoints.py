@@ -12,6 +12,16 @@ _PICKLED, _PICKLED_SHARDS = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _VOCABULARIES = {"tokenizer.json", "tokenizer.model", "tekken.json"}
 _OF_TRAINING = ("training_args", "optimizer", "scheduler", "rng_state", "scaler")
 
+_ADAPTER = "adapter_config.json"
+_VIRTUAL = ("P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE")
+_AUTO = {
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+}
+
 PICKLE = (
     "Weights in pickle format can run any code when they are read. If you trust their source, set "
     "allow_pickle=True (--allow-pickle). Better: convert them to safetensors once, with "
@@ -51,6 +61,66 @@ def check_folder(folder: Path, allow_pickle: bool = False) -> None:
             f"{folder} contains config.json, but no weights: neither {_WHOLE} nor {_SHARDED}. A model built from its "
             "configuration alone is random. Copy or download the weights too."
         )
+
+
+def check_not_adapter(source: str, revision: str | None = None) -> None:
+    """Raise `ValueError` if a folder, or a model on the hub, is an adapter instead of a complete model.
+
+    transformers would load it on top of its base model if peft is installed, and otherwise ignore it.
+
+    Parameters
+    ----------
+    source : str
+        Folder of the model, or its name on the hub.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        below = [] if (folder / "config.json").is_file() else sorted(folder.glob(f"*/{_ADAPTER}"))
+        path = next((path for path in (folder / _ADAPTER, *below) if path.is_file()), None)
+    else:
+        path = cached_file(
+            source,
+            _ADAPTER,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+    if path is not None:
+        raise ValueError(_adapter_advice(Path(path), str(Path(path).parent) if folder.is_dir() else source))
+
+
+def _adapter_advice(path: Path, source: str) -> str:
+    """Explain how to merge or load an adapter."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        settings = {}
+    settings = settings if isinstance(settings, dict) else {}
+    kind = settings.get("peft_type") or "of unknown type"
+    base = settings.get("base_model_name_or_path") or settings.get("model_name") or "BASE"
+    if (path.parent / base).is_dir():
+        base = str((path.parent / base).resolve())
+    if "PROMPT" in kind or kind in _VIRTUAL:
+        return (
+            f"{source} contains an adapter ({kind}) for {base!r}. It adds virtual tokens or cached keys and values to "
+            "every text, which cannot be recorded or lesioned. Record the base model, or use an adapter of the weights."
+        )
+    auto = _AUTO.get(str(settings.get("task_type")), "AutoModel")
+    both = (
+        " If the weights in this folder are already merged, remove adapter_config.json from it."
+        if (path.parent / "config.json").is_file()
+        else ""
+    )
+    return (
+        f"{source} contains an adapter ({kind}) for {base!r}, not a complete model.{both} Merge it into its base model "
+        f"with peft, and use the folder 'merged': model = transformers.{auto}.from_pretrained({base!r}); "
+        f"peft.PeftModel.from_pretrained(model, {source!r}).merge_and_unload().save_pretrained('merged'); "
+        f"transformers.AutoTokenizer.from_pretrained({base!r}).save_pretrained('merged'). Without merging, the model "
+        "with the adapter can be passed to lmri.record in Python."
+    )
 
 
 def find_commit(source: str, revision: str | None) -> str | None:

@@ -16,7 +16,13 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lmri.demo import EMBEDDED
 from lmri.models.checks import check_readable, check_tokenizer, check_weights
-from lmri.models.loading.checkpoints import PICKLE, check_folder, check_tokenizer_files, find_commit
+from lmri.models.loading.checkpoints import (
+    PICKLE,
+    check_folder,
+    check_not_adapter,
+    check_tokenizer_files,
+    find_commit,
+)
 from lmri.models.loading.quantization import check_quantized, keep_layout, n_bits, quantization_config, quantization_of
 
 logger = logging.getLogger(__name__)
@@ -98,6 +104,8 @@ def load_model(
     source = _source(name, revision, allow_pickle)
     try:
         with quiet(), _no_conversion():
+            if not Path(source).is_dir():
+                check_not_adapter(source, revision)
             commit = find_commit(source, revision)
             common: dict[str, Any] = {"revision": commit or revision, "trust_remote_code": trust_remote_code}
             config = AutoConfig.from_pretrained(source, **common)
@@ -194,6 +202,7 @@ def _source(name: str | Path, revision: str | None, allow_pickle: bool) -> str:
             f"revision is {revision!r}, but {str(name)!r} is a local folder without revisions. Omit revision, or use "
             "the name of the model on the hub."
         )
+    check_not_adapter(str(folder))
     check_folder(folder, allow_pickle)
     return str(folder)
 

@@ -44,6 +44,11 @@ class LoadingOptions:
         from lmri.models import parse_precision
 
         source = location or store.model_location or store.model.id
+        if source == store.model.id and "+" in source:
+            raise ValueError(
+                f"The study was recorded from {source!r}, a model with active adapters, which commands cannot load. "
+                "Use Python: methods of the study accept the model with its adapters as model=(model, tokenizer)."
+            )
         revision = store.model.revision if source == store.model.id else None
         options = replace(self, revision=revision, **parse_precision(store.model.dtype))
         try:

@@ -9,9 +9,9 @@ import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import BitsAndBytesConfig, PreTrainedModel, TorchAoConfig
 
-QUANTIZED = ("8bit", "4bit")
+from lmri.models.adapters import PACKED
 
-_STORED = (torch.int8, torch.uint8, torch.int32)  # data types of packed quantized weights
+QUANTIZED = ("8bit", "4bit")
 
 
 def quantization_config(quantize: str, dtype: str) -> TorchAoConfig | BitsAndBytesConfig:
@@ -50,7 +50,7 @@ def quantization_config(quantize: str, dtype: str) -> TorchAoConfig | BitsAndByt
 def check_quantized(model: PreTrainedModel, name: str) -> None:
     """Raise `ValueError` if no weight was quantized: torchao ignores the linear layers of GPT-2 (Conv1D)."""
     tensors = [*model.base_model.parameters(), *model.base_model.buffers()]
-    if not any(is_traceable_wrapper_subclass(tensor) or tensor.dtype in _STORED for tensor in tensors):
+    if not any(is_traceable_wrapper_subclass(tensor) or tensor.dtype in PACKED for tensor in tensors):
         raise ValueError(
             f"No weight of {name!r} was quantized: this method does not support the type of its layers. "
             "Omit quantize, or use another method."

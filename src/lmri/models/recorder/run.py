@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from lmri import storage
 from lmri.exceptions import StudyError
-from lmri.models import alterations, context_length, describe_model, look_closely
+from lmri.models import alterations, check_readable, context_length, describe_model, look_closely, transformer
 from lmri.models.recorder.files import explain_full_disk
 from lmri.models.recorder.finalize import commit, discard
 from lmri.models.recorder.generating import Continuation
@@ -241,6 +241,8 @@ def record_with(
     progress: Progress | None = None,
 ) -> Recorded:
     """Record with the given options; see `record`."""
+    check_readable(model)
+    given, model = model, transformer(model)
     if alterations(model):
         raise ValueError(
             f"The model is under an intervention ({'; '.join(alterations(model))}); its recording would be "
@@ -248,7 +250,7 @@ def record_with(
         )
     look_closely(model)
     strings = read_texts(texts)
-    spaces = tuple(find_sites(model, site, options.projection, options.experts_at(site)) for site in options.sites)
+    spaces = tuple(find_sites(given, site, options.projection, options.experts_at(site)) for site in options.sites)
     longest = _longest(model, tokenizer, options)
     written: tuple[Continuation, ...] = ()
     if options.generation is not None:

@@ -16,7 +16,15 @@ from lmri.models import evaluation_mode, input_device
 from lmri.models.sites import experts
 from lmri.models.sites.bypass import check_bypass
 from lmri.models.sites.forward import forward
-from lmri.models.sites.hooks import features, hooked, projections, to_batch_tokens
+from lmri.models.sites.hooks import (
+    features,
+    hooked,
+    is_inserted,
+    is_inside_adapter,
+    is_plain,
+    projections,
+    to_batch_tokens,
+)
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
@@ -184,11 +192,10 @@ def _check_last(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], to
     root = layer.module
     while root and not any(part in root.rpartition(".")[2].lower() for part in ("attn", "attention")):
         root = root.rpartition(".")[0]
-    siblings = [
-        module
-        for module in (model.base_model.get_submodule(root).modules() if root else [])
-        if features(module)[1] == features(projection)[1]
-    ]
+    parts = [*model.base_model.get_submodule(root).modules()] if root else []
+    if any(is_inserted(model, part) for part in parts):
+        return  # parts of an adapter may run after the projection; the search compares the declared ones
+    siblings = [module for module in parts if features(module)[1] == features(projection)[1]]
     called: list[nn.Module] = []
     with contextlib.ExitStack() as stack:
         for module in siblings:
@@ -233,8 +240,8 @@ def _check_lesion(
             "Name another module with projection= (--projection)."
         )
     weights = _weights(projections(model, space)[z], layer, space.site, neuron)
-    if weights is None:
-        return  # a quantized or offloaded weight cannot be edited in place
+    if weights is None or (layer.expert is not None and is_inside_adapter(model, module)):
+        return  # a quantized or offloaded weight cannot be edited in place; an adapter of experts is added to theirs
     with _zeroed(weights):
         zeroed = _like(model, space, z, run)
     if not torch.allclose(lesioned.float(), zeroed.float(), atol=1e-5, rtol=1e-3):
@@ -270,6 +277,8 @@ def _weights(module: nn.Module, layer: Layer, site: str, neuron: int) -> list[to
 
 
 def _linear(module: Any, site: str, neuron: int) -> list[torch.Tensor]:
+    if not is_plain(module):
+        return []  # with an adapter, zeroing the weight of the projection is not enough
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     # A quantized weight may report a floating-point dtype, but cannot be sliced.
     if not isinstance(weight, torch.Tensor) or type(weight.data) is not torch.Tensor:

@@ -9,10 +9,13 @@ from transformers import PreTrainedModel
 
 from lmri.exceptions import SiteError
 from lmri.models import check_readable, describe_model
+from lmri.models.adapters import MERGE, transformer
 from lmri.models.sites import experts as fused
+from lmri.models.sites.architecture import Architecture
 from lmri.models.sites.checking import calls_in_order, check_activation, check_sites
-from lmri.models.sites.hooks import features
-from lmri.models.sites.stack import blocks, n_declared
+from lmri.models.sites.hooks import features, linear_maps
+from lmri.models.sites.stack import blocks, n_declared, text_config
+from lmri.models.sites.wrappers import check_embedding, check_inputs, check_outputs, check_transparent
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
 from lmri.space.sites import DECODER, ROUTER, check_site, with_sites
@@ -38,7 +41,7 @@ def find_sites(
     Parameters
     ----------
     model : PreTrainedModel
-        Transformer: decoder, encoder, or both.
+        Transformer: decoder, encoder, or both. It may have adapters, and may be wrapped by peft.
     site : %(sites)s
         Output or input of the output projection of each MLP or attention; the input of the attention projection is the
         concatenated output of the heads. In an encoder–decoder, names such as ``"decoder_mlp_out"`` refer to the
@@ -58,14 +61,23 @@ def find_sites(
     Raises
     ------
     SiteError
-        If no projection is found, or the self-test fails.
+        If no projection is found, the self-test fails, or the model has an adapter that cannot be handled exactly.
+
+    Notes
+    -----
+    If a projection has an adapter, its neurons are the input and output of the outermost module around it, and thus
+    those of the model into whose weights the adapter is merged. If an adapter surrounds a whole MLP or attention, its
+    output is the output of the adapter.
     """
     check_site(site)
     check_readable(model)
+    wrapper, model = model, transformer(model)
     chosen = None if experts is None else sorted(set(experts))
     stack = stack_of(site)
-    finder = _Finder(model, site, projection, chosen)
-    numbered = [(z, layer) for z, block in enumerate(blocks(model, stack)) for layer in finder.layers(block, z)]
+    architecture = Architecture(model)
+    finder = _Finder(architecture, site, projection, chosen)
+    stacked = enumerate(blocks(architecture.declared, stack))
+    numbered = [(z, layer) for z, block in stacked for layer in finder.layers(block, z)]
     layers = [layer for _, layer in numbered]
     if any(layer.expert is not None for layer in layers):
         # With several slices per block, the number of a slice differs from that of its block, also for dense blocks.
@@ -79,6 +91,11 @@ def find_sites(
         raise SiteError(
             f"{model.config.model_type!r} is not a mixture of fused experts, so it has no router that can be read."
         )
+    check_transparent(wrapper, model)
+    check_embedding(model, architecture)
+    check_outputs(model, stack, finder.equal)
+    if is_input(site):
+        check_inputs(model, stack, layers)
     layers = layers if site == ROUTER else _shared(model, site, layers)
     space = NeuronSpace(tuple(layers), site, describe_model(model))
     if chosen is None and space.n_neurons > MOST_NEURONS and any(layer.expert is not None for layer in layers):
@@ -116,43 +133,47 @@ def _shared(model: PreTrainedModel, site: str, layers: list[Layer]) -> list[Laye
 
 
 class _Finder:
-    """Search for the layers of a site, block by block."""
+    """Search for the layers of a site, block by block.
 
-    def __init__(self, model: PreTrainedModel, site: str, projection: str | None, chosen: Sequence[int] | None) -> None:
-        self.model, self.site, self.projection, self.chosen = model, site, projection, chosen
-        self.paths = {module: path for path, module in model.base_model.named_modules()}
-        hidden_size = getattr(model.config.get_text_config(), "hidden_size", None)
+    The search sees only the modules that the architecture declares. `equal` lists pairs of modules of the model that
+    must have the same output, because a wrapper around one of them is hooked in place of the other.
+    """
+
+    def __init__(
+        self, architecture: Architecture, site: str, projection: str | None, chosen: Sequence[int] | None
+    ) -> None:
+        self.architecture, self.site, self.projection, self.chosen = architecture, site, projection, chosen
+        self.model = architecture.declared
+        self.paths = {module: path for path, module in self.model.base_model.named_modules()}
+        hidden_size = getattr(text_config(self.model.config), "hidden_size", None)
         if not isinstance(hidden_size, int):
             raise SiteError(
-                f"The configuration of {type(model).__name__} ({model.config.model_type!r}) has no hidden_size (it is "
-                f"{hidden_size!r}): no single residual stream can be identified. Such models cannot be recorded."
+                f"The configuration of {type(self.model).__name__} ({self.model.config.model_type!r}) has no "
+                f"hidden_size (it is {hidden_size!r}): no single residual stream can be identified. Such models cannot "
+                "be recorded."
             )
         self.hidden_size = hidden_size
         self.side = 0 if is_input(site) else 1
         self.called: list[str] | None = None
+        self.equal: list[tuple[str, str]] = []
 
     def layers(self, block: nn.Module, z: int) -> list[Layer]:
         """List the slices of a block."""
-        linear = {name: module for name, module in block.named_modules() if features(module)[0]}
+        linear = linear_maps(block)
         if self.projection is not None:
-            if self.projection not in linear:
-                raise SiteError(
-                    f"Block {z} has no linear module {self.projection!r}; it has "
-                    f"{', '.join(map(repr, linear)) or 'none'}."
-                )
-            return [self._plain(linear[self.projection], z)]
+            return [self._named(block, linear, self.projection, z)]
         if is_attention(self.site):
             return [self._attention(block, linear, z)]
         if self.site == ROUTER:
             return [
-                Layer(f"layer {z}", self.paths[module], fused.count(module), block=z)
+                Layer(f"layer {z}", self.architecture.inner(self.paths[module]), fused.count(module), block=z)
                 for module in block.modules()
                 if fused.is_fused(module)
             ]
         mixture = {name: module for name, module in block.named_modules() if fused.is_fused(module)}
         if not mixture:
             self._refuse_other_experts(block, z)
-            return [self._plain(self._mlp(block, linear, z), z)]
+            return [self._plain(block, self._mlp(block, linear, z), z)]
         if len(mixture) > 1:
             raise SiteError(
                 f"Layer {z} of {self.model.config.model_type!r} has several mixtures of experts "
@@ -161,11 +182,55 @@ class _Finder:
         [(name, module)] = mixture.items()
         shared = self._fitting(block, linear)
         if self.side == 0:
-            return self._experts(module, z) + [self._plain(part, z, " shared expert", z) for part in shared.values()]
+            plain = [self._plain(block, part, z, " shared expert", z) for part in shared.values()]
+            return self._experts(module, z) + plain
         return [self._mixture(block, name, list(shared), z)]
 
-    def _plain(self, module: nn.Module, z: int, suffix: str = "", block: int | None = None) -> Layer:
-        return Layer(f"layer {z}{suffix}", self.paths[module], features(module)[self.side], block=block)
+    def _named(self, block: nn.Module, linear: dict[str, nn.Module], name: str, z: int) -> Layer:
+        """Return the layer of a named projection, which another library may have added."""
+        if name in linear:
+            return self._plain(block, linear[name], z)
+        added = self.architecture.added_linear(self.paths[block])
+        if name in added:
+            return Layer(f"layer {z}", added[name][0], features(added[name][1])[self.side])
+        raise SiteError(
+            f"Block {z} has no linear module {name!r}; it has {', '.join(map(repr, [*linear, *added])) or 'none'}."
+        )
+
+    def _plain(self, block: nn.Module, module: nn.Module, z: int, suffix: str = "", number: int | None = None) -> Layer:
+        return Layer(f"layer {z}{suffix}", self._locate(block, module), self._width(module), block=number)
+
+    def _width(self, module: nn.Module) -> int:
+        """Return the width of a linear map in the model, which may be pruned; a wrapper may not state it."""
+        actual = self.architecture.model.base_model.get_submodule(self.architecture.outer(self.paths[module]))
+        return features(actual)[self.side] or features(module)[self.side]
+
+    def _locate(self, block: nn.Module, module: nn.Module) -> str:
+        """Return the path of the module of the model to hook: the outermost wrapper whose input or output is the site.
+
+        A wrapper around a whole MLP or attention has its own output; the hidden units are inside it.
+        """
+        architecture, path, root = self.architecture, self.paths[module], self.paths[block]
+        self._refuse_added(root)
+        outermost = architecture.outer(path)
+        above = path.rpartition(".")[0]
+        while len(above) > len(root) and not is_input(self.site):
+            if architecture.is_wrapped(above) or architecture.is_replaced(above):
+                self.equal.append((architecture.inner(above), outermost))
+            if architecture.is_wrapped(above):
+                outermost = architecture.outer(above)
+            above = above.rpartition(".")[0]
+        return outermost
+
+    def _refuse_added(self, block: str) -> None:
+        """Refuse modules that another library has added to the MLP or attention of a block, or to the block itself."""
+        for path in self.architecture.added_below(block):
+            above = path.split(".")[:-1]
+            if not above or is_attention(self.site) == any(_ATTENTION.search(part) for part in above):
+                raise SiteError(
+                    f"{path!r} in {block!r} is not part of the architecture {self.model.config.model_type!r}. It may "
+                    f"be an adapter, whose effect on the site cannot be determined. {MERGE}"
+                )
 
     def _mlp(self, block: nn.Module, linear: dict[str, nn.Module], z: int) -> nn.Module:
         fitting = self._fitting(block, linear)
@@ -195,9 +260,9 @@ class _Finder:
             )
         name = self._last(linear, fitting)  # queries, keys, values and gates run earlier
         module = linear[name]
-        width = features(module)[self.side]
+        width = self._width(module)
         heads = _n_heads(block, name, width) if self.side == 0 else None
-        return Layer(f"layer {z}", self.paths[module], width, n_heads=heads)
+        return Layer(f"layer {z}", self._locate(block, module), width, n_heads=heads)
 
     def _last(self, linear: dict[str, nn.Module], fitting: list[str]) -> str:
         """Return the candidate that runs last; it may not be the one declared last."""
@@ -205,9 +270,10 @@ class _Finder:
             return fitting[0]
         if self.called is None:
             fit = [path for module, path in self.paths.items() if features(module)[1] == self.hidden_size]
-            self.called = calls_in_order(self.model, fit, stack_of(self.site))
+            places = [self.architecture.outer(path) for path in fit]
+            self.called = calls_in_order(self.architecture.model, places, stack_of(self.site))
         last = {path: index for index, path in enumerate(self.called)}
-        return max(fitting, key=lambda name: last.get(self.paths[linear[name]], -1))
+        return max(fitting, key=lambda name: last.get(self.architecture.outer(self.paths[linear[name]]), -1))
 
     def _is_below(self, block: nn.Module, path: str, pattern: re.Pattern[str]) -> bool:
         return _is_below(block, path, pattern, type(self.model.base_model).__name__)
@@ -225,7 +291,7 @@ class _Finder:
         for expert in chosen:
             if not 0 <= expert < n_experts:
                 raise SiteError(f"Layer {z} has no expert {expert}; experts are 0 to {n_experts - 1}.")
-        path, width = self.paths[module], fused.width(module)
+        path, width = self.architecture.inner(self.paths[module]), fused.width(module)
         return [Layer(f"layer {z} expert {expert}", path, width, block=z, expert=expert) for expert in chosen]
 
     def _mixture(self, block: nn.Module, name: str, shared: list[str], z: int) -> Layer:
@@ -238,7 +304,7 @@ class _Finder:
                 f"{', '.join(map(repr, outside)) or 'the block'} are summed outside a common module, so the output of "
                 f"the whole MLP cannot be read. Record the hidden units: {self._other_site()!r}."
             )
-        return Layer(f"layer {z}", self.paths[block.get_submodule(parent)], self.hidden_size)
+        return Layer(f"layer {z}", self._locate(block, block.get_submodule(parent)), self.hidden_size)
 
     def _other_site(self) -> str:
         return DECODER * self.site.startswith(DECODER) + "mlp_hidden"

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lmri.exceptions import SiteError
+from lmri.models.adapters import package
 from lmri.models.sites import experts
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_input
@@ -138,6 +139,33 @@ def features(module: nn.Module) -> tuple[int, int]:
     return (n_in, n_out) if isinstance(n_in, int) and isinstance(n_out, int) else (0, 0)
 
 
+def linear_maps(block: nn.Module) -> dict[str, nn.Module]:
+    """List the linear maps of a block, without the parts of a linear map that consists of others."""
+    linear: dict[str, nn.Module] = {}
+    for name, module in block.named_modules():
+        if features(module)[0] and not any(name.startswith(f"{above}.") for above in linear):
+            linear[name] = module
+    return linear
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Check whether a linear map has no parameters but a weight and a bias, as an adapter would."""
+    names = {name for name, _ in [*module.named_parameters(), *module.named_buffers()]}
+    return features(module)[0] > 0 and names <= {"weight", "bias"} and not any(True for _ in module.children())
+
+
+def is_inside_adapter(model: PreTrainedModel, path: str) -> bool:
+    """Check whether a module is inside a wrapper of another library than that of the model."""
+    names = path.split(".")
+    above = (model.base_model.get_submodule(".".join(names[:end])) for end in range(1, len(names)))
+    return any(is_inserted(model, part) for part in above)
+
+
+def is_inserted(model: PreTrainedModel, module: nn.Module) -> bool:
+    """Check whether a module is of another library than that of the model, as adapters and quantized layers are."""
+    return package(module) not in ("torch", "transformers", package(model.base_model))
+
+
 def projections(model: PreTrainedModel, space: NeuronSpace) -> list[nn.Module]:
     """Return the module of every layer of `space` in `model`.
 
@@ -174,4 +202,8 @@ def _width(model: PreTrainedModel, module: nn.Module, layer: Layer, site: str) -
         return experts.width(module) if experts.is_fused(module) and layer.expert < experts.count(module) else 0
     if experts.within(module):
         return int(model.config.get_text_config().hidden_size)
-    return features(module)[0 if is_input(site) else 1]
+    side = 0 if is_input(site) else 1
+    if width := features(module)[side]:
+        return width
+    # A wrapper may not state its width, but contains a linear map of this width.
+    return layer.width if any(features(part)[side] == layer.width for part in module.modules()) else 0
