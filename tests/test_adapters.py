@@ -19,7 +19,18 @@ from lmri.lesions.interventions.outputs import output_norms
 from lmri.models import describe_model, fingerprint, location
 from lmri.models.capture import capture
 from lmri.models.sites import find_sites
-from tiny_models import HIDDEN, N_LAYERS, WIDTH, assert_untouched, build, mixture, randomize, snapshot, word_tokenizer
+from tiny_models import (
+    HIDDEN,
+    N_LAYERS,
+    WIDTH,
+    assert_untouched,
+    build,
+    mixture,
+    randomize,
+    remote_code,
+    snapshot,
+    word_tokenizer,
+)
 
 IDS = torch.tensor([[5, 6, 7, 8, 9], [9, 10, 11, 12, 13]])
 SITES = ("mlp_out", "mlp_hidden")
@@ -233,7 +244,9 @@ def test_the_layer_inside_an_adapter_has_other_values():
     # The negative control: the frozen layer is found, called and self-consistent, but its output is not the MLP's.
     model = adapted(Lora)
     seen = []
-    handle = model.model.layers[1].mlp.down_proj.base_layer.register_forward_hook(lambda *call: seen.append(call[2]))
+    handle = model.model.layers[1].mlp.down_proj.base_layer.register_forward_hook(
+        remote_code(lambda *call: seen.append(call[2]))
+    )
     space = find_sites(model)
     seen.clear()
     values = activations(model, space)[:, space.layer_of == 1]

@@ -51,9 +51,15 @@ def space_of(path, site):
     return NeuronSpace(tuple(Layer(f"layer {z}", path.format(z=z), width) for z in range(3)), site)
 
 
-@pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize(
-    ("build_model", "modules"), [(around_projection, True), (around_projection, False), (around_mlp, True)]
+    ("build_model", "modules", "site"),
+    [
+        (around_projection, True, "mlp_out"),
+        (around_projection, False, "mlp_out"),
+        (around_projection, True, "mlp_hidden"),
+        (around_projection, False, "mlp_hidden"),
+        (around_mlp, True, "mlp_out"),
+    ],
 )
 def test_a_projection_that_is_only_one_of_two_branches_is_refused(build_model, modules, site):
     model, path = build_model(modules)

@@ -3,7 +3,6 @@
 import itertools
 import tempfile
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -58,6 +57,8 @@ class Subject:
     site: str = "mlp_out"
     projection: str | None = None
     spaces: dict[str, NeuronSpace] = field(default_factory=dict)
+    first_output: np.ndarray | None = field(default=None, repr=False)
+    """Output for the long text before the first check."""
 
     @property
     def space(self) -> NeuronSpace:
@@ -204,7 +205,7 @@ def lesion_is_zeroing(subject: Subject) -> Outcome:
 def restored(subject: Subject) -> Outcome:
     """Check that searching and recording leave the output of a long text unchanged, bit for bit."""
     model, row = subject.model, subject.long_row
-    before = _once(model, row)
+    before = output_for_long_text(subject) if subject.first_output is None else subject.first_output
     find_sites(model, subject.site, projection=subject.projection)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", LMRIWarning)
@@ -212,15 +213,15 @@ def restored(subject: Subject) -> Outcome:
             model, subject.tokenizer, subject.texts[:2], folder, site=subject.site, projection=subject.projection,
             test_fraction=0.0,
         )  # fmt: skip
-    after = _once(model, row)
+    after = output_for_long_text(subject)
     if np.array_equal(before, after, equal_nan=True):
         return PASSED, f"{len(row)} tokens"
     return FAILED, f"the output at {len(row)} tokens differs by {float(np.nanmax(np.abs(before - after))):.2g}"
 
 
-def _once(model: PreTrainedModel, row: Sequence[int]) -> np.ndarray:
-    """Run a long text as a program without lmri would."""
-    return hidden_and_logits(model, None, row)[1]
+def output_for_long_text(subject: Subject) -> np.ndarray:
+    """Run the long text as a program without lmri would."""
+    return hidden_and_logits(subject.model, None, subject.long_row)[1]
 
 
 def likelihoods_are_causal(subject: Subject) -> Outcome:

@@ -1,5 +1,6 @@
 """All checks of a model, in order."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,6 +96,8 @@ def check_model(
     every = list(TEXTS) if texts is None else read_texts(texts, quoting=quoting)
     chosen = [*every[:N_TEXTS], *_with_pad(tokenizer, every[0])]
     subject = Subject(model, tokenizer, chosen, site, projection)
+    with contextlib.suppress(Exception):  # an error is the finding of a check
+        subject.first_output = model_checks.output_for_long_text(subject)
     n_lines = _n_lines(texts)
     last: list[tuple[str, Callable[[], Outcome]]] = [
         ("text files keep every text", lambda: file_checks.texts_are_read(n_lines, len(every))),

@@ -7,6 +7,7 @@ before it; the outputs of the blocks must stay the same, bit for bit.
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,9 @@ from lmri.exceptions import SiteError
 from lmri.models.sites.hooks import features, hooked, projections
 from lmri.models.sites.stack import blocks
 from lmri.space import NeuronSpace
-from lmri.space.layers import is_attention, stack_of
+from lmri.space.layers import is_attention, is_input, stack_of
+
+_ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
 
 def check_bypass(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], object]) -> None:
@@ -51,7 +54,10 @@ def check_bypass(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], o
         return [branch.output for branch in branches]
 
     silenced = ends()
-    for interfere in (_silence_others, functools.partial(_perturb_input, hidden_size=_hidden_size(model))):
+    interferences = [functools.partial(_perturb_input, hidden_size=_hidden_size(model))]
+    if not is_input(space.site):  # branches beside hidden units, as of an adapter around an MLP, are no hidden units
+        interferences.append(_silence_others)
+    for interfere in interferences:
         for branch, before, after in zip(branches, silenced, ends(interfere), strict=True):
             if before is not None and after is not None and not torch.equal(before.nan_to_num(), after.nan_to_num()):
                 raise SiteError(
@@ -91,19 +97,26 @@ def _branches(model: PreTrainedModel, space: NeuronSpace) -> Iterator[_Branch | 
         layer, module = space.layers[z], modules[z]
         if layer.call is not None or layer.expert is not None or (layer.block is not None and layer.block in mixed):
             continue
-        yield _branch(z, module, whole)
+        yield _branch(z, module, whole, is_attention(space.site))
 
 
-def _branch(z: int, module: nn.Module, whole: list[nn.Module]) -> _Branch | None:
+def _branch(z: int, module: nn.Module, whole: list[nn.Module], of_attention: bool) -> _Branch | None:
     for block in whole:
         path = next((path for path, other in block.named_modules() if other is module), None)
         if path is None:
             continue
         names = path.split(".")
         above = [block.get_submodule(".".join(names[:end])) for end in range(1, len(names))] if path else []
-        called = [part for part in above if not isinstance(part, nn.ModuleList | nn.ModuleDict)]
-        return _Branch(z, module, block, (called or [module])[0], (called or [module])[-1])
+        called = [part for part in above if not isinstance(part, nn.ModuleList | nn.ModuleDict)] or [module]
+        # A wrapper around a block contains the attention too, which is no branch of the MLP.
+        parts = called if of_attention else [part for part in called if not _has_attention(part)] or [module]
+        return _Branch(z, module, block, parts[0], called[-1])
     return None
+
+
+def _has_attention(part: nn.Module) -> bool:
+    names = [f"{path.rpartition('.')[2]} {type(inner).__name__}" for path, inner in part.named_modules()]
+    return any(_ATTENTION.search(name) for name in names)
 
 
 def _silence_others(branch: _Branch) -> Iterator[Any]:
@@ -133,4 +146,4 @@ def _shifted(hidden_size: int, module: nn.Module, args: tuple[Any, ...], kwargs:
 
 
 def _hidden_size(model: PreTrainedModel) -> int:
-    return int(model.config.get_text_config().hidden_size)
+    return int(getattr(model.config.get_text_config(), "hidden_size", 0))
