@@ -167,8 +167,10 @@ print(json.dumps({"n_lines": n_lines, "statuses": statuses}))
 """
 
 
-@pytest.mark.parametrize("past_memory", [False, True])
-@pytest.mark.parametrize("n_kills", [4, pytest.param(24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("n_kills", "past_memory"),
+    [(4, False), (2, True), *(pytest.param(24, one, marks=pytest.mark.slow) for one in (False, True))],
+)
 def test_killed_anywhere_and_resumed_it_is_the_same_and_no_batch_is_read_twice(tmp_path, whole, n_kills, past_memory):
     chance = random.Random(0)
     shares = [[(number + chance.random()) / n_kills] for number in range(n_kills)]  # spread over the whole of it

@@ -89,12 +89,17 @@ def test_methods_return_what_they_store(copy):
     assert same(localized, copy.networks("code-news"))
 
 
-def test_methods_that_store_nothing_return_frozen_results(copy):
-    before = {path for path in copy.root.rglob("*") if path.is_file()}
+def test_an_order_is_returned_and_nothing_is_stored(recorded):
+    before = {path for path in recorded.root.rglob("*") if path.is_file()}
     steps = []
-    estimate = copy.order(corpus="code", n_surrogates=19, progress=lambda done, total: steps.append((done, total)))
+    estimate = recorded.order("mlp_out", n_surrogates=19, progress=lambda done, total: steps.append((done, total)))
     assert estimate.scope == "group"
-    assert steps[-1][0] == steps[-1][1] == len(copy.recording("code").runs)
+    assert steps[-1][0] == steps[-1][1] == len(recorded.recording(site="mlp_out").runs)
+    assert {path for path in recorded.root.rglob("*") if path.is_file()} == before
+
+
+def test_connectivity_is_returned_and_nothing_is_stored(copy):
+    before = {path for path in copy.root.rglob("*") if path.is_file()}
     courses = copy.connectivity("canica", kind="partial", min_volumes=10)
     assert courses.kind == "partial correlation"
     assert list(courses.peaks["network"]) == courses.names == copy.decomposition("canica").names

@@ -150,7 +150,7 @@ def fitted(imgs, **options):
         return NeuronICA(SPACE, K, **options).fit(imgs)
 
 
-@pytest.mark.parametrize("noise", ["gaussian", "heavy"])
+@pytest.mark.parametrize("noise", ["gaussian", pytest.param("heavy", marks=pytest.mark.slow)])
 def test_one_short_start_a_surrogate_gives_the_quantiles_of_ten_long_ones(noise):
     imgs = gaussian_noise(SPACE, 3, 120) if noise == "gaussian" else heavy()
     null = fitted(imgs).surrogate_null(40)
