@@ -54,7 +54,9 @@ def check_bypass(model: PreTrainedModel, space: NeuronSpace, run: Callable[[], o
         return [branch.output for branch in branches]
 
     silenced = ends()
-    interferences = [functools.partial(_perturb_input, hidden_size=_hidden_size(model))]
+    interferences: list[Callable[[_Branch], Iterator[Any]]] = [
+        functools.partial(_perturb_input, hidden_size=_hidden_size(model))
+    ]
     if not is_input(space.site):  # branches beside hidden units, as of an adapter around an MLP, are no hidden units
         interferences.append(_silence_others)
     for interfere in interferences:
