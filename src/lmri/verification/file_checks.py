@@ -1,7 +1,10 @@
 """Checks of files: texts and regions of interest are read as they were written."""
 
+import contextlib
 import csv
+import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +18,18 @@ from lmri.verification.result import FAILED, PASSED
 TEXTS = ('"Quoted", said one', "plain text", 'a "word" inside', '"', "a; b, c", 'ends with a quote"')
 
 
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """Create a temporary folder, whose files are not reported in the log."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+    finally:
+        logging.disable(disabled)
+
+
 def texts_are_read(n_lines: int | None, n_texts: int) -> tuple[str, str]:
     """Check that text files with quotation marks and separators keep every text.
 
@@ -25,7 +40,7 @@ def texts_are_read(n_lines: int | None, n_texts: int) -> tuple[str, str]:
     n_texts : int
         Number of texts read from it.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with _scratch_folder() as folder:
         tsv, table = Path(folder, "texts.tsv"), Path(folder, "texts.csv")
         tsv.write_text("text\n" + "\n".join(TEXTS) + "\n", encoding="utf-8")
         with table.open("w", encoding="utf-8", newline="") as file:
@@ -43,7 +58,7 @@ def region_is_read(space: NeuronSpace) -> tuple[str, str]:
     members = np.zeros(space.n_neurons, dtype=bool)
     members[[0, space.n_neurons // 2, space.n_neurons - 1]] = True
     noise = np.where(members, 1.0, 1e-12)
-    with tempfile.TemporaryDirectory() as folder:
+    with _scratch_folder() as folder:
         path = Path(folder, "check.nii.gz")
         img = space.to_img(noise)
         nib.save(nib.Nifti1Image(np.asarray(img.dataobj, dtype=np.float32), img.affine), path)
