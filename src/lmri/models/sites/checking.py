@@ -25,7 +25,7 @@ from lmri.models.sites.hooks import (
     projections,
     to_batch_tokens,
 )
-from lmri.models.sites.stack import blocks
+from lmri.models.sites.stack import blocks, n_tokens_known
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
 from lmri.space.sites import ROUTER
@@ -165,12 +165,7 @@ def _keep(calls: list[torch.Tensor], value: torch.Tensor) -> None:
 
 
 def _ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
-    try:
-        vocabulary = model.get_input_embeddings().weight.shape[0]
-    except (AttributeError, NotImplementedError):
-        raise SiteError(
-            f"{type(model).__name__} has no single table of token embeddings, so it cannot read a sequence of tokens."
-        ) from None
+    vocabulary = n_tokens_known(model)
     numbers = torch.arange(_TEXTS * n_tokens, device=input_device(model)).reshape(_TEXTS, n_tokens)
     return numbers * 7 % max(1, vocabulary - 10) + min(9, vocabulary // 2)
 

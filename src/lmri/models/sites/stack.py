@@ -170,3 +170,19 @@ def _declared_blocks(part: nn.Module) -> tuple[type, ...]:
                 if isinstance(target, type):
                     classes.append(target)
     return tuple(classes)
+
+
+def n_tokens_known(model: PreTrainedModel) -> int:
+    """Return the number of tokens in the embedding of a model.
+
+    Raises
+    ------
+    SiteError
+        If the model has no single table of token embeddings.
+    """
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError):
+        raise SiteError(
+            f"{type(model).__name__} has no single table of token embeddings, so it cannot read a sequence of tokens."
+        ) from None

@@ -14,6 +14,7 @@ from lmri.models.adapters import MERGE, is_packed
 from lmri.models.sites.architecture import Architecture
 from lmri.models.sites.checking import probe
 from lmri.models.sites.hooks import features, is_inserted
+from lmri.models.sites.stack import n_tokens_known
 from lmri.space.layers import Layer
 
 _LONG = 600
@@ -33,7 +34,7 @@ def check_transparent(wrapper: nn.Module, model: PreTrainedModel) -> None:
     """
     if wrapper is model:
         return
-    ids = torch.arange(9, 21, device=input_device(model)).reshape(2, 6) % model.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(9, 21, device=input_device(model)).reshape(2, 6) % n_tokens_known(model)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
@@ -59,6 +60,7 @@ def check_embedding(model: PreTrainedModel, architecture: Architecture) -> None:
     SiteError
         If the embedding inserts virtual tokens or replaces the first tokens, as in prompt tuning.
     """
+    n_tokens_known(model)
     embedding = model.get_input_embeddings()
     if type(embedding) is type(architecture.declared.get_input_embeddings()):
         return
