@@ -99,4 +99,5 @@ def test_type_checkers_are_told_every_public_module():
 def test_the_top_level_of_the_package_is_short():
     top = {path.name for path in Path(lmri.__file__).parent.iterdir() if path.name != "__pycache__"}
     rooms = {"cli", "decomposition", "demo", "lesions", "models", "networks", "report", "space", "storage", "study.py"}
+    rooms |= {"verification"}
     assert top == rooms | {"__init__.py", "__init__.pyi", "exceptions.py", "py.typed"}
