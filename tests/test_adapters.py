@@ -378,7 +378,7 @@ def test_an_attention_inside_an_adapter_gives_the_output_of_the_adapter():
 
         def forward(self, *args, **options):
             output, *rest = self.inner(*args, **options)
-            return (output + self.adapter(output), *rest)
+            return (output + self.inner.o_proj(self.adapter(output)), *rest)
 
     model = build("llama")
     for block in model.model.layers:
@@ -386,6 +386,8 @@ def test_an_attention_inside_an_adapter_gives_the_output_of_the_adapter():
     randomize(model)
     assert find_sites(model, "attn_out").layers[2].module == "layers.2.self_attn"
     assert find_sites(model, "mlp_out").layers[2].module == "layers.2.mlp.down_proj"
+    with pytest.raises(SiteError, match=r"had 2 calls .* may be 'model.layers.0.self_attn', .* an adapter"):
+        find_sites(model, "attn_heads")
 
 
 def test_an_adapter_whose_output_is_mixed_with_the_residual_stream_is_refused():

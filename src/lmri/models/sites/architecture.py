@@ -97,6 +97,16 @@ class Architecture:
             elif any(True for _ in part.parameters()):
                 self.added.append(_join(inner, name))
 
+    @property
+    def inserted(self) -> str | None:
+        """Path of a module that is not of the class which the configuration declares, or that it lacks."""
+        if self._paths is None:
+            return None
+        for path, (outer, _) in self._paths.items():
+            if type(self.model.get_submodule(outer)) is not type(self.declared.get_submodule(path)):
+                return outer
+        return next(iter(self.added), None)
+
     def outer(self, path: str) -> str:
         """Return the place of a declared module in the body of the model: that of the outermost wrapper around it."""
         return self._located(path)[0]

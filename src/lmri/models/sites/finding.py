@@ -1,7 +1,8 @@
 """Search for the neurons of a site by the shapes of linear modules."""
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -14,16 +15,12 @@ from lmri.models.sites import experts as fused
 from lmri.models.sites.architecture import Architecture
 from lmri.models.sites.checking import calls_in_order, check_activation, check_sites
 from lmri.models.sites.hooks import features, linear_maps
+from lmri.models.sites.naming import ATTENTION, CROSS, NOT_MLP, is_below, n_heads
 from lmri.models.sites.stack import blocks, n_declared, text_config
 from lmri.models.sites.wrappers import check_embedding, check_inputs, check_outputs, check_transparent
 from lmri.space import NeuronSpace
 from lmri.space.layers import Layer, is_attention, is_input, stack_of
 from lmri.space.sites import DECODER, ROUTER, check_site, with_sites
-
-_NOT_MLP = re.compile(r"attn|attention|mixer|mamba|router|layer_?norm|temporal|recurrent|conv|lstm", re.IGNORECASE)
-_ATTENTION = re.compile(r"^(?!.*norm).*(attn|attention)", re.IGNORECASE)  # a norm after attention is not part of it
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]|[^A-Za-z]+")
-_CROSS = re.compile(r"cross|enc_?dec|encoder_attn", re.IGNORECASE)
 
 MOST_NEURONS = 2**20
 """Largest number of neurons of a mixture of experts, unless experts are chosen: 4 MiB per token."""
@@ -96,17 +93,33 @@ def find_sites(
     check_outputs(model, stack, finder.equal)
     if is_input(site):
         check_inputs(model, stack, layers)
-    layers = layers if site == ROUTER else _shared(model, site, layers)
+    with _naming_adapters(architecture):
+        layers = layers if site == ROUTER else _shared(model, site, layers)
     space = NeuronSpace(tuple(layers), site, describe_model(model))
     if chosen is None and space.n_neurons > MOST_NEURONS and any(layer.expert is not None for layer in layers):
         raise SiteError(
             f"All experts of {model.config.model_type!r} have {space.n_neurons:,} neurons: "
             f"{space.n_neurons * 4 / 1e6:.0f} MB per token. Choose experts: experts=[0, 1], or --experts 0,1."
         )
-    if projection is None and not is_attention(site):
-        check_activation(model, space)
-    check_sites(model, space, is_named=projection is not None)
+    with _naming_adapters(architecture):
+        if projection is None and not is_attention(site):
+            check_activation(model, space)
+        check_sites(model, space, is_named=projection is not None)
     return space
+
+
+@contextlib.contextmanager
+def _naming_adapters(architecture: Architecture) -> Iterator[None]:
+    """Name a module of another library in errors of the self-test, because it may be their cause."""
+    try:
+        yield
+    except SiteError as error:
+        if architecture.inserted is None:
+            raise
+        raise SiteError(
+            f"{error} The cause may be {architecture.inserted!r}, which is not part of the architecture, if it is an "
+            f"adapter. {MERGE}"
+        ) from error
 
 
 def _shared(model: PreTrainedModel, site: str, layers: list[Layer]) -> list[Layer]:
@@ -226,7 +239,7 @@ class _Finder:
         """Refuse modules that another library has added to the MLP or attention of a block, or to the block itself."""
         for path in self.architecture.added_below(block):
             above = path.split(".")[:-1]
-            if not above or is_attention(self.site) == any(_ATTENTION.search(part) for part in above):
+            if not above or is_attention(self.site) == any(ATTENTION.search(part) for part in above):
                 raise SiteError(
                     f"{path!r} in {block!r} is not part of the architecture {self.model.config.model_type!r}. It may "
                     f"be an adapter, whose effect on the site cannot be determined. {MERGE}"
@@ -248,8 +261,8 @@ class _Finder:
             name
             for name, module in linear.items()
             if features(module)[1] == self.hidden_size
-            and self._is_below(block, name, _ATTENTION)
-            and not self._is_below(block, name, _CROSS)
+            and self._is_below(block, name, ATTENTION)
+            and not self._is_below(block, name, CROSS)
         ]
         self._refuse_experts_of_attention(block, z)
         if not fitting:
@@ -261,7 +274,7 @@ class _Finder:
         name = self._last(linear, fitting)  # queries, keys, values and gates run earlier
         module = linear[name]
         width = self._width(module)
-        heads = _n_heads(block, name, width) if self.side == 0 else None
+        heads = n_heads(block, name, width) if self.side == 0 else None
         return Layer(f"layer {z}", self._locate(block, module), width, n_heads=heads)
 
     def _last(self, linear: dict[str, nn.Module], fitting: list[str]) -> str:
@@ -276,13 +289,13 @@ class _Finder:
         return max(fitting, key=lambda name: last.get(self.architecture.outer(self.paths[linear[name]]), -1))
 
     def _is_below(self, block: nn.Module, path: str, pattern: re.Pattern[str]) -> bool:
-        return _is_below(block, path, pattern, type(self.model.base_model).__name__)
+        return is_below(block, path, pattern, type(self.model.base_model).__name__)
 
     def _fitting(self, block: nn.Module, linear: dict[str, nn.Module]) -> dict[str, nn.Module]:
         return {
             name: module
             for name, module in linear.items()
-            if features(module)[1] == self.hidden_size and not self._is_below(block, name, _NOT_MLP)
+            if features(module)[1] == self.hidden_size and not self._is_below(block, name, NOT_MLP)
         }
 
     def _experts(self, module: nn.Module, z: int) -> list[Layer]:
@@ -313,7 +326,7 @@ class _Finder:
         experts = [
             name
             for name, _ in block.named_modules()
-            if "expert" in name.rpartition(".")[2].lower() and self._is_below(block, name, _ATTENTION)
+            if "expert" in name.rpartition(".")[2].lower() and self._is_below(block, name, ATTENTION)
         ]
         if experts:
             raise SiteError(
@@ -336,39 +349,3 @@ _NAME_IT = (
     "A single linear module can be recorded instead: find_sites(model, projection='mlp.shared_expert.down_proj'), or "
     "--projection."
 )
-
-
-_HEAD_SIZES = ("head_v_dim", "v_head_dim", "head_dim", "attention_head_size", "head_size", "key_value_proj_dim")
-_HEAD_COUNTS = ("num_v_heads", "num_heads", "num_attention_heads", "n_heads", "n_head")
-
-
-def _n_heads(block: nn.Module, path: str, width: int) -> int | None:
-    """Return the number of heads of the attention around a projection, which may differ between layers, or None."""
-    parts = path.split(".")[:-1]
-    above = [block.get_submodule(".".join(parts[:end])) for end in range(len(parts), 0, -1)]
-    for root in above:  # innermost first; in BERT a sibling of the parent has the number of heads
-        for module in root.modules():
-            for size in _HEAD_SIZES:
-                if isinstance(value := getattr(module, size, None), int) and value > 0 and width % value == 0:
-                    return width // value
-            for count in _HEAD_COUNTS:
-                if isinstance(value := getattr(module, count, None), int) and value > 0 and width % value == 0:
-                    return value
-    return None
-
-
-def _is_below(block: nn.Module, path: str, pattern: re.Pattern[str], family: str) -> bool:
-    """Check whether a module between a block and a path in it matches a pattern, by its name or class name."""
-    parts = path.split(".")[:-1]
-    above = [block.get_submodule(".".join(parts[: end + 1])) for end in range(len(parts))]
-    return any(pattern.search(part) for part in parts) or any(
-        pattern.search(_distinctive_name(type(module).__name__, family)) and not isinstance(module, nn.ModuleList)
-        for module in above
-    )
-
-
-def _distinctive_name(name: str, family: str) -> str:
-    """Remove the prefix shared with the model from a class name: all classes of ConvBERT begin with Conv."""
-    words, shared = _WORD.findall(name), _WORD.findall(family)
-    start = next((index for index, (word, other) in enumerate(zip(words, shared, strict=False)) if word != other), None)
-    return "".join(words[start:]) if start is not None else name
