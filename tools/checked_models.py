@@ -11,7 +11,7 @@ from typing import Any
 
 HEAD = """# Models that were checked
 
-Each row is a model with trained weights on which `lmri check` was run ([what it compares](how-to/check.md)). The page
+Each row is a model with trained weights on which `lmri check` was run ([list of checks](how-to/check.md)). The page
 of [architectures](architectures.md) lists model classes, which were tested as small models with random weights.
 
 To add your model, run `lmri check MODEL`, and open an issue with the form *Model report*: paste the table, and name the
