@@ -232,7 +232,7 @@ def test_several_families_seeds_and_spared_tokens_are_asked_for_at_once(study):
     assert (shown["controls"], shown["n_seeds"], shown["spare"]) == (["layer", "energy"], 3, "sinks")
     for bad, said in (
         (("--n-seeds", "3"), "--n-seeds is 3; it must be 1, or a larger number with --baseline resample:CORPUS"),
-        (("--controls", "layer", "--controls", "layer"), "do not repeat one"),
+        (("--controls", "layer", "--controls", "layer"), "each at most once"),
         (("--stop-after", "-2"), "--stop-after is -2"),
         (("--spare", "ends"), "ends"),
     ):
@@ -272,7 +272,7 @@ def test_the_papers_choices_are_made_together_or_not_at_all(study):
     assert opened.experiment("lesion-paper-parity").title.startswith("Paper parity")
     for options, said in (
         (("--paper", "--controls", "layer"), "--paper sets"),
-        (("--paper", "--networks", "pair"), "was not made as in the paper"),
+        (("--paper", "--networks", "pair"), "was not computed as in the paper"),
         ((), "There is nothing to lesion"),
     ):
         done = run("lesion", study, *options)

@@ -78,7 +78,7 @@ def test_order_writes_a_figure_and_prints_the_next_step(recorded, tmp_path):
     said = fails("order", recorded.root, "--site", "mlp_out", "--figure", tmp_path / "order.png")
     assert "figures are written as SVG" in said
     assert not (tmp_path / "order.png").exists()
-    assert "site='mlp_hidden'; site='mlp_out'" in fails("order", recorded.root)
+    assert "Choose from: mlp_hidden, mlp_out" in fails("order", recorded.root)
     assert "scope is 'all'" in fails("order", recorded.root, "--site", "mlp_out", "--scope", "all")
 
 
@@ -172,7 +172,7 @@ def test_two_corpora_are_contrasted_over_their_texts(walked, tmp_path):
 
 
 def test_dual_regression_says_what_cannot_be(walked, small):
-    assert "corpus='code'" in fails("dual-regression", walked.root, "canica")
+    assert "Choose from: code (mlp_hidden)" in fails("dual-regression", walked.root, "canica")
     assert "both given" in fails(
         "dual-regression", walked.root, "canica", "--corpus", "code", "--contrast", "code", "news"
     )

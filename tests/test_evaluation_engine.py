@@ -343,6 +343,7 @@ def test_blocks_below_a_lesion_are_not_run_and_no_number_changes(architecture, t
     deep = network(space, [space.n_layers - 1], share=0.5, name="deep")
     middle = network(space, range(1, space.n_layers), share=0.3, name="middle")
     made = {"deep": lesion(deep), "middle": lesion(middle)}
+    tasks.Perplexity(TEXTS).score(model, tokenizer)  # the tests of causality and of batches run once per model
     calls = []
     from lmri.models.sites import blocks
 

@@ -31,6 +31,8 @@ ATTRIBUTES = {"strength": "stat_map", "stat": "stat_type", "mask": "members"}
 OTHER = {
     ("decomposition/nilearn.py", "mask"): "masker.mask",  # a parameter of nilearn
     ("report/figures.py", "strength"): "consensus.strength",
+    ("decomposition/phantom/options.py", "strength"): "PlantingOptions.strength",
+    ("decomposition/phantom/planting.py", "strength"): "PlantingOptions.strength",
     ("networks/annotation/labels.py", "info"): "Annotation.info",
 }
 """Attributes with the same name that belong to other objects."""

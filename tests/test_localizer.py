@@ -787,7 +787,7 @@ def test_the_command_says_what_it_found_and_what_it_could_not(kinds):
     assert "lmri lesion" in said
     nothing = ("--contrast", "0 - 1", "--column", "kind", "--site", "mlp_out", "--alpha", "0.002")
     said = command(kinds.root, *nothing, "--overlap", "begin", code=1)
-    assert "name='begin', site='mlp_out'" in said
+    assert "There are no networks named 'begin' at mlp_out" in said
     said = command(kinds.root, *nothing, "--name", "nothing")
     assert "0 of 96 neurons (0 higher, 0 lower) in kind: 0 - 1, between texts" in said
     assert "This is a valid null result" in said

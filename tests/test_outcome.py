@@ -125,7 +125,7 @@ def test_markdown_holds_no_markup_but_the_table():
 def test_what_cannot_be_stored_is_refused():
     good = pd.DataFrame({"a": [1]})
     for stem in ("../up", "", "a.b", "-a"):
-        with pytest.raises(ValueError, match="Choose another name"):
+        with pytest.raises(ValueError, match="use only letters, digits"):
             Outcome("x", "x", "x", {stem: good})
     for table in (pd.DataFrame(), pd.DataFrame([[1, 2]], columns=["a", "a"]), pd.DataFrame({"a\tb": [1]})):
         with pytest.raises(ValueError, match="Rename them"):
@@ -206,10 +206,10 @@ def test_an_experiment_is_refused_when_what_it_was_made_of_was_replaced(copy, in
     content = storage.read_json(path)
     content["parameters"]["again"] = 1
     storage.write_json(path, content)
-    with pytest.raises(StudyError, match="has changed since"):
+    with pytest.raises(StudyError, match=r"ha(s|ve) changed since"):
         copy.experiment("kept")
     copy.experiment("apart")  # which has nothing to do with it
-    with pytest.raises(StudyError, match="has changed since"):
+    with pytest.raises(StudyError, match=r"ha(s|ve) changed since"):
         copy.report(copy.root / "other.html")
 
 
@@ -219,7 +219,7 @@ def test_a_recording_counts_as_well(copy):
     content = storage.read_json(path)
     content["parameters"]["n_dummy"] = 2
     storage.write_json(path, content)
-    with pytest.raises(StudyError, match=r"recording 'news'.*has changed since"):
+    with pytest.raises(StudyError, match=r"recording 'news'.*ha(s|ve) changed since"):
         open_study(copy.root).experiment("kept")
 
 

@@ -443,7 +443,7 @@ def test_failures_are_rows_with_a_reason(tried):
 def test_a_method_that_does_not_exist_is_a_row_too():
     found = table({"strong": strong}, ["pca", "fastica-temporal"], ["z:3"], seeds=[0])
     assert found["n_failed"].tolist() == [1, 0]
-    assert "The method is 'pca'" in found["note"][0]
+    assert "There is no method 'pca'" in found["note"][0]
     assert found["found"][1] == 4
     assert np.isnan(found["false_share_se"][1])  # one seed has no standard error
     with pytest.raises(ValueError, match="at least one entry"):

@@ -451,7 +451,7 @@ def test_the_command_runs_stores_and_writes(study, model, tokenizer, tmp_path, m
     assert stored.tables["specifications"]["status"].tolist() == [HOLDS] * 3
     for wrong, message in (
         (["--seeds", "1,x"], "--seeds contains 'x'"),
-        (["--thresholds", "q:1"], "The threshold is 'q'"),
+        (["--thresholds", "q:1"], "There is no threshold 'q'"),
         (["--out", str(tmp_path / "out")], "exists"),
     ):
         failed = CliRunner().invoke(app, [*options, *wrong])

@@ -159,7 +159,7 @@ def test_a_weight_that_is_used_elsewhere_too_is_detected(gpt2, site, monkeypatch
         return original(mlp, hidden) + inner @ mlp.c_proj.weight + mlp.c_proj.bias
 
     monkeypatch.setattr(mlp, "forward", remote_code(twice))
-    with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' carries only part of what its layer adds"):
+    with pytest.raises(SiteError, match=r"'h.1.mlp.c_proj' carries only part|differs by .* from zeroing its weights"):
         find_sites(gpt2, site)
 
 
@@ -209,7 +209,7 @@ def test_a_model_without_a_stack_of_blocks_is_refused():
             self.heads = nn.ModuleList([nn.Linear(WIDTH, 96)])
             self.post_init()
 
-    with pytest.raises(SiteError, match=r"No stack of transformer blocks found in Flat \('gpt2'\)"):
+    with pytest.raises(SiteError, match=r"Flat has no forward pass of its own"):
         find_sites(Flat(transformers.GPT2Config(vocab_size=96, n_embd=WIDTH)))
 
 

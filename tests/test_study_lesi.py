@@ -173,7 +173,7 @@ def test_a_new_family_of_controls_is_known_everywhere(study, demo, monkeypatch):
     scores = study.lesion("pair", controls="dummy", n_controls=1, model=demo, name="dummy")
     assert set(scores.conditions["control_family"]) == {"", "layer+size+dummy"}
     assert "nothing in common" in study.experiment("dummy").text
-    assert _controls({"controls": ["layer", "dummy"]}).endswith("in every layer; or nothing in common")
+    assert _controls({"controls": ["layer", "dummy"]}).endswith("in every layer as the network; or nothing in common.")
     assert family_words("layer+size+dummy") == "nothing in common"
 
 

@@ -25,7 +25,7 @@ from lmri import storage
 from lmri.exceptions import StudyError
 from lmri.lesions.scores import INTACT
 from lmri.networks import NetworkSet
-from lmri.networks import stored as results
+from lmri.networks import codec as results
 from lmri.networks.rois import members_of, read_roi, save
 from lmri.report.viewer import cached_reader as holdings_module
 from lmri.report.viewer import guard, images, server

@@ -5,7 +5,7 @@ import copy
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -20,6 +20,9 @@ from lmri.models.sites.stack import blocks
 
 N_TOKENS = 32
 """Number of tokens that are compared."""
+
+_Nested: TypeAlias = Any
+"""Tensors in tuples, lists and dictionaries."""
 
 NOT_DONE = "not done"
 """Result of a comparison that was skipped or is not possible."""
@@ -129,7 +132,7 @@ def _noted(block: nn.Module, calls: list[tuple[Any, Any, Any]]) -> Iterator[None
         handle.remove()
 
 
-def _on_cpu(value: Any) -> Any:
+def _on_cpu(value: _Nested) -> _Nested:
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

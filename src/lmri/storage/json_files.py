@@ -2,9 +2,12 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 from lmri.storage.text_files import TextFile
+
+JSONValue: TypeAlias = Any
+"""Value of any type in JSON: an object, a list, a text, a number, a boolean or None."""
 
 _SPACE = " \t\r\n"
 
@@ -25,7 +28,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str) -> JSONValue:
     """Parse JSON.
 
     Raises
@@ -43,7 +46,7 @@ def parse_json(text: str) -> Any:
     return _DECODER.decode(text)
 
 
-def read_json(file: TextFile, text: str | None = None, line: int = 1) -> Any:
+def read_json(file: TextFile, text: str | None = None, line: int = 1) -> JSONValue:
     """Parse a JSON file, or a part of it, and name the line of a problem.
 
     Parameters

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from lmri.models.module_state import ModuleState
@@ -52,7 +53,7 @@ def hidden_and_logits(
     return activations, first[0].float().cpu().numpy()
 
 
-def _keep(module: torch.nn.Module, is_hidden: bool, seen: dict[int, torch.Tensor], z: int) -> Any:
+def _keep(module: torch.nn.Module, is_hidden: bool, seen: dict[int, torch.Tensor], z: int) -> RemovableHandle:
     if is_hidden:
         return module.register_forward_pre_hook(lambda module, args: seen.__setitem__(z, args[0].clone()))
 

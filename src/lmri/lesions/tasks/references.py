@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from lmri.storage.json_files import parse_json
+from lmri.storage.json_files import JSONValue, parse_json
 
 
-def from_json(raw: Any, openings: str) -> Any:
+def from_json(raw: Any, openings: str) -> JSONValue:
     """Parse a text that begins with one of the characters `openings`, if it is JSON; return other values unchanged."""
     if not isinstance(raw, str) or not raw.lstrip().startswith(tuple(openings)):
         return raw

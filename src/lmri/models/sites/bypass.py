@@ -129,7 +129,7 @@ def _silence_others(branch: _Branch) -> Iterator[Any]:
             yield module.register_forward_hook(_zeros)
 
 
-def _zeros(module: nn.Module, args: object, output: Any) -> Any:
+def _zeros(module: nn.Module, args: object, output: Any) -> torch.Tensor | tuple[Any, ...]:
     if isinstance(output, tuple):  # I-BERT also returns a scale
         return (torch.zeros_like(output[0]), *output[1:])
     return torch.zeros_like(output)
@@ -141,7 +141,9 @@ def _perturb_input(branch: _Branch, hidden_size: int) -> Iterator[Any]:
         yield branch.parent.register_forward_pre_hook(functools.partial(_shifted, hidden_size), with_kwargs=True)
 
 
-def _shifted(hidden_size: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _shifted(
+    hidden_size: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     if not args or not isinstance(args[0], torch.Tensor) or args[0].shape[-1] == hidden_size:
         return None
     return (args[0] * 2 + 1, *args[1:]), kwargs

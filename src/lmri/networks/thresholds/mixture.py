@@ -97,7 +97,7 @@ def _gamma(size: np.ndarray, weights: np.ndarray, sd: float) -> tuple[float, flo
 MIXTURE = ThresholdMethod(
     "mixture",
     mixture,
-    "Gaussian-Gamma mixture model of each map; descriptive, no error rate is controlled",
+    "Gaussian-Gamma mixture model of each map; heavy tails count as active; descriptive, no error rate is controlled",
     "by a mixture",
     sentence="A Gaussian-Gamma mixture model was fitted to each map, and neurons with a probability above {value} of "
     "belonging to a tail were selected; this threshold is descriptive and does not control an error rate",
