@@ -177,8 +177,10 @@ def test_dual_regression_says_what_cannot_be(walked, small):
         "dual-regression", walked.root, "canica", "--corpus", "code", "--contrast", "code", "news"
     )
     assert "names 'code' twice" in fails("dual-regression", walked.root, "canica", "--contrast", "code", "code")
-    assert "corpus='poems'" in fails("dual-regression", walked.root, "canica", "--contrast", "code", "poems")
-    assert "name='pca'" in fails("dual-regression", small.root, "pca")
+    assert "corpus 'poems' at mlp_hidden" in fails(
+        "dual-regression", walked.root, "canica", "--contrast", "code", "poems"
+    )
+    assert "named 'pca'" in fails("dual-regression", small.root, "pca")
     fails("dual-regression", walked.root, "canica", "--contrast", "code", code=2)
 
 
